@@ -1,0 +1,186 @@
+//! What the engine's user holds of a torrent: figures, events, wishes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::EngineError;
+use crate::proto::infohash::InfoHash;
+use crate::proto::torrent::event::{StorageFault, TorrentSnapshot};
+
+/// A running torrent. Cheap to clone; dropping it leaves the torrent running.
+#[derive(Clone, Debug)]
+pub struct TorrentHandle {
+    _skeleton: (),
+}
+
+/// What a torrent is doing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Stage {
+    /// Reading existing data: pieces looked at, pieces good.
+    #[default]
+    Starting,
+    /// Hashing existing data.
+    Checking {
+        /// Pieces looked at.
+        checked: u32,
+        /// Of these, good.
+        good: u32,
+    },
+    /// Fetching.
+    Downloading,
+    /// Every wanted piece is there.
+    Seeding,
+    /// The disk is full or failing; goes on by itself when it can.
+    Waiting(StorageFault),
+    /// Paused by the user.
+    Paused,
+    /// Left the swarm: told to, or ratio or seeding time reached.
+    Stopped,
+    /// Cannot go on.
+    Failed(String),
+}
+
+/// Figures of a torrent at one moment, at most 200 ms old.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// What it is doing.
+    pub stage: Stage,
+    /// Figures of the swarm.
+    pub torrent: TorrentSnapshot,
+    /// Each tracker.
+    pub trackers: Vec<TrackerStatus>,
+    /// Bytes of each file of `info.files` that are verified.
+    pub file_done_lens: Vec<u64>,
+}
+
+/// How things stand with one tracker.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrackerStatus {
+    /// Its URL.
+    pub url: String,
+    /// Complete peers it knows.
+    pub seeders: Option<u32>,
+    /// Incomplete peers it knows.
+    pub leechers: Option<u32>,
+    /// Why the last announce failed.
+    pub error: Option<String>,
+}
+
+/// What happened, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Existing data is checked: pieces good, pieces in all.
+    Checked {
+        /// Good.
+        good: u32,
+        /// In all.
+        total: u32,
+    },
+    /// A piece came and is on disk.
+    Piece(u32),
+    /// A piece failed its hash and is fetched again.
+    PieceFailed(u32),
+    /// Every wanted piece is there and synced.
+    Completed,
+    /// A tracker answered.
+    TrackerOk {
+        /// Its URL.
+        url: String,
+        /// Peers it named.
+        peers: usize,
+    },
+    /// A tracker said something for the user.
+    TrackerWarning {
+        /// Its URL.
+        url: String,
+        /// Its words.
+        text: String,
+    },
+    /// A tracker failed; others go on.
+    TrackerFailed {
+        /// Its URL.
+        url: String,
+        /// Why.
+        error: String,
+    },
+    /// A peer is connected.
+    PeerConnected(SocketAddr),
+    /// A peer is gone.
+    PeerDisconnected(SocketAddr, Option<String>),
+    /// A peer lied and is banned.
+    PeerBanned(SocketAddr),
+    /// The disk holds things up, or does no longer (None).
+    Storage(Option<StorageFault>),
+    /// The torrent ended: see [`Snapshot::stage`].
+    Stopped,
+    /// The reader was too slow and so many events were skipped.
+    Skipped(u64),
+}
+
+impl TorrentHandle {
+    /// Which torrent.
+    pub fn infohash(&self) -> InfoHash {
+        todo!()
+    }
+
+    /// The latest figures.
+    pub fn snapshot(&self) -> Snapshot {
+        todo!()
+    }
+
+    /// Waits for newer figures (at most five times a second); false: the torrent ended.
+    pub async fn changed(&mut self) -> bool {
+        todo!()
+    }
+
+    /// The next event for this handle's reader (each clone made by [`TorrentHandle::subscribe`] reads all
+    /// events from then on); None: the torrent ended.
+    pub async fn next_event(&mut self) -> Option<Event> {
+        todo!()
+    }
+
+    /// Another reader of events.
+    pub fn subscribe(&self) -> Self {
+        self.clone()
+    }
+
+    /// Waits until every wanted piece is there and synced.
+    ///
+    /// # Errors
+    /// The torrent failed or was stopped before.
+    pub async fn completed(&mut self) -> Result<(), EngineError> {
+        todo!()
+    }
+
+    /// Stops transferring.
+    pub async fn pause(&self) -> Result<(), EngineError> {
+        todo!()
+    }
+
+    /// Goes on.
+    pub async fn resume(&self) -> Result<(), EngineError> {
+        todo!()
+    }
+
+    /// This torrent's own limits in bytes per second.
+    pub async fn limit(
+        &self,
+        upload_rate: Option<u64>,
+        download_rate: Option<u64>,
+    ) -> Result<(), EngineError> {
+        let _ = (upload_rate, download_rate);
+        todo!()
+    }
+
+    /// Dials these peers.
+    pub async fn add_peers(&self, peers: Vec<SocketAddr>) -> Result<(), EngineError> {
+        let _ = peers;
+        todo!()
+    }
+
+    /// Leaves the swarm: announces `stopped`, flushes, at most 5 s (`grace`).
+    pub async fn stop(&self, grace: Duration) -> Result<(), EngineError> {
+        let _ = grace;
+        todo!()
+    }
+}

@@ -1,0 +1,14 @@
+//! sprat: a swarming file distributor that speaks BitTorrent.
+//!
+//! Layers, each a feature so that the compiler keeps them apart: `cli -> engine -> storage -> proto`, and
+//! `sim -> storage's core, proto`. Without features this library is `proto` alone.
+
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "engine")]
+pub mod engine;
+pub mod proto;
+#[cfg(feature = "sim")]
+pub mod sim;
+#[cfg(feature = "storage")]
+pub mod storage;

@@ -1,0 +1,5 @@
+//! The `sprat` command.
+
+fn main() -> std::process::ExitCode {
+    sprat::cli::run()
+}

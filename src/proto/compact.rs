@@ -1,0 +1,104 @@
+//! Compact peer addresses: 6 bytes for IPv4 (BEP 23), 18 for IPv6 (BEP 7), and what counts as an address.
+//!
+//! An IPv4-mapped IPv6 address is IPv4 everywhere, so that no peer has two identities.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Bytes of an IPv4 address and port.
+pub const V4_LEN: usize = 6;
+/// Bytes of an IPv6 address and port.
+pub const V6_LEN: usize = 18;
+
+/// The one form of an address: IPv4-mapped IPv6 becomes IPv4.
+pub fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// Loopback, private, link-local and shared addresses: those that only neighbours can mean.
+pub fn is_local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared(ip),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+/// 100.64.0.0/10, the carriers' private network (RFC 6598).
+fn is_shared(ip: Ipv4Addr) -> bool {
+    ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64
+}
+
+/// Whether anybody could be reached there: no port 0, multicast, broadcast or unspecified address.
+pub fn is_dialable(addr: SocketAddr) -> bool {
+    let nowhere = match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => {
+            ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() || ip.octets()[0] == 0
+        }
+        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
+    };
+    addr.port() != 0 && !nowhere
+}
+
+/// Appends an address: 6 bytes or 18, by its family.
+pub fn encode(addr: SocketAddr, out: &mut Vec<u8>) {
+    match canonical(addr).ip() {
+        IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
+    }
+    out.extend_from_slice(&addr.port().to_be_bytes());
+}
+
+/// The IPv4 addresses of a compact list; an incomplete tail is dropped.
+pub fn decode_v4(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
+    bytes.as_chunks::<V4_LEN>().0.iter().map(|&[a, b, c, d, high, low]| {
+        SocketAddr::new(Ipv4Addr::new(a, b, c, d).into(), u16::from_be_bytes([high, low]))
+    })
+}
+
+/// The IPv6 addresses of a compact list, canonical; an incomplete tail is dropped.
+pub fn decode_v6(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
+    bytes.as_chunks::<V6_LEN>().0.iter().map(|chunk| {
+        let (ip, port) = chunk.split_at(16);
+        let ip: [u8; 16] = ip.try_into().expect("split at 16");
+        canonical(SocketAddr::new(Ipv6Addr::from(ip).into(), u16::from_be_bytes([port[0], port[1]])))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_round_trip_and_mapped_ones_are_ipv4() {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        encode("[::ffff:10.10.10.5]:128".parse().unwrap(), &mut v4);
+        encode("[1002:1035:4527:3546:7854:1237:3247:3217]:6881".parse().unwrap(), &mut v6);
+        assert_eq!(v4, [10, 10, 10, 5, 0, 128]);
+        assert_eq!(decode_v4(&v4).collect::<Vec<_>>(), ["10.10.10.5:128".parse().unwrap()]);
+        let expected = "[1002:1035:4527:3546:7854:1237:3247:3217]:6881".parse().unwrap();
+        assert_eq!(decode_v6(&v6).collect::<Vec<_>>(), [expected]);
+        assert_eq!(decode_v4(&v4[..5]).count(), 0);
+    }
+
+    #[test]
+    fn nobody_is_reached_at_port_0_or_in_a_crowd() {
+        for nowhere in ["1.2.3.4:0", "0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1", "[::]:1", "[ff02::1]:1"]
+        {
+            assert!(!is_dialable(nowhere.parse().unwrap()), "{nowhere}");
+        }
+        assert!(is_dialable("127.0.0.1:1".parse().unwrap()));
+        for local in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "192.168.0.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "::1",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(is_local(local.parse().unwrap()), "{local}");
+        }
+        assert!(!is_local("8.8.8.8".parse().unwrap()) && !is_local("100.128.0.1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,88 @@
+//! Seeded randomness: what the machines know of chance.
+//!
+//! ChaCha8 from a seed that the shell draws once. Each machine owns a generator, forked from its parent's
+//! by a label, so that adding a draw in one machine does not change what another one draws. The output is
+//! unpredictable without the seed, so transaction ids and tokens may come from it.
+
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng as _, SeedableRng};
+use sha1::{Digest, Sha1};
+
+/// A deterministic generator owned by one machine.
+#[derive(Debug)]
+pub struct Rng(ChaCha8Rng);
+
+impl Rng {
+    /// A generator whose whole future follows from `seed`.
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        Self(ChaCha8Rng::from_seed(seed))
+    }
+
+    /// A generator from a number, as tests and simulations name them.
+    pub fn from_number(seed: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    /// A generator for another machine; the same label at the same point gives the same generator.
+    pub fn fork(&mut self, label: &str) -> Self {
+        let mut own = [0; 32];
+        self.fill(&mut own);
+        let digest = Sha1::new().chain_update(own).chain_update(label).finalize();
+        let mut seed = own;
+        for (byte, mixed) in seed.iter_mut().zip(digest) {
+            *byte ^= mixed;
+        }
+        Self::from_seed(seed)
+    }
+
+    /// 64 uniform bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// A uniform number in `0..bound`; 0 if `bound` is 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        // Multiply and shift: the bias is below 2^-32 for every bound that fits in memory.
+        ((u128::from(self.bits()) * bound as u128) >> 64) as usize
+    }
+
+    /// A uniform number in `0.0..1.0`.
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Fills `bytes` with uniform bytes.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+
+    /// Puts `items` into a uniformly random order.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_seed_one_future_and_labels_differ() {
+        let draw = |label: &str| Rng::from_number(7).fork(label).bits();
+        assert_eq!(draw("picker"), draw("picker"));
+        assert_ne!(draw("picker"), draw("choker"));
+    }
+
+    #[test]
+    fn below_stays_below_and_reaches_everything() {
+        let mut rng = Rng::from_number(1);
+        let mut seen = [0; 7];
+        for _ in 0..7_000 {
+            seen[rng.below(7)] += 1;
+        }
+        assert!(seen.iter().all(|&count| (800..1_200).contains(&count)), "{seen:?}");
+        assert_eq!(rng.below(0), 0);
+    }
+}

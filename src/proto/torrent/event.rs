@@ -1,0 +1,273 @@
+//! The values that enter and leave a torrent machine.
+
+use std::net::SocketAddr;
+
+use crate::proto::bitfield::Bitfield;
+use crate::proto::block::Block;
+use crate::proto::infohash::InfoHash;
+use crate::proto::peer_id::PeerId;
+use crate::proto::piece::PieceIndex;
+use crate::proto::time::Duration;
+use crate::proto::wire::handshake::Capabilities;
+use crate::proto::wire::message::Message;
+
+/// The shell's name for a connection of this torrent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u32);
+
+/// Fixed facts and tunables of a torrent.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which torrent (needed for allowed-fast sets).
+    pub infohash: InfoHash,
+    /// Our own name in this swarm: to notice that we reached ourselves.
+    pub peer_id: PeerId,
+    /// Told to peers in the extension handshake; None when not listening.
+    pub listen_port: Option<u16>,
+    /// How often neighbours are told what we gained. 1 s unless the user says otherwise.
+    pub swarming_interval: Duration,
+    /// Pieces in order instead of rarest first.
+    pub sequential: bool,
+    /// Bytes of the info dictionary, told in the extension handshake.
+    pub metadata_size: Option<u32>,
+    /// Most connections this torrent may have before any lease.
+    pub connection_max: usize,
+}
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// We dialled.
+    Outgoing,
+    /// They dialled.
+    Incoming,
+}
+
+/// A finished handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// The other end, canonical.
+    pub addr: SocketAddr,
+    /// Who opened it.
+    pub direction: Direction,
+    /// Their name.
+    pub peer_id: PeerId,
+    /// What their reserved bytes offer.
+    pub capabilities: Capabilities,
+}
+
+/// Where an address came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// Typed by the user, or `x.pe`: dialled first, loopback and private allowed.
+    User,
+    /// A tracker at this address kind: `local` if the tracker itself is on a local network, which may then
+    /// name local addresses.
+    Tracker {
+        /// The tracker is itself on a loopback or private address.
+        local: bool,
+    },
+    /// The DHT.
+    Dht,
+    /// Gossip (BEP 11).
+    Pex,
+    /// The local network (BEP 14).
+    Lsd,
+}
+
+/// What to do with a received block's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Receipt {
+    /// Put them into the piece's buffer.
+    Keep,
+    /// Drop them: not asked for, twice, or abandoned.
+    Discard,
+}
+
+/// SHA-1 of each block of a piece, in order.
+pub type BlockHashes = Vec<[u8; 20]>;
+
+/// What became of a piece.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PieceResult {
+    /// It hashes and is written; with the hash of each block if they were asked for.
+    Good(Option<BlockHashes>),
+    /// It does not hash; the hash of each block, to find the liar once a good copy is known.
+    Bad(BlockHashes),
+    /// It could not be written or read and its bytes are gone; to be fetched again.
+    Lost,
+}
+
+/// Why the disk takes no more just now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorageFault {
+    /// No space, or quota used up: downloading pauses and goes on by itself.
+    Full,
+    /// Another error of the disk, in words.
+    Failed(String),
+}
+
+/// What the user may want at any time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Neither ask nor serve; connections stay closed.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Which pieces to fetch from now on.
+    Want(Bitfield),
+    /// Pieces in order, or rarest first.
+    Sequential(bool),
+    /// Bytes per second for this torrent alone: upload, download.
+    Limit {
+        /// Sent.
+        upload_rate: Option<u64>,
+        /// Received.
+        download_rate: Option<u64>,
+    },
+}
+
+/// Why we close a connection: the text goes to logs and events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DisconnectReason {
+    /// It broke the protocol.
+    #[error("broke the protocol: {0}")]
+    Protocol(&'static str),
+    /// It sent wrong data and is banned.
+    #[error("sent false data")]
+    Poison,
+    /// That was ourselves.
+    #[error("reached ourselves")]
+    Ourselves,
+    /// The same peer is connected already.
+    #[error("connected already")]
+    Duplicate,
+    /// Neither can give the other anything.
+    #[error("both are complete")]
+    BothComplete,
+    /// Nothing came for too long.
+    #[error("silent for too long")]
+    Idle,
+    /// No room.
+    #[error("too many connections")]
+    Full,
+    /// Banned address.
+    #[error("banned")]
+    Banned,
+    /// The torrent pauses or stops.
+    #[error("stopping")]
+    Stopping,
+}
+
+/// The torrent's decisions. Order matters: messages and blocks of one connection go out in the order given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Output {
+    /// Send a message.
+    Send(ConnId, Message),
+    /// Read the block from storage and send it; its leaving is told by `handle_blocks_sent`.
+    SendBlock(ConnId, Block),
+    /// Close the connection.
+    Disconnect(ConnId, DisconnectReason),
+    /// Dial; answered by `handle_connected` or `handle_dial_failed`.
+    Dial(SocketAddr),
+    /// All blocks of the piece are in its buffer: hash, write, answer by `handle_piece_result`.
+    VerifyPiece {
+        /// The piece.
+        piece: PieceIndex,
+        /// Also hash each block even if the piece is good: someone is under suspicion.
+        block_hashes: bool,
+    },
+    /// The piece's buffer is not needed any more.
+    DropPiece(PieceIndex),
+    /// For people and for the tracker client.
+    Event(Event),
+}
+
+/// What users notice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A piece is verified and on disk.
+    PieceCompleted(PieceIndex),
+    /// Every wanted piece is there.
+    Completed,
+    /// A handshake ended well.
+    PeerConnected(SocketAddr),
+    /// A connection is gone.
+    PeerDisconnected(SocketAddr, Option<DisconnectReason>),
+    /// This address lied and will not be talked to again.
+    PeerBanned(SocketAddr),
+    /// Pieces failed their hash: bytes thrown away.
+    PieceFailed(PieceIndex),
+    /// Downloading stands still because of the disk, or goes on (None).
+    Storage(Option<StorageFault>),
+}
+
+/// Figures of one torrent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TorrentSnapshot {
+    /// Pieces verified.
+    pub have_count: u32,
+    /// Pieces in all.
+    pub piece_count: u32,
+    /// Bytes of wanted pieces that are verified.
+    pub wanted_done_len: u64,
+    /// Bytes of wanted pieces.
+    pub wanted_len: u64,
+    /// Bytes of all pieces that are missing, as `left` in announces.
+    pub left: u64,
+    /// Content bytes sent.
+    pub uploaded: u64,
+    /// Content bytes received and kept.
+    pub downloaded: u64,
+    /// Content bytes received and thrown away.
+    pub wasted: u64,
+    /// Bytes of availability messages sent (bitfield, have, have-all/none, sp_have).
+    pub availability_sent: u64,
+    /// Bytes a second sent lately.
+    pub upload_rate: u64,
+    /// Bytes a second received lately.
+    pub download_rate: u64,
+    /// Each connection.
+    pub peers: Vec<PeerSnapshot>,
+    /// Addresses known and not connected.
+    pub candidate_count: usize,
+    /// Copies of the rarest piece among the connected peers, ours not counted.
+    pub availability_min: u32,
+    /// Whether every wanted piece is there.
+    pub complete: bool,
+    /// Whether the user paused it.
+    pub paused: bool,
+    /// Whether the disk holds it up.
+    pub storage_fault: Option<StorageFault>,
+}
+
+/// Figures of one connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerSnapshot {
+    /// The other end.
+    pub addr: SocketAddr,
+    /// Who opened it.
+    pub direction: Direction,
+    /// Client name, from the extension handshake or the peer id.
+    pub client: String,
+    /// Pieces they have.
+    pub have_count: u32,
+    /// We choke them.
+    pub am_choking: bool,
+    /// We want something of theirs.
+    pub am_interested: bool,
+    /// They choke us.
+    pub peer_choking: bool,
+    /// They want something of ours.
+    pub peer_interested: bool,
+    /// Bytes a second to them.
+    pub upload_rate: u64,
+    /// Bytes a second from them.
+    pub download_rate: u64,
+    /// Content bytes to them.
+    pub uploaded: u64,
+    /// Content bytes from them.
+    pub downloaded: u64,
+}

@@ -1,0 +1,1 @@
+//! The peers of each torrent that a tracker knows: store, choice, expiry.

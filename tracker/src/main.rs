@@ -1,0 +1,3 @@
+//! The `sprat-tracker` command.
+
+fn main() {}
