@@ -44,7 +44,7 @@ fn our_bytes_are_canonical() {
 
 #[test]
 fn the_example_of_the_bep() {
-    let handshake = decode("d1:md11:LT_metadatai1e6:µT_PEXi2ee1:pi6881e1:v13:\u{b5}Torrent 1.2e".as_bytes());
+    let handshake = decode("d1:md11:LT_metadatai1e7:µT_PEXi2ee1:pi6881e1:v13:\u{b5}Torrent 1.2e".as_bytes());
     assert_eq!(handshake.port, Some(6881));
     assert_eq!(handshake.client.as_deref(), Some("µTorrent 1.2"));
     assert_eq!((handshake.ut_metadata, handshake.ut_pex, handshake.sp_have), (None, None, None));
