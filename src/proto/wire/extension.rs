@@ -11,10 +11,9 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_bencode::value::Value;
 use serde_bytes::ByteBuf;
 
-use crate::proto::bencode::{self, Keys, Limits, Trailing};
+use crate::proto::bencode::{self, BencodeError, Keys, Limits, Trailing, Value};
 
 /// Our own number for `sp_have`, the interval's availability between sprats.
 pub const SP_HAVE_ID: u8 = 1;
@@ -58,7 +57,7 @@ pub struct ExtensionHandshake {
 /// The peer's extension handshake is no dictionary within the limits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad extension handshake: {0}")]
-pub struct ExtensionError(#[from] pub crate::proto::bencode::BencodeError);
+pub struct ExtensionError(#[from] pub BencodeError);
 
 /// The dictionary as on the wire.
 #[derive(Serialize)]
@@ -102,57 +101,41 @@ impl ExtensionHandshake {
     /// # Errors
     /// The payload does not begin with a dictionary, or takes more than any client's does.
     pub fn decode(payload: &[u8]) -> Result<Self, ExtensionError> {
-        let root = Dictionary(bencode::decode(payload, &LIMITS)?);
+        let root = Value::read(payload, &LIMITS)?.dict();
+        let root = root.ok_or(BencodeError { at: 0, what: "not a dictionary" })?;
+        let numbers = root.get(b"m").and_then(|numbers| numbers.dict());
+        let extension = |name: &[u8]| positive(numbers?.get(name)?);
         Ok(Self {
-            sp_have: root.extension("sp_have"),
-            ut_metadata: root.extension("ut_metadata"),
-            ut_pex: root.extension("ut_pex"),
-            metadata_size: root.positive("metadata_size"),
-            port: root.positive("p"),
-            client: root.text("v"),
-            request_queue_max: root.positive("reqq"),
-            your_ip: root.address("yourip"),
-            upload_only: root.positive::<u32>("upload_only").is_some(),
+            sp_have: extension(b"sp_have"),
+            ut_metadata: extension(b"ut_metadata"),
+            ut_pex: extension(b"ut_pex"),
+            metadata_size: root.get(b"metadata_size").and_then(positive),
+            port: root.get(b"p").and_then(positive),
+            client: root.get(b"v").and_then(client_name),
+            request_queue_max: root.get(b"reqq").and_then(positive),
+            your_ip: root.get(b"yourip").and_then(address),
+            upload_only: root.get(b"upload_only").and_then(positive::<u32>).is_some(),
         })
     }
 }
 
-/// The root dictionary as received.
-struct Dictionary(BTreeMap<ByteBuf, Value>);
-
-impl Dictionary {
-    fn value(&self, key: &str) -> Option<&Value> {
-        self.0.get(serde_bytes::Bytes::new(key.as_bytes()))
-    }
-
-    fn extension(&self, name: &str) -> Option<u8> {
-        let Value::Dict(numbers) = self.value("m")? else { return None };
-        positive(numbers.get(name.as_bytes())?)
-    }
-
-    fn positive<T: TryFrom<i64>>(&self, key: &str) -> Option<T> {
-        positive(self.value(key)?)
-    }
-
-    fn text(&self, key: &str) -> Option<String> {
-        let Value::Bytes(bytes) = self.value(key)? else { return None };
-        let harmless = |character: &char| !character.is_control() && !changes_direction(*character);
-        let text: String =
-            String::from_utf8_lossy(bytes).chars().filter(harmless).take(CLIENT_CHAR_MAX).collect();
-        (!text.is_empty()).then_some(text)
-    }
-
-    fn address(&self, key: &str) -> Option<IpAddr> {
-        let Value::Bytes(bytes) = self.value(key)? else { return None };
-        let v4 = <[u8; 4]>::try_from(&bytes[..]).map(IpAddr::from);
-        v4.or_else(|_| <[u8; 16]>::try_from(&bytes[..]).map(IpAddr::from)).ok().map(|ip| ip.to_canonical())
-    }
+/// A number above 0 that fits: 0 means "none" for every number of this handshake.
+fn positive<T: TryFrom<i64>>(value: Value) -> Option<T> {
+    let number = value.integer().filter(|number| *number > 0)?;
+    T::try_from(number).ok()
 }
 
-/// A number above 0 that fits: 0 means "none" for every number of this handshake.
-fn positive<T: TryFrom<i64>>(value: &Value) -> Option<T> {
-    let Value::Int(number) = value else { return None };
-    (*number > 0).then(|| T::try_from(*number).ok()).flatten()
+fn client_name(value: Value) -> Option<String> {
+    let harmless = |character: &char| !character.is_control() && !changes_direction(*character);
+    let text = String::from_utf8_lossy(value.bytes()?);
+    let name: String = text.chars().filter(harmless).take(CLIENT_CHAR_MAX).collect();
+    (!name.is_empty()).then_some(name)
+}
+
+fn address(value: Value) -> Option<IpAddr> {
+    let bytes = value.bytes()?;
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok().map(|ip| ip.to_canonical())
 }
 
 /// Marks, embeddings, overrides and isolates of Unicode's bidirectional algorithm: with them a name could

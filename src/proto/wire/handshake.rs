@@ -34,7 +34,7 @@ impl Capabilities {
     fn to_reserved(self) -> [u8; 8] {
         let mut reserved = [0; 8];
         reserved[5] = u8::from(self.extensions) * 0x10;
-        reserved[7] = u8::from(self.dht) | u8::from(self.fast) * 0x04 | u8::from(self.v2) * 0x10;
+        reserved[7] = u8::from(self.dht) | (u8::from(self.fast) * 0x04) | (u8::from(self.v2) * 0x10);
         reserved
     }
 
