@@ -47,7 +47,8 @@ const PROTO: &[(&str, Kind, &[&str])] = &[
     ("proto::bandwidth", Kind::Leaf, &[]),
     ("proto::metainfo", Kind::Codec, &[]),
     ("proto::wire", Kind::Codec, &[]),
-    ("proto::tracker", Kind::Codec, &[]),
+    // An answer's peers, already in their compact form.
+    ("proto::tracker", Kind::Codec, &["proto::tracker::swarm::Chosen"]),
     ("proto::tracker::announcer", Kind::Machine, &[]),
     ("proto::tracker::udp_client", Kind::Machine, &["proto::tracker::announcer::RequestId"]),
     ("proto::tracker::swarm", Kind::Machine, &[]),
@@ -55,6 +56,8 @@ const PROTO: &[(&str, Kind, &[&str])] = &[
     ("proto::tracker::service", Kind::Machine, &["proto::tracker::swarm"]),
     ("proto::session", Kind::Machine, &[]),
     ("proto::peer", Kind::Machine, &[]),
+    // An estimator that knows the time alone.
+    ("proto::torrent::rate", Kind::Leaf, &[]),
     // A torrent owns the state of its connections; leases and demands are what it exchanges with the session.
     ("proto::torrent", Kind::Machine, &["proto::peer", "proto::session::Demand", "proto::session::Lease"]),
 ];

@@ -10,7 +10,7 @@ const EMPTY_NAMES: [&str; 7] = ["util", "utils", "helper", "helpers", "manager",
 /// Beginnings of function names that say nothing either.
 const EMPTY_VERBS: [&str; 3] = ["get_", "do_", "process_"];
 /// The methods of others that are named with the word that is not ours: pieces have blocks.
-const OTHERS_WORDS: [&str; 16] = [
+const OTHERS_WORDS: [&str; 17] = [
     "chunk",
     "chunks",
     "chunks_mut",
@@ -27,6 +27,7 @@ const OTHERS_WORDS: [&str; 16] = [
     "split_first_chunk",
     "split_last_chunk",
     "chunks_vectored",
+    "utf8_chunks",
 ];
 
 /// Folders that are pure: time and randomness are arguments, everything happens in one thread.
