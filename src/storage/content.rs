@@ -363,10 +363,10 @@ impl Parts {
         let mut last = None;
         for file in info.files.iter().filter(|file| file.len > 0 && !file.attributes.pad) {
             let touched = pieces_of(file, info.geometry.piece_len());
-            if last == Some(*touched.start()) && pieces.last() != Some(touched.start()) {
-                pieces.push(*touched.start());
+            if last == Some(touched.start) && pieces.last() != Some(&touched.start) {
+                pieces.push(touched.start);
             }
-            last = Some(*touched.end());
+            last = touched.last();
         }
         let filled = pieces.iter().map(|_| AtomicBool::new(false)).collect();
         Self { path: vec![format!(".{}.parts", info.infohash)], pieces, filled }
@@ -403,14 +403,17 @@ impl<'a> Source<'a> {
 }
 
 /// The pieces that a file touches; none for an empty one.
-pub(super) fn pieces_of(file: &File, piece_len: u32) -> std::ops::RangeInclusive<PieceIndex> {
-    let piece_of = |offset: u64| (offset / u64::from(piece_len)) as PieceIndex;
-    if file.len == 0 {
-        return 1..=0;
-    }
-    piece_of(file.offset)..=piece_of(file.offset + file.len - 1)
+pub(super) fn pieces_of(file: &File, piece_len: u32) -> std::ops::Range<PieceIndex> {
+    let piece_len = u64::from(piece_len);
+    let first = file.offset / piece_len;
+    let end = if file.len == 0 { first } else { (file.offset + file.len).div_ceil(piece_len) };
+    first as PieceIndex..end as PieceIndex
 }
 
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
 }
+
+#[cfg(test)]
+#[path = "content_tests.rs"]
+mod tests;
