@@ -58,6 +58,7 @@ pub enum Job<B> {
 }
 
 /// What came of a job.
+#[derive(Debug)]
 pub enum Done<B> {
     /// Of [`Job::StorePiece`].
     StorePiece {
@@ -448,7 +449,7 @@ mod tests {
 
     #[test]
     fn a_check_by_all_threads_finds_the_good_pieces_and_tells_progress_in_order() {
-        let (_folder, sample, content) = set_up(&[("a", 70 << 20), ("b", 3 << 20)], 1 << 20);
+        let (_folder, sample, content) = set_up(&[("a", 38 << 20), ("b", 3 << 20)], 1 << 20);
         let disk = Disk::start(3).unwrap();
         let stored: Vec<u32> = sample.pieces().filter(|piece| piece % 3 != 1).collect();
         for &piece in &stored {
@@ -458,8 +459,8 @@ mod tests {
         }
         let (good, progress) = check(&disk, &content, u32::MAX);
         assert_eq!(good.iter_set().collect::<Vec<_>>(), stored);
-        assert_eq!(progress.last(), Some(&(73, stored.len() as u32)));
-        assert!(progress.is_sorted() && progress.len() >= 9, "{progress:?}");
+        assert_eq!(progress.last(), Some(&(41, stored.len() as u32)));
+        assert!(progress.is_sorted() && progress.len() >= 5, "{progress:?}");
         let (some, progress) = check(&disk, &content, 1);
         assert!(progress.len() <= 3 && some.count() < good.count(), "it stops: {progress:?}");
     }

@@ -42,6 +42,8 @@ pub trait FileSystem: Send + Sync {
     fn len(&self, path: &[String]) -> io::Result<Option<u64>>;
     /// Makes the content durable.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
+    /// Makes the content of all files durable, and that they exist.
+    fn sync_all(&self) -> io::Result<()>;
     /// Removes a file; missing is fine.
     fn remove(&self, path: &[String]) -> io::Result<()>;
     /// BEP 47: sets the executable bit, on file systems that have one.
@@ -199,6 +201,12 @@ impl FileSystem for RealFs {
 
     fn sync(&self, file: &Self::File) -> io::Result<()> {
         file.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = fs::openat(&self.folder, ".", flags, Mode::empty())?;
+        Ok(fs::syncfs(folder)?)
     }
 
     fn remove(&self, path: &[String]) -> io::Result<()> {

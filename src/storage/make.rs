@@ -73,7 +73,7 @@ pub fn survey(path: &Path, mut draft: Draft) -> Result<Draft, StorageError> {
 ///
 /// # Errors
 /// A file cannot be read, or has changed its length since the survey; the path is named. The draft is not one
-/// that makes a torrent: too many pieces for its piece length.
+/// that makes a torrent, or a name in it is one that peers would have to change; this comes before the hashing.
 pub fn hash(
     path: &Path,
     draft: Draft,
@@ -81,11 +81,18 @@ pub fn hash(
 ) -> Result<Option<Metainfo>, StorageError> {
     let (folder, name) = locate(path)?;
     let work = Work::new(&folder, &name, &draft)?;
+    let made = |hashes: Vec<u8>, draft: Draft| {
+        let made = draft.finish(hashes.into());
+        made.map_err(|error| StorageError::new(path, io::Error::new(io::ErrorKind::InvalidInput, error)))
+    };
+    let rehearsal = made(vec![0; work.geometry.piece_count() as usize * 20], draft.clone())?;
+    if let Some((given, used)) = rehearsal.info.renamed.first() {
+        let why = format!("{given:?} would have to be called {used:?} by those who download it; rename it");
+        return Err(StorageError::new(path, io::Error::new(io::ErrorKind::InvalidInput, why)));
+    }
     let thread_count = std::thread::available_parallelism().map_or(1, NonZero::get);
     let Some(hashes) = work.hash(thread_count, progress)? else { return Ok(None) };
-    let made = draft.finish(hashes.into());
-    made.map(Some)
-        .map_err(|error| StorageError::new(path, io::Error::new(io::ErrorKind::InvalidInput, error)))
+    made(hashes, draft).map(Some)
 }
 
 /// SHA-1s of some pieces, the first one's number, and the bytes hashed for them.
