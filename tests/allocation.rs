@@ -1,0 +1,82 @@
+//! What hostile input may cost in memory: the peak of the heap while each decoder reads the worst that was
+//! thought of. One test in a binary of its own, because the allocator counts for the whole process.
+
+#![cfg(test)]
+
+use bytes::BytesMut;
+use peak_alloc::PeakAlloc;
+use sprat::proto::bencode::{Limits, scan};
+use sprat::proto::metainfo::Metainfo;
+use sprat::proto::metainfo::magnet::Magnet;
+use sprat::proto::rng::Rng;
+use sprat::proto::wire::decoder::Decoder;
+use sprat::proto::wire::extension::ExtensionHandshake;
+use sprat::proto::wire::sp_have;
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+/// What any decoder may use whatever its input: messages of errors, first allocations of vectors.
+const BASE_LEN: usize = 64 << 10;
+
+/// Peak of the heap above what was there before, while `read` runs.
+fn peak(read: impl FnOnce()) -> usize {
+    HEAP.reset_peak_usage();
+    let before = HEAP.current_usage();
+    read();
+    HEAP.peak_usage().saturating_sub(before)
+}
+
+/// A torrent of `count` empty files with the shortest names there are.
+fn many_files(count: usize) -> Vec<u8> {
+    let files: String = (0..count)
+        .map(|number| {
+            let name = format!("{number:x}");
+            format!("d6:lengthi0e4:pathl{}:{name}ee", name.len())
+        })
+        .collect();
+    format!("d4:infod5:filesl{files}e4:name1:n12:piece lengthi16384e6:pieces0:ee").into_bytes()
+}
+
+#[test]
+fn memory_stays_in_proportion_to_what_was_received() {
+    let mut rng = Rng::from_number(5);
+    let mut random = vec![0; 1 << 20];
+    rng.fill(&mut random);
+    let deep = vec![b'l'; 1 << 20];
+    let tokens = [b"l".as_slice(), &b"0:".repeat(1 << 19), b"e"].concat();
+    let files = many_files(50_000);
+    let trackers = format!("magnet:?xt=urn:btih:{}{}", "a".repeat(40), "&tr=udp://a".repeat(5_000));
+    assert!(
+        Metainfo::decode(&files).is_ok() && trackers.parse::<Magnet>().is_ok(),
+        "refused for another reason"
+    );
+    let extension = [b"d1:md".as_slice(), &b"1:ai1e".repeat(15_000), b"ee"].concat();
+    let gaps = [[1].as_slice(), &[0; 100_000]].concat();
+    let prefixes: Vec<u8> = [0, 1, 0xff, 0xff, 20].repeat(1_000);
+
+    // Name, bytes that came, how many times their length the heap may grow, how they are read.
+    let cases: [(&str, usize, usize, Box<dyn FnOnce()>); 9] = [
+        ("depth", deep.len(), 0, Box::new(move || drop(scan(&deep, &Limits::METAINFO)))),
+        ("tokens", tokens.len(), 0, Box::new(move || drop(scan(&tokens, &Limits::METAINFO)))),
+        ("random", random.len(), 0, Box::new(move || drop(Metainfo::decode(&random)))),
+        ("files", files.len(), 12, Box::new(move || drop(Metainfo::decode(&files)))),
+        ("magnet", trackers.len(), 12, Box::new(move || drop(trackers.parse::<Magnet>()))),
+        ("extension", extension.len(), 1, Box::new(move || drop(ExtensionHandshake::decode(&extension)))),
+        ("sp_have", gaps.len(), 8, Box::new(move || drop(sp_have::decode(&gaps, 200_000)))),
+        ("bitfield", 5, 0, Box::new(|| assert_eq!(decode(&[0, 2, 0, 1, 5], 1 << 20), 0))),
+        ("prefixes", prefixes.len(), 2, Box::new(move || assert_eq!(decode(&prefixes, 1 << 20), 0))),
+    ];
+    for (name, len, factor, read) in cases {
+        let used = peak(read);
+        println!("{name}: {used} bytes of heap for {len} of input");
+        assert!(used <= BASE_LEN + factor * len, "{name}: {used} bytes of heap for {len} of input");
+    }
+}
+
+/// Frames of a stream until it ends or breaks the protocol.
+fn decode(stream: &[u8], piece_count: u32) -> usize {
+    let mut buffer = BytesMut::from(stream);
+    let mut decoder = Decoder::new(piece_count);
+    std::iter::from_fn(|| decoder.decode(&mut buffer).ok().flatten()).count()
+}
