@@ -120,8 +120,9 @@ impl Choker {
         };
         let chokes = peers.iter().filter(|peer| peer.unchoked && !chosen.contains(&peer.conn));
         let unchokes = peers.iter().filter(|peer| !peer.unchoked && chosen.contains(&peer.conn));
-        let changes = chokes.map(|peer| Change::Choke(peer.conn));
-        changes.chain(unchokes.map(|peer| Change::Unchoke(peer.conn))).collect()
+        let mut changes: Vec<Change> = chokes.map(|peer| Change::Choke(peer.conn)).collect();
+        changes.extend(unchokes.map(|peer| self.unchoke(now, peer)));
+        changes
     }
 
     /// Between rounds: someone became interested, or an unchoked one left or lost interest. Fills slots that
@@ -147,8 +148,14 @@ impl Choker {
         let idle: Vec<ConnId> =
             peers.iter().filter(|peer| peer.unchoked && !peer.interested).map(|peer| peer.conn).collect();
         let surplus = (busy + idle.len() + waiting.len()).saturating_sub(slots);
-        let chokes = idle.into_iter().take(surplus).map(Change::Choke);
-        chokes.chain(waiting.iter().map(|peer| Change::Unchoke(peer.conn))).collect()
+        let mut changes: Vec<Change> = idle.into_iter().take(surplus).map(Change::Choke).collect();
+        changes.extend(waiting.iter().map(|peer| self.unchoke(now, peer)));
+        changes
+    }
+
+    fn unchoke(&mut self, now: Instant, peer: &Candidate) -> Change {
+        self.tenures.insert(peer.conn, Tenure { since: now, uploaded: peer.uploaded });
+        Change::Unchoke(peer.conn)
     }
 
     fn note_tenures(&mut self, now: Instant, peers: &[Candidate]) {

@@ -87,47 +87,34 @@ impl Picker {
         }
         if left > 0 && !pieces.is_all_requested() {
             availability.follow(pieces);
-            self.pick_further(&ask, left, pieces, availability, out);
+            let fast = pieces.have().count() >= FIRST_PIECES
+                && ask.rate * WHOLE_PIECE_SECS >= u64::from(pieces.geometry().piece_len());
+            self.pick_further(Turn { ask, fast, left, pieces, availability, out });
         }
     }
 
     /// The peer has no open block left in the piece it was on.
-    fn pick_further(
-        &mut self,
-        ask: &Ask<'_>,
-        mut left: usize,
-        pieces: &mut Pieces,
-        availability: &mut Availability,
-        out: &mut Vec<Block>,
-    ) {
-        let fast = self.is_fast(ask, pieces);
-        self.disown(ask.conn);
+    fn pick_further(&mut self, mut turn: Turn<'_>) {
+        let left_before = turn.left;
+        self.disown(turn.ask.conn);
         let mut partial_count = 0;
         let mut open: Vec<(Class, u32, PieceIndex)> = Vec::new();
-        for partial in pieces.partials() {
+        for partial in turn.pieces.partials() {
             partial_count += 1;
-            if partial.open_count > 0
-                && ask.have.get(partial.piece)
-                && pieces.is_open_to(partial.piece, ask.conn)
-            {
-                open.push((self.class(&partial, fast), partial.open_count, partial.piece));
+            if turn.ask.have.get(partial.piece) && turn.pieces.is_open_to(partial.piece, turn.ask.conn) {
+                let order = if self.sequential { partial.piece } else { partial.open_count };
+                open.push((self.class(&partial, turn.fast), order, partial.piece));
             }
         }
         open.sort_unstable();
         let (soon, late) = open.split_at(open.partition_point(|partial| partial.0 == Class::Soon));
-        left -= self.request_from(soon, ask, fast, left, pieces, out);
-        let partial_max = PARTIAL_MIN.max(ask.unchoking_count * PARTIALS_PER_TWO_PEERS / 2);
-        let room = partial_max.saturating_sub(partial_count);
-        left -= self.begin(room, ask, fast, left, pieces, availability, out);
-        left -= self.request_from(late, ask, fast, left, pieces, out);
+        self.join(&mut turn, soon);
+        let partial_max = PARTIAL_MIN.max(turn.ask.unchoking_count * PARTIALS_PER_TWO_PEERS / 2);
+        self.begin(&mut turn, partial_max.saturating_sub(partial_count));
+        self.join(&mut turn, late);
         // Beyond the bound on partial pieces one is begun only if there is nothing else to ask for.
-        let idle = left == ask.block_max;
-        self.begin(usize::from(idle), ask, fast, left, pieces, availability, out);
-    }
-
-    fn is_fast(&self, ask: &Ask<'_>, pieces: &Pieces) -> bool {
-        pieces.have().count() >= FIRST_PIECES
-            && ask.rate * WHOLE_PIECE_SECS >= u64::from(pieces.geometry().piece_len())
+        let idle = turn.left == left_before;
+        self.begin(&mut turn, usize::from(idle));
     }
 
     fn class(&self, partial: &Partial, fast: bool) -> Class {
@@ -136,32 +123,34 @@ impl Picker {
         if deserted || (!fast && !owned) { Class::Soon } else { Class::Late }
     }
 
-    fn disown(&mut self, conn: ConnId) {
-        if let Some(piece) = self.working.remove(&conn)
-            && self.owners.get(&piece) == Some(&conn)
-        {
-            self.owners.remove(&piece);
+    /// Asks for open blocks of partial pieces, those nearest to completion (or to the beginning) first.
+    fn join(&mut self, turn: &mut Turn<'_>, open: &[(Class, u32, PieceIndex)]) {
+        for &(class, _, piece) in open {
+            if turn.left == 0 {
+                break;
+            }
+            turn.request(piece);
+            self.work_on(piece, turn.ask.conn, turn.fast && class == Class::Soon);
         }
     }
 
-    fn request_from(
-        &mut self,
-        open: &[(Class, u32, PieceIndex)],
-        ask: &Ask<'_>,
-        fast: bool,
-        left: usize,
-        pieces: &mut Pieces,
-        out: &mut Vec<Block>,
-    ) -> usize {
-        let mut count = 0;
-        for &(class, _, piece) in open.iter().take_while(|_| left > 0) {
-            if count == left {
+    /// Begins at most `piece_max` pieces.
+    fn begin(&mut self, turn: &mut Turn<'_>, piece_max: usize) {
+        for _ in 0..piece_max {
+            if turn.left == 0 {
                 break;
             }
-            count += pieces.request_open(piece, ask.conn, left - count, out);
-            self.work_on(piece, ask.conn, fast && class == Class::Soon);
+            let (have, first) = (turn.ask.have, turn.pieces.have().count() < FIRST_PIECES);
+            let piece = match (self.sequential, first) {
+                (true, _) => turn.availability.lowest(have),
+                (false, true) => turn.availability.random(have, &mut self.rng),
+                (false, false) => turn.availability.rarest(have, &mut self.rng),
+            };
+            let Some(piece) = piece else { break };
+            turn.request(piece);
+            turn.availability.follow(turn.pieces);
+            self.work_on(piece, turn.ask.conn, turn.fast);
         }
-        count
     }
 
     fn work_on(&mut self, piece: PieceIndex, conn: ConnId, alone: bool) {
@@ -172,41 +161,33 @@ impl Picker {
         }
     }
 
-    /// Begins at most `piece_max` pieces.
-    #[expect(clippy::too_many_arguments, reason = "parts take what they need, never the whole torrent")]
-    fn begin(
-        &mut self,
-        piece_max: usize,
-        ask: &Ask<'_>,
-        fast: bool,
-        left: usize,
-        pieces: &mut Pieces,
-        availability: &mut Availability,
-        out: &mut Vec<Block>,
-    ) -> usize {
-        let mut count = 0;
-        for _ in 0..piece_max {
-            if count == left {
-                break;
-            }
-            let piece = if self.sequential {
-                availability.lowest(ask.have)
-            } else if pieces.have().count() < FIRST_PIECES {
-                availability.random(ask.have, &mut self.rng)
-            } else {
-                availability.rarest(ask.have, &mut self.rng)
-            };
-            let Some(piece) = piece else { break };
-            count += pieces.request_open(piece, ask.conn, left - count, out);
-            availability.follow(pieces);
-            self.work_on(piece, ask.conn, fast);
+    fn disown(&mut self, conn: ConnId) {
+        if let Some(piece) = self.working.remove(&conn)
+            && self.owners.get(&piece) == Some(&conn)
+        {
+            self.owners.remove(&piece);
         }
-        count
     }
 
     /// The connection is gone, chokes us or is snubbed: its piece is free for others.
     pub fn forget(&mut self, conn: ConnId) {
         self.disown(conn);
+    }
+}
+
+/// One peer's turn: what is left to ask it for, and the parts that are asked.
+struct Turn<'a> {
+    ask: Ask<'a>,
+    fast: bool,
+    left: usize,
+    pieces: &'a mut Pieces,
+    availability: &'a mut Availability,
+    out: &'a mut Vec<Block>,
+}
+
+impl Turn<'_> {
+    fn request(&mut self, piece: PieceIndex) {
+        self.left -= self.pieces.request_open(piece, self.ask.conn, self.left, self.out);
     }
 }
 
