@@ -129,7 +129,8 @@ pub(crate) fn clamped_interval(secs: i64) -> Duration {
 pub(crate) fn words(bytes: &[u8]) -> String {
     // A character is at most four bytes, so the rest need not be looked at.
     let bytes = &bytes[..bytes.len().min(WORDS_LEN_MAX * 4)];
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let text = String::from_utf8_lossy(bytes);
     text.chars().filter(|&c| !c.is_control() && !turns(c)).take(WORDS_LEN_MAX).collect()
 }

@@ -303,8 +303,12 @@ pub fn decode_response(bytes: &[u8], family: Family) -> Result<Response, PacketE
             let leechers = Some(reader.u32()?);
             let seeders = Some(reader.u32()?);
             let peers = match family {
-                Family::V4 => compact::decode_v4(reader.0).filter(|&peer| compact::is_dialable(peer)).collect(),
-                Family::V6 => compact::decode_v6(reader.0).filter(|&peer| compact::is_dialable(peer)).collect(),
+                Family::V4 => {
+                    compact::decode_v4(reader.0).filter(|&peer| compact::is_dialable(peer)).collect()
+                }
+                Family::V6 => {
+                    compact::decode_v6(reader.0).filter(|&peer| compact::is_dialable(peer)).collect()
+                }
             };
             let reply = AnnounceReply { interval, seeders, leechers, peers, ..AnnounceReply::default() };
             Ok(Response::Announce { transaction_id, reply })
@@ -389,7 +393,10 @@ mod tests {
         encode_announce(7, 8, &announce, "", &mut bytes);
         assert_eq!(bytes.len(), ANNOUNCE_LEN);
         assert_eq!(&bytes[8..16], [0, 0, 0, 1, 0, 0, 0, 8]);
-        assert_eq!(&bytes[56..84], [0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 2]);
+        assert_eq!(
+            &bytes[56..84],
+            [0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 2]
+        );
         assert_eq!(&bytes[92..], [0xff, 0xff, 0xff, 0xff, 0x1a, 0xe1]);
         let options = Options::default();
         let expected = Request::Announce { connection_id: 7, transaction_id: 8, announce, options };
@@ -406,7 +413,13 @@ mod tests {
         encode_announce(7, 8, &announce(), &url, &mut bytes);
         let Ok(Request::Announce { options, .. }) = decode_request(&bytes) else { panic!() };
         assert_eq!(options.url_data().collect::<Vec<_>>().concat(), url.as_bytes());
-        assert_eq!(Options(b"\x01\x02\x03abc\x07\x01z\x02\x01d\x00\x02\x01e").url_data().collect::<Vec<_>>().concat(), b"abcd");
+        assert_eq!(
+            Options(b"\x01\x02\x03abc\x07\x01z\x02\x01d\x00\x02\x01e")
+                .url_data()
+                .collect::<Vec<_>>()
+                .concat(),
+            b"abcd"
+        );
         assert_eq!(Options(b"\x02\x01a\x02\xffb").url_data().collect::<Vec<_>>(), [b"a"]);
         assert_eq!(Options(b"\x02").url_data().count(), 0);
     }
