@@ -1,6 +1,14 @@
 //! One torrent: every decision about its pieces and its peers.
 
+pub mod availability;
+pub mod candidates;
+pub mod choker;
+pub mod endgame;
 pub mod event;
+pub mod picker;
+pub mod pieces;
+pub mod rate;
+pub mod suspects;
 
 use std::net::SocketAddr;
 
