@@ -129,11 +129,7 @@ impl Remote {
     ///
     /// # Errors
     /// No such piece, or too many such hints.
-    pub fn handle_suggest(
-        &mut self,
-        piece: PieceIndex,
-        faults: &mut Faults,
-    ) -> Result<(), DisconnectReason> {
+    pub fn handle_suggest(&mut self, piece: PieceIndex, faults: &mut Faults) -> Result<(), DisconnectReason> {
         self.check(piece)?;
         if self.suggested.contains(&piece) {
             return faults.count(Fault::Hint);

@@ -137,9 +137,9 @@ impl Uploads {
         self.allowed_fast = pieces.iter().map(|&piece| (piece, 0)).collect();
     }
 
-    /// Whether the piece may be asked for while choked.
-    pub fn is_allowed_fast(&self, piece: PieceIndex) -> bool {
-        self.allowed_fast.iter().any(|&(allowed, _)| allowed == piece)
+    /// The pieces that may be asked for while choked.
+    pub fn allowed_fast(&self) -> impl Iterator<Item = PieceIndex> {
+        self.allowed_fast.iter().map(|&(piece, _)| piece)
     }
 
     /// Whether one more block of an allowed-fast piece of `block_count` blocks may be served while choked.
