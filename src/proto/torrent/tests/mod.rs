@@ -1,0 +1,4 @@
+//! Whole machines against each other, and one machine against peers that break the rules.
+
+mod swarm;
+mod transfer;
