@@ -85,7 +85,7 @@ pub(crate) enum Input {
     /// So many blocks, of so many bytes, have left.
     Sent(ConnId, usize, u64),
     /// A block could not be read, in words; the connection ends.
-    ReadFailed(ConnId, String),
+    ReadFailed(String),
     /// The socket is closed; nothing follows.
     Closed(ConnId),
 }

@@ -112,7 +112,7 @@ pub struct Engine {
     port: u16,
     embedded_tracker: bool,
     supervisor: mpsc::Sender<supervisor::Input>,
-    _tasks: Vec<task::Task<()>>,
+    _tasks: Vec<task::Task>,
 }
 
 impl Engine {

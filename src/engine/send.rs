@@ -136,7 +136,7 @@ impl Sender {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
         };
-        self.tell(Input::ReadFailed(self.conn, error.clone())).await?;
+        self.tell(Input::ReadFailed(error.clone())).await?;
         Err(io::Error::other(error))
     }
 

@@ -10,16 +10,13 @@ use tracing::Instrument;
 
 /// A running task; dropping it ends the task at its next await.
 #[derive(Debug)]
-pub(crate) struct Task<T> {
-    handle: JoinHandle<T>,
+pub(crate) struct Task {
+    handle: JoinHandle<()>,
 }
 
 /// Starts a task.
 #[expect(clippy::disallowed_methods, reason = "the one wrapper around tokio::spawn")]
-pub(crate) fn spawn<T: Send + 'static>(
-    name: &'static str,
-    future: impl Future<Output = T> + Send + 'static,
-) -> Task<T> {
+pub(crate) fn spawn(name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Task {
     Task { handle: tokio::spawn(named(name, future)) }
 }
 
@@ -27,14 +24,7 @@ fn named<T>(name: &'static str, future: impl Future<Output = T>) -> impl Future<
     future.instrument(tracing::trace_span!("task", name))
 }
 
-impl<T> Task<T> {
-    /// Waits for its end; None: it was ended from outside.
-    pub(crate) async fn join(&mut self) -> Option<T> {
-        (&mut self.handle).await.ok()
-    }
-}
-
-impl<T> Drop for Task<T> {
+impl Drop for Task {
     fn drop(&mut self) {
         self.handle.abort();
     }

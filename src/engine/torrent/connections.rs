@@ -26,7 +26,7 @@ pub(super) struct Connections {
 /// One connection; dropping it closes the socket.
 struct Connection {
     outbox: mpsc::Sender<Outgoing>,
-    _task: Task<()>,
+    _task: Task,
 }
 
 /// The peer does not read what it is sent.

@@ -322,7 +322,7 @@ impl TorrentTask {
                     self.machine.handle_blocks_sent(now, conn, count, len);
                 }
             }
-            Input::ReadFailed(_, error) => self.storage_failed(now, error),
+            Input::ReadFailed(error) => self.storage_failed(now, error),
             Input::Closed(conn) => self.disconnected(now, conn),
         }
         self.drain(now);

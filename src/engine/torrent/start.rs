@@ -84,7 +84,8 @@ pub(super) async fn check(
             told = control.recv() => match told {
                 Some(Control::Command(command, reply)) => {
                     wishes.commands.push(command);
-                    drop(reply.send(()));
+                    // Who does not wait any more needs no answer.
+                    let _ = reply.send(());
                 }
                 Some(Control::Peers(peers)) => wishes.peers.extend(peers),
                 Some(Control::Accepted(turned_away)) => drop(turned_away),
