@@ -22,6 +22,7 @@ use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::torrent::event::{Command, ConnId, Connected};
 use crate::proto::wire::message::Message;
+use crate::storage::handles::Handles;
 
 /// Handles to everything that torrents share.
 pub(crate) struct Context {
@@ -31,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) pool: BlockPool,
     /// Disk threads.
     pub(crate) disk: DiskQueue,
+    /// Files kept open, of all torrents.
+    pub(crate) handles: Arc<Handles>,
     /// Announces by UDP.
     pub(crate) udp: mpsc::Sender<udp::Request>,
     /// Announces by HTTP.

@@ -46,6 +46,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::storage::handles::{HANDLE_MAX, Handles};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -132,6 +133,7 @@ impl Engine {
             clock,
             pool: pool::BlockPool::new(),
             disk: disk::DiskQueue::start(config.disk_threads.map_or_else(core_count, |count| count.max(1)))?,
+            handles: Handles::new(HANDLE_MAX),
             udp: udp_sender,
             http: http::HttpClient::default(),
             supervisor: supervisor_sender.clone(),

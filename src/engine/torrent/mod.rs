@@ -99,6 +99,7 @@ struct TorrentTask {
     connections: Connections,
     pieces: PieceBuffers,
     completion: Completion,
+    /// Nothing was missing from the start.
     started_complete: bool,
     /// Why the torrent cannot go on, in words.
     failure: Option<String>,
@@ -153,7 +154,7 @@ async fn live(
         let have = Bitfield::full(spec.add.metainfo.info.geometry.piece_count());
         Started::Ready { have, wishes: Wishes::default() }
     } else {
-        start::check(&context, &content, &mut control, &mut report).await
+        start::check(&context, &spec.add.dir, &content, &mut control, &mut report).await
     };
     match started {
         Started::Ready { have, wishes } => {
@@ -198,7 +199,6 @@ impl TorrentTask {
         let geometry = info.geometry;
         let wanted = content.wanted();
         let machine = Torrent::new(settings, geometry, have, wanted, rng.fork("machine"), now);
-        let started_complete = machine.have().is_full();
         let trackers = new_trackers(&context, &add, peer_id, &machine, rng.fork("announcer"));
         let source =
             BlockSource { disk: context.disk.clone(), content: content.clone(), pool: context.pool.clone() };
@@ -215,7 +215,7 @@ impl TorrentTask {
             peer_id,
             machine,
             trackers,
-            started_complete,
+            started_complete: false,
             report,
         }
     }
@@ -268,7 +268,10 @@ impl TorrentTask {
         }
         self.machine.handle_candidates(now, Source::User, &peers);
         self.drain(now);
-        if self.machine.snapshot(now).complete {
+        self.started_complete = self.machine.snapshot(now).complete;
+        if self.add.assume_complete {
+            self.finished(now);
+        } else if self.started_complete {
             self.complete();
         }
         self.report.hurry();

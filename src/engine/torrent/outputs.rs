@@ -118,6 +118,11 @@ impl TorrentTask {
             }
             Ended::Stored(block_hashes, done) => self.handle_stored(now, block_hashes, done),
             Ended::Finished(Some(Done::Finish(Ok(())))) => self.finished(now),
+            Ended::Finished(Some(Done::Finish(Err(error)))) if self.started_complete => {
+                // A complete content may well lie where we cannot write.
+                tracing::warn!(%error, "the content is left as it is");
+                self.finished(now);
+            }
             Ended::Finished(Some(Done::Finish(Err(error)))) => self.write_failed(now, &error),
             Ended::Finished(_) => self.failure = Some(DISK_GONE.to_owned()),
             Ended::Synced => {}
@@ -152,7 +157,7 @@ impl TorrentTask {
         }
     }
 
-    fn finished(&mut self, now: Instant) {
+    pub(super) fn finished(&mut self, now: Instant) {
         if matches!(self.completion, Completion::Finished(_)) {
             return;
         }

@@ -4,7 +4,7 @@
 //! for later.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,20 +45,31 @@ pub(super) struct Wishes {
     pub(super) peers: Vec<SocketAddr>,
 }
 
-/// The torrent's files below its folder, which is made if missing.
+/// The torrent's files below its folder, which is made if missing. An existing one need not be writable: what
+/// is complete can be seeded from anywhere.
 pub(super) fn open(context: &Context, add: &AddTorrent) -> Result<DiskContent, StorageError> {
     let selected = add.selected.clone().unwrap_or_else(|| vec![true; add.metainfo.info.files.len()]);
     Ok(Arc::new(Content::new(add.metainfo.info.clone(), selected, open_folder(context, &add.dir)?)))
 }
 
 fn open_folder(context: &Context, dir: &Path) -> Result<RealFs, StorageError> {
-    let _ = (context, dir);
-    todo!()
+    if dir.is_dir() { RealFs::open(dir, &context.handles) } else { RealFs::create(dir, &context.handles) }
+}
+
+/// Something is missing, so the folder has to be writable: known now rather than with the first piece.
+async fn require_writable(context: Arc<Context>, dir: PathBuf) -> Result<(), String> {
+    let created = task::blocking(move || RealFs::create(&dir, &context.handles)).await;
+    match created {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err("stopped".to_owned()),
+    }
 }
 
 /// Finds out which pieces are there, with progress in `report`.
 pub(super) async fn check(
-    context: &Context,
+    context: &Arc<Context>,
+    dir: &Path,
     content: &DiskContent,
     control: &mut mpsc::Receiver<Control>,
     report: &mut Report,
@@ -66,7 +77,7 @@ pub(super) async fn check(
     let total = content.info().geometry.piece_count();
     let mut wishes = Wishes::default();
     let (sender, mut progress) = watch::channel((0, 0));
-    let checking = hash(context, content, sender);
+    let checking = find(context, dir, content, sender);
     tokio::pin!(checking);
     loop {
         tokio::select! {
@@ -106,6 +117,20 @@ async fn later(progress: &mut watch::Receiver<(u32, u32)>) {
 
 /// Least time between two reports of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The pieces that are there, in a folder that can take those that are not.
+async fn find(
+    context: &Arc<Context>,
+    dir: &Path,
+    content: &DiskContent,
+    progress: watch::Sender<(u32, u32)>,
+) -> Result<Bitfield, String> {
+    let have = hash(context, content, progress).await?;
+    if content.wanted().has_more_than(&have) {
+        require_writable(context.clone(), dir.to_owned()).await?;
+    }
+    Ok(have)
+}
 
 /// The pieces that are there; hashing stops when this is dropped.
 async fn hash(
