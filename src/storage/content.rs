@@ -29,6 +29,10 @@ use crate::proto::piece::PieceIndex;
 /// that the system call does not count. Longer pieces take several.
 const CHECK_READ_LEN: usize = 256 * 1024;
 
+/// Files that a sync takes one by one; for more the whole file system is synced, since each file costs a
+/// commit of some milliseconds, and 100,000 files would take minutes.
+const SYNC_EACH_MAX: usize = 64;
+
 /// What went wrong at which file. `kind` drives the policy: full disks pause, the rest stops.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {source}", path = path.display())]
@@ -226,18 +230,25 @@ impl<F: FileSystem> Content<F> {
     /// # Errors
     /// A file could not be; it is tried again with the next call.
     pub fn sync(&self) -> Result<(), StorageError> {
-        let paths = self.info.files.iter().map(|file| &file.path).chain([&self.parts.path]);
-        for (path, written) in paths.zip(&self.written) {
-            // Cleared first: a write during the sync marks it again.
-            if !written.dirty.swap(false, Ordering::AcqRel) {
-                continue;
-            }
+        // Cleared first: a write during the sync marks its file again.
+        let dirty = |at: &usize| self.written[*at].dirty.swap(false, Ordering::AcqRel);
+        let files: Vec<usize> = (0..self.written.len()).filter(dirty).collect();
+        let result = self.sync_files(&files);
+        if result.is_err() {
+            files.iter().for_each(|&at| self.written[at].dirty.store(true, Ordering::Release));
+        }
+        result
+    }
+
+    fn sync_files(&self, files: &[usize]) -> Result<(), StorageError> {
+        if files.len() > SYNC_EACH_MAX {
+            return self.fs.sync_all().map_err(|source| self.error(&[], source));
+        }
+        for &at in files {
+            let path = self.info.files.get(at).map_or(&self.parts.path, |file| &file.path);
             // To read: a file that someone removed shall be an error, not an empty file.
             let synced = self.fs.open_read(path).and_then(|file| self.fs.sync(&file));
-            if let Err(source) = synced {
-                written.dirty.store(true, Ordering::Release);
-                return Err(self.error(path, source));
-            }
+            synced.map_err(|source| self.error(path, source))?;
         }
         Ok(())
     }
@@ -363,10 +374,10 @@ impl Parts {
         let mut last = None;
         for file in info.files.iter().filter(|file| file.len > 0 && !file.attributes.pad) {
             let touched = pieces_of(file, info.geometry.piece_len());
-            if last == Some(*touched.start()) && pieces.last() != Some(touched.start()) {
-                pieces.push(*touched.start());
+            if last == Some(touched.start) && pieces.last() != Some(&touched.start) {
+                pieces.push(touched.start);
             }
-            last = Some(*touched.end());
+            last = touched.last();
         }
         let filled = pieces.iter().map(|_| AtomicBool::new(false)).collect();
         Self { path: vec![format!(".{}.parts", info.infohash)], pieces, filled }
@@ -403,14 +414,17 @@ impl<'a> Source<'a> {
 }
 
 /// The pieces that a file touches; none for an empty one.
-pub(super) fn pieces_of(file: &File, piece_len: u32) -> std::ops::RangeInclusive<PieceIndex> {
-    let piece_of = |offset: u64| (offset / u64::from(piece_len)) as PieceIndex;
-    if file.len == 0 {
-        return 1..=0;
-    }
-    piece_of(file.offset)..=piece_of(file.offset + file.len - 1)
+pub(super) fn pieces_of(file: &File, piece_len: u32) -> std::ops::Range<PieceIndex> {
+    let piece_len = u64::from(piece_len);
+    let first = file.offset / piece_len;
+    let end = if file.len == 0 { first } else { (file.offset + file.len).div_ceil(piece_len) };
+    first as PieceIndex..end as PieceIndex
 }
 
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
 }
+
+#[cfg(test)]
+#[path = "content_tests.rs"]
+mod tests;

@@ -58,6 +58,7 @@ pub enum Job<B> {
 }
 
 /// What came of a job.
+#[derive(Debug)]
 pub enum Done<B> {
     /// Of [`Job::StorePiece`].
     StorePiece {
@@ -348,6 +349,167 @@ impl<B: Send + 'static> Check<B> {
         drop(state);
         if let Some(done) = done {
             done(Done::Check(result));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use super::*;
+    use crate::storage::testing::{Sample, sample};
+
+    type Buffer = Vec<u8>;
+
+    fn submit(disk: &Disk, content: &DiskContent, job: Job<Buffer>) -> Receiver<Done<Buffer>> {
+        let (told, tell) = sync_channel(1);
+        let done = Box::new(move |done| told.send(done).unwrap());
+        assert!(disk.submit(Arc::clone(content), job, done).is_ok());
+        tell
+    }
+
+    fn store(
+        disk: &Disk,
+        content: &DiskContent,
+        piece: u32,
+        bytes: &[u8],
+        block_hashes: bool,
+    ) -> StoreOutcome {
+        let blocks: Vec<Buffer> = bytes.chunks(10).map(<[u8]>::to_vec).collect();
+        let sent = blocks.clone();
+        match submit(disk, content, Job::StorePiece { piece, blocks, block_hashes }).recv().unwrap() {
+            Done::StorePiece { piece: stored, blocks, outcome } => {
+                assert_eq!((stored, blocks), (piece, sent), "the buffers come back");
+                outcome
+            }
+            Done::Read { .. } | Done::Check(_) | Done::Finish(_) => unreachable!("the answer to another job"),
+        }
+    }
+
+    fn check(disk: &Disk, content: &DiskContent, stop_at: u32) -> (Bitfield, Vec<(u32, u32)>) {
+        let (told, tell) = sync_channel(1_000);
+        let progress = Box::new(move |checked, good| {
+            told.send((checked, good)).unwrap();
+            checked < stop_at
+        });
+        match submit(disk, content, Job::Check { progress }).recv().unwrap() {
+            Done::Check(result) => (result.unwrap(), tell.iter().collect()),
+            Done::Read { .. } | Done::StorePiece { .. } | Done::Finish(_) => {
+                unreachable!("another job's answer")
+            }
+        }
+    }
+
+    fn set_up(files: &[(&str, u64)], piece_len: u32) -> (tempfile::TempDir, Sample, DiskContent) {
+        let folder = tempfile::tempdir().unwrap();
+        let sample = sample(files, piece_len);
+        let content = Arc::new(sample.content(folder.path(), &[]));
+        (folder, sample, content)
+    }
+
+    #[test]
+    fn only_pieces_that_hash_are_written() {
+        let (folder, sample, content) = set_up(&[("a", 50), ("b", 30)], 32);
+        let disk = Disk::start(2).unwrap();
+        let mut bad = sample.piece(0).to_vec();
+        bad[15] ^= 1;
+        let StoreOutcome::Bad(hashes) = store(&disk, &content, 0, &bad, false) else { panic!("it is bad") };
+        assert!(!folder.path().join("a").exists(), "nothing was written");
+        assert!(matches!(store(&disk, &content, 0, sample.piece(0), false), StoreOutcome::Good(None)));
+        let again = store(&disk, &content, 0, sample.piece(0), true);
+        let StoreOutcome::Good(Some(true_hashes)) = again else { panic!("it is good: {again:?}") };
+        let differing: Vec<_> = (0..4).filter(|&block| hashes[block] != true_hashes[block]).collect();
+        assert_eq!(differing, [1], "the block that lied is known");
+        assert!(matches!(store(&disk, &content, 9, sample.piece(0), false), StoreOutcome::Bad(_)));
+        assert!(matches!(store(&disk, &content, 1, &sample.piece(1)[1..], false), StoreOutcome::Bad(_)));
+
+        let whole = Block { piece: 0, offset: 0, len: 32 };
+        let missing = Block { piece: 2, offset: 0, len: 1 };
+        for (blocks, good) in [(vec![(whole, vec![0; 32])], true), (vec![(missing, vec![0])], false)] {
+            match submit(&disk, &content, Job::Read { blocks }).recv().unwrap() {
+                Done::Read { blocks, error } => {
+                    assert_eq!(error.is_none(), good);
+                    assert!(!good || blocks[0].1 == sample.piece(0));
+                }
+                Done::StorePiece { .. } | Done::Check(_) | Done::Finish(_) => unreachable!("another answer"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_comes_back_with_the_error() {
+        let (folder, sample, content) = set_up(&[("a", 50)], 32);
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        let disk = Disk::start(1).unwrap();
+        let outcome = store(&disk, &content, 0, sample.piece(0), false);
+        let StoreOutcome::Error(error) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(error.path, folder.path().join("a"));
+    }
+
+    #[test]
+    fn a_check_by_all_threads_finds_the_good_pieces_and_tells_progress_in_order() {
+        let (_folder, sample, content) = set_up(&[("a", 38 << 20), ("b", 3 << 20)], 1 << 20);
+        let disk = Disk::start(3).unwrap();
+        let stored: Vec<u32> = sample.pieces().filter(|piece| piece % 3 != 1).collect();
+        for &piece in &stored {
+            let blocks = vec![sample.piece(piece).to_vec()];
+            let job = Job::StorePiece { piece, blocks, block_hashes: false };
+            drop(submit(&disk, &content, job).recv().unwrap());
+        }
+        let (good, progress) = check(&disk, &content, u32::MAX);
+        assert_eq!(good.iter_set().collect::<Vec<_>>(), stored);
+        assert_eq!(progress.last(), Some(&(41, stored.len() as u32)));
+        assert!(progress.is_sorted() && progress.len() >= 5, "{progress:?}");
+        let (some, progress) = check(&disk, &content, 1);
+        assert!(progress.len() <= 3 && some.count() < good.count(), "it stops: {progress:?}");
+    }
+
+    #[test]
+    fn a_torrent_without_pieces_is_checked_and_finished() {
+        let (folder, _, content) = set_up(&[("t/empty", 0)], 32);
+        let disk = Disk::start(2).unwrap();
+        assert!(check(&disk, &content, u32::MAX).0.is_full());
+        let done = submit(&disk, &content, Job::Finish).recv().unwrap();
+        assert!(matches!(done, Done::Finish(Ok(()))));
+        assert_eq!(std::fs::read(folder.path().join("t/empty")).unwrap(), b"");
+    }
+
+    #[test]
+    fn an_error_ends_a_check() {
+        let (folder, _, content) = set_up(&[("a", 50)], 32);
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        let disk = Disk::start(2).unwrap();
+        let job = Job::Check { progress: Box::new(|_, _| true) };
+        let done = submit(&disk, &content, job).recv().unwrap();
+        assert!(matches!(done, Done::Check(Err(error)) if error.path == folder.path().join("a")));
+    }
+
+    #[test]
+    fn a_full_queue_gives_the_job_back_and_the_rest_is_done_after_the_drop() {
+        let (_folder, sample, content) = set_up(&[("a", 50)], 32);
+        let disk = Disk::start(1).unwrap();
+        let (go, wait) = sync_channel::<()>(0);
+        let (entered, enter) = sync_channel(1);
+        let hold = Box::new(move |_: Done<Buffer>| {
+            entered.send(()).unwrap();
+            wait.recv().unwrap();
+        });
+        assert!(disk.submit(Arc::clone(&content), Job::Finish, hold).is_ok());
+        enter.recv().unwrap();
+        let store = || {
+            let blocks = vec![sample.piece(0).to_vec()];
+            Job::StorePiece { piece: 0, blocks, block_hashes: false }
+        };
+        let waiting: Vec<_> = (0..JOB_MAX).map(|_| submit(&disk, &content, store())).collect();
+        let refused = disk.submit(Arc::clone(&content), store(), Box::new(|_| ()));
+        let Err((Job::StorePiece { blocks, .. }, _)) = refused else { panic!("there was room") };
+        assert_eq!(blocks, [sample.piece(0)]);
+        drop(disk);
+        go.send(()).unwrap();
+        for told in waiting {
+            let done = told.recv().unwrap();
+            assert!(matches!(done, Done::StorePiece { outcome: StoreOutcome::Good(None), .. }));
         }
     }
 }

@@ -42,6 +42,8 @@ pub trait FileSystem: Send + Sync {
     fn len(&self, path: &[String]) -> io::Result<Option<u64>>;
     /// Makes the content durable.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
+    /// Makes the content of all files durable, and that they exist.
+    fn sync_all(&self) -> io::Result<()>;
     /// Removes a file; missing is fine.
     fn remove(&self, path: &[String]) -> io::Result<()>;
     /// BEP 47: sets the executable bit, on file systems that have one.
@@ -201,6 +203,12 @@ impl FileSystem for RealFs {
         file.sync_data()
     }
 
+    fn sync_all(&self) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = fs::openat(&self.folder, ".", flags, Mode::empty())?;
+        Ok(fs::syncfs(folder)?)
+    }
+
     fn remove(&self, path: &[String]) -> io::Result<()> {
         let Some((name, folders)) = path.split_last().filter(|_| path.iter().all(|element| is_safe(element)))
         else {
@@ -264,5 +272,102 @@ fn explain(error: Errno) -> io::Error {
         }
         Errno::ISDIR => io::Error::other("a folder stands where a file belongs"),
         error => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs as std_fs;
+
+    use super::*;
+    use crate::storage::handles::HANDLE_MAX;
+
+    fn path(text: &str) -> Vec<String> {
+        text.split('/').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_folder_is_made_and_an_impossible_one_is_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let handles = Handles::new(HANDLE_MAX);
+        let new = temp.path().join("new/folder");
+        assert_eq!(RealFs::open(&new, &handles).unwrap_err().path, new);
+        assert!(!new.exists(), "to look is not to make");
+        RealFs::create(&new, &handles).unwrap();
+        assert!(new.is_dir());
+        std_fs::write(temp.path().join("file"), "").unwrap();
+        for folder in [temp.path().join("file"), temp.path().join("file/below"), "/proc/sprat".into()] {
+            let error = RealFs::create(&folder, &handles).unwrap_err();
+            assert_eq!(error.path, folder);
+            assert!(error.to_string().starts_with(folder.to_str().unwrap()), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_folder_itself_may_be_reached_by_a_link() {
+        let temp = tempfile::tempdir().unwrap();
+        std_fs::create_dir(temp.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", temp.path().join("link")).unwrap();
+        let fs = RealFs::create(&temp.path().join("link"), &Handles::new(1)).unwrap();
+        fs.open_write(&path("f")).unwrap();
+        assert!(temp.path().join("real/f").exists());
+    }
+
+    #[test]
+    fn elements_that_lead_elsewhere_are_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        std_fs::create_dir(temp.path().join("in")).unwrap();
+        let fs = RealFs::open(&temp.path().join("in"), &Handles::new(1)).unwrap();
+        let bad =
+            [vec![".."], vec!["..", "x"], vec!["../x"], vec!["a", "", "b"], vec!["/x"], vec!["."], vec![]];
+        for elements in bad {
+            let elements: Vec<_> = elements.into_iter().map(str::to_owned).collect();
+            assert!(fs.open_write(&elements).is_err(), "{elements:?}");
+            assert!(fs.len(&elements).is_err(), "{elements:?}");
+            assert!(fs.remove(&elements).is_err(), "{elements:?}");
+        }
+        assert_eq!(std_fs::read_dir(temp.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn many_parts_are_written_in_one_go_and_read_back() {
+        let temp = tempfile::tempdir().unwrap();
+        let fs = RealFs::open(temp.path(), &Handles::new(1)).unwrap();
+        let bytes: Vec<u8> = (0..10_000_u32).map(|at| (at % 253) as u8).collect();
+        let mut parts: Vec<&[u8]> = bytes.chunks(3).collect();
+        parts.insert(0, &[]);
+        parts.push(&[]);
+        let file = fs.open_write(&path("a/b")).unwrap();
+        fs.write_all_at(&file, &parts, 5).unwrap();
+        fs.write_all_at(&file, &[&[], &[]], 0).unwrap();
+        fs.sync(&file).unwrap();
+        let mut read = vec![0; bytes.len()];
+        fs.read_exact_at(&file, &mut read, 5).unwrap();
+        assert_eq!(read, bytes);
+        assert_eq!(fs.len(&path("a/b")).unwrap(), Some(10_005));
+        let error = fs.read_exact_at(&file, &mut read, 6).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn removing_removes_the_file_and_never_what_a_link_leads_to() {
+        let temp = tempfile::tempdir().unwrap();
+        let fs = RealFs::open(temp.path(), &Handles::new(4)).unwrap();
+        fs.open_write(&path("a/b")).unwrap();
+        std::os::unix::fs::symlink("a", temp.path().join("link")).unwrap();
+        assert!(fs.remove(&path("link/b")).is_err());
+        fs.remove(&path("a/b")).unwrap();
+        fs.remove(&path("a/b")).unwrap();
+        assert_eq!(fs.len(&path("a/b")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_full_disk_says_so() {
+        let full = Path::new("/dev/full");
+        let Ok(file) = std_fs::OpenOptions::new().write(true).open(full) else { return };
+        let temp = tempfile::tempdir().unwrap();
+        let fs = RealFs::open(temp.path(), &Handles::new(1)).unwrap();
+        let source = fs.write_all_at(&Arc::new(file), &[b"x"], 0).unwrap_err();
+        assert!(StorageError::new(full, source).is_full());
     }
 }

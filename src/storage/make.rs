@@ -73,7 +73,7 @@ pub fn survey(path: &Path, mut draft: Draft) -> Result<Draft, StorageError> {
 ///
 /// # Errors
 /// A file cannot be read, or has changed its length since the survey; the path is named. The draft is not one
-/// that makes a torrent: too many pieces for its piece length.
+/// that makes a torrent, or a name in it is one that peers would have to change; this comes before the hashing.
 pub fn hash(
     path: &Path,
     draft: Draft,
@@ -81,25 +81,18 @@ pub fn hash(
 ) -> Result<Option<Metainfo>, StorageError> {
     let (folder, name) = locate(path)?;
     let work = Work::new(&folder, &name, &draft)?;
+    let made = |hashes: Vec<u8>, draft: Draft| {
+        let made = draft.finish(hashes.into());
+        made.map_err(|error| StorageError::new(path, io::Error::new(io::ErrorKind::InvalidInput, error)))
+    };
+    let rehearsal = made(vec![0; work.geometry.piece_count() as usize * 20], draft.clone())?;
+    if let Some((given, used)) = rehearsal.info.renamed.first() {
+        let why = format!("{given:?} would have to be called {used:?} by those who download it; rename it");
+        return Err(StorageError::new(path, io::Error::new(io::ErrorKind::InvalidInput, why)));
+    }
     let thread_count = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let (results, collected) = sync_channel(RESULT_MAX);
-    let hashes = std::thread::scope(|scope| {
-        for _ in 0..thread_count {
-            let results = results.clone();
-            scope.spawn(|| work.run(results));
-        }
-        drop(results);
-        let hashes = collect(&collected, work.geometry, progress);
-        // Threads that still wait to tell find nobody there and end.
-        work.stopped.store(true, Ordering::Relaxed);
-        drop(collected);
-        hashes
-    });
-    let Some(hashes) = hashes? else { return Ok(None) };
-    work.require_unchanged()?;
-    let made = draft.finish(hashes.into());
-    made.map(Some)
-        .map_err(|error| StorageError::new(path, io::Error::new(io::ErrorKind::InvalidInput, error)))
+    let Some(hashes) = work.hash(thread_count, progress)? else { return Ok(None) };
+    made(hashes, draft).map(Some)
 }
 
 /// SHA-1s of some pieces, the first one's number, and the bytes hashed for them.
@@ -129,6 +122,29 @@ impl Work {
         })?;
         let fs = RealFs::open(folder, &Handles::new(HANDLE_MAX))?;
         Ok(Self { files, geometry, fs, next: AtomicU32::new(0), stopped: AtomicBool::new(false) })
+    }
+
+    fn hash(
+        &self,
+        thread_count: usize,
+        progress: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Option<Vec<u8>>, StorageError> {
+        let (results, collected) = sync_channel(RESULT_MAX);
+        let hashes = std::thread::scope(|scope| {
+            for _ in 0..thread_count {
+                let results = results.clone();
+                scope.spawn(|| self.run(results));
+            }
+            drop(results);
+            let hashes = collect(&collected, self.geometry, progress);
+            // Threads that still wait to tell find nobody there and end.
+            self.stopped.store(true, Ordering::Relaxed);
+            drop(collected);
+            hashes
+        });
+        let Some(hashes) = hashes? else { return Ok(None) };
+        self.require_unchanged()?;
+        Ok(Some(hashes))
     }
 
     fn run(&self, results: SyncSender<Hashed>) {
@@ -181,12 +197,10 @@ impl Work {
 
     fn error(&self, path: &[String], source: io::Error) -> StorageError {
         let whole = self.fs.full_path(path);
-        match source.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound => {
-                refused(&whole, "changed while it was being read; try again when it is at rest")
-            }
-            _ => StorageError::new(&whole, source),
+        if matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound) {
+            return refused(&whole, "changed while it was being read; try again when it is at rest");
         }
+        StorageError::new(&whole, source)
     }
 }
 
@@ -264,4 +278,113 @@ fn metadata(path: &Path) -> Result<fs::Metadata, StorageError> {
 
 fn refused(path: &Path, why: &'static str) -> StorageError {
     StorageError::new(path, io::Error::new(io::ErrorKind::InvalidInput, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn draft() -> Draft {
+        Draft { piece_len: 16_384, ..Draft::default() }
+    }
+
+    fn write(folder: &Path, name: &str, bytes: &[u8]) {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn files_come_in_order_of_their_elements() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("content");
+        for name in ["a/z", "a.b", "a-", ".hidden", "B", "a/.x/y", "é"] {
+            write(&root, name, name.as_bytes());
+        }
+        fs::create_dir_all(root.join("empty/er")).unwrap();
+        fs::set_permissions(root.join("B"), fs::Permissions::from_mode(0o755)).unwrap();
+        let draft = survey(&root, draft()).unwrap();
+        let paths: Vec<_> = draft.files.iter().map(|file| file.path.join("/")).collect();
+        assert_eq!(paths, [".hidden", "B", "a/.x/y", "a/z", "a-", "a.b", "é"]);
+        assert_eq!(draft.name, "content");
+        assert!(draft.files.iter().all(|file| file.len == file.path.join("/").len() as u64));
+        let executable: Vec<_> = draft.files.iter().filter(|file| file.executable).collect();
+        assert_eq!(executable.len(), 1);
+        assert_eq!(executable[0].path, ["B"]);
+    }
+
+    #[test]
+    fn what_a_seed_could_not_read_is_refused_by_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let bad = temp.path().join("bad");
+        let refused = |path: &Path| {
+            let error = survey(&bad, draft()).unwrap_err();
+            assert_eq!(error.path, path, "{error}");
+        };
+        refused(&bad);
+        fs::create_dir(&bad).unwrap();
+        refused(&bad);
+        write(&bad, "fine", b"1");
+        symlink("fine", bad.join("link")).unwrap();
+        refused(&bad.join("link"));
+        fs::remove_file(bad.join("link")).unwrap();
+        let pipe = bad.join("sub");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        refused(&pipe);
+        fs::remove_file(&pipe).unwrap();
+        let unreadable = bad.join(std::ffi::OsStr::from_bytes(b"\xff"));
+        fs::write(&unreadable, "").unwrap();
+        refused(&unreadable);
+        fs::remove_file(&unreadable).unwrap();
+        assert_eq!(survey(&bad, draft()).unwrap().files.len(), 1);
+    }
+
+    #[test]
+    fn a_link_to_the_content_is_the_content() {
+        let temp = tempfile::tempdir().unwrap();
+        write(temp.path(), "real", b"12345");
+        symlink("real", temp.path().join("link")).unwrap();
+        let draft = survey(&temp.path().join("link"), draft()).unwrap();
+        assert_eq!(draft.name, "real");
+        assert!(draft.files[0].path.is_empty() && draft.files[0].len == 5);
+    }
+
+    fn hash_all(path: &Path, draft: &Draft, stop: bool) -> Result<Option<Vec<u8>>, StorageError> {
+        let (folder, name) = locate(path)?;
+        let work = Work::new(&folder, &name, draft)?;
+        work.hash(3, &mut |_| !stop)
+    }
+
+    #[test]
+    fn pieces_are_hashed_over_file_ends() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("content");
+        let bytes: Vec<u8> = (0..9_000_000_u32).map(|at| (at ^ (at >> 9)) as u8).collect();
+        write(&root, "1", &bytes[..700_001]);
+        write(&root, "2", b"");
+        write(&root, "3", &bytes[700_001..]);
+        let draft = survey(&root, draft()).unwrap();
+        let hashes = hash_all(&root, &draft, false).unwrap().unwrap();
+        let expected: Vec<u8> = bytes.chunks(16_384).flat_map(Sha1::digest).collect();
+        assert!(hashes == expected);
+        assert!(hash_all(&root, &draft, true).unwrap().is_none());
+    }
+
+    #[test]
+    fn files_that_change_meanwhile_are_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("content");
+        write(&root, "a", &[1; 50_000]);
+        write(&root, "b", &[2; 50_000]);
+        let draft = survey(&root, draft()).unwrap();
+        for bytes in [&[2; 49_999][..], &[2; 50_001]] {
+            write(&root, "b", bytes);
+            let error = hash_all(&root, &draft, false).unwrap_err();
+            assert_eq!(error.path, fs::canonicalize(root.join("b")).unwrap());
+            assert!(error.to_string().contains("changed"), "{error}");
+        }
+    }
 }

@@ -12,3 +12,5 @@ pub mod handles;
 pub mod make;
 pub mod report;
 pub mod span;
+#[cfg(test)]
+mod testing;

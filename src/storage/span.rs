@@ -21,11 +21,12 @@ pub fn spans(files: &[File], offset: u64, len: usize) -> impl Iterator<Item = Sp
     let end = offset.saturating_add(len as u64);
     let first = files.partition_point(|file| file.offset + file.len <= offset);
     let touched = files[first..].iter().enumerate().take_while(move |(_, file)| file.offset < end);
-    touched.filter(|(_, file)| file.len > 0).map(move |(at, file)| {
+    let clipped = touched.map(move |(at, file)| {
         let start = offset.max(file.offset);
         let stop = end.min(file.offset + file.len);
         Span { file: first + at, offset: start - file.offset, len: (stop - start) as usize }
-    })
+    });
+    clipped.filter(|span| span.len > 0)
 }
 
 #[cfg(test)]
