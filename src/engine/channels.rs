@@ -15,8 +15,8 @@ pub(crate) const OUTBOX: usize = 4096;
 /// reads it even while the disk makes it leave its inbox alone.
 pub(crate) const CONTROL: usize = 64;
 
-/// Engine and torrents to supervisor: added torrents, demands. Full: an add waits, a demand is told with the
-/// next wake-up instead.
+/// Engine and torrents to supervisor: added torrents, demands. Full: an add waits, a demand is told an
+/// interval later.
 pub(crate) const SUPERVISOR: usize = 256;
 
 /// Torrent to UDP socket: announces. Full: the announce waits, in a task of its own.

@@ -88,3 +88,70 @@ fn unreachable(error: reqwest::Error) -> TrackerError {
     }
     TrackerError::Unreachable(cause.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::infohash::InfoHash;
+    use crate::proto::peer_id::PeerId;
+    use crate::proto::tracker::AnnounceEvent;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// What the client makes of a tracker that answers with these bytes.
+    async fn answer(bytes: &[u8]) -> Answer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/announce?key=1", listener.local_addr().unwrap());
+        let announce = Announce {
+            infohash: InfoHash([1; 20]),
+            peer_id: PeerId([2; 20]),
+            port: 1,
+            uploaded: 0,
+            downloaded: 0,
+            left: 0,
+            event: AnnounceEvent::None,
+            numwant: None,
+            key: 0,
+            ip: None,
+            tracker_id: None,
+        };
+        let serve = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let len = socket.read(&mut request).await.unwrap();
+            let request = String::from_utf8_lossy(&request[..len]).into_owned();
+            // The client may hang up before it has read everything.
+            let _ = socket.write_all(bytes).await;
+            request
+        };
+        let client = HttpClient::default();
+        let (answer, request) = tokio::join!(client.announce(&url, &announce), serve);
+        assert!(request.starts_with("GET /announce?key=1&"), "{request}");
+        assert!(request.contains(&format!("user-agent: {USER_AGENT}\r\n")), "{request}");
+        answer
+    }
+
+    fn ok(body: &[u8]) -> Vec<u8> {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        [head.as_bytes(), body].concat()
+    }
+
+    #[tokio::test]
+    async fn answers_are_read_and_a_neighbour_is_known_as_one() {
+        let answer = answer(&ok(b"d8:intervali60e5:peers6:\x0a\0\0\x01\0\x50e")).await;
+        assert_eq!(answer.reply.unwrap().peers, ["10.0.0.1:80".parse().unwrap()]);
+        assert!(answer.local);
+    }
+
+    #[tokio::test]
+    async fn refusals_endless_bodies_and_the_end_of_a_tracker_are_told_apart() {
+        let refused = answer(b"HTTP/1.1 400 Bad\r\n\r\nd14:failure reason2:noe").await;
+        assert!(matches!(refused.reply, Err(TrackerError::Refused { .. })));
+        let endless = answer(&ok(&vec![b'x'; BODY_LEN_MAX + 1])).await;
+        assert!(matches!(endless.reply, Err(TrackerError::Garbage(_))));
+        let gone = answer(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n").await;
+        assert_eq!(gone.reply, Err(TrackerError::Gone));
+        let empty = answer(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await;
+        assert!(matches!(empty.reply, Err(TrackerError::Unreachable(words)) if words.contains("500")));
+    }
+}

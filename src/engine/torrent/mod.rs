@@ -374,7 +374,9 @@ impl TorrentTask {
             (Completion::Missing | Completion::Finishing | Completion::Finished(_), _) => None,
         };
         let machines = [self.machine.poll_timeout(), self.trackers.poll_timeout()];
-        let others = [self.pieces.retry_at(), self.report.due_at(), seed_until];
+        let (told, told_at) = self.demand;
+        let demand_at = (told != self.machine.demand()).then(|| told_at + DEMAND_INTERVAL);
+        let others = [self.pieces.retry_at(), self.report.due_at(), seed_until, demand_at];
         machines.into_iter().chain(others).flatten().min()
     }
 
@@ -396,9 +398,9 @@ impl TorrentTask {
             return;
         }
         let told = supervisor::Input::Demand(self.content.info().infohash, demand);
-        if self.context.supervisor.try_send(told).is_ok() {
-            self.demand = (demand, now);
-        }
+        // A supervisor that is behind is told again after another interval.
+        let is_told = self.context.supervisor.try_send(told).is_ok();
+        self.demand = (if is_told { demand } else { last }, now);
         let alone = demand.candidates == 0 && demand.connections < CONNECTIONS_FEW;
         if alone && self.completion == Completion::Missing {
             let progress = self.progress(now);
