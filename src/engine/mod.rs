@@ -1,9 +1,12 @@
 //! The engine: sockets, timers, tasks. It moves bytes and messages and decides nothing; what is decided,
 //! `proto` decides. The public API is what the command line uses and what others may embed.
 
+pub mod address;
 pub mod config;
 pub mod error;
+pub mod fetch;
 pub mod handle;
+pub mod verify;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
