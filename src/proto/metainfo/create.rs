@@ -1,7 +1,24 @@
-//! Making a torrent out of names, lengths and piece hashes that the shell has read.
+//! Making a torrent out of names, lengths and piece hashes that the shell has read (BEP 3, 12, 19, 27, 47).
+//!
+//! A draft is written and read back by the same rules as everybody's torrents, so none is made that we would
+//! refuse. Names that reading would have to change are refused: the files on disk would be called otherwise than
+//! in the torrent. Names that are not UTF-8 cannot become a draft; the shell says so.
 
-use super::{Metainfo, MetainfoError};
 use bytes::Bytes;
+use serde::Serialize;
+
+use super::{Info, Layout, Metainfo, MetainfoError, is_absolute_url, path};
+use crate::proto::bencode::encode;
+
+/// What goes into `created by`.
+pub const CREATED_BY: &str = concat!("sprat/", env!("CARGO_PKG_VERSION"));
+
+/// Shortest piece that is chosen, one block: shorter ones only cost hashes and messages.
+const AUTOMATIC_MIN: u32 = 16 << 10;
+/// Longest piece that is chosen: what a broken one costs to fetch again, and a peer holds in memory.
+const AUTOMATIC_MAX: u32 = 16 << 20;
+/// Most pieces unless that would ask for longer ones: enough to trade, few enough to talk about.
+const AUTOMATIC_PIECE_COUNT_MAX: u64 = 2_000;
 
 /// What the torrent shall say.
 #[derive(Clone, Debug, Default)]
@@ -39,14 +56,201 @@ pub struct DraftFile {
 
 /// A power of two between 16 KiB and 16 MiB that cuts `total_len` into about 1,000 to 2,000 pieces.
 pub fn automatic_piece_len(total_len: u64) -> u32 {
-    let _ = total_len;
-    todo!()
+    let mut piece_len = AUTOMATIC_MIN;
+    while piece_len < AUTOMATIC_MAX && total_len.div_ceil(u64::from(piece_len)) > AUTOMATIC_PIECE_COUNT_MAX {
+        piece_len *= 2;
+    }
+    piece_len
+}
+
+/// `info` as it is written; serde_bencode sorts the keys and leaves out what is None.
+#[derive(Serialize)]
+struct InfoEntries<'a> {
+    attr: Option<&'static str>,
+    files: Option<Vec<FileEntries<'a>>>,
+    length: Option<u64>,
+    name: &'a str,
+    #[serde(rename = "piece length")]
+    piece_length: u32,
+    #[serde(with = "serde_bytes")]
+    pieces: &'a [u8],
+    private: Option<u8>,
+    source: Option<&'a str>,
+}
+
+/// One element of `files`.
+#[derive(Serialize)]
+struct FileEntries<'a> {
+    attr: Option<&'static str>,
+    length: u64,
+    path: &'a [String],
+}
+
+impl<'a> FileEntries<'a> {
+    fn of(file: &'a DraftFile) -> Self {
+        Self { attr: attr(file), length: file.len, path: &file.path }
+    }
+}
+
+fn attr(file: &DraftFile) -> Option<&'static str> {
+    file.executable.then_some("x")
 }
 
 impl Draft {
     /// The torrent, from the SHA-1 of each piece in order.
+    ///
+    /// # Errors
+    /// The user's input is at fault where names, URLs or lengths are refused; the caller where the hashes are not
+    /// as many as the pieces.
     pub fn finish(self, piece_hashes: Bytes) -> Result<Metainfo, MetainfoError> {
-        let _ = piece_hashes;
-        todo!()
+        self.refuse_names()?;
+        for url in self.trackers.iter().flatten().chain(&self.web_seeds) {
+            if !is_absolute_url(url) {
+                return Err(MetainfoError::Url(path::printable(url)));
+            }
+        }
+        let info = Info::decode(Bytes::from(self.encode_info(&piece_hashes)))?;
+        Ok(Metainfo {
+            info,
+            trackers: self.trackers.into_iter().filter(|tier| !tier.is_empty()).collect(),
+            web_seeds: self.web_seeds,
+            nodes: Vec::new(),
+            comment: self.comment,
+            created_by: Some(CREATED_BY.to_owned()),
+            creation_date: self.creation_date,
+        })
+    }
+
+    /// A single file has no path below a folder.
+    fn layout(&self) -> Layout {
+        match self.files.as_slice() {
+            [only] if only.path.is_empty() => Layout::SingleFile,
+            _ => Layout::Folder,
+        }
+    }
+
+    fn encode_info(&self, piece_hashes: &[u8]) -> Vec<u8> {
+        let single = match self.layout() {
+            Layout::SingleFile => self.files.first(),
+            Layout::Folder => None,
+        };
+        encode(&InfoEntries {
+            attr: single.and_then(attr),
+            files: single.is_none().then(|| self.files.iter().map(FileEntries::of).collect()),
+            length: single.map(|file| file.len),
+            name: &self.name,
+            piece_length: self.piece_len,
+            pieces: piece_hashes,
+            private: self.private.then_some(1),
+            source: self.source.as_deref(),
+        })
+    }
+
+    /// Refuses what reading would change or refuse, by the same rules.
+    fn refuse_names(&self) -> Result<(), MetainfoError> {
+        refuse_name(&self.name)?;
+        self.files.iter().flat_map(|file| &file.path).try_for_each(|element| refuse_name(element))
+    }
+}
+
+fn refuse_name(name: &str) -> Result<(), MetainfoError> {
+    let safe = path::element(name.as_bytes(), true).ok().flatten();
+    if safe.as_deref() == Some(name) {
+        return Ok(());
+    }
+    let safe = safe.unwrap_or_else(|| "unnamed".to_owned());
+    Err(MetainfoError::UnsafeName { file: path::printable(name), safe })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hashes(count: usize) -> Bytes {
+        Bytes::from(vec![7; 20 * count])
+    }
+
+    fn file(path: &[&str], len: u64) -> DraftFile {
+        DraftFile { path: path.iter().map(|&element| element.to_owned()).collect(), len, executable: false }
+    }
+
+    fn draft(files: Vec<DraftFile>) -> Draft {
+        Draft { name: "n".into(), files, piece_len: 16_384, ..Draft::default() }
+    }
+
+    #[test]
+    fn a_single_file_is_written_canonically() {
+        let torrent = draft(vec![file(&[], 20_000)]).finish(hashes(2)).unwrap();
+        let mut expected = b"d6:lengthi20000e4:name1:n12:piece lengthi16384e6:pieces40:".to_vec();
+        expected.extend([7; 40]);
+        expected.push(b'e');
+        assert_eq!(torrent.info.bytes, expected);
+        assert_eq!(
+            (torrent.info.layout, torrent.info.files[0].path.join("/").as_str()),
+            (Layout::SingleFile, "n")
+        );
+    }
+
+    #[test]
+    fn what_is_drafted_is_read_again() {
+        let mut files = vec![file(&["a"], 0), file(&["b", "c d.txt"], 16_385)];
+        files[1].executable = true;
+        let drafted = Draft {
+            trackers: vec![vec!["udp://t:1".into(), "http://u/announce".into()], vec!["https://v/x".into()]],
+            web_seeds: vec!["http://w/".into()],
+            comment: Some("grüße".into()),
+            private: true,
+            source: Some("S".into()),
+            creation_date: Some(1_700_000_000),
+            ..draft(files)
+        };
+        let made = drafted.clone().finish(hashes(2)).unwrap();
+        let read = Metainfo::decode(&made.encode()).unwrap();
+        assert_eq!(
+            (read.trackers, read.web_seeds, read.comment),
+            (drafted.trackers, drafted.web_seeds, drafted.comment)
+        );
+        assert_eq!(read.created_by.as_deref(), Some("sprat/0.1.0"));
+        assert_eq!((read.creation_date, read.info.source.as_deref()), (drafted.creation_date, Some("S")));
+        assert!(
+            read.info.private && read.info.files[1].attributes.executable && read.info.renamed.is_empty()
+        );
+        assert_eq!((read.info.infohash, &read.info.files), (made.info.infohash, &made.info.files));
+        assert_eq!(
+            (read.info.files[1].path.join("/").as_str(), read.info.files[1].offset),
+            ("n/b/c d.txt", 0)
+        );
+    }
+
+    #[test]
+    fn names_that_reading_would_change_are_refused() {
+        for bad in ["", ".", "..", "a/b", "a\0b", "a\nb", &"x".repeat(256), "/", "a\u{202e}b"] {
+            let named = Draft { name: bad.into(), ..draft(vec![file(&[], 1)]) };
+            assert!(matches!(named.finish(hashes(1)), Err(MetainfoError::UnsafeName { .. })), "{bad:?}");
+            let inside = draft(vec![file(&["ok", bad], 1)]);
+            assert!(matches!(inside.finish(hashes(1)), Err(MetainfoError::UnsafeName { .. })), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_we_would_not_read_is_not_made() {
+        let finish = |draft: Draft| draft.finish(hashes(1)).unwrap_err();
+        let twice = draft(vec![file(&["a"], 1), file(&["a"], 1)]);
+        assert_eq!(finish(twice), MetainfoError::SamePath { file: "n/a".into() });
+        assert!(matches!(finish(draft(vec![file(&[], 20_000)])), MetainfoError::PieceHashes { .. }));
+        assert_eq!(finish(Draft { piece_len: 0, ..draft(vec![file(&[], 1)]) }), MetainfoError::PieceLen(0));
+        let trackers = vec![vec!["tracker.example".to_owned()]];
+        let relative = Draft { trackers, ..draft(vec![file(&[], 1)]) };
+        assert_eq!(finish(relative), MetainfoError::Url("tracker.example".into()));
+    }
+
+    #[test]
+    fn automatic_pieces_are_one_to_two_thousand_within_bounds() {
+        assert_eq!(automatic_piece_len(0), 16 << 10);
+        assert_eq!(automatic_piece_len(u64::MAX), 16 << 20);
+        for total_len in [40 << 20, 700 << 20, 4_700 << 20, (16_u64 << 30) + 1] {
+            let count = total_len / u64::from(automatic_piece_len(total_len));
+            assert!((1_000..=2_000).contains(&count), "{total_len}: {count}");
+        }
     }
 }

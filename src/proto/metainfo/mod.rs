@@ -1,17 +1,29 @@
-//! What a .torrent file says (BEP 3, 12, 19, 27, 47, 52 as far as a hybrid is read as v1).
+//! What a .torrent file says (BEP 3, 5, 12, 19, 27, 47; 52 as far as a hybrid is read as v1).
+//!
+//! Optional keys of the wrong kind are read as absent: many programs write torrents, and a strange comment is no
+//! reason to refuse the content. What the content depends on is checked in full, see [`Info`]. Nothing here
+//! touches the disk or knows whether a tracker can be reached.
 
 pub mod create;
 pub mod files;
+mod info;
 pub mod magnet;
+mod path;
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use super::bencode::{BencodeError, Dict, Limits, Value, encode, encode_dict};
 use super::infohash::InfoHash;
-use super::piece::{Geometry, PieceIndex};
+use super::piece::{Geometry, PIECE_COUNT_MAX, PIECE_LEN_MAX, PieceIndex};
 use files::File;
+pub use info::{DIR_DEPTH_MAX, PATHS_LEN_MAX, SYMLINK_LEFT_OUT};
+pub use path::ELEMENT_LEN_MAX;
 
-/// Longest .torrent file that is read.
-pub const METAINFO_LEN_MAX: usize = 32 << 20;
+/// Longest .torrent file that is read, bytes; a longer one is refused. At 20 bytes a piece it describes 26 TiB in
+/// pieces of 16 MiB.
+pub const METAINFO_LEN_MAX: usize = Limits::METAINFO.len_max;
 
 /// A torrent's description: how to check its content and where to find peers.
 #[derive(Clone, Debug)]
@@ -55,7 +67,8 @@ pub struct Info {
     pub private: bool,
     /// The `source` key of private trackers.
     pub source: Option<String>,
-    /// Names that were changed to be safe: as given, as used.
+    /// Names that were changed to be safe: as given (not fit for a terminal), as used; the torrent's name first,
+    /// then paths below its folder. [`SYMLINK_LEFT_OUT`] stands in the place of a link that is not made.
     pub renamed: Vec<(String, String)>,
 }
 
@@ -74,10 +87,12 @@ impl Info {
         self.piece_hashes.as_chunks().0.get(piece as usize).copied()
     }
 
-    /// Reads an `info` dictionary by itself, as peers send it.
+    /// Reads an `info` dictionary by itself, as peers send it. Shares `bytes`.
+    ///
+    /// # Errors
+    /// Whoever made the torrent is at fault; the caller has checked the infohash, so not the peer.
     pub fn decode(bytes: Bytes) -> Result<Self, MetainfoError> {
-        let _ = bytes;
-        todo!()
+        info::decode(bytes)
     }
 }
 
@@ -87,14 +102,97 @@ impl Metainfo {
     /// # Errors
     /// The user's input is at fault; the error says what is wrong and, for names, in which file.
     pub fn decode(bytes: &[u8]) -> Result<Self, MetainfoError> {
-        let _ = bytes;
-        todo!()
+        let root = Value::read(bytes, &Limits::METAINFO)?;
+        let root = root.dict().ok_or(MetainfoError::Kind("torrent"))?;
+        let info = root.get(b"info").ok_or(MetainfoError::Missing("info"))?;
+        Ok(Self {
+            info: Info::decode(Bytes::copy_from_slice(info.span()))?,
+            trackers: trackers(root),
+            web_seeds: web_seeds(root),
+            nodes: nodes(root),
+            comment: text(root, b"comment.utf-8").or_else(|| text(root, b"comment")),
+            created_by: text(root, b"created by"),
+            creation_date: root.get(b"creation date").and_then(|date| date.integer()),
+        })
     }
 
-    /// The .torrent file, `info` byte for byte as received.
+    /// The .torrent file, `info` byte for byte as received. Keys that are not read are not written.
     pub fn encode(&self) -> Vec<u8> {
-        todo!()
+        let mut entries: Vec<(&[u8], Vec<u8>)> = vec![(b"info", self.info.bytes.to_vec())];
+        if let Some(first) = self.trackers.iter().flatten().next() {
+            entries.push((b"announce", encode(first)));
+        }
+        if self.trackers.iter().flatten().count() > 1 {
+            entries.push((b"announce-list", encode(&self.trackers)));
+        }
+        if !self.web_seeds.is_empty() {
+            entries.push((b"url-list", encode(&self.web_seeds)));
+        }
+        if !self.nodes.is_empty() {
+            entries.push((b"nodes", encode(&self.nodes)));
+        }
+        let texts = [(&b"comment"[..], &self.comment), (b"created by", &self.created_by)];
+        entries.extend(texts.into_iter().filter_map(|(key, text)| Some((key, encode(text.as_ref()?)))));
+        entries.extend(self.creation_date.map(|date| (&b"creation date"[..], encode(&date))));
+        encode_dict(entries)
     }
+}
+
+/// A text, characters that are none replaced; None where it is absent or of another kind.
+fn text(root: Dict<'_>, key: &[u8]) -> Option<String> {
+    root.get(key)?.bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// The text as a URL with a scheme and something behind it; None where it is anything else.
+fn absolute_url(value: Value<'_>) -> Option<&str> {
+    let url = value.text()?.trim();
+    is_absolute_url(url).then_some(url)
+}
+
+/// Whether it has a scheme and something behind it, without spaces or control characters.
+fn is_absolute_url(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    scheme.starts_with(|char: char| char.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        && rest.starts_with(|char: char| !matches!(char, '/' | '?' | '#' | ':'))
+        && !rest.contains(|char: char| char.is_control() || char.is_whitespace())
+}
+
+/// BEP 12: `announce` counts only where `announce-list` names no tracker. Tiers keep their order, and a tracker
+/// that comes again is left out.
+fn trackers(root: Dict<'_>) -> Vec<Vec<String>> {
+    let mut seen = BTreeSet::new();
+    let mut trackers = Vec::new();
+    for tier in root.get(b"announce-list").and_then(|tiers| tiers.list()).into_iter().flatten() {
+        let urls = tier.list().into_iter().flatten().filter_map(absolute_url);
+        let tier: Vec<_> = urls.filter(|&url| seen.insert(url)).map(str::to_owned).collect();
+        if !tier.is_empty() {
+            trackers.push(tier);
+        }
+    }
+    if trackers.is_empty() {
+        let announce = root.get(b"announce").and_then(absolute_url);
+        trackers.extend(announce.map(|url| vec![url.to_owned()]));
+    }
+    trackers
+}
+
+/// BEP 19: one URL or a list of them.
+fn web_seeds(root: Dict<'_>) -> Vec<String> {
+    let Some(value) = root.get(b"url-list") else { return Vec::new() };
+    let urls = value.list().into_iter().flatten().chain(value.bytes().map(|_| value));
+    urls.filter_map(absolute_url).map(str::to_owned).collect()
+}
+
+/// BEP 5: pairs of host and port; pairs that are none are left out.
+fn nodes(root: Dict<'_>) -> Vec<(String, u16)> {
+    let node = |pair: Value<'_>| {
+        let mut pair = pair.list()?;
+        let (host, port) = (pair.next()?.text()?, pair.next()?.integer()?);
+        let port = u16::try_from(port).ok().filter(|&port| port > 0)?;
+        (!host.is_empty()).then(|| (host.to_owned(), port))
+    };
+    root.get(b"nodes").and_then(|nodes| nodes.list()).into_iter().flatten().filter_map(node).collect()
 }
 
 /// Why bytes are no torrent that we can use.
@@ -102,5 +200,106 @@ impl Metainfo {
 pub enum MetainfoError {
     /// Not bencode at all, or not within the limits.
     #[error("not a torrent: {0}")]
-    Bencode(#[from] super::bencode::BencodeError),
+    Bencode(#[from] BencodeError),
+    /// A key that every torrent has is not there.
+    #[error("not a torrent: `{0}` is missing")]
+    Missing(&'static str),
+    /// A key that every torrent has is something else.
+    #[error("not a torrent: `{0}` is of the wrong kind")]
+    Kind(&'static str),
+    /// A torrent of BitTorrent v2 without the v1 part.
+    #[error("this is a v2-only torrent, which is not supported yet; ask for a v1 or hybrid one")]
+    V2Only,
+    /// `meta version` is neither 1 nor 2.
+    #[error("torrents of version {0} are not supported")]
+    Version(i64),
+    /// The v2 half of a hybrid is not as strict as BEP 52 asks; offset within `file tree`.
+    #[error("the torrent's `file tree` is broken: {0}")]
+    FileTree(BencodeError),
+    /// It is one file and a folder at once.
+    #[error("the torrent has both `length` and `files`, so its content is ambiguous")]
+    LengthAndFiles,
+    /// A folder of nothing.
+    #[error("the torrent has no files")]
+    NoFiles,
+    /// An entry of `files` has no usable `path`.
+    #[error("file number {number} of the torrent has no path")]
+    NoPath {
+        /// From 0.
+        number: usize,
+    },
+    /// A path climbs out of its folder.
+    #[error("the path `{file}` contains `..`, which leads out of the download folder")]
+    ParentPath {
+        /// As given, fit for a terminal.
+        file: String,
+    },
+    /// A path starts at a root.
+    #[error("the path `{file}` is absolute, which leads out of the download folder")]
+    AbsolutePath {
+        /// As given, fit for a terminal.
+        file: String,
+    },
+    /// More folders within folders than [`DIR_DEPTH_MAX`].
+    #[error("the path `{file}` is more than {DIR_DEPTH_MAX} folders deep")]
+    TooDeep {
+        /// As given, fit for a terminal.
+        file: String,
+    },
+    /// Paths take more than [`PATHS_LEN_MAX`] bytes.
+    #[error("the torrent's paths take more than {} MiB", PATHS_LEN_MAX >> 20)]
+    PathsTooLong,
+    /// Two files would be one on disk.
+    #[error("two files of the torrent have the path `{file}`")]
+    SamePath {
+        /// As used.
+        file: String,
+    },
+    /// A file would have to be a folder as well.
+    #[error("`{file}` is both a file and a folder in the torrent")]
+    FileIsFolder {
+        /// As used.
+        file: String,
+    },
+    /// A file of less than nothing.
+    #[error("the file `{file}` has a negative length")]
+    NegativeLength {
+        /// As used.
+        file: String,
+    },
+    /// The lengths add up to more than 64 bits hold.
+    #[error("the files are too long together")]
+    TotalLen,
+    /// Pieces of no length or longer than [`PIECE_LEN_MAX`].
+    #[error("a piece length of {0} is not between 1 and {PIECE_LEN_MAX}")]
+    PieceLen(i64),
+    /// More pieces than [`PIECE_COUNT_MAX`].
+    #[error("{total_len} bytes in pieces of {piece_len} are more than {PIECE_COUNT_MAX} pieces")]
+    PieceCount {
+        /// Bytes of the content.
+        total_len: u64,
+        /// Bytes a piece.
+        piece_len: u32,
+    },
+    /// There are more or fewer piece hashes than pieces.
+    #[error(
+        "the content has {expected} pieces of 20 bytes of hash each, but there are {given_len} bytes of hashes"
+    )]
+    PieceHashes {
+        /// Bytes of `pieces`.
+        given_len: usize,
+        /// Pieces that the lengths ask for.
+        expected: u32,
+    },
+    /// A draft's URL is none; only when making a torrent.
+    #[error("`{0}` is not an absolute URL such as udp://host:port or http://host/path")]
+    Url(String),
+    /// A draft's name would have to be changed to be safe to create; only when making a torrent.
+    #[error("the name `{file}` is not safe on every computer; rename it, for example to `{safe}`")]
+    UnsafeName {
+        /// As given, fit for a terminal.
+        file: String,
+        /// How it could be called.
+        safe: String,
+    },
 }

@@ -1,0 +1,359 @@
+//! The scanner: is this bencode, within limits, and how long is the root value (BEP 3).
+//!
+//! One pass, no recursion, a stack of fixed size. The only memory it takes is the spans of the keys of the open
+//! dictionaries when duplicates must be found among keys in any order: 8 bytes for each key of at least 2 bytes
+//! and its value, so at most a small multiple of the input. Finding them is a sort, O(n log n).
+
+use super::{BencodeError, DEPTH_MAX, Keys, Limits, Trailing};
+
+/// What a scan has found out.
+pub(super) struct Scanned {
+    /// Bytes of the root value.
+    pub(super) len: usize,
+    /// Some dictionary's keys do not ascend strictly, so that one may come twice.
+    pub(super) duplicates_possible: bool,
+}
+
+/// Checks the bytes without building anything: the length of the root value. No recursion, and no allocation
+/// beyond the spans of keys where duplicates are refused.
+///
+/// # Errors
+/// Truncated input, `i-0e`, leading zeros, missing digits, integers beyond 64 bits, keys that are no strings,
+/// and all that `limits` refuse.
+pub fn scan(bytes: &[u8], limits: &Limits) -> Result<usize, BencodeError> {
+    scan_root(bytes, limits).map(|scanned| scanned.len)
+}
+
+/// [`scan`], with all that it found out.
+pub(super) fn scan_root(bytes: &[u8], limits: &Limits) -> Result<Scanned, BencodeError> {
+    let mut scanner = Scanner::new(bytes, limits);
+    while !scanner.step()? {}
+    let len = scanner.at;
+    if limits.trailing == Trailing::Refused && len < bytes.len() {
+        return scanner.fail("there are bytes after the end");
+    }
+    Ok(Scanned { len, duplicates_possible: scanner.disordered })
+}
+
+/// An open list or dictionary.
+#[derive(Clone, Copy)]
+enum Open {
+    List,
+    Dict(OpenDict),
+}
+
+/// An open dictionary.
+#[derive(Clone, Copy)]
+struct OpenDict {
+    /// A key has come and its value has not.
+    value_due: bool,
+    /// Its keys so far do not ascend strictly.
+    disordered: bool,
+    /// Start and end of the key before.
+    last: Option<(u32, u32)>,
+    /// Where its keys begin in `Scanner::keys`.
+    keys_from: usize,
+}
+
+struct Scanner<'a> {
+    bytes: &'a [u8],
+    limits: &'a Limits,
+    at: usize,
+    tokens: usize,
+    depth: usize,
+    stack: [Open; DEPTH_MAX],
+    /// Start and end of the keys of all open dictionaries, where duplicates are refused.
+    keys: Vec<(u32, u32)>,
+    disordered: bool,
+}
+
+impl<'a> Scanner<'a> {
+    fn new(bytes: &'a [u8], limits: &'a Limits) -> Self {
+        // Offsets are kept in 32 bits; no preset comes near.
+        let len_max = limits.len_max.min(u32::MAX as usize);
+        Self {
+            bytes: &bytes[..bytes.len().min(len_max)],
+            limits,
+            at: 0,
+            tokens: 0,
+            depth: 0,
+            stack: [Open::List; DEPTH_MAX],
+            keys: Vec::new(),
+            disordered: false,
+        }
+    }
+
+    fn fail<T>(&self, what: &'static str) -> Result<T, BencodeError> {
+        Err(BencodeError { at: self.at, what })
+    }
+
+    fn peek(&self) -> Result<u8, BencodeError> {
+        match self.bytes.get(self.at) {
+            Some(&byte) => Ok(byte),
+            None if self.bytes.len() >= self.limits.len_max => self.fail("longer than is allowed"),
+            None => self.fail("ends too early"),
+        }
+    }
+
+    /// Takes one token; whether the root value is complete.
+    fn step(&mut self) -> Result<bool, BencodeError> {
+        let byte = self.peek()?;
+        if byte == b'e' && self.depth > 0 {
+            return self.close();
+        }
+        self.tokens += 1;
+        if self.tokens > self.limits.token_max {
+            return self.fail("more values than are allowed");
+        }
+        if let Some(Open::Dict(dict)) = self.depth.checked_sub(1).map(|top| self.stack[top])
+            && !dict.value_due
+        {
+            return self.key(dict).map(|()| false);
+        }
+        match byte {
+            b'i' => self.integer()?,
+            b'0'..=b'9' => {
+                self.string()?;
+            }
+            b'l' => return self.open(Open::List),
+            b'd' => {
+                let keys_from = self.keys.len();
+                return self.open(Open::Dict(OpenDict {
+                    value_due: false,
+                    disordered: false,
+                    last: None,
+                    keys_from,
+                }));
+            }
+            _ => return self.fail("no value begins like this"),
+        }
+        Ok(self.value_ended())
+    }
+
+    fn open(&mut self, open: Open) -> Result<bool, BencodeError> {
+        if self.depth >= self.limits.depth_max.min(DEPTH_MAX) {
+            return self.fail("nested deeper than is allowed");
+        }
+        self.stack[self.depth] = open;
+        self.depth += 1;
+        self.at += 1;
+        Ok(false)
+    }
+
+    fn close(&mut self) -> Result<bool, BencodeError> {
+        if let Open::Dict(dict) = self.stack[self.depth - 1] {
+            if dict.value_due {
+                return self.fail("a dictionary key has no value");
+            }
+            if dict.disordered && self.limits.keys == Keys::Unique {
+                self.refuse_duplicates(dict.keys_from)?;
+            }
+            self.keys.truncate(dict.keys_from);
+        }
+        self.depth -= 1;
+        self.at += 1;
+        Ok(self.value_ended())
+    }
+
+    /// A value has ended; whether it was the root.
+    fn value_ended(&mut self) -> bool {
+        match self.depth.checked_sub(1).map(|top| &mut self.stack[top]) {
+            None => true,
+            Some(Open::List) => false,
+            Some(Open::Dict(dict)) => {
+                dict.value_due = false;
+                false
+            }
+        }
+    }
+
+    fn key(&mut self, mut dict: OpenDict) -> Result<(), BencodeError> {
+        let key_at = self.at;
+        if !self.peek()?.is_ascii_digit() {
+            return self.fail("a dictionary key is not a string");
+        }
+        let key = self.string()?;
+        let ascends = dict.last.is_none_or(|last| self.span(last) < self.span(key));
+        if !ascends {
+            if self.limits.keys == Keys::Ascending {
+                let what = "dictionary keys are not in order";
+                return Err(BencodeError { at: key_at, what });
+            }
+            dict.disordered = true;
+            self.disordered = true;
+        }
+        if self.limits.keys == Keys::Unique {
+            self.keys.push(key);
+        }
+        dict.last = Some(key);
+        dict.value_due = true;
+        self.stack[self.depth - 1] = Open::Dict(dict);
+        Ok(())
+    }
+
+    fn span(&self, (from, to): (u32, u32)) -> &'a [u8] {
+        &self.bytes[from as usize..to as usize]
+    }
+
+    fn refuse_duplicates(&mut self, keys_from: usize) -> Result<(), BencodeError> {
+        let bytes = self.bytes;
+        let text = |&(from, to): &(u32, u32)| &bytes[from as usize..to as usize];
+        let keys = &mut self.keys[keys_from..];
+        keys.sort_by_key(text);
+        match keys.windows(2).find(|pair| text(&pair[0]) == text(&pair[1])) {
+            Some(pair) => Err(BencodeError { at: pair[1].0 as usize, what: "a dictionary key comes twice" }),
+            None => Ok(()),
+        }
+    }
+
+    fn integer(&mut self) -> Result<(), BencodeError> {
+        self.at += 1;
+        let negative = self.peek()? == b'-';
+        if negative {
+            self.at += 1;
+        }
+        let digits_at = self.at;
+        let magnitude = self.digits(b'e')?;
+        let most = i64::MAX as u64 + u64::from(negative);
+        let what = match magnitude {
+            0 if negative => "an integer is minus zero",
+            magnitude if magnitude > most => "an integer does not fit in 64 bits",
+            _ => return Ok(()),
+        };
+        Err(BencodeError { at: digits_at, what })
+    }
+
+    /// A string: start and end of its bytes.
+    fn string(&mut self) -> Result<(u32, u32), BencodeError> {
+        let from_digits = self.at;
+        let len = self.digits(b':')?;
+        let left = self.bytes.len() - self.at;
+        match usize::try_from(len) {
+            Ok(len) if len <= left => {
+                let from = self.at;
+                self.at += len;
+                Ok((from as u32, self.at as u32))
+            }
+            _ => Err(BencodeError { at: from_digits, what: "a string is longer than what is left" }),
+        }
+    }
+
+    /// Digits up to `end`, which is taken too.
+    fn digits(&mut self, end: u8) -> Result<u64, BencodeError> {
+        let from = self.at;
+        let mut number = 0_u64;
+        loop {
+            let byte = self.peek()?;
+            if byte.is_ascii_digit() {
+                if self.at == from + 1 && self.bytes[from] == b'0' {
+                    return self.fail("a number has a leading zero");
+                }
+                let next = number.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(byte - b'0')));
+                match next {
+                    Some(next) => number = next,
+                    None => return self.fail("an integer does not fit in 64 bits"),
+                }
+            } else if byte == end && self.at > from {
+                self.at += 1;
+                return Ok(number);
+            } else {
+                return self.fail("a digit is missing");
+            }
+            self.at += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn what(bytes: &[u8]) -> &'static str {
+        scan(bytes, &Limits::METAINFO).unwrap_err().what
+    }
+
+    #[test]
+    fn sound_values_have_their_length() {
+        for sound in ["i0e", "i-1e", "0:", "3:abc", "le", "de", "li1e0:ledee", "d0:0:1:ad1:bleee"] {
+            assert_eq!(scan(sound.as_bytes(), &Limits::METAINFO), Ok(sound.len()), "{sound}");
+        }
+        let edge = format!("li{}ei{}ee", i64::MIN, i64::MAX);
+        assert_eq!(scan(edge.as_bytes(), &Limits::METAINFO), Ok(edge.len()));
+    }
+
+    #[test]
+    fn numbers_have_one_spelling() {
+        assert_eq!(what(b"i-0e"), "an integer is minus zero");
+        assert_eq!(what(b"i03e"), "a number has a leading zero");
+        assert_eq!(what(b"i-03e"), "a number has a leading zero");
+        assert_eq!(what(b"i00e"), "a number has a leading zero");
+        assert_eq!(what(b"03:abc"), "a number has a leading zero");
+        assert_eq!(what(b"i9223372036854775808e"), "an integer does not fit in 64 bits");
+        assert_eq!(what(b"i-9223372036854775809e"), "an integer does not fit in 64 bits");
+        assert_eq!(what(b"i99999999999999999999e"), "an integer does not fit in 64 bits");
+        for missing in [&b"ie"[..], b"i-e", b"i--1e", b"i+1e", b"i1 e", b"i 1e", b"1a:", b"i1.5e", b"i1:"] {
+            assert_eq!(what(missing), "a digit is missing", "{missing:?}");
+        }
+    }
+
+    #[test]
+    fn structure_is_checked() {
+        assert_eq!(what(b"e"), "no value begins like this");
+        assert_eq!(what(b"-1:a"), "no value begins like this");
+        assert_eq!(what(b"di1ei2ee"), "a dictionary key is not a string");
+        assert_eq!(what(b"dlelee"), "a dictionary key is not a string");
+        assert_eq!(what(b"d1:ae"), "a dictionary key has no value");
+        assert_eq!(what(b"5:abcd"), "a string is longer than what is left");
+        assert_eq!(what(b"18446744073709551615:a"), "a string is longer than what is left");
+        assert_eq!(
+            scan(b"lei1e", &Limits::METAINFO).unwrap_err(),
+            BencodeError { at: 2, what: "there are bytes after the end" }
+        );
+        assert_eq!(scan(b"lei1e", &Limits::KRPC), Ok(2));
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        let whole = b"d1:ai-12e1:bl3:abcdee2:cci0ee";
+        assert_eq!(scan(whole, &Limits::METAINFO), Ok(whole.len()));
+        for len in 0..whole.len() {
+            assert!(scan(&whole[..len], &Limits::KRPC).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn keys_follow_the_policy() {
+        let with =
+            |bytes: &[u8], keys| scan(bytes, &Limits { keys, ..Limits::METAINFO }).map_err(|error| error.at);
+        let unordered = b"d1:bd1:zle1:ylee1:alee";
+        assert_eq!(with(unordered, Keys::Unique), Ok(unordered.len()));
+        assert_eq!(with(unordered, Keys::Ascending), Err(10));
+        let twice = b"d1:ble1:ale1:blee";
+        assert_eq!(with(twice, Keys::LastWins), Ok(twice.len()));
+        assert_eq!(with(twice, Keys::Unique), Err(13));
+        assert_eq!(with(b"d1:ale1:alee", Keys::Ascending), Err(6));
+        let apart = b"d1:bd1:alee1:ad1:bleee";
+        assert_eq!(with(apart, Keys::Unique), Ok(apart.len()), "equal keys of different dictionaries");
+    }
+
+    #[test]
+    fn limits_hold() {
+        let tight = Limits { len_max: 10, depth_max: 2, token_max: 3, ..Limits::METAINFO };
+        let what = |bytes: &[u8]| scan(bytes, &tight).map_err(|error| error.what);
+        assert_eq!(what(b"llee"), Ok(4));
+        assert_eq!(what(b"llleee"), Err("nested deeper than is allowed"));
+        assert_eq!(what(b"l0:0:0:e"), Err("more values than are allowed"));
+        assert_eq!(what(b"8:abcdefgh"), Ok(10));
+        assert_eq!(what(b"l0:i111111111e"), Err("longer than is allowed"));
+    }
+
+    #[test]
+    fn a_bomb_of_nested_lists_needs_no_stack() {
+        let bomb = [b'l'; 100_000];
+        let endless = Limits { depth_max: usize::MAX, ..Limits::METAINFO };
+        assert_eq!(
+            scan(&bomb, &endless).unwrap_err(),
+            BencodeError { at: DEPTH_MAX, what: "nested deeper than is allowed" }
+        );
+    }
+}

@@ -1,0 +1,280 @@
+//! The `info` dictionary: what the content is (BEP 3, 27, 47; 52 as far as a hybrid is read as v1).
+//!
+//! Invariants of what is read: the infohash is that of the received bytes; there are exactly as many piece
+//! hashes as the lengths ask for; no two files on disk share a path, and none is another one's folder.
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::files::{Attributes, File};
+use super::path::{self, Unsafe};
+use super::{Info, Layout, MetainfoError};
+use crate::proto::bencode::{Dict, Keys, Limits, List, Value, scan};
+use crate::proto::infohash::InfoHash;
+use crate::proto::piece::Geometry;
+
+/// Folders within folders. Deeper paths are refused: few file systems and fewer tools get along with them.
+pub const DIR_DEPTH_MAX: usize = 100;
+
+/// Bytes of all paths together, each with the folder's name. More is refused: a long name in front of half a
+/// million files would take a multiple of the torrent's own size.
+pub const PATHS_LEN_MAX: usize = 64 << 20;
+
+/// The entries that we know, as they came.
+#[derive(Default)]
+struct Entries<'a> {
+    name: Option<Value<'a>>,
+    name_utf8: Option<Value<'a>>,
+    piece_length: Option<Value<'a>>,
+    pieces: Option<Value<'a>>,
+    length: Option<Value<'a>>,
+    files: Option<Value<'a>>,
+    private: Option<Value<'a>>,
+    source: Option<Value<'a>>,
+    attr: Option<Value<'a>>,
+    meta_version: Option<Value<'a>>,
+    file_tree: Option<Value<'a>>,
+}
+
+impl<'a> Entries<'a> {
+    /// In one pass, as stepping over millions of entries for every key would add up.
+    fn of(info: Dict<'a>) -> Self {
+        let mut entries = Self::default();
+        for (key, value) in info {
+            let entry = match key {
+                b"name" => &mut entries.name,
+                b"name.utf-8" => &mut entries.name_utf8,
+                b"piece length" => &mut entries.piece_length,
+                b"pieces" => &mut entries.pieces,
+                b"length" => &mut entries.length,
+                b"files" => &mut entries.files,
+                b"private" => &mut entries.private,
+                b"source" => &mut entries.source,
+                b"attr" => &mut entries.attr,
+                b"meta version" => &mut entries.meta_version,
+                b"file tree" => &mut entries.file_tree,
+                _ => continue,
+            };
+            *entry = Some(value);
+        }
+        entries
+    }
+
+    /// The bytes of `name`, the UTF-8 form preferred.
+    fn name(&self) -> Option<&'a [u8]> {
+        let utf8 = self.name_utf8.and_then(|name| name.text()).map(str::as_bytes);
+        utf8.or_else(|| self.name.and_then(|name| name.bytes()))
+    }
+
+    /// Whether the dictionary also describes a v2 torrent.
+    fn is_hybrid(&self) -> Result<bool, MetainfoError> {
+        let version = self.meta_version.and_then(|version| version.integer()).unwrap_or(1);
+        match (version, self.file_tree, self.pieces) {
+            (1, _, _) => Ok(false),
+            (2, Some(_), None) | (2, None, None) => Err(MetainfoError::V2Only),
+            (2, None, Some(_)) => Err(MetainfoError::Missing("file tree")),
+            (2, Some(tree), Some(_)) => {
+                let strict = Limits { keys: Keys::Ascending, ..Limits::METAINFO };
+                scan(tree.span(), &strict).map_err(MetainfoError::FileTree)?;
+                Ok(true)
+            }
+            (version, _, _) => Err(MetainfoError::Version(version)),
+        }
+    }
+}
+
+/// Reads an `info` dictionary, see [`Info::decode`].
+pub(super) fn decode(bytes: Bytes) -> Result<Info, MetainfoError> {
+    let root = Value::read(&bytes, &Limits::METAINFO)?;
+    let entries = Entries::of(root.dict().ok_or(MetainfoError::Kind("info"))?);
+    let hybrid = entries.is_hybrid()?;
+    let infohash = InfoHash::of(&bytes);
+    let mut content = Content::new(entries.name().ok_or(MetainfoError::Missing("name"))?, infohash)?;
+    let layout = match (entries.length, entries.files) {
+        (Some(length), None) => {
+            let attributes = attributes(entries.attr).0;
+            content.add(vec![content.name.clone()], length_of(length, &content.name)?, attributes)?;
+            Layout::SingleFile
+        }
+        (None, Some(files)) => {
+            content.add_all(files.list().ok_or(MetainfoError::Kind("files"))?)?;
+            Layout::Folder
+        }
+        (Some(_), Some(_)) => return Err(MetainfoError::LengthAndFiles),
+        (None, None) => return Err(MetainfoError::Missing("length")),
+    };
+    content.refuse_shared_paths()?;
+    let geometry = geometry(content.total_len, &entries)?;
+    let pieces = entries.pieces.ok_or(MetainfoError::Missing("pieces"))?;
+    let pieces = pieces.bytes().ok_or(MetainfoError::Kind("pieces"))?;
+    if pieces.len() as u64 != 20 * u64::from(geometry.piece_count()) {
+        let expected = geometry.piece_count();
+        return Err(MetainfoError::PieceHashes { given_len: pieces.len(), expected });
+    }
+    Ok(Info {
+        infohash,
+        infohash_v2: hybrid.then(|| Sha256::digest(&bytes).into()),
+        piece_hashes: bytes.slice_ref(pieces),
+        name: content.name,
+        geometry,
+        files: content.files,
+        layout,
+        // Only 1 means private; 0 and texts have been seen in the wild to mean the opposite.
+        private: entries.private.and_then(|private| private.integer()) == Some(1),
+        source: entries.source.and_then(|source| source.text()).map(str::to_owned),
+        renamed: content.renamed,
+        bytes: bytes.clone(),
+    })
+}
+
+fn geometry(total_len: u64, entries: &Entries<'_>) -> Result<Geometry, MetainfoError> {
+    let given = entries.piece_length.ok_or(MetainfoError::Missing("piece length"))?;
+    let given = given.integer().ok_or(MetainfoError::Kind("piece length"))?;
+    let piece_len = u32::try_from(given).map_err(|_| MetainfoError::PieceLen(given))?;
+    match Geometry::new(total_len, piece_len) {
+        Some(geometry) => Ok(geometry),
+        None if Geometry::new(0, piece_len).is_none() => Err(MetainfoError::PieceLen(given)),
+        None => Err(MetainfoError::PieceCount { total_len, piece_len }),
+    }
+}
+
+/// The length, which the file's name is only for telling about.
+fn length_of(length: Value<'_>, file: &str) -> Result<u64, MetainfoError> {
+    let integer = length.integer().ok_or(MetainfoError::Kind("length"))?;
+    u64::try_from(integer).map_err(|_| MetainfoError::NegativeLength { file: file.to_owned() })
+}
+
+/// BEP 47 `attr`, and whether it is a symbolic link.
+fn attributes(attr: Option<Value<'_>>) -> (Attributes, bool) {
+    let letters = attr.and_then(|attr| attr.bytes()).unwrap_or_default();
+    let has = |letter| letters.contains(&letter);
+    (Attributes { pad: has(b'p'), executable: has(b'x'), hidden: has(b'h') }, has(b'l'))
+}
+
+/// The files as they add up.
+struct Content {
+    name: String,
+    files: Vec<File>,
+    total_len: u64,
+    paths_len: usize,
+    renamed: Vec<(String, String)>,
+}
+
+impl Content {
+    fn new(given: &[u8], infohash: InfoHash) -> Result<Self, MetainfoError> {
+        let shown = String::from_utf8_lossy(given);
+        let safe = path::element(given, true).map_err(|fault| refused(fault, &shown))?;
+        // A torrent without a name still has one that is its own.
+        let name = safe.unwrap_or_else(|| infohash.to_string());
+        let changed = name.as_bytes() != given;
+        let renamed = if changed { vec![(shown.into_owned(), name.clone())] } else { Vec::new() };
+        Ok(Self { name, files: Vec::new(), total_len: 0, paths_len: 0, renamed })
+    }
+
+    fn add(&mut self, path: Vec<String>, len: u64, attributes: Attributes) -> Result<(), MetainfoError> {
+        self.paths_len += path.iter().map(String::len).sum::<usize>();
+        if self.paths_len > PATHS_LEN_MAX {
+            return Err(MetainfoError::PathsTooLong);
+        }
+        let offset = self.total_len;
+        self.total_len = offset.checked_add(len).ok_or(MetainfoError::TotalLen)?;
+        self.files.push(File { path, len, offset, attributes });
+        Ok(())
+    }
+
+    fn add_all(&mut self, files: List<'_>) -> Result<(), MetainfoError> {
+        for (number, file) in files.enumerate() {
+            self.add_entry(file.dict().ok_or(MetainfoError::NoPath { number })?, number)?;
+        }
+        if self.files.is_empty() { Err(MetainfoError::NoFiles) } else { Ok(()) }
+    }
+
+    fn add_entry(&mut self, file: Dict<'_>, number: usize) -> Result<(), MetainfoError> {
+        let (mut length, mut path, mut path_utf8, mut attr) = (None, None, None, None);
+        for (key, value) in file {
+            match key {
+                b"length" => length = Some(value),
+                b"path" => path = value.list(),
+                b"path.utf-8" => path_utf8 = value.list().filter(|&list| is_text(list)),
+
+                b"attr" => attr = Some(value),
+                _ => {}
+            }
+        }
+        let given = path_utf8.or(path).ok_or(MetainfoError::NoPath { number })?;
+        let path = self.safe_path(given, number)?;
+        let length = length.ok_or(MetainfoError::Missing("length"))?;
+        let len = length_of(length, &path.join("/"))?;
+        let (attributes, symlink) = attributes(attr);
+        if symlink && len == 0 {
+            // Links are never made: one that leads out of the folder would undo every rule about paths.
+            self.renamed.push((path.join("/"), SYMLINK_LEFT_OUT.to_owned()));
+            return Ok(());
+        }
+        self.add(path, len, attributes)
+    }
+
+    /// The path below the download folder, noting what had to be changed.
+    fn safe_path(&mut self, given: List<'_>, number: usize) -> Result<Vec<String>, MetainfoError> {
+        let mut path = vec![self.name.clone()];
+        let mut changed = false;
+        let mut first = true;
+        for element in given {
+            let element = element.bytes().ok_or(MetainfoError::NoPath { number })?;
+            match path::element(element, first).map_err(|fault| refused(fault, &shown(given)))? {
+                Some(safe) => {
+                    changed |= safe.as_bytes() != element;
+                    path.push(safe);
+                }
+                None => changed = true,
+            }
+            first = false;
+            if path.len() > DIR_DEPTH_MAX + 1 {
+                return Err(MetainfoError::TooDeep { file: path::printable(&shown(given)) });
+            }
+        }
+        if path.len() == 1 {
+            return Err(MetainfoError::NoPath { number });
+        }
+        if changed {
+            self.renamed.push((shown(given), path[1..].join("/")));
+        }
+        Ok(path)
+    }
+
+    /// Sorted by elements, a folder stands directly before what is in it.
+    fn refuse_shared_paths(&self) -> Result<(), MetainfoError> {
+        let mut paths: Vec<_> =
+            self.files.iter().filter(|file| !file.attributes.pad).map(|file| file.path.as_slice()).collect();
+        paths.sort_unstable();
+        let Some(pair) = paths.windows(2).find(|pair| pair[1].starts_with(pair[0])) else { return Ok(()) };
+        let file = pair[0].join("/");
+        Err(if pair[0] == pair[1] {
+            MetainfoError::SamePath { file }
+        } else {
+            MetainfoError::FileIsFolder { file }
+        })
+    }
+}
+
+fn is_text(mut path: List<'_>) -> bool {
+    path.all(|element| element.text().is_some())
+}
+
+/// What [`Info::renamed`] says of a symbolic link in place of a new name.
+pub const SYMLINK_LEFT_OUT: &str = "(symbolic link, left out)";
+
+fn refused(fault: Unsafe, file: &str) -> MetainfoError {
+    let file = path::printable(file);
+    match fault {
+        Unsafe::Parent => MetainfoError::ParentPath { file },
+        Unsafe::Absolute => MetainfoError::AbsolutePath { file },
+    }
+}
+
+/// A path as given.
+fn shown(path: List<'_>) -> String {
+    let elements =
+        path.map(|element| String::from_utf8_lossy(element.bytes().unwrap_or_default()).into_owned());
+    elements.collect::<Vec<_>>().join("/")
+}
