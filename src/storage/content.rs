@@ -1,13 +1,37 @@
 //! One torrent's files: thread-free reading, writing, checking of pieces.
+//!
+//! - A file grows to its full length, sparse, with the first write into it, so that readers see its final
+//!   size. A file that is longer than it should be is left so: nothing that was on disk before is cut off.
+//! - Pad files (BEP 47) are never on disk: they read as zeros, and what is written to them is dropped.
+//! - Unselected files never appear. What a piece shared with a selected file holds of them lies in the parts
+//!   file `.<infohash>.parts`: slot `i` of one piece length for the `i`-th piece that touches several files.
+//!   That depends on the torrent alone, so the file outlives restarts and changes of selection; it is
+//!   sparse, and stays as long as the content, because such pieces could not be handed on without it. An
+//!   unselected file that is on disk already is read, never written.
+//!
+//! Knows no threads; state is a flag per file and slot, so that pieces may be written and read side by side.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sha1::{Digest, Sha1};
 
 use super::fs::FileSystem;
+use super::span::{Span, spans};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::metainfo::Info;
+use crate::proto::metainfo::files::File;
 use crate::proto::piece::PieceIndex;
+
+/// Bytes of one read while checking: fits the processor's cache, so that hashing finds it there; large enough
+/// that the system call does not count. Longer pieces take several.
+const CHECK_READ_LEN: usize = 256 * 1024;
+
+/// Files that a sync takes one by one; for more the whole file system is synced, since each file costs a
+/// commit of some milliseconds, and 100,000 files would take minutes.
+const SYNC_EACH_MAX: usize = 64;
 
 /// What went wrong at which file. `kind` drives the policy: full disks pause, the rest stops.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +44,11 @@ pub struct StorageError {
 }
 
 impl StorageError {
+    /// What went wrong at `path`.
+    pub fn new(path: &Path, source: impl Into<io::Error>) -> Self {
+        Self { path: path.to_owned(), source: source.into() }
+    }
+
     /// No space or quota left: a state that passes, not an error.
     pub fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
@@ -28,58 +57,374 @@ impl StorageError {
 
 /// One torrent's files below one folder. All methods take `&self`: reads and writes of different pieces may
 /// run at once on different threads.
+#[derive(Debug)]
 pub struct Content<F: FileSystem> {
-    _skeleton: std::marker::PhantomData<F>,
+    info: Info,
+    selected: Vec<bool>,
+    fs: F,
+    /// One a file, and one more for the parts file.
+    written: Vec<Written>,
+    parts: Parts,
+}
+
+/// What this process has done to a file.
+#[derive(Debug, Default)]
+struct Written {
+    /// It has been grown to its length.
+    sized: AtomicBool,
+    /// Written to since the last sync.
+    dirty: AtomicBool,
+}
+
+/// The parts file: a slot for every piece that touches several files.
+#[derive(Debug)]
+struct Parts {
+    path: Vec<String>,
+    /// Ascending; the place of a piece is its slot.
+    pieces: Vec<PieceIndex>,
+    /// Whether the slot is known to hold the unselected bytes of its piece.
+    filled: Vec<AtomicBool>,
+}
+
+/// Where the bytes of unselected files are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unselected {
+    InParts,
+    InFiles,
 }
 
 impl<F: FileSystem> Content<F> {
-    /// Nothing is touched yet. `selected[i]` says whether file `i` of `info.files` is wanted; blocks of
-    /// unwanted files that share a piece with wanted ones go to a parts file.
-    pub fn new(info: Info, selected: Vec<bool>, fs: F) -> Self {
-        let _ = (info, selected, fs);
-        todo!()
+    /// Nothing is touched yet. `selected[i]` says whether file `i` of `info.files` is wanted (beyond its end:
+    /// yes); blocks of unwanted files that share a piece with wanted ones go to a parts file.
+    pub fn new(info: Info, mut selected: Vec<bool>, fs: F) -> Self {
+        selected.resize(info.files.len(), true);
+        let written = (0..=info.files.len()).map(|_| Written::default()).collect();
+        let parts = Parts::new(&info);
+        Self { info, selected, fs, written, parts }
     }
 
     /// The torrent.
     pub fn info(&self) -> &Info {
-        todo!()
+        &self.info
+    }
+
+    /// Where the content lies.
+    pub fn fs(&self) -> &F {
+        &self.fs
+    }
+
+    /// The files that shall be on disk, with their numbers: selected, and no pad files.
+    pub fn selected_files(&self) -> impl Iterator<Item = (usize, &File)> {
+        let files = self.info.files.iter().enumerate();
+        files.filter(|(at, file)| self.selected[*at] && !file.attributes.pad)
     }
 
     /// The pieces that selected files touch.
     pub fn wanted(&self) -> Bitfield {
-        todo!()
+        let geometry = self.info.geometry;
+        let mut wanted = Bitfield::new(geometry.piece_count());
+        for (_, file) in self.selected_files() {
+            for piece in pieces_of(file, geometry.piece_len()) {
+                wanted.set(piece);
+            }
+        }
+        wanted
     }
 
     /// Reads a span of a piece into `buffer` (`buffer.len()` = `block.len`).
+    ///
+    /// # Errors
+    /// The span is not within the piece (`InvalidInput`), or a file is missing, short or unreadable.
     pub fn read_block(&self, block: Block, buffer: &mut [u8]) -> Result<(), StorageError> {
-        let _ = (block, buffer);
-        todo!()
+        let end = u64::from(block.offset) + u64::from(block.len);
+        if buffer.len() as u64 != u64::from(block.len)
+            || end > u64::from(self.info.geometry.len_of(block.piece))
+        {
+            return Err(self.misuse("a read beyond the piece"));
+        }
+        let unselected = match self.parts.slot(block.piece) {
+            Some(slot) if self.parts.filled[slot].load(Ordering::Acquire) => Unselected::InParts,
+            Some(_) | None => Unselected::InFiles,
+        };
+        self.read_range(block.piece, block.offset, buffer, unselected)
     }
 
     /// Writes a whole piece out of its blocks in order.
+    ///
+    /// # Errors
+    /// The blocks are not as long as the piece or belong to no selected file (`InvalidInput`), or a file
+    /// cannot be made or written; then some of the piece may have been written.
     pub fn write_piece(&self, piece: PieceIndex, blocks: &[&[u8]]) -> Result<(), StorageError> {
-        let _ = (piece, blocks);
-        todo!()
+        let geometry = self.info.geometry;
+        let len: usize = blocks.iter().map(|block| block.len()).sum();
+        if len != geometry.len_of(piece) as usize {
+            return Err(self.misuse("blocks that do not make up the piece"));
+        }
+        let mut source = Source { blocks, skipped: 0 };
+        let mut into_parts = false;
+        for span in spans(&self.info.files, geometry.offset_of(piece), len) {
+            let bytes = source.take(span.len);
+            if self.info.files[span.file].attributes.pad {
+                continue;
+            }
+            into_parts |= !self.selected[span.file];
+            self.write_span(piece, span, &bytes)?;
+        }
+        if let Some(slot) = self.parts.slot(piece).filter(|_| into_parts) {
+            self.parts.filled[slot].store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
-    /// Reads and hashes a piece; a missing or short file is `Ok(false)`.
+    /// Reads and hashes a piece; a missing or short file is `Ok(false)`. `scratch` is room for reading that
+    /// the next call can use again.
+    ///
+    /// # Errors
+    /// A file is there and cannot be read.
     pub fn check_piece(&self, piece: PieceIndex, scratch: &mut Vec<u8>) -> Result<bool, StorageError> {
-        let _ = (piece, scratch);
-        todo!()
+        let Some(expected) = self.info.piece_hash(piece) else { return Ok(false) };
+        let slot = self.parts.slot(piece).filter(|_| self.has_unselected(piece));
+        if let Some(slot) = slot {
+            let found = self.hash_piece(piece, scratch, Unselected::InParts)? == Some(expected);
+            self.parts.filled[slot].store(found, Ordering::Release);
+            if found {
+                return Ok(true);
+            }
+        }
+        Ok(self.hash_piece(piece, scratch, Unselected::InFiles)? == Some(expected))
     }
 
     /// Whether any file of the content exists (else a check at start can be skipped).
+    ///
+    /// # Errors
+    /// Something else stands in the place of a file.
     pub fn exists(&self) -> Result<bool, StorageError> {
-        todo!()
+        let files = self.info.files.iter().filter(|file| !file.attributes.pad && file.len > 0);
+        for path in files.map(|file| &file.path).chain([&self.parts.path]) {
+            if self.fs.len(path).map_err(|source| self.error(path, source))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Makes empty files and executable bits, and syncs; called when every wanted piece is there.
+    ///
+    /// # Errors
+    /// A file cannot be made or made durable.
     pub fn finish(&self) -> Result<(), StorageError> {
-        todo!()
+        for (_, file) in self.selected_files() {
+            let at_path = |source| self.error(&file.path, source);
+            if file.len == 0 && self.fs.len(&file.path).map_err(at_path)?.is_none() {
+                self.fs.open_write(&file.path).map_err(at_path)?;
+            }
+            if file.attributes.executable {
+                self.fs.set_executable(&file.path).map_err(at_path)?;
+            }
+        }
+        self.sync()
     }
 
     /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// A file could not be; it is tried again with the next call.
     pub fn sync(&self) -> Result<(), StorageError> {
-        todo!()
+        // Cleared first: a write during the sync marks its file again.
+        let dirty = |at: &usize| self.written[*at].dirty.swap(false, Ordering::AcqRel);
+        let files: Vec<usize> = (0..self.written.len()).filter(dirty).collect();
+        let result = self.sync_files(&files);
+        if result.is_err() {
+            files.iter().for_each(|&at| self.written[at].dirty.store(true, Ordering::Release));
+        }
+        result
+    }
+
+    fn sync_files(&self, files: &[usize]) -> Result<(), StorageError> {
+        if files.len() > SYNC_EACH_MAX {
+            return self.fs.sync_all().map_err(|source| self.error(&[], source));
+        }
+        for &at in files {
+            let path = self.info.files.get(at).map_or(&self.parts.path, |file| &file.path);
+            // To read: a file that someone removed shall be an error, not an empty file.
+            let synced = self.fs.open_read(path).and_then(|file| self.fs.sync(&file));
+            synced.map_err(|source| self.error(path, source))?;
+        }
+        Ok(())
+    }
+
+    /// The full path of a file of the torrent, for errors.
+    pub(super) fn error(&self, path: &[String], source: io::Error) -> StorageError {
+        StorageError { path: self.fs.full_path(path), source }
+    }
+
+    fn misuse(&self, what: &'static str) -> StorageError {
+        let name = std::slice::from_ref(&self.info.name);
+        self.error(name, io::Error::new(io::ErrorKind::InvalidInput, what))
+    }
+
+    fn has_unselected(&self, piece: PieceIndex) -> bool {
+        let geometry = self.info.geometry;
+        spans(&self.info.files, geometry.offset_of(piece), geometry.len_of(piece) as usize)
+            .any(|span| !self.selected[span.file] && !self.info.files[span.file].attributes.pad)
+    }
+
+    /// None: a file is missing or short.
+    fn hash_piece(
+        &self,
+        piece: PieceIndex,
+        scratch: &mut Vec<u8>,
+        unselected: Unselected,
+    ) -> Result<Option<[u8; 20]>, StorageError> {
+        let len = self.info.geometry.len_of(piece);
+        scratch.resize(CHECK_READ_LEN, 0);
+        let mut hash = Sha1::new();
+        let mut offset = 0;
+        while offset < len {
+            let buffer = &mut scratch[..CHECK_READ_LEN.min((len - offset) as usize)];
+            match self.read_range(piece, offset, buffer, unselected) {
+                Ok(()) => hash.update(&*buffer),
+                Err(error) if is_absent(&error.source) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+            offset += buffer.len() as u32;
+        }
+        Ok(Some(hash.finalize().into()))
+    }
+
+    fn read_range(
+        &self,
+        piece: PieceIndex,
+        offset: u32,
+        mut buffer: &mut [u8],
+        unselected: Unselected,
+    ) -> Result<(), StorageError> {
+        let start = self.info.geometry.offset_of(piece) + u64::from(offset);
+        for span in spans(&self.info.files, start, buffer.len()) {
+            let (head, rest) = buffer.split_at_mut(span.len);
+            self.read_span(piece, span, head, unselected)?;
+            buffer = rest;
+        }
+        Ok(())
+    }
+
+    fn read_span(
+        &self,
+        piece: PieceIndex,
+        span: Span,
+        buffer: &mut [u8],
+        unselected: Unselected,
+    ) -> Result<(), StorageError> {
+        let file = &self.info.files[span.file];
+        if file.attributes.pad {
+            buffer.fill(0);
+            return Ok(());
+        }
+        let in_parts = !self.selected[span.file] && unselected == Unselected::InParts;
+        let (path, offset) = match self.place_in_parts(piece, span).filter(|_| in_parts) {
+            Some(offset) => (&self.parts.path, offset),
+            None => (&file.path, span.offset),
+        };
+        self.fs
+            .open_read(path)
+            .and_then(|open| self.fs.read_exact_at(&open, buffer, offset))
+            .map_err(|source| self.error(path, source))
+    }
+
+    fn write_span(&self, piece: PieceIndex, span: Span, bytes: &[&[u8]]) -> Result<(), StorageError> {
+        let (path, offset, written) = if self.selected[span.file] {
+            (&self.info.files[span.file].path, span.offset, &self.written[span.file])
+        } else {
+            let Some(offset) = self.place_in_parts(piece, span) else {
+                return Err(self.misuse("a write to a file that is not selected"));
+            };
+            (&self.parts.path, offset, &self.written[self.info.files.len()])
+        };
+        let write = || {
+            let open = self.fs.open_write(path)?;
+            if self.selected[span.file] && !written.sized.load(Ordering::Acquire) {
+                self.grow(&open, &self.info.files[span.file])?;
+                written.sized.store(true, Ordering::Release);
+            }
+            self.fs.write_all_at(&open, bytes, offset)
+        };
+        let result = write().map_err(|source| self.error(path, source));
+        // Marked after the write, so that a sync that sees the mark covers the bytes.
+        written.dirty.store(true, Ordering::Release);
+        result
+    }
+
+    fn grow(&self, open: &F::File, file: &File) -> io::Result<()> {
+        match self.fs.len(&file.path)? {
+            Some(len) if len >= file.len => Ok(()),
+            Some(_) | None => self.fs.set_len(open, file.len),
+        }
+    }
+
+    fn place_in_parts(&self, piece: PieceIndex, span: Span) -> Option<u64> {
+        let geometry = self.info.geometry;
+        let within = self.info.files[span.file].offset + span.offset - geometry.offset_of(piece);
+        Some(self.parts.slot(piece)? as u64 * u64::from(geometry.piece_len()) + within)
     }
 }
+
+impl Parts {
+    fn new(info: &Info) -> Self {
+        let mut pieces = Vec::new();
+        let mut last = None;
+        for file in info.files.iter().filter(|file| file.len > 0 && !file.attributes.pad) {
+            let touched = pieces_of(file, info.geometry.piece_len());
+            if last == Some(touched.start) && pieces.last() != Some(&touched.start) {
+                pieces.push(touched.start);
+            }
+            last = touched.last();
+        }
+        let filled = pieces.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { path: vec![format!(".{}.parts", info.infohash)], pieces, filled }
+    }
+
+    fn slot(&self, piece: PieceIndex) -> Option<usize> {
+        self.pieces.binary_search(&piece).ok()
+    }
+}
+
+/// Blocks of a piece, taken from the front.
+struct Source<'a> {
+    blocks: &'a [&'a [u8]],
+    /// Bytes of the first block that are gone.
+    skipped: usize,
+}
+
+impl<'a> Source<'a> {
+    fn take(&mut self, mut len: usize) -> Vec<&'a [u8]> {
+        let mut taken = Vec::with_capacity(self.blocks.len().min(len));
+        while let Some((first, rest)) = self.blocks.split_first().filter(|_| len > 0) {
+            let left = &first[self.skipped..];
+            let part = &left[..left.len().min(len)];
+            len -= part.len();
+            if part.len() == left.len() {
+                (self.blocks, self.skipped) = (rest, 0);
+            } else {
+                self.skipped += part.len();
+            }
+            taken.push(part);
+        }
+        taken
+    }
+}
+
+/// The pieces that a file touches; none for an empty one.
+pub(super) fn pieces_of(file: &File, piece_len: u32) -> std::ops::Range<PieceIndex> {
+    let piece_len = u64::from(piece_len);
+    let first = file.offset / piece_len;
+    let end = if file.len == 0 { first } else { (file.offset + file.len).div_ceil(piece_len) };
+    first as PieceIndex..end as PieceIndex
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+}
+
+#[cfg(test)]
+#[path = "content_tests.rs"]
+mod tests;

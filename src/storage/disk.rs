@@ -1,9 +1,22 @@
 //! Storage's threads: a bounded queue of jobs, hashing and positioned I/O off the network threads.
+//!
+//! One queue (a mutex and a condition variable, held to push or pop one job), served first come first by all
+//! threads. Small jobs run to the end. A check is cut: every thread takes the next few pieces of it, then
+//! goes to the end of the queue again, so that a check uses all threads and a small job waits for one cut of
+//! each at most.
+//!
+//! The threads end when the last [`Disk`] is dropped and the queue is empty; nobody waits for them, so who
+//! must know that something is written waits for its [`Done`]. A panic in a job is a bug: it ends the process
+//! where panics abort (release), else that one thread, and the job's `done` is never called.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use sha1::{Digest, Sha1};
 
 use super::content::{Content, StorageError};
-use super::fs::RealFs;
+use super::fs::{FileSystem, RealFs};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::piece::PieceIndex;
@@ -13,6 +26,9 @@ pub type DiskContent = Arc<Content<RealFs>>;
 
 /// Most jobs waiting at once; a full queue is answered by [`Disk::submit`] with the job.
 pub const JOB_MAX: usize = 256;
+
+/// Bytes of a check that one thread takes at a time, rounded to pieces (one at least): some 10 ms of hashing.
+const CHECK_CUT_LEN: u32 = 8 << 20;
 
 /// What to do. Buffers travel by ownership and come back with the result. `B` is the caller's buffer.
 pub enum Job<B> {
@@ -30,9 +46,11 @@ pub enum Job<B> {
         /// Span and buffer; the buffer has the span's length.
         blocks: Vec<(Block, B)>,
     },
-    /// Check every piece on disk; progress is told through `progress`, and `false` from it stops.
+    /// Check every piece on disk; progress is told through `progress`, and `false` from it stops: what was
+    /// found good until then is the result.
     Check {
-        /// Called with (pieces checked, pieces good so far), from a disk thread.
+        /// Called with (pieces checked, pieces good so far), ascending, from one disk thread at a time, which
+        /// it must not hold up.
         progress: Box<dyn FnMut(u32, u32) -> bool + Send>,
     },
     /// Empty files, executable bits, sync.
@@ -40,6 +58,7 @@ pub enum Job<B> {
 }
 
 /// What came of a job.
+#[derive(Debug)]
 pub enum Done<B> {
     /// Of [`Job::StorePiece`].
     StorePiece {
@@ -75,19 +94,66 @@ pub enum StoreOutcome {
 }
 
 /// Storage's threads. Cheap to clone; the threads end when the last clone is dropped, after the queue.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Disk {
-    _skeleton: (),
+    owner: Arc<Owner>,
+}
+
+/// Closes the queue when the last [`Disk`] goes; the threads hold the queue only.
+#[derive(Debug)]
+struct Owner {
+    queue: Arc<Queue>,
+}
+
+type Task = Box<dyn FnOnce(&mut Worker) + Send>;
+type DoneFn<B> = Box<dyn FnOnce(Done<B>) + Send>;
+
+#[derive(Debug)]
+struct Queue {
+    state: Mutex<QueueState>,
+    changed: Condvar,
+    thread_count: usize,
+}
+
+#[derive(Default)]
+struct QueueState {
+    tasks: VecDeque<Task>,
+    closed: bool,
+}
+
+impl std::fmt::Debug for QueueState {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} tasks, closed: {}", self.tasks.len(), self.closed)
+    }
+}
+
+/// What a thread has for its tasks.
+struct Worker {
+    queue: Arc<Queue>,
+    /// Room for reading while checking.
+    scratch: Vec<u8>,
 }
 
 impl Disk {
     /// Starts `thread_count` threads (at least 1).
+    ///
+    /// # Errors
+    /// The system gives no more threads.
     pub fn start(thread_count: usize) -> std::io::Result<Self> {
-        let _ = thread_count;
-        todo!()
+        let thread_count = thread_count.max(1);
+        let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new(), thread_count });
+        let owner = Arc::new(Owner { queue: Arc::clone(&queue) });
+        for at in 0..thread_count {
+            let worker = Worker { queue: Arc::clone(&queue), scratch: Vec::new() };
+            std::thread::Builder::new().name(format!("disk-{at}")).spawn(move || worker.run())?;
+        }
+        Ok(Self { owner })
     }
 
-    /// Queues a job; `done` is called from a disk thread with its result. A full queue gives both back.
+    /// Queues a job; `done` is called from a disk thread with its result.
+    ///
+    /// # Errors
+    /// [`JOB_MAX`] jobs are waiting: gives both back.
     #[expect(clippy::type_complexity, reason = "the pair is handed back as it came")]
     pub fn submit<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static>(
         &self,
@@ -95,7 +161,355 @@ impl Disk {
         job: Job<B>,
         done: Box<dyn FnOnce(Done<B>) + Send>,
     ) -> Result<(), (Job<B>, Box<dyn FnOnce(Done<B>) + Send>)> {
-        let _ = (content, job, done);
-        todo!()
+        let mut state = self.owner.queue.state();
+        if state.tasks.len() >= JOB_MAX {
+            return Err((job, done));
+        }
+        state.tasks.push_back(Box::new(move |worker| run_job(worker, content, job, done)));
+        drop(state);
+        self.owner.queue.changed.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.queue.state().closed = true;
+        self.queue.changed.notify_all();
+    }
+}
+
+impl Queue {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
+        // No code of others runs under the lock, so a poisoned queue is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next cut of a job that was let in already: not counted against [`JOB_MAX`], and at most one a
+    /// thread for each check.
+    fn push_cut(&self, task: Task) {
+        self.state().tasks.push_back(task);
+        self.changed.notify_one();
+    }
+
+    fn pop(&self) -> Option<Task> {
+        let mut state = self.state();
+        loop {
+            match state.tasks.pop_front() {
+                Some(task) => return Some(task),
+                None if state.closed => return None,
+                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+impl Worker {
+    fn run(mut self) {
+        let queue = Arc::clone(&self.queue);
+        while let Some(task) = queue.pop() {
+            task(&mut self);
+        }
+    }
+}
+
+fn run_job<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static>(
+    worker: &mut Worker,
+    content: DiskContent,
+    job: Job<B>,
+    done: DoneFn<B>,
+) {
+    match job {
+        Job::StorePiece { piece, blocks, block_hashes } => {
+            let outcome = store_piece(&content, piece, &blocks, block_hashes);
+            done(Done::StorePiece { piece, blocks, outcome });
+        }
+        Job::Read { mut blocks } => {
+            let mut reads =
+                blocks.iter_mut().map(|(block, buffer)| content.read_block(*block, buffer.as_mut()));
+            let error = reads.find_map(Result::err);
+            done(Done::Read { blocks, error });
+        }
+        Job::Check { progress } => Check::start(worker, content, progress, done),
+        Job::Finish => done(Done::Finish(content.finish())),
+    }
+}
+
+fn store_piece<B: AsRef<[u8]>>(
+    content: &Content<RealFs>,
+    piece: PieceIndex,
+    blocks: &[B],
+    block_hashes: bool,
+) -> StoreOutcome {
+    let blocks: Vec<&[u8]> = blocks.iter().map(AsRef::as_ref).collect();
+    let mut hash = Sha1::new();
+    for block in &blocks {
+        hash.update(block);
+    }
+    let hash_blocks = || blocks.iter().map(|block| Sha1::digest(block).into()).collect();
+    if content.info().piece_hash(piece) != Some(hash.finalize().into()) {
+        return StoreOutcome::Bad(hash_blocks());
+    }
+    match content.write_piece(piece, &blocks) {
+        Ok(()) => StoreOutcome::Good(block_hashes.then(hash_blocks)),
+        Err(error) => StoreOutcome::Error(error),
+    }
+}
+
+/// A check that all threads work on.
+struct Check<B> {
+    content: DiskContent,
+    /// The first piece that no thread has taken; from the piece count on there is nothing left to take.
+    next: AtomicU64,
+    state: Mutex<CheckState<B>>,
+}
+
+struct CheckState<B> {
+    good: Bitfield,
+    checked_count: u32,
+    /// Threads that have not yet found that nothing is left.
+    running_count: usize,
+    error: Option<StorageError>,
+    progress: Box<dyn FnMut(u32, u32) -> bool + Send>,
+    done: Option<DoneFn<B>>,
+}
+
+impl<B: Send + 'static> Check<B> {
+    fn start(
+        worker: &mut Worker,
+        content: DiskContent,
+        progress: Box<dyn FnMut(u32, u32) -> bool + Send>,
+        done: DoneFn<B>,
+    ) {
+        // What is checked is what the paths lead to now, not what was opened once.
+        content.fs().close();
+        let thread_count = worker.queue.thread_count;
+        let state = CheckState {
+            good: Bitfield::new(content.info().geometry.piece_count()),
+            checked_count: 0,
+            running_count: thread_count,
+            error: None,
+            progress,
+            done: Some(done),
+        };
+        let check = Arc::new(Self { content, next: AtomicU64::new(0), state: Mutex::new(state) });
+        for _ in 1..thread_count {
+            let check = Arc::clone(&check);
+            worker.queue.push_cut(Box::new(move |worker| check.run_cut(worker)));
+        }
+        check.run_cut(worker);
+    }
+
+    /// Checks the next few pieces, then queues up for more, or ends this thread's part.
+    fn run_cut(self: Arc<Self>, worker: &mut Worker) {
+        let geometry = self.content.info().geometry;
+        let count = u64::from((CHECK_CUT_LEN / geometry.piece_len()).max(1));
+        let first = self.next.fetch_add(count, Ordering::Relaxed);
+        let end = (first + count).min(u64::from(geometry.piece_count()));
+        if first >= end {
+            return self.leave();
+        }
+        let pieces = first as PieceIndex..end as PieceIndex;
+        let checked: Result<Vec<bool>, _> =
+            pieces.clone().map(|piece| self.content.check_piece(piece, &mut worker.scratch)).collect();
+        self.record(pieces, checked);
+        worker.queue.push_cut(Box::new(move |worker| self.run_cut(worker)));
+    }
+
+    fn record(&self, pieces: std::ops::Range<PieceIndex>, checked: Result<Vec<bool>, StorageError>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let go_on = match checked {
+            Ok(checked) => {
+                state.checked_count += checked.len() as u32;
+                for (piece, _) in pieces.zip(checked).filter(|(_, good)| *good) {
+                    state.good.set(piece);
+                }
+                let (checked_count, good_count) = (state.checked_count, state.good.count());
+                (state.progress)(checked_count, good_count)
+            }
+            Err(error) => {
+                state.error.get_or_insert(error);
+                false
+            }
+        };
+        if !go_on {
+            self.next.store(u64::from(state.good.len()), Ordering::Relaxed);
+        }
+    }
+
+    fn leave(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.running_count -= 1;
+        if state.running_count > 0 {
+            return;
+        }
+        let good = std::mem::replace(&mut state.good, Bitfield::new(0));
+        let result = state.error.take().map_or(Ok(good), Err);
+        let done = state.done.take();
+        drop(state);
+        if let Some(done) = done {
+            done(Done::Check(result));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use super::*;
+    use crate::storage::testing::{Sample, sample};
+
+    type Buffer = Vec<u8>;
+
+    fn submit(disk: &Disk, content: &DiskContent, job: Job<Buffer>) -> Receiver<Done<Buffer>> {
+        let (told, tell) = sync_channel(1);
+        let done = Box::new(move |done| told.send(done).unwrap());
+        assert!(disk.submit(Arc::clone(content), job, done).is_ok());
+        tell
+    }
+
+    fn store(
+        disk: &Disk,
+        content: &DiskContent,
+        piece: u32,
+        bytes: &[u8],
+        block_hashes: bool,
+    ) -> StoreOutcome {
+        let blocks: Vec<Buffer> = bytes.chunks(10).map(<[u8]>::to_vec).collect();
+        let sent = blocks.clone();
+        match submit(disk, content, Job::StorePiece { piece, blocks, block_hashes }).recv().unwrap() {
+            Done::StorePiece { piece: stored, blocks, outcome } => {
+                assert_eq!((stored, blocks), (piece, sent), "the buffers come back");
+                outcome
+            }
+            Done::Read { .. } | Done::Check(_) | Done::Finish(_) => unreachable!("the answer to another job"),
+        }
+    }
+
+    fn check(disk: &Disk, content: &DiskContent, stop_at: u32) -> (Bitfield, Vec<(u32, u32)>) {
+        let (told, tell) = sync_channel(1_000);
+        let progress = Box::new(move |checked, good| {
+            told.send((checked, good)).unwrap();
+            checked < stop_at
+        });
+        match submit(disk, content, Job::Check { progress }).recv().unwrap() {
+            Done::Check(result) => (result.unwrap(), tell.iter().collect()),
+            Done::Read { .. } | Done::StorePiece { .. } | Done::Finish(_) => {
+                unreachable!("another job's answer")
+            }
+        }
+    }
+
+    fn set_up(files: &[(&str, u64)], piece_len: u32) -> (tempfile::TempDir, Sample, DiskContent) {
+        let folder = tempfile::tempdir().unwrap();
+        let sample = sample(files, piece_len);
+        let content = Arc::new(sample.content(folder.path(), &[]));
+        (folder, sample, content)
+    }
+
+    #[test]
+    fn only_pieces_that_hash_are_written() {
+        let (folder, sample, content) = set_up(&[("a", 50), ("b", 30)], 32);
+        let disk = Disk::start(2).unwrap();
+        let mut bad = sample.piece(0).to_vec();
+        bad[15] ^= 1;
+        let StoreOutcome::Bad(hashes) = store(&disk, &content, 0, &bad, false) else { panic!("it is bad") };
+        assert!(!folder.path().join("a").exists(), "nothing was written");
+        assert!(matches!(store(&disk, &content, 0, sample.piece(0), false), StoreOutcome::Good(None)));
+        let again = store(&disk, &content, 0, sample.piece(0), true);
+        let StoreOutcome::Good(Some(true_hashes)) = again else { panic!("it is good: {again:?}") };
+        let differing: Vec<_> = (0..4).filter(|&block| hashes[block] != true_hashes[block]).collect();
+        assert_eq!(differing, [1], "the block that lied is known");
+        assert!(matches!(store(&disk, &content, 9, sample.piece(0), false), StoreOutcome::Bad(_)));
+        assert!(matches!(store(&disk, &content, 1, &sample.piece(1)[1..], false), StoreOutcome::Bad(_)));
+
+        let whole = Block { piece: 0, offset: 0, len: 32 };
+        let missing = Block { piece: 2, offset: 0, len: 1 };
+        for (blocks, good) in [(vec![(whole, vec![0; 32])], true), (vec![(missing, vec![0])], false)] {
+            match submit(&disk, &content, Job::Read { blocks }).recv().unwrap() {
+                Done::Read { blocks, error } => {
+                    assert_eq!(error.is_none(), good);
+                    assert!(!good || blocks[0].1 == sample.piece(0));
+                }
+                Done::StorePiece { .. } | Done::Check(_) | Done::Finish(_) => unreachable!("another answer"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_comes_back_with_the_error() {
+        let (folder, sample, content) = set_up(&[("a", 50)], 32);
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        let disk = Disk::start(1).unwrap();
+        let outcome = store(&disk, &content, 0, sample.piece(0), false);
+        let StoreOutcome::Error(error) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(error.path, folder.path().join("a"));
+    }
+
+    #[test]
+    fn a_check_by_all_threads_finds_the_good_pieces_and_tells_progress_in_order() {
+        let (_folder, sample, content) = set_up(&[("a", 38 << 20), ("b", 3 << 20)], 1 << 20);
+        let disk = Disk::start(3).unwrap();
+        let stored: Vec<u32> = sample.pieces().filter(|piece| piece % 3 != 1).collect();
+        for &piece in &stored {
+            let blocks = vec![sample.piece(piece).to_vec()];
+            let job = Job::StorePiece { piece, blocks, block_hashes: false };
+            drop(submit(&disk, &content, job).recv().unwrap());
+        }
+        let (good, progress) = check(&disk, &content, u32::MAX);
+        assert_eq!(good.iter_set().collect::<Vec<_>>(), stored);
+        assert_eq!(progress.last(), Some(&(41, stored.len() as u32)));
+        assert!(progress.is_sorted() && progress.len() >= 5, "{progress:?}");
+        let (some, progress) = check(&disk, &content, 1);
+        assert!(progress.len() <= 3 && some.count() < good.count(), "it stops: {progress:?}");
+    }
+
+    #[test]
+    fn a_torrent_without_pieces_is_checked_and_finished() {
+        let (folder, _, content) = set_up(&[("t/empty", 0)], 32);
+        let disk = Disk::start(2).unwrap();
+        assert!(check(&disk, &content, u32::MAX).0.is_full());
+        let done = submit(&disk, &content, Job::Finish).recv().unwrap();
+        assert!(matches!(done, Done::Finish(Ok(()))));
+        assert_eq!(std::fs::read(folder.path().join("t/empty")).unwrap(), b"");
+    }
+
+    #[test]
+    fn an_error_ends_a_check() {
+        let (folder, _, content) = set_up(&[("a", 50)], 32);
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        let disk = Disk::start(2).unwrap();
+        let job = Job::Check { progress: Box::new(|_, _| true) };
+        let done = submit(&disk, &content, job).recv().unwrap();
+        assert!(matches!(done, Done::Check(Err(error)) if error.path == folder.path().join("a")));
+    }
+
+    #[test]
+    fn a_full_queue_gives_the_job_back_and_the_rest_is_done_after_the_drop() {
+        let (_folder, sample, content) = set_up(&[("a", 50)], 32);
+        let disk = Disk::start(1).unwrap();
+        let (go, wait) = sync_channel::<()>(0);
+        let (entered, enter) = sync_channel(1);
+        let hold = Box::new(move |_: Done<Buffer>| {
+            entered.send(()).unwrap();
+            wait.recv().unwrap();
+        });
+        assert!(disk.submit(Arc::clone(&content), Job::Finish, hold).is_ok());
+        enter.recv().unwrap();
+        let store = || {
+            let blocks = vec![sample.piece(0).to_vec()];
+            Job::StorePiece { piece: 0, blocks, block_hashes: false }
+        };
+        let waiting: Vec<_> = (0..JOB_MAX).map(|_| submit(&disk, &content, store())).collect();
+        let refused = disk.submit(Arc::clone(&content), store(), Box::new(|_| ()));
+        let Err((Job::StorePiece { blocks, .. }, _)) = refused else { panic!("there was room") };
+        assert_eq!(blocks, [sample.piece(0)]);
+        drop(disk);
+        go.send(()).unwrap();
+        for told in waiting {
+            let done = told.recv().unwrap();
+            assert!(matches!(done, Done::StorePiece { outcome: StoreOutcome::Good(None), .. }));
+        }
     }
 }

@@ -1,13 +1,33 @@
 //! The small file-system trait that storage's core runs over, and its real end.
+//!
+//! All system calls on content are here. [`RealFs`] never leaves its folder and never follows a symbolic link
+//! below it, whoever put it there: paths are resolved by `openat2` with `RESOLVE_BENEATH |
+//! RESOLVE_NO_SYMLINKS`, and where that is missing, refused or the path too long for it, element by element
+//! with `O_NOFOLLOW`. The folder itself is the user's choice and may be reached by links. Only regular files
+//! are opened: a planted pipe or device is refused, not waited for.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::content::StorageError;
+use super::handles::{Access, Handles};
 
 /// A file system below one folder; paths are relative, in safe elements, and never leave the folder.
-/// All positions are explicit; nothing has a cursor.
+/// All positions are explicit; nothing has a cursor. Opening what was open lately is cheap, and the number of
+/// files kept open is the file system's business.
 pub trait FileSystem: Send + Sync {
     /// An open file.
     type File: Send + Sync;
 
+    /// What people call the file, for errors.
+    fn full_path(&self, path: &[String]) -> PathBuf;
     /// Opens an existing file to read.
     fn open_read(&self, path: &[String]) -> io::Result<Self::File>;
     /// Opens a file to read and write, making it and its folders if missing.
@@ -22,63 +42,332 @@ pub trait FileSystem: Send + Sync {
     fn len(&self, path: &[String]) -> io::Result<Option<u64>>;
     /// Makes the content durable.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
+    /// Makes the content of all files durable, and that they exist.
+    fn sync_all(&self) -> io::Result<()>;
     /// Removes a file; missing is fine.
     fn remove(&self, path: &[String]) -> io::Result<()>;
-    /// BEP 47: sets the executable bit.
+    /// BEP 47: sets the executable bit, on file systems that have one.
     fn set_executable(&self, path: &[String]) -> io::Result<()>;
+    /// Closes what is kept open, so that files that were replaced meanwhile are seen.
+    fn close(&self);
 }
+
+/// Parts of one vectored write; more are written in several. Linux takes 1,024 (`IOV_MAX`).
+const WRITE_PART_MAX: usize = 1_024;
+
+/// How a folder is held on to: as a place, not to be listed.
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// Every opening: no leaking to children, and no waiting for the other end of a pipe.
+const COMMON: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// The real file system below one folder.
 #[derive(Debug)]
 pub struct RealFs {
-    _skeleton: (),
+    folder: OwnedFd,
+    path: PathBuf,
+    root: u64,
+    handles: Arc<Handles>,
+}
+
+impl RealFs {
+    /// The files below an existing folder.
+    ///
+    /// # Errors
+    /// There is no such folder, or it may not be entered; the path is in the error.
+    pub fn open(path: &Path, handles: &Arc<Handles>) -> Result<Self, StorageError> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let folder =
+            fs::open(path, FOLDER, Mode::empty()).map_err(|source| StorageError::new(path, source))?;
+        Ok(Self { folder, path: path.to_owned(), root: handles.add_root(), handles: Arc::clone(handles) })
+    }
+
+    /// The files below a folder that is made, with those above it, if missing, and must be writable.
+    ///
+    /// # Errors
+    /// It cannot be made, is no folder, or we may not write into it; the path is in the error.
+    pub fn create(path: &Path, handles: &Arc<Handles>) -> Result<Self, StorageError> {
+        if !path.is_dir() && !path.as_os_str().is_empty() {
+            std::fs::create_dir_all(path).map_err(|source| StorageError::new(path, source))?;
+        }
+        let this = Self::open(path, handles)?;
+        let access = fs::Access::WRITE_OK | fs::Access::EXEC_OK;
+        fs::accessat(&this.folder, ".", access, AtFlags::EACCESS)
+            .or_else(|error| if error == Errno::NOSYS { Ok(()) } else { Err(error) })
+            .map_err(|source| StorageError::new(path, source))?;
+        Ok(this)
+    }
+
+    fn open_as(&self, path: &[String], access: Access) -> io::Result<Arc<File>> {
+        self.handles.open(self.root, path, access, || match access {
+            Access::Read => self.open_file(path, OFlags::RDONLY),
+            Access::Write => self.open_file(path, OFlags::RDWR | OFlags::CREATE),
+        })
+    }
+
+    /// Opens a regular file, with its folders made if `flags` make the file.
+    fn open_file(&self, path: &[String], flags: OFlags) -> io::Result<File> {
+        let file = File::from(self.resolve(path, flags | COMMON).map_err(explain)?);
+        require_regular(file.as_fd())?;
+        Ok(file)
+    }
+
+    fn resolve(&self, path: &[String], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let Some((name, folders)) = path.split_last() else { return Err(Errno::INVAL) };
+        if !path.iter().all(|element| is_safe(element)) {
+            return Err(Errno::INVAL);
+        }
+        let make = flags.contains(OFlags::CREATE);
+        let mode = if make { Mode::from_raw_mode(0o666) } else { Mode::empty() };
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        match fs::openat2(&self.folder, path.join("/"), flags, mode, beneath) {
+            Err(Errno::NOENT) if make && !folders.is_empty() => {}
+            Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN | Errno::NAMETOOLONG | Errno::INVAL) => {}
+            result => return result,
+        }
+        match self.walk(folders, make)? {
+            Some(folder) => fs::openat(&folder, name, flags | OFlags::NOFOLLOW, mode),
+            None => fs::openat(&self.folder, name, flags | OFlags::NOFOLLOW, mode),
+        }
+    }
+
+    /// The folder at the end of `folders`, entered one by one without following links; None: our own.
+    fn walk(&self, folders: &[String], make: bool) -> rustix::io::Result<Option<OwnedFd>> {
+        let mut reached: Option<OwnedFd> = None;
+        for name in folders {
+            let from = reached.as_ref().map_or(self.folder.as_fd(), AsFd::as_fd);
+            if make {
+                match fs::mkdirat(from, name, Mode::from_raw_mode(0o777)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            reached = Some(fs::openat(from, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?);
+        }
+        Ok(reached)
+    }
 }
 
 impl FileSystem for RealFs {
-    type File = std::fs::File;
+    type File = Arc<File>;
+
+    fn full_path(&self, path: &[String]) -> PathBuf {
+        path.iter().fold(self.path.clone(), |whole, element| whole.join(element))
+    }
 
     fn open_read(&self, path: &[String]) -> io::Result<Self::File> {
-        let _ = (path);
-        todo!()
+        self.open_as(path, Access::Read)
     }
 
     fn open_write(&self, path: &[String]) -> io::Result<Self::File> {
-        let _ = (path);
-        todo!()
+        self.open_as(path, Access::Write)
     }
 
     fn read_exact_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let _ = (file, buffer, offset);
-        todo!()
+        FileExt::read_exact_at(&**file, buffer, offset)
     }
 
-    fn write_all_at(&self, file: &Self::File, parts: &[&[u8]], offset: u64) -> io::Result<()> {
-        let _ = (file, parts, offset);
-        todo!()
+    fn write_all_at(&self, file: &Self::File, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {
+        for parts in parts.chunks(WRITE_PART_MAX) {
+            let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+            let mut left = &mut slices[..];
+            // Empty slices in front would make the end look like a write of nothing.
+            IoSlice::advance_slices(&mut left, 0);
+            while !left.is_empty() {
+                match rustix::io::pwritev(file, left, offset) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => {
+                        offset += written as u64;
+                        IoSlice::advance_slices(&mut left, written);
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
     }
 
     fn set_len(&self, file: &Self::File, len: u64) -> io::Result<()> {
-        let _ = (file, len);
-        todo!()
+        file.set_len(len)
     }
 
     fn len(&self, path: &[String]) -> io::Result<Option<u64>> {
-        let _ = (path);
-        todo!()
+        match self.resolve(path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW) {
+            Ok(place) => require_regular(place.as_fd()).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(explain(error)),
+        }
     }
 
     fn sync(&self, file: &Self::File) -> io::Result<()> {
-        let _ = (file);
-        todo!()
+        file.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = fs::openat(&self.folder, ".", flags, Mode::empty())?;
+        Ok(fs::syncfs(folder)?)
     }
 
     fn remove(&self, path: &[String]) -> io::Result<()> {
-        let _ = (path);
-        todo!()
+        let Some((name, folders)) = path.split_last().filter(|_| path.iter().all(|element| is_safe(element)))
+        else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        self.close();
+        let removed = self.walk(folders, false).and_then(|folder| match folder {
+            Some(folder) => fs::unlinkat(&folder, name, AtFlags::empty()),
+            None => fs::unlinkat(&self.folder, name, AtFlags::empty()),
+        });
+        match removed {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(explain(error)),
+        }
     }
 
     fn set_executable(&self, path: &[String]) -> io::Result<()> {
-        let _ = (path);
-        todo!()
+        let file = self.open_read(path)?;
+        let mode = fs::fstat(&file)?.st_mode;
+        let executable = mode | (mode & 0o444) >> 2;
+        if executable == mode {
+            return Ok(());
+        }
+        match fs::fchmod(&file, Mode::from_raw_mode(executable)) {
+            // Of another owner, or a file system without such bits: the content is right all the same.
+            Ok(()) | Err(Errno::PERM | Errno::NOTSUP) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn close(&self) {
+        self.handles.close(self.root);
+    }
+}
+
+/// One name, not a way elsewhere. Torrents are read with safe names; this is the second lock on the door.
+fn is_safe(element: &str) -> bool {
+    !matches!(element, "" | "." | "..") && !element.contains(['/', '\0'])
+}
+
+/// The length of a regular file.
+fn require_regular(file: BorrowedFd<'_>) -> io::Result<u64> {
+    let stat = fs::fstat(file)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(stat.st_size as u64),
+        FileType::Directory => Err(io::Error::other("a folder stands where a file belongs")),
+        FileType::Symlink => Err(explain(Errno::LOOP)),
+        FileType::Fifo
+        | FileType::Socket
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => Err(io::Error::other("not a regular file")),
+    }
+}
+
+/// In words where the system's own mislead.
+fn explain(error: Errno) -> io::Error {
+    match error {
+        Errno::LOOP | Errno::XDEV => {
+            io::Error::other("a symbolic link stands in the way and is not followed")
+        }
+        Errno::ISDIR => io::Error::other("a folder stands where a file belongs"),
+        error => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs as std_fs;
+
+    use super::*;
+    use crate::storage::handles::HANDLE_MAX;
+
+    fn path(text: &str) -> Vec<String> {
+        text.split('/').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_folder_is_made_and_an_impossible_one_is_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let handles = Handles::new(HANDLE_MAX);
+        let new = temp.path().join("new/folder");
+        assert_eq!(RealFs::open(&new, &handles).unwrap_err().path, new);
+        assert!(!new.exists(), "to look is not to make");
+        RealFs::create(&new, &handles).unwrap();
+        assert!(new.is_dir());
+        std_fs::write(temp.path().join("file"), "").unwrap();
+        for folder in [temp.path().join("file"), temp.path().join("file/below"), "/proc/sprat".into()] {
+            let error = RealFs::create(&folder, &handles).unwrap_err();
+            assert_eq!(error.path, folder);
+            assert!(error.to_string().starts_with(folder.to_str().unwrap()), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_folder_itself_may_be_reached_by_a_link() {
+        let temp = tempfile::tempdir().unwrap();
+        std_fs::create_dir(temp.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", temp.path().join("link")).unwrap();
+        let fs = RealFs::create(&temp.path().join("link"), &Handles::new(1)).unwrap();
+        fs.open_write(&path("f")).unwrap();
+        assert!(temp.path().join("real/f").exists());
+    }
+
+    #[test]
+    fn elements_that_lead_elsewhere_are_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        std_fs::create_dir(temp.path().join("in")).unwrap();
+        let fs = RealFs::open(&temp.path().join("in"), &Handles::new(1)).unwrap();
+        let bad =
+            [vec![".."], vec!["..", "x"], vec!["../x"], vec!["a", "", "b"], vec!["/x"], vec!["."], vec![]];
+        for elements in bad {
+            let elements: Vec<_> = elements.into_iter().map(str::to_owned).collect();
+            assert!(fs.open_write(&elements).is_err(), "{elements:?}");
+            assert!(fs.len(&elements).is_err(), "{elements:?}");
+            assert!(fs.remove(&elements).is_err(), "{elements:?}");
+        }
+        assert_eq!(std_fs::read_dir(temp.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn many_parts_are_written_in_one_go_and_read_back() {
+        let temp = tempfile::tempdir().unwrap();
+        let fs = RealFs::open(temp.path(), &Handles::new(1)).unwrap();
+        let bytes: Vec<u8> = (0..10_000_u32).map(|at| (at % 253) as u8).collect();
+        let mut parts: Vec<&[u8]> = bytes.chunks(3).collect();
+        parts.insert(0, &[]);
+        parts.push(&[]);
+        let file = fs.open_write(&path("a/b")).unwrap();
+        fs.write_all_at(&file, &parts, 5).unwrap();
+        fs.write_all_at(&file, &[&[], &[]], 0).unwrap();
+        fs.sync(&file).unwrap();
+        let mut read = vec![0; bytes.len()];
+        fs.read_exact_at(&file, &mut read, 5).unwrap();
+        assert_eq!(read, bytes);
+        assert_eq!(fs.len(&path("a/b")).unwrap(), Some(10_005));
+        let error = fs.read_exact_at(&file, &mut read, 6).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn removing_removes_the_file_and_never_what_a_link_leads_to() {
+        let temp = tempfile::tempdir().unwrap();
+        let fs = RealFs::open(temp.path(), &Handles::new(4)).unwrap();
+        fs.open_write(&path("a/b")).unwrap();
+        std::os::unix::fs::symlink("a", temp.path().join("link")).unwrap();
+        assert!(fs.remove(&path("link/b")).is_err());
+        fs.remove(&path("a/b")).unwrap();
+        fs.remove(&path("a/b")).unwrap();
+        assert_eq!(fs.len(&path("a/b")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_full_disk_says_so() {
+        let full = Path::new("/dev/full");
+        let Ok(file) = std_fs::OpenOptions::new().write(true).open(full) else { return };
+        let temp = tempfile::tempdir().unwrap();
+        let fs = RealFs::open(temp.path(), &Handles::new(1)).unwrap();
+        let source = fs.write_all_at(&Arc::new(file), &[b"x"], 0).unwrap_err();
+        assert!(StorageError::new(full, source).is_full());
     }
 }

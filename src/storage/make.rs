@@ -1,24 +1,390 @@
 //! From files on disk to a torrent: walking folders and hashing pieces, for `create` and `seed PATH`.
+//!
+//! Entries come in order of name, byte by byte, folder by folder, so that equal content gives equal torrents.
+//! What goes in is what a seed can read again: regular files, hidden and empty ones included. Symbolic links
+//! below the folder are refused by name (a seed does not follow them), as are pipes, sockets, devices and
+//! names that are no text. `path` itself may be a link: the torrent has the name of what it leads to.
+//!
+//! Pieces are hashed on all cores, by the same reading as when seeding.
 
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::num::NonZero;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use sha1::{Digest, Sha1};
 
 use super::content::StorageError;
+use super::fs::{FileSystem, RealFs};
+use super::handles::{HANDLE_MAX, Handles};
+use super::span::spans;
 use crate::proto::metainfo::Metainfo;
-use crate::proto::metainfo::create::Draft;
+use crate::proto::metainfo::create::{Draft, DraftFile, automatic_piece_len};
+use crate::proto::metainfo::files::{Attributes, File};
+use crate::proto::piece::{Geometry, PieceIndex};
 
-/// Reads `path` (a file or a folder, entries in order of name, hidden ones included, symlinks to nowhere
-/// refused) into a draft with name, files and, if `draft.piece_len` is 0, the automatic piece length.
-pub fn survey(path: &Path, draft: Draft) -> Result<Draft, StorageError> {
-    let _ = (path, draft);
-    todo!()
+/// Bytes of one read: stays in the processor's cache until it is hashed.
+const READ_LEN: usize = 256 * 1024;
+/// Bytes that a thread hashes before it tells, rounded to pieces (one at least).
+const TURN_LEN: u32 = 4 << 20;
+/// Results that may wait for the thread that collects them; when full, hashing waits.
+const RESULT_MAX: usize = 64;
+
+/// The folder that `path` lies in, and its name there, links resolved: a seed of `path` has its content under
+/// that name in that folder.
+///
+/// # Errors
+/// There is nothing at `path`, it may not be entered, or it has no name that is text (`/` has none).
+pub fn locate(path: &Path) -> Result<(PathBuf, String), StorageError> {
+    let whole = fs::canonicalize(path).map_err(|source| StorageError::new(path, source))?;
+    let (Some(folder), Some(name)) = (whole.parent(), whole.file_name()) else {
+        return Err(refused(path, "has no name to give the torrent"));
+    };
+    let name = name.to_str().ok_or_else(|| refused(path, "the name is not UTF-8; rename it"))?;
+    Ok((folder.to_owned(), name.to_owned()))
+}
+
+/// Reads `path` (a file or a folder, entries in order of name, hidden ones included, symlinks refused) into a
+/// draft with name (unless it has one), files and, if `draft.piece_len` is 0, the automatic piece length.
+///
+/// # Errors
+/// Something below `path` cannot be read or is no regular file; a folder holds no file. The path is named.
+pub fn survey(path: &Path, mut draft: Draft) -> Result<Draft, StorageError> {
+    let (folder, name) = locate(path)?;
+    let whole = folder.join(&name);
+    draft.files =
+        if metadata(&whole)?.is_dir() { walk(&whole)? } else { vec![draft_file(&whole, Vec::new())?] };
+    if draft.files.is_empty() {
+        return Err(refused(path, "the folder holds no file"));
+    }
+    if draft.name.is_empty() {
+        draft.name = name;
+    }
+    if draft.piece_len == 0 {
+        draft.piece_len = automatic_piece_len(draft.files.iter().map(|file| file.len).sum());
+    }
+    Ok(draft)
 }
 
 /// Hashes what [`survey`] found. `progress` is told bytes hashed so far; `false` from it stops (None).
+///
+/// # Errors
+/// A file cannot be read, or has changed its length since the survey; the path is named. The draft is not one
+/// that makes a torrent, or a name in it is one that peers would have to change; this comes before the hashing.
 pub fn hash(
     path: &Path,
     draft: Draft,
     progress: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Option<Metainfo>, StorageError> {
-    let _ = (path, draft, progress);
-    todo!()
+    let (folder, name) = locate(path)?;
+    let work = Work::new(&folder, &name, &draft)?;
+    let made = |hashes: Vec<u8>, draft: Draft| {
+        let made = draft.finish(hashes.into());
+        made.map_err(|error| StorageError::new(path, io::Error::new(io::ErrorKind::InvalidInput, error)))
+    };
+    let rehearsal = made(vec![0; work.geometry.piece_count() as usize * 20], draft.clone())?;
+    if let Some((given, used)) = rehearsal.info.renamed.first() {
+        let why = format!("{given:?} would have to be called {used:?} by those who download it; rename it");
+        return Err(StorageError::new(path, io::Error::new(io::ErrorKind::InvalidInput, why)));
+    }
+    let thread_count = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let Some(hashes) = work.hash(thread_count, progress)? else { return Ok(None) };
+    made(hashes, draft).map(Some)
+}
+
+/// SHA-1s of some pieces, the first one's number, and the bytes hashed for them.
+type Hashed = Result<(PieceIndex, Vec<[u8; 20]>, u64), StorageError>;
+
+/// What the hashing threads share.
+struct Work {
+    files: Vec<File>,
+    geometry: Geometry,
+    fs: RealFs,
+    next: AtomicU32,
+    stopped: AtomicBool,
+}
+
+impl Work {
+    fn new(folder: &Path, name: &str, draft: &Draft) -> Result<Self, StorageError> {
+        let mut offset = 0;
+        let place = |file: &DraftFile| {
+            let path = [name].into_iter().chain(file.path.iter().map(String::as_str)).map(str::to_owned);
+            let start = offset;
+            offset += file.len;
+            File { path: path.collect(), len: file.len, offset: start, attributes: Attributes::default() }
+        };
+        let files = draft.files.iter().map(place).collect();
+        let geometry = Geometry::new(offset, draft.piece_len).ok_or_else(|| {
+            refused(&folder.join(name), "too many pieces, or too long ones; choose another piece length")
+        })?;
+        let fs = RealFs::open(folder, &Handles::new(HANDLE_MAX))?;
+        Ok(Self { files, geometry, fs, next: AtomicU32::new(0), stopped: AtomicBool::new(false) })
+    }
+
+    fn hash(
+        &self,
+        thread_count: usize,
+        progress: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Option<Vec<u8>>, StorageError> {
+        let (results, collected) = sync_channel(RESULT_MAX);
+        let hashes = std::thread::scope(|scope| {
+            for _ in 0..thread_count {
+                let results = results.clone();
+                scope.spawn(|| self.run(results));
+            }
+            drop(results);
+            let hashes = collect(&collected, self.geometry, progress);
+            // Threads that still wait to tell find nobody there and end.
+            self.stopped.store(true, Ordering::Relaxed);
+            drop(collected);
+            hashes
+        });
+        let Some(hashes) = hashes? else { return Ok(None) };
+        self.require_unchanged()?;
+        Ok(Some(hashes))
+    }
+
+    fn run(&self, results: SyncSender<Hashed>) {
+        let count = (TURN_LEN / self.geometry.piece_len()).max(1);
+        let mut scratch = vec![0; READ_LEN];
+        while !self.stopped.load(Ordering::Relaxed) {
+            let first = self.next.fetch_add(count, Ordering::Relaxed);
+            let end = first.saturating_add(count).min(self.geometry.piece_count());
+            if first >= end {
+                return;
+            }
+            let hashes: Result<Vec<_>, _> =
+                (first..end).map(|piece| self.hash_piece(piece, &mut scratch)).collect();
+            let last_end = self.geometry.offset_of(end).min(self.geometry.total_len());
+            let hashed = hashes.map(|hashes| (first, hashes, last_end - self.geometry.offset_of(first)));
+            if results.send(hashed).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn hash_piece(&self, piece: PieceIndex, scratch: &mut [u8]) -> Result<[u8; 20], StorageError> {
+        let mut hash = Sha1::new();
+        let len = self.geometry.len_of(piece) as usize;
+        for span in spans(&self.files, self.geometry.offset_of(piece), len) {
+            let path = &self.files[span.file].path;
+            let at_path = |source| self.error(path, source);
+            let file = self.fs.open_read(path).map_err(at_path)?;
+            let mut read = 0;
+            while read < span.len {
+                let buffer = &mut scratch[..READ_LEN.min(span.len - read)];
+                self.fs.read_exact_at(&file, buffer, span.offset + read as u64).map_err(at_path)?;
+                hash.update(&*buffer);
+                read += buffer.len();
+            }
+        }
+        Ok(hash.finalize().into())
+    }
+
+    /// The lengths are still those of the survey.
+    fn require_unchanged(&self) -> Result<(), StorageError> {
+        for file in &self.files {
+            let len = self.fs.len(&file.path).map_err(|source| self.error(&file.path, source))?;
+            if len != Some(file.len) {
+                return Err(self.error(&file.path, io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn error(&self, path: &[String], source: io::Error) -> StorageError {
+        let whole = self.fs.full_path(path);
+        if matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound) {
+            return refused(&whole, "changed while it was being read; try again when it is at rest");
+        }
+        StorageError::new(&whole, source)
+    }
+}
+
+/// All hashes in order; None if `progress` stopped it.
+fn collect(
+    results: &Receiver<Hashed>,
+    geometry: Geometry,
+    progress: &mut dyn FnMut(u64) -> bool,
+) -> Result<Option<Vec<u8>>, StorageError> {
+    let mut hashes = vec![0; geometry.piece_count() as usize * 20];
+    let mut hashed_len = 0;
+    for result in results {
+        let (first, some, len) = result?;
+        let at = first as usize * 20;
+        hashes[at..at + some.len() * 20].copy_from_slice(some.as_flattened());
+        hashed_len += len;
+        if !progress(hashed_len) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(hashes))
+}
+
+/// The files below a folder, in order.
+fn walk(root: &Path) -> Result<Vec<DraftFile>, StorageError> {
+    let mut files = Vec::new();
+    // What is still to be seen, the next one last.
+    let mut pending = entries(root, &[])?;
+    while let Some(elements) = pending.pop() {
+        let path = elements.iter().fold(root.to_owned(), |whole, element| whole.join(element));
+        let kind =
+            fs::symlink_metadata(&path).map_err(|source| StorageError::new(&path, source))?.file_type();
+        if kind.is_dir() {
+            pending.append(&mut entries(&path, &elements)?);
+        } else if kind.is_symlink() {
+            return Err(refused(
+                &path,
+                "a symbolic link; put what it leads to in its place, or leave it out",
+            ));
+        } else {
+            files.push(draft_file(&path, elements)?);
+        }
+    }
+    Ok(files)
+}
+
+/// The elements of each entry of a folder, last name first.
+fn entries(folder: &Path, elements: &[String]) -> Result<Vec<Vec<String>>, StorageError> {
+    let at_folder = |source| StorageError::new(folder, source);
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder).map_err(at_folder)? {
+        let entry = entry.map_err(at_folder)?;
+        let name = entry.file_name().into_string();
+        let name = name.map_err(|_| refused(&entry.path(), "the name is not UTF-8; rename it"))?;
+        entries.push([elements, &[name]].concat());
+    }
+    entries.sort_unstable_by(|one, other| other.cmp(one));
+    Ok(entries)
+}
+
+fn draft_file(path: &Path, elements: Vec<String>) -> Result<DraftFile, StorageError> {
+    let metadata = metadata(path)?;
+    if !metadata.is_file() {
+        return Err(refused(path, "neither a file nor a folder"));
+    }
+    // Better now than after an hour of hashing.
+    fs::File::open(path).map_err(|source| StorageError::new(path, source))?;
+    let executable = metadata.permissions().mode() & 0o100 != 0;
+    Ok(DraftFile { path: elements, len: metadata.len(), executable })
+}
+
+fn metadata(path: &Path) -> Result<fs::Metadata, StorageError> {
+    fs::metadata(path).map_err(|source| StorageError::new(path, source))
+}
+
+fn refused(path: &Path, why: &'static str) -> StorageError {
+    StorageError::new(path, io::Error::new(io::ErrorKind::InvalidInput, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn draft() -> Draft {
+        Draft { piece_len: 16_384, ..Draft::default() }
+    }
+
+    fn write(folder: &Path, name: &str, bytes: &[u8]) {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn files_come_in_order_of_their_elements() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("content");
+        for name in ["a/z", "a.b", "a-", ".hidden", "B", "a/.x/y", "é"] {
+            write(&root, name, name.as_bytes());
+        }
+        fs::create_dir_all(root.join("empty/er")).unwrap();
+        fs::set_permissions(root.join("B"), fs::Permissions::from_mode(0o755)).unwrap();
+        let draft = survey(&root, draft()).unwrap();
+        let paths: Vec<_> = draft.files.iter().map(|file| file.path.join("/")).collect();
+        assert_eq!(paths, [".hidden", "B", "a/.x/y", "a/z", "a-", "a.b", "é"]);
+        assert_eq!(draft.name, "content");
+        assert!(draft.files.iter().all(|file| file.len == file.path.join("/").len() as u64));
+        let executable: Vec<_> = draft.files.iter().filter(|file| file.executable).collect();
+        assert_eq!(executable.len(), 1);
+        assert_eq!(executable[0].path, ["B"]);
+    }
+
+    #[test]
+    fn what_a_seed_could_not_read_is_refused_by_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let bad = temp.path().join("bad");
+        let refused = |path: &Path| {
+            let error = survey(&bad, draft()).unwrap_err();
+            assert_eq!(error.path, path, "{error}");
+        };
+        refused(&bad);
+        fs::create_dir(&bad).unwrap();
+        refused(&bad);
+        write(&bad, "fine", b"1");
+        symlink("fine", bad.join("link")).unwrap();
+        refused(&bad.join("link"));
+        fs::remove_file(bad.join("link")).unwrap();
+        let pipe = bad.join("sub");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        refused(&pipe);
+        fs::remove_file(&pipe).unwrap();
+        let unreadable = bad.join(std::ffi::OsStr::from_bytes(b"\xff"));
+        fs::write(&unreadable, "").unwrap();
+        refused(&unreadable);
+        fs::remove_file(&unreadable).unwrap();
+        assert_eq!(survey(&bad, draft()).unwrap().files.len(), 1);
+    }
+
+    #[test]
+    fn a_link_to_the_content_is_the_content() {
+        let temp = tempfile::tempdir().unwrap();
+        write(temp.path(), "real", b"12345");
+        symlink("real", temp.path().join("link")).unwrap();
+        let draft = survey(&temp.path().join("link"), draft()).unwrap();
+        assert_eq!(draft.name, "real");
+        assert!(draft.files[0].path.is_empty() && draft.files[0].len == 5);
+    }
+
+    fn hash_all(path: &Path, draft: &Draft, stop: bool) -> Result<Option<Vec<u8>>, StorageError> {
+        let (folder, name) = locate(path)?;
+        let work = Work::new(&folder, &name, draft)?;
+        work.hash(3, &mut |_| !stop)
+    }
+
+    #[test]
+    fn pieces_are_hashed_over_file_ends() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("content");
+        let bytes: Vec<u8> = (0..9_000_000_u32).map(|at| (at ^ (at >> 9)) as u8).collect();
+        write(&root, "1", &bytes[..700_001]);
+        write(&root, "2", b"");
+        write(&root, "3", &bytes[700_001..]);
+        let draft = survey(&root, draft()).unwrap();
+        let hashes = hash_all(&root, &draft, false).unwrap().unwrap();
+        let expected: Vec<u8> = bytes.chunks(16_384).flat_map(Sha1::digest).collect();
+        assert!(hashes == expected);
+        assert!(hash_all(&root, &draft, true).unwrap().is_none());
+    }
+
+    #[test]
+    fn files_that_change_meanwhile_are_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("content");
+        write(&root, "a", &[1; 50_000]);
+        write(&root, "b", &[2; 50_000]);
+        let draft = survey(&root, draft()).unwrap();
+        for bytes in [&[2; 49_999][..], &[2; 50_001]] {
+            write(&root, "b", bytes);
+            let error = hash_all(&root, &draft, false).unwrap_err();
+            assert_eq!(error.path, fs::canonicalize(root.join("b")).unwrap());
+            assert!(error.to_string().contains("changed"), "{error}");
+        }
+    }
 }

@@ -1,9 +1,16 @@
 //! Files: where content lies on disk, how it is read, written and checked. Knows no peers and no tokio.
 //!
-//! Core, thread-free over [`fs::FileSystem`]: `span` (content to files), `content` (one torrent's files).
-//! Shell: `disk`, its own threads, bounded queue.
+//! Core, thread-free over [`fs::FileSystem`]: `span` (content to files), `content` (one torrent's files),
+//! `report` (what is wrong with which file).
+//! Shell: `fs::RealFs` with its bounded `handles`, `disk` (own threads, bounded queue), `make` (content to
+//! torrent).
 
 pub mod content;
 pub mod disk;
 pub mod fs;
+pub mod handles;
 pub mod make;
+pub mod report;
+pub mod span;
+#[cfg(test)]
+mod testing;

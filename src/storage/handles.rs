@@ -1,0 +1,214 @@
+//! Open files, kept for reuse and bounded for the whole process.
+//!
+//! A torrent may have 100,000 files and a process a thousand descriptors. Least recently used files are
+//! closed first; whoever still holds one keeps it open until done (at most one per disk thread).
+//!
+//! The one lock of storage's data path lives here, because all disk threads share the files: it is held for a
+//! look-up (a few hundred nanoseconds, no allocation, no system call) and never while opening, reading or
+//! closing.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+
+/// Files that one process keeps open, unless told otherwise; beyond it the least recently used is closed.
+/// A quarter of the common limit of 1,024 descriptors, the rest being for connections.
+pub const HANDLE_MAX: usize = 256;
+
+/// What a file was opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Reading only.
+    Read,
+    /// Reading and writing.
+    Write,
+}
+
+/// The open files of a process, shared by all file systems that are given it.
+#[derive(Debug)]
+pub struct Handles {
+    max: usize,
+    hasher: RandomState,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By root, and hash of the path below it; two paths of one hash displace each other.
+    entries: BTreeMap<(u64, u64), Entry>,
+    /// Counts look-ups: the age of entries.
+    tick: u64,
+    root_count: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    path: Box<[String]>,
+    file: Arc<File>,
+    access: Access,
+    used_at: u64,
+}
+
+impl Handles {
+    /// Room for `max` open files, at least 1; see [`HANDLE_MAX`].
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max: max.max(1), hasher: RandomState::new(), table: Mutex::default() })
+    }
+
+    /// A number for a folder, under which its files are kept.
+    pub(super) fn add_root(&self) -> u64 {
+        let mut table = self.table();
+        table.root_count += 1;
+        table.root_count
+    }
+
+    /// The file if it is open for at least `access`, or else what `open` gives.
+    ///
+    /// # Errors
+    /// Those of `open`; out of descriptors only if closing all of ours did not help.
+    pub(super) fn open(
+        &self,
+        root: u64,
+        path: &[String],
+        access: Access,
+        open: impl Fn() -> io::Result<File>,
+    ) -> io::Result<Arc<File>> {
+        let key = (root, self.hasher.hash_one(path));
+        if let Some(file) = self.table().find(key, path, access) {
+            return Ok(file);
+        }
+        let mut opened = open();
+        for keep in [self.max / 2, 0] {
+            if !opened.as_ref().is_err_and(is_out_of_descriptors) {
+                break;
+            }
+            let closing = self.table().shrink(keep);
+            drop(closing);
+            opened = open();
+        }
+        let file = Arc::new(opened?);
+        let entry = |used_at| Entry { path: path.into(), file: Arc::clone(&file), access, used_at };
+        let closing = self.table().insert(key, self.max, entry);
+        drop(closing);
+        Ok(file)
+    }
+
+    /// Closes the files of `root`, so that the next look goes by the path again.
+    pub(super) fn close(&self, root: u64) {
+        let mut table = self.table();
+        let others = table.entries.split_off(&(root + 1, 0));
+        let closing = table.entries.split_off(&(root, 0));
+        table.entries.extend(others);
+        drop(table);
+        drop(closing);
+    }
+
+    /// How many files are open now.
+    pub fn open_count(&self) -> usize {
+        self.table().entries.len()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Every change leaves the table whole, so a thread that died with the lock did no harm.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn find(&mut self, key: (u64, u64), path: &[String], access: Access) -> Option<Arc<File>> {
+        self.tick += 1;
+        let entry =
+            self.entries.get_mut(&key).filter(|entry| *entry.path == *path && entry.access >= access)?;
+        entry.used_at = self.tick;
+        Some(Arc::clone(&entry.file))
+    }
+
+    /// Returns what is no longer kept, for the caller to close without the lock.
+    fn insert(&mut self, key: (u64, u64), max: usize, entry: impl FnOnce(u64) -> Entry) -> Vec<Entry> {
+        let mut closing: Vec<_> = self.entries.insert(key, entry(self.tick)).into_iter().collect();
+        closing.append(&mut self.shrink(max));
+        closing
+    }
+
+    fn shrink(&mut self, keep: usize) -> Vec<Entry> {
+        if keep == 0 {
+            return mem::take(&mut self.entries).into_values().collect();
+        }
+        let mut closing = Vec::new();
+        while self.entries.len() > keep {
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used_at).map(|(key, _)| *key);
+            closing.extend(oldest.and_then(|key| self.entries.remove(&key)));
+        }
+        closing
+    }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn path(name: &str) -> Vec<String> {
+        vec![name.to_owned()]
+    }
+
+    #[test]
+    fn the_least_recently_used_is_closed_first() {
+        let handles = Handles::new(2);
+        let opens = Cell::new(0);
+        let open = |name: &str, access| {
+            let real = || {
+                opens.set(opens.get() + 1);
+                tempfile::tempfile()
+            };
+            handles.open(1, &path(name), access, real).unwrap();
+            opens.get()
+        };
+        assert_eq!(open("a", Access::Read), 1);
+        assert_eq!(open("b", Access::Write), 2);
+        assert_eq!(open("a", Access::Read), 2, "still open");
+        assert_eq!(open("c", Access::Read), 3);
+        assert_eq!(open("a", Access::Read), 3, "b was older");
+        assert_eq!(open("b", Access::Read), 4);
+        assert_eq!(open("b", Access::Write), 5, "one for reading does not do for writing");
+        assert_eq!(open("b", Access::Read), 5);
+        assert_eq!(handles.open_count(), 2);
+    }
+
+    #[test]
+    fn out_of_descriptors_closes_ours_and_tries_again() {
+        let handles = Handles::new(8);
+        for name in 0..8 {
+            handles.open(1, &path(&name.to_string()), Access::Read, tempfile::tempfile).unwrap();
+        }
+        let scarce =
+            || if handles.open_count() > 0 { Err(Errno::MFILE.into()) } else { tempfile::tempfile() };
+        assert!(handles.open(1, &path("new"), Access::Read, scarce).is_ok());
+        let error = handles.open(1, &path("x"), Access::Read, || Err(Errno::MFILE.into())).unwrap_err();
+        assert_eq!(Errno::from_io_error(&error), Some(Errno::MFILE));
+    }
+
+    #[test]
+    fn closing_a_folder_leaves_the_others() {
+        let handles = Handles::new(8);
+        let roots = [handles.add_root(), handles.add_root(), handles.add_root()];
+        for root in roots {
+            handles.open(root, &path("f"), Access::Read, tempfile::tempfile).unwrap();
+        }
+        handles.close(roots[1]);
+        assert_eq!(handles.open_count(), 2);
+        for root in [roots[0], roots[2]] {
+            handles.open(root, &path("f"), Access::Read, || Err(Errno::NOENT.into())).unwrap();
+        }
+    }
+}

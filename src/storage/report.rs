@@ -1,0 +1,74 @@
+//! What is wrong with which file, for `verify`. Pure but for asking the files' lengths.
+
+use super::content::{Content, StorageError, pieces_of};
+use super::fs::FileSystem;
+use crate::proto::bitfield::Bitfield;
+
+/// How one file stands.
+#[derive(Debug)]
+pub struct FileReport {
+    /// Number of the file in `Info::files`.
+    pub file: usize,
+    /// How it is.
+    pub condition: Condition,
+    /// Bytes of it that lie in pieces that are not good.
+    pub missing_len: u64,
+}
+
+/// How a file is. Lengths come before content: a short file is also damaged, and called short.
+#[derive(Debug)]
+pub enum Condition {
+    /// As the torrent says.
+    Whole,
+    /// Not on disk.
+    Missing,
+    /// Shorter than the torrent says.
+    Shorter {
+        /// Bytes it has.
+        actual_len: u64,
+    },
+    /// Longer than the torrent says; what belongs to it may be good (`missing_len` tells).
+    Longer {
+        /// Bytes it has.
+        actual_len: u64,
+    },
+    /// As long as it should be, with other bytes in it.
+    Damaged,
+    /// Something else stands in its place, or its folder may not be entered.
+    Unreadable(StorageError),
+}
+
+impl FileReport {
+    /// Whether there is nothing to complain about.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.condition, Condition::Whole)
+    }
+}
+
+impl<F: FileSystem> Content<F> {
+    /// How each selected file stands when `have` are the pieces that are good (as a check found them).
+    pub fn report(&self, have: &Bitfield) -> Vec<FileReport> {
+        let geometry = self.info().geometry;
+        let piece_len = geometry.piece_len();
+        let report = |(at, file): (usize, &crate::proto::metainfo::files::File)| {
+            let bad = pieces_of(file, piece_len).filter(|piece| !have.get(*piece));
+            let missing_len = bad
+                .map(|piece| {
+                    let start = geometry.offset_of(piece).max(file.offset);
+                    let end = geometry.offset_of(piece) + u64::from(geometry.len_of(piece));
+                    end.min(file.offset + file.len) - start
+                })
+                .sum();
+            let condition = match self.fs().len(&file.path) {
+                Err(source) => Condition::Unreadable(self.error(&file.path, source)),
+                Ok(None) => Condition::Missing,
+                Ok(Some(actual_len)) if actual_len < file.len => Condition::Shorter { actual_len },
+                Ok(Some(actual_len)) if actual_len > file.len => Condition::Longer { actual_len },
+                Ok(Some(_)) if missing_len > 0 => Condition::Damaged,
+                Ok(Some(_)) => Condition::Whole,
+            };
+            FileReport { file: at, condition, missing_len }
+        };
+        self.selected_files().map(report).collect()
+    }
+}
