@@ -201,7 +201,14 @@ fn show(peers: &[Peer], bars: &[Option<Meter>], whole: Option<&Meter>) {
         let sum: u64 = done.iter().sum();
         whole.update(
             sum,
-            || format!("{} delivered to {}, {}", show_len(sum), counted(peers.len(), "peer"), show_rate(rate)),
+            || {
+                format!(
+                    "{} delivered to {}, {}",
+                    show_len(sum),
+                    counted(peers.len(), "peer"),
+                    show_rate(rate)
+                )
+            },
             || json!({"event": "progress", "done": done, "download_rate": rate}),
         );
     }

@@ -18,7 +18,7 @@ pub(crate) fn generate(folder: &Path, size: u64, going: &dyn Fn() -> bool) -> Re
     let mut state = 1;
     for (name, len) in [("large.bin", size - small), ("small/small.bin", small), ("small/empty", 0)] {
         let file = path.join(name);
-        let write = || -> std::io::Result<()> {
+        let mut write = || -> std::io::Result<()> {
             std::fs::create_dir_all(file.parent().unwrap_or(&path))?;
             let mut out = BufWriter::with_capacity(STEP_LEN, File::create(&file)?);
             let mut left = len;
@@ -52,7 +52,8 @@ pub(crate) fn require_equal(original: &Path, copy: &Path) -> Result<(), Failure>
     let (mut original_file, mut copy_file) = (open(original)?, open(copy)?);
     let (mut ours, mut theirs) = (vec![0; STEP_LEN], vec![0; STEP_LEN]);
     loop {
-        let our_len = fill(&mut original_file, &mut ours).map_err(|error| Failure::io(original, &error, ""))?;
+        let our_len =
+            fill(&mut original_file, &mut ours).map_err(|error| Failure::io(original, &error, ""))?;
         let their_len = fill(&mut copy_file, &mut theirs).map_err(|error| Failure::io(copy, &error, ""))?;
         if ours[..our_len] != theirs[..their_len] {
             return Err(Failure::Bad(format!(

@@ -38,11 +38,7 @@ async fn download(
     let dir = plan::make_dir(&args.dir)?;
     let info = metainfo.info.clone();
     let finds_peers = plan.finds_peers(&metainfo);
-    let torrent = AddTorrent {
-        selected,
-        sequential: args.sequential,
-        ..plan.torrent(metainfo, &dir)
-    };
+    let torrent = AddTorrent { selected, sequential: args.sequential, ..plan.torrent(metainfo, &dir) };
     let engine = plan.start().await?;
     let mut handle = engine.add(torrent).await?;
     announce(args, &info, &engine, report);

@@ -74,7 +74,9 @@ impl From<StorageError> for Failure {
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                 "; choose a folder that you may write to with -d"
             }
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; make room, or choose another folder with -d",
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                "; make room, or choose another folder with -d"
+            }
             _ => "",
         };
         Self::io(&error.path, &error.source, hint)

@@ -41,7 +41,8 @@ pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
         let mut interrupts = Interrupts::catch()?;
         let (metainfo, dir, content) = match offer {
             Offer::Many(paths) => {
-                return seed_many::seed(&paths, &dir, args.assume_complete, &plan, report, &mut interrupts).await;
+                return seed_many::seed(&paths, &dir, args.assume_complete, &plan, report, &mut interrupts)
+                    .await;
             }
             Offer::Content(metainfo, dir) => {
                 let content = dir.join(&metainfo.info.name);
@@ -140,10 +141,7 @@ impl Seed<'_> {
         interrupts.unless(self.engine.shutdown()).await;
         report.event(&json!({"event": "stopped", "uploaded": figures.uploaded}));
         match result? {
-            End::Complete
-            | End::Incomplete { .. }
-            | End::Stopped
-            | End::Interrupted(Signal::Terminate) => {
+            End::Complete | End::Incomplete { .. } | End::Stopped | End::Interrupted(Signal::Terminate) => {
                 report.say(&format!("Stopped; {} sent", show_len(figures.uploaded)));
                 Ok(())
             }
@@ -185,7 +183,11 @@ impl Seed<'_> {
         let magnet = Magnet {
             infohash: Some(info.infohash),
             name: Some(info.name.clone()),
-            peers: if trackers.is_empty() { here.iter().map(SocketAddr::to_string).collect() } else { Vec::new() },
+            peers: if trackers.is_empty() {
+                here.iter().map(SocketAddr::to_string).collect()
+            } else {
+                Vec::new()
+            },
             trackers,
             ..Magnet::default()
         };
@@ -198,14 +200,24 @@ impl Seed<'_> {
             "size": info.geometry.total_len(), "torrent": torrent, "magnet": magnet.to_string(), "port": port,
         }));
         let mut lines = vec![
-            format!("Seeding {} ({}) on port {port}", printable(&info.name), show_len(info.geometry.total_len())),
+            format!(
+                "Seeding {} ({}) on port {port}",
+                printable(&info.name),
+                show_len(info.geometry.total_len())
+            ),
             format!("  torrent  {}", printable(&torrent)),
             format!("  magnet   {}", printable(&magnet.to_string())),
         ];
         if magnet.trackers.is_empty() {
             let peer = here.map_or_else(|| format!("ADDRESS:{port}"), |here| here.to_string());
-            lines.push(format!("Others need the torrent and run: sprat download {} --peer {peer}", file_name(&torrent)));
-            lines.push("With --with-tracker this machine is the tracker too, and nobody has to name a peer.".to_owned());
+            lines.push(format!(
+                "Others need the torrent and run: sprat download {} --peer {peer}",
+                file_name(&torrent)
+            ));
+            lines.push(
+                "With --with-tracker this machine is the tracker too, and nobody has to name a peer."
+                    .to_owned(),
+            );
         } else {
             lines.push(format!("Others need the torrent and run: sprat download {}", file_name(&torrent)));
         }

@@ -117,7 +117,9 @@ async fn settle(mut checking: Vec<(&PathBuf, TorrentHandle)>, report: &Report) -
                     seeding.push(handle);
                     continue;
                 }
-                Stage::Downloading | Stage::Waiting(_) | Stage::Paused => "content is missing or damaged".to_owned(),
+                Stage::Downloading | Stage::Waiting(_) | Stage::Paused => {
+                    "content is missing or damaged".to_owned()
+                }
                 Stage::Failed(error) => printable(&error),
             };
             report.warn(&format!("left out: {}: {why}", printable(&path.to_string_lossy())));

@@ -21,9 +21,8 @@ pub(crate) struct PieceLen(pub(crate) u32);
 /// Bytes as typed: `64MiB`, `500KB`, `1048576`.
 pub(crate) fn parse_len(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text)?;
-    let factor = byte_factor(unit).ok_or_else(|| {
-        format!("unknown unit `{unit}`: sizes look like 65536, 64KiB, 500KB or 1.5GiB")
-    })?;
+    let factor = byte_factor(unit)
+        .ok_or_else(|| format!("unknown unit `{unit}`: sizes look like 65536, 64KiB, 500KB or 1.5GiB"))?;
     scaled(number, factor)
 }
 

@@ -52,7 +52,8 @@ impl Source {
             Self::File(path) => (path.to_string_lossy().into_owned(), read(path)?),
             Self::Url(url) => {
                 let fetched = fetch::fetch(url).await;
-                let bytes = fetched.map_err(|error| Failure::Failed(format!("{}: {error}", printable(url))))?;
+                let bytes =
+                    fetched.map_err(|error| Failure::Failed(format!("{}: {error}", printable(url))))?;
                 (url.clone(), bytes)
             }
             Self::Magnet(_) | Self::InfoHash(_) => {

@@ -145,7 +145,8 @@ impl Follower {
             return;
         }
         let fetched = snapshot.torrent.downloaded;
-        let seconds = self.fetching_since.map_or(0.0, |since| clock::now().duration_since(since).as_secs_f64());
+        let seconds =
+            self.fetching_since.map_or(0.0, |since| clock::now().duration_since(since).as_secs_f64());
         let name = printable(&self.info.name);
         let dir = printable(&self.dir.to_string_lossy());
         self.report.event(&json!({
@@ -246,14 +247,15 @@ impl Follower {
                 self.complain(url, format!("says: {text}"));
             }
             Event::TrackerFailed { url, error } => self.complain(url, error),
-            Event::PeerBanned(addr) => self.report.warn(&format!("peer {addr} sent false data and is banned")),
+            Event::PeerBanned(addr) => {
+                self.report.warn(&format!("peer {addr} sent false data and is banned"))
+            }
             Event::PieceFailed(piece) => {
                 self.report.warn(&format!("piece {piece} came false and is fetched again"));
             }
-            Event::Storage(Some(fault)) => self.report.warn(&format!(
-                "{}; downloading waits and goes on by itself",
-                fault_text(&fault, &self.dir)
-            )),
+            Event::Storage(Some(fault)) => self
+                .report
+                .warn(&format!("{}; downloading waits and goes on by itself", fault_text(&fault, &self.dir))),
             Event::Storage(None) => self.report.say("The disk takes data again; downloading goes on"),
             Event::PeerConnected(addr) => {
                 self.report.event(&json!({"event": "peer", "addr": addr.to_string(), "connected": true}));
@@ -305,7 +307,11 @@ fn progress_text(snapshot: &Snapshot) -> String {
         return format!("{done}, waiting: {why}");
     }
     let left = time_left(snapshot).map_or(String::new(), |left| format!(", {} left", show_duration(left)));
-    format!("{done}, {} down, {} up{left}, {peers}", show_rate(figures.download_rate), show_rate(figures.upload_rate))
+    format!(
+        "{done}, {} down, {} up{left}, {peers}",
+        show_rate(figures.download_rate),
+        show_rate(figures.upload_rate)
+    )
 }
 
 /// At the present rate; None: it does not move.

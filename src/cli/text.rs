@@ -3,8 +3,7 @@
 
 /// The text with every character that a terminal would act upon replaced by `?`, and cut to `SHOWN_MAX`.
 pub(crate) fn printable(text: &str) -> String {
-    let mut shown: String =
-        text.chars().take(SHOWN_MAX).map(|c| if acts(c) { '?' } else { c }).collect();
+    let mut shown: String = text.chars().take(SHOWN_MAX).map(|c| if acts(c) { '?' } else { c }).collect();
     if text.chars().nth(SHOWN_MAX).is_some() {
         shown.push_str("...");
     }

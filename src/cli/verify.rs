@@ -56,8 +56,12 @@ fn condition_words(found: &FileReport, len: u64) -> (&'static str, String) {
     match &found.condition {
         Condition::Whole => ("good", show_len(len)),
         Condition::Missing => ("missing", missing),
-        Condition::Shorter { actual_len } => ("short", format!("ends at {}, {missing}", show_len(*actual_len))),
-        Condition::Longer { actual_len } => ("long", format!("goes on to {}, {missing}", show_len(*actual_len))),
+        Condition::Shorter { actual_len } => {
+            ("short", format!("ends at {}, {missing}", show_len(*actual_len)))
+        }
+        Condition::Longer { actual_len } => {
+            ("long", format!("goes on to {}, {missing}", show_len(*actual_len)))
+        }
         Condition::Damaged => ("damaged", missing),
         Condition::Unreadable(error) => ("unreadable", words(&error.source)),
     }
