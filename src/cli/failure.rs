@@ -1,5 +1,6 @@
 //! Why a command did not do what it was asked to, and which exit code says so.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -69,15 +70,13 @@ impl From<EngineError> for Failure {
 
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
-        use std::io::ErrorKind;
-        let hint = match error.source.kind() {
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-                "; choose a folder that you may write to with -d"
-            }
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                "; make room, or choose another folder with -d"
-            }
-            _ => "",
+        let refused = [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem];
+        let hint = if error.is_full() {
+            "; make room, or choose another folder with -d"
+        } else if refused.contains(&error.source.kind()) {
+            "; choose a folder that you may use with -d"
+        } else {
+            ""
         };
         Self::io(&error.path, &error.source, hint)
     }

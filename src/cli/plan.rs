@@ -2,7 +2,6 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::args::{LeaveArgs, SwarmArgs};
 use super::failure::Failure;
@@ -90,9 +89,6 @@ impl Plan {
         }
     }
 }
-
-/// How long leaving a swarm may take.
-pub(crate) const LEAVE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Which files are wanted; None: all.
 pub(crate) fn selected(info: &Info, selectors: &[Selector]) -> Result<Option<Vec<bool>>, Failure> {

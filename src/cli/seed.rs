@@ -66,10 +66,11 @@ pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
 /// A file or folder is hashed here, while Ctrl-C still ends the process by itself: there is no state yet.
 fn offer(args: &SeedArgs, report: &Report) -> Result<Offer, Failure> {
     let path = Path::new(&args.path);
-    if args.dir.is_some() && path.is_dir() {
-        if let Some(paths) = seed_many::torrents(path)? {
-            return Ok(Offer::Many(paths));
-        }
+    if args.dir.is_some()
+        && path.is_dir()
+        && let Some(paths) = seed_many::torrents(path)?
+    {
+        return Ok(Offer::Many(paths));
     }
     let is_torrent = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("torrent"));
     if path.exists() && (path.is_dir() || !is_torrent) {
@@ -85,7 +86,9 @@ fn offer(args: &SeedArgs, report: &Report) -> Result<Offer, Failure> {
         Source::File(path) if !is_torrent => {
             Err(Failure::io(&path, &std::io::ErrorKind::NotFound.into(), "; give a file, folder or torrent"))
         }
-        source => Ok(Offer::Torrent(source)),
+        source @ (Source::File(_) | Source::Url(_) | Source::Magnet(_) | Source::InfoHash(_)) => {
+            Ok(Offer::Torrent(source))
+        }
     }
 }
 
