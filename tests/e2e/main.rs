@@ -1,1 +1,4 @@
-//! Tests to come.
+//! The real binary and the real engine on real sockets, loopback only.
+
+mod cli;
+mod process;
