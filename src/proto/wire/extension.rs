@@ -1,11 +1,35 @@
 //! The extension handshake (BEP 10): which extensions a peer speaks, under which numbers.
+//!
+//! A message's number is chosen by whoever receives it, so what `m` says is how to write to its sender. The
+//! handshake may come again and then replaces what it names; that is the peer machine's to do. Read
+//! tolerantly: what is missing, of the wrong kind or out of range counts as absent, since clients differ and
+//! nothing here is worth losing one for. Keys that nobody knows are ignored (as is an `m` entry of 0, which
+//! switches an extension off).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use serde::Serialize;
+use serde_bytes::ByteBuf;
+
+use crate::proto::bencode::{self, BencodeError, Keys, Limits, Trailing, Value};
 
 /// Our own number for `sp_have`, the interval's availability between sprats.
 pub const SP_HAVE_ID: u8 = 1;
+
+/// Most characters of a client's name that are kept; the rest is cut off.
+pub const CLIENT_CHAR_MAX: usize = 64;
+
+/// What an extension handshake may cost: those of today's clients take some 300 bytes and 60 tokens. Beyond
+/// it the message is refused.
+const LIMITS: Limits = Limits {
+    len_max: 16 * 1024,
+    depth_max: 16,
+    token_max: 1_024,
+    trailing: Trailing::Ignored,
+    keys: Keys::LastWins,
+};
 
 /// An extension handshake; everything is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,17 +57,89 @@ pub struct ExtensionHandshake {
 /// The peer's extension handshake is no dictionary within the limits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad extension handshake: {0}")]
-pub struct ExtensionError(#[from] pub crate::proto::bencode::BencodeError);
+pub struct ExtensionError(#[from] pub BencodeError);
+
+/// The dictionary as on the wire.
+#[derive(Serialize)]
+struct Wire<'a> {
+    m: BTreeMap<&'static str, u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata_size: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reqq: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upload_only: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    v: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    yourip: Option<ByteBuf>,
+}
 
 impl ExtensionHandshake {
     /// The payload of extended message 0.
     pub fn encode(&self) -> Bytes {
-        todo!()
+        let numbers = [("sp_have", self.sp_have), ("ut_metadata", self.ut_metadata), ("ut_pex", self.ut_pex)];
+        bencode::encode(&Wire {
+            m: numbers.into_iter().filter_map(|(name, number)| Some((name, number?))).collect(),
+            metadata_size: self.metadata_size,
+            p: self.port,
+            reqq: self.request_queue_max,
+            upload_only: self.upload_only.then_some(1),
+            v: self.client.as_deref(),
+            yourip: self.your_ip.map(|ip| match ip.to_canonical() {
+                IpAddr::V4(ip) => ByteBuf::from(ip.octets()),
+                IpAddr::V6(ip) => ByteBuf::from(ip.octets()),
+            }),
+        })
+        .into()
     }
 
     /// Reads the payload of extended message 0; values of the wrong kind or range count as absent.
+    ///
+    /// # Errors
+    /// The payload does not begin with a dictionary, or takes more than any client's does.
     pub fn decode(payload: &[u8]) -> Result<Self, ExtensionError> {
-        let _ = payload;
-        todo!()
+        let root = Value::read(payload, &LIMITS)?.dict();
+        let root = root.ok_or(BencodeError { at: 0, what: "not a dictionary" })?;
+        let numbers = root.get(b"m").and_then(|numbers| numbers.dict());
+        let extension = |name: &[u8]| positive(numbers?.get(name)?);
+        Ok(Self {
+            sp_have: extension(b"sp_have"),
+            ut_metadata: extension(b"ut_metadata"),
+            ut_pex: extension(b"ut_pex"),
+            metadata_size: root.get(b"metadata_size").and_then(positive),
+            port: root.get(b"p").and_then(positive),
+            client: root.get(b"v").and_then(client_name),
+            request_queue_max: root.get(b"reqq").and_then(positive),
+            your_ip: root.get(b"yourip").and_then(address),
+            upload_only: root.get(b"upload_only").and_then(positive::<u32>).is_some(),
+        })
     }
+}
+
+/// A number above 0 that fits: 0 means "none" for every number of this handshake.
+fn positive<T: TryFrom<i64>>(value: Value) -> Option<T> {
+    let number = value.integer().filter(|number| *number > 0)?;
+    T::try_from(number).ok()
+}
+
+fn client_name(value: Value) -> Option<String> {
+    let harmless = |character: &char| !character.is_control() && !changes_direction(*character);
+    let text = String::from_utf8_lossy(value.bytes()?);
+    let name: String = text.chars().filter(harmless).take(CLIENT_CHAR_MAX).collect();
+    (!name.is_empty()).then_some(name)
+}
+
+fn address(value: Value) -> Option<IpAddr> {
+    let bytes = value.bytes()?;
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok().map(|ip| ip.to_canonical())
+}
+
+/// Marks, embeddings, overrides and isolates of Unicode's bidirectional algorithm: with them a name could
+/// rearrange the line that it is shown in.
+fn changes_direction(character: char) -> bool {
+    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

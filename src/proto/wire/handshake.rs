@@ -1,10 +1,21 @@
 //! The first 68 bytes of a connection (BEP 3), with the capability bits (BEP 5, 6, 10).
+//!
+//! Reserved bits that we do not know are ignored when read and zero when sent. Which infohashes and peer
+//! ids are welcome is not known here.
 
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 
 /// Bytes of a handshake.
 pub const HANDSHAKE_LEN: usize = 68;
+
+/// How every handshake begins: the length of the protocol's name, and the name.
+const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
+
+/// Where the parts lie: 8 reserved bytes, the infohash, the peer id.
+const RESERVED_AT: usize = 20;
+const INFOHASH_AT: usize = 28;
+const PEER_ID_AT: usize = 48;
 
 /// What the reserved bytes say a peer can do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +28,24 @@ pub struct Capabilities {
     pub extensions: bool,
     /// BEP 52 upgrade bit (reserved[7] & 0x10): read, never offered.
     pub v2: bool,
+}
+
+impl Capabilities {
+    fn to_reserved(self) -> [u8; 8] {
+        let mut reserved = [0; 8];
+        reserved[5] = u8::from(self.extensions) * 0x10;
+        reserved[7] = u8::from(self.dht) | (u8::from(self.fast) * 0x04) | (u8::from(self.v2) * 0x10);
+        reserved
+    }
+
+    fn from_reserved(reserved: [u8; 8]) -> Self {
+        Self {
+            dht: reserved[7] & 0x01 != 0,
+            fast: reserved[7] & 0x04 != 0,
+            extensions: reserved[5] & 0x10 != 0,
+            v2: reserved[7] & 0x10 != 0,
+        }
+    }
 }
 
 /// A handshake.
@@ -38,12 +67,69 @@ pub struct NotBitTorrent;
 impl Handshake {
     /// The bytes to send.
     pub fn encode(&self) -> [u8; HANDSHAKE_LEN] {
-        todo!()
+        let mut bytes = [0; HANDSHAKE_LEN];
+        bytes[..RESERVED_AT].copy_from_slice(PROTOCOL);
+        bytes[RESERVED_AT..INFOHASH_AT].copy_from_slice(&self.capabilities.to_reserved());
+        bytes[INFOHASH_AT..PEER_ID_AT].copy_from_slice(&self.infohash.0);
+        bytes[PEER_ID_AT..].copy_from_slice(&self.peer_id.0);
+        bytes
     }
 
-    /// Reads what the other side sent; the first 20 bytes suffice to refuse.
+    /// Reads what the other side sent.
+    ///
+    /// # Errors
+    /// The other side speaks another protocol; [`Handshake::may_begin_with`] tells so earlier.
     pub fn decode(bytes: &[u8; HANDSHAKE_LEN]) -> Result<Self, NotBitTorrent> {
-        let _ = bytes;
-        todo!()
+        if !Self::may_begin_with(bytes) {
+            return Err(NotBitTorrent);
+        }
+        Ok(Self {
+            capabilities: Capabilities::from_reserved(part(bytes, RESERVED_AT)),
+            infohash: InfoHash(part(bytes, INFOHASH_AT)),
+            peer_id: PeerId(part(bytes, PEER_ID_AT)),
+        })
+    }
+
+    /// Whether a handshake may begin so; the first 20 bytes decide, fewer can already refuse.
+    pub fn may_begin_with(bytes: &[u8]) -> bool {
+        bytes.iter().zip(PROTOCOL).all(|(came, belongs)| came == belongs)
+    }
+}
+
+fn part<const N: usize>(bytes: &[u8; HANDSHAKE_LEN], at: usize) -> [u8; N] {
+    let mut part = [0; N];
+    part.copy_from_slice(&bytes[at..at + N]);
+    part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_capability_has_its_bit() {
+        let none = Capabilities::default();
+        for (capabilities, at, bit) in [
+            (Capabilities { dht: true, ..none }, 27, 0x01),
+            (Capabilities { fast: true, ..none }, 27, 0x04),
+            (Capabilities { v2: true, ..none }, 27, 0x10),
+            (Capabilities { extensions: true, ..none }, 25, 0x10),
+        ] {
+            let sent = Handshake { capabilities, infohash: InfoHash([1; 20]), peer_id: PeerId([2; 20]) };
+            let bytes = sent.encode();
+            assert_eq!(bytes[at], bit);
+            assert_eq!(bytes[20..28].iter().filter(|byte| **byte != 0).count(), 1);
+            assert_eq!(Handshake::decode(&bytes), Ok(sent));
+        }
+    }
+
+    #[test]
+    fn refuses_from_the_first_wrong_byte() {
+        assert!(Handshake::may_begin_with(b"") && Handshake::may_begin_with(b"\x13Bit"));
+        assert!(!Handshake::may_begin_with(b"GET /") && !Handshake::may_begin_with(b"\x13bit"));
+        let mut bytes = [0; HANDSHAKE_LEN];
+        assert_eq!(Handshake::decode(&bytes), Err(NotBitTorrent));
+        bytes[..20].copy_from_slice(PROTOCOL);
+        assert!(Handshake::decode(&bytes).is_ok());
     }
 }
