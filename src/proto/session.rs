@@ -1,8 +1,12 @@
 //! All torrents of one process: how connections, unchoke slots and rates are shared among them.
 //!
-//! Torrents tell what they could use; the session leases shares, anew each [`LEASE_INTERVAL`].
+//! Torrents tell what they could use; the session leases shares, anew each [`LEASE_INTERVAL`]. Shares are
+//! filled like water: who wants little gets it, the others get equal parts of the rest. What nobody wants is
+//! spread evenly, so that a torrent that wakes up need not wait for the next interval.
+//!
+//! Invariant: the leases of one budget never add up to more than the budget.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::infohash::InfoHash;
 use super::time::{Duration, Instant};
@@ -77,56 +81,200 @@ pub enum Output {
     Lease(InfoHash, Lease),
 }
 
+/// Connections that a torrent gets even when it knows nobody: room for those who find it.
+const CONNECTIONS_FLOOR: u64 = 4;
+/// Unchoke slots that a torrent gets even when nobody asks.
+const SLOTS_FLOOR: u64 = 1;
+/// Bytes per second that a torrent gets even when it moves nothing: one block a second.
+const RATE_FLOOR: u64 = 16 * 1024;
+
+/// What one torrent wants and has.
+#[derive(Debug, Default)]
+struct Share {
+    demand: Demand,
+    lease: Option<Lease>,
+}
+
 /// The budgets of all torrents.
 #[derive(Debug)]
 pub struct Session {
     limits: Limits,
-    torrents: BTreeMap<InfoHash, Demand>,
+    torrents: BTreeMap<InfoHash, Share>,
+    /// When shares are fitted again; None: nothing changed since they were.
+    due_at: Option<Instant>,
+    fitted_at: Option<Instant>,
+    outputs: VecDeque<Output>,
 }
 
 impl Session {
     /// No torrents yet.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, torrents: BTreeMap::new() }
+        Self { limits, torrents: BTreeMap::new(), due_at: None, fitted_at: None, outputs: VecDeque::new() }
     }
 
     /// A torrent came; its first lease follows.
     pub fn handle_added(&mut self, now: Instant, torrent: InfoHash) {
-        let _ = (now, torrent, &self.limits, &self.torrents);
-        todo!()
+        self.torrents.entry(torrent).or_default();
+        self.fit(now);
     }
 
     /// A torrent left.
     pub fn handle_removed(&mut self, now: Instant, torrent: InfoHash) {
-        let _ = (now, torrent);
-        todo!()
+        self.torrents.remove(&torrent);
+        self.outputs.retain(|Output::Lease(infohash, _)| *infohash != torrent);
+        self.fit_later(now);
     }
 
     /// A torrent says what it could use.
     pub fn handle_demand(&mut self, now: Instant, torrent: InfoHash, demand: Demand) {
-        let _ = (now, torrent, demand);
-        todo!()
+        if let Some(share) = self.torrents.get_mut(&torrent)
+            && share.demand != demand
+        {
+            share.demand = demand;
+            self.fit_later(now);
+        }
     }
 
     /// The user changed the limits.
     pub fn handle_limits(&mut self, now: Instant, limits: Limits) {
-        let _ = (now, limits);
-        todo!()
+        self.limits = limits;
+        self.fit(now);
     }
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+        if self.due_at.is_some_and(|due_at| due_at <= now) {
+            self.fit(now);
+        }
     }
 
     /// The next decision.
     pub fn poll_output(&mut self) -> Option<Output> {
-        todo!()
+        self.outputs.pop_front()
     }
 
     /// When to call [`Session::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        self.due_at
+    }
+
+    fn fit_later(&mut self, now: Instant) {
+        let earliest = self.fitted_at.map_or(now, |fitted_at| now.max(fitted_at + LEASE_INTERVAL));
+        self.due_at.get_or_insert(earliest);
+    }
+
+    fn fit(&mut self, now: Instant) {
+        (self.due_at, self.fitted_at) = (None, Some(now));
+        let leases = self.leases();
+        for ((&infohash, share), lease) in self.torrents.iter_mut().zip(leases) {
+            if share.lease != Some(lease) {
+                share.lease = Some(lease);
+                self.outputs.retain(|Output::Lease(other, _)| *other != infohash);
+                self.outputs.push_back(Output::Lease(infohash, lease));
+            }
+        }
+    }
+
+    /// Each torrent's share, in the order of the torrents.
+    fn leases(&self) -> Vec<Lease> {
+        let wants = |want: fn(&Demand) -> u64| -> Vec<u64> {
+            self.torrents.values().map(|share| want(&share.demand)).collect()
+        };
+        let connections = wants(|demand| (demand.connections + demand.candidates) as u64);
+        let slots = wants(|demand| demand.interested as u64);
+        let uploads = wants(|demand| wanted_rate(demand.upload_rate, demand.upload_starved));
+        let downloads = wants(|demand| wanted_rate(demand.download_rate, demand.download_starved));
+        let connections = fill(self.limits.connection_max as u64, &connections, CONNECTIONS_FLOOR);
+        let slots = self.limits.unchoke_max.map(|max| fill(max as u64, &slots, SLOTS_FLOOR));
+        let uploads = self.limits.upload_rate_max.map(|max| fill(max, &uploads, RATE_FLOOR));
+        let downloads = self.limits.download_rate_max.map(|max| fill(max, &downloads, RATE_FLOOR));
+        let lease = |(at, connection_max): (usize, u64)| Lease {
+            connection_max: (connection_max as usize).min(self.limits.torrent_connection_max),
+            unchoke_max: slots.as_ref().map(|shares| shares[at] as usize),
+            upload_rate: uploads.as_ref().map(|shares| shares[at]),
+            download_rate: downloads.as_ref().map(|shares| shares[at]),
+        };
+        connections.into_iter().enumerate().map(lease).collect()
+    }
+}
+
+/// Who is held back wants everything; others a little more than they use.
+fn wanted_rate(rate: u64, starved: bool) -> u64 {
+    if starved { u64::MAX } else { rate.saturating_add(rate / 4) }
+}
+
+/// Divides `total`: first each want, or `floor` if that is more, the small ones whole and the large ones
+/// equally; what is left then in equal parts.
+fn fill(total: u64, wants: &[u64], floor: u64) -> Vec<u64> {
+    let mut order: Vec<usize> = (0..wants.len()).collect();
+    order.sort_by_key(|&at| wants[at]);
+    let mut shares = vec![0; wants.len()];
+    let mut left = total;
+    for (done, &at) in order.iter().enumerate() {
+        let rest = (wants.len() - done) as u64;
+        shares[at] = wants[at].max(floor).min(left.div_ceil(rest));
+        left -= shares[at];
+    }
+    for (done, &at) in order.iter().enumerate() {
+        let extra = left / (wants.len() - done) as u64;
+        shares[at] += extra;
+        left -= extra;
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::rng::Rng;
+
+    fn infohash(number: u8) -> InfoHash {
+        InfoHash([number; 20])
+    }
+
+    fn drain(session: &mut Session) -> BTreeMap<InfoHash, Lease> {
+        std::iter::from_fn(|| session.poll_output())
+            .map(|Output::Lease(infohash, lease)| (infohash, lease))
+            .collect()
+    }
+
+    #[test]
+    fn shares_follow_demand_and_never_exceed_the_budget() {
+        assert_eq!(fill(100, &[10, 1_000, 1_000], 0), [10, 45, 45]);
+        assert_eq!(fill(100, &[u64::MAX, 0], 20), [80, 20]);
+        assert_eq!(fill(100, &[0, 0, 0, 0], 0), [25; 4]);
+        assert!(fill(7, &[], 1).is_empty());
+        let mut rng = Rng::from_number(8);
+        for _ in 0..1_000 {
+            let wants: Vec<u64> = (0..=rng.below(9)).map(|_| rng.bits() >> rng.below(64)).collect();
+            let total = rng.bits() >> rng.below(64);
+            let shares = fill(total, &wants, 5);
+            assert_eq!(shares.iter().map(|&share| u128::from(share)).sum::<u128>(), u128::from(total));
+        }
+    }
+
+    #[test]
+    fn leases_are_told_when_they_change_and_only_then() {
+        let limits = Limits { connection_max: 30, upload_rate_max: Some(1_000_000), ..Limits::default() };
+        let mut session = Session::new(limits);
+        let mut now = Instant::ZERO;
+        session.handle_added(now, infohash(1));
+        assert_eq!(drain(&mut session)[&infohash(1)].upload_rate, Some(1_000_000));
+        session.handle_added(now, infohash(2));
+        assert_eq!(drain(&mut session).len(), 2);
+        let busy = Demand { connections: 5, candidates: 100, upload_starved: true, ..Demand::default() };
+        session.handle_demand(now, infohash(2), busy);
+        assert!(session.poll_output().is_none(), "not more than once an interval");
+        now = session.poll_timeout().unwrap();
+        session.handle_timeout(now);
+        let leases = drain(&mut session);
+        assert_eq!((leases[&infohash(1)].connection_max, leases[&infohash(2)].connection_max), (4, 26));
+        assert_eq!(leases[&infohash(2)].upload_rate, Some(1_000_000 - RATE_FLOOR));
+        assert_eq!((leases[&infohash(2)].unchoke_max, leases[&infohash(2)].download_rate), (None, None));
+        session.handle_demand(now, infohash(2), busy);
+        assert_eq!(session.poll_timeout(), None);
+        session.handle_removed(now, infohash(2));
+        session.handle_timeout(now + LEASE_INTERVAL);
+        assert_eq!(drain(&mut session)[&infohash(1)].connection_max, 30);
     }
 }

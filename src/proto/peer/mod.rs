@@ -1,1 +1,85 @@
 //! One connection's share of the protocol: states, requests in flight both ways, what to say next.
+//!
+//! A [`Peer`] belongs to a torrent, which passes it what it needs and sends what it says. It knows one
+//! connection and no other: not the pieces of the torrent, not the other peers.
+
+pub mod faults;
+pub mod greeting;
+pub mod offer;
+pub mod remote;
+pub mod requests;
+pub mod state;
+pub mod traffic;
+pub mod uploads;
+
+use std::net::SocketAddr;
+
+use crate::proto::time::Instant;
+use crate::proto::torrent::event::{ConnId, Connected};
+use faults::Faults;
+use offer::Offer;
+use remote::Remote;
+use requests::Requests;
+use state::State;
+use traffic::Traffic;
+use uploads::Uploads;
+
+/// One connection.
+#[derive(Debug)]
+pub struct Peer {
+    /// The shell's name for it.
+    pub conn: ConnId,
+    /// What the handshakes said.
+    pub connected: Connected,
+    /// Who chokes whom, who is interested.
+    pub state: State,
+    /// What the other end told of itself.
+    pub remote: Remote,
+    /// What it knows of our pieces.
+    pub offer: Offer,
+    /// Our requests.
+    pub requests: Requests,
+    /// Their requests.
+    pub uploads: Uploads,
+    /// Bytes and silence.
+    pub traffic: Traffic,
+    /// Misbehaviour borne so far.
+    pub faults: Faults,
+    /// Where it takes connections: dialled, or told in the extension handshake.
+    pub listen_addr: Option<SocketAddr>,
+}
+
+impl Peer {
+    /// A connection whose handshakes are done, in a torrent of so many pieces.
+    pub fn new(conn: ConnId, connected: Connected, piece_count: u32, now: Instant) -> Self {
+        Self {
+            conn,
+            connected,
+            state: State::new(now),
+            remote: Remote::new(piece_count),
+            offer: Offer::default(),
+            requests: Requests::new(now),
+            uploads: Uploads::default(),
+            traffic: Traffic::new(now),
+            faults: Faults::default(),
+            listen_addr: None,
+        }
+    }
+
+    /// Whether both ends speak the fast extension (BEP 6); we always do.
+    pub fn is_fast(&self) -> bool {
+        self.connected.capabilities.fast
+    }
+
+    /// Whether we may ask for blocks: of any piece, or of allowed-fast ones.
+    pub fn may_request(&self) -> bool {
+        self.state.am_interested && (!self.state.peer_choking || !self.remote.allowed_fast().is_empty())
+    }
+
+    /// Says whether the bounds hold.
+    #[cfg(debug_assertions)]
+    pub fn check_invariant(&self) {
+        self.requests.check_invariant();
+        self.uploads.check_invariant();
+    }
+}

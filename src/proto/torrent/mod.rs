@@ -1,19 +1,60 @@
 //! One torrent: every decision about its pieces and its peers.
+//!
+//! [`Torrent`] owns the parts and passes between them what they need; no part knows another. The inputs are
+//! here, what they lead to in `connections` (who is connected), `messages` (what peers say) and
+//! `exchange` (blocks and pieces). Work an input is in proportion to what it changes: a block costs no
+//! walk over peers or pieces; a verified piece, a round and each second of upkeep cost one walk over peers.
+//! A torrent without connections waits for nothing but its candidates.
+//!
+//! Invariants, checked in debug builds: a disconnected peer is in no part; interest is what the count of
+//! wanted pieces says; every bound of a connection holds.
 
+pub mod availability;
+pub mod candidates;
+pub mod choker;
+mod connections;
+mod download;
+pub mod endgame;
 pub mod event;
+mod exchange;
+mod messages;
+mod news;
+mod outbox;
+pub mod picker;
+pub mod pieces;
+pub mod rate;
+mod rota;
+mod snapshot;
+pub mod suspects;
+#[cfg(test)]
+mod tests;
+mod upload;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::bitfield::Bitfield;
 use super::block::Block;
+use super::peer::Peer;
 use super::piece::{Geometry, PieceIndex};
 use super::rng::Rng;
 use super::session::{Demand, Lease};
-use super::time::Instant;
+use super::time::{Duration, Instant};
 use super::wire::message::Message;
+use connections::Dialer;
+use download::Download;
 use event::{
-    Command, ConnId, Connected, Output, PieceResult, Receipt, Settings, Source, StorageFault, TorrentSnapshot,
+    Command, ConnId, Connected, DisconnectReason, Event, Output, PieceResult, Receipt, Settings, Source,
+    StorageFault, TorrentSnapshot,
 };
+use news::News;
+use outbox::Outbox;
+use pieces::Pieces;
+use snapshot::Totals;
+use upload::Upload;
+
+/// How often connections are looked after: silence, snubs, the depth of pipelines. Only while there are any.
+const UPKEEP: Duration = Duration::from_secs(1);
 
 /// The machine. The shell moves bytes; this decides.
 ///
@@ -22,7 +63,35 @@ use event::{
 /// hashes and writes, and answers by [`Torrent::handle_piece_result`].
 #[derive(Debug)]
 pub struct Torrent {
-    _skeleton: (),
+    settings: Settings,
+    peers: BTreeMap<ConnId, Peer>,
+    download: Download,
+    upload: Upload,
+    news: News,
+    dialer: Dialer,
+    status: Status,
+    limits: Limits,
+    totals: Totals,
+    /// When to look after connections; None without any.
+    upkeep_at: Option<Instant>,
+    out: Outbox,
+}
+
+/// What people see as the state of the whole.
+#[derive(Debug)]
+struct Status {
+    paused: bool,
+    storage_fault: Option<StorageFault>,
+    /// Every wanted piece is there.
+    complete: bool,
+}
+
+/// The shares that the session leases, and what the user allows this torrent.
+#[derive(Debug)]
+struct Limits {
+    lease: Lease,
+    upload_rate: Option<u64>,
+    download_rate: Option<u64>,
 }
 
 impl Torrent {
@@ -33,108 +102,228 @@ impl Torrent {
         geometry: Geometry,
         have: Bitfield,
         wanted: Bitfield,
-        rng: Rng,
+        mut rng: Rng,
         now: Instant,
     ) -> Self {
-        let _ = (settings, geometry, have, wanted, rng, now);
-        todo!()
+        let pieces = Pieces::new(geometry, have, wanted);
+        let status = Status { paused: false, storage_fault: None, complete: pieces.is_complete() };
+        let connection_max = settings.connection_max;
+        let lease = Lease { connection_max, unchoke_max: None, upload_rate: None, download_rate: None };
+        Self {
+            peers: BTreeMap::new(),
+            download: Download::new(pieces, settings.sequential, &mut rng, now),
+            upload: Upload::new(rng.fork("choker"), now),
+            news: News::new(settings.swarming_interval),
+            dialer: Dialer::new(rng.fork("candidates")),
+            status,
+            limits: Limits { lease, upload_rate: None, download_rate: None },
+            totals: Totals::new(now),
+            upkeep_at: None,
+            out: Outbox::default(),
+            settings,
+        }
     }
 
     /// Both handshakes are done. The id is the shell's and never used twice in one torrent.
     pub fn handle_connected(&mut self, now: Instant, conn: ConnId, connected: Connected) {
-        let _ = (now, conn, connected);
-        todo!()
+        self.connect(now, conn, connected);
+        self.settle(now);
     }
 
     /// A dial ended without a connection.
     pub fn handle_dial_failed(&mut self, now: Instant, addr: SocketAddr) {
-        let _ = (now, addr);
-        todo!()
+        self.dialer.failed(now, addr);
+        self.settle(now);
     }
 
     /// The connection is gone, whoever closed it. Must follow every [`Output::Disconnect`] too.
     pub fn handle_disconnected(&mut self, now: Instant, conn: ConnId) {
-        let _ = (now, conn);
-        todo!()
+        self.forget(now, conn, None);
+        self.settle(now);
     }
 
     /// A message came. A peer that breaks the rules is disconnected by output; the shell needs no error.
     pub fn handle_message(&mut self, now: Instant, conn: ConnId, message: Message) {
-        let _ = (now, conn, message);
-        todo!()
+        if let Err(reason) = self.receive_message(now, conn, message) {
+            self.disconnect(now, conn, reason);
+        }
+        self.settle(now);
     }
 
     /// A block came whole. Says whether the shell is to keep its bytes for the piece.
     pub fn handle_block(&mut self, now: Instant, conn: ConnId, block: Block) -> Receipt {
-        let _ = (now, conn, block);
-        todo!()
+        let receipt = self.receive_block(now, conn, block);
+        self.settle(now);
+        receipt
     }
 
     /// Blocks handed out by [`Output::SendBlock`] have left for the socket: room for more.
     pub fn handle_blocks_sent(&mut self, now: Instant, conn: ConnId, count: usize, bytes: u64) {
-        let _ = (now, conn, count, bytes);
-        todo!()
+        debug_assert!(count > 0 || bytes == 0, "bytes belong to blocks");
+        self.blocks_sent(now, conn, bytes);
+        self.settle(now);
     }
 
     /// A piece was hashed and, if good, written.
     pub fn handle_piece_result(&mut self, now: Instant, piece: PieceIndex, result: PieceResult) {
-        let _ = (now, piece, result);
-        todo!()
+        match result {
+            PieceResult::Good(hashes) => self.piece_good(now, piece, hashes.as_ref()),
+            PieceResult::Bad(hashes) => self.piece_bad(now, piece, hashes),
+            PieceResult::Lost => {
+                self.download.pieces.lost(piece);
+                self.download.retry();
+            }
+        }
+        self.settle(now);
     }
 
     /// The disk cannot take more just now, or can again (None).
     pub fn handle_storage(&mut self, now: Instant, fault: Option<StorageFault>) {
-        let _ = (now, fault);
-        todo!()
+        if self.status.storage_fault != fault {
+            self.download.set_halted(fault.is_some());
+            self.status.storage_fault.clone_from(&fault);
+            self.out.event(Event::Storage(fault));
+        }
+        self.settle(now);
     }
 
     /// Addresses from a tracker, the user, PEX...
     pub fn handle_candidates(&mut self, now: Instant, source: Source, addrs: &[SocketAddr]) {
-        let _ = (now, source, addrs);
-        todo!()
+        self.dialer.add(now, source, addrs);
+        self.settle(now);
     }
 
     /// What the user wants.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
-        let _ = (now, command);
-        todo!()
+        match command {
+            Command::Pause => {
+                self.status.paused = true;
+                self.disconnect_all(now, DisconnectReason::Stopping);
+            }
+            Command::Resume => {
+                self.status.paused = false;
+                self.dialer.look();
+            }
+            Command::Want(wanted) => self.want(now, wanted),
+            Command::Sequential(sequential) => self.download.picker.set_sequential(sequential),
+            Command::Limit { upload_rate, download_rate } => {
+                self.limits.upload_rate = upload_rate;
+                self.limits.download_rate = download_rate;
+                self.limit_rates(now);
+            }
+        }
+        self.settle(now);
     }
 
     /// The session's new share for this torrent.
     pub fn handle_lease(&mut self, now: Instant, lease: Lease) {
-        let _ = (now, lease);
-        todo!()
+        self.limits.lease = lease;
+        self.limit_rates(now);
+        self.dialer.look();
+        self.settle(now);
     }
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(self.upkeep_at) {
+            self.upkeep(now);
+        }
+        if due(self.news.due_at()) {
+            self.news.tell(now, self.download.pieces.have(), &mut self.peers, &mut self.out);
+        }
+        if due(self.round_at()) {
+            let (seeding, max) = (self.status.complete, self.limits.lease.unchoke_max);
+            self.upload.round(now, &mut self.peers, seeding, max, &mut self.out);
+        }
+        if due(self.download.ready_at()) {
+            self.download.retry();
+        }
+        if due(self.dialer.look_at()) {
+            self.dialer.look();
+        }
+        self.settle(now);
     }
 
     /// The next decision; drain to None after every input.
     pub fn poll_output(&mut self) -> Option<Output> {
-        todo!()
+        self.out.pop()
     }
 
     /// When to call [`Torrent::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        let timers = [
+            self.upkeep_at,
+            self.news.due_at(),
+            self.round_at(),
+            self.upload.ready_at(),
+            self.download.ready_at(),
+            self.dialer.look_at(),
+        ];
+        timers.into_iter().flatten().min()
     }
 
     /// What it could use of the session's budgets.
     pub fn demand(&self) -> Demand {
-        todo!()
+        Demand {
+            connections: self.peers.len() + self.dialer.dialing_count(),
+            candidates: self.dialer.candidate_count(),
+            interested: self.peers.values().filter(|peer| peer.state.peer_interested).count(),
+            upload_rate: self.totals.upload_rate,
+            download_rate: self.totals.download_rate,
+            upload_starved: self.totals.upload_starved,
+            download_starved: self.totals.download_starved,
+        }
     }
 
     /// Figures for people and for announces.
     pub fn snapshot(&self, now: Instant) -> TorrentSnapshot {
-        let _ = now;
-        todo!()
+        self.take_snapshot(now)
     }
 
     /// The pieces that are verified.
     pub fn have(&self) -> &Bitfield {
-        todo!()
+        self.download.pieces.have()
+    }
+
+    /// When the next round of the choker is due; None without anybody to choke.
+    fn round_at(&self) -> Option<Instant> {
+        (!self.peers.is_empty()).then(|| self.upload.round_at())
+    }
+
+    /// The tighter of lease and command, each way.
+    fn limit_rates(&mut self, now: Instant) {
+        let tighter = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
+        let Limits { lease, upload_rate, download_rate } = &self.limits;
+        self.upload.set_rate(now, tighter(lease.upload_rate, *upload_rate));
+        self.download.set_rate(now, tighter(lease.download_rate, *download_rate));
+    }
+
+    /// The end of every input: those who wait for blocks, bytes or addresses get what there is.
+    fn settle(&mut self, now: Instant) {
+        for _ in 0..self.download.hungry_turns() {
+            let Some(conn) = self.download.next_hungry(now) else { break };
+            if let Some(peer) = self.peers.get_mut(&conn) {
+                self.download.fill(now, peer, &mut self.out);
+            }
+        }
+        self.upload.pump(now, &mut self.peers, &mut self.out);
+        if !self.status.paused {
+            let room = self.limits.lease.connection_max.saturating_sub(self.peers.len());
+            self.dialer.dial(now, room, &mut self.out);
+        }
+        #[cfg(debug_assertions)]
+        self.check_invariant();
+    }
+
+    /// Says whether the books agree.
+    #[cfg(debug_assertions)]
+    fn check_invariant(&self) {
+        debug_assert_eq!(self.upkeep_at.is_some(), !self.peers.is_empty());
+        debug_assert!(!self.status.paused || self.peers.is_empty());
+        for peer in self.peers.values() {
+            peer.check_invariant();
+            debug_assert_eq!(peer.state.am_interested, peer.remote.wanted_count() > 0);
+        }
     }
 }

@@ -1,0 +1,48 @@
+//! The first messages of a connection: our pieces (BEP 3, 6), our extensions (BEP 10), and the allowed-fast
+//! set for newcomers (BEP 6).
+
+use super::uploads::QUEUE_COUNT_MAX;
+use crate::proto::bitfield::Bitfield;
+use crate::proto::piece::PieceIndex;
+use crate::proto::torrent::event::{Connected, Settings};
+use crate::proto::wire::allowed_fast::allowed_fast_set;
+use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID};
+use crate::proto::wire::message::Message;
+
+/// Pieces that a newcomer may ask for while choked; peers with as many pieces get none.
+pub const ALLOWED_FAST_COUNT: usize = 10;
+
+/// Client name and version as told to peers.
+const CLIENT: &str = concat!("sprat ", env!("CARGO_PKG_VERSION"));
+
+/// Our pieces in the shortest words that the peer understands; none without BEP 6 if we have nothing.
+pub fn availability(have: &Bitfield, fast: bool) -> Option<Message> {
+    match (fast, have.count()) {
+        (true, 0) => Some(Message::HaveNone),
+        (true, _) if have.is_full() => Some(Message::HaveAll),
+        (false, 0) => None,
+        (true | false, _) => Some(Message::Bitfield(have.clone())),
+    }
+}
+
+/// Our extension handshake. `upload_only`: we will not ask for anything (BEP 21).
+pub fn extension(settings: &Settings, connected: &Connected, upload_only: bool) -> Message {
+    let handshake = ExtensionHandshake {
+        sp_have: Some(SP_HAVE_ID),
+        ut_metadata: None,
+        ut_pex: None,
+        metadata_size: settings.metadata_size,
+        port: settings.listen_port,
+        client: Some(CLIENT.to_owned()),
+        request_queue_max: Some(QUEUE_COUNT_MAX as u32),
+        your_ip: Some(connected.addr.ip()),
+        upload_only,
+    };
+    Message::Extended { id: 0, payload: handshake.encode() }
+}
+
+/// The pieces of ours that a newcomer may ask for while choked.
+pub fn allowed_fast(settings: &Settings, connected: &Connected, have: &Bitfield) -> Vec<PieceIndex> {
+    let set = allowed_fast_set(settings.infohash, connected.addr.ip(), have.len(), ALLOWED_FAST_COUNT);
+    set.into_iter().filter(|&piece| have.get(piece)).collect()
+}

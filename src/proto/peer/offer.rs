@@ -1,0 +1,87 @@
+//! What a peer knows of our pieces: when it has nothing left to ask of us, and what is news to it.
+
+use std::collections::BTreeSet;
+
+use crate::proto::bitfield::Bitfield;
+use crate::proto::piece::PieceIndex;
+
+/// Our pieces as the peer knows them.
+#[derive(Debug, Default)]
+pub struct Offer {
+    /// Pieces of ours that the peer knows of and lacks.
+    lacking_count: u32,
+    /// Pieces of the interval's news that the peer knows already.
+    early: BTreeSet<PieceIndex>,
+}
+
+impl Offer {
+    /// The peer is told all of `have`, among it what others will hear with the interval's news.
+    pub fn greet(&mut self, have: &Bitfield, news: &BTreeSet<PieceIndex>) {
+        self.lacking_count = have.count();
+        self.early.clone_from(news);
+    }
+
+    /// The peer told its pieces: counts anew.
+    pub fn recount(&mut self, have: &Bitfield, news: &BTreeSet<PieceIndex>, theirs: &Bitfield) {
+        let told = have.iter_set().filter(|&piece| !theirs.get(piece) && self.knows(piece, news));
+        self.lacking_count = told.count() as u32;
+    }
+
+    /// The peer gained a piece that we have.
+    pub fn peer_gained(&mut self, piece: PieceIndex, news: &BTreeSet<PieceIndex>) {
+        if self.knows(piece, news) {
+            self.lacking_count = self.lacking_count.saturating_sub(1);
+        }
+    }
+
+    /// Whether the peer has nothing left to ask of us.
+    pub fn is_exhausted(&self) -> bool {
+        self.lacking_count == 0
+    }
+
+    /// The peer, which lacks this piece, is told of it before the interval's news.
+    pub fn tell_early(&mut self, piece: PieceIndex) {
+        self.early.insert(piece);
+        self.lacking_count += 1;
+    }
+
+    /// The interval ends: of `news`, what the peer neither has nor knows. It is told now.
+    pub fn tell(&mut self, news: &BTreeSet<PieceIndex>, theirs: &Bitfield) -> Vec<PieceIndex> {
+        let early = std::mem::take(&mut self.early);
+        let fresh = |piece: &PieceIndex| !theirs.get(*piece) && !early.contains(piece);
+        let told: Vec<_> = news.iter().copied().filter(fresh).collect();
+        self.lacking_count += told.len() as u32;
+        told
+    }
+
+    fn knows(&self, piece: PieceIndex, news: &BTreeSet<PieceIndex>) -> bool {
+        !news.contains(&piece) || self.early.contains(&piece)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_is_told_once_and_not_to_those_who_have_it() {
+        let mut have = Bitfield::new(8);
+        let mut theirs = Bitfield::new(8);
+        let mut offer = Offer::default();
+        offer.greet(&have, &BTreeSet::new());
+        assert!(offer.is_exhausted());
+        have.set(1);
+        offer.tell_early(1);
+        assert!(!offer.is_exhausted());
+        theirs.set(3);
+        let news = BTreeSet::from([1, 2, 3]);
+        assert_eq!(offer.tell(&news, &theirs), [2]);
+        have.set(2);
+        offer.peer_gained(1, &BTreeSet::new());
+        offer.peer_gained(2, &BTreeSet::new());
+        assert!(offer.is_exhausted());
+        theirs.set(1);
+        offer.recount(&have, &BTreeSet::new(), &theirs);
+        assert!(!offer.is_exhausted());
+    }
+}

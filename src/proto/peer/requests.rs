@@ -1,0 +1,253 @@
+//! Our requests to one peer: what is in flight, how deep the pipeline is, and whether the peer stalls.
+//!
+//! Depth: slow start adds one request a block, which doubles the pipeline each round trip, until a second
+//! brings no tenth more of rate; from then on depth = rate x (shortest latency seen + [`QUEUE_SPAN`]).
+//! The shortest latency, not the mean: the mean holds our own queue at the peer and would feed on itself.
+
+use std::collections::VecDeque;
+
+use crate::proto::block::{BLOCK_LEN, Block};
+use crate::proto::time::{Duration, Instant};
+
+/// Least requests in flight to a peer that delivers.
+pub const DEPTH_MIN: usize = 4;
+/// Most requests in flight to one peer: 16 MiB, which at 100 ms feeds 1.3 Gbit/s.
+pub const DEPTH_MAX: usize = 1_024;
+/// Requests that a peer lets wait unless it says otherwise (`reqq`).
+pub const PEER_QUEUE_DEFAULT: usize = 250;
+/// What waits at the peer, as time at its rate: enough to bridge a turn of its shell and of ours.
+pub const QUEUE_SPAN: Duration = Duration::from_millis(1_000);
+/// Longest silence with requests in flight before the peer is snubbed: its blocks are asked elsewhere.
+pub const SNUB_AFTER_MAX: Duration = Duration::from_secs(60);
+/// Shortest such silence, however fast the peer was.
+pub const SNUB_AFTER_MIN: Duration = Duration::from_secs(10);
+/// Such silence for a peer of unknown rate.
+pub const SNUB_AFTER_UNKNOWN: Duration = Duration::from_secs(20);
+
+/// What an arriving block was to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// In flight.
+    Expected,
+    /// Given up before (choke, snub, cancel) and here nevertheless.
+    Late,
+    /// Never asked for.
+    Unsolicited,
+}
+
+/// Our requests to one peer.
+#[derive(Debug)]
+pub struct Requests {
+    in_flight: VecDeque<(Block, Instant)>,
+    /// Requests that we gave up and that may still be answered.
+    late_max: usize,
+    depth: usize,
+    depth_max: usize,
+    slow_start: bool,
+    /// Rate at the last fitting, bytes per second.
+    rate: u64,
+    latency_min: Option<Duration>,
+    /// When the last block came, or the first request of a row went out.
+    heard_at: Instant,
+    snubbed: bool,
+}
+
+impl Requests {
+    /// None yet.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            in_flight: VecDeque::new(),
+            late_max: 0,
+            depth: DEPTH_MIN,
+            depth_max: PEER_QUEUE_DEFAULT,
+            slow_start: true,
+            rate: 0,
+            latency_min: None,
+            heard_at: now,
+            snubbed: false,
+        }
+    }
+
+    /// They let this many requests wait.
+    pub fn limit_depth(&mut self, queue_max: u32) {
+        self.depth_max = (queue_max as usize).clamp(1, DEPTH_MAX);
+    }
+
+    /// How many blocks to ask for now; 0 until it is worth the picker's trouble.
+    pub fn room(&self) -> usize {
+        let depth = if self.snubbed { 1 } else { self.depth.min(self.depth_max) };
+        let room = depth.saturating_sub(self.in_flight.len());
+        if room * 8 >= depth { room } else { 0 }
+    }
+
+    /// A request went out.
+    pub fn sent(&mut self, block: Block, now: Instant) {
+        if self.in_flight.is_empty() {
+            self.heard_at = now;
+        }
+        self.in_flight.push_back((block, now));
+    }
+
+    /// A block came.
+    pub fn handle_block(&mut self, block: Block, now: Instant) -> Arrival {
+        let Some(sent_at) = self.remove(block) else {
+            if self.late_max == 0 {
+                return Arrival::Unsolicited;
+            }
+            self.late_max -= 1;
+            self.heard(now);
+            return Arrival::Late;
+        };
+        let latency = now - sent_at;
+        self.latency_min = Some(self.latency_min.map_or(latency, |least| least.min(latency)));
+        if self.slow_start && !self.snubbed {
+            self.depth = (self.depth + 1).min(DEPTH_MAX);
+        }
+        self.heard(now);
+        Arrival::Expected
+    }
+
+    /// They will not send this block; false if it was not in flight.
+    pub fn handle_reject(&mut self, block: Block) -> bool {
+        self.remove(block).is_some()
+    }
+
+    /// We do not want this block from them any more; it may come nevertheless. True if it was in flight.
+    pub fn cancel(&mut self, block: Block) -> bool {
+        let was_in_flight = self.remove(block).is_some();
+        self.late_max += usize::from(was_in_flight);
+        was_in_flight
+    }
+
+    /// All requests are given up.
+    pub fn give_up(&mut self) {
+        self.late_max += self.in_flight.len();
+        self.in_flight.clear();
+    }
+
+    /// Whether requests are in flight.
+    pub fn is_waiting(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// Requests in flight.
+    pub fn in_flight_count(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Whether the peer stalls: asked, unasked and silent for too long. Until it delivers it is asked for one
+    /// block at a time.
+    pub fn is_snubbed(&self) -> bool {
+        self.snubbed
+    }
+
+    /// Whether the peer has been silent for so long that its blocks are to be asked elsewhere.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.is_waiting() && now - self.heard_at >= self.snub_after()
+    }
+
+    /// It stalled: gives up what is in flight.
+    pub fn snub(&mut self, now: Instant) {
+        self.snubbed = true;
+        self.slow_start = false;
+        self.depth = DEPTH_MIN;
+        self.heard_at = now;
+        self.give_up();
+    }
+
+    /// Fits the depth to the rate in bytes per second of the last seconds; called each second.
+    pub fn fit_depth(&mut self, rate: u64) {
+        let grew = rate > self.rate + self.rate / 10;
+        if self.slow_start && self.rate > 0 && !grew {
+            self.slow_start = false;
+        }
+        self.rate = rate;
+        let span = self.latency_min.unwrap_or_default() + QUEUE_SPAN;
+        let wanted = (u128::from(rate) * span.as_micros() / 1_000_000 / u128::from(BLOCK_LEN)) as usize;
+        let floor = if self.slow_start { self.depth } else { DEPTH_MIN };
+        self.depth = wanted.max(floor).min(DEPTH_MAX);
+    }
+
+    fn snub_after(&self) -> Duration {
+        if self.rate == 0 {
+            return SNUB_AFTER_UNKNOWN;
+        }
+        // Four times what one block should take, given all that is in flight to this peer.
+        let micros = u64::from(BLOCK_LEN) * 4_000_000 / self.rate;
+        Duration::from_micros(micros).clamp(SNUB_AFTER_MIN, SNUB_AFTER_MAX)
+    }
+
+    fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.snubbed = false;
+    }
+
+    fn remove(&mut self, block: Block) -> Option<Instant> {
+        // Peers answer in order, so it is nearly always the first.
+        let at = self.in_flight.iter().position(|(asked, _)| *asked == block)?;
+        self.in_flight.remove(at).map(|(_, sent_at)| sent_at)
+    }
+
+    /// Says whether the bounds hold.
+    #[cfg(debug_assertions)]
+    pub fn check_invariant(&self) {
+        debug_assert!(self.in_flight.len() <= DEPTH_MAX && self.depth <= DEPTH_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn block(at: u32) -> Block {
+        Block { piece: at, offset: 0, len: BLOCK_LEN }
+    }
+
+    fn fill(requests: &mut Requests, next: &mut u32, now: Instant) {
+        for _ in 0..requests.room() {
+            requests.sent(block(*next), now);
+            *next += 1;
+        }
+    }
+
+    #[test]
+    fn the_pipeline_doubles_until_the_rate_stays_and_then_follows_it() {
+        let (mut now, mut next) = (Instant::ZERO, 0);
+        let mut requests = Requests::new(now);
+        requests.limit_depth(2_000);
+        let mut depths = Vec::new();
+        for _ in 0..6 {
+            fill(&mut requests, &mut next, now);
+            depths.push(requests.in_flight_count());
+            now += Duration::from_millis(100);
+            for (at, _) in std::mem::take(&mut requests.in_flight.clone()) {
+                assert_eq!(requests.handle_block(at, now), Arrival::Expected);
+            }
+        }
+        assert_eq!(depths, [4, 8, 16, 32, 64, 128]);
+        for _ in 0..3 {
+            requests.fit_depth(1_000_000);
+        }
+        assert_eq!(requests.room(), 67);
+        requests.limit_depth(20);
+        assert_eq!(requests.room(), 20);
+    }
+
+    #[test]
+    fn a_silent_peer_is_snubbed_until_it_delivers() {
+        let mut now = Instant::ZERO;
+        let mut requests = Requests::new(now);
+        requests.sent(block(0), now);
+        requests.sent(block(1), now);
+        now += SNUB_AFTER_UNKNOWN;
+        assert!(requests.is_overdue(now) && !requests.is_overdue(Instant::ZERO + SECOND));
+        requests.snub(now);
+        assert_eq!((requests.room(), requests.is_snubbed()), (1, true));
+        assert_eq!(requests.handle_block(block(0), now), Arrival::Late);
+        assert!(!requests.is_snubbed());
+        assert_eq!(requests.handle_block(block(1), now), Arrival::Late);
+        assert_eq!(requests.handle_block(block(1), now), Arrival::Unsolicited);
+    }
+}

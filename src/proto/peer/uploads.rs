@@ -1,0 +1,216 @@
+//! Their requests: a bounded queue, and a window of blocks that the shell has in hand.
+//!
+//! The queue holds at most [`QUEUE_COUNT_MAX`] requests and [`QUEUE_LEN_MAX`] bytes, without duplicates. The
+//! window is what the shell may hold unsent: enough that the socket never idles, at most about
+//! [`WINDOW_SPAN`] of the connection's rate, so that a choke or a cancel takes effect soon.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::proto::block::{BLOCK_LEN, Block};
+use crate::proto::piece::PieceIndex;
+use crate::proto::time::Duration;
+
+/// Requests waiting; told to peers as `reqq`. More are rejected, or ignored without BEP 6.
+pub const QUEUE_COUNT_MAX: usize = 512;
+/// Bytes waiting, as [`QUEUE_COUNT_MAX`].
+pub const QUEUE_LEN_MAX: u64 = 8 << 20;
+/// Least window in bytes: 16 blocks keep a fast socket busy through one turn of the shell.
+pub const WINDOW_LEN_MIN: u64 = 16 * BLOCK_LEN as u64;
+/// Greatest window in bytes, to bound what a shell must hold.
+pub const WINDOW_LEN_MAX: u64 = 4 << 20;
+/// Time at the connection's rate that the window holds.
+pub const WINDOW_SPAN: Duration = Duration::from_millis(500);
+/// Blocks of an allowed-fast piece that are served while choked, as a multiple of the piece's own blocks;
+/// beyond, they are rejected like other requests while choked.
+pub const ALLOWED_FAST_SERVED_MAX: u32 = 3;
+
+/// Why a request was not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is in the queue already.
+    Duplicate,
+    /// The queue is full.
+    Full,
+}
+
+/// The requests of one peer.
+#[derive(Debug, Default)]
+pub struct Uploads {
+    /// In order of arrival; may hold cancelled ones, which are not in `waiting`.
+    queue: VecDeque<Block>,
+    waiting: BTreeSet<Block>,
+    waiting_len: u64,
+    /// Bytes that the shell has in hand.
+    in_hand_len: u64,
+    window_len: u64,
+    /// Pieces that we let them ask for while choked, and blocks served of each that way.
+    allowed_fast: Vec<(PieceIndex, u32)>,
+}
+
+impl Uploads {
+    /// Puts a request into the queue.
+    ///
+    /// # Errors
+    /// It is there already or there is no room.
+    pub fn push(&mut self, block: Block) -> Result<(), Refused> {
+        if self.waiting.contains(&block) {
+            return Err(Refused::Duplicate);
+        }
+        let len = u64::from(block.len);
+        if self.waiting.len() >= QUEUE_COUNT_MAX || self.waiting_len + len > QUEUE_LEN_MAX {
+            return Err(Refused::Full);
+        }
+        // Cancelled ones are swept out lazily: the queue never outgrows twice its limit.
+        if self.queue.len() >= 2 * QUEUE_COUNT_MAX {
+            self.queue.retain(|queued| self.waiting.contains(queued));
+        }
+        self.waiting.insert(block);
+        self.waiting_len += len;
+        self.queue.push_back(block);
+        Ok(())
+    }
+
+    /// Takes a request back; true if it was still waiting.
+    pub fn cancel(&mut self, block: Block) -> bool {
+        let waited = self.waiting.remove(&block);
+        if waited {
+            self.waiting_len -= u64::from(block.len);
+        }
+        waited
+    }
+
+    /// The length of the next block that may be handed to the shell now.
+    pub fn next_len(&mut self) -> Option<u32> {
+        while self.queue.front().is_some_and(|block| !self.waiting.contains(block)) {
+            self.queue.pop_front();
+        }
+        let len = self.queue.front()?.len;
+        let room = self.window_len.max(WINDOW_LEN_MIN);
+        (self.in_hand_len == 0 || self.in_hand_len + u64::from(len) <= room).then_some(len)
+    }
+
+    /// The next block, which counts as in the shell's hand from now on.
+    pub fn pop(&mut self) -> Option<Block> {
+        self.next_len()?;
+        let block = self.queue.pop_front()?;
+        self.waiting.remove(&block);
+        self.waiting_len -= u64::from(block.len);
+        self.in_hand_len += u64::from(block.len);
+        Some(block)
+    }
+
+    /// The shell sent this much.
+    pub fn handle_sent(&mut self, len: u64) {
+        self.in_hand_len = self.in_hand_len.saturating_sub(len);
+    }
+
+    /// Fits the window to the rate in bytes per second.
+    pub fn fit_window(&mut self, rate: u64) {
+        let span = rate.saturating_mul(WINDOW_SPAN.as_millis() as u64) / 1_000;
+        self.window_len = span.clamp(WINDOW_LEN_MIN, WINDOW_LEN_MAX);
+    }
+
+    /// Empties the queue but for what `keeps` says; what was dropped, in order.
+    pub fn drop_waiting(&mut self, keeps: impl Fn(PieceIndex) -> bool) -> Vec<Block> {
+        let mut dropped = Vec::new();
+        let queue = std::mem::take(&mut self.queue);
+        for block in queue.into_iter().filter(|block| self.waiting.contains(block)) {
+            if keeps(block.piece) {
+                self.queue.push_back(block);
+            } else {
+                dropped.push(block);
+            }
+        }
+        for &block in &dropped {
+            self.cancel(block);
+        }
+        dropped
+    }
+
+    /// Whether requests wait.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// These may be asked for while choked.
+    pub fn allow_fast(&mut self, pieces: &[PieceIndex]) {
+        self.allowed_fast = pieces.iter().map(|&piece| (piece, 0)).collect();
+    }
+
+    /// The pieces that may be asked for while choked.
+    pub fn allowed_fast(&self) -> impl Iterator<Item = PieceIndex> {
+        self.allowed_fast.iter().map(|&(piece, _)| piece)
+    }
+
+    /// Whether one more block of an allowed-fast piece of `block_count` blocks may be served while choked.
+    pub fn spend_allowed_fast(&mut self, piece: PieceIndex, block_count: u32) -> bool {
+        let max = block_count.saturating_mul(ALLOWED_FAST_SERVED_MAX);
+        let entry = self.allowed_fast.iter_mut().find(|(allowed, _)| *allowed == piece);
+        entry.is_some_and(|(_, served)| {
+            *served += 1;
+            *served <= max
+        })
+    }
+
+    /// Says whether the counters agree with the queue.
+    #[cfg(debug_assertions)]
+    pub fn check_invariant(&self) {
+        debug_assert!(self.waiting.len() <= QUEUE_COUNT_MAX && self.waiting_len <= QUEUE_LEN_MAX);
+        debug_assert!(self.waiting.len() <= self.queue.len());
+        debug_assert_eq!(self.waiting.is_empty(), self.waiting_len == 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(at: u32) -> Block {
+        Block { piece: at, offset: 0, len: BLOCK_LEN }
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_without_duplicates() {
+        let mut uploads = Uploads::default();
+        assert_eq!(uploads.push(block(0)), Ok(()));
+        assert_eq!(uploads.push(block(0)), Err(Refused::Duplicate));
+        let queued = (1..2_000).filter(|&at| uploads.push(block(at)).is_ok()).count();
+        assert_eq!(queued, QUEUE_COUNT_MAX - 1);
+        for at in 0..5_000 {
+            uploads.cancel(block(at));
+            uploads.push(block(at + 600)).ok();
+            assert!(uploads.queue.len() <= 2 * QUEUE_COUNT_MAX);
+        }
+    }
+
+    #[test]
+    fn the_window_bounds_what_the_shell_holds() {
+        let mut uploads = Uploads::default();
+        for at in 0..100 {
+            uploads.push(block(at)).unwrap();
+        }
+        uploads.cancel(block(0));
+        let handed: Vec<_> = std::iter::from_fn(|| uploads.pop()).collect();
+        assert_eq!(handed.len(), 16);
+        assert_eq!(handed[0], block(1));
+        uploads.handle_sent(2 * u64::from(BLOCK_LEN));
+        assert_eq!(std::iter::from_fn(|| uploads.pop()).count(), 2);
+        uploads.fit_window(1 << 30);
+        assert!(std::iter::from_fn(|| uploads.pop()).count() > 60);
+    }
+
+    #[test]
+    fn choking_keeps_only_what_is_allowed_fast() {
+        let mut uploads = Uploads::default();
+        uploads.allow_fast(&[2]);
+        for at in 0..4 {
+            uploads.push(block(at)).unwrap();
+        }
+        uploads.cancel(block(0));
+        assert_eq!(uploads.drop_waiting(|piece| piece == 2), [block(1), block(3)]);
+        assert_eq!(uploads.pop(), Some(block(2)));
+        assert!(!uploads.is_waiting());
+        assert!((0..6).all(|_| uploads.spend_allowed_fast(2, 2)) && !uploads.spend_allowed_fast(2, 2));
+        assert!(!uploads.spend_allowed_fast(3, 2));
+    }
+}

@@ -1,0 +1,484 @@
+//! Addresses of peers that we might dial: the one gate for all sources.
+//!
+//! An address enters in its one form, if anybody can be there, if its source may name it, and if its host is
+//! not banned; it leaves by [`Candidates::next_dial`], one dial at a time and at most one a minute, the user's
+//! first, then those that failed least, then in the canonical order of BEP 40 (or at random as long as our
+//! own address is unknown).
+//!
+//! Invariants: `ready` holds exactly the addresses in state `Ready`, `waiting` those in `Waiting`; no banned
+//! host is known; [`KNOWN_MAX`] is kept. It opens no connection and knows no pieces.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::event::Source;
+use crate::proto::compact;
+use crate::proto::rng::Rng;
+use crate::proto::time::{Duration, Instant};
+
+/// Addresses known at once, about 200 KiB; beyond it the worst that is not connected makes room, or the new
+/// one is dropped.
+pub const KNOWN_MAX: usize = 2_000;
+/// Addresses known of one public host, so that no list can point us all at one victim; more are dropped.
+const PER_HOST_MAX: usize = 8;
+/// Hosts remembered as banned; beyond it the first one is forgotten.
+const BANNED_MAX: usize = 10_000;
+/// Own addresses remembered; more are not, and would be noticed again on connecting.
+const OURSELVES_MAX: usize = 16;
+/// Least time between two dials of one address.
+pub const REDIAL_INTERVAL: Duration = Duration::from_secs(60);
+/// Longest wait after failures, and the rest that an address gets after [`TRIES_MAX`].
+const BACKOFF_MAX: Duration = Duration::from_secs(3_600);
+/// Failures in a row after which an address is only dialled if a source names it again later.
+const TRIES_MAX: u32 = 5;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Ready,
+    Waiting(Instant),
+    Dialling,
+    Connected,
+    /// Failed too often; may be named again from then on.
+    Spent(Instant),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    source: Source,
+    state: State,
+    failures: u32,
+    /// BEP 40: higher first.
+    priority: u32,
+}
+
+/// Lower is dialled earlier.
+type Rank = (u8, u32, Reverse<u32>);
+
+impl Known {
+    fn rank(&self) -> Rank {
+        (source_rank(self.source), self.failures, Reverse(self.priority))
+    }
+
+    fn is_busy(&self) -> bool {
+        match self.state {
+            State::Dialling | State::Connected => true,
+            State::Ready | State::Waiting(_) | State::Spent(_) => false,
+        }
+    }
+}
+
+fn source_rank(source: Source) -> u8 {
+    match source {
+        Source::User => 0,
+        Source::Lsd => 1,
+        Source::Tracker { .. } | Source::Dht | Source::Pex => 2,
+    }
+}
+
+/// Whether a source may name loopback and private addresses.
+fn may_be_local(source: Source) -> bool {
+    match source {
+        Source::User | Source::Lsd | Source::Tracker { local: true } => true,
+        Source::Tracker { local: false } | Source::Dht | Source::Pex => false,
+    }
+}
+
+/// Known addresses.
+#[derive(Debug)]
+pub struct Candidates {
+    known: BTreeMap<SocketAddr, Known>,
+    ready: BTreeSet<(Rank, SocketAddr)>,
+    waiting: BTreeSet<(Instant, SocketAddr)>,
+    banned: BTreeSet<IpAddr>,
+    banned_order: VecDeque<IpAddr>,
+    ourselves: BTreeSet<SocketAddr>,
+    external: Option<SocketAddr>,
+    rng: Rng,
+}
+
+impl Candidates {
+    /// Nobody known.
+    pub fn new(rng: Rng) -> Self {
+        Self {
+            known: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            banned: BTreeSet::new(),
+            banned_order: VecDeque::new(),
+            ourselves: BTreeSet::new(),
+            external: None,
+            rng,
+        }
+    }
+
+    /// An address from a source; true if it is new.
+    pub fn add(&mut self, now: Instant, source: Source, addr: SocketAddr) -> bool {
+        let addr = compact::canonical(addr);
+        let local = compact::is_local(addr.ip());
+        if !self.may_know(addr) || (local && !may_be_local(source)) {
+            return false;
+        }
+        if let Some(&known) = self.known.get(&addr) {
+            self.named_again(now, source, addr, known);
+            return false;
+        }
+        let crowded = !local && source != Source::User && self.of_host(addr.ip()).count() >= PER_HOST_MAX;
+        !crowded && self.insert(addr, source, State::Ready)
+    }
+
+    fn may_know(&self, addr: SocketAddr) -> bool {
+        compact::is_dialable(addr) && !self.banned.contains(&addr.ip()) && !self.ourselves.contains(&addr)
+    }
+
+    fn named_again(&mut self, now: Instant, source: Source, addr: SocketAddr, known: Known) {
+        let mut again = known;
+        if source_rank(source) < source_rank(known.source) {
+            again.source = source;
+        }
+        if let State::Spent(until) = known.state
+            && until <= now
+        {
+            again.state = State::Ready;
+        }
+        self.put(addr, again);
+    }
+
+    fn insert(&mut self, addr: SocketAddr, source: Source, state: State) -> bool {
+        let known = Known { source, state, failures: 0, priority: self.priority(addr) };
+        if self.known.len() >= KNOWN_MAX {
+            let idle = self.known.iter().filter(|(_, known)| !known.is_busy());
+            let worst = idle.max_by_key(|(addr, known)| (known.failures, known.rank(), **addr));
+            let Some((&worst_addr, worst)) = worst else { return false };
+            if (worst.failures, worst.rank()) <= (known.failures, known.rank()) {
+                return false;
+            }
+            self.remove(worst_addr);
+        }
+        self.put(addr, known);
+        true
+    }
+
+    /// Keeps the queues in step with the state.
+    fn put(&mut self, addr: SocketAddr, known: Known) {
+        self.remove(addr);
+        match known.state {
+            State::Ready => {
+                self.ready.insert((known.rank(), addr));
+            }
+            State::Waiting(until) => {
+                self.waiting.insert((until, addr));
+            }
+            State::Dialling | State::Connected | State::Spent(_) => {}
+        }
+        self.known.insert(addr, known);
+    }
+
+    fn remove(&mut self, addr: SocketAddr) {
+        if let Some(known) = self.known.remove(&addr) {
+            self.ready.remove(&(known.rank(), addr));
+            if let State::Waiting(until) = known.state {
+                self.waiting.remove(&(until, addr));
+            }
+        }
+    }
+
+    fn set_state(&mut self, addr: SocketAddr, failures: u32, state: State) {
+        if let Some(&known) = self.known.get(&addr) {
+            self.put(addr, Known { failures, state, ..known });
+        }
+    }
+
+    fn of_host(&self, ip: IpAddr) -> impl Iterator<Item = SocketAddr> {
+        let ports = SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX);
+        self.known.range(ports).map(|(addr, _)| *addr)
+    }
+
+    /// The best address to dial now, marked as being dialled; None if nobody is due or `room` is 0.
+    pub fn next_dial(&mut self, now: Instant, room: usize) -> Option<SocketAddr> {
+        if room == 0 {
+            return None;
+        }
+        while let Some(&(until, addr)) = self.waiting.first()
+            && until <= now
+        {
+            let failures = self.known.get(&addr).map_or(0, |known| known.failures);
+            self.set_state(addr, failures, State::Ready);
+        }
+        let &((_, failures, _), addr) = self.ready.first()?;
+        self.set_state(addr, failures, State::Dialling);
+        Some(addr)
+    }
+
+    /// When [`Candidates::next_dial`] may have somebody; in the past if it has already.
+    pub fn next_at(&self) -> Option<Instant> {
+        if self.ready.is_empty() { self.waiting.first().map(|first| first.0) } else { Some(Instant::ZERO) }
+    }
+
+    /// A dial failed: backoff.
+    pub fn dial_failed(&mut self, now: Instant, addr: SocketAddr) {
+        let addr = compact::canonical(addr);
+        let Some(&known) = self.known.get(&addr) else { return };
+        let failures = known.failures.saturating_add(1);
+        let state = if failures >= TRIES_MAX && known.source != Source::User {
+            State::Spent(now + BACKOFF_MAX)
+        } else {
+            State::Waiting(now + self.backoff(failures))
+        };
+        self.set_state(addr, failures, state);
+    }
+
+    /// Doubles with each failure, with up to half as much again at random, so that not all come back at once.
+    fn backoff(&mut self, failures: u32) -> Duration {
+        let doubled = REDIAL_INTERVAL * (1 << failures.saturating_sub(1).min(10));
+        doubled.min(BACKOFF_MAX).mul_f64(1.0 + self.rng.unit() / 2.0)
+    }
+
+    /// A connection that we dialled is up.
+    pub fn dialled(&mut self, addr: SocketAddr) {
+        self.set_state(compact::canonical(addr), 0, State::Connected);
+    }
+
+    /// A connected peer listens at this address (extension handshake `p`): not dialled while it is connected.
+    pub fn listens_at(&mut self, addr: SocketAddr) {
+        let addr = compact::canonical(addr);
+        match self.known.get(&addr).map(|known| known.state) {
+            // The dial's own end decides.
+            Some(State::Dialling) => {}
+            Some(_) => self.set_state(addr, 0, State::Connected),
+            None if self.may_know(addr) => {
+                self.insert(addr, Source::Pex, State::Connected);
+            }
+            None => {}
+        }
+    }
+
+    /// A connection to a dialled or listening address is gone; `useful` if it was worth coming back to.
+    pub fn disconnected(&mut self, now: Instant, addr: SocketAddr, useful: bool) {
+        let addr = compact::canonical(addr);
+        let Some(&known) = self.known.get(&addr) else { return };
+        if useful && known.state == State::Connected {
+            let rest = self.backoff(0);
+            self.set_state(addr, 0, State::Waiting(now + rest));
+        } else if known.is_busy() {
+            self.dial_failed(now, addr);
+        }
+    }
+
+    /// That was ourselves: never again.
+    pub fn ourselves(&mut self, addr: SocketAddr) {
+        let addr = compact::canonical(addr);
+        self.remove(addr);
+        if self.ourselves.len() < OURSELVES_MAX {
+            self.ourselves.insert(addr);
+        }
+    }
+
+    /// Nothing more to do with this host.
+    pub fn ban(&mut self, ip: IpAddr) {
+        let ip = ip.to_canonical();
+        let addrs: Vec<SocketAddr> = self.of_host(ip).collect();
+        addrs.into_iter().for_each(|addr| self.remove(addr));
+        if self.banned.insert(ip) {
+            self.banned_order.push_back(ip);
+        }
+        if self.banned_order.len() > BANNED_MAX
+            && let Some(first) = self.banned_order.pop_front()
+        {
+            self.banned.remove(&first);
+        }
+    }
+
+    /// Whether the host is banned: for incoming connections too.
+    pub fn is_banned(&self, ip: IpAddr) -> bool {
+        self.banned.contains(&ip.to_canonical())
+    }
+
+    /// Our own address as others see it, for the canonical order (BEP 40).
+    pub fn external_addr(&mut self, addr: SocketAddr) {
+        let addr = compact::canonical(addr);
+        if self.external == Some(addr) {
+            return;
+        }
+        self.external = Some(addr);
+        let all: Vec<(SocketAddr, Known)> = self.known.iter().map(|(addr, known)| (*addr, *known)).collect();
+        for (addr, known) in all {
+            let priority = self.priority(addr);
+            self.put(addr, Known { priority, ..known });
+        }
+    }
+
+    fn priority(&mut self, addr: SocketAddr) -> u32 {
+        let canonical = self.external.and_then(|external| canonical_priority(external, addr));
+        canonical.unwrap_or_else(|| self.rng.bits() as u32)
+    }
+
+    /// Addresses that may be dialled now or later.
+    pub fn len(&self) -> usize {
+        self.ready.len() + self.waiting.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// BEP 40: both ends of a connection compute the same number, so that a swarm of full peers does not fall
+/// into cliques. None for addresses of different families.
+fn canonical_priority(ours: SocketAddr, theirs: SocketAddr) -> Option<u32> {
+    let mut ends = match (ours.ip(), theirs.ip()) {
+        (ours_ip, theirs_ip) if ours_ip == theirs_ip => {
+            [ours.port().to_be_bytes().to_vec(), theirs.port().to_be_bytes().to_vec()]
+        }
+        (IpAddr::V4(ours), IpAddr::V4(theirs)) => masked_v4(ours, theirs),
+        (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
+            let (ours, theirs) = (ours.octets(), theirs.octets());
+            let whole = match () {
+                () if ours[..4] != theirs[..4] => 6,
+                () if ours[..6] != theirs[..6] => 7,
+                () => 8,
+            };
+            [masked(&ours, whole), masked(&theirs, whole)]
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
+    };
+    ends.sort_unstable();
+    Some(crc32c(&ends.concat()))
+}
+
+fn masked_v4(ours: Ipv4Addr, theirs: Ipv4Addr) -> [Vec<u8>; 2] {
+    let (ours, theirs) = (ours.octets(), theirs.octets());
+    let whole = match () {
+        () if ours[..2] != theirs[..2] => 2,
+        () if ours[..3] != theirs[..3] => 3,
+        () => 4,
+    };
+    [masked(&ours, whole), masked(&theirs, whole)]
+}
+
+/// The first `whole` bytes as they are, every second bit of the others.
+fn masked(octets: &[u8], whole: usize) -> Vec<u8> {
+    octets.iter().enumerate().map(|(at, octet)| if at < whole { *octet } else { octet & 0x55 }).collect()
+}
+
+/// Castagnoli's CRC, bit by bit: it is computed once an address.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc: u32, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Instant = Instant::from_micros(1_000_000);
+    const OPEN: Source = Source::Tracker { local: false };
+
+    fn candidates() -> Candidates {
+        Candidates::new(Rng::from_number(1))
+    }
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn minutes(count: u64) -> Duration {
+        Duration::from_secs(60 * count)
+    }
+
+    #[test]
+    fn canonical_priorities_are_those_of_bep_40() {
+        let priority = |ours: &str, theirs: &str| canonical_priority(addr(ours), addr(theirs)).unwrap();
+        assert_eq!(priority("123.213.32.10:1", "98.76.54.32:2"), 0xec2d_7224);
+        assert_eq!(priority("123.213.32.10:1", "123.213.32.234:2"), 0x9956_8189);
+        assert_eq!(priority("206.248.98.111:1", "142.147.89.224:2"), 0x2b41_d456);
+        assert_eq!(priority("98.76.54.32:2", "123.213.32.10:1"), 0xec2d_7224);
+        assert_eq!(priority("230.12.123.3:1234", "230.12.123.3:300"), crc32c(&[0x01, 0x2c, 0x04, 0xd2]));
+        let inputs = |hex: &str| crc32c(&data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap());
+        assert_eq!(priority("230.12.23.1:1", "230.12.123.3:1"), inputs("e60c1701e60c7b01"));
+        assert_eq!(priority("230.120.23.1:1", "230.12.123.3:1"), inputs("e60c5101e6781501"));
+        let ones = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:1";
+        for (other, hex) in [
+            ("ffff:0fff:ffff:ffff", "ffff0fffffff55555555555555555555ffffffffffff55555555555555555555"),
+            ("ffff:ffff:ff0f:ffff", "ffffffffff0fff555555555555555555ffffffffffffff555555555555555555"),
+            ("ffff:ffff:ffff:0fff", "ffffffffffff0fff5555555555555555ffffffffffffffff5555555555555555"),
+        ] {
+            let other = format!("[{other}:ffff:ffff:ffff:ffff]:1");
+            assert_eq!(priority(ones, &other), inputs(hex), "{other}");
+        }
+    }
+
+    #[test]
+    fn only_addresses_that_their_source_may_name_come_in() {
+        let mut candidates = candidates();
+        for nobody in ["1.2.3.4:0", "224.0.0.1:5", "0.0.0.0:5", "10.0.0.1:5", "127.0.0.1:5", "[fe80::1]:5"] {
+            assert!(!candidates.add(T0, OPEN, addr(nobody)), "{nobody}");
+        }
+        assert!(candidates.add(T0, Source::Tracker { local: true }, addr("10.0.0.1:5")));
+        assert!(candidates.add(T0, Source::Lsd, addr("192.168.0.1:5")));
+        assert!(candidates.add(T0, Source::User, addr("127.0.0.1:5")));
+        assert!(candidates.add(T0, Source::Pex, addr("[::ffff:1.2.3.4]:5")));
+        assert!(!candidates.add(T0, OPEN, addr("1.2.3.4:5")), "known in its other form");
+        assert_eq!(candidates.next_dial(T0, 1), Some(addr("127.0.0.1:5")), "the user's first");
+        candidates.ourselves(addr("127.0.0.1:5"));
+        assert!(!candidates.add(T0, Source::User, addr("127.0.0.1:5")));
+        let crowd = (1..100).filter(|&port| candidates.add(T0, OPEN, SocketAddr::from(([9, 9, 9, 9], port))));
+        assert_eq!(crowd.count(), PER_HOST_MAX);
+    }
+
+    #[test]
+    fn one_dial_at_a_time_and_at_most_one_a_minute_ever_rarer() {
+        let mut candidates = candidates();
+        let peer = addr("1.2.3.4:5");
+        candidates.add(T0, OPEN, peer);
+        assert_eq!(candidates.next_dial(T0, 0), None);
+        let (mut now, mut dialled_at) = (T0, Vec::new());
+        while let Some(due) = candidates.next_at() {
+            now = now.max(due);
+            assert_eq!(candidates.next_dial(now, 9), Some(peer));
+            assert_eq!(candidates.next_dial(now + minutes(600), 9), None, "one at a time");
+            dialled_at.push(now);
+            candidates.dial_failed(now, peer);
+        }
+        assert_eq!(dialled_at.len(), TRIES_MAX as usize);
+        for (gap, pair) in dialled_at.windows(2).enumerate() {
+            assert!(pair[1] - pair[0] >= minutes(1 << gap), "{dialled_at:?}");
+        }
+        candidates.add(now, OPEN, peer);
+        assert_eq!(candidates.next_dial(now + minutes(30), 9), None);
+        candidates.add(now + minutes(61), OPEN, peer);
+        assert_eq!(candidates.next_dial(now + minutes(61), 9), Some(peer), "named again after a rest");
+    }
+
+    #[test]
+    fn connected_peers_are_not_dialled_and_come_back_later() {
+        let mut candidates = candidates();
+        let peer = addr("1.2.3.4:5");
+        candidates.add(T0, OPEN, peer);
+        candidates.listens_at(peer);
+        assert_eq!((candidates.next_dial(T0, 9), candidates.len()), (None, 0));
+        candidates.disconnected(T0, peer, true);
+        assert_eq!(candidates.next_dial(T0 + Duration::from_secs(59), 9), None);
+        assert_eq!(candidates.next_dial(T0 + minutes(2), 9), Some(peer));
+        candidates.dialled(peer);
+        candidates.ban(peer.ip());
+        assert!(candidates.is_banned("::ffff:1.2.3.4".parse().unwrap()));
+        candidates.disconnected(T0, peer, true);
+        assert!(!candidates.add(T0, Source::User, peer) && candidates.next_at().is_none());
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_worst_make_room() {
+        let mut candidates = candidates();
+        for host in 0..3_000_u32 {
+            candidates.add(T0, Source::Pex, SocketAddr::new(Ipv4Addr::from(0x0800_0000 + host).into(), 1));
+        }
+        assert_eq!(candidates.known.len(), KNOWN_MAX);
+        assert!(candidates.add(T0, Source::User, addr("10.0.0.1:1")));
+        assert_eq!((candidates.known.len(), candidates.len()), (KNOWN_MAX, KNOWN_MAX));
+        candidates.external_addr(addr("123.213.32.10:1"));
+        assert_eq!(candidates.len(), KNOWN_MAX);
+    }
+}

@@ -1,0 +1,195 @@
+//! What we take: which blocks are asked of whom, under the rate limit.
+
+use super::availability::Availability;
+use super::endgame;
+use super::event::ConnId;
+use super::outbox::Outbox;
+use super::picker::{Ask, Picker};
+use super::pieces::Pieces;
+use super::rota::Rota;
+use super::suspects::Suspects;
+use crate::proto::bandwidth::Bucket;
+use crate::proto::block::{BLOCK_LEN, Block};
+use crate::proto::peer::Peer;
+use crate::proto::rng::Rng;
+use crate::proto::time::Instant;
+use crate::proto::wire::message::Message;
+
+/// The taking side.
+#[derive(Debug)]
+pub(super) struct Download {
+    pub(super) pieces: Pieces,
+    pub(super) availability: Availability,
+    pub(super) picker: Picker,
+    pub(super) suspects: Suspects,
+    bucket: Bucket,
+    /// Peers that could be asked for more than there was to ask.
+    hungry: Rota,
+    /// Whether the hungry may find something now.
+    retry: bool,
+    /// When the bucket has room again; None: it is not waited for.
+    ready_at: Option<Instant>,
+    /// Whether the limit held something back since the last look.
+    starved: bool,
+    /// Whether the disk can take nothing.
+    halted: bool,
+    /// Peers that do not choke us.
+    unchoking_count: usize,
+    rng: Rng,
+    /// Kept for its allocation.
+    picked: Vec<Block>,
+}
+
+impl Download {
+    /// Nobody to ask.
+    pub(super) fn new(pieces: Pieces, sequential: bool, rng: &mut Rng, now: Instant) -> Self {
+        Self {
+            availability: Availability::new(pieces.geometry().piece_count()),
+            picker: Picker::new(sequential, rng.fork("picker")),
+            pieces,
+            suspects: Suspects::default(),
+            bucket: Bucket::new(None, now),
+            hungry: Rota::default(),
+            retry: false,
+            ready_at: None,
+            starved: false,
+            halted: false,
+            unchoking_count: 0,
+            rng: rng.fork("endgame"),
+            picked: Vec::new(),
+        }
+    }
+
+    /// Bytes per second at most.
+    pub(super) fn set_rate(&mut self, now: Instant, rate: Option<u64>) {
+        self.bucket.set_rate(rate, now);
+        self.retry = true;
+    }
+
+    /// When the limit allows more.
+    pub(super) fn ready_at(&self) -> Option<Instant> {
+        self.ready_at
+    }
+
+    /// Whether the limit held something back since this was last asked.
+    pub(super) fn take_starved(&mut self) -> bool {
+        std::mem::take(&mut self.starved)
+    }
+
+    /// Blocks became free, or time passed: the hungry are to be asked again.
+    pub(super) fn retry(&mut self) {
+        self.retry = true;
+    }
+
+    /// How many peers to try again, by [`Download::next_hungry`].
+    pub(super) fn hungry_turns(&mut self) -> usize {
+        if !std::mem::take(&mut self.retry) {
+            return 0;
+        }
+        self.ready_at = None;
+        self.hungry.len()
+    }
+
+    /// Whom to try again; None if there is nobody or the limit is reached: the others keep their turn.
+    pub(super) fn next_hungry(&mut self, now: Instant) -> Option<ConnId> {
+        if self.bucket.available(now) < u64::from(BLOCK_LEN) && !self.hungry.is_empty() {
+            self.starved = true;
+            self.ready_at = self.bucket.ready_at(u64::from(BLOCK_LEN));
+            return None;
+        }
+        self.hungry.pop()
+    }
+
+    /// Asks nobody for anything, or goes on.
+    pub(super) fn set_halted(&mut self, halted: bool) {
+        self.halted = halted;
+        self.retry = true;
+    }
+
+    /// The peer chokes us, or not any more.
+    pub(super) fn set_peer_choking(&mut self, peer: &mut Peer, choking: bool) {
+        if peer.state.peer_choking != choking {
+            peer.state.peer_choking = choking;
+            self.unchoking_count = if choking { self.unchoking_count - 1 } else { self.unchoking_count + 1 };
+        }
+    }
+
+    /// Tells the peer whether we want something of it, if that changed.
+    pub(super) fn express_interest(&mut self, now: Instant, peer: &mut Peer, out: &mut Outbox) {
+        let interested = peer.remote.wanted_count() > 0;
+        if peer.state.set_am_interested(interested, now) {
+            let message = if interested { Message::Interested } else { Message::NotInterested };
+            out.send(now, peer, message);
+        }
+    }
+
+    /// The peer will not send what it was asked for.
+    pub(super) fn give_up(&mut self, peer: &mut Peer) {
+        peer.requests.give_up();
+        if self.pieces.release_all(peer.conn) > 0 {
+            self.retry = true;
+        }
+    }
+
+    /// The peer is gone.
+    pub(super) fn forget(&mut self, peer: &mut Peer) {
+        self.set_peer_choking(peer, true);
+        self.give_up(peer);
+        self.availability.remove_peer(peer.remote.have());
+        self.picker.forget(peer.conn);
+    }
+
+    /// Asks the peer for as much as its pipeline, the limit and the pieces allow.
+    pub(super) fn fill(&mut self, now: Instant, peer: &mut Peer, out: &mut Outbox) {
+        let room = peer.requests.room();
+        if room == 0 || !peer.may_request() {
+            return;
+        }
+        if self.halted {
+            self.hungry.push(peer.conn);
+            return;
+        }
+        let allowance = usize::try_from(self.bucket.available(now) / u64::from(BLOCK_LEN));
+        let block_max = room.min(allowance.unwrap_or(usize::MAX));
+        if block_max < room {
+            self.starved = true;
+            self.ready_at = self.bucket.ready_at(u64::from(BLOCK_LEN));
+        }
+        let mut picked = std::mem::take(&mut self.picked);
+        self.pick(now, peer, block_max, &mut picked);
+        if picked.len() < room {
+            self.hungry.push(peer.conn);
+        }
+        for block in picked.drain(..) {
+            self.bucket.take(u64::from(block.len), now);
+            peer.requests.sent(block, now);
+            out.send(now, peer, Message::Request(block));
+        }
+        self.picked = picked;
+    }
+
+    fn pick(&mut self, now: Instant, peer: &Peer, block_max: usize, picked: &mut Vec<Block>) {
+        if block_max == 0 {
+            return;
+        }
+        let choking = peer.state.peer_choking;
+        let ask = Ask {
+            conn: peer.conn,
+            have: peer.remote.have(),
+            block_max,
+            rate: peer.traffic.download.per_second(now),
+            only: choking.then(|| peer.remote.allowed_fast()),
+            unchoking_count: self.unchoking_count,
+        };
+        let before = self.pieces.is_all_requested();
+        self.picker.pick(ask, &mut self.pieces, &mut self.availability, picked);
+        let all_requested = self.pieces.is_all_requested();
+        if all_requested && !choking && !peer.requests.is_snubbed() && picked.len() < block_max {
+            let more = block_max - picked.len();
+            let have = peer.remote.have();
+            endgame::pick(peer.conn, have, more, &mut self.pieces, &mut self.rng, picked);
+        }
+        // The endgame begins: those who found nothing may find something.
+        self.retry |= all_requested && !before;
+    }
+}

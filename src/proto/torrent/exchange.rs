@@ -1,0 +1,151 @@
+//! Blocks and pieces: what follows when they come, go, verify or fail, or when the user wants others.
+
+use super::Torrent;
+use super::event::{BlockHashes, ConnId, DisconnectReason, Event, Output, Receipt};
+use super::pieces::Received;
+use crate::proto::bitfield::Bitfield;
+use crate::proto::block::Block;
+use crate::proto::peer::faults::Fault;
+use crate::proto::peer::greeting;
+use crate::proto::peer::requests::Arrival;
+use crate::proto::piece::PieceIndex;
+use crate::proto::time::Instant;
+use crate::proto::wire::message::Message;
+
+impl Torrent {
+    /// A block of a connection came.
+    pub(super) fn receive_block(&mut self, now: Instant, conn: ConnId, block: Block) -> Receipt {
+        let len = u64::from(block.len);
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            self.totals.wasted += len;
+            return Receipt::Discard;
+        };
+        peer.traffic.received_at = now;
+        peer.traffic.download.add(len, now);
+        self.totals.download.add(len, now);
+        if peer.requests.handle_block(block, now) == Arrival::Unsolicited {
+            self.totals.wasted += len;
+            if let Err(reason) = peer.faults.count(Fault::UnsolicitedBlock) {
+                self.disconnect(now, conn, reason);
+            }
+            return Receipt::Discard;
+        }
+        peer.faults.block_came();
+        let receipt = match self.download.pieces.receive(block, conn, peer.connected.addr) {
+            Received::Kept { complete, others } => {
+                peer.traffic.downloaded += len;
+                self.totals.downloaded += len;
+                self.cancel(now, block, &others);
+                if complete {
+                    let block_hashes = self.download.suspects.wants_hashes(block.piece);
+                    self.out.push(Output::VerifyPiece { piece: block.piece, block_hashes });
+                }
+                Receipt::Keep
+            }
+            Received::Duplicate | Received::Unrequested => {
+                self.totals.wasted += len;
+                Receipt::Discard
+            }
+        };
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            self.download.fill(now, peer, &mut self.out);
+        }
+        receipt
+    }
+
+    /// The block is there or not wanted any more: others need not send it.
+    fn cancel(&mut self, now: Instant, block: Block, others: &[ConnId]) {
+        for conn in others {
+            let Some(peer) = self.peers.get_mut(conn) else { continue };
+            if peer.requests.cancel(block) {
+                self.out.send(now, peer, Message::Cancel(block));
+                self.download.fill(now, peer, &mut self.out);
+            }
+        }
+    }
+
+    /// Blocks have left.
+    pub(super) fn blocks_sent(&mut self, now: Instant, conn: ConnId, len: u64) {
+        self.totals.uploaded += len;
+        self.totals.upload.add(len, now);
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        peer.traffic.sent_at = now;
+        peer.traffic.uploaded += len;
+        peer.traffic.upload.add(len, now);
+        peer.uploads.handle_sent(len);
+        self.upload.ready(conn);
+    }
+
+    /// The piece is good and on disk.
+    pub(super) fn piece_good(&mut self, now: Instant, piece: PieceIndex, hashes: Option<&BlockHashes>) {
+        if self.download.pieces.have().get(piece) {
+            return;
+        }
+        let was_lacking = self.download.pieces.is_lacking(piece);
+        self.download.pieces.verified(piece);
+        self.out.event(Event::PieceCompleted(piece));
+        if was_lacking {
+            for peer in self.peers.values_mut() {
+                peer.remote.wanted_lost(piece);
+                self.download.express_interest(now, peer, &mut self.out);
+            }
+        }
+        self.news.gain(now, piece, &mut self.peers, &mut self.out);
+        let liars = hashes.map(|hashes| self.download.suspects.good(piece, hashes));
+        for addr in liars.into_iter().flatten() {
+            self.ban(now, addr);
+        }
+        self.look_complete(now);
+    }
+
+    /// The piece does not hash.
+    pub(super) fn piece_bad(&mut self, now: Instant, piece: PieceIndex, hashes: BlockHashes) {
+        let contributors = self.download.pieces.failed(piece);
+        self.totals.wasted += u64::from(self.download.pieces.geometry().len_of(piece));
+        self.out.event(Event::PieceFailed(piece));
+        if let Some(liar) = self.download.suspects.failed(piece, contributors, hashes) {
+            self.ban(now, liar);
+        }
+        self.download.retry();
+    }
+
+    /// Other pieces are wanted from now on.
+    pub(super) fn want(&mut self, now: Instant, wanted: Bitfield) {
+        let abandoned = self.download.pieces.set_wanted(wanted);
+        for (conn, block) in abandoned.cancels {
+            self.cancel(now, block, &[conn]);
+        }
+        for piece in abandoned.pieces {
+            self.out.push(Output::DropPiece(piece));
+        }
+        for peer in self.peers.values_mut() {
+            peer.remote.recount(|piece| self.download.pieces.is_lacking(piece));
+            self.download.express_interest(now, peer, &mut self.out);
+            self.download.fill(now, peer, &mut self.out);
+        }
+        self.look_complete(now);
+        self.download.retry();
+    }
+
+    /// Notices that everything wanted is there, or no longer is.
+    fn look_complete(&mut self, now: Instant) {
+        let complete = self.download.pieces.is_complete();
+        if complete == std::mem::replace(&mut self.status.complete, complete) {
+            return;
+        }
+        // Peers are not told of pieces that they have, so this is how seeds learn that we are done (BEP 21).
+        for peer in self.peers.values_mut().filter(|peer| peer.connected.capabilities.extensions) {
+            let message = greeting::extension(&self.settings, &peer.connected, complete);
+            self.out.send(now, peer, message);
+        }
+        if complete {
+            self.out.event(Event::Completed);
+            let conns: Vec<_> = self.peers.keys().copied().collect();
+            let useless = |conn: &ConnId| self.part_if_useless(*conn).is_err();
+            let useless: Vec<_> = conns.into_iter().filter(useless).collect();
+            for conn in useless {
+                self.disconnect(now, conn, DisconnectReason::BothComplete);
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What peers say, message by message (BEP 3, 6, 10, 21). An error is the reason to disconnect.
+
+use bytes::Bytes;
+
+use super::Torrent;
+use super::event::{ConnId, DisconnectReason};
+use crate::proto::bitfield::Bitfield;
+use crate::proto::block::Block;
+use crate::proto::peer::faults::Fault;
+use crate::proto::peer::uploads::Refused;
+use crate::proto::piece::PieceIndex;
+use crate::proto::time::Instant;
+use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID};
+use crate::proto::wire::message::Message;
+use crate::proto::wire::sp_have::{self, SpHave};
+
+type Verdict = Result<(), DisconnectReason>;
+
+impl Torrent {
+    /// A message of a connection; of one that is not on the books it means nothing any more.
+    pub(super) fn receive_message(&mut self, now: Instant, conn: ConnId, message: Message) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        peer.traffic.received_at = now;
+        match message {
+            Message::KeepAlive | Message::Port(_) => Ok(()),
+            Message::Choke => self.on_choke(conn),
+            Message::Unchoke => self.on_unchoke(now, conn),
+            Message::Interested => self.on_interest(now, conn, true),
+            Message::NotInterested => self.on_interest(now, conn, false),
+            Message::Have(piece) => self.on_have(now, conn, piece),
+            Message::Bitfield(field) => self.on_bitfield(now, conn, field),
+            Message::HaveAll => self.on_have_all(now, conn),
+            Message::HaveNone => {
+                peer.remote.handle_have_none();
+                Ok(())
+            }
+            Message::Request(block) => self.on_request(now, conn, block),
+            Message::Cancel(block) => self.on_cancel(now, conn, block),
+            Message::Reject(block) => self.on_reject(conn, block),
+            Message::Suggest(piece) => peer.remote.handle_suggest(piece, &mut peer.faults),
+            Message::AllowedFast(piece) => {
+                peer.remote.handle_allowed_fast(piece, &mut peer.faults)?;
+                self.download.fill(now, peer, &mut self.out);
+                Ok(())
+            }
+            Message::Extended { id, payload } => self.on_extended(now, conn, id, &payload),
+        }
+    }
+
+    fn on_choke(&mut self, conn: ConnId) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        self.download.set_peer_choking(peer, true);
+        // With BEP 6 each request is rejected by itself; who does not even do that is overdue soon.
+        if !peer.is_fast() {
+            self.download.give_up(peer);
+        }
+        Ok(())
+    }
+
+    fn on_unchoke(&mut self, now: Instant, conn: ConnId) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        self.download.set_peer_choking(peer, false);
+        self.download.fill(now, peer, &mut self.out);
+        Ok(())
+    }
+
+    fn on_interest(&mut self, now: Instant, conn: ConnId, interested: bool) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        let changed = peer.state.peer_interested != interested;
+        peer.state.set_peer_interested(interested, now);
+        let waits = interested && peer.state.am_choking;
+        let leaves = !interested && !peer.state.am_choking;
+        if changed && (waits || leaves) {
+            self.fill_slots(now);
+        }
+        Ok(())
+    }
+
+    fn on_have(&mut self, now: Instant, conn: ConnId, piece: PieceIndex) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        if !peer.remote.handle_have(piece)? {
+            return Ok(());
+        }
+        self.download.availability.gain(piece, peer.remote.have());
+        if self.download.pieces.have().get(piece) {
+            peer.offer.peer_gained(piece, self.news.gained());
+        } else if self.download.pieces.is_lacking(piece) {
+            peer.remote.wanted_gained();
+            self.download.express_interest(now, peer, &mut self.out);
+            self.download.fill(now, peer, &mut self.out);
+        }
+        self.part_if_useless(conn)
+    }
+
+    fn on_bitfield(&mut self, now: Instant, conn: ConnId, field: Bitfield) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        peer.remote.handle_bitfield(field)?;
+        self.download.availability.add_peer(peer.remote.have());
+        self.recount(now, conn);
+        self.part_if_useless(conn)
+    }
+
+    fn on_have_all(&mut self, now: Instant, conn: ConnId) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        if peer.remote.is_seed() {
+            return peer.faults.count(Fault::Hint);
+        }
+        self.download.availability.remove_peer(peer.remote.have());
+        peer.remote.handle_have_all();
+        self.download.availability.add_peer(peer.remote.have());
+        self.recount(now, conn);
+        self.part_if_useless(conn)
+    }
+
+    /// The peer's pieces were told anew: what each side wants of the other follows.
+    fn recount(&mut self, now: Instant, conn: ConnId) {
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let pieces = &self.download.pieces;
+        peer.offer.recount(pieces.have(), self.news.gained(), peer.remote.have());
+        peer.remote.recount(|piece| pieces.is_lacking(piece));
+        self.download.express_interest(now, peer, &mut self.out);
+        self.download.fill(now, peer, &mut self.out);
+    }
+
+    fn on_request(&mut self, now: Instant, conn: ConnId, block: Block) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        let geometry = self.download.pieces.geometry();
+        let fault = if !geometry.may_request(block) || !self.download.pieces.have().get(block.piece) {
+            Some(Fault::InvalidRequest)
+        } else if peer.state.am_choking
+            && !(peer.is_fast()
+                && peer.uploads.spend_allowed_fast(block.piece, geometry.block_count(block.piece)))
+        {
+            Some(Fault::ChokedRequest)
+        } else {
+            match peer.uploads.push(block) {
+                Ok(()) => None,
+                Err(Refused::Duplicate) => return peer.faults.count(Fault::FloodedRequest),
+                Err(Refused::Full) => Some(Fault::FloodedRequest),
+            }
+        };
+        let Some(fault) = fault else {
+            self.upload.ready(conn);
+            return Ok(());
+        };
+        if peer.is_fast() {
+            self.out.send(now, peer, Message::Reject(block));
+        }
+        peer.faults.count(fault)
+    }
+
+    fn on_cancel(&mut self, now: Instant, conn: ConnId, block: Block) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        if peer.uploads.cancel(block) && peer.is_fast() {
+            self.out.send(now, peer, Message::Reject(block));
+        }
+        Ok(())
+    }
+
+    fn on_reject(&mut self, conn: ConnId, block: Block) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        if !peer.is_fast() {
+            return Err(DisconnectReason::Protocol("reject without the fast extension"));
+        }
+        if !peer.requests.handle_reject(block) {
+            return peer.faults.count(Fault::UnsolicitedReject);
+        }
+        if self.download.pieces.release(block, conn) {
+            self.download.retry();
+        }
+        // While it chokes us, rejects only confirm the choke. This peer itself is asked again with its next
+        // block or at the next upkeep, so that a reject of everything does not become a quarrel.
+        if peer.state.peer_choking { Ok(()) } else { peer.faults.count(Fault::Reject) }
+    }
+
+    fn on_extended(&mut self, now: Instant, conn: ConnId, id: u8, payload: &Bytes) -> Verdict {
+        match id {
+            0 => self.on_extension_handshake(conn, payload),
+            SP_HAVE_ID => self.on_sp_have(now, conn, payload),
+            // BEP 10: what we did not offer is ignored.
+            _ => Ok(()),
+        }
+    }
+
+    fn on_extension_handshake(&mut self, conn: ConnId, payload: &Bytes) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        let handshake = ExtensionHandshake::decode(payload)
+            .map_err(|_| DisconnectReason::Protocol("bad extension handshake"))?;
+        if let Some(queue_max) = handshake.request_queue_max {
+            peer.requests.limit_depth(queue_max);
+        }
+        let port = handshake.port;
+        peer.remote.handle_extension(handshake);
+        if let Some(port) = port {
+            self.listens_at(conn, port);
+        }
+        self.part_if_useless(conn)
+    }
+
+    fn on_sp_have(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {
+        let piece_count = self.download.pieces.geometry().piece_count();
+        let news = sp_have::decode(payload, piece_count)
+            .map_err(|_| DisconnectReason::Protocol("bad sp_have message"))?;
+        match news {
+            SpHave::Full(field) => field.iter_set().try_for_each(|piece| self.on_have(now, conn, piece)),
+            SpHave::Delta(gained) => gained.into_iter().try_for_each(|piece| self.on_have(now, conn, piece)),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The torrent's decisions in order, until the shell takes them; counts what availability costs.
+
+use std::collections::VecDeque;
+
+use super::event::{DisconnectReason, Event, Output};
+use crate::proto::block::Block;
+use crate::proto::peer::Peer;
+use crate::proto::time::Instant;
+use crate::proto::wire::message::Message;
+
+/// Outputs that wait for the shell.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    queue: VecDeque<Output>,
+    /// Bytes of availability messages to all peers ever.
+    pub(super) availability_sent: u64,
+}
+
+impl Outbox {
+    /// Says something to a peer.
+    pub(super) fn send(&mut self, now: Instant, peer: &mut Peer, message: Message) {
+        if is_availability(&message) {
+            let len = message.encoded_len() as u64;
+            peer.traffic.availability_sent += len;
+            self.availability_sent += len;
+        }
+        peer.traffic.sent_at = now;
+        self.push(Output::Send(peer.conn, message));
+    }
+
+    /// Sends a block to a peer.
+    pub(super) fn send_block(&mut self, now: Instant, peer: &mut Peer, block: Block) {
+        peer.traffic.sent_at = now;
+        self.push(Output::SendBlock(peer.conn, block));
+    }
+
+    /// Closes a connection that is taken off the books already.
+    pub(super) fn disconnect(&mut self, peer: &Peer, reason: DisconnectReason) {
+        self.push(Output::Disconnect(peer.conn, reason));
+    }
+
+    /// Tells people.
+    pub(super) fn event(&mut self, event: Event) {
+        self.push(Output::Event(event));
+    }
+
+    /// Any other decision.
+    pub(super) fn push(&mut self, output: Output) {
+        self.queue.push_back(output);
+    }
+
+    /// The oldest decision.
+    pub(super) fn pop(&mut self) -> Option<Output> {
+        self.queue.pop_front()
+    }
+}
+
+/// Whether the message tells which pieces we have.
+fn is_availability(message: &Message) -> bool {
+    match message {
+        Message::Have(_) | Message::Bitfield(_) | Message::HaveAll | Message::HaveNone => true,
+        // The only extension that we send under a peer's number is sp_have; 0 is the handshake.
+        Message::Extended { id, .. } => *id != 0,
+        Message::KeepAlive
+        | Message::Choke
+        | Message::Unchoke
+        | Message::Interested
+        | Message::NotInterested
+        | Message::Request(_)
+        | Message::Cancel(_)
+        | Message::Port(_)
+        | Message::Suggest(_)
+        | Message::Reject(_)
+        | Message::AllowedFast(_) => false,
+    }
+}

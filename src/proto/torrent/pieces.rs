@@ -1,0 +1,724 @@
+//! The state of every piece of one torrent: the only piece state there is.
+//!
+//! A piece is missing, active (some block asked for or there; all there: it awaits verification) or had.
+//! Missing and had are bits; only active pieces carry more, and they are few. Work per block is a look-up
+//! among the active pieces; nothing here walks over all pieces but [`Pieces::new`] and [`Pieces::set_wanted`].
+//!
+//! Invariants: no active piece is had; an active piece has at least one block asked for or there; counts of
+//! open blocks and of startable pieces are exact; every change of what may be started is noted for
+//! [`super::availability`]. It knows neither rarity nor rates nor who chokes whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::net::SocketAddr;
+
+use super::event::ConnId;
+use crate::proto::bitfield::Bitfield;
+use crate::proto::block::{BLOCK_LEN, Block};
+use crate::proto::piece::{Geometry, PieceIndex};
+
+/// What became of a received block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Received {
+    /// It was missing: its bytes go into the piece's buffer.
+    Kept {
+        /// It was the last one of its piece, which now awaits verification.
+        complete: bool,
+        /// Other connections that were asked for it too, to be told `cancel`.
+        others: Vec<ConnId>,
+    },
+    /// It is there already.
+    Duplicate,
+    /// Its piece is not being fetched, or it is no block of ours.
+    Unrequested,
+}
+
+/// Who sent which block of a piece.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contributors {
+    addrs: Vec<SocketAddr>,
+    /// For each block, its sender's place in `addrs`. A piece has at most 65,536 blocks.
+    blocks: Vec<u16>,
+}
+
+impl Contributors {
+    /// Who sent the block of this number.
+    pub fn of(&self, index: usize) -> Option<SocketAddr> {
+        self.addrs.get(usize::from(*self.blocks.get(index)?)).copied()
+    }
+
+    /// The one who sent everything, if it was one.
+    pub fn sole(&self) -> Option<SocketAddr> {
+        match self.addrs[..] {
+            [addr] => Some(addr),
+            _ => None,
+        }
+    }
+
+    /// Everyone who sent a block, in order of their first.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+}
+
+/// What is given up when pieces are not wanted any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Abandoned {
+    /// Pieces whose buffers are to be dropped.
+    pub pieces: Vec<PieceIndex>,
+    /// Requests to be cancelled.
+    pub cancels: Vec<(ConnId, Block)>,
+}
+
+/// A piece on its way, as the picker sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partial {
+    /// Which.
+    pub piece: PieceIndex,
+    /// Blocks neither there nor asked for.
+    pub open_count: u32,
+    /// Blocks asked for.
+    pub asked_count: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    Open,
+    /// Asked of this connection, and of those in `Active::doubled`.
+    Asked(ConnId),
+    /// There; the sender's place in `Active::senders`.
+    There(u16),
+}
+
+#[derive(Debug)]
+struct Active {
+    slots: Vec<Slot>,
+    open_count: u32,
+    there_count: u32,
+    /// No slot before this one is open.
+    open_from: u32,
+    senders: Vec<SocketAddr>,
+    /// Further askings of blocks that are asked for already (endgame).
+    doubled: Vec<(u32, ConnId)>,
+    /// On parole, the one peer that is asked, and how many of its blocks are under way.
+    sole: Option<(ConnId, u32)>,
+}
+
+impl Active {
+    fn new(block_count: u32) -> Self {
+        Self {
+            slots: vec![Slot::Open; block_count as usize],
+            open_count: block_count,
+            there_count: 0,
+            open_from: 0,
+            senders: Vec::new(),
+            doubled: Vec::new(),
+            sole: None,
+        }
+    }
+
+    fn asked_count(&self) -> u32 {
+        self.slots.len() as u32 - self.open_count - self.there_count
+    }
+
+    fn is_whole(&self) -> bool {
+        self.there_count as usize == self.slots.len()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.open_count as usize == self.slots.len()
+    }
+
+    fn is_open_to(&self, conn: ConnId) -> bool {
+        self.sole.is_none_or(|(sole, under_way)| sole == conn || under_way == 0)
+    }
+
+    /// Everyone asked for this block.
+    fn asked(&self, index: u32) -> impl Iterator<Item = ConnId> {
+        let first = match self.slots[index as usize] {
+            Slot::Asked(conn) => Some(conn),
+            Slot::Open | Slot::There(_) => None,
+        };
+        first.into_iter().chain(self.doubled.iter().filter(move |d| d.0 == index).map(|d| d.1))
+    }
+
+    fn ask(&mut self, index: u32, conn: ConnId) -> bool {
+        match self.slots[index as usize] {
+            Slot::There(_) => return false,
+            Slot::Asked(_) if self.asked(index).any(|asked| asked == conn) => return false,
+            Slot::Asked(_) => self.doubled.push((index, conn)),
+            Slot::Open => {
+                self.slots[index as usize] = Slot::Asked(conn);
+                self.open_count -= 1;
+            }
+        }
+        true
+    }
+
+    fn release(&mut self, index: u32, conn: ConnId) -> bool {
+        let Some(&Slot::Asked(first)) = self.slots.get(index as usize) else { return false };
+        if first != conn {
+            let place = self.doubled.iter().position(|&doubled| doubled == (index, conn));
+            return place.map(|place| self.doubled.swap_remove(place)).is_some();
+        }
+        self.slots[index as usize] = match self.doubled.iter().position(|doubled| doubled.0 == index) {
+            Some(place) => Slot::Asked(self.doubled.swap_remove(place).1),
+            None => {
+                self.open_count += 1;
+                self.open_from = self.open_from.min(index);
+                Slot::Open
+            }
+        };
+        true
+    }
+
+    /// Counts the sole peer's blocks under way, where the piece is on parole.
+    fn note_sole(&mut self, conn: ConnId, change: i32) {
+        match &mut self.sole {
+            Some((sole, under_way)) if *sole == conn => *under_way = under_way.saturating_add_signed(change),
+            Some((_, under_way)) if *under_way > 0 => {}
+            sole => *sole = (change > 0).then_some((conn, 1)),
+        }
+    }
+
+    fn sender(&mut self, addr: SocketAddr) -> u16 {
+        let place = self.senders.iter().rposition(|&sender| sender == addr).unwrap_or_else(|| {
+            self.senders.push(addr);
+            self.senders.len() - 1
+        });
+        u16::try_from(place).expect("a piece has at most 65,536 blocks, and each sender sent one")
+    }
+
+    fn contributors(self) -> Contributors {
+        let blocks = self.slots.iter().map(|slot| match slot {
+            Slot::There(sender) => *sender,
+            Slot::Open | Slot::Asked(_) => u16::MAX,
+        });
+        Contributors { blocks: blocks.collect(), addrs: self.senders }
+    }
+}
+
+/// The state of all pieces.
+#[derive(Debug)]
+pub struct Pieces {
+    geometry: Geometry,
+    have: Bitfield,
+    wanted: Bitfield,
+    active: BTreeMap<PieceIndex, Active>,
+    /// Pieces that failed their hash since they were last good.
+    parole: BTreeSet<PieceIndex>,
+    /// Wanted pieces that are missing and not active.
+    startable_count: u32,
+    /// Open blocks of active pieces.
+    open_count: u64,
+    have_len: u64,
+    wanted_len: u64,
+    wanted_done_len: u64,
+    /// Pieces that became startable or ceased to be, since [`Pieces::take_changed`].
+    changed: Vec<PieceIndex>,
+}
+
+impl Pieces {
+    /// `have` is verified on disk; `wanted` are the pieces to fetch. Both of the geometry's piece count.
+    pub fn new(geometry: Geometry, have: Bitfield, wanted: Bitfield) -> Self {
+        let have_len = have.iter_set().map(|piece| u64::from(geometry.len_of(piece))).sum();
+        let mut pieces = Self {
+            geometry,
+            have,
+            wanted,
+            active: BTreeMap::new(),
+            parole: BTreeSet::new(),
+            startable_count: 0,
+            open_count: 0,
+            have_len,
+            wanted_len: 0,
+            wanted_done_len: 0,
+            changed: Vec::new(),
+        };
+        pieces.count_wanted();
+        pieces.changed = pieces.wanted.iter_set().filter(|&piece| pieces.is_startable(piece)).collect();
+        pieces
+    }
+
+    fn count_wanted(&mut self) {
+        let (mut all, mut done, mut startable) = (0, 0, 0);
+        for piece in self.wanted.iter_set() {
+            let len = u64::from(self.geometry.len_of(piece));
+            all += len;
+            done += if self.have.get(piece) { len } else { 0 };
+            startable += u32::from(self.is_startable(piece));
+        }
+        (self.wanted_len, self.wanted_done_len, self.startable_count) = (all, done, startable);
+    }
+
+    /// How the content divides.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Verified pieces.
+    pub fn have(&self) -> &Bitfield {
+        &self.have
+    }
+
+    /// Pieces to fetch, whether they are there or not.
+    pub fn wanted(&self) -> &Bitfield {
+        &self.wanted
+    }
+
+    /// Bytes of all pieces that are not verified.
+    pub fn left(&self) -> u64 {
+        self.geometry.total_len() - self.have_len
+    }
+
+    /// Bytes of wanted pieces.
+    pub fn wanted_len(&self) -> u64 {
+        self.wanted_len
+    }
+
+    /// Bytes of wanted pieces that are verified.
+    pub fn wanted_done_len(&self) -> u64 {
+        self.wanted_done_len
+    }
+
+    /// Whether every wanted piece is verified.
+    pub fn is_complete(&self) -> bool {
+        self.wanted_done_len == self.wanted_len
+    }
+
+    /// Whether the piece is wanted and not verified: what makes its owners interesting.
+    pub fn is_lacking(&self, piece: PieceIndex) -> bool {
+        self.wanted.get(piece) && !self.have.get(piece)
+    }
+
+    /// Whether a peer with `have` has a piece that is wanted and not verified.
+    pub fn is_interesting(&self, have: &Bitfield) -> bool {
+        if self.is_complete() {
+            return false;
+        }
+        let (wanted, ours, theirs) = (self.wanted.as_bytes(), self.have.as_bytes(), have.as_bytes());
+        let (wanted, wanted_tail) = wanted.as_chunks::<8>();
+        let (ours, ours_tail) = ours.as_chunks::<8>();
+        let (theirs, theirs_tail) = theirs.as_chunks::<8>();
+        let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+        let mut words = wanted.iter().zip(ours).zip(theirs);
+        let mut tail = wanted_tail.iter().zip(ours_tail).zip(theirs_tail);
+        words.any(|((wanted, ours), theirs)| word(wanted) & !word(ours) & word(theirs) != 0)
+            || tail.any(|((wanted, ours), theirs)| wanted & !ours & theirs != 0)
+    }
+
+    /// Whether every block of every wanted piece is asked for or there: endgame, or the end.
+    pub fn is_all_requested(&self) -> bool {
+        self.startable_count == 0 && self.open_count == 0
+    }
+
+    /// Whether the piece is wanted, missing, and none of its blocks asked for.
+    pub fn is_startable(&self, piece: PieceIndex) -> bool {
+        self.is_lacking(piece) && !self.active.contains_key(&piece)
+    }
+
+    /// Whether every block of the piece is there and its hash is awaited.
+    pub fn is_verifying(&self, piece: PieceIndex) -> bool {
+        self.active.get(&piece).is_some_and(Active::is_whole)
+    }
+
+    /// Pieces that are begun and not whole, ascending.
+    pub fn partials(&self) -> impl Iterator<Item = Partial> {
+        self.active.iter().filter(|(_, active)| !active.is_whole()).map(|(&piece, active)| Partial {
+            piece,
+            open_count: active.open_count,
+            asked_count: active.asked_count(),
+        })
+    }
+
+    /// Pieces on their way, those awaiting verification among them: each holds a buffer.
+    pub fn active_count(&self) -> usize {
+        self.active.len()
+    }
+
+    /// Whether an active piece has open blocks that `conn` may be asked for (a piece on parole is fetched
+    /// from one peer as long as that one has blocks under way).
+    pub fn is_open_to(&self, piece: PieceIndex, conn: ConnId) -> bool {
+        self.active.get(&piece).is_some_and(|active| active.open_count > 0 && active.is_open_to(conn))
+    }
+
+    /// Asks `conn` for open blocks of a piece, in order, at most `block_max`, appending them to `out`. Begins
+    /// the piece if it is startable.
+    pub fn request_open(
+        &mut self,
+        piece: PieceIndex,
+        conn: ConnId,
+        block_max: usize,
+        out: &mut Vec<Block>,
+    ) -> usize {
+        if block_max == 0 || !(self.is_startable(piece) || self.is_open_to(piece, conn)) {
+            return 0;
+        }
+        self.begin(piece);
+        let on_parole = self.parole.contains(&piece);
+        let active = self.active.get_mut(&piece).expect("begun just above");
+        let mut count = 0;
+        while count < block_max && active.open_count > 0 {
+            let index = active.open_from;
+            if active.slots[index as usize] == Slot::Open && active.ask(index, conn) {
+                if on_parole {
+                    active.note_sole(conn, 1);
+                }
+                out.push(self.geometry.block(piece, index));
+                count += 1;
+            }
+            active.open_from += 1;
+        }
+        self.open_count -= count as u64;
+        count
+    }
+
+    /// Marks a block as asked of `conn`, also if others were asked for it; false if `conn` was asked
+    /// already, or if it is there or not wanted.
+    pub fn request(&mut self, block: Block, conn: ConnId) -> bool {
+        let piece = block.piece;
+        if !self.geometry.is_block(block) || !self.is_lacking(piece) {
+            return false;
+        }
+        self.begin(piece);
+        let on_parole = self.parole.contains(&piece);
+        let active = self.active.get_mut(&piece).expect("begun just above");
+        let open_before = active.open_count;
+        let asked = active.ask(block.index(), conn);
+        self.open_count -= u64::from(open_before - active.open_count);
+        if asked && on_parole {
+            active.note_sole(conn, 1);
+        }
+        asked
+    }
+
+    fn begin(&mut self, piece: PieceIndex) {
+        if self.is_startable(piece) {
+            let block_count = self.geometry.block_count(piece);
+            self.active.insert(piece, Active::new(block_count));
+            self.open_count += u64::from(block_count);
+            self.startable_count -= 1;
+            self.changed.push(piece);
+        }
+    }
+
+    /// `conn` will not send this block (reject, cancel, timeout); true if it had been asked.
+    pub fn release(&mut self, block: Block, conn: ConnId) -> bool {
+        if !self.geometry.is_block(block) {
+            return false;
+        }
+        let Some(active) = self.active.get_mut(&block.piece) else { return false };
+        let open_before = active.open_count;
+        let released = active.release(block.index(), conn);
+        self.open_count += u64::from(active.open_count - open_before);
+        if released && active.sole.is_some() {
+            active.note_sole(conn, -1);
+        }
+        self.end_if_idle(block.piece);
+        released
+    }
+
+    /// `conn` will send nothing more (choke without fast extension, disconnect, snub); how many blocks were
+    /// asked of it. Walks over the active pieces.
+    pub fn release_all(&mut self, conn: ConnId) -> usize {
+        let mut asked = Vec::new();
+        for (&piece, active) in &self.active {
+            for index in 0..active.slots.len() as u32 {
+                let first = active.slots[index as usize] == Slot::Asked(conn);
+                if first || (!active.doubled.is_empty() && active.asked(index).any(|other| other == conn)) {
+                    asked.push(self.geometry.block(piece, index));
+                }
+            }
+        }
+        for &block in &asked {
+            self.release(block, conn);
+        }
+        asked.len()
+    }
+
+    /// A piece of which nothing is there and nothing asked for is missing, as before.
+    fn end_if_idle(&mut self, piece: PieceIndex) {
+        if self.active.get(&piece).is_some_and(Active::is_idle) {
+            self.end(piece);
+        }
+    }
+
+    fn end(&mut self, piece: PieceIndex) -> Option<Active> {
+        let active = self.active.remove(&piece)?;
+        self.open_count -= u64::from(active.open_count);
+        if self.is_startable(piece) {
+            self.startable_count += 1;
+            self.changed.push(piece);
+        }
+        Some(active)
+    }
+
+    /// A block came. A block of a piece being fetched is kept even if it is not asked of `conn` any more:
+    /// late ones are welcome, and false ones are traced whoever sent them.
+    pub fn receive(&mut self, block: Block, conn: ConnId, addr: SocketAddr) -> Received {
+        if !self.geometry.is_block(block) {
+            return Received::Unrequested;
+        }
+        let Some(active) = self.active.get_mut(&block.piece) else {
+            let there = self.have.get(block.piece);
+            return if there { Received::Duplicate } else { Received::Unrequested };
+        };
+        let index = block.index();
+        let mut others = Vec::new();
+        match active.slots[index as usize] {
+            Slot::There(_) => return Received::Duplicate,
+            Slot::Open => {
+                active.open_count -= 1;
+                self.open_count -= 1;
+            }
+            Slot::Asked(first) if first == conn && active.doubled.is_empty() => {}
+            Slot::Asked(_) => others.extend(active.asked(index).filter(|&other| other != conn)),
+        }
+        active.doubled.retain(|doubled| doubled.0 != index);
+        if active.sole.is_some() {
+            active.note_sole(conn, -1);
+            others.iter().for_each(|&other| active.note_sole(other, -1));
+        }
+        active.slots[index as usize] = Slot::There(active.sender(addr));
+        active.there_count += 1;
+        Received::Kept { complete: active.is_whole(), others }
+    }
+
+    /// The piece is good and on disk; who sent it (nobody, if it was not fetched).
+    pub fn verified(&mut self, piece: PieceIndex) -> Contributors {
+        let was_startable = self.is_startable(piece);
+        if self.have.set(piece) {
+            let len = u64::from(self.geometry.len_of(piece));
+            self.have_len += len;
+            self.wanted_done_len += if self.wanted.get(piece) { len } else { 0 };
+        }
+        if was_startable {
+            self.startable_count -= 1;
+            self.changed.push(piece);
+        }
+        self.parole.remove(&piece);
+        self.end(piece).map(Active::contributors).unwrap_or_default()
+    }
+
+    /// The piece does not hash: missing again, and on parole (fetched from one peer at a time if possible).
+    pub fn failed(&mut self, piece: PieceIndex) -> Contributors {
+        self.parole.insert(piece);
+        self.end(piece).map(Active::contributors).unwrap_or_default()
+    }
+
+    /// The piece's bytes are gone: missing again, also if it was had.
+    pub fn lost(&mut self, piece: PieceIndex) {
+        if self.have.clear(piece) {
+            let len = u64::from(self.geometry.len_of(piece));
+            self.have_len -= len;
+            if self.wanted.get(piece) {
+                self.wanted_done_len -= len;
+                self.startable_count += 1;
+                self.changed.push(piece);
+            }
+        } else {
+            self.end(piece);
+        }
+    }
+
+    /// Which pieces to fetch from now on. Pieces that await verification are finished nevertheless.
+    pub fn set_wanted(&mut self, wanted: Bitfield) -> Abandoned {
+        let before: Vec<bool> = (0..wanted.len()).map(|piece| self.is_startable(piece)).collect();
+        self.wanted = wanted;
+        let unwanted = |(piece, active): (&PieceIndex, &Active)| {
+            (!self.wanted.get(*piece) && !active.is_whole()).then_some(*piece)
+        };
+        let mut abandoned =
+            Abandoned { pieces: self.active.iter().filter_map(unwanted).collect(), cancels: Vec::new() };
+        for &piece in &abandoned.pieces {
+            let Some(active) = self.end(piece) else { continue };
+            for index in 0..active.slots.len() as u32 {
+                let block = self.geometry.block(piece, index);
+                abandoned.cancels.extend(active.asked(index).map(|conn| (conn, block)));
+            }
+        }
+        self.count_wanted();
+        let flipped = (0..).zip(before).filter(|&(piece, before)| self.is_startable(piece) != before);
+        let flipped: Vec<PieceIndex> = flipped.map(|(piece, _)| piece).collect();
+        self.changed.extend(flipped);
+        abandoned
+    }
+
+    /// Pieces that may have become startable, or ceased to be, since the last call.
+    pub fn take_changed(&mut self) -> Vec<PieceIndex> {
+        mem::take(&mut self.changed)
+    }
+
+    /// Blocks of active pieces of `have` that are asked of others but not of `conn`, with how many were
+    /// asked: for the endgame. Walks over the active pieces.
+    pub fn asked_of_others(&self, conn: ConnId, have: &Bitfield, out: &mut Vec<(usize, Block)>) {
+        for (&piece, active) in self.active.iter().filter(|(piece, _)| have.get(**piece)) {
+            if active.asked_count() == 0 {
+                continue;
+            }
+            for (index, slot) in (0..).zip(&active.slots) {
+                let asked = match slot {
+                    Slot::Asked(first) if *first != conn => active.asked(index),
+                    Slot::Asked(_) | Slot::Open | Slot::There(_) => continue,
+                };
+                let (mut count, mut ours) = (0, false);
+                asked.for_each(|other| (count, ours) = (count + 1, ours || other == conn));
+                if !ours {
+                    out.push((count, self.geometry.block(piece, index)));
+                }
+            }
+        }
+    }
+
+    /// What must always hold, as far as it can be told from the active pieces alone.
+    #[cfg(debug_assertions)]
+    pub fn check_invariant(&self) {
+        let mut open_count = 0;
+        for (&piece, active) in &self.active {
+            assert!(!self.have.get(piece), "piece {piece} is had and active");
+            assert!(!active.is_idle(), "piece {piece} is active for nothing");
+            assert_eq!(active.slots.len() as u32, self.geometry.len_of(piece).div_ceil(BLOCK_LEN));
+            open_count += u64::from(active.open_count);
+        }
+        assert_eq!(open_count, self.open_count, "open blocks");
+        assert!(self.have_len <= self.geometry.total_len() && self.wanted_done_len <= self.wanted_len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::rng::Rng;
+
+    const A: ConnId = ConnId(1);
+    const B: ConnId = ConnId(2);
+
+    fn addr(conn: ConnId) -> SocketAddr {
+        format!("10.0.0.{}:1", conn.0).parse().unwrap()
+    }
+
+    /// Three pieces of two blocks; the last one has one short block.
+    fn three() -> Pieces {
+        let geometry = Geometry::new(2 * 32_768 + 100, 32_768).unwrap();
+        Pieces::new(geometry, Bitfield::new(3), Bitfield::full(3))
+    }
+
+    fn kept(complete: bool, others: &[ConnId]) -> Received {
+        Received::Kept { complete, others: others.to_vec() }
+    }
+
+    fn receive(pieces: &mut Pieces, piece: PieceIndex, index: u32, conn: ConnId) -> Received {
+        let block = pieces.geometry().block(piece, index);
+        pieces.receive(block, conn, addr(conn))
+    }
+
+    #[test]
+    fn a_piece_goes_from_missing_to_had_and_remembers_who_sent_what() {
+        let mut pieces = three();
+        assert_eq!((pieces.left(), pieces.wanted_done_len()), (65_636, 0));
+        let mut out = Vec::new();
+        assert_eq!(pieces.request_open(0, A, 1, &mut out), 1);
+        assert_eq!(pieces.request_open(0, B, 9, &mut out), 1);
+        assert_eq!(out.iter().map(Block::index).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(receive(&mut pieces, 0, 1, B), kept(false, &[]));
+        assert_eq!(receive(&mut pieces, 0, 1, B), Received::Duplicate);
+        assert_eq!(receive(&mut pieces, 1, 0, B), Received::Unrequested);
+        assert_eq!(receive(&mut pieces, 0, 0, A), kept(true, &[]));
+        assert!(pieces.is_verifying(0) && !pieces.have().get(0));
+        let senders = pieces.verified(0);
+        assert_eq!((senders.of(0), senders.of(1), senders.sole()), (Some(addr(A)), Some(addr(B)), None));
+        assert_eq!((pieces.left(), pieces.wanted_done_len()), (65_636 - 32_768, 32_768));
+        assert_eq!(receive(&mut pieces, 0, 0, A), Received::Duplicate);
+    }
+
+    #[test]
+    fn what_one_gives_up_another_may_fetch_and_late_blocks_are_welcome() {
+        let mut pieces = three();
+        let mut out = Vec::new();
+        pieces.request_open(0, A, 2, &mut out);
+        assert!(pieces.request(out[0], B), "asked twice in the endgame");
+        assert!(!pieces.request(out[0], B));
+        assert_eq!(pieces.release_all(A), 2);
+        assert!(!pieces.is_startable(0), "still asked of B");
+        assert_eq!(receive(&mut pieces, 0, 1, A), kept(false, &[]), "late");
+        assert_eq!(receive(&mut pieces, 0, 0, A), kept(true, &[B]));
+        pieces.lost(0);
+        assert!(pieces.is_startable(0));
+        pieces.request_open(0, A, 2, &mut out);
+        assert_eq!(pieces.release_all(A), 2);
+        assert!(pieces.is_startable(0) && pieces.active_count() == 0);
+    }
+
+    #[test]
+    fn a_failed_piece_is_fetched_from_one_peer_alone() {
+        let mut pieces = three();
+        let mut out = Vec::new();
+        pieces.request_open(1, A, 1, &mut out);
+        pieces.request_open(1, B, 1, &mut out);
+        let _ = (receive(&mut pieces, 1, 0, A), receive(&mut pieces, 1, 1, B));
+        assert_eq!(pieces.failed(1).addrs(), [addr(A), addr(B)]);
+        assert_eq!(pieces.request_open(1, B, 1, &mut out), 1);
+        assert_eq!(pieces.request_open(1, A, 1, &mut out), 0, "B has a block under way");
+        assert!(pieces.release(pieces.geometry().block(1, 0), B));
+        assert_eq!(pieces.request_open(1, A, 2, &mut out), 2);
+        let _ = (receive(&mut pieces, 1, 0, A), receive(&mut pieces, 1, 1, A));
+        assert_eq!(pieces.verified(1).sole(), Some(addr(A)));
+    }
+
+    #[test]
+    fn unwanted_pieces_are_dropped_and_their_requests_cancelled() {
+        let mut pieces = three();
+        let mut out = Vec::new();
+        pieces.request_open(0, A, 1, &mut out);
+        let mut only_last = Bitfield::new(3);
+        only_last.set(2);
+        let abandoned = pieces.set_wanted(only_last);
+        assert_eq!(abandoned, Abandoned { pieces: vec![0], cancels: vec![(A, out[0])] });
+        assert_eq!((pieces.wanted_len(), pieces.is_all_requested()), (100, false));
+        assert_eq!(receive(&mut pieces, 0, 0, A), Received::Unrequested);
+        pieces.request_open(2, A, 9, &mut out);
+        assert!(pieces.is_all_requested() && !pieces.is_complete());
+        assert_eq!(receive(&mut pieces, 2, 0, A), kept(true, &[]));
+        pieces.verified(2);
+        assert!(pieces.is_complete() && !pieces.is_interesting(&Bitfield::full(3)));
+    }
+
+    #[test]
+    fn interest_looks_at_every_bit() {
+        let geometry = Geometry::new(16_384 * 150, 16_384).unwrap();
+        for piece in [0, 63, 64, 127, 128, 149] {
+            let mut theirs = Bitfield::new(150);
+            theirs.set(piece);
+            let mut pieces = Pieces::new(geometry, Bitfield::new(150), Bitfield::full(150));
+            assert!(pieces.is_interesting(&theirs));
+            pieces.verified(piece);
+            assert!(!pieces.is_interesting(&theirs));
+        }
+    }
+
+    #[test]
+    fn counts_stay_exact_whatever_happens() {
+        let mut rng = Rng::from_number(5);
+        let geometry = Geometry::new(40_000 * 20, 40_000).unwrap();
+        let mut pieces = Pieces::new(geometry, Bitfield::new(20), Bitfield::full(20));
+        let mut out = Vec::new();
+        for _ in 0..20_000 {
+            let (piece, conn) = (rng.below(20) as u32, ConnId(rng.below(4) as u32));
+            let block = geometry.block(piece, rng.below(3) as u32);
+            match rng.below(8) {
+                0 | 1 => drop(pieces.request_open(piece, conn, 2, &mut out)),
+                2 => drop(pieces.request(block, conn)),
+                3 => drop(pieces.release(block, conn)),
+                4 => drop(pieces.receive(block, conn, addr(conn))),
+                5 if pieces.is_verifying(piece) => drop(pieces.verified(piece)),
+                6 if pieces.is_verifying(piece) => drop(pieces.failed(piece)),
+                5 | 6 => drop(pieces.release_all(conn)),
+                _ => pieces.lost(piece),
+            }
+            pieces.check_invariant();
+            let startable = (0..20).filter(|&piece| pieces.is_startable(piece)).count();
+            assert_eq!(startable, pieces.startable_count as usize);
+        }
+    }
+}

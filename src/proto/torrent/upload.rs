@@ -1,0 +1,169 @@
+//! What we give: blocks handed to the shell in turns under the rate limit, and the choker's rounds.
+
+use std::collections::BTreeMap;
+
+use super::choker::{Candidate, Capacity, Change, Choker};
+use super::event::ConnId;
+use super::outbox::Outbox;
+use super::rota::Rota;
+use crate::proto::bandwidth::Bucket;
+use crate::proto::peer::Peer;
+use crate::proto::rng::Rng;
+use crate::proto::time::Instant;
+use crate::proto::wire::message::Message;
+
+/// The giving side.
+#[derive(Debug)]
+pub(super) struct Upload {
+    bucket: Bucket,
+    /// Peers with requests and room in their window, one block a turn.
+    ready: Rota,
+    /// When the bucket has room again; None: it is not waited for.
+    ready_at: Option<Instant>,
+    choker: Choker,
+    /// Whether the limit held something back since the last look.
+    starved: bool,
+}
+
+impl Upload {
+    /// Nobody to give to.
+    pub(super) fn new(rng: Rng, now: Instant) -> Self {
+        Self {
+            bucket: Bucket::new(None, now),
+            ready: Rota::default(),
+            ready_at: None,
+            choker: Choker::new(rng, now),
+            starved: false,
+        }
+    }
+
+    /// Bytes per second at most.
+    pub(super) fn set_rate(&mut self, now: Instant, rate: Option<u64>) {
+        self.bucket.set_rate(rate, now);
+    }
+
+    /// When [`Upload::pump`] can go on.
+    pub(super) fn ready_at(&self) -> Option<Instant> {
+        self.ready_at
+    }
+
+    /// When the next round is due.
+    pub(super) fn round_at(&self) -> Instant {
+        self.choker.next_at()
+    }
+
+    /// Whether the limit held something back since this was last asked.
+    pub(super) fn take_starved(&mut self) -> bool {
+        std::mem::take(&mut self.starved)
+    }
+
+    /// The peer has requests, or room for more blocks in its window.
+    pub(super) fn ready(&mut self, conn: ConnId) {
+        self.ready.push(conn);
+    }
+
+    /// Hands blocks to the shell, a block a peer in turns, as far as windows and the limit allow.
+    pub(super) fn pump(&mut self, now: Instant, peers: &mut BTreeMap<ConnId, Peer>, out: &mut Outbox) {
+        self.ready_at = None;
+        while let Some(conn) = self.ready.pop() {
+            let Some(peer) = peers.get_mut(&conn) else { continue };
+            let Some(len) = peer.uploads.next_len() else { continue };
+            if !self.bucket.take(u64::from(len), now) {
+                self.ready.push_front(conn);
+                self.ready_at = self.bucket.ready_at(u64::from(len));
+                self.starved = true;
+                return;
+            }
+            if let Some(block) = peer.uploads.pop() {
+                out.send_block(now, peer, block);
+                self.ready.push(conn);
+            }
+        }
+    }
+
+    /// A round of the choker.
+    pub(super) fn round(
+        &mut self,
+        now: Instant,
+        peers: &mut BTreeMap<ConnId, Peer>,
+        seeding: bool,
+        unchoke_max: Option<usize>,
+        out: &mut Outbox,
+    ) {
+        let capacity = self.capacity(peers, seeding, unchoke_max);
+        let changes = self.choker.round(now, &candidates(peers, now), capacity);
+        apply(now, &changes, peers, out);
+    }
+
+    /// Between rounds: slots that are free go to whom waits.
+    pub(super) fn fill_slots(
+        &mut self,
+        now: Instant,
+        peers: &mut BTreeMap<ConnId, Peer>,
+        seeding: bool,
+        unchoke_max: Option<usize>,
+        out: &mut Outbox,
+    ) {
+        let capacity = self.capacity(peers, seeding, unchoke_max);
+        let changes = self.choker.fill(now, &candidates(peers, now), capacity);
+        apply(now, &changes, peers, out);
+    }
+
+    fn capacity(
+        &self,
+        peers: &BTreeMap<ConnId, Peer>,
+        seeding: bool,
+        unchoke_max: Option<usize>,
+    ) -> Capacity {
+        // Requests that wait although their peers are unchoked: the uplink, or the limit, is what is short.
+        let unchoked = peers.values().filter(|peer| !peer.state.am_choking);
+        let (all, waiting) = unchoked
+            .fold((0, 0), |(all, waiting), peer| (all + 1, waiting + usize::from(peer.uploads.is_waiting())));
+        let saturated = all > 0 && 2 * waiting >= all;
+        Capacity { seeding, unchoke_max, rate_limit: self.bucket.rate(), saturated }
+    }
+}
+
+fn candidates(peers: &BTreeMap<ConnId, Peer>, now: Instant) -> Vec<Candidate> {
+    let candidate = |peer: &Peer| Candidate {
+        conn: peer.conn,
+        interested: peer.state.peer_interested,
+        unchoked: !peer.state.am_choking,
+        snubbed: peer.requests.is_snubbed(),
+        download_rate: peer.traffic.download.per_second(now),
+        upload_rate: peer.traffic.upload.per_second(now),
+        uploaded: peer.traffic.uploaded,
+        connected_at: peer.traffic.connected_at,
+    };
+    peers.values().map(candidate).collect()
+}
+
+fn apply(now: Instant, changes: &[Change], peers: &mut BTreeMap<ConnId, Peer>, out: &mut Outbox) {
+    for change in changes {
+        match *change {
+            Change::Choke(conn) => {
+                if let Some(peer) = peers.get_mut(&conn) {
+                    choke(now, peer, out);
+                }
+            }
+            Change::Unchoke(conn) => {
+                if let Some(peer) = peers.get_mut(&conn) {
+                    peer.state.am_choking = false;
+                    out.send(now, peer, Message::Unchoke);
+                }
+            }
+        }
+    }
+}
+
+/// Chokes a peer: what waits is dropped, and with BEP 6 each of those requests rejected, but for allowed-fast
+/// pieces.
+fn choke(now: Instant, peer: &mut Peer, out: &mut Outbox) {
+    peer.state.am_choking = true;
+    out.send(now, peer, Message::Choke);
+    let kept: Vec<_> = if peer.is_fast() { peer.uploads.allowed_fast().collect() } else { Vec::new() };
+    let dropped = peer.uploads.drop_waiting(|piece| kept.contains(&piece));
+    if peer.is_fast() {
+        dropped.into_iter().for_each(|block| out.send(now, peer, Message::Reject(block)));
+    }
+}
