@@ -1,6 +1,14 @@
-//! When to announce to which tracker of one torrent (BEP 12 tiers, backoff, events).
+//! When to announce to which tracker of one torrent (BEP 3 events, BEP 12 tiers, BEP 31 retries, backoff).
+//!
+//! Every tier is announced to, side by side; within a tier one tracker at a time, in an order shuffled once,
+//! in which the one that answers moves to the front. Invariants: one request under way a tracker at most;
+//! `started` comes first to each tracker until it answers; `completed` goes once to a tracker that had heard
+//! of us before; `stopped` goes to every tracker that knows us, and nothing after it. How an announce travels
+//! is unknown here.
 
-use super::{Announce, AnnounceReply, TrackerError};
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Announce, AnnounceEvent, AnnounceReply, INTERVAL_MAX, RetryIn, TrackerError};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
@@ -86,41 +94,202 @@ pub enum Output {
     },
 }
 
+/// First pause after a failure: a tracker that is only just starting is soon found.
+pub const BACKOFF_MIN: Duration = Duration::from_secs(2);
+/// Longest pause after failures.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
+/// An announce unanswered for this long counts as failed, whatever the shell does; a later answer is ignored.
+pub const REQUEST_MAX: Duration = Duration::from_secs(90);
+/// Least time between announces for want of peers, of trackers that name none.
+pub const MIN_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
+/// Leaving: how long an answer to `stopped` is waited for.
+pub const STOPPED_WAIT: Duration = Duration::from_secs(5);
+/// Leaving: how long an answer to a first announce is waited for, to know whether `stopped` is due.
+pub const STARTED_WAIT: Duration = Duration::from_secs(2);
+/// Most trackers of one torrent; further ones are not used.
+pub const TRACKER_MAX: usize = 128;
+
+/// What one tracker knows of us, and we of it.
+#[derive(Debug)]
+struct Tracker {
+    url: String,
+    tracker_id: Option<String>,
+    standing: Standing,
+    failure_count: u32,
+    /// Not asked before this.
+    retry_at: Instant,
+    /// Names the request under way.
+    request: Option<RequestId>,
+}
+
+/// What a tracker has answered to so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// `started` is still to be answered.
+    Unknown,
+    /// It knows us as incomplete, or as complete from the start.
+    Known,
+    /// `completed` is due.
+    OwedCompleted,
+    /// Never asked again.
+    Dead,
+}
+
+/// Trackers of which one is enough.
+#[derive(Debug)]
+struct Tier {
+    /// Positions in `trackers`, the preferred first.
+    order: Vec<usize>,
+    next: Next,
+    /// Not announced to for want of peers before this.
+    earliest_at: Instant,
+}
+
+/// What a tier waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Announce at this time.
+    At(Instant),
+    /// An answer.
+    Answer,
+    /// Nothing any more.
+    Never,
+}
+
+/// An announce under way.
+#[derive(Debug)]
+struct Request {
+    tracker: usize,
+    event: AnnounceEvent,
+    give_up_at: Instant,
+}
+
 /// The tracker client of one torrent.
+///
+/// After each `handle_*` drain [`Announcer::poll_output`]; then wait until [`Announcer::poll_timeout`].
 #[derive(Debug)]
 pub struct Announcer {
-    _skeleton: (),
+    config: Config,
+    progress: Progress,
+    rng: Rng,
+    key: u32,
+    trackers: Vec<Tracker>,
+    tiers: Vec<Tier>,
+    requests: BTreeMap<RequestId, Request>,
+    next_request: u64,
+    /// There was nothing to download: `completed` is never said.
+    started_complete: bool,
+    leaving: bool,
+    outputs: VecDeque<Output>,
 }
 
 impl Announcer {
     /// Announces `started` at the first [`Announcer::handle_timeout`], unless there are no trackers.
-    pub fn new(config: Config, progress: Progress, rng: Rng, now: Instant) -> Self {
-        let _ = (config, progress, rng, now);
-        todo!()
+    pub fn new(config: Config, progress: Progress, mut rng: Rng, now: Instant) -> Self {
+        let key = rng.bits() as u32;
+        let mut announcer = Self {
+            config,
+            progress,
+            rng,
+            key,
+            trackers: Vec::new(),
+            tiers: Vec::new(),
+            requests: BTreeMap::new(),
+            next_request: 0,
+            started_complete: progress.left == 0,
+            leaving: false,
+            outputs: VecDeque::new(),
+        };
+        for urls in std::mem::take(&mut announcer.config.tiers) {
+            announcer.add_tier(urls, now);
+        }
+        announcer
+    }
+
+    /// Adds the trackers of a tier that are new and speak a protocol of ours, in random order.
+    fn add_tier(&mut self, urls: Vec<String>, now: Instant) {
+        let mut order = Vec::new();
+        for url in urls {
+            if self.trackers.len() >= TRACKER_MAX || self.trackers.iter().any(|tracker| tracker.url == url) {
+                continue;
+            }
+            let speaks = has_known_scheme(&url);
+            if speaks {
+                order.push(self.trackers.len());
+            } else {
+                let error = TrackerError::Unreachable("its URL is of a kind that is not spoken here".into());
+                self.outputs.push_back(Output::Failed { url: url.clone(), error, retry_at: None });
+            }
+            let standing = if speaks { Standing::Unknown } else { Standing::Dead };
+            let tracker =
+                Tracker { url, tracker_id: None, standing, failure_count: 0, retry_at: now, request: None };
+            self.trackers.push(tracker);
+        }
+        if !order.is_empty() {
+            self.rng.shuffle(&mut order);
+            self.tiers.push(Tier { order, next: Next::At(now), earliest_at: now });
+        }
     }
 
     /// New counters; cheap, to be called before every other input.
     pub fn handle_progress(&mut self, progress: Progress) {
-        let _ = progress;
-        todo!()
+        self.progress = progress;
     }
 
-    /// The last missing piece came: `completed`, exactly once to each tracker.
+    /// The last missing piece came: `completed`, exactly once to each tracker that heard of us before.
     pub fn handle_completed(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+        if self.leaving || self.started_complete {
+            return;
+        }
+        for tracker in &mut self.trackers {
+            let hearing = tracker.request.is_some() && tracker.standing == Standing::Unknown;
+            if tracker.standing == Standing::Known || hearing {
+                tracker.standing = Standing::OwedCompleted;
+            }
+        }
+        for at in 0..self.tiers.len() {
+            if matches!(self.tiers[at].next, Next::At(_)) && self.owes_completed(at) {
+                self.tiers[at].next = Next::At(now);
+                self.announce(at, now);
+            }
+        }
+        self.check_invariant();
     }
 
     /// Leaving: `stopped` to every tracker that knows us; nothing after it.
     pub fn handle_stopped(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+        if std::mem::replace(&mut self.leaving, true) {
+            return;
+        }
+        for tier in &mut self.tiers {
+            tier.next = Next::Never;
+        }
+        for at in 0..self.trackers.len() {
+            let Some(request) = self.trackers[at].request else {
+                self.send_stopped(at, now);
+                continue;
+            };
+            let started = self.requests.get(&request).is_some_and(|r| r.event == AnnounceEvent::Started);
+            if started {
+                let request = self.requests.get_mut(&request).expect("just found");
+                request.give_up_at = request.give_up_at.min(now + STARTED_WAIT);
+            } else {
+                self.requests.remove(&request);
+                self.trackers[at].request = None;
+                self.send_stopped(at, now);
+            }
+        }
+        self.check_invariant();
     }
 
     /// The torrent needs more peers: earlier than the interval, never earlier than `min interval`.
     pub fn handle_need_peers(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+        for tier in &mut self.tiers {
+            if let Next::At(at) = tier.next {
+                tier.next = Next::At(at.min(tier.earliest_at.max(now)));
+            }
+        }
+        self.handle_timeout(now);
     }
 
     /// The answer to an announce.
@@ -130,34 +299,453 @@ impl Announcer {
         request: RequestId,
         reply: Result<AnnounceReply, TrackerError>,
     ) {
-        let _ = (now, request, reply);
-        todo!()
+        let Some(Request { tracker, event, .. }) = self.requests.remove(&request) else {
+            return;
+        };
+        self.trackers[tracker].request = None;
+        match reply {
+            Ok(reply) => self.handle_answer(now, tracker, event, reply),
+            Err(error) => self.handle_failure(now, tracker, event, error),
+        }
+        self.check_invariant();
+    }
+
+    fn handle_answer(&mut self, now: Instant, at: usize, event: AnnounceEvent, mut reply: AnnounceReply) {
+        let tracker = &mut self.trackers[at];
+        tracker.failure_count = 0;
+        tracker.retry_at = now;
+        tracker.standing = match (event, tracker.standing) {
+            (AnnounceEvent::Stopped, _) | (_, Standing::Dead) => Standing::Dead,
+            (AnnounceEvent::Completed, _) | (_, Standing::Unknown | Standing::Known) => Standing::Known,
+            (_, Standing::OwedCompleted) => Standing::OwedCompleted,
+        };
+        if let Some(tracker_id) = reply.tracker_id.take() {
+            tracker.tracker_id = Some(tracker_id);
+        }
+        if self.leaving {
+            return self.send_stopped(at, now);
+        }
+        let url = tracker.url.clone();
+        let interval = reply.interval.min(INTERVAL_MAX);
+        let min_interval = reply.min_interval.unwrap_or(MIN_INTERVAL_DEFAULT).min(interval);
+        self.tell(url, reply);
+        let tier = self.tier_of(at);
+        let order = &mut self.tiers[tier].order;
+        let place = order.iter().position(|&tracker| tracker == at).expect("a tier holds its trackers");
+        order[..=place].rotate_right(1);
+        self.tiers[tier].earliest_at = now + min_interval;
+        self.tiers[tier].next = Next::At(now + interval.max(min_interval));
+        if self.owes_completed(tier) {
+            self.tiers[tier].next = Next::At(now);
+            self.announce(tier, now);
+        }
+    }
+
+    /// Hands on what an answer says.
+    fn tell(&mut self, url: String, reply: AnnounceReply) {
+        let AnnounceReply { seeders, leechers, peers, warning, external_ip, .. } = reply;
+        self.outputs.push_back(Output::Announced { url: url.clone(), seeders, leechers });
+        if let Some(text) = warning {
+            self.outputs.push_back(Output::Warning { url: url.clone(), text });
+        }
+        if let Some(ip) = external_ip {
+            self.outputs.push_back(Output::ExternalIp(ip));
+        }
+        if !peers.is_empty() {
+            self.outputs.push_back(Output::Peers { url, peers });
+        }
+    }
+
+    fn handle_failure(&mut self, now: Instant, at: usize, event: AnnounceEvent, error: TrackerError) {
+        if event == AnnounceEvent::Stopped {
+            self.trackers[at].standing = Standing::Dead;
+            return;
+        }
+        if event == AnnounceEvent::Started && self.trackers[at].standing == Standing::OwedCompleted {
+            // It never heard of the download, so it shall hear of a complete peer only.
+            self.trackers[at].standing = Standing::Unknown;
+        }
+        let pause = self.pause_after(at, &error);
+        let tracker = &mut self.trackers[at];
+        tracker.failure_count = tracker.failure_count.saturating_add(1);
+        let retry_at = pause.map(|pause| now + pause);
+        match retry_at {
+            Some(retry_at) => tracker.retry_at = retry_at,
+            None => tracker.standing = Standing::Dead,
+        }
+        let url = tracker.url.clone();
+        if self.leaving {
+            return;
+        }
+        self.outputs.push_back(Output::Failed { url, error, retry_at });
+        let tier = self.tier_of(at);
+        self.tiers[tier].next = self.earliest_retry(tier).map_or(Next::Never, Next::At);
+        self.announce(tier, now);
+    }
+
+    /// How long a tracker that failed so is left alone; None: for ever.
+    fn pause_after(&mut self, at: usize, error: &TrackerError) -> Option<Duration> {
+        match error {
+            TrackerError::Gone => None,
+            TrackerError::Refused { retry_in: Some(RetryIn::Never), .. } => None,
+            TrackerError::Refused { retry_in: Some(RetryIn::After(pause)), .. } => {
+                Some((*pause).clamp(BACKOFF_MIN, INTERVAL_MAX))
+            }
+            TrackerError::Refused { retry_in: None, .. }
+            | TrackerError::Garbage(_)
+            | TrackerError::Unreachable(_)
+            | TrackerError::Timeout => {
+                let doublings = self.trackers[at].failure_count.min(16);
+                let pause = (BACKOFF_MIN * 2_u32.pow(doublings)).min(BACKOFF_MAX);
+                // Jitter, so that a swarm does not fall upon a tracker that comes back.
+                Some(pause.mul_f64(0.75 + self.rng.unit() / 4.0))
+            }
+        }
     }
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+        let late: Vec<_> =
+            self.requests.iter().filter(|(_, r)| r.give_up_at <= now).map(|(&id, _)| id).collect();
+        for request in late {
+            self.handle_reply(now, request, Err(TrackerError::Timeout));
+        }
+        for tier in 0..self.tiers.len() {
+            self.announce(tier, now);
+        }
+        self.check_invariant();
     }
 
     /// The next decision.
     pub fn poll_output(&mut self) -> Option<Output> {
-        todo!()
+        self.outputs.pop_front()
     }
 
     /// When to call `handle_timeout`.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        let tiers = self.tiers.iter().filter_map(|tier| match tier.next {
+            Next::At(at) => Some(at),
+            Next::Answer | Next::Never => None,
+        });
+        tiers.chain(self.requests.values().map(|request| request.give_up_at)).min()
     }
 
     /// After `handle_stopped`: whether every `stopped` is answered or given up.
     pub fn is_done(&self) -> bool {
-        todo!()
+        self.leaving && self.requests.is_empty()
     }
 
     /// Time to the regular announce, for people.
     pub fn next_announce_in(&self, now: Instant) -> Option<Duration> {
-        let _ = now;
-        todo!()
+        let due = self.tiers.iter().filter_map(|tier| match tier.next {
+            Next::At(at) => Some(at),
+            Next::Answer => Some(now),
+            Next::Never => None,
+        });
+        due.min().map(|at| at.since(now))
+    }
+
+    /// Announces to the first tracker of the tier that may be asked, if it is time.
+    fn announce(&mut self, tier: usize, now: Instant) {
+        match self.tiers[tier].next {
+            Next::At(at) if at <= now => (),
+            Next::At(_) | Next::Answer | Next::Never => return,
+        }
+        let ready = |&at: &usize| {
+            let tracker = &self.trackers[at];
+            tracker.standing != Standing::Dead && tracker.retry_at <= now
+        };
+        match self.tiers[tier].order.iter().copied().find(ready) {
+            Some(tracker) => {
+                let event = match self.trackers[tracker].standing {
+                    Standing::Unknown => AnnounceEvent::Started,
+                    Standing::Known | Standing::Dead => AnnounceEvent::None,
+                    Standing::OwedCompleted => AnnounceEvent::Completed,
+                };
+                self.send(tracker, event, now + REQUEST_MAX);
+                self.tiers[tier].next = Next::Answer;
+            }
+            None => self.tiers[tier].next = self.earliest_retry(tier).map_or(Next::Never, Next::At),
+        }
+    }
+
+    fn send_stopped(&mut self, tracker: usize, now: Instant) {
+        match self.trackers[tracker].standing {
+            Standing::Known | Standing::OwedCompleted => {
+                self.send(tracker, AnnounceEvent::Stopped, now + STOPPED_WAIT);
+            }
+            Standing::Unknown | Standing::Dead => (),
+        }
+    }
+
+    fn send(&mut self, tracker: usize, event: AnnounceEvent, give_up_at: Instant) {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        let Tracker { url, tracker_id, request: under_way, .. } = &mut self.trackers[tracker];
+        *under_way = Some(request);
+        let numwant = if event == AnnounceEvent::Stopped { 0 } else { self.config.numwant };
+        let announce = Announce {
+            infohash: self.config.infohash,
+            peer_id: self.config.peer_id,
+            port: self.config.port,
+            uploaded: self.progress.uploaded,
+            downloaded: self.progress.downloaded,
+            left: self.progress.left,
+            event,
+            numwant: Some(numwant),
+            key: self.key,
+            ip: None,
+            tracker_id: tracker_id.clone(),
+        };
+        self.outputs.push_back(Output::Announce { request, url: url.clone(), announce });
+        self.requests.insert(request, Request { tracker, event, give_up_at });
+    }
+
+    fn tier_of(&self, tracker: usize) -> usize {
+        let holds = |tier: &Tier| tier.order.contains(&tracker);
+        self.tiers.iter().position(holds).expect("every tracker that was asked is in a tier")
+    }
+
+    /// When a tracker of the tier may be asked again.
+    fn earliest_retry(&self, tier: usize) -> Option<Instant> {
+        let alive = self.tiers[tier].order.iter().map(|&at| &self.trackers[at]);
+        alive.filter(|tracker| tracker.standing != Standing::Dead).map(|tracker| tracker.retry_at).min()
+    }
+
+    /// Whether the tracker that the tier would ask next is yet to hear of our completion.
+    fn owes_completed(&self, tier: usize) -> bool {
+        let mut alive = self.tiers[tier].order.iter().map(|&at| self.trackers[at].standing);
+        alive.find(|&standing| standing != Standing::Dead) == Some(Standing::OwedCompleted)
+    }
+
+    fn check_invariant(&self) {
+        #[cfg(debug_assertions)]
+        {
+            for (id, request) in &self.requests {
+                assert_eq!(self.trackers[request.tracker].request, Some(*id), "one request a tracker");
+            }
+            let under_way = self.trackers.iter().filter(|tracker| tracker.request.is_some()).count();
+            assert_eq!(under_way, self.requests.len());
+            for tier in &self.tiers {
+                let asked = tier.order.iter().filter(|&&at| self.trackers[at].request.is_some()).count();
+                match tier.next {
+                    Next::Answer => assert_eq!(asked, 1, "a waiting tier has asked one tracker"),
+                    Next::At(_) => assert_eq!(asked, 0),
+                    Next::Never => assert!(self.leaving || asked == 0),
+                }
+            }
+        }
+    }
+}
+
+fn has_known_scheme(url: &str) -> bool {
+    let is = |scheme: &str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    is("http://") || is("https://") || is("udp://")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "http://a/announce";
+    const B: &str = "udp://b:1";
+    const C: &str = "https://c/announce";
+
+    fn at(secs: u64) -> Instant {
+        Instant::from_micros(secs * 1_000_000)
+    }
+
+    fn announcer(tiers: &[&[&str]], left: u64) -> Announcer {
+        let tiers = tiers.iter().map(|tier| tier.iter().map(|url| url.to_string()).collect()).collect();
+        let config =
+            Config { infohash: InfoHash([1; 20]), peer_id: PeerId([2; 20]), port: 3, tiers, numwant: 50 };
+        Announcer::new(config, Progress { left, ..Progress::default() }, Rng::from_number(1), at(0))
+    }
+
+    fn announces(announcer: &mut Announcer) -> Vec<(RequestId, String, AnnounceEvent)> {
+        let outputs = std::iter::from_fn(|| announcer.poll_output());
+        outputs
+            .filter_map(|output| match output {
+                Output::Announce { request, url, announce } => Some((request, url, announce.event)),
+                Output::Peers { .. }
+                | Output::ExternalIp(_)
+                | Output::Announced { .. }
+                | Output::Warning { .. }
+                | Output::Failed { .. } => None,
+            })
+            .collect()
+    }
+
+    fn one(announcer: &mut Announcer) -> (RequestId, String, AnnounceEvent) {
+        let mut all = announces(announcer);
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0)
+    }
+
+    fn reply(interval: u64) -> Result<AnnounceReply, TrackerError> {
+        Ok(AnnounceReply { interval: Duration::from_secs(interval), ..AnnounceReply::default() })
+    }
+
+    #[test]
+    fn started_completed_and_stopped_come_once_each() {
+        let mut machine = announcer(&[&[A]], 9);
+        machine.handle_timeout(at(0));
+        let (request, _, event) = one(&mut machine);
+        assert_eq!(event, AnnounceEvent::Started);
+        machine.handle_reply(at(1), request, reply(1800));
+        assert_eq!(machine.poll_timeout(), Some(at(1801)));
+        machine.handle_completed(at(5));
+        let (request, _, event) = one(&mut machine);
+        assert_eq!(event, AnnounceEvent::Completed);
+        machine.handle_reply(at(6), request, reply(1800));
+        machine.handle_timeout(at(1806));
+        let (request, _, event) = one(&mut machine);
+        assert_eq!(event, AnnounceEvent::None);
+        machine.handle_reply(at(1807), request, reply(1800));
+        machine.handle_stopped(at(1900));
+        let (request, _, event) = one(&mut machine);
+        assert_eq!(event, AnnounceEvent::Stopped);
+        assert!(!machine.is_done());
+        machine.handle_reply(at(1901), request, reply(1800));
+        machine.handle_timeout(at(9999));
+        assert_eq!(announces(&mut machine), []);
+        assert!(machine.is_done());
+    }
+
+    #[test]
+    fn completed_waits_for_the_first_answer() {
+        let mut machine = announcer(&[&[A]], 9);
+        machine.handle_timeout(at(0));
+        let (request, ..) = one(&mut machine);
+        machine.handle_completed(at(1));
+        assert_eq!(announces(&mut machine), []);
+        machine.handle_reply(at(2), request, reply(1800));
+        assert_eq!(one(&mut machine).2, AnnounceEvent::Completed);
+    }
+
+    #[test]
+    fn a_tracker_that_never_heard_of_the_download_is_not_told_of_its_end() {
+        let mut machine = announcer(&[&[A]], 9);
+        machine.handle_timeout(at(0));
+        let (request, ..) = one(&mut machine);
+        machine.handle_completed(at(1));
+        machine.handle_reply(at(2), request, Err(TrackerError::Timeout));
+        machine.handle_timeout(machine.poll_timeout().unwrap());
+        let (request, _, event) = one(&mut machine);
+        assert_eq!(event, AnnounceEvent::Started);
+        machine.handle_reply(at(5), request, reply(60));
+        assert_eq!(announces(&mut machine), []);
+        machine.handle_timeout(at(65));
+        assert_eq!(one(&mut machine).2, AnnounceEvent::None);
+    }
+
+    #[test]
+    fn a_failed_tracker_hands_over_within_its_tier_and_the_winner_comes_first() {
+        let mut machine = announcer(&[&[A, B], &[C]], 9);
+        machine.handle_timeout(at(0));
+        let all = announces(&mut machine);
+        assert_eq!(all.len(), 2, "each tier is announced to");
+        let (request, first, _) = all.into_iter().find(|(_, url, _)| url != C).unwrap();
+        machine.handle_reply(at(1), request, Err(TrackerError::Timeout));
+        let (request, second, event) = one(&mut machine);
+        assert_eq!(event, AnnounceEvent::Started);
+        assert_ne!(first, second);
+        machine.handle_reply(at(2), request, reply(60));
+        machine.handle_timeout(at(62));
+        assert!(announces(&mut machine).iter().any(|(_, url, _)| *url == second));
+    }
+
+    #[test]
+    fn failures_are_retried_soon_then_ever_later() {
+        let mut machine = announcer(&[&[A]], 9);
+        let mut now = at(0);
+        let mut pauses = Vec::new();
+        for _ in 0..14 {
+            machine.handle_timeout(now);
+            let (request, ..) = one(&mut machine);
+            machine.handle_reply(now, request, Err(TrackerError::Timeout));
+            let next = machine.poll_timeout().unwrap();
+            pauses.push(next - now);
+            now = next;
+        }
+        assert!(pauses[0] <= BACKOFF_MIN && pauses[1] <= 2 * BACKOFF_MIN, "{pauses:?}");
+        assert!(pauses.windows(2).all(|pair| pair[0] < pair[1] * 2), "{pauses:?}");
+        assert!(pauses[13] > BACKOFF_MAX / 2 && pauses[13] <= BACKOFF_MAX);
+    }
+
+    #[test]
+    fn gone_and_never_are_for_ever() {
+        let never = TrackerError::Refused { reason: "no".into(), retry_in: Some(RetryIn::Never) };
+        for error in [TrackerError::Gone, never] {
+            let mut machine = announcer(&[&[A]], 9);
+            machine.handle_timeout(at(0));
+            let (request, url, _) = one(&mut machine);
+            machine.handle_reply(at(1), request, Err(error.clone()));
+            assert_eq!(machine.poll_output(), Some(Output::Failed { url, error, retry_at: None }));
+            assert_eq!(machine.poll_timeout(), None);
+            machine.handle_need_peers(at(99));
+            assert_eq!(announces(&mut machine), []);
+        }
+    }
+
+    #[test]
+    fn unknown_schemes_are_told_once_and_never_asked() {
+        let mut machine = announcer(&[&["wss://x/announce"]], 9);
+        let first = machine.poll_output();
+        assert!(matches!(&first, Some(Output::Failed { retry_at: None, .. })), "{first:?}");
+        machine.handle_timeout(at(1));
+        assert_eq!((machine.poll_output(), machine.poll_timeout()), (None, None));
+        machine.handle_stopped(at(2));
+        assert!(machine.is_done());
+    }
+
+    #[test]
+    fn need_of_peers_respects_the_min_interval() {
+        let mut machine = announcer(&[&[A]], 9);
+        machine.handle_timeout(at(0));
+        let (request, ..) = one(&mut machine);
+        let min_interval = Some(Duration::from_secs(300));
+        machine.handle_reply(at(0), request, reply(1800).map(|r| AnnounceReply { min_interval, ..r }));
+        machine.handle_need_peers(at(100));
+        assert_eq!(announces(&mut machine), []);
+        assert_eq!(machine.poll_timeout(), Some(at(300)));
+        machine.handle_timeout(at(300));
+        assert_eq!(one(&mut machine).2, AnnounceEvent::None);
+    }
+
+    #[test]
+    fn leaving_tells_only_those_who_know_us_and_waits_a_bounded_time() {
+        let mut machine = announcer(&[&[A], &[B], &[C]], 9);
+        machine.handle_timeout(at(0));
+        let all = announces(&mut machine);
+        let of = |name: &str| all.iter().find(|(_, url, _)| url == name).unwrap().0;
+        machine.handle_reply(at(1), of(A), reply(1800));
+        machine.handle_reply(at(1), of(B), Err(TrackerError::Timeout));
+        machine.handle_stopped(at(2));
+        let (_, url, event) = one(&mut machine);
+        assert_eq!((url.as_str(), event), (A, AnnounceEvent::Stopped));
+        machine.handle_reply(at(3), of(C), reply(1800));
+        let (_, url, event) = one(&mut machine);
+        assert_eq!((url.as_str(), event), (C, AnnounceEvent::Stopped));
+        machine.handle_timeout(at(2) + STOPPED_WAIT);
+        assert!(!machine.is_done());
+        machine.handle_timeout(at(3) + STOPPED_WAIT);
+        assert!(machine.is_done());
+    }
+
+    #[test]
+    fn tracker_ids_go_back_to_the_tracker_that_gave_them() {
+        let mut machine = announcer(&[&[A], &[C]], 9);
+        machine.handle_timeout(at(0));
+        for (request, url, _) in announces(&mut machine) {
+            let tracker_id = (url == A).then(|| "id".to_owned());
+            machine.handle_reply(at(0), request, reply(60).map(|r| AnnounceReply { tracker_id, ..r }));
+        }
+        while machine.poll_output().is_some() {}
+        machine.handle_timeout(at(60));
+        while let Some(output) = machine.poll_output() {
+            let Output::Announce { url, announce, .. } = output else { panic!("{output:?}") };
+            assert_eq!(announce.tracker_id.as_deref(), (url == A).then_some("id"));
+        }
     }
 }

@@ -14,6 +14,15 @@ use super::infohash::InfoHash;
 use super::peer_id::PeerId;
 use super::time::Duration;
 
+/// Shortest time between regular announces that is believed: a tracker that asks for more is not obeyed.
+pub const INTERVAL_MIN: Duration = Duration::from_secs(30);
+/// Longest time between regular announces that is believed: peers would be gone from its list long before.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The interval of an answer that names none.
+pub const INTERVAL_DEFAULT: Duration = Duration::from_secs(30 * 60);
+/// Longest text of a tracker that is kept, in characters; the rest is cut off.
+pub const WORDS_LEN_MAX: usize = 256;
+
 /// Why an announce is sent (BEP 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnnounceEvent {
@@ -108,4 +117,40 @@ pub enum RetryIn {
     After(Duration),
     /// Never.
     Never,
+}
+
+/// Seconds as a tracker says them, within [`INTERVAL_MIN`] and [`INTERVAL_MAX`].
+pub(crate) fn clamped_interval(secs: i64) -> Duration {
+    Duration::from_secs(u64::try_from(secs).unwrap_or(0)).clamp(INTERVAL_MIN, INTERVAL_MAX)
+}
+
+/// A tracker's text fit for a terminal: no control or direction-changing characters, at most
+/// [`WORDS_LEN_MAX`] characters.
+pub(crate) fn words(bytes: &[u8]) -> String {
+    // A character is at most four bytes, so the rest need not be looked at.
+    let bytes = &bytes[..bytes.len().min(WORDS_LEN_MAX * 4)];
+    let turns =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let text = String::from_utf8_lossy(bytes);
+    text.chars().filter(|&c| !c.is_control() && !turns(c)).take(WORDS_LEN_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trackers_words_cannot_steer_a_terminal() {
+        assert_eq!(words(b"sorry\x1b[31m\r\n\0"), "sorry[31m");
+        assert_eq!(words("a\u{202e}b".as_bytes()), "ab");
+        assert_eq!(words(&[0xff; 4000]).chars().count(), WORDS_LEN_MAX);
+    }
+
+    #[test]
+    fn absurd_intervals_are_not_obeyed() {
+        assert_eq!(clamped_interval(-1), INTERVAL_MIN);
+        assert_eq!(clamped_interval(0), INTERVAL_MIN);
+        assert_eq!(clamped_interval(1800), Duration::from_secs(1800));
+        assert_eq!(clamped_interval(i64::MAX), INTERVAL_MAX);
+    }
 }

@@ -1,1 +1,491 @@
 //! The peers of each torrent that a tracker knows: store, choice, expiry.
+//!
+//! One [`Swarms`] is one shard: a server with several threads has many, chosen by infohash. IPv4 and IPv6
+//! peers of a torrent are two lists of one swarm, since replies carry them apart. Torrents are a dense list with
+//! an index beside it: 84 bytes and 5 to 11 of index each, a peer 12 bytes and a quarter (IPv4). Everything is
+//! keyed by secrets, so that nobody can aim at collisions. What an announce may say is decided before
+//! (`service`).
+
+mod index;
+mod peers;
+
+use std::net::{IpAddr, SocketAddr};
+
+use siphasher::sip::SipHasher13;
+
+use super::AnnounceEvent;
+use super::scrape::Scraped;
+use crate::proto::compact::{V4_LEN, V6_LEN};
+use crate::proto::infohash::InfoHash;
+use crate::proto::peer_id::PeerId;
+use crate::proto::rng::Rng;
+use crate::proto::time::{Duration, Instant};
+use index::Index;
+use peers::{Change, Entry, Peers, Tick};
+
+/// The grain of what is remembered of time: a 16-bit count of it wraps after three days.
+const TICK: Duration = Duration::from_secs(4);
+/// How often the store looks for peers that are gone.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How many random torrents are looked at for one that can make room for a new one.
+const EVICTION_SAMPLE: u32 = 8;
+
+/// What the store may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Torrents. Hit: a torrent with a single peer gives way if a few tries find one, else the new one is
+    /// answered but not remembered.
+    pub torrent_max: usize,
+    /// Peers of one torrent and family. Hit: one that has long been silent gives way.
+    pub torrent_peer_max: usize,
+    /// Peers of all torrents. Hit: new ones are answered but not remembered.
+    pub peer_max: usize,
+    /// A peer silent for longer is forgotten.
+    pub peer_age_max: Duration,
+    /// For how long after its last announce an address belongs to the peer id that announced it.
+    pub owned: Duration,
+}
+
+/// One announce, as the store needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Announced {
+    /// Which torrent.
+    pub infohash: InfoHash,
+    /// Who.
+    pub peer_id: PeerId,
+    /// Where it listens; canonical, dialable.
+    pub addr: SocketAddr,
+    /// Why.
+    pub event: AnnounceEvent,
+    /// Nothing is missing.
+    pub is_seed: bool,
+    /// Most IPv4 peers to name.
+    pub v4_max: usize,
+    /// Most IPv6 peers to name.
+    pub v6_max: usize,
+    /// 64 random bits.
+    pub draw: u64,
+}
+
+/// Compact peers of an answer, to be used again and again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chosen {
+    /// 6 bytes each.
+    pub v4: Vec<u8>,
+    /// 18 bytes each.
+    pub v6: Vec<u8>,
+}
+
+/// How much a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Torrents with peers, or with downloads that ended.
+    pub torrents: u64,
+    /// Peers.
+    pub peers: u64,
+    /// Those of them that are complete.
+    pub seeders: u64,
+}
+
+#[derive(Debug)]
+struct Torrent {
+    infohash: InfoHash,
+    completed: u32,
+    v4: Peers<V4_LEN>,
+    /// Most swarms have none.
+    v6: Option<Box<Peers<V6_LEN>>>,
+}
+
+impl Torrent {
+    fn peer_count(&self) -> u32 {
+        self.v4.len() + self.v6.as_ref().map_or(0, |peers| peers.len())
+    }
+
+    fn seed_count(&self) -> u32 {
+        self.v4.seed_count() + self.v6.as_ref().map_or(0, |peers| peers.seed_count())
+    }
+
+    fn scraped(&self) -> Scraped {
+        let seeders = self.seed_count();
+        Scraped { seeders, completed: self.completed, leechers: self.peer_count() - seeders }
+    }
+}
+
+/// The torrents of one shard.
+#[derive(Debug)]
+pub struct Swarms {
+    limits: Limits,
+    hasher: SipHasher13,
+    torrents: Vec<Torrent>,
+    index: Index,
+    peer_count: usize,
+    seed_count: usize,
+    sweep_at: Instant,
+}
+
+/// A point in time as the lists store it.
+fn tick(now: Instant) -> Tick {
+    (now.as_micros() / TICK.as_micros() as u64) as Tick
+}
+
+/// A span as the lists compare it.
+fn ticks(span: Duration) -> Tick {
+    Tick::try_from(span.as_micros() / TICK.as_micros()).unwrap_or(Tick::MAX / 2).min(Tick::MAX / 2)
+}
+
+impl Swarms {
+    /// An empty store; its secret comes from `rng`.
+    pub fn new(limits: Limits, rng: &mut Rng, now: Instant) -> Self {
+        Self {
+            limits,
+            hasher: SipHasher13::new_with_keys(rng.bits(), rng.bits()),
+            torrents: Vec::new(),
+            index: Index::default(),
+            peer_count: 0,
+            seed_count: 0,
+            sweep_at: now + SWEEP_INTERVAL,
+        }
+    }
+
+    /// Takes in an announce and replaces what is in `chosen` by peers for its sender. The figures of the torrent
+    /// as they are now.
+    pub fn handle_announce(&mut self, now: Instant, announced: &Announced, chosen: &mut Chosen) -> Scraped {
+        chosen.v4.clear();
+        chosen.v6.clear();
+        let leaving = announced.event == AnnounceEvent::Stopped;
+        let at = match self.find(&announced.infohash) {
+            Some(at) => at,
+            None if leaving => return Scraped::default(),
+            None => match self.admit(announced) {
+                Some(at) => at,
+                // Not remembered, but its figures are those of a swarm with nobody else.
+                None => return Scraped::default(),
+            },
+        };
+        if !leaving {
+            self.choose(at, announced, chosen);
+        }
+        self.apply(now, at, announced);
+        let scraped = self.torrents[at].scraped();
+        if self.torrents[at].peer_count() == 0 && scraped.completed == 0 {
+            self.remove_torrent(at);
+        }
+        scraped
+    }
+
+    /// The figures of a torrent; zeros if it is unknown.
+    pub fn scrape(&self, infohash: &InfoHash) -> Scraped {
+        self.find(infohash).map_or_else(Scraped::default, |at| self.torrents[at].scraped())
+    }
+
+    /// How much is held.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            torrents: self.torrents.len() as u64,
+            peers: self.peer_count as u64,
+            seeders: self.seed_count as u64,
+        }
+    }
+
+    /// Time passed: forgets peers that have been silent too long.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if now < self.sweep_at {
+            return;
+        }
+        self.sweep_at = now + SWEEP_INTERVAL;
+        let age_max = ticks(self.limits.peer_age_max);
+        let mut at = self.torrents.len();
+        while at > 0 {
+            at -= 1;
+            let torrent = &mut self.torrents[at];
+            let before = torrent.seed_count();
+            let mut gone = torrent.v4.expire(&self.hasher, tick(now), age_max);
+            if let Some(peers) = &mut torrent.v6 {
+                gone += peers.expire(&self.hasher, tick(now), age_max);
+                if peers.len() == 0 {
+                    torrent.v6 = None;
+                }
+            }
+            self.peer_count -= gone as usize;
+            self.seed_count -= (before - torrent.seed_count()) as usize;
+            if torrent.peer_count() == 0 {
+                self.remove_torrent(at);
+            }
+        }
+        if self.torrents.len() * 2 < self.torrents.capacity() {
+            self.torrents.shrink_to_fit();
+        }
+        self.check_invariant();
+    }
+
+    /// When to call `handle_timeout`.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        (!self.torrents.is_empty()).then_some(self.sweep_at)
+    }
+
+    fn choose(&self, at: usize, announced: &Announced, chosen: &mut Chosen) {
+        let torrent = &self.torrents[at];
+        let (with_seeds, draw) = (!announced.is_seed, announced.draw);
+        let (asker_v4, asker_v6) = match announced.addr.ip() {
+            IpAddr::V4(ip) => (Some(compact(ip.octets(), announced.addr.port())), None),
+            IpAddr::V6(ip) => (None, Some(compact(ip.octets(), announced.addr.port()))),
+        };
+        torrent.v4.choose(asker_v4.as_ref(), with_seeds, announced.v4_max, draw, &mut chosen.v4);
+        if let Some(peers) = &torrent.v6 {
+            peers.choose(asker_v6.as_ref(), with_seeds, announced.v6_max, draw, &mut chosen.v6);
+        }
+    }
+
+    /// Puts the sender in, or takes it out.
+    fn apply(&mut self, now: Instant, at: usize, announced: &Announced) {
+        let room = self.peer_count < self.limits.peer_max;
+        let port = announced.addr.port();
+        let before = self.torrents[at].seed_count();
+        let change = match announced.addr.ip() {
+            IpAddr::V4(ip) => {
+                let entry = self.entry(now, announced, compact(ip.octets(), port));
+                update(&mut self.torrents[at].v4, &self.hasher, &self.limits, entry, announced, room)
+            }
+            IpAddr::V6(ip) => {
+                let entry = self.entry(now, announced, compact(ip.octets(), port));
+                let mut peers = self.torrents[at].v6.take().unwrap_or_default();
+                let change = update(&mut peers, &self.hasher, &self.limits, entry, announced, room);
+                self.torrents[at].v6 = (peers.len() > 0).then_some(peers);
+                change
+            }
+        };
+        let torrent = &mut self.torrents[at];
+        self.seed_count = self.seed_count + torrent.seed_count() as usize - before as usize;
+        match change {
+            Change::Added => self.peer_count += 1,
+            Change::Removed => self.peer_count -= 1,
+            Change::Completed if announced.event == AnnounceEvent::Completed => {
+                torrent.completed = torrent.completed.saturating_add(1);
+            }
+            Change::None | Change::Replaced | Change::Completed => (),
+        }
+        self.check_invariant();
+    }
+
+    fn entry<const LEN: usize>(&self, now: Instant, announced: &Announced, addr: [u8; LEN]) -> Entry<LEN> {
+        let identity = (self.hasher.hash(&announced.peer_id.0) as u32).to_be_bytes();
+        Entry { addr, identity, is_seed: announced.is_seed, now: tick(now) }
+    }
+
+    fn find(&self, infohash: &InfoHash) -> Option<usize> {
+        let is_it = |at: u32| self.torrents[at as usize].infohash == *infohash;
+        self.index.find(self.hasher.hash(&infohash.0), is_it).map(|at| at as usize)
+    }
+
+    /// Makes a place for a new torrent; None if there is no room.
+    fn admit(&mut self, announced: &Announced) -> Option<usize> {
+        if self.peer_count >= self.limits.peer_max {
+            return None;
+        }
+        if self.torrents.len() >= self.limits.torrent_max {
+            let len = self.torrents.len() as u64;
+            let sample = (0..EVICTION_SAMPLE)
+                .map(|step| (announced.draw.rotate_left(8 * step).checked_rem(len).unwrap_or(0)) as usize);
+            let lonely =
+                sample.into_iter().find(|&at| self.torrents.get(at).is_some_and(|t| t.peer_count() <= 1));
+            self.remove_torrent(lonely?);
+        }
+        let at = self.torrents.len();
+        if at == self.torrents.capacity() {
+            self.torrents.reserve_exact((at / 4).max(4));
+        }
+        let Announced { infohash, .. } = *announced;
+        self.torrents.push(Torrent { infohash, completed: 0, v4: Peers::default(), v6: None });
+        let (torrents, hasher) = (&self.torrents, &self.hasher);
+        self.index
+            .insert(hasher.hash(&infohash.0), at as u32, |at| hasher.hash(&torrents[at as usize].infohash.0));
+        Some(at)
+    }
+
+    fn remove_torrent(&mut self, at: usize) {
+        let (torrents, hasher) = (&self.torrents, &self.hasher);
+        let hash_of = |at: u32| hasher.hash(&torrents[at as usize].infohash.0);
+        let last = torrents.len() - 1;
+        self.index.remove(hash_of(at as u32), at as u32, hash_of);
+        if at != last {
+            self.index.relocate(hash_of(last as u32), last as u32, at as u32);
+        }
+        let gone = self.torrents.swap_remove(at);
+        self.peer_count -= gone.peer_count() as usize;
+        self.seed_count -= gone.seed_count() as usize;
+    }
+
+    fn check_invariant(&self) {
+        debug_assert!(self.seed_count <= self.peer_count);
+        debug_assert!(self.torrents.len() <= self.limits.torrent_max);
+    }
+}
+
+fn update<const LEN: usize>(
+    peers: &mut Peers<LEN>,
+    hasher: &SipHasher13,
+    limits: &Limits,
+    entry: Entry<LEN>,
+    announced: &Announced,
+    room: bool,
+) -> Change {
+    if announced.event == AnnounceEvent::Stopped {
+        return peers.stop(hasher, &entry.addr, entry.identity);
+    }
+    // Without room in the store a newcomer takes the place of another peer of its torrent.
+    let peer_max =
+        if room { limits.torrent_peer_max } else { (peers.len() as usize).min(limits.torrent_peer_max) };
+    if peer_max == 0 {
+        return Change::None;
+    }
+    peers.announce(hasher, entry, ticks(limits.owned), peer_max, announced.draw)
+}
+
+/// Address and port in compact form: `LEN` is the address's length and two.
+fn compact<const IP_LEN: usize, const LEN: usize>(ip: [u8; IP_LEN], port: u16) -> [u8; LEN] {
+    const { assert!(LEN == IP_LEN + 2) };
+    let mut addr = [0; LEN];
+    addr[..IP_LEN].copy_from_slice(&ip);
+    addr[IP_LEN..].copy_from_slice(&port.to_be_bytes());
+    addr
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::compact;
+
+    const MINUTE: u64 = 60;
+
+    fn limits() -> Limits {
+        Limits {
+            torrent_max: 100,
+            torrent_peer_max: 1000,
+            peer_max: 10_000,
+            peer_age_max: Duration::from_secs(45 * MINUTE),
+            owned: Duration::from_secs(30 * MINUTE),
+        }
+    }
+
+    fn swarms(limits: Limits) -> Swarms {
+        Swarms::new(limits, &mut Rng::from_number(1), Instant::ZERO)
+    }
+
+    fn at(secs: u64) -> Instant {
+        Instant::from_micros(secs * 1_000_000)
+    }
+
+    fn announced(torrent: u32, addr: &str, is_seed: bool) -> Announced {
+        let mut infohash = InfoHash([0; 20]);
+        infohash.0[..4].copy_from_slice(&torrent.to_be_bytes());
+        Announced {
+            infohash,
+            peer_id: PeerId([7; 20]),
+            addr: addr.parse().unwrap(),
+            event: AnnounceEvent::None,
+            is_seed,
+            v4_max: 50,
+            v6_max: 50,
+            draw: 0x0123_4567_89ab_cdef,
+        }
+    }
+
+    fn peers(swarms: &mut Swarms, now: Instant, announced: &Announced) -> Vec<String> {
+        let mut chosen = Chosen::default();
+        swarms.handle_announce(now, announced, &mut chosen);
+        let all = compact::decode_v4(&chosen.v4).chain(compact::decode_v6(&chosen.v6));
+        all.map(|addr| addr.to_string()).collect()
+    }
+
+    #[test]
+    fn both_families_are_one_swarm() {
+        let mut swarms = swarms(limits());
+        let (v4, v6) = (announced(1, "1.2.3.4:5", true), announced(1, "[2001:db8::1]:6", false));
+        assert!(peers(&mut swarms, at(0), &v4).is_empty());
+        assert_eq!(peers(&mut swarms, at(0), &v6), ["1.2.3.4:5"]);
+        assert_eq!(peers(&mut swarms, at(0), &v4), ["[2001:db8::1]:6"]);
+        let expected = Scraped { seeders: 1, completed: 0, leechers: 1 };
+        assert_eq!(swarms.scrape(&v4.infohash), expected);
+        let other = announced(2, "1.2.3.4:5", true);
+        assert!(peers(&mut swarms, at(0), &other).is_empty(), "another torrent");
+        assert_eq!(swarms.totals(), Totals { torrents: 2, peers: 3, seeders: 2 });
+    }
+
+    #[test]
+    fn only_the_same_peer_takes_itself_out() {
+        let mut swarms = swarms(limits());
+        let peer = announced(1, "1.2.3.4:5", false);
+        peers(&mut swarms, at(0), &peer);
+        let forged = Announced { peer_id: PeerId([8; 20]), ..peer };
+        // Not even after announcing the address as its own.
+        peers(&mut swarms, at(1), &forged);
+        peers(&mut swarms, at(1), &Announced { event: AnnounceEvent::Stopped, ..forged });
+        assert_eq!(swarms.totals().peers, 1);
+        peers(&mut swarms, at(2), &Announced { event: AnnounceEvent::Stopped, ..peer });
+        assert_eq!(swarms.totals(), Totals::default());
+        // A peer that came back under a new name owns its address once the old name is silent.
+        peers(&mut swarms, at(3), &peer);
+        peers(&mut swarms, at(3 + 31 * MINUTE), &forged);
+        peers(&mut swarms, at(4 + 31 * MINUTE), &Announced { event: AnnounceEvent::Stopped, ..forged });
+        assert_eq!(swarms.totals().peers, 0);
+    }
+
+    #[test]
+    fn silent_peers_are_forgotten_and_with_them_their_torrent() {
+        let mut swarms = swarms(limits());
+        for torrent in 0..50 {
+            peers(&mut swarms, at(0), &announced(torrent, "1.2.3.4:5", true));
+            peers(&mut swarms, at(0), &announced(torrent, "[2001:db8::1]:6", false));
+        }
+        peers(&mut swarms, at(30 * MINUTE), &announced(7, "1.2.3.4:5", true));
+        swarms.handle_timeout(at(45 * MINUTE));
+        assert_eq!(swarms.totals().peers, 100);
+        swarms.handle_timeout(at(47 * MINUTE));
+        assert_eq!(swarms.totals(), Totals { torrents: 1, peers: 1, seeders: 1 });
+        swarms.handle_timeout(at(80 * MINUTE));
+        assert_eq!((swarms.totals(), swarms.poll_timeout()), (Totals::default(), None));
+    }
+
+    #[test]
+    fn downloads_that_end_are_counted_once() {
+        let mut swarms = swarms(limits());
+        let peer = announced(1, "1.2.3.4:5", false);
+        peers(&mut swarms, at(0), &peer);
+        let completed = Announced { event: AnnounceEvent::Completed, is_seed: true, ..peer };
+        for _ in 0..3 {
+            peers(&mut swarms, at(1), &completed);
+        }
+        assert_eq!(swarms.scrape(&peer.infohash), Scraped { seeders: 1, completed: 1, leechers: 0 });
+    }
+
+    #[test]
+    fn floods_of_torrents_cannot_push_out_those_with_peers() {
+        let mut swarms = swarms(limits());
+        let mut rng = Rng::from_number(2);
+        for number in 0..40 {
+            peers(&mut swarms, at(0), &announced(number, "1.2.3.4:5", true));
+            peers(&mut swarms, at(0), &announced(number, "1.2.3.4:6", true));
+        }
+        for number in 1000..5000 {
+            let draw = rng.bits();
+            peers(&mut swarms, at(1), &Announced { draw, ..announced(number, "5.6.7.8:9", false) });
+        }
+        assert_eq!(swarms.totals().torrents, 100);
+        for number in 0..40 {
+            assert_eq!(swarms.scrape(&announced(number, "1.2.3.4:5", true).infohash).seeders, 2);
+        }
+        // A new one still gets in.
+        peers(&mut swarms, at(2), &announced(9999, "1.2.3.4:5", true));
+        assert_eq!(swarms.scrape(&announced(9999, "1.2.3.4:5", true).infohash).seeders, 1);
+    }
+
+    #[test]
+    fn floods_of_peers_end_at_the_limit() {
+        let mut swarms = swarms(Limits { peer_max: 100, ..limits() });
+        for port in 1..1000_u32 {
+            let torrent = port % 3;
+            peers(&mut swarms, at(0), &announced(torrent, &format!("1.2.3.4:{port}"), false));
+        }
+        assert_eq!(swarms.totals(), Totals { torrents: 3, peers: 100, seeders: 0 });
+    }
+}

@@ -1,0 +1,350 @@
+//! The peers of one torrent and one address family: found by address, seeds first, chosen at random.
+//!
+//! Twelve bytes for an IPv4 peer and 24 for IPv6, in one list that grows by a quarter; beyond
+//! [`SCAN_MAX`] peers an index adds 5 to 11 bytes. Invariants: the first `seed_count` peers are seeds, all others
+//! are not; an address is in the list once; the index exists when the list is longer than [`SCAN_MAX`].
+
+use siphasher::sip::SipHasher13;
+
+use super::index::Index;
+
+/// Up to this many peers are searched one by one: their addresses fill a dozen cache lines.
+const SCAN_MAX: usize = 64;
+/// How many random peers are compared when one has to make room for a newcomer.
+const EVICTION_SAMPLE: u64 = 8;
+
+/// A count of time units that wraps: see [`super::tick`].
+pub(super) type Tick = u16;
+
+/// A peer: its address in compact form (6 or 18 bytes).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer<const LEN: usize> {
+    addr: [u8; LEN],
+    /// A keyed hash of its peer id, as bytes so that nothing needs alignment beyond that of `seen`.
+    identity: [u8; 4],
+    seen: Tick,
+}
+
+/// What an announce says of its sender.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<const LEN: usize> {
+    pub(super) addr: [u8; LEN],
+    pub(super) identity: [u8; 4],
+    pub(super) is_seed: bool,
+    pub(super) now: Tick,
+}
+
+/// What an announce changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Nothing.
+    None,
+    /// A new peer.
+    Added,
+    /// A new peer, in the place of another.
+    Replaced,
+    /// A peer that was incomplete is complete.
+    Completed,
+    /// A peer is gone.
+    Removed,
+}
+
+/// Peers of one family.
+#[derive(Debug, Default)]
+pub(super) struct Peers<const LEN: usize> {
+    list: Vec<Peer<LEN>>,
+    seed_count: u32,
+    index: Option<Box<Index>>,
+}
+
+fn hash_of<const LEN: usize>(hasher: &SipHasher13, addr: &[u8; LEN]) -> u64 {
+    hasher.hash(addr)
+}
+
+impl<const LEN: usize> Peers<LEN> {
+    pub(super) fn len(&self) -> u32 {
+        self.list.len() as u32
+    }
+
+    pub(super) fn seed_count(&self) -> u32 {
+        self.seed_count
+    }
+
+    /// Adds or refreshes a peer. An address belongs to the peer id that announced it first until that has been
+    /// silent for `owned`: until then others behind it may say whether it is a seed, but not keep it alive,
+    /// and not remove it.
+    pub(super) fn announce(
+        &mut self,
+        hasher: &SipHasher13,
+        entry: Entry<LEN>,
+        owned: Tick,
+        peer_max: usize,
+        draw: u64,
+    ) -> Change {
+        let Some(at) = self.find(hasher, &entry.addr) else {
+            let full = self.list.len() >= peer_max;
+            if full {
+                let oldest = self.oldest_of_some(entry.now, draw);
+                self.remove_at(hasher, oldest);
+            }
+            self.add(hasher, entry);
+            return if full { Change::Replaced } else { Change::Added };
+        };
+        let peer = &mut self.list[at];
+        if peer.identity == entry.identity || entry.now.wrapping_sub(peer.seen) > owned {
+            peer.identity = entry.identity;
+            peer.seen = entry.now;
+        }
+        let was_seed = at < self.seed_count as usize;
+        if entry.is_seed == was_seed {
+            return Change::None;
+        }
+        if entry.is_seed {
+            self.swap(hasher, at, self.seed_count as usize);
+            self.seed_count += 1;
+            return Change::Completed;
+        }
+        self.seed_count -= 1;
+        self.swap(hasher, at, self.seed_count as usize);
+        Change::None
+    }
+
+    /// Removes a peer, if it is that peer who asks.
+    pub(super) fn stop(&mut self, hasher: &SipHasher13, addr: &[u8; LEN], identity: [u8; 4]) -> Change {
+        match self.find(hasher, addr) {
+            Some(at) if self.list[at].identity == identity => {
+                self.remove_at(hasher, at);
+                Change::Removed
+            }
+            Some(_) | None => Change::None,
+        }
+    }
+
+    /// Removes those not seen for longer than `age_max`; how many.
+    pub(super) fn expire(&mut self, hasher: &SipHasher13, now: Tick, age_max: Tick) -> u32 {
+        let before = self.len();
+        let mut at = self.list.len();
+        while at > 0 {
+            at -= 1;
+            // From the end: what takes the place of a removed peer has been looked at already.
+            if now.wrapping_sub(self.list[at].seen) > age_max {
+                self.remove_at(hasher, at);
+            }
+        }
+        if self.list.capacity() > 4 && self.list.len() * 2 < self.list.capacity() {
+            self.list.shrink_to_fit();
+        }
+        before - self.len()
+    }
+
+    /// Appends up to `count` random peers but `asker`, seeds only if `with_seeds`. Two runs of neighbours in the
+    /// list from two random places, so the effort is that of the answer, not of the swarm.
+    pub(super) fn choose(
+        &self,
+        asker: Option<&[u8; LEN]>,
+        with_seeds: bool,
+        count: usize,
+        draw: u64,
+        out: &mut Vec<u8>,
+    ) {
+        let pool = if with_seeds { &self.list[..] } else { &self.list[self.seed_count as usize..] };
+        let mut room = count;
+        let mut give = |peers: &[Peer<LEN>]| {
+            for peer in peers {
+                if room > 0 && Some(&peer.addr) != asker {
+                    out.extend_from_slice(&peer.addr);
+                    room -= 1;
+                }
+            }
+        };
+        if pool.len() <= count {
+            return give(pool);
+        }
+        // One more than asked for, as one of them may be the asker.
+        let wanted = (count + 1).min(pool.len());
+        let (front, back) = pool.split_at(pool.len() / 2);
+        let from_front = (wanted / 2).min(front.len());
+        for (half, take, draw) in [(front, from_front, draw >> 32), (back, wanted - from_front, draw)] {
+            let start = (u64::from(draw as u32) * half.len() as u64 >> 32) as usize;
+            let first = take.min(half.len() - start);
+            give(&half[start..start + first]);
+            give(&half[..take - first]);
+        }
+    }
+
+    fn find(&self, hasher: &SipHasher13, addr: &[u8; LEN]) -> Option<usize> {
+        match &self.index {
+            None => self.list.iter().position(|peer| peer.addr == *addr),
+            Some(index) => {
+                let is_it = |at: u32| self.list[at as usize].addr == *addr;
+                index.find(hash_of(hasher, addr), is_it).map(|at| at as usize)
+            }
+        }
+    }
+
+    fn add(&mut self, hasher: &SipHasher13, entry: Entry<LEN>) {
+        let at = self.list.len();
+        if at == self.list.capacity() {
+            self.list.reserve_exact((at / 4).max(2));
+        }
+        self.list.push(Peer { addr: entry.addr, identity: entry.identity, seen: entry.now });
+        let list = &self.list;
+        if let Some(index) = &mut self.index {
+            index.insert(hash_of(hasher, &entry.addr), at as u32, |at| {
+                hash_of(hasher, &list[at as usize].addr)
+            });
+        } else if at >= SCAN_MAX {
+            let mut index = Box::<Index>::default();
+            for (at, peer) in list.iter().enumerate() {
+                index.insert(hash_of(hasher, &peer.addr), at as u32, |at| {
+                    hash_of(hasher, &list[at as usize].addr)
+                });
+            }
+            self.index = Some(index);
+        }
+        if entry.is_seed {
+            self.swap(hasher, at, self.seed_count as usize);
+            self.seed_count += 1;
+        }
+    }
+
+    fn remove_at(&mut self, hasher: &SipHasher13, mut at: usize) {
+        if at < self.seed_count as usize {
+            self.seed_count -= 1;
+            self.swap(hasher, at, self.seed_count as usize);
+            at = self.seed_count as usize;
+        }
+        let last = self.list.len() - 1;
+        self.swap(hasher, at, last);
+        if let Some(index) = &mut self.index {
+            let list = &self.list;
+            index.remove(hash_of(hasher, &list[last].addr), last as u32, |at| {
+                hash_of(hasher, &list[at as usize].addr)
+            });
+        }
+        self.list.pop();
+        if self.list.len() <= SCAN_MAX / 2 {
+            self.index = None;
+        }
+    }
+
+    fn swap(&mut self, hasher: &SipHasher13, one: usize, other: usize) {
+        if one == other {
+            return;
+        }
+        if let Some(index) = &mut self.index {
+            let hashes = [one, other].map(|at| hash_of(hasher, &self.list[at].addr));
+            // A position must not be in the index twice, not even in between.
+            let between = self.list.len() as u32;
+            index.relocate(hashes[0], one as u32, between);
+            index.relocate(hashes[1], other as u32, one as u32);
+            index.relocate(hashes[0], between, other as u32);
+        }
+        self.list.swap(one, other);
+    }
+
+    /// The one seen longest ago among a few random ones; the list is not empty.
+    fn oldest_of_some(&self, now: Tick, draw: u64) -> usize {
+        let len = self.list.len() as u64;
+        let sample = (0..EVICTION_SAMPLE).map(|step| (draw.rotate_left(8 * step as u32) % len) as usize);
+        sample.max_by_key(|&at| now.wrapping_sub(self.list[at].seen)).unwrap_or(0)
+    }
+
+    /// Asserts what the module's header promises.
+    #[cfg(test)]
+    pub(super) fn check(&self, hasher: &SipHasher13) {
+        assert!(self.seed_count <= self.len());
+        assert!(self.index.is_some() || self.list.len() <= SCAN_MAX);
+        for (at, peer) in self.list.iter().enumerate() {
+            assert_eq!(self.find(hasher, &peer.addr), Some(at));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::rng::Rng;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn addr(number: usize) -> [u8; 6] {
+        let [a, b] = (number as u16).to_be_bytes();
+        [10, 0, 0, 1, a, b]
+    }
+
+    #[test]
+    fn it_holds_what_a_map_holds() {
+        let hasher = SipHasher13::new_with_keys(1, 2);
+        let mut rng = Rng::from_number(1);
+        let mut peers = Peers::<6>::default();
+        let mut model: BTreeMap<[u8; 6], bool> = BTreeMap::new();
+        for step in 0..30_000_usize {
+            let range = if step / 5_000 % 2 == 0 { 500 } else { 20 };
+            let addr = addr(rng.below(500));
+            if rng.below(500) < range {
+                let is_seed = rng.below(2) == 0;
+                let entry = Entry { addr, identity: [1; 4], is_seed, now: 0 };
+                let change = peers.announce(&hasher, entry, 10, 1000, rng.bits());
+                let expected = match model.insert(addr, is_seed) {
+                    None => Change::Added,
+                    Some(false) if is_seed => Change::Completed,
+                    Some(_) => Change::None,
+                };
+                assert_eq!(change, expected);
+            } else {
+                let known = model.remove(&addr).is_some();
+                assert_eq!(peers.stop(&hasher, &addr, [1; 4]) == Change::Removed, known);
+            }
+            assert_eq!(peers.len() as usize, model.len());
+            assert_eq!(peers.seed_count() as usize, model.values().filter(|&&seed| seed).count());
+            if step % 500 == 0 {
+                peers.check(&hasher);
+            }
+        }
+    }
+
+    #[test]
+    fn choices_are_distinct_fair_and_leave_out_the_asker_and_for_seeds_the_seeds() {
+        let hasher = SipHasher13::new_with_keys(1, 2);
+        let mut rng = Rng::from_number(1);
+        for total in [1_usize, 2, 10, 50, 51, 52, 200] {
+            let mut peers = Peers::<6>::default();
+            for number in 0..total {
+                let entry = Entry { addr: addr(number), identity: [1; 4], is_seed: number % 4 == 0, now: 0 };
+                let _ = peers.announce(&hasher, entry, 10, 1000, 0);
+            }
+            let mut counts = BTreeMap::new();
+            for _ in 0..400 {
+                let mut out = Vec::new();
+                peers.choose(Some(&addr(0)), true, 50, rng.bits(), &mut out);
+                let chosen: BTreeSet<_> = out.as_chunks::<6>().0.iter().copied().collect();
+                assert_eq!(chosen.len() * 6, out.len(), "distinct");
+                assert_eq!(chosen.len(), 50.min(total - 1));
+                assert!(!chosen.contains(&addr(0)));
+                chosen.into_iter().for_each(|addr| *counts.entry(addr).or_insert(0) += 1);
+                out.clear();
+                peers.choose(Some(&addr(0)), false, 50, rng.bits(), &mut out);
+                assert!(out.as_chunks::<6>().0.iter().all(|addr| addr[5] % 4 != 0));
+                let leechers = total - total.div_ceil(4);
+                assert_eq!(out.len() / 6, leechers.min(50));
+            }
+            assert_eq!(counts.len(), total - 1, "everybody has a chance");
+        }
+    }
+
+    #[test]
+    fn a_full_swarm_lets_newcomers_in_for_those_unheard_of() {
+        let hasher = SipHasher13::new_with_keys(1, 2);
+        let mut rng = Rng::from_number(1);
+        let mut peers = Peers::<6>::default();
+        for number in 0..200 {
+            let entry =
+                Entry { addr: addr(number), identity: [1; 4], is_seed: false, now: (number / 2) as Tick };
+            let _ = peers.announce(&hasher, entry, 10, 100, rng.bits());
+        }
+        assert_eq!(peers.len(), 100);
+        peers.check(&hasher);
+        let young = (150..200).filter(|&number| peers.find(&hasher, &addr(number)).is_some()).count();
+        assert!(young > 40, "{young}");
+    }
+}
