@@ -56,8 +56,8 @@ pub fn decode_v4(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
 
 /// The IPv6 addresses of a compact list, canonical; an incomplete tail is dropped.
 pub fn decode_v6(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
-    bytes.as_chunks::<V6_LEN>().0.iter().map(|chunk| {
-        let (ip, port) = chunk.split_at(16);
+    bytes.as_chunks::<V6_LEN>().0.iter().map(|bytes| {
+        let (ip, port) = bytes.split_at(16);
         let ip: [u8; 16] = ip.try_into().expect("split at 16");
         canonical(SocketAddr::new(Ipv6Addr::from(ip).into(), u16::from_be_bytes([port[0], port[1]])))
     })

@@ -1,1 +1,101 @@
-//! Tests to come.
+//! Transfers with the real clients of others, in both directions, over HTTP and UDP, with our tracker and
+//! with opentracker. Each host is a network namespace of its own; nothing leaves the machine.
+//!
+//! Where a client, or the right to make namespaces, is missing, a test says so and passes; with
+//! `SPRAT_INTEROP=require` it fails instead.
+
+mod client;
+mod content;
+mod lab;
+mod process;
+mod tracker;
+
+use std::time::{Duration, Instant};
+
+use client::Client;
+use content::Content;
+use lab::Lab;
+use tracker::{Tracker, Transport};
+
+/// How long one transfer may take; they take two or three seconds.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Runs `pair` over each tracker and each transport.
+fn transfer_everywhere(seed: Client, leech: Client) {
+    let missing: Vec<_> =
+        [seed.missing(), leech.missing(), lab::missing(), tracker::missing()].into_iter().flatten().collect();
+    if !missing.is_empty() {
+        let what = format!("{seed:?} to {leech:?} not tried: {} missing", missing.join(", "));
+        assert_ne!(std::env::var("SPRAT_INTEROP").as_deref(), Ok("require"), "{what}");
+        eprintln!("{what}");
+        return;
+    }
+    for tracker in [Tracker::Sprat, Tracker::Opentracker] {
+        for transport in [Transport::Http, Transport::Udp] {
+            transfer(seed, leech, tracker, transport);
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "real processes run in real time; the figure is only printed")]
+fn transfer(seed: Client, leech: Client, tracker: Tracker, transport: Transport) {
+    let what = format!("{seed:?} to {leech:?} by {tracker:?} over {transport:?}");
+    let lab = Lab::new(3);
+    let [tracking, seeding, leeching] = &lab.hosts[..] else { unreachable!("three hosts were asked for") };
+    let work = tempfile::tempdir().expect("a temporary folder");
+    let content = Content::generate(work.path());
+    let torrent = content.torrent(&tracker.url(transport, tracking));
+    let _tracker = tracker.start(tracking, &work.path().join("tracker"), content.infohash(&torrent));
+    let began = Instant::now();
+    let _seed = seed.seed(seeding, &torrent, work.path(), content.folder());
+    tracker::wait_for_seed(tracking, &tracker.url(Transport::Http, tracking), content.infohash(&torrent));
+    let seeding_after = began.elapsed();
+    let downloaded = work.path().join("downloaded");
+    std::fs::create_dir(&downloaded).expect("a new folder");
+    let mut leecher = leech.download(leeching, &torrent, work.path(), &downloaded);
+    let complete = process::poll(TRANSFER_TIMEOUT, || {
+        leecher.assert_alive_or_done(&what);
+        content.is_equal(&downloaded)
+    });
+    assert!(complete, "{what}: not complete; the leecher said: {}", leecher.said());
+    eprintln!(
+        "{what}: {:.1} s after {:.1} s",
+        (began.elapsed() - seeding_after).as_secs_f32(),
+        seeding_after.as_secs_f32()
+    );
+}
+
+#[test]
+fn libtorrent_downloads_from_sprat() {
+    transfer_everywhere(Client::Sprat, Client::Libtorrent);
+}
+
+#[test]
+fn sprat_downloads_from_libtorrent() {
+    transfer_everywhere(Client::Libtorrent, Client::Sprat);
+}
+
+#[test]
+fn transmission_downloads_from_sprat() {
+    transfer_everywhere(Client::Sprat, Client::Transmission);
+}
+
+#[test]
+fn sprat_downloads_from_transmission() {
+    transfer_everywhere(Client::Transmission, Client::Sprat);
+}
+
+#[test]
+fn aria2_downloads_from_sprat() {
+    transfer_everywhere(Client::Sprat, Client::Aria2);
+}
+
+#[test]
+fn sprat_downloads_from_aria2() {
+    transfer_everywhere(Client::Aria2, Client::Sprat);
+}
+
+#[test]
+fn sprat_downloads_from_sprat_on_another_host() {
+    transfer_everywhere(Client::Sprat, Client::Sprat);
+}

@@ -217,7 +217,7 @@ impl fmt::Display for Magnet {
             let hash = data_encoding::HEXLOWER.encode(&hash);
             pair("xt", &format_args!("urn:btmh:{SHA256_MULTIHASH}{hash}"))?;
         }
-        for name in &self.name {
+        if let Some(name) = &self.name {
             pair("dn", &utf8_percent_encode(name, ESCAPED))?;
         }
         for tracker in &self.trackers {

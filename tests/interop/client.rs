@@ -1,0 +1,112 @@
+//! The clients under test and how each is told to seed and to download one torrent.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::lab::Host;
+use crate::process::Process;
+
+/// Where every client listens; each has a host of its own.
+const PORT: &str = "7000";
+
+/// A client.
+#[derive(Clone, Copy, Debug)]
+pub enum Client {
+    /// Ours.
+    Sprat,
+    /// By its Python binding.
+    Libtorrent,
+    /// `transmission-daemon`.
+    Transmission,
+    /// `aria2c`.
+    Aria2,
+}
+
+/// What the client is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Seed,
+    Download,
+}
+
+fn runs(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+impl Client {
+    /// What is missing to run it.
+    pub fn missing(self) -> Option<String> {
+        let present = match self {
+            Self::Sprat => true,
+            Self::Libtorrent => runs("python3", &["-c", "import libtorrent"]),
+            Self::Transmission => runs("transmission-daemon", &["--version"]),
+            Self::Aria2 => runs("aria2c", &["--version"]),
+        };
+        (!present).then(|| format!("{self:?}"))
+    }
+
+    /// Seeds what lies in `folder`.
+    pub fn seed(self, host: &Host, torrent: &Path, work: &Path, folder: &Path) -> Process {
+        self.start(host, torrent, &work.join("seed"), folder, Role::Seed)
+    }
+
+    /// Downloads into `folder`, and may go on seeding.
+    pub fn download(self, host: &Host, torrent: &Path, work: &Path, folder: &Path) -> Process {
+        self.start(host, torrent, &work.join("leech"), folder, Role::Download)
+    }
+
+    fn start(self, host: &Host, torrent: &Path, state: &Path, folder: &Path, role: Role) -> Process {
+        std::fs::create_dir(state).expect("a new folder");
+        let command = match self {
+            Self::Sprat => sprat(host, torrent, folder, role),
+            Self::Libtorrent => libtorrent(host, torrent, folder, role),
+            Self::Transmission => transmission(host, torrent, state, folder),
+            Self::Aria2 => aria2(host, torrent, folder, role),
+        };
+        Process::start(command, &state.join("log"))
+    }
+}
+
+fn sprat(host: &Host, torrent: &Path, folder: &Path, role: Role) -> Command {
+    let mut command = host.command(env!("CARGO_BIN_EXE_sprat"));
+    command.arg(if role == Role::Seed { "seed" } else { "download" }).arg(torrent).arg("-d").arg(folder);
+    command.args(["-p", PORT, "--no-dht", "--no-lsd", "--no-port-forward"]);
+    command
+}
+
+fn libtorrent(host: &Host, torrent: &Path, folder: &Path, role: Role) -> Command {
+    let mut command = host.command("python3");
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/libtorrent_peer.py"));
+    command.arg(torrent).arg(folder).arg(PORT).arg(if role == Role::Seed { "seed" } else { "download" });
+    command
+}
+
+fn aria2(host: &Host, torrent: &Path, folder: &Path, role: Role) -> Command {
+    let mut command = host.command("aria2c");
+    command.args([
+        "--no-conf",
+        "--enable-dht=false",
+        "--bt-enable-lpd=false",
+        "--enable-peer-exchange=false",
+    ]);
+    command.args(["--seed-ratio=0.0", "--file-allocation=none", "--summary-interval=0"]);
+    command.arg(format!("--listen-port={PORT}")).arg(format!("--dir={}", folder.display()));
+    command.arg(if role == Role::Seed { "--bt-seed-unverified=true" } else { "--continue=true" });
+    command.arg(torrent);
+    command
+}
+
+fn transmission(host: &Host, torrent: &Path, state: &Path, folder: &Path) -> Command {
+    let watch = state.join("watch");
+    std::fs::create_dir(&watch).expect("a new folder");
+    std::fs::copy(torrent, watch.join("content.torrent")).expect("a copy of the torrent");
+    let settings = serde_json::json!({
+        "download-dir": folder, "peer-port": PORT.parse::<u16>().expect("a number"), "watch-dir": watch, "watch-dir-enabled": true,
+        "dht-enabled": false, "lpd-enabled": false, "pex-enabled": false, "utp-enabled": false, "rpc-enabled": false,
+        "port-forwarding-enabled": false, "encryption": 0, "incomplete-dir-enabled": false, "rename-partial-files": false,
+    });
+    std::fs::write(state.join("settings.json"), settings.to_string()).expect("a new file");
+    let mut command = host.command("transmission-daemon");
+    command.arg("-f").arg("-g").arg(state).arg("--log-error");
+    command
+}

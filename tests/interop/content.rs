@@ -1,0 +1,73 @@
+//! What is transferred: a folder with files that share pieces, one empty, one with an odd name.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sprat::proto::infohash::InfoHash;
+use sprat::proto::metainfo::Metainfo;
+use sprat::proto::rng::Rng;
+
+/// Name of the folder, and of the torrent.
+const NAME: &str = "interop content";
+/// Paths and lengths; about 5 MiB.
+const FILES: [(&str, usize); 5] = [
+    ("a.bin", 3_000_001),
+    ("sub/b.bin", 70_000),
+    ("sub/empty", 0),
+    ("sub/deep/größe – 1.txt", 17),
+    ("z.bin", 2_097_152),
+];
+
+/// The content on disk.
+pub struct Content {
+    folder: PathBuf,
+}
+
+impl Content {
+    /// Writes it below `work`.
+    pub fn generate(work: &Path) -> Self {
+        let folder = work.join("seeded");
+        let mut rng = Rng::from_number(1);
+        for (path, len) in FILES {
+            let path = folder.join(NAME).join(path);
+            std::fs::create_dir_all(path.parent().expect("files lie in folders")).expect("a new folder");
+            let mut bytes = vec![0; len];
+            rng.fill(&mut bytes);
+            std::fs::write(path, bytes).expect("a new file");
+        }
+        Self { folder }
+    }
+
+    /// The folder that holds the content's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes its torrent by our own `create`, so that others show whether they accept it.
+    pub fn torrent(&self, tracker: &str) -> PathBuf {
+        let torrent = self.folder.with_extension("torrent");
+        let output = Command::new(env!("CARGO_BIN_EXE_sprat"))
+            .arg("create")
+            .arg(self.folder.join(NAME))
+            .args(["--piece-size", "65536", "--tracker", tracker, "-o"])
+            .arg(&torrent)
+            .output()
+            .expect("our own binary");
+        assert!(output.status.success(), "create: {}", String::from_utf8_lossy(&output.stderr));
+        torrent
+    }
+
+    /// The infohash of the torrent.
+    pub fn infohash(&self, torrent: &Path) -> InfoHash {
+        let bytes = std::fs::read(torrent).expect("the torrent just made");
+        Metainfo::decode(&bytes).expect("our own torrent").info.infohash
+    }
+
+    /// Whether `downloaded` holds the same.
+    pub fn is_equal(&self, downloaded: &Path) -> bool {
+        FILES.iter().all(|(path, _)| {
+            let read = |folder: &Path| std::fs::read(folder.join(NAME).join(path)).ok();
+            read(downloaded) == read(&self.folder)
+        })
+    }
+}

@@ -1,0 +1,88 @@
+//! Hosts on one machine: network namespaces on a bridge in a namespace of its own. Needs root and iproute2.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Labs of this process so far: their names must differ.
+static LAB_COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Hosts that see each other and nobody else; gone when dropped.
+pub struct Lab {
+    switch: String,
+    /// The hosts.
+    pub hosts: Vec<Host>,
+}
+
+/// One host.
+pub struct Host {
+    namespace: String,
+    /// Its address.
+    pub ip: IpAddr,
+}
+
+/// What is missing to make hosts.
+pub fn missing() -> Option<String> {
+    let probe = format!("sprat-probe-{}-{}", std::process::id(), LAB_COUNT.fetch_add(1, Ordering::Relaxed));
+    let made = ip(&["netns", "add", &probe]);
+    if made {
+        ip(&["netns", "del", &probe]);
+    }
+    (!made).then(|| "root with iproute2".to_owned())
+}
+
+fn ip(arguments: &[&str]) -> bool {
+    Command::new("ip").args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+fn must(arguments: &[&str]) {
+    assert!(ip(arguments), "ip {}", arguments.join(" "));
+}
+
+impl Lab {
+    /// A lab of `count` hosts.
+    pub fn new(count: u8) -> Self {
+        let tag = format!("sprat-{}-{}", std::process::id(), LAB_COUNT.fetch_add(1, Ordering::Relaxed));
+        let switch = format!("{tag}-switch");
+        must(&["netns", "add", &switch]);
+        must(&["-n", &switch, "link", "add", "br0", "type", "bridge"]);
+        must(&["-n", &switch, "link", "set", "br0", "up"]);
+        let hosts = (1..=count).map(|number| Host::plug(&tag, &switch, number)).collect();
+        Self { switch, hosts }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for host in &self.hosts {
+            ip(&["netns", "del", &host.namespace]);
+        }
+        ip(&["netns", "del", &self.switch]);
+    }
+}
+
+impl Host {
+    fn plug(tag: &str, switch: &str, number: u8) -> Self {
+        let namespace = format!("{tag}-{number}");
+        let port = format!("port{number}");
+        let ip = Ipv4Addr::new(10, 99, 0, number);
+        must(&["netns", "add", &namespace]);
+        must(&[
+            "-n", switch, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &namespace,
+        ]);
+        must(&["-n", switch, "link", "set", &port, "master", "br0", "up"]);
+        must(&["-n", &namespace, "addr", "add", &format!("{ip}/24"), "dev", "eth0"]);
+        must(&["-n", &namespace, "link", "set", "eth0", "up"]);
+        must(&["-n", &namespace, "link", "set", "lo", "up"]);
+        // Some clients look for a default route before they believe in a network.
+        must(&["-n", &namespace, "route", "add", "default", "via", "10.99.0.254", "dev", "eth0"]);
+        Self { namespace, ip: ip.into() }
+    }
+
+    /// A command that runs on this host.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace]).arg(program);
+        command
+    }
+}
