@@ -1,16 +1,25 @@
 //! What the engine's user holds of a torrent: figures, events, wishes.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::EngineError;
-use crate::proto::infohash::InfoHash;
-use crate::proto::torrent::event::{StorageFault, TorrentSnapshot};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-/// A running torrent. Cheap to clone; dropping it leaves the torrent running.
-#[derive(Clone, Debug)]
+use super::EngineError;
+use super::context::Control;
+use crate::proto::infohash::InfoHash;
+use crate::proto::torrent::event::{Command, StorageFault, TorrentSnapshot};
+
+/// A running torrent. Cheap to clone; dropping it leaves the torrent running. A clone reads all events from
+/// its making on.
+#[derive(Debug)]
 pub struct TorrentHandle {
-    _skeleton: (),
+    infohash: InfoHash,
+    control: mpsc::Sender<Control>,
+    snapshot: watch::Receiver<Snapshot>,
+    events: broadcast::Receiver<Event>,
 }
 
 /// What a torrent is doing.
@@ -51,6 +60,8 @@ pub struct Snapshot {
     pub trackers: Vec<TrackerStatus>,
     /// Bytes of each file of `info.files` that are verified.
     pub file_done_lens: Vec<u64>,
+    /// Whether every wanted piece is there and durable; stays true when the torrent stops.
+    pub finished: bool,
 }
 
 /// How things stand with one tracker.
@@ -117,26 +128,50 @@ pub enum Event {
     Skipped(u64),
 }
 
+impl Clone for TorrentHandle {
+    fn clone(&self) -> Self {
+        Self {
+            infohash: self.infohash,
+            control: self.control.clone(),
+            snapshot: self.snapshot.clone(),
+            events: self.events.resubscribe(),
+        }
+    }
+}
+
 impl TorrentHandle {
+    pub(crate) fn new(
+        infohash: InfoHash,
+        control: mpsc::Sender<Control>,
+        snapshot: watch::Receiver<Snapshot>,
+        events: broadcast::Receiver<Event>,
+    ) -> Self {
+        Self { infohash, control, snapshot, events }
+    }
+
     /// Which torrent.
     pub fn infohash(&self) -> InfoHash {
-        todo!()
+        self.infohash
     }
 
     /// The latest figures.
     pub fn snapshot(&self) -> Snapshot {
-        todo!()
+        self.snapshot.borrow().clone()
     }
 
     /// Waits for newer figures (at most five times a second); false: the torrent ended.
     pub async fn changed(&mut self) -> bool {
-        todo!()
+        self.snapshot.changed().await.is_ok()
     }
 
     /// The next event for this handle's reader (each clone made by [`TorrentHandle::subscribe`] reads all
     /// events from then on); None: the torrent ended.
     pub async fn next_event(&mut self) -> Option<Event> {
-        todo!()
+        match self.events.recv().await {
+            Ok(event) => Some(event),
+            Err(RecvError::Lagged(count)) => Some(Event::Skipped(count)),
+            Err(RecvError::Closed) => None,
+        }
     }
 
     /// Another reader of events.
@@ -149,38 +184,78 @@ impl TorrentHandle {
     /// # Errors
     /// The torrent failed or was stopped before.
     pub async fn completed(&mut self) -> Result<(), EngineError> {
-        todo!()
+        let ended = |snapshot: &Snapshot| {
+            snapshot.finished || matches!(snapshot.stage, Stage::Stopped | Stage::Failed(_))
+        };
+        let snapshot = self.snapshot.wait_for(ended).await.map_err(|_| EngineError::Stopped)?;
+        match &snapshot.stage {
+            _ if snapshot.finished => Ok(()),
+            Stage::Failed(error) => Err(EngineError::System(io::Error::other(error.clone()))),
+            Stage::Starting
+            | Stage::Checking { .. }
+            | Stage::Downloading
+            | Stage::Seeding
+            | Stage::Waiting(_)
+            | Stage::Paused
+            | Stage::Stopped => Err(EngineError::Stopped),
+        }
     }
 
     /// Stops transferring.
+    ///
+    /// # Errors
+    /// The torrent has ended.
     pub async fn pause(&self) -> Result<(), EngineError> {
-        todo!()
+        self.command(Command::Pause).await
     }
 
     /// Goes on.
+    ///
+    /// # Errors
+    /// The torrent has ended.
     pub async fn resume(&self) -> Result<(), EngineError> {
-        todo!()
+        self.command(Command::Resume).await
     }
 
     /// This torrent's own limits in bytes per second.
+    ///
+    /// # Errors
+    /// The torrent has ended.
     pub async fn limit(
         &self,
         upload_rate: Option<u64>,
         download_rate: Option<u64>,
     ) -> Result<(), EngineError> {
-        let _ = (upload_rate, download_rate);
-        todo!()
+        self.command(Command::Limit { upload_rate, download_rate }).await
     }
 
     /// Dials these peers.
+    ///
+    /// # Errors
+    /// The torrent has ended.
     pub async fn add_peers(&self, peers: Vec<SocketAddr>) -> Result<(), EngineError> {
-        let _ = peers;
-        todo!()
+        self.tell(Control::Peers(peers)).await
     }
 
     /// Leaves the swarm: announces `stopped`, flushes, at most 5 s (`grace`).
+    ///
+    /// # Errors
+    /// The torrent has ended already.
     pub async fn stop(&self, grace: Duration) -> Result<(), EngineError> {
-        let _ = grace;
-        todo!()
+        let (reply, done) = oneshot::channel();
+        self.tell(Control::Stop(grace, reply)).await?;
+        // The torrent drops its end when it is done.
+        let _ = done.await;
+        Ok(())
+    }
+
+    async fn command(&self, command: Command) -> Result<(), EngineError> {
+        let (reply, done) = oneshot::channel();
+        self.tell(Control::Command(command, reply)).await?;
+        done.await.map_err(|_| EngineError::Stopped)
+    }
+
+    async fn tell(&self, control: Control) -> Result<(), EngineError> {
+        self.control.send(control).await.map_err(|_| EngineError::Stopped)
     }
 }

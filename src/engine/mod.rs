@@ -1,22 +1,65 @@
 //! The engine: sockets, timers, tasks. It moves bytes and messages and decides nothing; what is decided,
 //! `proto` decides. The public API is what the command line uses and what others may embed.
+//!
+//! One task a torrent, one a connection, one for the UDP sockets, one a listening socket, and the supervisor
+//! that owns the torrents. Bytes of content travel by ownership in buffers of a bounded pool.
+//!
+//! ```no_run
+//! use std::path::PathBuf;
+//!
+//! use sprat::engine::{AddTorrent, Config, Engine, EngineError, Metainfo};
+//!
+//! async fn download(torrent_file: &[u8], dir: PathBuf) -> Result<(), Box<dyn std::error::Error>> {
+//!     let engine = Engine::start(Config::default()).await?;
+//!     let metainfo = Metainfo::decode(torrent_file)?;
+//!     let mut torrent = engine.add(AddTorrent::new(metainfo, dir)).await?;
+//!     torrent.completed().await?;
+//!     println!("{} bytes received", torrent.snapshot().torrent.downloaded);
+//!     engine.shutdown().await;
+//!     Ok(())
+//! }
+//! ```
 
 pub mod address;
+mod channels;
+mod clock;
 pub mod config;
+mod connection;
+mod context;
+mod disk;
 pub mod error;
 pub mod fetch;
 pub mod handle;
+mod handshake;
+mod http;
+mod listen;
+mod pool;
+mod receive;
+mod send;
+mod supervisor;
+mod task;
+mod torrent;
+mod udp;
 pub mod verify;
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::storage::handles::{HANDLE_MAX, Handles};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 pub use crate::proto::bitfield::Bitfield;
 pub use crate::proto::infohash::InfoHash;
 pub use crate::proto::metainfo::files::{Attributes, File};
 pub use crate::proto::metainfo::magnet::{Magnet, MagnetError};
 pub use crate::proto::metainfo::{self, Info, Metainfo, MetainfoError};
-pub use crate::proto::torrent::event::{Direction, PeerSnapshot, StorageFault};
+use crate::proto::rng::Rng;
+pub use crate::proto::torrent::event::{Direction, PeerSnapshot, StorageFault, TorrentSnapshot};
 pub use crate::storage::{content::StorageError, make};
 pub use config::{Config, Limits};
 pub use error::EngineError;
@@ -45,10 +88,35 @@ pub struct AddTorrent {
     pub seed_time_max: Option<std::time::Duration>,
 }
 
+impl AddTorrent {
+    /// All files of `metainfo` below `dir`, checked first, seeded until told to stop.
+    pub fn new(metainfo: Metainfo, dir: PathBuf) -> Self {
+        Self {
+            metainfo,
+            dir,
+            selected: None,
+            peers: Vec::new(),
+            trackers: Vec::new(),
+            sequential: false,
+            assume_complete: false,
+            ratio_max: None,
+            seed_time_max: None,
+        }
+    }
+}
+
+/// Time for good-byes at the end; what is not said by then is left unsaid.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of it, the part that torrents have; the rest is for telling them and hearing of their end.
+const TORRENT_GRACE: Duration = Duration::from_millis(4_700);
+
 /// A running engine. Dropping it stops everything at once; [`Engine::shutdown`] says good-bye first.
 #[derive(Debug)]
 pub struct Engine {
-    _skeleton: (),
+    port: u16,
+    embedded_tracker: bool,
+    supervisor: mpsc::Sender<supervisor::Input>,
+    _tasks: Vec<task::Task>,
 }
 
 impl Engine {
@@ -57,8 +125,33 @@ impl Engine {
     /// # Errors
     /// The port is taken, or another failure of the system; the error says what to do.
     pub async fn start(config: Config) -> Result<Self, EngineError> {
-        let _ = config;
-        todo!()
+        let sockets = listen::bind(&config.listen, config.port)?;
+        let (port, embedded_tracker) = (sockets.port, config.embedded_tracker);
+        let clock = clock::Clock::start();
+        let mut rng = seed()?;
+        let (udp_sender, udp_requests) = mpsc::channel(channels::UDP_REQUEST);
+        let (supervisor_sender, supervisor_inputs) = mpsc::channel(channels::SUPERVISOR);
+        let (registry_sender, registry) = watch::channel(Arc::new(BTreeMap::new()));
+        let context = Arc::new(context::Context {
+            clock,
+            pool: pool::BlockPool::new(),
+            disk: disk::DiskQueue::start(config.disk_threads.map_or_else(core_count, |count| count.max(1)))?,
+            handles: Handles::new(HANDLE_MAX),
+            udp: udp_sender,
+            http: http::HttpClient::default(),
+            supervisor: supervisor_sender.clone(),
+            port,
+            config,
+        });
+        let udp = udp::UdpTask::new(clock, sockets.udp, udp_requests, embedded_tracker, rng.fork("udp"));
+        let supervisor = supervisor::Supervisor::new(context, supervisor_inputs, registry_sender, rng);
+        let mut tasks = vec![task::spawn("udp", udp.run()), task::spawn("supervisor", supervisor.run())];
+        let pending = Arc::new(Semaphore::new(listen::PENDING_MAX));
+        for listener in sockets.tcp {
+            let accepting = listen::accept(listener, pending.clone(), registry.clone());
+            tasks.push(task::spawn("listener", accepting));
+        }
+        Ok(Self { port, embedded_tracker, supervisor: supervisor_sender, _tasks: tasks })
     }
 
     /// Adds a torrent; checking of existing data begins in the background.
@@ -66,23 +159,46 @@ impl Engine {
     /// # Errors
     /// It is there already, or its folder cannot be used.
     pub async fn add(&self, torrent: AddTorrent) -> Result<TorrentHandle, EngineError> {
-        let _ = torrent;
-        todo!()
+        let (reply, added) = oneshot::channel();
+        let input = supervisor::Input::Add(Box::new(torrent), reply);
+        self.supervisor.send(input).await.map_err(|_| EngineError::Stopped)?;
+        added.await.map_err(|_| EngineError::Stopped)?
     }
 
     /// Where peers reach us: the port is the same for TCP and UDP, IPv4 and IPv6.
     pub fn listen_port(&self) -> u16 {
-        todo!()
+        self.port
     }
 
     /// With `Config::embedded_tracker`: the announce URL for peers that reach us at `host`.
-    pub fn tracker_url(&self, host: std::net::IpAddr) -> Option<String> {
-        let _ = host;
-        todo!()
+    pub fn tracker_url(&self, host: IpAddr) -> Option<String> {
+        let addr = SocketAddr::new(host, self.port);
+        self.embedded_tracker.then(|| format!("udp://{addr}/announce"))
     }
 
     /// Announces `stopped`, flushes and closes everything; at most 5 s.
     pub async fn shutdown(self) {
-        todo!()
+        let (reply, done) = oneshot::channel();
+        let goodbye = async {
+            let input = supervisor::Input::Shutdown(TORRENT_GRACE, reply);
+            if self.supervisor.send(input).await.is_ok() {
+                // The supervisor drops its end when all torrents have ended.
+                let _ = done.await;
+            }
+        };
+        if timeout(SHUTDOWN_TIMEOUT, goodbye).await.is_err() {
+            tracing::warn!("stopped without every good-bye");
+        }
     }
+}
+
+/// The engine's only draw of entropy.
+fn seed() -> io::Result<Rng> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(Rng::from_seed(seed))
+}
+
+fn core_count() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

@@ -1,0 +1,30 @@
+//! Every channel of the engine: its capacity, and what happens when it is full.
+//!
+//! The rule against deadlock: a connection may wait for its torrent (that is the back-pressure that reaches
+//! the sender's socket); a torrent never waits for a connection, the supervisor or the disk.
+
+/// Connection to torrent: batches of at most [`RECEIVE_BATCH_MAX`] received blocks and messages, reports of
+/// sent blocks, the end of a connection. Full: the connection waits and its socket is not read.
+pub(crate) const INBOX: usize = 256;
+
+/// Torrent to connection: messages and blocks to send. Full: the peer has not taken anything for as many
+/// messages and is disconnected. Takes memory only for what is queued.
+pub(crate) const OUTBOX: usize = 4096;
+
+/// User, listener and supervisor to torrent: commands and accepted connections. Full: they wait. The torrent
+/// reads it even while the disk makes it leave its inbox alone.
+pub(crate) const CONTROL: usize = 64;
+
+/// Engine and torrents to supervisor: added torrents, demands. Full: an add waits, a demand is told an
+/// interval later.
+pub(crate) const SUPERVISOR: usize = 256;
+
+/// Torrent to UDP socket: announces. Full: the announce waits, in a task of its own.
+pub(crate) const UDP_REQUEST: usize = 64;
+
+/// Torrent to each reader of its events. Full: the oldest are dropped and the reader is told how many.
+pub(crate) const EVENT: usize = 4096;
+
+/// Most received blocks and messages told at once: 32 blocks are half a MiB, a wake-up every few hundred
+/// microseconds at 10 Gbit/s.
+pub(crate) const RECEIVE_BATCH_MAX: usize = 32;

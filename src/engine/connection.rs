@@ -1,0 +1,46 @@
+//! One connection: a task that reads and writes its socket until either side is done.
+//!
+//! Both directions are futures of one task, so a connection has one owner and one end. It knows the framing
+//! of messages and nothing of their meaning.
+
+use std::io;
+
+use tokio::sync::mpsc;
+
+use super::context::{Established, Input, Outgoing};
+use super::pool::BlockPool;
+use super::receive::Receiver;
+use super::send::{BlockSource, Sender};
+use crate::proto::torrent::event::ConnId;
+
+/// What a connection needs of its torrent.
+pub(crate) struct Wiring {
+    /// Its name.
+    pub(crate) conn: ConnId,
+    /// Pieces of the torrent.
+    pub(crate) piece_count: u32,
+    /// Where received things go.
+    pub(crate) inbox: mpsc::Sender<Input>,
+    /// Where buffers come from.
+    pub(crate) pool: BlockPool,
+    /// Where blocks come from.
+    pub(crate) source: BlockSource,
+    /// What is to be sent; its end closes the connection.
+    pub(crate) outbox: mpsc::Receiver<Outgoing>,
+}
+
+/// Runs a connection to its end, and tells the torrent.
+pub(crate) async fn run(established: Established, wiring: Wiring) {
+    let Wiring { conn, piece_count, inbox, pool, source, outbox } = wiring;
+    let addr = established.connected.addr;
+    let (read, write) = established.stream.into_split();
+    let receiver = Receiver::new(read, conn, piece_count, pool, inbox.clone());
+    let sender = Sender::new(write, conn, source, outbox, inbox.clone());
+    let ended: io::Result<()> = tokio::select! {
+        ended = receiver.run() => ended,
+        ended = sender.run() => ended,
+    };
+    tracing::debug!(%addr, ?ended, "connection closed");
+    // A torrent that has ended needs no word.
+    let _ = inbox.send(Input::Closed(conn)).await;
+}

@@ -1,0 +1,112 @@
+//! What all tasks of an engine share, and the inputs that they give each other.
+//!
+//! Only handles and constants: nothing here has state of its own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Duration;
+
+use super::clock::Clock;
+use super::config::Config;
+use super::disk::DiskQueue;
+use super::http::HttpClient;
+use super::pool::{BlockBuf, BlockPool};
+use super::supervisor;
+use super::udp;
+use crate::proto::block::Block;
+use crate::proto::infohash::InfoHash;
+use crate::proto::peer_id::PeerId;
+use crate::proto::torrent::event::{Command, ConnId, Connected};
+use crate::proto::wire::message::Message;
+use crate::storage::handles::Handles;
+
+/// Handles to everything that torrents share.
+pub(crate) struct Context {
+    /// Time.
+    pub(crate) clock: Clock,
+    /// Buffers for blocks.
+    pub(crate) pool: BlockPool,
+    /// Disk threads.
+    pub(crate) disk: DiskQueue,
+    /// Files kept open, of all torrents.
+    pub(crate) handles: Arc<Handles>,
+    /// Announces by UDP.
+    pub(crate) udp: mpsc::Sender<udp::Request>,
+    /// Announces by HTTP.
+    pub(crate) http: HttpClient,
+    /// Leases and demands.
+    pub(crate) supervisor: mpsc::Sender<supervisor::Input>,
+    /// Where we listen, TCP and UDP.
+    pub(crate) port: u16,
+    /// The user's settings.
+    pub(crate) config: Config,
+}
+
+/// The torrents that accept connections, by infohash; replaced whole when one comes or goes.
+pub(crate) type Registry = watch::Receiver<Arc<BTreeMap<InfoHash, Entry>>>;
+
+/// How to reach a torrent.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// Our name in its swarm.
+    pub(crate) peer_id: PeerId,
+    /// Where accepted connections go.
+    pub(crate) control: mpsc::Sender<Control>,
+}
+
+/// A connection after both handshakes.
+#[derive(Debug)]
+pub(crate) struct Established {
+    /// The socket, positioned after the handshake.
+    pub(crate) stream: TcpStream,
+    /// What the handshake said.
+    pub(crate) connected: Connected,
+}
+
+/// What users, the listener and the supervisor tell a torrent.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// A peer dialled us.
+    Accepted(Box<Established>),
+    /// From the user; answered when it is done.
+    Command(Command, oneshot::Sender<()>),
+    /// Addresses from the user.
+    Peers(Vec<SocketAddr>),
+    /// Leave the swarm within this time; the sender is dropped when that is done.
+    Stop(Duration, oneshot::Sender<()>),
+}
+
+/// What connections tell their torrent.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Everything that one wake-up brought, in order.
+    Received(ConnId, Vec<Incoming>),
+    /// So many blocks, of so many bytes, have left.
+    Sent(ConnId, usize, u64),
+    /// A block could not be read, in words; the connection ends.
+    ReadFailed(String),
+    /// The socket is closed; nothing follows.
+    Closed(ConnId),
+}
+
+/// One thing received.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// A message.
+    Message(Message),
+    /// A block.
+    Block(Block, BlockBuf),
+}
+
+/// One thing to send.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    /// A message.
+    Message(Message),
+    /// A block, to be read from the disk first.
+    Block(Block),
+}

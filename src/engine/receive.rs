@@ -1,0 +1,144 @@
+//! From a socket to messages and blocks: the receiving half of a connection.
+//!
+//! Messages are decoded out of a small buffer. When the decoder meets a block it steps aside: what of the
+//! block came already is taken from the buffer, the rest is read from the socket straight into a pool buffer,
+//! together with the few bytes that follow it. So but for those few bytes each byte is copied once, from the
+//! kernel to where it stays; a call to the system brings up to a block, and one channel operation all that
+//! came until the socket was empty.
+
+use std::io::{self, IoSliceMut};
+
+use bytes::BytesMut;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::sync::mpsc;
+
+use super::channels::RECEIVE_BATCH_MAX;
+use super::context::{Incoming, Input};
+use super::pool::{BlockBuf, BlockPool};
+use crate::proto::block::Block;
+use crate::proto::torrent::event::ConnId;
+use crate::proto::wire::decoder::{Decoder, Frame};
+
+/// Bytes read at once between blocks: messages are small, and what comes of a block's content here is copied
+/// a second time.
+const READ_LEN: usize = 4096;
+/// Bytes read beyond a block: the next header, or a few short messages.
+const AHEAD_LEN: usize = 64;
+
+/// The receiving half.
+pub(crate) struct Receiver {
+    socket: OwnedReadHalf,
+    conn: ConnId,
+    decoder: Decoder,
+    pool: BlockPool,
+    inbox: mpsc::Sender<Input>,
+    buffer: BytesMut,
+    batch: Vec<Incoming>,
+}
+
+impl Receiver {
+    /// Nothing read yet.
+    pub(crate) fn new(
+        socket: OwnedReadHalf,
+        conn: ConnId,
+        piece_count: u32,
+        pool: BlockPool,
+        inbox: mpsc::Sender<Input>,
+    ) -> Self {
+        let decoder = Decoder::new(piece_count);
+        Self { socket, conn, decoder, pool, inbox, buffer: BytesMut::new(), batch: Vec::new() }
+    }
+
+    /// Reads until the other side closes.
+    ///
+    /// # Errors
+    /// The socket fails, or the peer breaks the framing.
+    pub(crate) async fn run(mut self) -> io::Result<()> {
+        loop {
+            while let Some(frame) = self.decode()? {
+                let incoming = match frame {
+                    Frame::Message(message) => Incoming::Message(message),
+                    Frame::Block(block) => Incoming::Block(block, self.read_block(block).await?),
+                };
+                self.batch.push(incoming);
+                if self.batch.len() >= RECEIVE_BATCH_MAX {
+                    self.flush().await?;
+                }
+            }
+            if self.read_some().await? == 0 {
+                return self.flush().await;
+            }
+        }
+    }
+
+    fn decode(&mut self) -> io::Result<Option<Frame>> {
+        self.decoder
+            .decode(&mut self.buffer)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Tells the torrent all that came since the last time.
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let told = self.inbox.send(Input::Received(self.conn, batch)).await;
+        told.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+    }
+
+    /// Reads into the message buffer; 0: the other side has closed.
+    async fn read_some(&mut self) -> io::Result<usize> {
+        loop {
+            self.buffer.reserve(READ_LEN);
+            match self.socket.try_read_buf(&mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait().await?,
+                read => return read,
+            }
+        }
+    }
+
+    /// Reads the content of a block, and a little of what follows it.
+    async fn read_block(&mut self, block: Block) -> io::Result<BlockBuf> {
+        let mut content = match self.pool.try_take(block.len) {
+            Some(content) => content,
+            None => {
+                // Never wait for buffers while holding some.
+                self.flush().await?;
+                self.pool.take(block.len).await
+            }
+        };
+        let ready = self.buffer.len().min(content.as_ref().len());
+        content.as_mut()[..ready].copy_from_slice(&self.buffer.split_to(ready));
+        let mut filled = ready;
+        while filled < content.as_ref().len() {
+            filled += self.read_into(&mut content.as_mut()[filled..]).await?;
+        }
+        Ok(content)
+    }
+
+    /// Reads into `content` and, once that is full, a little into the message buffer; how much of `content`
+    /// is filled.
+    async fn read_into(&mut self, content: &mut [u8]) -> io::Result<usize> {
+        let mut ahead = [0; AHEAD_LEN];
+        loop {
+            let parts = &mut [IoSliceMut::new(content), IoSliceMut::new(&mut ahead)];
+            match self.socket.try_read_vectored(parts) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    let filled = read.min(content.len());
+                    self.buffer.extend_from_slice(&ahead[..read - filled]);
+                    return Ok(filled);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait().await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The socket is empty: what came goes to the torrent, then wait for more.
+    async fn wait(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        self.socket.readable().await
+    }
+}

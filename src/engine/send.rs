@@ -1,0 +1,146 @@
+//! From messages and blocks to a socket: the sending half of a connection.
+//!
+//! Messages go out as they come and may overtake blocks that wait. Blocks are read from the disk some at a
+//! time, into pool buffers, and written by one vectored call with their headers between them. The disk is
+//! asked only when the socket has room, so that a peer who does not read costs no buffers. How block content
+//! reaches the socket is known to this file alone.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::mpsc;
+
+use super::context::{Input, Outgoing};
+use super::disk::DiskQueue;
+use super::pool::{BlockBuf, BlockPool};
+use crate::proto::block::Block;
+use crate::proto::torrent::event::ConnId;
+use crate::proto::wire::message::block_header;
+use crate::storage::disk::{DiskContent, Done, Job};
+
+/// Blocks read and written at once, 256 KiB: a few wake-ups per MiB, and little to hold when a peer slows down.
+const SEND_BATCH_MAX: usize = 16;
+/// Things taken out of the queue at once.
+const TAKE_MAX: usize = 256;
+
+/// Where blocks are read from.
+#[derive(Clone)]
+pub(crate) struct BlockSource {
+    /// The threads that read.
+    pub(crate) disk: DiskQueue,
+    /// The torrent's files.
+    pub(crate) content: DiskContent,
+    /// Where buffers come from.
+    pub(crate) pool: BlockPool,
+}
+
+/// The sending half.
+pub(crate) struct Sender {
+    socket: OwnedWriteHalf,
+    conn: ConnId,
+    source: BlockSource,
+    outbox: mpsc::Receiver<Outgoing>,
+    inbox: mpsc::Sender<Input>,
+    /// Encoded messages.
+    messages: Vec<u8>,
+    /// Blocks to send, in order.
+    blocks: VecDeque<Block>,
+}
+
+impl Sender {
+    /// Nothing to send yet.
+    pub(crate) fn new(
+        socket: OwnedWriteHalf,
+        conn: ConnId,
+        source: BlockSource,
+        outbox: mpsc::Receiver<Outgoing>,
+        inbox: mpsc::Sender<Input>,
+    ) -> Self {
+        Self { socket, conn, source, outbox, inbox, messages: Vec::new(), blocks: VecDeque::new() }
+    }
+
+    /// Sends until the torrent closes the queue.
+    ///
+    /// # Errors
+    /// The socket fails, or a block cannot be read.
+    pub(crate) async fn run(mut self) -> io::Result<()> {
+        let mut taken = Vec::new();
+        loop {
+            if self.blocks.is_empty() {
+                if self.outbox.recv_many(&mut taken, TAKE_MAX).await == 0 {
+                    return Ok(());
+                }
+            } else {
+                taken.extend(std::iter::from_fn(|| self.outbox.try_recv().ok()).take(TAKE_MAX));
+            }
+            for outgoing in taken.drain(..) {
+                match outgoing {
+                    Outgoing::Message(message) => message.encode(&mut self.messages),
+                    Outgoing::Block(block) => self.blocks.push_back(block),
+                }
+            }
+            if !self.messages.is_empty() {
+                self.socket.write_all(&self.messages).await?;
+                self.messages.clear();
+            }
+            if !self.blocks.is_empty() {
+                self.send_blocks().await?;
+            }
+        }
+    }
+
+    /// Sends the first few blocks and tells the torrent that there is room.
+    async fn send_blocks(&mut self) -> io::Result<()> {
+        self.socket.writable().await?;
+        let blocks = self.read_blocks().await?;
+        let headers: Vec<_> = blocks.iter().map(|&(block, _)| block_header(block)).collect();
+        let mut parts = Vec::with_capacity(2 * blocks.len());
+        for (header, (_, content)) in headers.iter().zip(&blocks) {
+            parts.push(IoSlice::new(header));
+            parts.push(IoSlice::new(content.as_ref()));
+        }
+        let mut left = &mut parts[..];
+        while !left.is_empty() {
+            match self.socket.write_vectored(left).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => IoSlice::advance_slices(&mut left, written),
+            }
+        }
+        let len = blocks.iter().map(|(block, _)| u64::from(block.len)).sum();
+        let count = blocks.len();
+        drop(parts);
+        drop(blocks);
+        self.tell(Input::Sent(self.conn, count, len)).await
+    }
+
+    async fn read_blocks(&mut self) -> io::Result<Vec<(Block, BlockBuf)>> {
+        let mut blocks = Vec::new();
+        while let Some(&block) = self.blocks.front() {
+            let content = if blocks.is_empty() {
+                self.source.pool.take(block.len).await
+            } else if blocks.len() < SEND_BATCH_MAX && self.source.pool.is_ample() {
+                let Some(content) = self.source.pool.try_take(block.len) else { break };
+                content
+            } else {
+                break;
+            };
+            blocks.push((block, content));
+            self.blocks.pop_front();
+        }
+        let error = match self.source.disk.run(&self.source.content, Job::Read { blocks }).await {
+            Some(Done::Read { blocks, error: None }) => return Ok(blocks),
+            Some(Done::Read { error: Some(error), .. }) => error.to_string(),
+            Some(Done::StorePiece { .. } | Done::Check(_) | Done::Finish(_)) | None => {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+        };
+        self.tell(Input::ReadFailed(error.clone())).await?;
+        Err(io::Error::other(error))
+    }
+
+    async fn tell(&self, input: Input) -> io::Result<()> {
+        self.inbox.send(input).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}

@@ -1,0 +1,145 @@
+//! The task that owns the torrents of an engine: adds them, shares the session's budgets, ends them.
+//!
+//! It is the only writer of the registry that the listeners read. Torrents tell it their demand; leases go
+//! back by a watch, of which only the latest counts, so neither side ever waits for the other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Duration, sleep_until, timeout};
+
+use super::context::{Context, Control, Entry};
+use super::handle::TorrentHandle;
+use super::task::Tasks;
+use super::torrent::{self, Spec};
+use super::{AddTorrent, EngineError};
+use crate::proto::infohash::InfoHash;
+use crate::proto::peer_id::PeerId;
+use crate::proto::rng::Rng;
+use crate::proto::session::{Demand, Lease, Output, Session};
+
+/// What the engine and the torrents tell the supervisor.
+pub(crate) enum Input {
+    /// Add a torrent.
+    Add(Box<AddTorrent>, oneshot::Sender<Result<TorrentHandle, EngineError>>),
+    /// What a torrent could use.
+    Demand(InfoHash, Demand),
+    /// End all torrents within this time; the sender is dropped when that is done.
+    Shutdown(Duration, oneshot::Sender<()>),
+}
+
+/// The state of the task.
+pub(crate) struct Supervisor {
+    context: Arc<Context>,
+    inputs: mpsc::Receiver<Input>,
+    registry: watch::Sender<Arc<BTreeMap<InfoHash, Entry>>>,
+    session: Session,
+    leases: BTreeMap<InfoHash, watch::Sender<Option<Lease>>>,
+    torrents: Tasks<InfoHash>,
+    rng: Rng,
+}
+
+impl Supervisor {
+    /// No torrents yet.
+    pub(crate) fn new(
+        context: Arc<Context>,
+        inputs: mpsc::Receiver<Input>,
+        registry: watch::Sender<Arc<BTreeMap<InfoHash, Entry>>>,
+        rng: Rng,
+    ) -> Self {
+        let session = Session::new(context.config.limits);
+        Self { context, inputs, registry, session, leases: BTreeMap::new(), torrents: Tasks::new(), rng }
+    }
+
+    /// Works until the engine is gone.
+    pub(crate) async fn run(mut self) {
+        let clock = self.context.clock;
+        loop {
+            self.drain();
+            let deadline = self.session.poll_timeout();
+            tokio::select! {
+                input = self.inputs.recv() => match input {
+                    Some(Input::Add(torrent, reply)) => {
+                        // A caller who does not wait any more has dropped its handle, not the torrent.
+                        let _ = reply.send(self.add(*torrent));
+                    }
+                    Some(Input::Demand(infohash, demand)) => {
+                        self.session.handle_demand(clock.now(), infohash, demand);
+                    }
+                    Some(Input::Shutdown(grace, _reply)) => return self.shutdown(grace).await,
+                    None => return,
+                },
+                infohash = self.torrents.next() => self.remove(infohash),
+                () = sleep_until(clock.timer(deadline.unwrap_or_default())), if deadline.is_some() => {
+                    self.session.handle_timeout(clock.now());
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, add: AddTorrent) -> Result<TorrentHandle, EngineError> {
+        let infohash = add.metainfo.info.infohash;
+        if self.leases.contains_key(&infohash) {
+            return Err(EngineError::Duplicate);
+        }
+        let (lease_sender, lease) = watch::channel(None);
+        let peer_id = PeerId::generate(&mut self.rng);
+        let rng = self.rng.fork("torrent");
+        let spec = Spec { add, peer_id, lease, rng };
+        let (handle, control, run) = torrent::prepare(self.context.clone(), spec)?;
+        self.torrents.spawn("torrent", async move {
+            run.await;
+            infohash
+        });
+        self.leases.insert(infohash, lease_sender);
+        self.register(|torrents| {
+            torrents.insert(infohash, Entry { peer_id, control });
+        });
+        self.session.handle_added(self.context.clock.now(), infohash);
+        Ok(handle)
+    }
+
+    fn remove(&mut self, infohash: InfoHash) {
+        self.leases.remove(&infohash);
+        self.register(|torrents| {
+            torrents.remove(&infohash);
+        });
+        self.session.handle_removed(self.context.clock.now(), infohash);
+    }
+
+    fn register(&self, change: impl FnOnce(&mut BTreeMap<InfoHash, Entry>)) {
+        self.registry.send_modify(|torrents| change(Arc::make_mut(torrents)));
+    }
+
+    fn drain(&mut self) {
+        while let Some(Output::Lease(infohash, lease)) = self.session.poll_output() {
+            if let Some(sender) = self.leases.get(&infohash) {
+                sender.send_replace(Some(lease));
+            }
+        }
+    }
+
+    /// Ends all torrents at once and waits for them, not longer than `grace`.
+    async fn shutdown(mut self, grace: Duration) {
+        let torrents = self.registry.borrow().clone();
+        let mut farewells = Tasks::new();
+        for entry in torrents.values().cloned() {
+            farewells.spawn("farewell", async move {
+                let (sender, receiver) = oneshot::channel();
+                if entry.control.send(Control::Stop(grace, sender)).await.is_ok() {
+                    // The torrent drops its end when it is done.
+                    let _ = receiver.await;
+                }
+            });
+        }
+        let all = async {
+            while self.torrents.len() > 0 {
+                self.torrents.next().await;
+            }
+        };
+        if timeout(grace, all).await.is_err() {
+            tracing::warn!("some torrents did not stop in time");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The one place where tasks start.
+//!
+//! Every task has a name, for traces, and an owner: dropping the owner ends the task. There is no detached
+//! task, so an engine that is dropped leaves nothing running.
+
+use std::future::Future;
+
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tracing::Instrument;
+
+/// A running task; dropping it ends the task at its next await.
+#[derive(Debug)]
+pub(crate) struct Task {
+    handle: JoinHandle<()>,
+}
+
+/// Starts a task.
+#[expect(clippy::disallowed_methods, reason = "the one wrapper around tokio::spawn")]
+pub(crate) fn spawn(name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Task {
+    Task { handle: tokio::spawn(named(name, future)) }
+}
+
+fn named<T>(name: &'static str, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    future.instrument(tracing::trace_span!("task", name))
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+/// Tasks of one owner, which learns each one's result; dropping the set ends them all.
+#[derive(Debug)]
+pub(crate) struct Tasks<T> {
+    set: JoinSet<T>,
+}
+
+impl<T: Send + 'static> Tasks<T> {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        Self { set: JoinSet::new() }
+    }
+
+    /// Starts one more.
+    pub(crate) fn spawn(
+        &mut self,
+        name: &'static str,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> AbortHandle {
+        self.set.spawn(named(name, future))
+    }
+
+    /// How many run or have a result that was not looked at.
+    pub(crate) fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    /// The next result; waits for ever while there is no task. May be dropped and called again.
+    pub(crate) async fn next(&mut self) -> T {
+        loop {
+            match self.set.join_next().await {
+                Some(Ok(result)) => return result,
+                // Ended from outside: its owner knows.
+                Some(Err(_)) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// Runs a call that may wait for the disk on a thread of its own; None: the runtime is shutting down.
+pub(crate) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(call).await.ok()
+}

@@ -1,0 +1,84 @@
+//! The connections of one torrent, by the name that its machine knows them by.
+//!
+//! Sending never waits: a connection whose queue is full has not taken anything for thousands of messages
+//! and is given up.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc;
+
+use crate::engine::channels::OUTBOX;
+use crate::engine::connection::{self, Wiring};
+use crate::engine::context::{Established, Input, Outgoing};
+use crate::engine::send::BlockSource;
+use crate::engine::task::{self, Task};
+use crate::proto::torrent::event::ConnId;
+
+/// All connections.
+pub(super) struct Connections {
+    open: BTreeMap<ConnId, Connection>,
+    opened_count: u32,
+    piece_count: u32,
+    source: BlockSource,
+    inbox: mpsc::Sender<Input>,
+}
+
+/// One connection; dropping it closes the socket.
+struct Connection {
+    outbox: mpsc::Sender<Outgoing>,
+    _task: Task,
+}
+
+/// The peer does not read what it is sent.
+#[derive(Debug)]
+pub(super) struct Stalled;
+
+impl Connections {
+    /// None yet; blocks come from `source`, what is received goes to `inbox`.
+    pub(super) fn new(piece_count: u32, source: BlockSource, inbox: mpsc::Sender<Input>) -> Self {
+        Self { open: BTreeMap::new(), opened_count: 0, piece_count, source, inbox }
+    }
+
+    /// Starts the task of a connection; its name was never used before.
+    pub(super) fn open(&mut self, established: Established) -> ConnId {
+        let conn = ConnId(self.opened_count);
+        self.opened_count += 1;
+        let (outbox, receiver) = mpsc::channel(OUTBOX);
+        let wiring = Wiring {
+            conn,
+            piece_count: self.piece_count,
+            inbox: self.inbox.clone(),
+            pool: self.source.pool.clone(),
+            source: self.source.clone(),
+            outbox: receiver,
+        };
+        let task = task::spawn("connection", connection::run(established, wiring));
+        self.open.insert(conn, Connection { outbox, _task: task });
+        conn
+    }
+
+    /// Whether it is still open: what it sent before it was closed is nobody's business any more.
+    pub(super) fn is_open(&self, conn: ConnId) -> bool {
+        self.open.contains_key(&conn)
+    }
+
+    /// Queues something to send; to a connection that has closed: nothing.
+    pub(super) fn send(&self, conn: ConnId, outgoing: Outgoing) -> Result<(), Stalled> {
+        let Some(connection) = self.open.get(&conn) else { return Ok(()) };
+        match connection.outbox.try_send(outgoing) {
+            // A closed queue: the end of the connection is on its way to us.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Stalled),
+        }
+    }
+
+    /// Closes it; whether it was open.
+    pub(super) fn close(&mut self, conn: ConnId) -> bool {
+        self.open.remove(&conn).is_some()
+    }
+
+    /// Closes all.
+    pub(super) fn close_all(&mut self) {
+        self.open.clear();
+    }
+}

@@ -1,0 +1,144 @@
+//! What the user of a torrent sees: its stage, figures and events.
+//!
+//! Figures are made at most five times a second, and only while something happens and somebody listens.
+
+use tokio::sync::{broadcast, watch};
+
+use crate::engine::handle::{Event, Snapshot, Stage, TrackerStatus};
+use crate::proto::bitfield::Bitfield;
+use crate::proto::metainfo::Info;
+use crate::proto::metainfo::files::File;
+use crate::proto::piece::{Geometry, PieceIndex};
+use crate::proto::time::{Duration, Instant};
+use crate::proto::torrent::event::TorrentSnapshot;
+
+/// Least time between two snapshots.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The user's view.
+#[derive(Debug)]
+pub(super) struct Report {
+    snapshot: watch::Sender<Snapshot>,
+    events: broadcast::Sender<Event>,
+    files: FileProgress,
+    /// Something happened since the last snapshot.
+    is_stale: bool,
+    next_at: Instant,
+}
+
+impl Report {
+    /// For a torrent with these files, nothing of which is verified yet.
+    pub(super) fn new(
+        info: &Info,
+        snapshot: watch::Sender<Snapshot>,
+        events: broadcast::Sender<Event>,
+    ) -> Self {
+        let files = FileProgress::new(info.geometry, info.files.clone());
+        Self { snapshot, events, files, is_stale: true, next_at: Instant::ZERO }
+    }
+
+    /// Tells what happened; nobody may be listening.
+    pub(super) fn event(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    /// These pieces are verified.
+    pub(super) fn have(&mut self, have: &Bitfield) {
+        for piece in have.iter_set() {
+            self.files.add(piece);
+        }
+    }
+
+    /// One more piece is verified.
+    pub(super) fn piece(&mut self, piece: PieceIndex) {
+        self.files.add(piece);
+        self.event(Event::Piece(piece));
+    }
+
+    /// The stage alone has changed, at once.
+    pub(super) fn stage(&self, stage: Stage) {
+        self.snapshot.send_modify(|snapshot| snapshot.stage = stage);
+    }
+
+    /// Something happened: figures are to be made soon.
+    pub(super) fn touch(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Figures are to be made with the next chance, however short the last ones were ago.
+    pub(super) fn hurry(&mut self) {
+        self.is_stale = true;
+        self.next_at = Instant::ZERO;
+    }
+
+    /// When figures are due.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        (self.is_stale && self.snapshot.receiver_count() > 0).then_some(self.next_at)
+    }
+
+    /// Shows new figures.
+    pub(super) fn publish(
+        &mut self,
+        now: Instant,
+        stage: Stage,
+        finished: bool,
+        torrent: TorrentSnapshot,
+        trackers: Vec<TrackerStatus>,
+    ) {
+        self.is_stale = false;
+        self.next_at = now + SNAPSHOT_INTERVAL;
+        let file_done_lens = self.files.done_lens.clone();
+        self.snapshot.send_replace(Snapshot { stage, torrent, trackers, file_done_lens, finished });
+    }
+}
+
+/// Verified bytes of each file.
+#[derive(Debug)]
+struct FileProgress {
+    geometry: Geometry,
+    files: Vec<File>,
+    done_lens: Vec<u64>,
+}
+
+impl FileProgress {
+    fn new(geometry: Geometry, files: Vec<File>) -> Self {
+        Self { geometry, done_lens: vec![0; files.len()], files }
+    }
+
+    fn add(&mut self, piece: PieceIndex) {
+        let start = self.geometry.offset_of(piece);
+        let end = start + u64::from(self.geometry.len_of(piece));
+        let first = self.files.partition_point(|file| file.offset + file.len <= start);
+        for (file, done_len) in self.files.iter().zip(&mut self.done_lens).skip(first) {
+            if file.offset >= end {
+                break;
+            }
+            *done_len += (file.offset + file.len).min(end) - file.offset.max(start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::metainfo::files::Attributes;
+
+    #[test]
+    fn a_piece_counts_for_each_file_that_it_touches() {
+        let lens = [10, 0, 25, 5, 0];
+        let mut offset = 0;
+        let file = |len: u64| {
+            let file = File { path: Vec::new(), len, offset, attributes: Attributes::default() };
+            offset += len;
+            file
+        };
+        let files = lens.into_iter().map(file).collect();
+        let mut progress = FileProgress::new(Geometry::new(40, 16).unwrap(), files);
+        progress.add(0);
+        assert_eq!(progress.done_lens, [10, 0, 6, 0, 0]);
+        progress.add(2);
+        assert_eq!(progress.done_lens, [10, 0, 9, 5, 0]);
+        progress.add(1);
+        assert_eq!(progress.done_lens, lens);
+    }
+}

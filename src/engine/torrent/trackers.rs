@@ -1,0 +1,172 @@
+//! The trackers of one torrent: carries announces out and answers back, and keeps what people see of them.
+//!
+//! When to announce what to whom, the announcer decides. A name is looked up anew for each announce.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::{Duration, timeout};
+
+use crate::engine::context::Context;
+use crate::engine::handle::TrackerStatus;
+use crate::engine::http::Answer;
+use crate::engine::udp;
+use crate::proto::compact;
+use crate::proto::time::Instant;
+use crate::proto::tracker::announcer::{self, Announcer, Progress, RequestId};
+use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
+
+/// Time for looking up the name of a UDP tracker; then it counts as unreachable.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The announcer and what its trackers said.
+pub(super) struct Trackers {
+    announcer: Announcer,
+    statuses: Vec<TrackerStatus>,
+    /// Requests under way, to know whose answer it is.
+    asked: BTreeMap<RequestId, String>,
+    /// Whether the tracker at a URL is on a local address: then it may name local peers.
+    local: BTreeMap<String, bool>,
+}
+
+/// An answered request.
+pub(super) struct Announced {
+    request: RequestId,
+    answer: Answer,
+}
+
+impl Trackers {
+    /// Those of `config`, none of which has answered yet.
+    pub(super) fn new(announcer: Announcer, tiers: &[Vec<String>]) -> Self {
+        let status = |url: &String| TrackerStatus { url: url.clone(), ..TrackerStatus::default() };
+        let statuses = tiers.iter().flatten().map(status).collect();
+        Self { announcer, statuses, asked: BTreeMap::new(), local: BTreeMap::new() }
+    }
+
+    /// The announcer, with the newest figures.
+    pub(super) fn announcer(&mut self, progress: Progress) -> &mut Announcer {
+        self.announcer.handle_progress(progress);
+        &mut self.announcer
+    }
+
+    /// When the announcer wants to be called.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.announcer.poll_timeout()
+    }
+
+    /// After `stopped`: whether all is said.
+    pub(super) fn is_done(&self) -> bool {
+        self.announcer.is_done()
+    }
+
+    /// The announcer's next decision.
+    pub(super) fn poll_output(&mut self) -> Option<announcer::Output> {
+        self.announcer.poll_output()
+    }
+
+    /// What people see.
+    pub(super) fn statuses(&self) -> &[TrackerStatus] {
+        &self.statuses
+    }
+
+    /// Whether the tracker at this URL answered from a local address.
+    pub(super) fn is_local(&self, url: &str) -> bool {
+        self.local.get(url).copied().unwrap_or(false)
+    }
+
+    /// The status of the tracker at this URL.
+    pub(super) fn status(&mut self, url: &str) -> Option<&mut TrackerStatus> {
+        self.statuses.iter_mut().find(|status| status.url == url)
+    }
+
+    /// An announce is on its way.
+    pub(super) fn asked(&mut self, request: RequestId, url: String) {
+        self.asked.insert(request, url);
+    }
+
+    /// An announce was answered.
+    pub(super) fn answered(&mut self, now: Instant, progress: Progress, announced: Announced) {
+        let Announced { request, answer } = announced;
+        if let Some(url) = self.asked.remove(&request)
+            && answer.reply.is_ok()
+        {
+            self.local.insert(url, answer.local);
+        }
+        self.announcer(progress).handle_reply(now, request, answer.reply);
+    }
+}
+
+/// Carries one announce to its tracker and the answer back.
+pub(super) async fn announce(
+    context: Arc<Context>,
+    request: RequestId,
+    url: String,
+    announce: Announce,
+) -> Announced {
+    let answer = if url.starts_with("udp:") {
+        match announce_udp(&context, &url, announce).await {
+            Ok((reply, ip)) => Answer { reply: Ok(reply), local: compact::is_local(ip) },
+            Err(error) => Answer { reply: Err(error), local: false },
+        }
+    } else {
+        context.http.announce(&url, &announce).await
+    };
+    Announced { request, answer }
+}
+
+async fn announce_udp(
+    context: &Context,
+    url: &str,
+    announce: Announce,
+) -> Result<(AnnounceReply, IpAddr), TrackerError> {
+    let (host, port, url_data) = split_udp(url).ok_or_else(|| unreachable("its URL has no host and port"))?;
+    let tracker = lookup(context, &host, port).await?;
+    let (reply, answer) = oneshot::channel();
+    let request = udp::Request { tracker, url_data, announce, reply };
+    context.udp.send(request).await.map_err(|_| unreachable("stopped"))?;
+    let reply = answer.await.map_err(|_| unreachable("stopped"))??;
+    Ok((reply, tracker.ip()))
+}
+
+/// The address of a UDP tracker: IPv4 if it has one and we speak it, else IPv6.
+async fn lookup(context: &Context, host: &str, port: u16) -> Result<SocketAddr, TrackerError> {
+    let found = timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await;
+    let found = found.map_err(|_| unreachable("its name is not found in time"))?;
+    let mut addrs: Vec<_> =
+        found.map_err(|error| unreachable(&error.to_string()))?.map(compact::canonical).collect();
+    let listen = &context.config.listen;
+    addrs.retain(|addr| listen.is_empty() || listen.iter().any(|ip| ip.is_ipv4() == addr.is_ipv4()));
+    addrs.sort_by_key(SocketAddr::is_ipv6);
+    addrs.first().copied().ok_or_else(|| unreachable("it has no address that we can reach"))
+}
+
+fn unreachable(words: &str) -> TrackerError {
+    TrackerError::Unreachable(words.to_owned())
+}
+
+/// Host, port, and path with query of a `udp:` URL.
+fn split_udp(url: &str) -> Option<(String, u16, String)> {
+    let parsed = reqwest::Url::parse(url).ok()?;
+    let host = parsed.host_str()?.trim_matches(['[', ']']).to_owned();
+    let mut url_data = parsed.path().to_owned();
+    if let Some(query) = parsed.query() {
+        url_data = format!("{url_data}?{query}");
+    }
+    Some((host, parsed.port()?, url_data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn udp_urls_give_host_port_and_url_data() {
+        let split = |url| split_udp(url).map(|(host, port, data)| format!("{host} {port} {data}"));
+        assert_eq!(split("udp://t.example:80/announce?a=b").unwrap(), "t.example 80 /announce?a=b");
+        assert_eq!(split("udp://[::1]:6969/announce").unwrap(), "::1 6969 /announce");
+        assert_eq!(split("udp://t.example:1").unwrap(), "t.example 1 ");
+        assert_eq!(split("udp://t.example/announce"), None);
+    }
+}
