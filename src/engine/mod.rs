@@ -20,6 +20,7 @@
 //! }
 //! ```
 
+pub mod address;
 mod channels;
 mod clock;
 pub mod config;
@@ -27,6 +28,7 @@ mod connection;
 mod context;
 mod disk;
 pub mod error;
+pub mod fetch;
 pub mod handle;
 mod handshake;
 mod http;
@@ -38,6 +40,7 @@ mod supervisor;
 mod task;
 mod torrent;
 mod udp;
+pub mod verify;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,7 +1,10 @@
 //! BEP 3: bencode and .torrent files, on torrents that libtorrent made.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use sprat::proto::bencode::{Limits, Value, scan};
+use serde::de::IgnoredAny;
+use sprat::proto::bencode::{self, Limits, Value, scan};
 use sprat::proto::metainfo::{Info, Layout, Metainfo, MetainfoError};
 
 pub(crate) const SINGLE: &[u8] = include_bytes!("../../fixtures/torrents/v1-single.torrent");
@@ -195,8 +198,13 @@ fn a_bomb_of_nested_lists_fits_a_small_stack() {
             let bomb = open.repeat(100_000).into_bytes();
             assert!(scan(&bomb, &Limits::METAINFO).is_err());
             assert!(Metainfo::decode(&[b"d4:info", &bomb[..]].concat()).is_err());
-            assert!(sprat::proto::bencode::decode::<Vec<i64>>(&bomb, &Limits::TRACKER_REPLY).is_err());
+            assert!(bencode::decode::<Vec<i64>>(&bomb, &Limits::TRACKER_REPLY).is_err());
         }
+        // As deep as is allowed, below a key that typed decoding steps over.
+        let deep = format!("d5:other{}{}5:peersli1eee", "l".repeat(63), "e".repeat(63));
+        let typed: BTreeMap<String, IgnoredAny> =
+            bencode::decode(deep.as_bytes(), &Limits::METAINFO).unwrap();
+        assert_eq!(typed.len(), 2);
         let deepest = "l".repeat(64) + &"e".repeat(64);
         assert_eq!(Value::read(deepest.as_bytes(), &Limits::METAINFO).unwrap().list().unwrap().count(), 1);
     };
@@ -213,4 +221,16 @@ fn the_largest_torrents_are_read_in_moderate_time_and_memory() {
     assert_eq!(torrent.info.geometry.piece_count(), 1_600_000);
     // The hashes are not copied out of the dictionary.
     assert!(torrent.info.bytes.as_ptr_range().contains(&torrent.info.piece_hashes.as_ptr()));
+}
+
+#[test]
+fn a_long_name_before_many_files_is_refused_rather_than_multiplied() {
+    let files: String = (0..260_000).map(|number| format!("d6:lengthi0e4:pathl6:{number:06}ee")).collect();
+    let named = |len: usize| {
+        let name = "x".repeat(len);
+        let info = format!("d5:filesl{files}e4:name{len}:{name}12:piece lengthi1e6:pieces0:e");
+        Metainfo::decode(format!("d4:info{info}e").as_bytes()).map(|torrent| torrent.info.files.len())
+    };
+    assert_eq!(named(10), Ok(260_000));
+    assert_eq!(named(255), Err(MetainfoError::PathsTooLong));
 }

@@ -1,6 +1,6 @@
 //! BEP 12: several trackers in tiers.
 
-use sprat::proto::metainfo::Metainfo;
+use sprat::proto::metainfo::{HINT_COUNT_MAX, Metainfo};
 
 fn trackers(entries: &str) -> Vec<Vec<String>> {
     let info = "4:infod6:lengthi0e4:name1:n12:piece lengthi1e6:pieces0:e";
@@ -30,4 +30,12 @@ fn what_is_no_absolute_url_is_left_out() {
         [["udp://t:80"]],
         "an empty list says nothing"
     );
+}
+
+#[test]
+fn a_flood_of_trackers_is_cut_off() {
+    let tier: String = (0..600).map(|number| format!("11:udp://t:{number:03}")).collect();
+    let other = tier.replace("//t", "//u");
+    let tiers = trackers(&format!("13:announce-listll{tier}el{other}ee"));
+    assert_eq!(tiers.iter().map(Vec::len).collect::<Vec<_>>(), [600, HINT_COUNT_MAX - 600]);
 }

@@ -71,7 +71,7 @@ impl<'a> Entries<'a> {
         let version = self.meta_version.and_then(|version| version.integer()).unwrap_or(1);
         match (version, self.file_tree, self.pieces) {
             (1, _, _) => Ok(false),
-            (2, Some(_), None) | (2, None, None) => Err(MetainfoError::V2Only),
+            (2, _, None) => Err(MetainfoError::V2Only),
             (2, None, Some(_)) => Err(MetainfoError::Missing("file tree")),
             (2, Some(tree), Some(_)) => {
                 let strict = Limits { keys: Keys::Ascending, ..Limits::METAINFO };
@@ -93,7 +93,9 @@ pub(super) fn decode(bytes: Bytes) -> Result<Info, MetainfoError> {
     let layout = match (entries.length, entries.files) {
         (Some(length), None) => {
             let attributes = attributes(entries.attr).0;
-            content.add(vec![content.name.clone()], length_of(length, &content.name)?, attributes)?;
+            let path = vec![content.name.clone()];
+            let len = length_of(length, &path)?;
+            content.add(path, len, attributes)?;
             Layout::SingleFile
         }
         (None, Some(files)) => {
@@ -138,10 +140,10 @@ fn geometry(total_len: u64, entries: &Entries<'_>) -> Result<Geometry, MetainfoE
     }
 }
 
-/// The length, which the file's name is only for telling about.
-fn length_of(length: Value<'_>, file: &str) -> Result<u64, MetainfoError> {
+/// The length, which the file's path is only for telling about.
+fn length_of(length: Value<'_>, path: &[String]) -> Result<u64, MetainfoError> {
     let integer = length.integer().ok_or(MetainfoError::Kind("length"))?;
-    u64::try_from(integer).map_err(|_| MetainfoError::NegativeLength { file: file.to_owned() })
+    u64::try_from(integer).map_err(|_| MetainfoError::NegativeLength { file: path.join("/") })
 }
 
 /// BEP 47 `attr`, and whether it is a symbolic link.
@@ -196,7 +198,6 @@ impl Content {
                 b"length" => length = Some(value),
                 b"path" => path = value.list(),
                 b"path.utf-8" => path_utf8 = value.list().filter(|&list| is_text(list)),
-
                 b"attr" => attr = Some(value),
                 _ => {}
             }
@@ -204,7 +205,7 @@ impl Content {
         let given = path_utf8.or(path).ok_or(MetainfoError::NoPath { number })?;
         let path = self.safe_path(given, number)?;
         let length = length.ok_or(MetainfoError::Missing("length"))?;
-        let len = length_of(length, &path.join("/"))?;
+        let len = length_of(length, &path)?;
         let (attributes, symlink) = attributes(attr);
         if symlink && len == 0 {
             // Links are never made: one that leads out of the folder would undo every rule about paths.

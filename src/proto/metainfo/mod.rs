@@ -25,6 +25,10 @@ pub use path::ELEMENT_LEN_MAX;
 /// pieces of 16 MiB.
 pub const METAINFO_LEN_MAX: usize = Limits::METAINFO.len_max;
 
+/// Trackers, web seeds and nodes, of each at most so many; the rest is left out. Real torrents name some hundreds
+/// at most, and each costs a connection to try.
+pub const HINT_COUNT_MAX: usize = 1_000;
+
 /// A torrent's description: how to check its content and where to find peers.
 #[derive(Clone, Debug)]
 pub struct Metainfo {
@@ -164,8 +168,9 @@ fn trackers(root: Dict<'_>) -> Vec<Vec<String>> {
     let mut seen = BTreeSet::new();
     let mut trackers = Vec::new();
     for tier in root.get(b"announce-list").and_then(|tiers| tiers.list()).into_iter().flatten() {
+        let room = HINT_COUNT_MAX - seen.len();
         let urls = tier.list().into_iter().flatten().filter_map(absolute_url);
-        let tier: Vec<_> = urls.filter(|&url| seen.insert(url)).map(str::to_owned).collect();
+        let tier: Vec<_> = urls.filter(|&url| seen.insert(url)).take(room).map(str::to_owned).collect();
         if !tier.is_empty() {
             trackers.push(tier);
         }
@@ -181,7 +186,7 @@ fn trackers(root: Dict<'_>) -> Vec<Vec<String>> {
 fn web_seeds(root: Dict<'_>) -> Vec<String> {
     let Some(value) = root.get(b"url-list") else { return Vec::new() };
     let urls = value.list().into_iter().flatten().chain(value.bytes().map(|_| value));
-    urls.filter_map(absolute_url).map(str::to_owned).collect()
+    urls.filter_map(absolute_url).take(HINT_COUNT_MAX).map(str::to_owned).collect()
 }
 
 /// BEP 5: pairs of host and port; pairs that are none are left out.
@@ -192,7 +197,8 @@ fn nodes(root: Dict<'_>) -> Vec<(String, u16)> {
         let port = u16::try_from(port).ok().filter(|&port| port > 0)?;
         (!host.is_empty()).then(|| (host.to_owned(), port))
     };
-    root.get(b"nodes").and_then(|nodes| nodes.list()).into_iter().flatten().filter_map(node).collect()
+    let nodes = root.get(b"nodes").and_then(|nodes| nodes.list()).into_iter().flatten();
+    nodes.filter_map(node).take(HINT_COUNT_MAX).collect()
 }
 
 /// Why bytes are no torrent that we can use.

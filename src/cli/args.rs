@@ -1,0 +1,359 @@
+//! What was typed: the options as clap reads them, from arguments and `SPRAT_*` variables. What they mean
+//! together is decided in `plan`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use super::select::{Selector, parse_selector};
+use super::size::{PieceLen, Rate, parse_duration, parse_len, parse_piece_len, parse_rate};
+
+/// Distributes files by swarming: everyone who wants a file also hands it on.
+#[derive(Debug, Parser)]
+#[command(name = "sprat", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sprat demo                                     watch a whole swarm on this machine
+  sprat seed film.mkv --with-tracker             offer a file; prints how others get it
+  sprat download film.mkv.torrent                fetch it
+  sprat download film.mkv.torrent --peer 192.168.1.5:6881
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the content or torrent is bad, 130 after Ctrl-C and 143
+after SIGTERM with the state saved and the swarm told (a seed that is told to stop by SIGTERM: 0).
+Every option with a value can also be given as a variable: SPRAT_PORT=6881, SPRAT_DIR=/data, ...";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Fetch the content of a torrent
+    Download(DownloadArgs),
+    /// Offer a file or folder, or the content of a torrent
+    Seed(SeedArgs),
+    /// Make a .torrent file
+    Create(CreateArgs),
+    /// Print what a torrent or magnet link says
+    Show(ShowArgs),
+    /// Check content against its torrent
+    Verify(VerifyArgs),
+    /// Run a whole swarm on this machine: a tracker, a seed and some peers
+    Demo(DemoArgs),
+    /// Print the completion script for a shell
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+/// How a command speaks.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// Print nothing but errors
+    #[arg(long, global = true, env = "SPRAT_QUIET", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub(crate) quiet: bool,
+    /// Print one JSON object a line instead of text
+    #[arg(long, global = true, env = "SPRAT_JSON", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub(crate) json: bool,
+    /// Log what happens inside to standard error; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sprat download film.torrent -d ~/films
+  sprat download https://example.org/film.torrent --select '*.mkv' --sequential
+  sprat download film.torrent --seed --ratio 2
+  sprat download film.torrent --peer 192.168.1.5:6881 --down-limit 8mbit
+
+An interrupted download goes on where it was: run the same command again.")]
+pub(crate) struct DownloadArgs {
+    /// A .torrent file, or the http or https address of one
+    pub(crate) torrent: String,
+    /// Where the content goes
+    #[arg(short, long, env = "SPRAT_DIR", default_value = ".", hide_env = true)]
+    pub(crate) dir: PathBuf,
+    /// Files to fetch: numbers, ranges (0,2-4), paths or patterns (*.iso); `sprat show` numbers them
+    #[arg(long, env = "SPRAT_SELECT", value_delimiter = ',', value_parser = parse_selector, hide_env = true)]
+    pub(crate) select: Vec<Selector>,
+    /// Fetch in order, to look at while it comes, instead of rarest first
+    #[arg(long, env = "SPRAT_SEQUENTIAL", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub(crate) sequential: bool,
+    /// Keep seeding when complete, until told to stop
+    #[arg(long, env = "SPRAT_SEED", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub(crate) seed: bool,
+    /// A bar for every file
+    #[arg(long, env = "SPRAT_FILES", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub(crate) files: bool,
+    #[command(flatten)]
+    pub(crate) leave: LeaveArgs,
+    #[command(flatten)]
+    pub(crate) swarm: SwarmArgs,
+    #[command(flatten)]
+    pub(crate) later: LaterArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sprat seed film.mkv                            then, elsewhere: sprat download film.mkv.torrent --peer HOST:PORT
+  sprat seed film.mkv --with-tracker             be the tracker too, so that nobody has to name peers
+  sprat seed film.torrent -d ~/films             the content is in ~/films
+  sprat seed torrents/ -d ~/films                every .torrent of a folder")]
+pub(crate) struct SeedArgs {
+    /// A file or folder; or a .torrent file, or a folder of nothing else together with --dir
+    pub(crate) path: String,
+    /// Where the content of a torrent is [default: the current folder]
+    #[arg(short, long, env = "SPRAT_DIR", hide_env = true)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Where to write the torrent of a file or folder [default: NAME.torrent in the current folder]
+    #[arg(short, long)]
+    pub(crate) output: Option<PathBuf>,
+    /// Take the content for complete without reading it
+    #[arg(long, env = "SPRAT_ASSUME_COMPLETE", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub(crate) assume_complete: bool,
+    /// Answer as a tracker on the same port; ADDR is where others reach this machine
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "auto", env = "SPRAT_WITH_TRACKER", hide_env = true)]
+    pub(crate) with_tracker: Option<String>,
+    #[command(flatten)]
+    pub(crate) leave: LeaveArgs,
+    #[command(flatten)]
+    pub(crate) swarm: SwarmArgs,
+    #[command(flatten)]
+    pub(crate) later: LaterArgs,
+}
+
+/// When to stop seeding.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Leaving")]
+pub(crate) struct LeaveArgs {
+    /// Seed until so many times the size is sent
+    #[arg(long, env = "SPRAT_RATIO", value_parser = parse_ratio, hide_env = true)]
+    pub(crate) ratio: Option<f64>,
+    /// Seed for so long (30s, 10m, 2h), or until --ratio, whichever is first
+    #[arg(long, env = "SPRAT_SEED_TIME", value_name = "TIME", value_parser = parse_duration, hide_env = true)]
+    pub(crate) seed_time: Option<Duration>,
+}
+
+/// Taking part in a swarm.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Swarm")]
+pub(crate) struct SwarmArgs {
+    /// Port for peers, TCP and UDP; 0: any [default: 6881, or any if that is taken]
+    #[arg(short, long, env = "SPRAT_PORT", hide_env = true)]
+    pub(crate) port: Option<u16>,
+    /// A peer to ask; may be given again
+    #[arg(long = "peer", env = "SPRAT_PEER", value_name = "HOST:PORT", value_delimiter = ',', value_parser = parse_host_port, hide_env = true)]
+    pub(crate) peers: Vec<String>,
+    /// A tracker to ask beside those that the torrent names; may be given again
+    #[arg(long = "tracker", env = "SPRAT_TRACKER", value_name = "URL", value_delimiter = ' ', value_parser = parse_tracker, hide_env = true)]
+    pub(crate) trackers: Vec<String>,
+    /// Send at most so much a second: 8mbit, 1MiB, 500KB; 0: no limit
+    #[arg(long, env = "SPRAT_UP_LIMIT", value_name = "RATE", value_parser = parse_rate, hide_env = true)]
+    pub(crate) up_limit: Option<Rate>,
+    /// Fetch at most so much a second
+    #[arg(long, env = "SPRAT_DOWN_LIMIT", value_name = "RATE", value_parser = parse_rate, hide_env = true)]
+    pub(crate) down_limit: Option<Rate>,
+    /// Most connections of a torrent
+    #[arg(long, env = "SPRAT_MAX_PEERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..), hide_env = true)]
+    pub(crate) max_peers: Option<u16>,
+    /// How often neighbours are told what we gained
+    #[arg(long, env = "SPRAT_SWARMING_INTERVAL", value_name = "TIME", default_value = "1s", value_parser = parse_interval, hide_env = true)]
+    pub(crate) swarming_interval: Duration,
+}
+
+/// Options about ways to find peers that sprat does not have yet.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Accepted for scripts (sprat has no DHT, PEX, LSD or port forwarding yet)")]
+pub(crate) struct LaterArgs {
+    /// Do not use the DHT
+    #[arg(long, env = "SPRAT_NO_DHT", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub(crate) no_dht: bool,
+    /// Do not exchange addresses with peers
+    #[arg(long, env = "SPRAT_NO_PEX", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub(crate) no_pex: bool,
+    /// Do not look for peers on the local network
+    #[arg(long, env = "SPRAT_NO_LSD", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub(crate) no_lsd: bool,
+    /// Do not ask the router to forward the port
+    #[arg(long, env = "SPRAT_NO_PORT_FORWARD", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub(crate) no_port_forward: bool,
+    /// A DHT node to ask first; may be given again
+    #[arg(long, env = "SPRAT_DHT_BOOTSTRAP", value_name = "HOST:PORT", value_delimiter = ',', value_parser = parse_host_port, hide_env = true)]
+    pub(crate) dht_bootstrap: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sprat create film.mkv --tracker udp://tracker.example.org:6969/announce
+  sprat create folder -o folder.torrent --piece-size 1MiB
+
+The same content and options give the same file, unless --date is given.")]
+pub(crate) struct CreateArgs {
+    /// A file or folder
+    pub(crate) path: PathBuf,
+    /// The file to write [default: NAME.torrent in the current folder]
+    #[arg(short, long)]
+    pub(crate) output: Option<PathBuf>,
+    /// Bytes a piece, a power of two (262144, 1MiB); auto: about 1,000 to 2,000 pieces
+    #[arg(long, value_name = "SIZE", default_value = "auto", value_parser = parse_piece_len)]
+    pub(crate) piece_size: PieceLen,
+    /// A tracker to name, each a tier of its own; may be given again
+    #[arg(long = "tracker", env = "SPRAT_TRACKER", value_name = "URL", value_delimiter = ' ', value_parser = parse_tracker, hide_env = true)]
+    pub(crate) trackers: Vec<String>,
+    /// An HTTP address that has the content too; may be given again
+    #[arg(long = "web-seed", value_name = "URL", value_parser = parse_web_seed)]
+    pub(crate) web_seeds: Vec<String>,
+    /// Free text
+    #[arg(long)]
+    pub(crate) comment: Option<String>,
+    /// Peers only from its trackers
+    #[arg(long)]
+    pub(crate) private: bool,
+    /// The source key that some private trackers want
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+    /// Say when it was made
+    #[arg(long)]
+    pub(crate) date: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// A .torrent file, the address of one, a magnet link or an infohash
+    pub(crate) torrent: String,
+    /// Ask nobody: print only what is here
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// A .torrent file, or the http or https address of one
+    pub(crate) torrent: String,
+    /// Where the content is
+    #[arg(short, long, env = "SPRAT_DIR", default_value = ".", hide_env = true)]
+    pub(crate) dir: PathBuf,
+    /// List the good files too
+    #[arg(long, env = "SPRAT_FILES", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub(crate) files: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// A file or folder to distribute [default: generated data]
+    pub(crate) path: Option<PathBuf>,
+    /// How many peers fetch it
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) peers: u16,
+    /// How much data to generate
+    #[arg(long, default_value = "64MiB", value_parser = parse_len)]
+    pub(crate) size: u64,
+}
+
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(ratio) if (0.0..1e9).contains(&ratio) => Ok(ratio),
+        _ => Err("a ratio is a number such as 1.5".to_owned()),
+    }
+}
+
+/// Shortest swarming interval: below it, telling costs more than it gains.
+const SWARMING_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// Longest swarming interval: beyond it, neighbours run dry.
+const SWARMING_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if !(SWARMING_INTERVAL_MIN..=SWARMING_INTERVAL_MAX).contains(&interval) {
+        return Err("it lies between 10ms and 60s".to_owned());
+    }
+    Ok(interval)
+}
+
+fn parse_host_port(text: &str) -> Result<String, String> {
+    let wrong = || "write HOST:PORT, for example 192.168.1.5:6881 or [2001:db8::5]:6881".to_owned();
+    let (host, port) = text.trim().rsplit_once(':').ok_or_else(wrong)?;
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    match port.parse::<u16>() {
+        Ok(1..) if !host.is_empty() && (bracketed || !host.contains(':')) => Ok(text.trim().to_owned()),
+        _ => Err(wrong()),
+    }
+}
+
+/// Refuses what no tracker can be reached by, so that a slip is told at once.
+pub(crate) fn parse_tracker(text: &str) -> Result<String, String> {
+    parse_url(text, &["udp", "http", "https"])
+}
+
+fn parse_web_seed(text: &str) -> Result<String, String> {
+    parse_url(text, &["http", "https"])
+}
+
+fn parse_url(text: &str, schemes: &[&str]) -> Result<String, String> {
+    let known = schemes.join("://, ") + "://";
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("a URL starts with one of {known}"))?;
+    if !schemes.contains(&scheme.to_ascii_lowercase().as_str()) {
+        return Err(format!("unknown scheme `{scheme}`: it is one of {known}"));
+    }
+    if rest.is_empty() || rest.starts_with(['/', '?', ':']) {
+        return Err("it names no host".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_options_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn slips_are_refused_where_they_are_typed() {
+        for wrong in ["6881", "host", ":6881", "host:0", "::1:6881", "host:70000"] {
+            assert!(parse_host_port(wrong).is_err(), "{wrong}");
+        }
+        for right in ["host:1", "[::1]:6881", "10.0.0.1:65535"] {
+            assert!(parse_host_port(right).is_ok(), "{right}");
+        }
+        for wrong in ["tracker.example", "ftp://tracker", "udp://", "http:///announce", "wss://x"] {
+            assert!(parse_tracker(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse_tracker("UDP://tracker:1/announce").is_ok());
+        assert!(parse_ratio("-1").is_err() && parse_ratio("NaN").is_err() && parse_ratio("0.5").is_ok());
+        assert!(parse_interval("1ms").is_err() && parse_interval("250ms").is_ok());
+    }
+
+    #[test]
+    fn the_calls_that_scripts_make_are_understood() {
+        let line = "sprat download T --dir D --port 7000 --no-dht --no-lsd --no-port-forward --quiet --seed";
+        let Command::Download(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("not a download");
+        };
+        assert!(args.seed && args.later.no_dht && args.swarm.port == Some(7_000));
+        let line = "sprat create PATH -o OUT --piece-size 262144";
+        let Command::Create(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("not a creation");
+        };
+        assert_eq!(args.piece_size, PieceLen(262_144));
+        let line = "sprat seed film.mkv --with-tracker";
+        let Command::Seed(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("not a seed");
+        };
+        assert_eq!(args.with_tracker.as_deref(), Some("auto"));
+    }
+}

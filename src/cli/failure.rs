@@ -1,0 +1,83 @@
+//! Why a command did not do what it was asked to, and which exit code says so.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::interrupt::Signal;
+use super::text::printable;
+use crate::engine::{EngineError, StorageError};
+
+/// A command's bad end; each is one line for people and one exit code for scripts.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It could not be done.
+    Failed(String),
+    /// It was asked for in a way that makes no sense.
+    Usage(String),
+    /// The torrent, or the content, is not what it should be.
+    Bad(String),
+    /// The user, or the system, ended it early; state is saved.
+    Interrupted(Signal),
+}
+
+impl Failure {
+    /// What a shell sees.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Failed(_) => ExitCode::from(1),
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Bad(_) => ExitCode::from(3),
+            Self::Interrupted(Signal::Interrupt) => ExitCode::from(130),
+            Self::Interrupted(Signal::Terminate) => ExitCode::from(143),
+        }
+    }
+
+    /// The line for people; None: they know.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Failed(text) | Self::Usage(text) | Self::Bad(text) => Some(text),
+            Self::Interrupted(_) => None,
+        }
+    }
+
+    /// The system refused something about `path`; `hint` says what to do.
+    pub(crate) fn io(path: &Path, error: &std::io::Error, hint: &str) -> Self {
+        Self::Failed(format!("{}: {}{hint}", printable(&path.to_string_lossy()), words(error)))
+    }
+}
+
+/// An error of the system in words, without its number.
+pub(crate) fn words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::Failed(match error {
+            EngineError::PortTaken(addr) => format!(
+                "{addr} is in use by another program; choose another port with --port, or any with --port 0"
+            ),
+            EngineError::Storage(error) => return error.into(),
+            other @ (EngineError::Listen(..)
+            | EngineError::Duplicate
+            | EngineError::System(_)
+            | EngineError::Stopped) => printable(&other.to_string()),
+        })
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        let refused = [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem];
+        let hint = if error.is_full() {
+            "; make room, or choose another folder with -d"
+        } else if refused.contains(&error.source.kind()) {
+            "; choose a folder that you may use with -d"
+        } else {
+            ""
+        };
+        Self::io(&error.path, &error.source, hint)
+    }
+}

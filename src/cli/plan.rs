@@ -1,0 +1,108 @@
+//! What is meant: the options of a command together, resolved into what the engine takes.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use super::args::{LeaveArgs, SwarmArgs};
+use super::failure::Failure;
+use super::report::Report;
+use super::select::{self, Selector};
+use super::text::printable;
+use crate::engine::{AddTorrent, Config, Engine, EngineError, Info, Limits, Metainfo};
+
+/// Where peers look first when no port was chosen.
+const PORT_USUAL: u16 = 6_881;
+
+/// Taking part in a swarm, ready to start.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// For the engine.
+    pub(crate) config: Config,
+    /// Whether the user named the port, so that no other will do.
+    port_chosen: bool,
+    /// Peers to ask first.
+    peers: Vec<SocketAddr>,
+    /// Trackers that the user named.
+    pub(crate) trackers: Vec<String>,
+    /// When to leave.
+    leave: LeaveArgs,
+}
+
+impl Plan {
+    /// Resolves names; one that cannot be resolved is told and left out.
+    pub(crate) fn new(swarm: &SwarmArgs, leave: LeaveArgs, report: &Report) -> Self {
+        let defaults = Limits::default();
+        let config = Config {
+            port: swarm.port.unwrap_or(PORT_USUAL),
+            limits: Limits {
+                torrent_connection_max: swarm.max_peers.map_or(defaults.torrent_connection_max, usize::from),
+                connection_max: defaults.connection_max.max(swarm.max_peers.map_or(0, usize::from)),
+                upload_rate_max: swarm.up_limit.and_then(|limit| limit.0),
+                download_rate_max: swarm.down_limit.and_then(|limit| limit.0),
+                ..defaults
+            },
+            swarming_interval: swarm.swarming_interval,
+            ..Config::default()
+        };
+        let mut peers = Vec::new();
+        for peer in &swarm.peers {
+            match peer.to_socket_addrs() {
+                Ok(addresses) => peers.extend(addresses),
+                Err(_) => report.warn(&format!("no address known for peer {}", printable(peer))),
+            }
+        }
+        Self { config, port_chosen: swarm.port.is_some(), peers, trackers: swarm.trackers.clone(), leave }
+    }
+
+    /// Listens; without a chosen port, on the usual one or else on any.
+    pub(crate) async fn start(&self) -> Result<Engine, Failure> {
+        match Engine::start(self.config.clone()).await {
+            Err(EngineError::PortTaken(_)) if !self.port_chosen => {
+                Ok(Engine::start(Config { port: 0, ..self.config.clone() }).await?)
+            }
+            started => Ok(started?),
+        }
+    }
+
+    /// Whether seeding ends by itself, by ratio or time.
+    pub(crate) fn leaves(&self) -> bool {
+        self.leave.ratio.is_some() || self.leave.seed_time.is_some()
+    }
+
+    /// Whether there is any way to find a peer by ourselves.
+    pub(crate) fn finds_peers(&self, metainfo: &Metainfo) -> bool {
+        !self.peers.is_empty() || !self.trackers.is_empty() || !metainfo.trackers.is_empty()
+    }
+
+    /// The torrent for the engine, with all files wanted.
+    pub(crate) fn torrent(&self, metainfo: Metainfo, dir: &Path) -> AddTorrent {
+        AddTorrent {
+            metainfo,
+            dir: dir.to_owned(),
+            selected: None,
+            peers: self.peers.clone(),
+            trackers: self.trackers.clone(),
+            sequential: false,
+            assume_complete: false,
+            ratio_max: self.leave.ratio,
+            seed_time_max: self.leave.seed_time,
+        }
+    }
+}
+
+/// Which files are wanted; None: all.
+pub(crate) fn selected(info: &Info, selectors: &[Selector]) -> Result<Option<Vec<bool>>, Failure> {
+    if selectors.is_empty() {
+        return Ok(None);
+    }
+    select::select(&info.files, selectors).map(Some).map_err(|selector| {
+        Failure::Usage(format!("--select {selector} fits no file of this torrent; `sprat show` lists them"))
+    })
+}
+
+/// The folder, made if it is missing.
+pub(crate) fn make_dir(dir: &Path) -> Result<PathBuf, Failure> {
+    std::fs::create_dir_all(dir)
+        .map_err(|error| Failure::io(dir, &error, "; choose a folder that you may write to with -d"))?;
+    Ok(dir.to_owned())
+}

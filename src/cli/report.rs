@@ -1,0 +1,185 @@
+//! How a command speaks: bars on a terminal, plain lines elsewhere, JSON events for programs, or not at all.
+//!
+//! Results and plain progress go to standard output, bars, warnings and errors to standard error. A reader
+//! that goes away (`sprat show X | head`) is no error.
+
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::args::OutputArgs;
+use super::clock;
+
+/// Between two plain lines of progress: often enough to see that it goes on, seldom enough for a log.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two JSON events of progress.
+const EVENT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A command's voice. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    voice: Voice,
+}
+
+#[derive(Clone, Debug)]
+enum Voice {
+    Terminal(MultiProgress),
+    Lines,
+    Json,
+    Quiet,
+}
+
+impl Report {
+    /// As the user asked for, or as standard error allows.
+    pub(crate) fn new(output: OutputArgs) -> Self {
+        let voice = match (output.json, output.quiet) {
+            (true, _) => Voice::Json,
+            (false, true) => Voice::Quiet,
+            (false, false) if std::io::stderr().is_terminal() => Voice::Terminal(MultiProgress::new()),
+            (false, false) => Voice::Lines,
+        };
+        Self { voice }
+    }
+
+    /// Whether programs read this.
+    pub(crate) fn is_json(&self) -> bool {
+        matches!(self.voice, Voice::Json)
+    }
+
+    /// A line for people.
+    pub(crate) fn say(&self, text: &str) {
+        match &self.voice {
+            Voice::Terminal(bars) => bars.suspend(|| print_out(text)),
+            Voice::Lines => print_out(text),
+            Voice::Json | Voice::Quiet => {}
+        }
+    }
+
+    /// An event for programs.
+    pub(crate) fn event(&self, event: &Value) {
+        if self.is_json() {
+            print_out(&event.to_string());
+        }
+    }
+
+    /// Something went wrong and the command goes on. Quiet: not told, since it is no error.
+    pub(crate) fn warn(&self, text: &str) {
+        match &self.voice {
+            Voice::Terminal(bars) => bars.suspend(|| print_err(&format!("warning: {text}"))),
+            Voice::Lines => print_err(&format!("warning: {text}")),
+            Voice::Json => self.event(&json!({"event": "warning", "text": text})),
+            Voice::Quiet => {}
+        }
+    }
+
+    /// The command's bad end.
+    pub(crate) fn error(text: &str) {
+        print_err(&format!("error: {text}"));
+    }
+
+    /// Shows how far something is: `total` steps or bytes.
+    pub(crate) fn meter(&self, total: u64) -> Meter {
+        let bar = match &self.voice {
+            Voice::Terminal(bars) => {
+                let style = ProgressStyle::with_template("{wide_bar} {percent:>3}%\n{msg}")
+                    .map_or_else(|_| ProgressStyle::default_bar(), |style| style.progress_chars("=> "));
+                Some(bars.add(ProgressBar::new(total).with_style(style)))
+            }
+            Voice::Lines | Voice::Json | Voice::Quiet => None,
+        };
+        self.meter_on(bar, total)
+    }
+
+    /// A meter of one line with a name in front, to stand among others; nothing where there are no bars.
+    pub(crate) fn named_meter(&self, name: &str, total: u64) -> Option<Meter> {
+        let Voice::Terminal(bars) = &self.voice else { return None };
+        let style = ProgressStyle::with_template("{prefix:20!} {wide_bar} {percent:>3}% {msg:24!}")
+            .map_or_else(|_| ProgressStyle::default_bar(), |style| style.progress_chars("=> "));
+        let bar = ProgressBar::new(total).with_style(style).with_prefix(name.to_owned());
+        Some(self.meter_on(Some(bars.add(bar)), total))
+    }
+
+    fn meter_on(&self, bar: Option<ProgressBar>, total: u64) -> Meter {
+        let last = Mutex::new(Last { at: clock::now(), text: String::new() });
+        Meter { report: self.clone(), bar, total, last }
+    }
+}
+
+/// How far something is, shown at the pace of the voice. Removed from the screen when dropped.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    report: Report,
+    bar: Option<ProgressBar>,
+    total: u64,
+    last: Mutex<Last>,
+}
+
+/// What was printed last, and when.
+#[derive(Debug)]
+struct Last {
+    at: Instant,
+    text: String,
+}
+
+impl Meter {
+    /// It is at `done`; the texts are only made when they are shown.
+    pub(crate) fn update(&self, done: u64, text: impl FnOnce() -> String, event: impl FnOnce() -> Value) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            bar.set_message(text());
+            return;
+        }
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = |interval| clock::now().duration_since(last.at) >= interval;
+        match &self.report.voice {
+            Voice::Lines if due(LINE_INTERVAL) => {
+                let text = text();
+                last.at = clock::now();
+                if text != last.text {
+                    self.report.say(&format!("{:>3}% {text}", self.percent(done)));
+                    last.text = text;
+                }
+            }
+            Voice::Json if due(EVENT_INTERVAL) => {
+                last.at = clock::now();
+                self.report.event(&event());
+            }
+            Voice::Lines | Voice::Json | Voice::Terminal(_) | Voice::Quiet => {}
+        }
+    }
+
+    fn percent(&self, done: u64) -> u128 {
+        u128::from(done) * 100 / u128::from(self.total.max(1))
+    }
+
+    /// How much there is turned out differently.
+    pub(crate) fn set_total(&mut self, total: u64) {
+        if self.total != total {
+            self.total = total;
+            if let Some(bar) = &self.bar {
+                bar.set_length(total);
+            }
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A line to standard output; nobody reading it is not our trouble.
+pub(crate) fn print_out(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+fn print_err(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,0 +1,234 @@
+//! `sprat seed`: offer a file or folder, the content of a torrent, or of many.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::args::SeedArgs;
+use super::failure::Failure;
+use super::interrupt::{Interrupts, Signal};
+use super::make;
+use super::plan::Plan;
+use super::report::Report;
+use super::runtime;
+use super::size::show_len;
+use super::source::Source;
+use super::swarm::{End, Follower, Until};
+use super::text::printable;
+use super::{presence, seed_many};
+use crate::engine::metainfo::create::Draft;
+use crate::engine::{AddTorrent, Engine, Magnet, Metainfo, TorrentHandle, address};
+
+/// What the argument turned out to be.
+enum Offer {
+    /// Content, hashed just now, with its folder.
+    Content(Box<Metainfo>, PathBuf),
+    /// A torrent with its content elsewhere.
+    Torrent(Source),
+    /// Many of them.
+    Many(Vec<PathBuf>),
+}
+
+/// Runs until told to stop, or until ratio or time is reached.
+pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
+    let tracker_host = args.with_tracker.as_deref().map(tracker_host).transpose()?;
+    let offer = offer(args, report)?;
+    let mut plan = Plan::new(&args.swarm, args.leave, report);
+    plan.config.embedded_tracker = tracker_host.is_some();
+    let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
+    runtime::block_on(async {
+        let mut interrupts = Interrupts::catch()?;
+        let (metainfo, dir, content) = match offer {
+            Offer::Many(paths) => {
+                return seed_many::seed(&paths, &dir, args.assume_complete, &plan, report, &mut interrupts)
+                    .await;
+            }
+            Offer::Content(metainfo, dir) => {
+                let content = dir.join(&metainfo.info.name);
+                (*metainfo, dir, Some(content))
+            }
+            Offer::Torrent(source) => {
+                let metainfo = tokio::select! {
+                    signal = interrupts.next() => return Err(Failure::Interrupted(signal)),
+                    metainfo = source.load() => metainfo?,
+                };
+                presence::require(&metainfo.info, &dir)?;
+                (metainfo, dir, None)
+            }
+        };
+        let engine = plan.start().await?;
+        let seed = Seed { args, plan: &plan, metainfo, dir, content, engine };
+        seed.run(tracker_host, report, &mut interrupts).await
+    })
+}
+
+/// A file or folder is hashed here, while Ctrl-C still ends the process by itself: there is no state yet.
+fn offer(args: &SeedArgs, report: &Report) -> Result<Offer, Failure> {
+    let path = Path::new(&args.path);
+    if args.dir.is_some()
+        && path.is_dir()
+        && let Some(paths) = seed_many::torrents(path)?
+    {
+        return Ok(Offer::Many(paths));
+    }
+    let is_torrent = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("torrent"));
+    if path.exists() && (path.is_dir() || !is_torrent) {
+        let path = make::content_path(path)?;
+        let Some(mut metainfo) = make::hash(&path, Draft::default(), report, &|| true)? else {
+            return Err(Failure::Failed("stopped".to_owned()));
+        };
+        metainfo.trackers = args.swarm.trackers.iter().map(|url| vec![url.clone()]).collect();
+        let dir = path.parent().unwrap_or(&path).to_owned();
+        return Ok(Offer::Content(Box::new(metainfo), dir));
+    }
+    match Source::parse(&args.path)? {
+        Source::File(path) if !is_torrent => {
+            Err(Failure::io(&path, &std::io::ErrorKind::NotFound.into(), "; give a file, folder or torrent"))
+        }
+        source @ (Source::File(_) | Source::Url(_) | Source::Magnet(_) | Source::InfoHash(_)) => {
+            Ok(Offer::Torrent(source))
+        }
+    }
+}
+
+/// Where others reach our tracker: as typed, or as the system would send to the world.
+fn tracker_host(typed: &str) -> Result<IpAddr, Failure> {
+    if typed == "auto" {
+        return Ok(address::primary_address().unwrap_or(IpAddr::from([127, 0, 0, 1])));
+    }
+    let bare = typed.trim_start_matches('[').trim_end_matches(']');
+    bare.parse().map_err(|_| {
+        Failure::Usage(format!(
+            "--with-tracker {}: give the address by which others reach this machine, for example 192.168.1.5",
+            printable(typed)
+        ))
+    })
+}
+
+/// One torrent with its content.
+struct Seed<'a> {
+    args: &'a SeedArgs,
+    plan: &'a Plan,
+    metainfo: Metainfo,
+    dir: PathBuf,
+    /// Where the content is, if the torrent was made from it.
+    content: Option<PathBuf>,
+    engine: Engine,
+}
+
+impl Seed<'_> {
+    async fn run(
+        mut self,
+        tracker_host: Option<IpAddr>,
+        report: &Report,
+        interrupts: &mut Interrupts,
+    ) -> Result<(), Failure> {
+        if let Some(url) = tracker_host.and_then(|host| self.engine.tracker_url(host)) {
+            self.metainfo.trackers.insert(0, vec![url]);
+        }
+        let written = match (&self.content, &self.args.output) {
+            (None, None) => None,
+            (content, output) => {
+                let content = content.as_deref().unwrap_or(Path::new("/nowhere"));
+                Some(make::write(&self.metainfo, output.as_deref(), content)?)
+            }
+        };
+        let torrent = AddTorrent {
+            assume_complete: self.content.is_some() || self.args.assume_complete,
+            ..self.plan.torrent(self.metainfo.clone(), &self.dir)
+        };
+        let mut handle = self.engine.add(torrent).await?;
+        let result = self.follow(&mut handle, written.as_deref(), report, interrupts).await;
+        let figures = handle.snapshot().torrent;
+        interrupts.unless(self.engine.shutdown()).await;
+        report.event(&json!({"event": "stopped", "uploaded": figures.uploaded}));
+        match result? {
+            End::Complete | End::Incomplete { .. } | End::Stopped | End::Interrupted(Signal::Terminate) => {
+                report.say(&format!("Stopped; {} sent", show_len(figures.uploaded)));
+                Ok(())
+            }
+            End::Interrupted(signal) => Err(Failure::Interrupted(signal)),
+        }
+    }
+
+    async fn follow(
+        &self,
+        handle: &mut TorrentHandle,
+        written: Option<&Path>,
+        report: &Report,
+        interrupts: &mut Interrupts,
+    ) -> Result<End, Failure> {
+        let mut follower = Follower::seeding(report, self.metainfo.info.clone(), self.dir.clone());
+        match follower.follow(handle, Until::Checked, interrupts).await? {
+            End::Complete => {}
+            End::Incomplete { missing_len } => {
+                return Err(Failure::Bad(format!(
+                    "{}: {} of the content in {} is missing or damaged; `sprat download` fetches it, then seeds with --seed",
+                    printable(&self.metainfo.info.name),
+                    show_len(missing_len),
+                    printable(&self.dir.to_string_lossy())
+                )));
+            }
+            end @ (End::Stopped | End::Interrupted(_)) => return Ok(end),
+        }
+        self.tell(written, report);
+        follower.follow(handle, Until::Stopped, interrupts).await
+    }
+
+    /// What is offered, and how others get it.
+    fn tell(&self, written: Option<&Path>, report: &Report) {
+        let (info, port) = (&self.metainfo.info, self.engine.listen_port());
+        let mut trackers: Vec<String> = self.metainfo.trackers.concat();
+        trackers.extend(self.plan.trackers.iter().cloned());
+        trackers.dedup();
+        let here = address::primary_address().map(|host| SocketAddr::new(host, port));
+        let magnet = Magnet {
+            infohash: Some(info.infohash),
+            name: Some(info.name.clone()),
+            peers: if trackers.is_empty() {
+                here.iter().map(SocketAddr::to_string).collect()
+            } else {
+                Vec::new()
+            },
+            trackers,
+            ..Magnet::default()
+        };
+        let torrent = match written {
+            Some(path) => path.to_string_lossy().into_owned(),
+            None => self.args.path.clone(),
+        };
+        report.event(&json!({
+            "event": "seeding", "name": info.name, "infohash": info.infohash.to_string(),
+            "size": info.geometry.total_len(), "torrent": torrent, "magnet": magnet.to_string(), "port": port,
+        }));
+        let mut lines = vec![
+            format!(
+                "Seeding {} ({}) on port {port}",
+                printable(&info.name),
+                show_len(info.geometry.total_len())
+            ),
+            format!("  torrent  {}", printable(&torrent)),
+            format!("  magnet   {}", printable(&magnet.to_string())),
+        ];
+        if magnet.trackers.is_empty() {
+            let peer = here.map_or_else(|| format!("ADDRESS:{port}"), |here| here.to_string());
+            lines.push(format!(
+                "Others need the torrent and run: sprat download {} --peer {peer}",
+                file_name(&torrent)
+            ));
+            lines.push(
+                "With --with-tracker this machine is the tracker too, and nobody has to name a peer."
+                    .to_owned(),
+            );
+        } else {
+            lines.push(format!("Others need the torrent and run: sprat download {}", file_name(&torrent)));
+        }
+        report.say(&lines.join("\n"));
+    }
+}
+
+/// The last part of a path, as the receiver of the file will call it.
+fn file_name(path: &str) -> String {
+    printable(Path::new(path).file_name().map_or(path.into(), |name| name.to_string_lossy()).as_ref())
+}

@@ -1,0 +1,193 @@
+//! `sprat show`: what a torrent or a magnet link says, for people or as one JSON object.
+
+use serde_json::{Value, json};
+
+use super::args::ShowArgs;
+use super::failure::Failure;
+use super::report::{Report, print_out};
+use super::runtime;
+use super::size::show_len;
+use super::source::Source;
+use super::text::printable;
+use crate::engine::{Attributes, Info, Magnet, Metainfo};
+
+/// Prints it.
+pub(crate) fn run(args: &ShowArgs, report: &Report) -> Result<(), Failure> {
+    let source = Source::parse(&args.torrent)?;
+    let (object, text) = match &source {
+        Source::Magnet(magnet) => (magnet_object(magnet), magnet_text(magnet)),
+        Source::InfoHash(infohash) => {
+            let magnet = Magnet { infohash: Some(*infohash), ..Magnet::default() };
+            (magnet_object(&magnet), magnet_text(&magnet))
+        }
+        Source::Url(_) if args.offline => {
+            return Err(Failure::Usage("--offline asks nobody, and this torrent is elsewhere".to_owned()));
+        }
+        Source::Url(_) | Source::File(_) => {
+            let metainfo = runtime::block_on(source.load())?;
+            (torrent_object(&metainfo), torrent_text(&metainfo))
+        }
+    };
+    if report.is_json() {
+        print_out(&object.to_string());
+    } else {
+        report.say(&text);
+    }
+    Ok(())
+}
+
+/// The torrent as one object; its keys are what scripts rely on.
+fn torrent_object(metainfo: &Metainfo) -> Value {
+    let info = &metainfo.info;
+    let files: Vec<Value> = info
+        .files
+        .iter()
+        .map(|file| {
+            json!({
+                "path": file.path.join("/"), "length": file.len,
+                "attributes": attribute_letters(file.attributes),
+            })
+        })
+        .collect();
+    let renamed: Vec<Value> =
+        info.renamed.iter().map(|(given, used)| json!({"given": given, "used": used})).collect();
+    json!({
+        "name": info.name,
+        "version": version(info),
+        "infohash_v1": info.infohash.to_string(),
+        "infohash_v2": info.infohash_v2.map(|hash| hex(&hash)),
+        "piece_length": info.geometry.piece_len(),
+        "piece_count": info.geometry.piece_count(),
+        "total_size": content_len(info),
+        "private": info.private,
+        "trackers": metainfo.trackers,
+        "web_seeds": metainfo.web_seeds,
+        "files": files,
+        "renamed": renamed,
+    })
+}
+
+fn version(info: &Info) -> &'static str {
+    if info.infohash_v2.is_some() { "hybrid" } else { "v1" }
+}
+
+/// Bytes of the files that people see: without what only aligns them.
+fn content_len(info: &Info) -> u64 {
+    info.files.iter().filter(|file| !file.attributes.pad).map(|file| file.len).sum()
+}
+
+/// As BEP 47 writes them: `p` pad, `x` executable, `h` hidden.
+fn attribute_letters(attributes: Attributes) -> String {
+    let letters = [(attributes.pad, 'p'), (attributes.executable, 'x'), (attributes.hidden, 'h')];
+    letters.iter().filter(|(set, _)| *set).map(|(_, letter)| letter).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn torrent_text(metainfo: &Metainfo) -> String {
+    let info = &metainfo.info;
+    let mut lines = vec![
+        format!("name       {}", printable(&info.name)),
+        format!("version    {}", version(info)),
+        format!("infohash   {}", info.infohash),
+    ];
+    if let Some(hash) = info.infohash_v2 {
+        lines.push(format!("v2         {}", hex(&hash)));
+    }
+    lines.push(format!("size       {} ({} bytes)", show_len(content_len(info)), content_len(info)));
+    lines.push(format!(
+        "pieces     {} of {}",
+        info.geometry.piece_count(),
+        show_len(u64::from(info.geometry.piece_len()))
+    ));
+    if info.private {
+        lines.push("private    yes: peers only from its trackers".to_owned());
+    }
+    let tiers = metainfo.trackers.iter().enumerate();
+    lines.extend(tiers.map(|(tier, urls)| format!("tracker    tier {tier}: {}", printable(&urls.join(" ")))));
+    lines.extend(metainfo.web_seeds.iter().map(|url| format!("web seed   {}", printable(url))));
+    let notes = [("comment", &metainfo.comment), ("made by", &metainfo.created_by), ("source", &info.source)];
+    for (key, value) in notes {
+        lines.extend(value.iter().map(|value| format!("{key:<10} {}", printable(value))));
+    }
+    lines.push(String::new());
+    for (number, file) in info.files.iter().enumerate().filter(|(_, file)| !file.attributes.pad) {
+        let path = printable(&file.path.join("/"));
+        lines.push(format!("{number:>5}  {:>10}  {path}", show_len(file.len)));
+    }
+    for (given, used) in &info.renamed {
+        lines.push(format!("renamed    {} to {}", printable(given), printable(used)));
+    }
+    lines.join("\n")
+}
+
+/// What the link carries, under the same keys; null: the link does not say.
+fn magnet_object(magnet: &Magnet) -> Value {
+    let version = match (&magnet.infohash, &magnet.infohash_v2) {
+        (Some(_), Some(_)) => Some("hybrid"),
+        (Some(_), None) => Some("v1"),
+        (None, Some(_)) => Some("v2"),
+        (None, None) => None,
+    };
+    let tiers: Vec<[&String; 1]> = magnet.trackers.iter().map(|url| [url]).collect();
+    json!({
+        "name": magnet.name,
+        "version": version,
+        "infohash_v1": magnet.infohash.map(|hash| hash.to_string()),
+        "infohash_v2": magnet.infohash_v2.map(|hash| hex(&hash)),
+        "piece_length": null,
+        "piece_count": null,
+        "total_size": null,
+        "private": null,
+        "trackers": tiers,
+        "web_seeds": magnet.web_seeds,
+        "files": null,
+        "renamed": [],
+        "peers": magnet.peers,
+        "select": magnet.select,
+    })
+}
+
+fn magnet_text(magnet: &Magnet) -> String {
+    let mut lines = Vec::new();
+    lines.extend(magnet.name.iter().map(|name| format!("name       {}", printable(name))));
+    lines.extend(magnet.infohash.iter().map(|hash| format!("infohash   {hash}")));
+    lines.extend(magnet.infohash_v2.iter().map(|hash| format!("v2         {}", hex(hash))));
+    lines.extend(magnet.trackers.iter().map(|url| format!("tracker    {}", printable(url))));
+    lines.extend(magnet.web_seeds.iter().map(|url| format!("web seed   {}", printable(url))));
+    lines.extend(magnet.peers.iter().map(|peer| format!("peer       {}", printable(peer))));
+    let ranges: Vec<String> = magnet.select.iter().map(|(first, last)| format!("{first}-{last}")).collect();
+    if !ranges.is_empty() {
+        lines.push(format!("files      {}", ranges.join(",")));
+    }
+    lines.push("A magnet link only names a torrent: size and files are in its .torrent file.".to_owned());
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_written_as_torrents_write_them() {
+        let attributes = Attributes { pad: false, executable: true, hidden: true };
+        assert_eq!(attribute_letters(attributes), "xh");
+        assert_eq!(attribute_letters(Attributes::default()), "");
+    }
+
+    #[test]
+    fn a_magnet_says_what_it_carries_and_null_for_the_rest() {
+        let magnet = Magnet {
+            infohash_v2: Some([0xab; 32]),
+            trackers: vec!["udp://a:1".to_owned(), "http://b".to_owned()],
+            ..Magnet::default()
+        };
+        let object = magnet_object(&magnet);
+        assert_eq!(object["version"], "v2");
+        assert_eq!(object["infohash_v2"], "ab".repeat(32));
+        assert_eq!(object["trackers"], json!([["udp://a:1"], ["http://b"]]));
+        assert!(object["infohash_v1"].is_null() && object["files"].is_null());
+    }
+}

@@ -1,0 +1,105 @@
+//! What a TORRENT argument names, and getting the description it stands for.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::failure::Failure;
+use super::text::printable;
+use crate::engine::metainfo::METAINFO_LEN_MAX;
+use crate::engine::{InfoHash, Magnet, Metainfo, fetch};
+
+/// A torrent as named on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A .torrent file.
+    File(PathBuf),
+    /// The HTTP address of one.
+    Url(String),
+    /// A magnet link.
+    Magnet(Box<Magnet>),
+    /// Only its name.
+    InfoHash(InfoHash),
+}
+
+impl Source {
+    /// Decides by the form of the text; a file that exists wins over an infohash of the same letters.
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+        if text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:")) {
+            return match text.parse() {
+                Ok(magnet) => Ok(Self::Magnet(Box::new(magnet))),
+                Err(error) => Err(Failure::Bad(format!("{}: {error}", printable(text)))),
+            };
+        }
+        if let Some((scheme, _)) = text.split_once("://") {
+            return match scheme.to_ascii_lowercase().as_str() {
+                "http" | "https" => Ok(Self::Url(text.to_owned())),
+                _ => Err(Failure::Usage(format!(
+                    "unknown scheme `{}`: a torrent is a .torrent file, or the http:// or https:// address of one",
+                    printable(scheme)
+                ))),
+            };
+        }
+        let path = PathBuf::from(text);
+        match text.parse() {
+            Ok(infohash) if !path.exists() => Ok(Self::InfoHash(infohash)),
+            _ => Ok(Self::File(path)),
+        }
+    }
+
+    /// The description, from disk or over HTTP.
+    pub(crate) async fn load(&self) -> Result<Metainfo, Failure> {
+        let (place, bytes) = match self {
+            Self::File(path) => (path.to_string_lossy().into_owned(), read(path)?),
+            Self::Url(url) => {
+                let fetched = fetch::fetch(url).await;
+                let bytes =
+                    fetched.map_err(|error| Failure::Failed(format!("{}: {error}", printable(url))))?;
+                (url.clone(), bytes)
+            }
+            Self::Magnet(_) | Self::InfoHash(_) => {
+                return Err(Failure::Failed(
+                    "a magnet link or infohash only names a torrent, and sprat cannot ask peers for its \
+                     description yet: give the .torrent file"
+                        .to_owned(),
+                ));
+            }
+        };
+        Metainfo::decode(&bytes).map_err(|error| {
+            Failure::Bad(format!("{}: {}", printable(&place), printable(&error.to_string())))
+        })
+    }
+}
+
+/// A file that can be a torrent: no folder, not too long.
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let fault = |error: std::io::Error| Failure::io(path, &error, "");
+    let file = std::fs::File::open(path).map_err(fault)?;
+    if file.metadata().map_err(fault)?.is_dir() {
+        return Err(Failure::Usage(format!(
+            "{} is a folder; a .torrent file is wanted here",
+            printable(&path.to_string_lossy())
+        )));
+    }
+    let mut bytes = Vec::new();
+    file.take(METAINFO_LEN_MAX as u64 + 1).read_to_end(&mut bytes).map_err(fault)?;
+    if bytes.len() > METAINFO_LEN_MAX {
+        return Err(Failure::Bad(format!(
+            "{}: longer than {METAINFO_LEN_MAX} bytes, so no torrent",
+            printable(&path.to_string_lossy())
+        )));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_decides_what_is_meant() {
+        assert!(matches!(Source::parse("x.torrent"), Ok(Source::File(_))));
+        assert!(matches!(Source::parse("https://example.org/x"), Ok(Source::Url(_))));
+        assert!(matches!(Source::parse(&"ab".repeat(20)), Ok(Source::InfoHash(_))));
+        assert!(matches!(Source::parse("ftp://example.org/x"), Err(Failure::Usage(_))));
+    }
+}

@@ -1,0 +1,329 @@
+//! Following one running torrent until it ends: figures to bars and lines, events to words.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::clock;
+use super::failure::Failure;
+use super::interrupt::{Interrupts, Signal};
+use super::report::{Meter, Report};
+use super::size::{show_duration, show_len, show_rate};
+use super::text::{counted, printable};
+use crate::engine::{Event, Info, Snapshot, Stage, StorageFault, TorrentHandle};
+
+/// Most bars of single files at once; the first unfinished ones are shown.
+const FILE_BAR_MAX: usize = 16;
+
+/// Until when a torrent is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// It is known whether everything is there.
+    Checked,
+    /// Every wanted piece is there.
+    Complete,
+    /// It leaves by itself or is told to.
+    Stopped,
+}
+
+/// How following ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// After the check so many bytes are missing.
+    Incomplete {
+        /// Bytes of wanted pieces that are not there.
+        missing_len: u64,
+    },
+    /// Every wanted piece is there and synced.
+    Complete,
+    /// It left: ratio or time reached.
+    Stopped,
+    /// The user wants out.
+    Interrupted(Signal),
+}
+
+/// One torrent as its user sees it.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    report: Report,
+    info: Info,
+    dir: PathBuf,
+    meter: Option<Meter>,
+    file_meters: BTreeMap<usize, Meter>,
+    /// Whether a bar for each file is wanted.
+    files: bool,
+    /// Whether completion is news: not for a seed, which starts with it.
+    downloads: bool,
+    /// When fetching began: after the check of what was there.
+    fetching_since: Option<Instant>,
+    completed: bool,
+    /// The last complaint of each tracker, so that it is told once.
+    tracker_errors: BTreeMap<String, String>,
+}
+
+impl Follower {
+    /// Nothing seen yet.
+    pub(crate) fn new(report: &Report, info: Info, dir: PathBuf, files: bool) -> Self {
+        Self {
+            report: report.clone(),
+            info,
+            dir,
+            meter: None,
+            file_meters: BTreeMap::new(),
+            files,
+            downloads: true,
+            fetching_since: None,
+            completed: false,
+            tracker_errors: BTreeMap::new(),
+        }
+    }
+
+    /// The same for one that begins complete.
+    pub(crate) fn seeding(report: &Report, info: Info, dir: PathBuf) -> Self {
+        Self { downloads: false, ..Self::new(report, info, dir, false) }
+    }
+
+    /// Shows what happens until the end.
+    pub(crate) async fn follow(
+        &mut self,
+        events: &mut TorrentHandle,
+        until: Until,
+        interrupts: &mut Interrupts,
+    ) -> Result<End, Failure> {
+        let (mut figures, mut done) = (events.clone(), events.clone());
+        loop {
+            tokio::select! {
+                signal = interrupts.next() => return Ok(End::Interrupted(signal)),
+                Some(event) = events.next_event() => self.hear(event),
+                result = done.completed(), if !self.completed => {
+                    let snapshot = figures.snapshot();
+                    if result.is_err() {
+                        return ended(&snapshot);
+                    }
+                    self.complete(&snapshot);
+                    if matches!(until, Until::Complete | Until::Checked) {
+                        return Ok(End::Complete);
+                    }
+                }
+                going = figures.changed() => {
+                    let snapshot = figures.snapshot();
+                    if !going || matches!(snapshot.stage, Stage::Stopped | Stage::Failed(_)) {
+                        self.drain(&snapshot);
+                        return ended(&snapshot);
+                    }
+                    self.show(&snapshot);
+                    if until == Until::Checked && snapshot.stage == Stage::Downloading {
+                        let figures = &snapshot.torrent;
+                        let missing_len = figures.wanted_len.saturating_sub(figures.wanted_done_len);
+                        return Ok(End::Incomplete { missing_len });
+                    }
+                }
+            }
+        }
+    }
+
+    /// A torrent may complete and stop within one look: both are told.
+    fn drain(&mut self, snapshot: &Snapshot) {
+        if snapshot.torrent.complete && !self.completed {
+            self.complete(snapshot);
+        }
+        self.clear();
+    }
+
+    fn clear(&mut self) {
+        self.meter = None;
+        self.file_meters.clear();
+    }
+
+    /// Every wanted piece is there.
+    fn complete(&mut self, snapshot: &Snapshot) {
+        self.completed = true;
+        self.clear();
+        if !self.downloads {
+            return;
+        }
+        let fetched = snapshot.torrent.downloaded;
+        let seconds =
+            self.fetching_since.map_or(0.0, |since| clock::now().duration_since(since).as_secs_f64());
+        let name = printable(&self.info.name);
+        let dir = printable(&self.dir.to_string_lossy());
+        self.report.event(&json!({
+            "event": "completed", "name": self.info.name, "size": snapshot.torrent.wanted_len,
+            "downloaded": fetched, "seconds": seconds,
+        }));
+        if fetched == 0 {
+            self.report.say(&format!("Complete: {name} is in {dir} and verified"));
+            return;
+        }
+        let rate = (fetched as f64 / seconds.max(0.001)) as u64;
+        self.report.say(&format!(
+            "Completed: {name}, {} in {seconds:.1} s ({:.1} MiB/s), in {dir}",
+            show_len(fetched),
+            rate as f64 / f64::from(1 << 20)
+        ));
+    }
+
+    /// Figures to bars and lines.
+    fn show(&mut self, snapshot: &Snapshot) {
+        match &snapshot.stage {
+            Stage::Starting | Stage::Paused | Stage::Stopped | Stage::Failed(_) => {}
+            Stage::Checking { checked, good } => {
+                let total = self.info.geometry.piece_count();
+                let (checked, good) = (*checked, *good);
+                self.meter(u64::from(total)).update(
+                    u64::from(checked),
+                    || format!("checking what is there: {checked} of {total} pieces, {good} good"),
+                    || json!({"event": "checking", "checked": checked, "good": good, "total": total}),
+                );
+            }
+            Stage::Downloading | Stage::Waiting(_) | Stage::Seeding => self.show_transfer(snapshot),
+        }
+    }
+
+    fn show_transfer(&mut self, snapshot: &Snapshot) {
+        if self.fetching_since.is_none() {
+            self.fetching_since = Some(clock::now());
+            self.meter = None;
+        }
+        let figures = &snapshot.torrent;
+        self.meter(figures.wanted_len).update(
+            figures.wanted_done_len,
+            || progress_text(snapshot),
+            || {
+                json!({
+                    "event": "progress", "done": figures.wanted_done_len, "total": figures.wanted_len,
+                    "downloaded": figures.downloaded, "uploaded": figures.uploaded,
+                    "download_rate": figures.download_rate, "upload_rate": figures.upload_rate,
+                    "peers": figures.peers.len(), "seconds_left": time_left(snapshot).map(|left| left.as_secs()),
+                })
+            },
+        );
+        if self.files && !self.completed {
+            self.show_files(&snapshot.file_done_lens);
+        }
+    }
+
+    fn show_files(&mut self, done_lens: &[u64]) {
+        for (number, (file, &done)) in self.info.files.iter().zip(done_lens).enumerate() {
+            if done >= file.len || file.attributes.pad {
+                self.file_meters.remove(&number);
+                continue;
+            }
+            if !self.file_meters.contains_key(&number) && self.file_meters.len() < FILE_BAR_MAX {
+                let name = printable(file.path.last().map_or("", String::as_str));
+                if let Some(meter) = self.report.named_meter(&name, file.len) {
+                    self.file_meters.insert(number, meter);
+                }
+            }
+            if let Some(meter) = self.file_meters.get(&number) {
+                meter.update(done, || show_len(file.len), || json!({}));
+            }
+        }
+    }
+
+    fn meter(&mut self, total: u64) -> &Meter {
+        let meter = self.meter.get_or_insert_with(|| self.report.meter(total));
+        meter.set_total(total);
+        meter
+    }
+
+    /// Events to words.
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Checked { good, total } => {
+                self.meter = None;
+                self.report.event(&json!({"event": "checked", "good": good, "total": total}));
+                if good > 0 && good < total {
+                    self.report.say(&format!("{good} of {total} pieces are there already"));
+                }
+            }
+            Event::TrackerOk { url, peers } => {
+                self.tracker_errors.remove(&url);
+                self.report.event(&json!({"event": "tracker", "url": url, "peers": peers}));
+            }
+            Event::TrackerWarning { url, text } => {
+                self.complain(url, format!("says: {text}"));
+            }
+            Event::TrackerFailed { url, error } => self.complain(url, error),
+            Event::PeerBanned(addr) => {
+                self.report.warn(&format!("peer {addr} sent false data and is banned"))
+            }
+            Event::PieceFailed(piece) => {
+                self.report.warn(&format!("piece {piece} came false and is fetched again"));
+            }
+            Event::Storage(Some(fault)) => self
+                .report
+                .warn(&format!("{}; downloading waits and goes on by itself", fault_text(&fault, &self.dir))),
+            Event::Storage(None) => self.report.say("The disk takes data again; downloading goes on"),
+            Event::PeerConnected(addr) => {
+                self.report.event(&json!({"event": "peer", "addr": addr.to_string(), "connected": true}));
+            }
+            Event::PeerDisconnected(addr, reason) => self.report.event(&json!({
+                "event": "peer", "addr": addr.to_string(), "connected": false, "reason": reason,
+            })),
+            Event::Piece(_) | Event::Completed | Event::Stopped | Event::Skipped(_) => {}
+        }
+    }
+
+    /// A tracker's trouble, told once; others go on.
+    fn complain(&mut self, url: String, text: String) {
+        if self.tracker_errors.get(&url) != Some(&text) {
+            self.report.warn(&format!("tracker {}: {}", printable(&url), printable(&text)));
+            self.tracker_errors.insert(url, text);
+        }
+    }
+}
+
+/// What the last figures say about a torrent that goes no further.
+fn ended(snapshot: &Snapshot) -> Result<End, Failure> {
+    match &snapshot.stage {
+        Stage::Failed(error) => Err(Failure::Failed(printable(error))),
+        Stage::Stopped => Ok(End::Stopped),
+        Stage::Starting
+        | Stage::Checking { .. }
+        | Stage::Downloading
+        | Stage::Seeding
+        | Stage::Waiting(_)
+        | Stage::Paused => Err(Failure::Failed("the engine stopped".to_owned())),
+    }
+}
+
+/// One line of figures.
+fn progress_text(snapshot: &Snapshot) -> String {
+    let figures = &snapshot.torrent;
+    let peers = counted(figures.peers.len(), "peer");
+    if figures.complete {
+        let (sent, rate) = (show_len(figures.uploaded), show_rate(figures.upload_rate));
+        return format!("seeding: {sent} sent, {rate}, {peers}");
+    }
+    let done = format!("{} of {}", show_len(figures.wanted_done_len), show_len(figures.wanted_len));
+    if let Stage::Waiting(fault) = &snapshot.stage {
+        let why = match fault {
+            StorageFault::Full => "the disk is full".to_owned(),
+            StorageFault::Failed(error) => printable(error),
+        };
+        return format!("{done}, waiting: {why}");
+    }
+    let left = time_left(snapshot).map_or(String::new(), |left| format!(", {} left", show_duration(left)));
+    format!(
+        "{done}, {} down, {} up{left}, {peers}",
+        show_rate(figures.download_rate),
+        show_rate(figures.upload_rate)
+    )
+}
+
+/// At the present rate; None: it does not move.
+fn time_left(snapshot: &Snapshot) -> Option<Duration> {
+    let figures = &snapshot.torrent;
+    let missing = figures.wanted_len.saturating_sub(figures.wanted_done_len);
+    missing.checked_div(figures.download_rate).map(Duration::from_secs)
+}
+
+fn fault_text(fault: &StorageFault, dir: &std::path::Path) -> String {
+    match fault {
+        StorageFault::Full => format!("the disk of {} is full: make room", printable(&dir.to_string_lossy())),
+        StorageFault::Failed(error) => printable(error),
+    }
+}

@@ -1,0 +1,97 @@
+//! `sprat verify`: check content against its torrent, file by file.
+
+use serde_json::json;
+
+use super::args::VerifyArgs;
+use super::clock;
+use super::failure::{Failure, words};
+use super::report::Report;
+use super::runtime;
+use super::size::{show_len, show_rate};
+use super::source::Source;
+use super::text::{counted, printable};
+use crate::engine::Info;
+use crate::engine::verify::{self, Condition, FileReport, Verdict};
+
+/// Hashes everything and says which files are not as they should be.
+pub(crate) fn run(args: &VerifyArgs, report: &Report) -> Result<(), Failure> {
+    let source = Source::parse(&args.torrent)?;
+    let info = runtime::block_on(source.load())?.info;
+    let total = info.geometry.total_len();
+    let meter = report.meter(total);
+    let since = clock::now();
+    let verdict = verify::verify(&info, &args.dir, &|done| {
+        meter.update(
+            done,
+            || {
+                let rate = done as f64 / clock::now().duration_since(since).as_secs_f64().max(0.001);
+                format!("checking: {} of {}, {}", show_len(done), show_len(total), show_rate(rate as u64))
+            },
+            || json!({"event": "checking", "done": done, "total": total}),
+        );
+    })?;
+    drop(meter);
+    tell(&info, &verdict, args.files, report);
+    conclude(&info, &verdict, report)
+}
+
+/// Each file that is not good, and the good ones if wanted.
+fn tell(info: &Info, verdict: &Verdict, all: bool, report: &Report) {
+    for found in &verdict.files {
+        let Some(file) = info.files.get(found.file) else { continue };
+        let path = file.path.join("/");
+        let (state, note) = condition_words(found, file.len);
+        report.event(&json!({
+            "event": "file", "path": path, "state": state, "length": file.len, "missing": found.missing_len,
+        }));
+        if !found.is_whole() || all {
+            report.say(&format!("{state:<10} {}  ({note})", printable(&path)));
+        }
+    }
+}
+
+/// One word for scripts, and some for people.
+fn condition_words(found: &FileReport, len: u64) -> (&'static str, String) {
+    let missing = format!("{} of {} missing", show_len(found.missing_len), show_len(len));
+    match &found.condition {
+        Condition::Whole => ("good", show_len(len)),
+        Condition::Missing => ("missing", missing),
+        Condition::Shorter { actual_len } => {
+            ("short", format!("ends at {}, {missing}", show_len(*actual_len)))
+        }
+        Condition::Longer { actual_len } => {
+            ("long", format!("goes on to {}, {missing}", show_len(*actual_len)))
+        }
+        Condition::Damaged => ("damaged", missing),
+        Condition::Unreadable(error) => ("unreadable", words(&error.source)),
+    }
+}
+
+fn conclude(info: &Info, verdict: &Verdict, report: &Report) -> Result<(), Failure> {
+    let files = verdict.files.len();
+    let bad = verdict.files.iter().filter(|found| !found.is_whole()).count();
+    let missing_len: u64 = verdict.files.iter().map(|found| found.missing_len).sum();
+    let pieces = info.geometry.piece_count();
+    let bad_pieces = pieces - verdict.good.count();
+    let good = bad == 0 && bad_pieces == 0;
+    report.event(&json!({
+        "event": "verified", "good": good, "bad_files": bad, "files": files,
+        "good_pieces": verdict.good.count(), "pieces": pieces, "missing": missing_len,
+    }));
+    if good {
+        report.say(&format!(
+            "{}: {} good, {}",
+            printable(&info.name),
+            counted(files, "file"),
+            show_len(info.geometry.total_len())
+        ));
+        return Ok(());
+    }
+    Err(Failure::Bad(format!(
+        "{}: {bad} of {} not good, {} in {bad_pieces} of {} missing; `sprat download` fetches what is missing",
+        printable(&info.name),
+        counted(files, "file"),
+        show_len(missing_len),
+        counted(pieces as usize, "piece"),
+    )))
+}

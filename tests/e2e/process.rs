@@ -1,0 +1,163 @@
+//! A running `sprat`: its lines as they come, its end, and no way to outlive the test.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+/// Longest silence before a test fails: far above anything a loaded machine needs.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Which stream a line came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Out,
+    Err,
+}
+
+/// A `sprat` process; killed when dropped.
+pub(crate) struct Sprat {
+    child: Child,
+    lines: Receiver<(Stream, String)>,
+    out: Vec<String>,
+    err: Vec<String>,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Exit code; None: by a signal.
+    pub(crate) code: Option<i32>,
+    /// Standard output, line by line.
+    pub(crate) out: Vec<String>,
+    /// Standard error, line by line.
+    pub(crate) err: Vec<String>,
+}
+
+impl Sprat {
+    /// Starts it in `dir`, with nothing of the tester's settings.
+    pub(crate) fn start(dir: &Path, args: &[&str]) -> Self {
+        Self::start_with(dir, args, &[])
+    }
+
+    /// The same with variables.
+    pub(crate) fn start_with(dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sprat"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SPRAT_"))
+        {
+            command.env_remove(name);
+        }
+        command.args(args).current_dir(dir).envs(variables.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary is built with the tests");
+        let (sender, lines) = sync_channel(10_000);
+        forward(child.stdout.take().expect("piped above"), Stream::Out, sender.clone());
+        forward(child.stderr.take().expect("piped above"), Stream::Err, sender);
+        Self { child, lines, out: Vec::new(), err: Vec::new() }
+    }
+
+    /// Waits for a line, of either stream, that holds `part`.
+    pub(crate) fn line(&mut self, part: &str) -> String {
+        loop {
+            match self.lines.recv_timeout(SILENCE_MAX) {
+                Ok((stream, line)) => {
+                    self.keep(stream, &line);
+                    if line.contains(part) {
+                        return line;
+                    }
+                }
+                Err(error) => panic!("no line with {part:?} ({error}): {:?} {:?}", self.out, self.err),
+            }
+        }
+    }
+
+    /// Waits for the event `name` of `--json`.
+    pub(crate) fn event(&mut self, name: &str) -> serde_json::Value {
+        let line = self.line(&format!("\"event\":\"{name}\""));
+        serde_json::from_str(&line).expect("--json prints one object a line")
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Ended {
+        loop {
+            match self.lines.recv_timeout(SILENCE_MAX) {
+                Ok((stream, line)) => self.keep(stream, &line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end: {:?} {:?}", self.out, self.err),
+            }
+        }
+        let code = self.child.wait().expect("our child").code();
+        Ended { code, out: std::mem::take(&mut self.out), err: std::mem::take(&mut self.err) }
+    }
+
+    /// Sends a signal by name: `INT`, `TERM`, `KILL`.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
+    }
+
+    fn keep(&mut self, stream: Stream, line: &str) {
+        match stream {
+            Stream::Out => self.out.push(line.to_owned()),
+            Stream::Err => self.err.push(line.to_owned()),
+        }
+    }
+}
+
+impl Drop for Sprat {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn forward(stream: impl Read + Send + 'static, which: Stream, lines: SyncSender<(Stream, String)>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if lines.send((which, line)).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Runs a command to its end.
+pub(crate) fn sprat(dir: &Path, args: &[&str]) -> Ended {
+    Sprat::start(dir, args).end()
+}
+
+/// A folder of files with content made from their names, `len` bytes each.
+pub(crate) fn content(dir: &Path, files: &[(&str, usize)]) {
+    for (name, len) in files {
+        let path = dir.join(name);
+        std::fs::create_dir_all(path.parent().expect("below dir")).expect("a temporary folder");
+        let mut state = name.bytes().fold(1_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as u8
+        })
+        .take(*len)
+        .collect();
+        std::fs::write(path, bytes).expect("a temporary folder");
+    }
+}
+
+/// Every file below a folder with its bytes, in order of path.
+pub(crate) fn tree(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let below = path.strip_prefix(dir).expect("below dir").to_owned();
+                found.push((below, std::fs::read(&path).expect("a file")));
+            }
+        }
+    }
+    found.sort();
+    found
+}
