@@ -39,7 +39,9 @@ impl Dialer {
     /// Addresses from a source.
     pub(super) fn add(&mut self, now: Instant, source: Source, addrs: &[SocketAddr]) {
         for &addr in addrs {
-            self.stale |= self.candidates.add(now, source, addr);
+            // Also an address known before may be worth a try again.
+            self.candidates.add(now, source, addr);
+            self.stale = true;
         }
     }
 

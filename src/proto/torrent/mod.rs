@@ -169,10 +169,7 @@ impl Torrent {
         match result {
             PieceResult::Good(hashes) => self.piece_good(now, piece, hashes.as_ref()),
             PieceResult::Bad(hashes) => self.piece_bad(now, piece, hashes),
-            PieceResult::Lost => {
-                self.download.pieces.lost(piece);
-                self.download.retry();
-            }
+            PieceResult::Lost => self.piece_lost(piece),
         }
         self.settle(now);
     }
