@@ -18,6 +18,8 @@ const DIALING_MAX: usize = 20;
 const LOOK_SPACING: Duration = Duration::from_millis(100);
 /// A connection of which neither side wanted anything for so long makes room for a new one.
 const USELESS_AFTER: Duration = Duration::from_secs(600);
+/// Of so many connections one may be a newcomer with an allowed-fast set; one always may.
+const NEWCOMER_SHARE: usize = 8;
 
 /// Whom we dial.
 #[derive(Debug)]
@@ -168,14 +170,25 @@ impl Torrent {
             let message = greeting::extension(&self.settings, &connected, self.status.complete);
             self.out.send(now, &mut peer, message);
         }
-        if peer.is_fast() {
-            let allowed = greeting::allowed_fast(&self.settings, &connected, have);
-            peer.uploads.allow_fast(&allowed);
-            allowed.iter().for_each(|&piece| self.out.send(now, &mut peer, Message::AllowedFast(piece)));
-        }
         self.peers.insert(conn, peer);
         self.upkeep_at.get_or_insert(now + UPKEEP);
         self.out.event(Event::PeerConnected(connected.addr));
+    }
+
+    /// The peer told its first pieces: a newcomer gets its allowed-fast set, if newcomers are few. In a flash
+    /// crowd everybody is one, and the sets would split the uplink among all for the same few pieces.
+    pub(super) fn welcome(&mut self, now: Instant, conn: ConnId) {
+        let is_newcomer = |peer: &Peer| peer.remote.have().count() < greeting::ALLOWED_FAST_COUNT as u32;
+        let newcomer_count = self.peers.values().filter(|peer| is_newcomer(peer)).count();
+        let are_few = newcomer_count <= 1 + self.peers.len() / NEWCOMER_SHARE;
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        if !peer.is_fast() || !are_few || !is_newcomer(peer) {
+            return;
+        }
+        let have = self.download.pieces.have();
+        let allowed = greeting::allowed_fast(&self.settings, &peer.connected, have);
+        peer.uploads.allow_fast(&allowed);
+        allowed.into_iter().for_each(|piece| self.out.send(now, peer, Message::AllowedFast(piece)));
     }
 
     /// Closes a connection and takes it off the books.
