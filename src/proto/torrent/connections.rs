@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::candidates::Candidates;
 use super::event::{ConnId, Connected, Direction, DisconnectReason, Event, Output, Source};
 use super::outbox::Outbox;
+use super::upload::Share;
 use super::{Torrent, UPKEEP};
 use crate::proto::peer::{Peer, greeting};
 use crate::proto::rng::Rng;
@@ -211,6 +212,7 @@ impl Torrent {
         }
         let had_slot = !peer.state.am_choking;
         self.download.forget(&mut peer);
+        self.upload.forget(&mut peer);
         if let Some(addr) = peer.listen_addr {
             let useful = peer.traffic.downloaded + peer.traffic.uploaded > 0
                 && matches!(reason, None | Some(DisconnectReason::Idle | DisconnectReason::Full));
@@ -228,8 +230,12 @@ impl Torrent {
 
     /// Free slots go to whoever waits for one.
     pub(super) fn fill_slots(&mut self, now: Instant) {
-        let (seeding, max) = (self.status.complete, self.limits.lease.unchoke_max);
-        self.upload.fill_slots(now, &mut self.peers, seeding, max, &mut self.out);
+        let share = Share {
+            seeding: self.status.complete,
+            unchoke_max: self.limits.lease.unchoke_max,
+            availability: &self.download.availability,
+        };
+        self.upload.fill_slots(now, &mut self.peers, share, &mut self.out);
     }
 
     /// What every connection needs each second.

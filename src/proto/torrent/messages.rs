@@ -48,7 +48,9 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
         self.download.set_peer_choking(peer, true);
         // With BEP 6 each request is rejected by itself; who does not even do that is overdue soon.
-        if !peer.is_fast() {
+        if peer.is_fast() {
+            self.download.picker.forget(conn);
+        } else {
             self.download.give_up(peer);
         }
         Ok(())
@@ -81,6 +83,7 @@ impl Torrent {
         self.download.availability.gain(piece, peer.remote.have());
         if self.download.pieces.have().get(piece) {
             peer.offer.peer_gained(piece, self.news.gained());
+            self.upload.suggest(now, peer, &self.download.availability, &mut self.out);
         } else if self.download.pieces.is_lacking(piece) {
             peer.remote.wanted_gained();
             self.download.express_interest(now, peer, &mut self.out);
