@@ -105,10 +105,9 @@ impl UdpPeer {
         let mut peer = Self { socket, family: Family::of(tracker.ip()), id: 0 };
         let mut request = Vec::new();
         udp::encode_connect(7, &mut request);
-        match peer.ask(&request) {
-            Response::Connect { transaction_id: 7, connection_id } => peer.id = connection_id,
-            other => panic!("{other:?}"),
-        }
+        let answer = peer.ask(&request);
+        let Response::Connect { transaction_id: 7, connection_id } = answer else { panic!("{answer:?}") };
+        peer.id = connection_id;
         peer
     }
 
@@ -128,10 +127,9 @@ impl UdpPeer {
     fn announce(&self, announce: &Announce) -> AnnounceReply {
         let mut request = Vec::new();
         udp::encode_announce(self.id, 8, announce, "/announce", &mut request);
-        match self.ask(&request) {
-            Response::Announce { transaction_id: 8, reply } => reply,
-            other => panic!("{other:?}"),
-        }
+        let answer = self.ask(&request);
+        let Response::Announce { transaction_id: 8, reply } = answer else { panic!("{answer:?}") };
+        reply
     }
 }
 
