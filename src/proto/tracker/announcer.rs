@@ -154,8 +154,8 @@ pub struct Announcer {
     tiers: Vec<Tier>,
     requests: BTreeMap<RequestId, Request>,
     next_request: u64,
-    /// There was nothing to download: `completed` is never said.
-    started_complete: bool,
+    /// The download has ended, or there was nothing to download: `completed` is said no more.
+    complete: bool,
     leaving: bool,
     outputs: VecDeque<Output>,
 }
@@ -173,7 +173,7 @@ impl Announcer {
             tiers: Vec::new(),
             requests: BTreeMap::new(),
             next_request: 0,
-            started_complete: progress.left == 0,
+            complete: progress.left == 0,
             leaving: false,
             outputs: VecDeque::new(),
         };
@@ -210,7 +210,7 @@ impl Announcer {
 
     /// The last missing piece came: `completed`, exactly once to each tracker that heard of us before.
     pub fn handle_completed(&mut self, now: Instant) {
-        if self.leaving || self.started_complete {
+        if self.leaving || std::mem::replace(&mut self.complete, true) {
             return;
         }
         for tracker in &mut self.trackers {
