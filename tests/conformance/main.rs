@@ -7,3 +7,16 @@ mod bep_0006;
 mod bep_0010;
 mod fuzz_wire;
 mod sp_have;
+//! Do we speak the protocols as the BEPs write them: one module a BEP, on vectors and fixtures.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bep_0003_metainfo;
+mod bep_0009_magnet;
+mod bep_0012_trackers;
+mod bep_0019_web_seeds;
+mod bep_0027_private;
+mod bep_0047_attributes;
+mod bep_0052_hybrid;
+mod bep_0053_select;
+mod fuzz_metainfo;

@@ -103,7 +103,8 @@ pub struct BencodeError {
 /// Scans, then decodes into `T` by serde.
 ///
 /// Keys that `T` does not name are ignored as long as they are UTF-8; a named key of the wrong kind is an error
-/// of the whole: read with [`Value`] where that is too strict.
+/// of the whole: read with [`Value`] where that is too strict. Strings become `String` only if they are UTF-8,
+/// so bytes of others belong into `serde_bytes`.
 ///
 /// # Errors
 /// What [`scan`] refuses, and a root value that is not a `T`.

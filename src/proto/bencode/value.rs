@@ -193,10 +193,11 @@ pub(super) fn last_wins(span: &[u8]) -> Vec<u8> {
         }
         Kind::Dict(dict) => {
             let mut entries: Vec<_> = dict.collect();
+            // Stable, so that of equal keys the last one comes first and remains.
+            entries.reverse();
             entries.sort_by_key(|&(key, _)| key);
-            let newer = entries.clone().into_iter().skip(1).map(|(key, _)| Some(key)).chain([None]);
-            let kept = entries.into_iter().zip(newer).filter(|&((key, _), newer)| newer != Some(key));
-            encode_dict(kept.map(|((key, value), _)| (key, last_wins(value.span))))
+            entries.dedup_by_key(|&mut (key, _)| key);
+            encode_dict(entries.into_iter().map(|(key, value)| (key, last_wins(value.span))))
         }
     }
 }

@@ -20,6 +20,9 @@ pub const DIR_DEPTH_MAX: usize = 100;
 /// million files would take a multiple of the torrent's own size.
 pub const PATHS_LEN_MAX: usize = 64 << 20;
 
+/// Where BEP 47 puts pad files.
+const PAD_FOLDER: &str = ".pad";
+
 /// The entries that we know, as they came.
 #[derive(Default)]
 struct Entries<'a> {
@@ -71,7 +74,7 @@ impl<'a> Entries<'a> {
         let version = self.meta_version.and_then(|version| version.integer()).unwrap_or(1);
         match (version, self.file_tree, self.pieces) {
             (1, _, _) => Ok(false),
-            (2, Some(_), None) | (2, None, None) => Err(MetainfoError::V2Only),
+            (2, _, None) => Err(MetainfoError::V2Only),
             (2, None, Some(_)) => Err(MetainfoError::Missing("file tree")),
             (2, Some(tree), Some(_)) => {
                 let strict = Limits { keys: Keys::Ascending, ..Limits::METAINFO };
@@ -93,7 +96,9 @@ pub(super) fn decode(bytes: Bytes) -> Result<Info, MetainfoError> {
     let layout = match (entries.length, entries.files) {
         (Some(length), None) => {
             let attributes = attributes(entries.attr).0;
-            content.add(vec![content.name.clone()], length_of(length, &content.name)?, attributes)?;
+            let path = vec![content.name.clone()];
+            let len = length_of(length, &path)?;
+            content.add(path, len, attributes)?;
             Layout::SingleFile
         }
         (None, Some(files)) => {
@@ -105,12 +110,7 @@ pub(super) fn decode(bytes: Bytes) -> Result<Info, MetainfoError> {
     };
     content.refuse_shared_paths()?;
     let geometry = geometry(content.total_len, &entries)?;
-    let pieces = entries.pieces.ok_or(MetainfoError::Missing("pieces"))?;
-    let pieces = pieces.bytes().ok_or(MetainfoError::Kind("pieces"))?;
-    if pieces.len() as u64 != 20 * u64::from(geometry.piece_count()) {
-        let expected = geometry.piece_count();
-        return Err(MetainfoError::PieceHashes { given_len: pieces.len(), expected });
-    }
+    let pieces = piece_hashes(&entries, geometry.piece_count())?;
     Ok(Info {
         infohash,
         infohash_v2: hybrid.then(|| Sha256::digest(&bytes).into()),
@@ -138,10 +138,20 @@ fn geometry(total_len: u64, entries: &Entries<'_>) -> Result<Geometry, MetainfoE
     }
 }
 
-/// The length, which the file's name is only for telling about.
-fn length_of(length: Value<'_>, file: &str) -> Result<u64, MetainfoError> {
+/// The hashes, exactly one a piece.
+fn piece_hashes<'a>(entries: &Entries<'a>, expected: u32) -> Result<&'a [u8], MetainfoError> {
+    let pieces = entries.pieces.ok_or(MetainfoError::Missing("pieces"))?;
+    let pieces = pieces.bytes().ok_or(MetainfoError::Kind("pieces"))?;
+    if pieces.len() as u64 != 20 * u64::from(expected) {
+        return Err(MetainfoError::PieceHashes { given_len: pieces.len(), expected });
+    }
+    Ok(pieces)
+}
+
+/// The length, which the file's path is only for telling about.
+fn length_of(length: Value<'_>, path: &[String]) -> Result<u64, MetainfoError> {
     let integer = length.integer().ok_or(MetainfoError::Kind("length"))?;
-    u64::try_from(integer).map_err(|_| MetainfoError::NegativeLength { file: file.to_owned() })
+    u64::try_from(integer).map_err(|_| MetainfoError::NegativeLength { file: path.join("/") })
 }
 
 /// BEP 47 `attr`, and whether it is a symbolic link.
@@ -196,16 +206,21 @@ impl Content {
                 b"length" => length = Some(value),
                 b"path" => path = value.list(),
                 b"path.utf-8" => path_utf8 = value.list().filter(|&list| is_text(list)),
-
                 b"attr" => attr = Some(value),
                 _ => {}
             }
         }
+        let length = length.ok_or(MetainfoError::Missing("length"))?;
+        let (attributes, symlink) = attributes(attr);
+        if attributes.pad {
+            // Never on disk, so its path is not looked at: some programs write none, others any.
+            let len = length_of(length, &[PAD_FOLDER.to_owned()])?;
+            let path = vec![self.name.clone(), PAD_FOLDER.to_owned(), len.to_string()];
+            return self.add(path, len, attributes);
+        }
         let given = path_utf8.or(path).ok_or(MetainfoError::NoPath { number })?;
         let path = self.safe_path(given, number)?;
-        let length = length.ok_or(MetainfoError::Missing("length"))?;
-        let len = length_of(length, &path.join("/"))?;
-        let (attributes, symlink) = attributes(attr);
+        let len = length_of(length, &path)?;
         if symlink && len == 0 {
             // Links are never made: one that leads out of the folder would undo every rule about paths.
             self.renamed.push((path.join("/"), SYMLINK_LEFT_OUT.to_owned()));

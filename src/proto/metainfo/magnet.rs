@@ -5,13 +5,14 @@
 //! guessing there would fetch something else. `dn` is for people: the first one counts. Memory is proportional to
 //! the text: ranges stay ranges.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::is_absolute_url;
+use super::{HINT_COUNT_MAX, is_absolute_url};
 use crate::proto::infohash::InfoHash;
 
 /// Longest link, bytes; longer ones are refused. Real ones with dozens of trackers take 4 KiB.
@@ -34,7 +35,7 @@ pub struct Magnet {
     pub infohash_v2: Option<[u8; 32]>,
     /// `dn`
     pub name: Option<String>,
-    /// `tr`, then `tr.1`, `tr.2`, ... by number.
+    /// `tr`, then `tr.1`, `tr.2`, ... by number; a tracker that comes again is left out.
     pub trackers: Vec<String>,
     /// `x.pe`: host and port as written.
     pub peers: Vec<String>,
@@ -98,7 +99,7 @@ impl FromStr for Magnet {
             let Some((key, value)) = pair.split_once('=') else { continue };
             let (key, number) = numbered(key);
             match key.to_ascii_lowercase().as_str() {
-                "xt" => magnet.add_topic(&decoded(value).ok_or(MagnetError::NoInfohash)?)?,
+                "xt" => magnet.add_topic(&percent_decode_str(value).decode_utf8_lossy())?,
                 "dn" if magnet.name.is_none() => magnet.name = name(value),
                 "tr" => trackers.extend(url(value).map(|url| (number, url))),
                 "x.pe" => magnet.peers.extend(decoded(value).filter(|peer| is_host_and_port(peer))),
@@ -111,7 +112,11 @@ impl FromStr for Magnet {
             return Err(MagnetError::NoInfohash);
         }
         trackers.sort_by_key(|&(number, _)| number);
-        magnet.trackers = trackers.into_iter().map(|(_, url)| url).collect();
+        let mut seen = BTreeSet::new();
+        let trackers = trackers.into_iter().map(|(_, url)| url).filter(|url| seen.insert(url.clone()));
+        magnet.trackers = trackers.take(HINT_COUNT_MAX).collect();
+        magnet.peers.truncate(HINT_COUNT_MAX);
+        magnet.web_seeds.truncate(HINT_COUNT_MAX);
         Ok(magnet)
     }
 }
@@ -217,7 +222,7 @@ impl fmt::Display for Magnet {
             let hash = data_encoding::HEXLOWER.encode(&hash);
             pair("xt", &format_args!("urn:btmh:{SHA256_MULTIHASH}{hash}"))?;
         }
-        for name in &self.name {
+        if let Some(name) = &self.name {
             pair("dn", &utf8_percent_encode(name, ESCAPED))?;
         }
         for tracker in &self.trackers {
@@ -253,6 +258,7 @@ mod tests {
         let v2 = "1220".to_owned() + &"ab".repeat(32);
         let magnet = parse(&format!(
             "&xt=urn:btmh:{v2}&dn=A+b%26%C3%A4%2B&tr.2=udp://c:3&tr.1=udp%3A%2F%2Fb%3A2&tr=http://a/announce?x%3D1\
+             &tr.4=udp://c:3\
              &x.pe=1.2.3.4:5&x.pe=[::1]:6881&x.pe=host.example:80&ws=https://w/&so=0,2,4-6&xl=10&kt=a+b"
         ))
         .unwrap();
