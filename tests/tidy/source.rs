@@ -32,7 +32,9 @@ impl Source {
             let blanked: String = code[range.clone()].chars().map(to_blank).collect();
             production.replace_range(range, &blanked);
         }
-        let of_tests = path.starts_with("tests/") || path.ends_with("tests.rs") || path.contains("/tests/");
+        let of_tests = path.starts_with("tests/")
+            || ["/tests.rs", "_tests.rs"].iter().any(|end| path.ends_with(end))
+            || path.contains("/tests/");
         if of_tests {
             production.clear();
         }
