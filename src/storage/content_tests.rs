@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
+use crate::storage::fs::RealFs;
 use crate::storage::handles::Handles;
 use crate::storage::report::Condition;
 use crate::storage::testing::sample;
@@ -292,4 +293,87 @@ fn a_sync_of_a_file_that_was_removed_is_an_error() {
     content.fs().close();
     assert_eq!(content.sync().unwrap_err().path, folder.path().join("a"));
     assert!(!folder.path().join("a").exists());
+}
+
+/// A disk that is full or does not sync while `fault` is set.
+struct Faulty {
+    real: RealFs,
+    fault: AtomicBool,
+}
+
+impl Faulty {
+    fn fail(&self, kind: ErrorKind) -> io::Result<()> {
+        if self.fault.load(Ordering::Relaxed) { Err(kind.into()) } else { Ok(()) }
+    }
+}
+
+impl FileSystem for Faulty {
+    type File = <RealFs as FileSystem>::File;
+
+    fn full_path(&self, path: &[String]) -> PathBuf {
+        self.real.full_path(path)
+    }
+    fn open_read(&self, path: &[String]) -> io::Result<Self::File> {
+        self.real.open_read(path)
+    }
+    fn open_write(&self, path: &[String]) -> io::Result<Self::File> {
+        self.real.open_write(path)
+    }
+    fn read_exact_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.real.read_exact_at(file, buffer, offset)
+    }
+    fn write_all_at(&self, file: &Self::File, parts: &[&[u8]], offset: u64) -> io::Result<()> {
+        self.fail(ErrorKind::StorageFull)?;
+        self.real.write_all_at(file, parts, offset)
+    }
+    fn set_len(&self, file: &Self::File, len: u64) -> io::Result<()> {
+        self.real.set_len(file, len)
+    }
+    fn len(&self, path: &[String]) -> io::Result<Option<u64>> {
+        self.real.len(path)
+    }
+    fn sync(&self, file: &Self::File) -> io::Result<()> {
+        self.fail(ErrorKind::Other)?;
+        self.real.sync(file)
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        self.fail(ErrorKind::Other)?;
+        self.real.sync_all()
+    }
+    fn remove(&self, path: &[String]) -> io::Result<()> {
+        self.real.remove(path)
+    }
+    fn set_executable(&self, path: &[String]) -> io::Result<()> {
+        self.real.set_executable(path)
+    }
+    fn close(&self) {
+        self.real.close();
+    }
+}
+
+#[test]
+fn a_full_disk_passes_and_a_failed_sync_is_tried_again() {
+    let names: Vec<_> = (0..=SYNC_EACH_MAX).map(|at| at.to_string()).collect();
+    for file_count in [2, names.len()] {
+        let folder = tempfile::tempdir().unwrap();
+        let files: Vec<_> = names[..file_count].iter().map(|name| (name.as_str(), 10)).collect();
+        let sample = sample(&files, 16);
+        let real = RealFs::create(folder.path(), &Handles::new(4)).unwrap();
+        let content = Content::new(sample.info.clone(), Vec::new(), Faulty { real, fault: true.into() });
+        let error = content.write_piece(0, &[sample.piece(0)]).unwrap_err();
+        assert!(error.is_full(), "{error}");
+        content.fs().fault.store(false, Ordering::Relaxed);
+        for piece in sample.pieces() {
+            content.write_piece(piece, &[sample.piece(piece)]).unwrap();
+        }
+        content.fs().fault.store(true, Ordering::Relaxed);
+        for _ in 0..2 {
+            let error = content.sync().unwrap_err();
+            assert!(!error.is_full() && error.path.starts_with(folder.path()), "still to be synced: {error}");
+        }
+        content.fs().fault.store(false, Ordering::Relaxed);
+        content.sync().unwrap();
+        content.fs().fault.store(true, Ordering::Relaxed);
+        content.sync().unwrap();
+    }
 }

@@ -85,11 +85,8 @@ pub fn hash(
         let made = draft.finish(hashes.into());
         made.map_err(|error| StorageError::new(path, io::Error::new(io::ErrorKind::InvalidInput, error)))
     };
-    let rehearsal = made(vec![0; work.geometry.piece_count() as usize * 20], draft.clone())?;
-    if let Some((given, used)) = rehearsal.info.renamed.first() {
-        let why = format!("{given:?} would have to be called {used:?} by those who download it; rename it");
-        return Err(StorageError::new(path, io::Error::new(io::ErrorKind::InvalidInput, why)));
-    }
+    // Tried without the hashes first: what is wrong with it is told now, not after an hour of hashing.
+    made(vec![0; work.geometry.piece_count() as usize * 20], draft.clone())?;
     let thread_count = std::thread::available_parallelism().map_or(1, NonZero::get);
     let Some(hashes) = work.hash(thread_count, progress)? else { return Ok(None) };
     made(hashes, draft).map(Some)
@@ -286,6 +283,9 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::proto::bitfield::Bitfield;
+    use crate::storage::content::Content;
+    use crate::storage::report::FileReport;
 
     fn draft() -> Draft {
         Draft { piece_len: 16_384, ..Draft::default() }
@@ -386,5 +386,45 @@ mod tests {
             assert_eq!(error.path, fs::canonicalize(root.join("b")).unwrap());
             assert!(error.to_string().contains("changed"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_made_reads_back_and_is_whole_where_it_lies() {
+        let temp = tempfile::tempdir().unwrap();
+        write(temp.path(), "tree/b/1", &[7; 40_000]);
+        write(temp.path(), "tree/a", &[8; 3]);
+        write(temp.path(), "tree/none", b"");
+        write(temp.path(), "single", &[9; 33_000]);
+        for (name, piece_count) in [("tree", 3), ("single", 3)] {
+            let path = temp.path().join(name);
+            let draft = survey(&path, Draft::default()).unwrap();
+            let total_len = draft.files.iter().map(|file| file.len).sum();
+            let mut told = Vec::new();
+            let made = hash(&path, draft, &mut |len| {
+                told.push(len);
+                true
+            });
+            let made = made.unwrap().unwrap();
+            assert_eq!(told.last(), Some(&total_len));
+            let read = Metainfo::decode(&made.encode()).unwrap();
+            assert_eq!((&read.info.name, read.info.infohash), (&name.to_owned(), made.info.infohash));
+            let fs = RealFs::open(temp.path(), &Handles::new(4)).unwrap();
+            let content = Content::new(read.info, Vec::new(), fs);
+            let good = |piece| content.check_piece(piece, &mut Vec::new()).unwrap();
+            assert_eq!((0..piece_count + 1).filter(|piece| good(*piece)).count() as u32, piece_count);
+            assert!(content.report(&Bitfield::full(piece_count)).iter().all(FileReport::is_whole));
+        }
+    }
+
+    #[test]
+    fn a_draft_that_makes_no_torrent_is_refused_before_hashing() {
+        let temp = tempfile::tempdir().unwrap();
+        write(temp.path(), "tree/fine", b"1");
+        write(temp.path(), "tree/back\\slash", b"1");
+        let path = temp.path().join("tree");
+        let draft = survey(&path, draft()).unwrap();
+        let error = hash(&path, draft, &mut |_| panic!("not to be hashed")).unwrap_err();
+        assert_eq!(error.path, path);
+        assert!(error.to_string().contains("slash"), "{error}");
     }
 }
