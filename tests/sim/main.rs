@@ -1,1 +1,3 @@
-//! Tests to come.
+//! Swarms of production peers in virtual time: each scenario runs in seconds and repeats bit for bit.
+
+mod swarm;

@@ -1,20 +1,317 @@
-//! The tracker as a pure service: datagrams and queries in, answers out.
+//! The tracker as a pure service: datagrams and queries in, answers out (BEP 3, 7, 15, 23, 24, 31, 41, 48).
+//!
+//! [`Service`] is a whole tracker for one thread. A server with several takes its parts: an [`Answerer`] for
+//! each worker, all made from the same [`ConnectionIds`], and [`Swarms`] behind locks that it hands out by
+//! [`Shards`]. UDP is answered without allocation once the buffers have grown.
+//!
+//! Invariants: nobody gets more bytes than it sent before it has shown that it receives at its address; an
+//! error is never longer than what it answers; a peer is entered under the address it is heard from, unless
+//! that is a local one and names another.
 
+use std::net::{IpAddr, SocketAddr};
+use std::ops::DerefMut;
+
+use siphasher::sip::SipHasher24;
+
+use super::http::server as http;
+use super::scrape::Scraped;
+use super::swarm::{Announced, Chosen, Limits, Swarms};
+use super::udp::{self, Family, Request};
+use super::{Announce, AnnounceEvent};
+use crate::proto::compact;
+use crate::proto::infohash::InfoHash;
 use crate::proto::rng::Rng;
-use crate::proto::time::Instant;
-use std::net::SocketAddr;
+use crate::proto::time::{Duration, Instant};
+
+/// Longest time between announces that is asked for; the shortest is a tenth less, so that a swarm that came
+/// at once does not come back at once.
+pub const INTERVAL: Duration = Duration::from_secs(30 * 60);
+/// Least time between announces that is asked for, of peers that want more peers.
+pub const MIN_INTERVAL: Duration = Duration::from_secs(60);
+/// Peers named to those who do not say how many they want.
+pub const NUMWANT_DEFAULT: usize = 50;
+/// Most peers of a family named in an answer, however many are wanted: 200 of IPv4 fit an MTU.
+pub const NUMWANT_MAX: usize = 200;
+/// Most IPv6 peers in a datagram: 76 of 18 bytes and 20 before them are 1,388, which fits every MTU in use.
+pub const UDP_V6_MAX: usize = 76;
+/// Connection ids change this often, and are accepted in the two epochs after their own: 80 to 120 s.
+const EPOCH: Duration = Duration::from_secs(40);
+const EPOCHS_ACCEPTED: u64 = 3;
+
+/// What a tracker remembers at most: about 700 MB.
+pub const LIMITS: Limits = Limits {
+    torrent_max: 4 << 20,
+    torrent_peer_max: 1 << 20,
+    peer_max: 16 << 20,
+    peer_age_max: Duration::from_secs(45 * 60),
+    owned: INTERVAL,
+};
+
+/// Issues and checks connection ids (BEP 15) without remembering any: an id is a keyed hash of epoch and
+/// address, all 64 bits of it, so a guess succeeds once in 6e18. The port is left out: translators of addresses
+/// change it between two datagrams, and who receives at the address has shown what is to be shown.
+#[derive(Clone, Debug)]
+pub struct ConnectionIds(SipHasher24);
+
+impl ConnectionIds {
+    /// The secret comes from `rng`.
+    pub fn new(rng: &mut Rng) -> Self {
+        Self(SipHasher24::new_with_keys(rng.bits(), rng.bits()))
+    }
+
+    /// The id for who is heard from `ip`.
+    pub fn issue(&self, now: Instant, ip: IpAddr) -> u64 {
+        self.of_epoch(epoch(now), ip)
+    }
+
+    /// Whether `id` was issued to `ip` of late. Takes the same time for every wrong id.
+    pub fn accepts(&self, now: Instant, ip: IpAddr, id: u64) -> bool {
+        let newest = epoch(now);
+        (0..EPOCHS_ACCEPTED).fold(false, |accepted, age| {
+            let issued = newest.checked_sub(age).map_or(0, |epoch| self.of_epoch(epoch, ip) ^ id);
+            accepted | (newest >= age && issued == 0)
+        })
+    }
+
+    fn of_epoch(&self, epoch: u64, ip: IpAddr) -> u64 {
+        let ip = match ip.to_canonical() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        let mut text = [0; 24];
+        text[..8].copy_from_slice(&epoch.to_be_bytes());
+        text[8..].copy_from_slice(&ip.octets());
+        self.0.hash(&text)
+    }
+}
+
+fn epoch(now: Instant) -> u64 {
+    now.as_micros() / EPOCH.as_micros() as u64
+}
+
+/// Where an [`Answerer`] finds the swarm of a torrent.
+pub trait Shards {
+    /// The store that this torrent belongs to, for as long as it takes to answer.
+    fn shard(&mut self, infohash: &InfoHash) -> impl DerefMut<Target = Swarms>;
+}
+
+impl Shards for Swarms {
+    fn shard(&mut self, _infohash: &InfoHash) -> impl DerefMut<Target = Swarms> {
+        self
+    }
+}
+
+/// What was answered so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connection ids issued.
+    pub connects: u64,
+    /// Announces answered.
+    pub announces: u64,
+    /// Scrapes answered.
+    pub scrapes: u64,
+    /// Refusals, and datagrams that were not answered.
+    pub errors: u64,
+}
+
+/// Answers for one worker thread.
+#[derive(Debug)]
+pub struct Answerer {
+    ids: ConnectionIds,
+    rng: Rng,
+    chosen: Chosen,
+    counts: Counts,
+}
+
+impl Answerer {
+    /// `rng` is its own, `ids` those of all workers.
+    pub fn new(ids: ConnectionIds, rng: Rng) -> Self {
+        Self { ids, rng, chosen: Chosen::default(), counts: Counts::default() }
+    }
+
+    /// What was answered so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Answers a UDP datagram into `out` (cleared first); false: no answer.
+    pub fn answer_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        bytes: &[u8],
+        shards: &mut impl Shards,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        out.clear();
+        let from = compact::canonical(from);
+        match udp::decode_request(bytes) {
+            Ok(Request::Connect { transaction_id }) => {
+                self.counts.connects += 1;
+                udp::encode_connect_reply(transaction_id, self.ids.issue(now, from.ip()), out);
+            }
+            Ok(Request::Announce { connection_id, transaction_id, announce, options: _ })
+                if self.ids.accepts(now, from.ip(), connection_id) =>
+            {
+                self.answer_announce(now, from, transaction_id, &announce, shards, out);
+            }
+            Ok(Request::Scrape { connection_id, transaction_id, infohashes })
+                if self.ids.accepts(now, from.ip(), connection_id) =>
+            {
+                self.counts.scrapes += 1;
+                udp::encode_scrape_reply(transaction_id, out);
+                for infohash in infohashes {
+                    let infohash = InfoHash(*infohash);
+                    udp::encode_scraped(shards.shard(&infohash).scrape(&infohash), out);
+                }
+            }
+            // Who has shown nothing hears nothing.
+            Ok(Request::Announce { .. } | Request::Scrape { .. }) | Err(_) => self.counts.errors += 1,
+        }
+        !out.is_empty()
+    }
+
+    fn answer_announce(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        transaction_id: u32,
+        announce: &Announce,
+        shards: &mut impl Shards,
+        out: &mut Vec<u8>,
+    ) {
+        let numwant = numwant(announce);
+        let (v4_max, v6_max) = match Family::of(from.ip()) {
+            Family::V4 => (numwant, 0),
+            Family::V6 => (0, numwant.min(UDP_V6_MAX)),
+        };
+        match self.enter(now, from.ip(), announce, [v4_max, v6_max], shards) {
+            Some(Scraped { seeders, leechers, .. }) => {
+                udp::encode_announce_reply(transaction_id, self.interval_secs(), leechers, seeders, out);
+                out.extend_from_slice(&self.chosen.v4);
+                out.extend_from_slice(&self.chosen.v6);
+            }
+            None => udp::encode_error(transaction_id, NOWHERE, out),
+        }
+    }
+
+    /// Answers an HTTP target (`/announce?...`, `/scrape?...`): status and bencoded body into `out` (cleared
+    /// first). Refusals of a tracker have status 200 too, as clients expect; 404 has no body.
+    pub fn answer_http(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        target: &str,
+        shards: &mut impl Shards,
+        out: &mut Vec<u8>,
+    ) -> u16 {
+        out.clear();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        match path {
+            "/announce" => match http::decode_announce(query) {
+                Ok(query) => self.answer_query(now, from.to_canonical(), &query, shards, out),
+                Err(error) => self.refuse(&error.to_string(), out),
+            },
+            "/scrape" => match http::decode_scrape(query) {
+                Ok(hashes) => {
+                    self.counts.scrapes += 1;
+                    let scraped = |hash: InfoHash| (hash, shards.shard(&hash).scrape(&hash));
+                    http::encode_scrape(hashes.into_iter().map(scraped), out);
+                }
+                Err(error) => self.refuse(&error.to_string(), out),
+            },
+            _ => {
+                self.counts.errors += 1;
+                return 404;
+            }
+        }
+        200
+    }
+
+    fn answer_query(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        query: &http::Query,
+        shards: &mut impl Shards,
+        out: &mut Vec<u8>,
+    ) {
+        let numwant = numwant(&query.announce);
+        match self.enter(now, from, &query.announce, [numwant; 2], shards) {
+            Some(scraped) => {
+                let head = http::ReplyHead {
+                    interval_secs: self.interval_secs(),
+                    min_interval_secs: MIN_INTERVAL.as_secs() as u32,
+                    scraped,
+                    external_ip: from,
+                };
+                http::encode_reply(&head, &self.chosen, query.compact, out);
+            }
+            None => self.refuse(NOWHERE, out),
+        }
+    }
+
+    fn refuse(&mut self, reason: &str, out: &mut Vec<u8>) {
+        self.counts.errors += 1;
+        http::encode_failure(reason, None, out);
+    }
+
+    /// Enters an announce into its swarm and chooses peers for it, at most `max` of IPv4 and of IPv6; None if
+    /// nobody could dial its sender.
+    fn enter(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        announce: &Announce,
+        [v4_max, v6_max]: [usize; 2],
+        shards: &mut impl Shards,
+    ) -> Option<Scraped> {
+        // Only who is behind the same door may speak for another: else `ip` aims a swarm at strangers.
+        let ip = announce.ip.filter(|_| compact::is_local(from)).unwrap_or(from);
+        let addr = compact::canonical(SocketAddr::new(ip, announce.port));
+        if !compact::is_dialable(addr) {
+            self.counts.errors += 1;
+            return None;
+        }
+        self.counts.announces += 1;
+        let Announce { infohash, peer_id, event, left, .. } = *announce;
+        let is_seed = left == 0;
+        let draw = self.rng.bits();
+        let announced = Announced { infohash, peer_id, addr, event, is_seed, v4_max, v6_max, draw };
+        Some(shards.shard(&infohash).handle_announce(now, &announced, &mut self.chosen))
+    }
+
+    fn interval_secs(&mut self) -> u32 {
+        let longest = INTERVAL.as_secs() as usize;
+        (longest - self.rng.below(longest / 10)) as u32
+    }
+}
+
+/// Why an announce from an address that nobody can dial is refused; fits into any announce's length.
+const NOWHERE: &str = "port or address cannot be dialled";
+
+fn numwant(announce: &Announce) -> usize {
+    match announce.event {
+        AnnounceEvent::Stopped => 0,
+        AnnounceEvent::None | AnnounceEvent::Started | AnnounceEvent::Completed => {
+            announce.numwant.map_or(NUMWANT_DEFAULT, |count| (count as usize).min(NUMWANT_MAX))
+        }
+    }
+}
 
 /// A whole tracker in one value.
 #[derive(Debug)]
 pub struct Service {
-    _skeleton: (),
+    answerer: Answerer,
+    swarms: Swarms,
 }
 
 impl Service {
     /// An empty tracker; its secrets come from `rng`.
-    pub fn new(rng: Rng, now: Instant) -> Self {
-        let _ = (rng, now);
-        todo!()
+    pub fn new(mut rng: Rng, now: Instant) -> Self {
+        let swarms = Swarms::new(LIMITS, &mut rng.fork("swarms"), now);
+        let ids = ConnectionIds::new(&mut rng.fork("connection ids"));
+        Self { answerer: Answerer::new(ids, rng), swarms }
     }
 
     /// Answers a UDP datagram (BEP 15) into `out` (cleared first); false: no answer, or no tracker packet.
@@ -25,24 +322,195 @@ impl Service {
         bytes: &[u8],
         out: &mut Vec<u8>,
     ) -> bool {
-        let _ = (now, from, bytes, out);
-        todo!()
+        self.answerer.answer_datagram(now, from, bytes, &mut self.swarms, out)
     }
 
     /// Answers an HTTP target (`/announce?...`, `/scrape?...`): status and bencoded body into `out`.
     pub fn handle_http(&mut self, now: Instant, from: SocketAddr, target: &str, out: &mut Vec<u8>) -> u16 {
-        let _ = (now, from, target, out);
-        todo!()
+        self.answerer.answer_http(now, from.ip(), target, &mut self.swarms, out)
     }
 
     /// Time passed: expire peers.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+        self.swarms.handle_timeout(now);
     }
 
     /// When to call `handle_timeout`.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        self.swarms.poll_timeout()
+    }
+
+    /// What was answered so far.
+    pub fn counts(&self) -> Counts {
+        self.answerer.counts()
+    }
+
+    /// How much is remembered.
+    pub fn totals(&self) -> super::swarm::Totals {
+        self.swarms.totals()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::peer_id::PeerId;
+    use crate::proto::tracker::AnnounceReply;
+    use crate::proto::tracker::udp::Response;
+
+    fn at(secs: u64) -> Instant {
+        Instant::from_micros(secs * 1_000_000)
+    }
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn service() -> Service {
+        Service::new(Rng::from_number(1), at(0))
+    }
+
+    fn announce(port: u16, left: u64) -> Announce {
+        Announce {
+            infohash: InfoHash([1; 20]),
+            peer_id: PeerId([2; 20]),
+            port,
+            uploaded: 0,
+            downloaded: 0,
+            left,
+            event: AnnounceEvent::Started,
+            numwant: None,
+            key: 0,
+            ip: None,
+            tracker_id: None,
+        }
+    }
+
+    fn connect(service: &mut Service, now: Instant, from: &str) -> u64 {
+        let (mut request, mut out) = (Vec::new(), Vec::new());
+        udp::encode_connect(5, &mut request);
+        assert!(service.handle_datagram(now, addr(from), &request, &mut out));
+        match udp::decode_response(&out, Family::V4) {
+            Ok(Response::Connect { transaction_id: 5, connection_id }) => connection_id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn ask(
+        service: &mut Service,
+        now: Instant,
+        from: &str,
+        id: u64,
+        announce: &Announce,
+    ) -> Option<Response> {
+        let (mut request, mut out) = (Vec::new(), Vec::new());
+        udp::encode_announce(id, 6, announce, "/announce", &mut request);
+        let answered = service.handle_datagram(now, addr(from), &request, &mut out);
+        answered.then(|| udp::decode_response(&out, Family::of(addr(from).ip())).unwrap())
+    }
+
+    fn reply(response: Option<Response>) -> AnnounceReply {
+        match response {
+            Some(Response::Announce { transaction_id: 6, reply }) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn peers_of_udp_and_http_meet() {
+        let mut service = service();
+        let id = connect(&mut service, at(0), "1.2.3.4:999");
+        let first = reply(ask(&mut service, at(0), "1.2.3.4:999", id, &announce(1000, 9)));
+        assert_eq!((first.peers, first.seeders, first.leechers), (vec![], Some(0), Some(1)));
+        let url = super::super::http::announce_url("http://t/announce", &announce(7, 0));
+        let mut out = Vec::new();
+        let target = url.strip_prefix("http://t").unwrap();
+        assert_eq!(service.handle_http(at(1), addr("[2001:db8::1]:80"), target, &mut out), 200);
+        let second = super::super::http::decode_reply(&out).unwrap();
+        assert_eq!(second.peers, [addr("1.2.3.4:1000")]);
+        assert_eq!(second.external_ip, Some("2001:db8::1".parse().unwrap()));
+        let third = reply(ask(&mut service, at(2), "1.2.3.4:999", id, &announce(1000, 9)));
+        assert_eq!((third.peers, third.seeders), (vec![], Some(1)), "IPv6 does not fit an answer over IPv4");
+    }
+
+    #[test]
+    fn connection_ids_last_80_to_120_seconds_and_only_at_their_address() {
+        let ids = ConnectionIds::new(&mut Rng::from_number(1));
+        let (ip, other) = ("1.2.3.4".parse().unwrap(), "1.2.3.5".parse().unwrap());
+        for issued_at in [0, 1, 39, 40, 1234, 5000] {
+            let id = ids.issue(at(issued_at), ip);
+            assert!((0..80).all(|age| ids.accepts(at(issued_at + age), ip, id)));
+            assert!(ids.accepts(at(issued_at), "::ffff:1.2.3.4".parse().unwrap(), id));
+            assert!(!ids.accepts(at(issued_at + 120), ip, id));
+            assert!(!ids.accepts(at(issued_at), other, id));
+            assert!(issued_at < 40 || !ids.accepts(at(issued_at - 40), ip, id), "from the future");
+        }
+        let strange = ConnectionIds::new(&mut Rng::from_number(2));
+        assert!(!ids.accepts(at(0), ip, strange.issue(at(0), ip)));
+        assert!(!ids.accepts(at(0), ip, 0), "no id of an epoch before the first");
+    }
+
+    #[test]
+    fn strangers_hear_nothing_and_errors_are_no_longer_than_what_they_answer() {
+        let mut service = service();
+        let id = connect(&mut service, at(0), "1.2.3.4:999");
+        assert_eq!(ask(&mut service, at(0), "1.2.3.5:999", id, &announce(1, 9)), None);
+        assert_eq!(ask(&mut service, at(0), "1.2.3.4:999", id ^ 1, &announce(1, 9)), None);
+        assert_eq!(ask(&mut service, at(121), "1.2.3.4:999", id, &announce(1, 9)), None);
+        let refused = ask(&mut service, at(0), "1.2.3.4:999", id, &announce(0, 9));
+        let message = NOWHERE.to_owned();
+        assert_eq!(refused, Some(Response::Error { transaction_id: 6, message }));
+        assert_eq!(service.totals(), Default::default());
+        assert_eq!(service.counts(), Counts { connects: 1, announces: 0, scrapes: 0, errors: 4 });
+    }
+
+    #[test]
+    fn an_address_in_the_announce_counts_only_behind_the_same_door() {
+        let mut service = service();
+        let victim = Announce { ip: Some("9.9.9.9".parse().unwrap()), ..announce(1000, 9) };
+        for (from, entered) in [("1.2.3.4:5", "1.2.3.4:1000"), ("127.0.0.1:5", "9.9.9.9:1000")] {
+            let id = connect(&mut service, at(0), from);
+            reply(ask(&mut service, at(0), from, id, &victim));
+            let watcher = Announce { peer_id: PeerId([3; 20]), ..announce(2000, 9) };
+            let id = connect(&mut service, at(0), "8.8.8.8:1");
+            let seen = reply(ask(&mut service, at(0), "8.8.8.8:1", id, &watcher)).peers;
+            assert!(seen.contains(&addr(entered)), "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn answers_are_bounded_and_fit_a_datagram() {
+        let mut service = service();
+        for number in 0..500_u16 {
+            for from in
+                [format!("1.1.{}.{}:1", number / 250, number % 250 + 1), format!("[2001:db8::{number:x}]:1")]
+            {
+                let id = connect(&mut service, at(0), &from);
+                reply(ask(&mut service, at(0), &from, id, &announce(1, 9)));
+            }
+        }
+        let count = |service: &mut Service, from: &str, numwant| {
+            let id = connect(service, at(0), from);
+            reply(ask(service, at(0), from, id, &Announce { numwant, ..announce(1, 9) })).peers.len()
+        };
+        assert_eq!(count(&mut service, "1.1.1.1:1", None), NUMWANT_DEFAULT);
+        assert_eq!(count(&mut service, "1.1.1.1:1", Some(7)), 7);
+        assert_eq!(count(&mut service, "1.1.1.1:1", Some(u32::MAX)), NUMWANT_MAX);
+        assert_eq!(count(&mut service, "[2001:db8::1]:1", Some(u32::MAX)), UDP_V6_MAX);
+        let stopped = Announce { event: AnnounceEvent::Stopped, ..announce(1, 9) };
+        let id = connect(&mut service, at(0), "1.1.1.1:1");
+        let left = reply(ask(&mut service, at(0), "1.1.1.1:1", id, &stopped));
+        assert_eq!((left.peers.len(), left.leechers), (0, Some(999)));
+    }
+
+    #[test]
+    fn http_refuses_in_words() {
+        let mut service = service();
+        let mut out = Vec::new();
+        assert_eq!(service.handle_http(at(0), addr("1.2.3.4:5"), "/", &mut out), 404);
+        assert_eq!(service.handle_http(at(0), addr("1.2.3.4:5"), "/announce?port=1", &mut out), 200);
+        assert_eq!(out, b"d14:failure reason23:one info_hash is needede");
+        assert_eq!(service.handle_http(at(0), addr("1.2.3.4:5"), "/scrape", &mut out), 200);
+        assert!(out.starts_with(b"d14:failure reason"));
     }
 }

@@ -1,0 +1,237 @@
+//! One simulated host: the production machines of one torrent, its disk, and what it is known to have said.
+//!
+//! Hosts are honest unless their role says otherwise; a role only changes what leaves the host or what its
+//! blocks hold, never what its machines decide.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use super::content::{Content, Disk, Tag};
+use super::network::LinkId;
+use super::scenario::Role;
+use crate::proto::bitfield::Bitfield;
+use crate::proto::block::Block;
+use crate::proto::infohash::InfoHash;
+use crate::proto::peer_id::PeerId;
+use crate::proto::piece::PieceIndex;
+use crate::proto::rng::Rng;
+use crate::proto::time::{Duration, Instant};
+use crate::proto::torrent::Torrent;
+use crate::proto::torrent::event::{ConnId, Settings};
+use crate::proto::tracker::announcer::{Announcer, Config, Progress};
+use crate::proto::wire::message::Message;
+
+use super::tracker::URL;
+
+/// Connections of one host at most.
+const CONNECTION_MAX: usize = 60;
+/// Peers asked for in an announce.
+const NUMWANT: u32 = 50;
+
+/// One host.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) role: Role,
+    pub(super) addr: SocketAddr,
+    pub(super) peer_id: PeerId,
+    pub(super) machines: Machines,
+    pub(super) disk: Disk,
+    pub(super) wires: BTreeMap<ConnId, Wire>,
+    pub(super) life: Life,
+    pub(super) banned: BTreeSet<SocketAddr>,
+    /// When the swarm will wake it next.
+    pub(super) wake_at: Option<Instant>,
+    conn_count: u32,
+    /// Decides which blocks of a poisoner are false, and what they hold.
+    rng: Rng,
+}
+
+/// The production state machines.
+#[derive(Debug)]
+pub(super) struct Machines {
+    pub(super) torrent: Torrent,
+    pub(super) announcer: Announcer,
+}
+
+/// When what happened to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Life {
+    pub(super) joined_at: Instant,
+    pub(super) completed_at: Option<Instant>,
+    pub(super) online: bool,
+}
+
+/// One end of a connection, with the facts that the oracles need.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) link: LinkId,
+    pub(super) end: usize,
+    /// The other end chokes us, as far as we were told.
+    choked: bool,
+    /// Pieces that we may ask for even so.
+    allowed_fast: BTreeSet<PieceIndex>,
+    /// Requests of the other end that are neither answered nor rejected.
+    asked: BTreeSet<Block>,
+}
+
+impl Wire {
+    pub(super) fn new(link: LinkId, end: usize) -> Self {
+        Self { link, end, choked: true, allowed_fast: BTreeSet::new(), asked: BTreeSet::new() }
+    }
+
+    /// A message came.
+    pub(super) fn heard(&mut self, message: &Message) {
+        match message {
+            Message::Choke => self.choked = true,
+            Message::Unchoke => self.choked = false,
+            Message::AllowedFast(piece) => {
+                self.allowed_fast.insert(*piece);
+            }
+            Message::Request(block) => {
+                self.asked.insert(*block);
+            }
+            Message::KeepAlive
+            | Message::Interested
+            | Message::NotInterested
+            | Message::Have(_)
+            | Message::Bitfield(_)
+            | Message::Cancel(_)
+            | Message::Port(_)
+            | Message::Suggest(_)
+            | Message::HaveAll
+            | Message::HaveNone
+            | Message::Reject(_)
+            | Message::Extended { .. } => {}
+        }
+    }
+
+    /// A message is about to be said: whether the protocol allows it.
+    pub(super) fn may_say(&mut self, message: &Message) -> Result<(), &'static str> {
+        match message {
+            Message::Request(block) if self.choked && !self.allowed_fast.contains(&block.piece) => {
+                Err("a request to a peer that chokes us")
+            }
+            Message::Reject(block) if !self.asked.remove(block) => Err("a reject of what was not asked"),
+            Message::Request(_)
+            | Message::Reject(_)
+            | Message::Choke
+            | Message::Unchoke
+            | Message::AllowedFast(_)
+            | Message::KeepAlive
+            | Message::Interested
+            | Message::NotInterested
+            | Message::Have(_)
+            | Message::Bitfield(_)
+            | Message::Cancel(_)
+            | Message::Port(_)
+            | Message::Suggest(_)
+            | Message::HaveAll
+            | Message::HaveNone
+            | Message::Extended { .. } => Ok(()),
+        }
+    }
+
+    /// A block is about to be sent: whether it was asked for.
+    pub(super) fn may_send(&mut self, block: Block) -> bool {
+        self.asked.remove(&block)
+    }
+}
+
+/// What all hosts of a swarm share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Common {
+    pub(super) content: Content,
+    pub(super) infohash: InfoHash,
+}
+
+impl Host {
+    /// A host that comes at `joined_at`.
+    pub(super) fn new(
+        common: Common,
+        role: Role,
+        addr: SocketAddr,
+        joined_at: Instant,
+        mut rng: Rng,
+    ) -> Self {
+        let Common { content, infohash } = common;
+        let piece_count = content.geometry.piece_count();
+        let (good, complete) = match role {
+            Role::Seed | Role::Poisoner => (Bitfield::full(piece_count), true),
+            Role::Peer | Role::FreeRider => (Bitfield::new(piece_count), false),
+        };
+        let peer_id = PeerId::generate(&mut rng);
+        let settings = Settings {
+            infohash,
+            peer_id,
+            listen_port: Some(addr.port()),
+            swarming_interval: Duration::from_secs(1),
+            sequential: false,
+            metadata_size: None,
+            connection_max: CONNECTION_MAX,
+        };
+        let config = Config {
+            infohash,
+            peer_id,
+            port: addr.port(),
+            tiers: vec![vec![URL.to_owned()]],
+            numwant: NUMWANT,
+        };
+        let left = if complete { 0 } else { content.geometry.total_len() };
+        let progress = Progress { uploaded: 0, downloaded: 0, left };
+        let wanted = Bitfield::full(piece_count);
+        let torrent_rng = rng.fork("torrent");
+        let torrent = Torrent::new(settings, content.geometry, good.clone(), wanted, torrent_rng, joined_at);
+        let announcer = Announcer::new(config, progress, rng.fork("announcer"), joined_at);
+        Self {
+            role,
+            addr,
+            peer_id,
+            machines: Machines { torrent, announcer },
+            disk: Disk::new(content, good),
+            wires: BTreeMap::new(),
+            life: Life { joined_at, completed_at: complete.then_some(joined_at), online: false },
+            banned: BTreeSet::new(),
+            wake_at: None,
+            conn_count: 0,
+            rng,
+        }
+    }
+
+    /// A fresh name for a connection.
+    pub(super) fn next_conn(&mut self) -> ConnId {
+        self.conn_count += 1;
+        ConnId(self.conn_count)
+    }
+
+    /// Reads a block from the disk, or makes one up.
+    pub(super) fn read(&mut self, content: &Content, block: Block, poison: f64) -> Tag {
+        let right = content.tag(block);
+        if self.role == Role::Poisoner && self.rng.unit() < poison {
+            return right ^ (self.rng.bits() | 1);
+        }
+        assert!(self.disk.good().get(block.piece), "{}: sends {block:?}, which it has not", self.addr);
+        right
+    }
+
+    /// Whether the role lets this message leave.
+    pub(super) fn says(&self, message: &Message) -> bool {
+        let gives = matches!(message, Message::Unchoke | Message::AllowedFast(_));
+        !(self.role == Role::FreeRider && gives)
+    }
+
+    /// When its machines want to be woken.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let timeouts = [self.machines.torrent.poll_timeout(), self.machines.announcer.poll_timeout()];
+        timeouts.into_iter().flatten().min()
+    }
+
+    /// Tells the announcer what it will say next.
+    pub(super) fn report_progress(&mut self, now: Instant) {
+        let snapshot = self.machines.torrent.snapshot(now);
+        self.machines.announcer.handle_progress(Progress {
+            uploaded: snapshot.uploaded,
+            downloaded: snapshot.downloaded,
+            left: snapshot.left,
+        });
+    }
+}

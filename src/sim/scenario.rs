@@ -1,0 +1,185 @@
+//! What a simulated swarm is made of, and what is reported of it.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use super::network::Line;
+use crate::proto::time::{Duration, Instant};
+
+/// A swarm to be.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// Pieces of the content.
+    pub piece_count: u32,
+    /// Bytes of a piece.
+    pub piece_len: u32,
+    /// Complete hosts at the start.
+    pub seeds: usize,
+    /// Honest hosts that have nothing at the start.
+    pub peers: usize,
+    /// Hosts that download and never unchoke.
+    pub free_riders: usize,
+    /// Hosts that claim to be complete and send false blocks.
+    pub poisoners: usize,
+    /// How often a poisoner's block is false, 0.0 to 1.0.
+    pub poison: f64,
+    /// The seeds' lines.
+    pub seed_line: Line,
+    /// All the others' lines.
+    pub peer_line: Line,
+    /// Mean one-way latency; that of a connection is between half and one and a half of it.
+    pub latency: Duration,
+    /// Segments that come a retransmission late, 0.0 to 1.0.
+    pub loss: f64,
+    /// Peers arrive at random within this span.
+    pub arrivals: Duration,
+    /// What else sets the scenario apart.
+    pub variations: Variations,
+}
+
+/// Deviations from the ordinary swarm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Variations {
+    /// Seeds leave as soon as every piece is somewhere else too.
+    pub seeds_leave: bool,
+    /// Peers leave when they are complete.
+    pub complete_leave: bool,
+    /// Handshakes offer no extension protocol, so that availability goes as plain HAVEs.
+    pub plain_haves: bool,
+}
+
+impl Default for Scenario {
+    /// One seed of 1 MB/s and 50 peers of the same upload, four times the download, 32 MiB of content.
+    fn default() -> Self {
+        let line = Line { up_rate: 1_000_000, down_rate: 4_000_000 };
+        Self {
+            seed: 1,
+            piece_count: 128,
+            piece_len: 256 * 1024,
+            seeds: 1,
+            peers: 50,
+            free_riders: 0,
+            poisoners: 0,
+            poison: 1.0,
+            seed_line: line,
+            peer_line: line,
+            latency: Duration::from_millis(30),
+            loss: 0.0,
+            arrivals: Duration::ZERO,
+            variations: Variations::default(),
+        }
+    }
+}
+
+impl Scenario {
+    /// Hosts in all, in this order: seeds, peers, free riders, poisoners.
+    pub fn host_count(&self) -> usize {
+        self.seeds + self.peers + self.free_riders + self.poisoners
+    }
+
+    /// What the host of this number is.
+    pub fn role(&self, host: usize) -> Role {
+        let ends = [self.seeds, self.seeds + self.peers, self.seeds + self.peers + self.free_riders];
+        match ends.iter().position(|&end| host < end) {
+            Some(0) => Role::Seed,
+            Some(1) => Role::Peer,
+            Some(_) => Role::FreeRider,
+            None => Role::Poisoner,
+        }
+    }
+
+    /// Bytes of the content.
+    pub fn total_len(&self) -> u64 {
+        u64::from(self.piece_count) * u64::from(self.piece_len)
+    }
+
+    /// The fluid bound: no way of sharing is faster than the seeds sending one copy, a peer receiving its
+    /// copy, or all uplinks together sending everybody's. Exact for one flash crowd of equal peers.
+    pub fn bound(&self) -> Duration {
+        let len = self.total_len() as f64;
+        let seeds_up = (self.seeds as u64 * self.seed_line.up_rate) as f64;
+        let peers_up = (self.peers as u64 * self.peer_line.up_rate) as f64;
+        let downloaders = (self.peers + self.free_riders) as f64;
+        let one_copy = len / seeds_up;
+        let own_copy = len / self.peer_line.down_rate as f64;
+        let all_copies = downloaders * len / (seeds_up + peers_up);
+        Duration::from_secs_f64(one_copy.max(own_copy).max(all_copies))
+    }
+}
+
+/// What a host is in the scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Complete at the start.
+    Seed,
+    /// Honest, and empty at the start.
+    Peer,
+    /// Never unchokes anybody.
+    FreeRider,
+    /// Claims to be complete and lies.
+    Poisoner,
+}
+
+/// What became of a swarm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Each host, in the scenario's order.
+    pub hosts: Vec<HostReport>,
+    /// A digest of every event in its order: equal for equal runs.
+    pub trace_digest: u64,
+    /// Events handled.
+    pub event_count: u64,
+    /// Virtual time of the last event.
+    pub ended_at: Instant,
+    /// The scenario's fluid bound.
+    pub bound: Duration,
+}
+
+/// What became of one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostReport {
+    /// What it is.
+    pub role: Role,
+    /// Where it is.
+    pub addr: SocketAddr,
+    /// When it came.
+    pub joined_at: Instant,
+    /// When it had everything; None: never.
+    pub completed_at: Option<Instant>,
+    /// Content bytes sent.
+    pub uploaded: u64,
+    /// Content bytes received and kept.
+    pub downloaded: u64,
+    /// Content bytes received and thrown away.
+    pub wasted: u64,
+    /// Bytes of availability messages sent.
+    pub availability_sent: u64,
+    /// Whom it banned.
+    pub banned: BTreeSet<SocketAddr>,
+}
+
+impl Report {
+    /// From the first to the last completion of those that came to download and are honest.
+    pub fn completion(&self) -> Option<Duration> {
+        self.completions(Role::Peer).into_iter().try_fold(Duration::ZERO, |most, time| Some(most.max(time?)))
+    }
+
+    /// How long each host of this role took to complete; None: it did not.
+    pub fn completions(&self, role: Role) -> Vec<Option<Duration>> {
+        let hosts = self.hosts.iter().filter(|host| host.role == role);
+        hosts.map(|host| host.completed_at.map(|at| at - host.joined_at)).collect()
+    }
+
+    /// Everybody who was banned by anybody.
+    pub fn banned(&self) -> BTreeSet<SocketAddr> {
+        self.hosts.iter().flat_map(|host| host.banned.iter().copied()).collect()
+    }
+
+    /// Bytes of availability messages for each host and piece.
+    pub fn availability_per_peer_and_piece(&self, piece_count: u32) -> f64 {
+        let sent: u64 = self.hosts.iter().map(|host| host.availability_sent).sum();
+        sent as f64 / (self.hosts.len() as f64 * f64::from(piece_count))
+    }
+}

@@ -1,0 +1,519 @@
+//! A swarm in virtual time: one event queue, one seed, the production machines, and oracles after every event.
+//!
+//! What is checked, besides the machines' own invariants: no piece is claimed that is not right; no block is
+//! sent that was not asked for or is not there; nothing is asked of a peer that chokes; only liars are
+//! banned; content bytes are conserved; no line carries more than its rate. A violation panics and names the
+//! seed.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::content::{Content, mix};
+use super::host::{Common, Host, Wire};
+use super::network::{HostId, LinkId, Network, Parcel, Segment, Transit};
+use super::queue::Queue;
+use super::scenario::{HostReport, Report, Role, Scenario};
+use super::tracker::Tracker;
+use crate::proto::infohash::InfoHash;
+use crate::proto::piece::{Geometry, PieceIndex};
+use crate::proto::rng::Rng;
+use crate::proto::time::{Duration, Instant};
+use crate::proto::torrent::event::{
+    ConnId, Connected, Direction, Event as TorrentEvent, Output, PieceResult, Receipt, Source,
+};
+use crate::proto::tracker::announcer::{Output as AnnouncerOutput, RequestId};
+use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
+use crate::proto::wire::handshake::Capabilities;
+
+/// Bytes per second that a host hashes and writes.
+const DISK_RATE: u64 = 500_000_000;
+/// Every host listens here.
+const PORT: u16 = 6881;
+/// Port numbers of dialling ends.
+const EPHEMERAL_PORT: u16 = 50_000;
+/// How often lines and bytes are counted over, in events: it walks over all hosts.
+const AUDIT_INTERVAL: u64 = 4_096;
+
+/// Something that happens.
+#[derive(Debug)]
+enum Event {
+    Join(HostId),
+    Leave(HostId),
+    Wake(HostId),
+    Transit(Transit),
+    /// A dial's round trips are over.
+    Dialled {
+        host: HostId,
+        addr: SocketAddr,
+    },
+    /// The disk is done with a piece.
+    Stored {
+        host: HostId,
+        piece: PieceIndex,
+        block_hashes: bool,
+    },
+    /// An announce reached the tracker.
+    Announced {
+        host: HostId,
+        request: RequestId,
+        announce: Box<Announce>,
+    },
+    /// The tracker's answer came.
+    Answered {
+        host: HostId,
+        request: RequestId,
+        reply: Box<Result<AnnounceReply, TrackerError>>,
+    },
+}
+
+/// A swarm under simulation.
+pub struct Swarm {
+    scenario: Scenario,
+    common: Common,
+    queue: Queue<Event>,
+    now: Instant,
+    network: Network,
+    hosts: Vec<Host>,
+    by_addr: BTreeMap<SocketAddr, HostId>,
+    /// The connection at each end of each link.
+    conns: Vec<[ConnId; 2]>,
+    tracker: Tracker,
+    /// How many peers completed each piece.
+    copies: Vec<u32>,
+    rng: Rng,
+    trace_digest: u64,
+    event_count: u64,
+}
+
+impl Swarm {
+    /// Everybody is yet to come.
+    ///
+    /// # Panics
+    /// The scenario's pieces make no torrent.
+    pub fn new(scenario: Scenario) -> Self {
+        let mut rng = Rng::from_number(scenario.seed);
+        let geometry = Geometry::new(scenario.total_len(), scenario.piece_len)
+            .expect("a scenario has pieces of a sound length and number");
+        let content = Content { geometry, seed: rng.bits() };
+        let common = Common { content, infohash: InfoHash([7; 20]) };
+        let mut queue = Queue::new();
+        let mut hosts = Vec::new();
+        let mut by_addr = BTreeMap::new();
+        for id in 0..scenario.host_count() {
+            let role = scenario.role(id);
+            let late = match role {
+                Role::Seed | Role::Poisoner => 0.0,
+                Role::Peer | Role::FreeRider => rng.unit(),
+            };
+            let joined_at = Instant::ZERO + scenario.arrivals.mul_f64(late);
+            let addr = SocketAddr::new(Ipv4Addr::from(0x1400_0001 + id as u32).into(), PORT);
+            hosts.push(Host::new(common, role, addr, joined_at, rng.fork("host")));
+            by_addr.insert(addr, id);
+            queue.push(joined_at, Event::Join(id));
+        }
+        let lines = (0..scenario.host_count()).map(|id| match scenario.role(id) {
+            Role::Seed => scenario.seed_line,
+            Role::Peer | Role::FreeRider | Role::Poisoner => scenario.peer_line,
+        });
+        let network = Network::new(lines, scenario.loss, rng.fork("network"));
+        let tracker = Tracker::new(rng.fork("tracker"), Instant::ZERO);
+        let copies = vec![0; scenario.piece_count as usize];
+        let now = Instant::ZERO;
+        let (trace_digest, event_count) = (0, 0);
+        Self {
+            scenario,
+            common,
+            queue,
+            now,
+            network,
+            hosts,
+            by_addr,
+            conns: Vec::new(),
+            tracker,
+            copies,
+            rng,
+            trace_digest,
+            event_count,
+        }
+    }
+
+    /// Runs until everybody who wants the content has it, nothing is left to happen, or `limit` has passed.
+    ///
+    /// # Panics
+    /// An oracle found a violation: a bug in a machine.
+    pub fn run(mut self, limit: Duration) -> Report {
+        let end_at = Instant::ZERO + limit;
+        while !self.is_done()
+            && let Some((at, event)) = self.queue.pop()
+            && at <= end_at
+        {
+            assert!(at >= self.now, "time runs forward");
+            self.now = at;
+            self.event_count += 1;
+            self.note(&event);
+            self.handle(event);
+            if self.event_count.is_multiple_of(AUDIT_INTERVAL) {
+                self.audit();
+            }
+        }
+        self.audit();
+        self.report()
+    }
+
+    fn is_done(&self) -> bool {
+        let wanting = |host: &Host| host.role == Role::Peer || host.role == Role::FreeRider;
+        self.hosts.iter().filter(|host| wanting(host)).all(|host| host.life.completed_at.is_some())
+    }
+
+    /// The trace: when, what, who.
+    fn note(&mut self, event: &Event) {
+        let (kind, who, what) = match event {
+            Event::Join(host) => (1, *host, 0),
+            Event::Leave(host) => (2, *host, 0),
+            Event::Wake(host) => (3, *host, 0),
+            Event::Transit(Transit::UplinkFree(host)) => (4, *host, 0),
+            Event::Transit(Transit::Arrive(segment)) => (5, segment.link, segment.content().1),
+            Event::Transit(Transit::Deliver(segment)) => (6, segment.link, segment.parcels.len() as u64),
+            Event::Dialled { host, addr } => (7, *host, u64::from(addr.port())),
+            Event::Stored { host, piece, .. } => (8, *host, u64::from(*piece)),
+            Event::Announced { host, request, .. } => (9, *host, request.0),
+            Event::Answered { host, request, .. } => (10, *host, request.0),
+        };
+        for value in [self.now.as_micros(), kind, who as u64, what] {
+            self.trace_digest = mix(self.trace_digest, value);
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.now;
+        match event {
+            Event::Join(host) => {
+                self.hosts[host].life.online = true;
+                self.hosts[host].machines.announcer.handle_timeout(now);
+                self.settle(host);
+            }
+            Event::Leave(host) => self.leave(host),
+            Event::Wake(host) => self.wake(host),
+            Event::Transit(transit) => self.transit(transit),
+            Event::Dialled { host, addr } => self.dialled(host, addr),
+            Event::Stored { host, piece, block_hashes } => self.stored(host, piece, block_hashes),
+            Event::Announced { host, request, announce } => {
+                let reply = Box::new(self.tracker.answer(now, self.hosts[host].addr, &announce));
+                self.queue.push(now + self.scenario.latency, Event::Answered { host, request, reply });
+            }
+            Event::Answered { host, request, reply } => {
+                self.hosts[host].machines.announcer.handle_reply(now, request, *reply);
+                self.settle(host);
+            }
+        }
+    }
+
+    fn wake(&mut self, id: HostId) {
+        let (now, host) = (self.now, &mut self.hosts[id]);
+        if host.wake_at != Some(now) {
+            return;
+        }
+        host.wake_at = None;
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(host.machines.announcer.poll_timeout()) {
+            host.report_progress(now);
+            host.machines.announcer.handle_timeout(now);
+        }
+        if host.life.online && due(host.machines.torrent.poll_timeout()) {
+            host.machines.torrent.handle_timeout(now);
+        }
+        self.settle(id);
+    }
+
+    fn leave(&mut self, id: HostId) {
+        let conns: Vec<ConnId> = self.hosts[id].wires.keys().copied().collect();
+        conns.into_iter().for_each(|conn| self.close(id, conn));
+        let (now, host) = (self.now, &mut self.hosts[id]);
+        host.report_progress(now);
+        host.machines.announcer.handle_stopped(now);
+        self.settle(id);
+        self.hosts[id].life.online = false;
+    }
+
+    fn transit(&mut self, transit: Transit) {
+        let now = self.now;
+        match transit {
+            Transit::UplinkFree(id) => {
+                let (sent, next) = self.network.uplink_free(now, id);
+                next.into_iter().for_each(|(at, transit)| self.queue.push(at, Event::Transit(transit)));
+                if sent.block_count > 0
+                    && let Some(conn) = self.conn_at(id, sent.link, sent.end)
+                {
+                    let torrent = &mut self.hosts[id].machines.torrent;
+                    torrent.handle_blocks_sent(now, conn, sent.block_count, sent.content_len);
+                    self.settle(id);
+                }
+            }
+            Transit::Arrive(segment) => {
+                let (at, transit) = self.network.arrive(now, segment);
+                self.queue.push(at, Event::Transit(transit));
+            }
+            Transit::Deliver(segment) => self.deliver(segment),
+        }
+    }
+
+    fn deliver(&mut self, segment: Segment) {
+        let (link, end) = (segment.link, 1 - segment.from_end);
+        let id = self.network.host_at(link, end);
+        let (parcels, next) = self.network.deliver(self.now, segment);
+        self.schedule(next);
+        for parcel in parcels {
+            let Some(conn) = self.conn_at(id, link, end) else { return };
+            self.receive(id, conn, parcel);
+        }
+    }
+
+    /// The connection at this end of a link, if it is still open.
+    fn conn_at(&self, id: HostId, link: LinkId, end: usize) -> Option<ConnId> {
+        Some(self.conns[link][end]).filter(|conn| self.hosts[id].wires.contains_key(conn))
+    }
+
+    fn schedule(&mut self, next: Option<(Instant, Transit)>) {
+        if let Some((at, transit)) = next {
+            self.queue.push(at, Event::Transit(transit));
+        }
+    }
+
+    fn receive(&mut self, id: HostId, conn: ConnId, parcel: Parcel) {
+        let (now, host) = (self.now, &mut self.hosts[id]);
+        let torrent = &mut host.machines.torrent;
+        match parcel {
+            Parcel::Message(message) => {
+                if let Some(wire) = host.wires.get_mut(&conn) {
+                    wire.heard(&message);
+                }
+                torrent.handle_message(now, conn, message);
+            }
+            Parcel::Block(block, tag) => match torrent.handle_block(now, conn, block) {
+                Receipt::Keep => host.disk.store(block, tag),
+                Receipt::Discard => {}
+            },
+            Parcel::Close => {
+                self.close(id, conn);
+                self.hosts[id].machines.torrent.handle_disconnected(now, conn);
+            }
+        }
+        self.settle(id);
+    }
+
+    /// The host's end closes; the other end hears of it in time.
+    fn close(&mut self, id: HostId, conn: ConnId) {
+        if let Some(wire) = self.hosts[id].wires.remove(&conn) {
+            let next = self.network.close(self.now, wire.link, wire.end);
+            self.schedule(next);
+        }
+    }
+
+    fn dialled(&mut self, from: HostId, addr: SocketAddr) {
+        let now = self.now;
+        let to = self.by_addr.get(&addr).copied().filter(|&to| self.hosts[to].life.online);
+        let (Some(to), true) = (to, self.hosts[from].life.online) else {
+            self.hosts[from].machines.torrent.handle_dial_failed(now, addr);
+            return self.settle(from);
+        };
+        let latency = self.scenario.latency.mul_f64(0.5 + self.rng.unit());
+        let link = self.network.connect([from, to], latency);
+        let dialler = SocketAddr::new(self.hosts[from].addr.ip(), EPHEMERAL_PORT + (link % 10_000) as u16);
+        let conns = [from, to].map(|id| self.hosts[id].next_conn());
+        self.conns.push(conns);
+        let ends = [(from, 0, addr, to, Direction::Outgoing), (to, 1, dialler, from, Direction::Incoming)];
+        for (id, end, remote_addr, remote, direction) in ends {
+            let capabilities = Capabilities {
+                fast: true,
+                extensions: !self.scenario.variations.plain_haves,
+                ..Capabilities::default()
+            };
+            let peer_id = self.hosts[remote].peer_id;
+            let (conn, host) = (conns[end], &mut self.hosts[id]);
+            host.wires.insert(conn, Wire::new(link, end));
+            let connected = Connected { addr: remote_addr, direction, peer_id, capabilities };
+            host.machines.torrent.handle_connected(now, conn, connected);
+            self.settle(id);
+        }
+    }
+
+    fn stored(&mut self, id: HostId, piece: PieceIndex, block_hashes: bool) {
+        let host = &mut self.hosts[id];
+        let result = host.disk.verify(piece, block_hashes);
+        if let PieceResult::Good(_) = result
+            && host.role == Role::Peer
+        {
+            self.copies[piece as usize] += 1;
+        }
+        host.machines.torrent.handle_piece_result(self.now, piece, result);
+        self.settle(id);
+        if self.scenario.variations.seeds_leave && self.copies.iter().all(|&copies| copies > 0) {
+            let seeds = (0..self.hosts.len()).filter(|&id| self.hosts[id].role == Role::Seed);
+            let online: Vec<HostId> = seeds.filter(|&id| self.hosts[id].life.online).collect();
+            online.into_iter().for_each(|id| self.leave(id));
+        }
+    }
+
+    /// Does what a host's machines decided, until they have nothing more to say, and sets its alarm.
+    fn settle(&mut self, id: HostId) {
+        loop {
+            if let Some(output) = self.hosts[id].machines.torrent.poll_output() {
+                self.act(id, output);
+            } else if let Some(output) = self.hosts[id].machines.announcer.poll_output() {
+                self.announce(id, output);
+            } else {
+                break;
+            }
+        }
+        self.check_host(id);
+        let host = &mut self.hosts[id];
+        if let Some(at) = host.poll_timeout() {
+            // A machine that is due already gets its turn as the next event, never within this one.
+            let at = at.max(self.now);
+            if host.wake_at.is_none_or(|wake_at| at < wake_at) {
+                host.wake_at = Some(at);
+                self.queue.push(at, Event::Wake(id));
+            }
+        }
+    }
+
+    fn act(&mut self, id: HostId, output: Output) {
+        let (now, host) = (self.now, &mut self.hosts[id]);
+        match output {
+            Output::Send(conn, message) => {
+                let Some(wire) = host.wires.get_mut(&conn) else { return };
+                if let Err(fault) = wire.may_say(&message) {
+                    panic!("seed {}: {} says {message:?}: {fault}", self.scenario.seed, host.addr);
+                }
+                let (link, end) = (wire.link, wire.end);
+                if host.says(&message) {
+                    let next = self.network.send(now, link, end, Parcel::Message(message));
+                    self.schedule(next);
+                }
+            }
+            Output::SendBlock(conn, block) => {
+                let tag = host.read(&self.common.content, block, self.scenario.poison);
+                let Some(wire) = host.wires.get_mut(&conn) else { return };
+                assert!(wire.may_send(block), "{} sends {block:?} unasked", host.addr);
+                let next = self.network.send(now, wire.link, wire.end, Parcel::Block(block, tag));
+                self.schedule(next);
+            }
+            Output::Disconnect(conn, _) => {
+                self.close(id, conn);
+                self.hosts[id].machines.torrent.handle_disconnected(now, conn);
+            }
+            Output::Dial(addr) => {
+                // One round trip for the connection, one for the handshakes.
+                let at = now + self.scenario.latency * 4;
+                self.queue.push(at, Event::Dialled { host: id, addr });
+            }
+            Output::VerifyPiece { piece, block_hashes } => {
+                let len = u64::from(self.common.content.geometry.len_of(piece));
+                let at = now + Duration::from_micros(len * 1_000_000 / DISK_RATE);
+                self.queue.push(at, Event::Stored { host: id, piece, block_hashes });
+            }
+            Output::DropPiece(piece) => host.disk.drop_piece(piece),
+            Output::Event(event) => self.notice(id, event),
+        }
+    }
+
+    fn notice(&mut self, id: HostId, event: TorrentEvent) {
+        let (now, host) = (self.now, &mut self.hosts[id]);
+        match event {
+            TorrentEvent::Completed => {
+                assert!(host.disk.good().is_full(), "{} claims to be complete", host.addr);
+                host.life.completed_at.get_or_insert(now);
+                host.report_progress(now);
+                host.machines.announcer.handle_completed(now);
+                if self.scenario.variations.complete_leave && host.role == Role::Peer {
+                    self.queue.push(now, Event::Leave(id));
+                }
+            }
+            TorrentEvent::PeerBanned(addr) => {
+                let listening = SocketAddr::new(addr.ip(), PORT);
+                let banned = self.by_addr[&listening];
+                let role = self.hosts[banned].role;
+                assert_eq!(role, Role::Poisoner, "seed {}: {addr} did not lie", self.scenario.seed);
+                self.hosts[id].banned.insert(listening);
+            }
+            TorrentEvent::PieceCompleted(piece) => {
+                assert!(host.disk.good().get(piece), "{} claims piece {piece}", host.addr);
+            }
+            TorrentEvent::PeerConnected(_)
+            | TorrentEvent::PeerDisconnected(..)
+            | TorrentEvent::PieceFailed(_)
+            | TorrentEvent::Storage(_) => {}
+        }
+    }
+
+    fn announce(&mut self, id: HostId, output: AnnouncerOutput) {
+        let now = self.now;
+        match output {
+            AnnouncerOutput::Announce { request, announce, url: _ } => {
+                let announce = Box::new(announce);
+                let at = now + self.scenario.latency;
+                self.queue.push(at, Event::Announced { host: id, request, announce });
+            }
+            AnnouncerOutput::Peers { peers, url: _ } => {
+                let source = Source::Tracker { local: false };
+                if self.hosts[id].life.online {
+                    self.hosts[id].machines.torrent.handle_candidates(now, source, &peers);
+                }
+            }
+            AnnouncerOutput::ExternalIp(_)
+            | AnnouncerOutput::Announced { .. }
+            | AnnouncerOutput::Warning { .. } => {}
+            AnnouncerOutput::Failed { error, .. } => {
+                panic!("seed {}: the tracker refuses {}: {error}", self.scenario.seed, self.hosts[id].addr)
+            }
+        }
+    }
+
+    /// Nothing is claimed that is not on the disk.
+    fn check_host(&self, id: HostId) {
+        let host = &self.hosts[id];
+        let claimed = host.machines.torrent.have();
+        let false_claim =
+            claimed.count() > host.disk.good().count() || claimed.has_more_than(host.disk.good());
+        assert!(!false_claim, "seed {}: {} claims what it has not", self.scenario.seed, host.addr);
+    }
+
+    /// What concerns all hosts together.
+    fn audit(&self) {
+        self.network.check_rates(self.now);
+        let content = self.network.content();
+        assert_eq!(
+            content.sent,
+            content.delivered + content.dropped + content.under_way,
+            "seed {}: content bytes are conserved",
+            self.scenario.seed
+        );
+    }
+
+    fn report(&self) -> Report {
+        let host = |host: &Host| {
+            let snapshot = host.machines.torrent.snapshot(self.now);
+            HostReport {
+                role: host.role,
+                addr: host.addr,
+                joined_at: host.life.joined_at,
+                completed_at: host.life.completed_at,
+                uploaded: snapshot.uploaded,
+                downloaded: snapshot.downloaded,
+                wasted: snapshot.wasted,
+                availability_sent: snapshot.availability_sent,
+                banned: host.banned.clone(),
+            }
+        };
+        let hosts: Vec<HostReport> = self.hosts.iter().map(host).collect();
+        let received: u64 = hosts.iter().map(|host| host.downloaded + host.wasted).sum();
+        assert_eq!(received, self.network.content().delivered, "what was received was counted");
+        Report {
+            hosts,
+            trace_digest: self.trace_digest,
+            event_count: self.event_count,
+            ended_at: self.now,
+            bound: self.scenario.bound(),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Swarms by scenario: what a swarm promises, against its fluid bound.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sprat::sim::scenario::{Report, Role, Variations};
+use sprat::sim::{Scenario, Swarm};
+
+/// Long past the end of every scenario here.
+const LIMIT: Duration = Duration::from_secs(3_600);
+
+fn run(scenario: Scenario) -> Report {
+    Swarm::new(scenario).run(LIMIT)
+}
+
+/// A small swarm, for what does not need a crowd.
+fn small() -> Scenario {
+    Scenario { peers: 12, piece_count: 48, ..Scenario::default() }
+}
+
+#[test]
+fn a_flash_crowd_of_fifty_completes_near_the_bound() {
+    let scenario = Scenario::default();
+    let report = run(scenario.clone());
+    let took = report.completion().expect("everybody completes");
+    let ratio = took.as_secs_f64() / report.bound.as_secs_f64();
+    let sent_by_seed = report.hosts[0].uploaded as f64 / scenario.total_len() as f64;
+    println!(
+        "50 peers: {took:?}, {ratio:.2} times the bound of {:?}; the seed sent {sent_by_seed:.2} copies; {} events",
+        report.bound, report.event_count
+    );
+    assert!(ratio <= 1.5, "{ratio}");
+    assert!(report.banned().is_empty());
+}
+
+#[test]
+fn one_seed_gives_one_run_and_another_seed_another() {
+    let with_seed = |seed| run(Scenario { seed, loss: 0.01, ..small() });
+    let first = with_seed(11);
+    assert_eq!(first, with_seed(11));
+    assert_ne!(first.trace_digest, with_seed(12).trace_digest);
+}
+
+#[test]
+fn a_seed_may_leave_when_one_copy_is_out() {
+    let variations = Variations { seeds_leave: true, ..Variations::default() };
+    let report = run(Scenario { variations, ..small() });
+    assert!(report.completion().is_some(), "{report:?}");
+}
+
+#[test]
+fn liars_are_banned_and_nobody_else() {
+    let scenario = Scenario { poisoners: 4, poison: 0.3, seed: 3, ..small() };
+    let report = run(scenario);
+    assert!(report.completion().is_some());
+    let liars = report.hosts.iter().filter(|host| host.role == Role::Poisoner);
+    assert_eq!(report.banned(), liars.map(|host| host.addr).collect::<BTreeSet<_>>());
+    assert!(report.hosts.iter().any(|host| host.role == Role::Peer && !host.banned.is_empty()));
+}
+
+#[test]
+fn who_gives_nothing_waits_longer() {
+    let report = run(Scenario { peers: 20, free_riders: 5, ..Scenario::default() });
+    let mean = |role| {
+        let times = report.completions(role);
+        let seconds = times.iter().map(|time| time.expect("everybody completes").as_secs_f64());
+        seconds.sum::<f64>() / times.len() as f64
+    };
+    let (peers, free_riders) = (mean(Role::Peer), mean(Role::FreeRider));
+    println!("contributors took {peers:.1} s, free riders {free_riders:.1} s");
+    assert!(free_riders > 1.2 * peers, "{free_riders} {peers}");
+}
+
+#[test]
+fn news_in_batches_cost_fewer_bytes_than_haves() {
+    let scenario = small();
+    let variations = Variations { plain_haves: true, ..Variations::default() };
+    let plain = run(Scenario { variations, ..scenario.clone() });
+    let batched = run(scenario.clone());
+    let cost = |report: &Report| report.availability_per_peer_and_piece(scenario.piece_count);
+    println!(
+        "availability: {:.1} bytes a peer and piece by HAVE, {:.1} by sp_have",
+        cost(&plain),
+        cost(&batched)
+    );
+    assert!(cost(&batched) < cost(&plain));
+}
