@@ -1,33 +1,29 @@
-//! The codecs against the BEPs: one module a BEP, with the BEPs' own examples, and streams of random bytes.
+//! Do we speak the protocols as the BEPs write them: one module a BEP, on vectors and fixtures, and streams
+//! of random bytes.
 
 #![cfg(test)]
-
-mod bep_0003_wire;
-mod bep_0006;
-mod bep_0010;
-mod fuzz_wire;
-mod sp_have;
-//! Do we speak the protocols as the BEPs write them: one module a BEP, on vectors and fixtures.
-
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bep_0003_metainfo;
+mod bep_0003_wire;
+mod bep_0006;
+mod bep_0007;
 mod bep_0009_magnet;
+mod bep_0010;
+mod bep_0012_announcer;
 mod bep_0012_trackers;
+mod bep_0015;
 mod bep_0019_web_seeds;
+mod bep_0023;
+mod bep_0024;
 mod bep_0027_private;
+mod bep_0031;
+mod bep_0041;
 mod bep_0047_attributes;
+mod bep_0048;
 mod bep_0052_hybrid;
 mod bep_0053_select;
 mod fuzz_metainfo;
-//! Tests to come.
-
-mod bep_0007;
-mod bep_0012_announcer;
-mod bep_0015;
-mod bep_0023;
-mod bep_0024;
-mod bep_0031;
-mod bep_0041;
-mod bep_0048;
 mod fuzz_tracker;
+mod fuzz_wire;
+mod sp_have;
