@@ -90,10 +90,12 @@ fn open(
     workers: usize,
 ) -> Result<(SocketAddr, Vec<Socket>), Failure> {
     let fail = |error: io::Error| {
-        let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => "the port is in use; choose another".to_owned(),
-            io::ErrorKind::PermissionDenied => "not allowed; ports below 1024 need privileges".to_owned(),
-            _ => error.to_string(),
+        let hint = if error.kind() == io::ErrorKind::AddrInUse {
+            "the port is in use; choose another".to_owned()
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            "not allowed; ports below 1024 need privileges".to_owned()
+        } else {
+            error.to_string()
         };
         Failure(format!("cannot listen for {} on {addr}: {hint}", kind.name()))
     };
