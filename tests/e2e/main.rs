@@ -5,4 +5,8 @@
 
 mod cli;
 mod engine;
+<<<<<<< HEAD
 mod process;
+=======
+mod hostile;
+>>>>>>> engine
