@@ -259,7 +259,8 @@ impl Swarm {
         self.links.insert((other, theirs), (number, ours));
         let capabilities = Capabilities {
             fast: self.nodes[number].capabilities.fast && self.nodes[other].capabilities.fast,
-            extensions: self.nodes[number].capabilities.extensions && self.nodes[other].capabilities.extensions,
+            extensions: self.nodes[number].capabilities.extensions
+                && self.nodes[other].capabilities.extensions,
             ..FAST
         };
         let met = |node: &Node, addr, direction| Connected {
