@@ -12,6 +12,8 @@ pub struct Offer {
     lacking_count: u32,
     /// Pieces of the interval's news that the peer knows already.
     early: BTreeSet<PieceIndex>,
+    /// Pieces that we suggested and that the peer lacks.
+    suggested: Vec<PieceIndex>,
 }
 
 impl Offer {
@@ -29,9 +31,25 @@ impl Offer {
 
     /// The peer gained a piece that we have.
     pub fn peer_gained(&mut self, piece: PieceIndex, news: &BTreeSet<PieceIndex>) {
+        self.suggested.retain(|&suggested| suggested != piece);
         if self.knows(piece, news) {
             self.lacking_count = self.lacking_count.saturating_sub(1);
         }
+    }
+
+    /// The peer is suggested this piece.
+    pub fn suggest(&mut self, piece: PieceIndex) {
+        self.suggested.push(piece);
+    }
+
+    /// Suggested pieces that the peer lacks.
+    pub fn suggested_count(&self) -> usize {
+        self.suggested.len()
+    }
+
+    /// The peer will not fetch what it was suggested.
+    pub fn take_suggested(&mut self) -> Vec<PieceIndex> {
+        std::mem::take(&mut self.suggested)
     }
 
     /// Whether the peer has nothing left to ask of us.

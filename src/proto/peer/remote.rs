@@ -76,9 +76,9 @@ impl Remote {
         self.have = Bitfield::full(self.have.len());
     }
 
-    /// They have nothing, if that is their first word.
-    pub fn handle_have_none(&mut self) {
-        self.announced = true;
+    /// They have nothing; true if that is their first word, else it means nothing.
+    pub fn handle_have_none(&mut self) -> bool {
+        !std::mem::replace(&mut self.announced, true)
     }
 
     /// They gained a piece; true if we did not know.
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(remote.handle_have(3), Ok(false));
         assert!(remote.handle_have(9).is_err());
         assert!(remote.handle_bitfield(Bitfield::full(9)).is_err());
-        remote.handle_have_none();
+        assert!(!remote.handle_have_none());
         assert_eq!(remote.have().count(), 1);
         remote.handle_have_all();
         assert!(remote.is_seed());

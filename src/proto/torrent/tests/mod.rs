@@ -1,4 +1,5 @@
 //! Whole machines against each other, and one machine against peers that break the rules.
 
+mod rules;
 mod swarm;
 mod transfer;
