@@ -275,6 +275,13 @@ impl Network {
         (parcels, next)
     }
 
+    pub(super) fn uplink_queues(&self) -> (usize, usize) {
+        (
+            self.lines.iter().filter(|l| l.sending.is_some()).count(),
+            self.links.iter().map(|l| l.directions.iter().map(|d| d.waiting.len()).sum::<usize>()).sum(),
+        )
+    }
+
     /// Content bytes by what became of them.
     pub(super) fn content(&self) -> Conservation {
         self.content

@@ -32,7 +32,7 @@ const PORT: u16 = 6881;
 /// Port numbers of dialling ends.
 const EPHEMERAL_PORT: u16 = 50_000;
 /// How often lines and bytes are counted over, in events: it walks over all hosts.
-const AUDIT_INTERVAL: u64 = 4_096;
+const AUDIT_INTERVAL: u64 = 65_536;
 
 /// Something that happens.
 #[derive(Debug)]
@@ -106,7 +106,8 @@ impl Swarm {
                 Role::Peer | Role::FreeRider => rng.unit(),
             };
             let joined_at = Instant::ZERO + scenario.arrivals.mul_f64(late);
-            let addr = SocketAddr::new(Ipv4Addr::from(0x1400_0001 + id as u32).into(), PORT);
+            // Each in a network of its own: allowed-fast sets (BEP 6) follow from the network.
+            let addr = SocketAddr::new(Ipv4Addr::from(0x1400_0001 + ((id as u32) << 8)).into(), PORT);
             hosts.push(Host::new(common, role, addr, joined_at, rng.fork("host")));
             by_addr.insert(addr, id);
             queue.push(joined_at, Event::Join(id));
@@ -395,6 +396,7 @@ impl Swarm {
                 let tag = host.read(&self.common.content, block, self.scenario.poison);
                 let Some(wire) = host.wires.get_mut(&conn) else { return };
                 assert!(wire.may_send(block), "{} sends {block:?} unasked", host.addr);
+                if std::env::var("SIMDBG2").is_ok() && id == 0 && now.as_micros() < 20_000_000 { eprintln!("S {:.2} {:?} p{} b{}", now.as_micros() as f64/1e6, conn, block.piece, block.index()); }
                 let next = self.network.send(now, wire.link, wire.end, Parcel::Block(block, tag));
                 self.schedule(next);
             }
@@ -481,6 +483,30 @@ impl Swarm {
     /// What concerns all hosts together.
     fn audit(&self) {
         self.network.check_rates(self.now);
+        if std::env::var("SIMDBG").is_ok() {
+            let snaps: Vec<_> = self.hosts.iter().map(|h| h.machines.torrent.snapshot(self.now)).collect();
+            let (mut un, mut int, mut both, mut conns) = (0, 0, 0, 0);
+            for s in &snaps[1..] {
+                for p in &s.peers {
+                    conns += 1;
+                    un += usize::from(!p.am_choking);
+                    int += usize::from(p.peer_interested);
+                    both += usize::from(!p.am_choking && p.peer_interested);
+                }
+            }
+            let up: u64 = snaps[1..].iter().map(|s| s.upload_rate).sum();
+            let dist = self.copies.iter().filter(|c| **c > 0).count();
+            let have: u32 = snaps[1..].iter().map(|s| s.have_count).sum();
+            let s0 = &snaps[0];
+            eprintln!(
+                "t={:.1} conns={conns} unchoked={un} int={int} both={both} up={up} distinct={dist} have={have} seedup={} seedunch={} seedconns={} qlen={:?}",
+                self.now.as_micros() as f64 / 1e6,
+                s0.upload_rate,
+                s0.peers.iter().filter(|p| !p.am_choking).count(),
+                s0.peers.len(),
+                self.network.uplink_queues()
+            );
+        }
         let content = self.network.content();
         assert_eq!(
             content.sent,
