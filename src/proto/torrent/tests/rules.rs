@@ -107,9 +107,9 @@ fn blocks(outputs: &[Output]) -> usize {
 
 #[test]
 fn a_newcomer_hears_our_pieces_first_in_the_words_it_knows() {
-    let first = |rig: &mut Rig, capabilities| match rig.connect(PEER, connected(1, capabilities)).remove(0) {
-        Output::Send(_, message) => Some(message),
-        _ => None,
+    let first = |rig: &mut Rig, capabilities| {
+        let output = rig.connect(PEER, connected(1, capabilities)).remove(0);
+        if let Output::Send(_, message) = output { Some(message) } else { None }
     };
     let mut half = Bitfield::new(PIECES);
     half.set(5);
@@ -151,13 +151,9 @@ fn what_breaks_the_protocol_ends_the_connection() {
 fn a_choked_peer_gets_its_allowed_fast_pieces_and_no_more() {
     let mut rig = Rig::seed();
     let greeting = rig.connect(PEER, connected(1, FAST));
-    let allowed: Vec<_> = greeting
-        .iter()
-        .filter_map(|output| match output {
-            Output::Send(_, Message::AllowedFast(piece)) => Some(*piece),
-            _ => None,
-        })
-        .collect();
+    let allowed_fast =
+        |output| if let Output::Send(_, Message::AllowedFast(piece)) = output { Some(piece) } else { None };
+    let allowed: Vec<_> = greeting.into_iter().filter_map(allowed_fast).collect();
     assert_eq!(allowed.len(), 10);
     assert_eq!(blocks(&rig.say(Message::Request(block(allowed[0])))), 1);
     let other = (0..PIECES).find(|piece| !allowed.contains(piece)).unwrap();

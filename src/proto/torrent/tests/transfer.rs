@@ -133,10 +133,8 @@ fn availability_goes_out_once_an_interval_and_costs_sprats_less() {
         let batches: BTreeSet<_> = swarm.nodes[one]
             .outputs
             .iter()
-            .filter(|(_, output)| match output {
-                Output::Send(_, Message::Have(_)) => true,
-                Output::Send(_, Message::Extended { id, .. }) => *id != 0,
-                _ => false,
+            .filter(|(_, output)| {
+                matches!(output, Output::Send(_, Message::Have(_) | Message::Extended { id: 1.., .. }))
             })
             .map(|(at, _)| *at)
             .collect();
