@@ -1,3 +1,130 @@
-//! The `sprat-tracker` command.
+//! The `sprat-tracker` command: sockets and threads around the pure tracker of `sprat::proto::tracker`.
+//!
+//! One thread for each worker and UDP address, and one with a small runtime for each worker of HTTP; all answer
+//! from the same shards. This file starts them, keeps time, and stops them.
 
-fn main() {}
+mod args;
+mod clock;
+mod http;
+mod listen;
+mod shards;
+mod stats;
+mod task;
+mod udp;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sprat::proto::rng::Rng;
+use sprat::proto::tracker::service::{Answerer, ConnectionIds};
+use sprat::proto::tracker::swarm::SWEEP_INTERVAL;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::args::Args;
+use crate::clock::Clock;
+use crate::shards::Shards;
+use crate::stats::Stats;
+
+/// What all threads share.
+struct Tracker {
+    clock: Clock,
+    shards: Shards,
+    stats: Stats,
+    /// For the threads that wait in a system call; tasks are told by a channel.
+    stopping: AtomicBool,
+}
+
+/// Why it does not start or has to end, in words for the user.
+#[derive(Debug)]
+struct Failure(String);
+
+fn main() -> ExitCode {
+    let args = Args::parse_or_exit();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(what)) => {
+            eprintln!("sprat-tracker: {what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    raise_file_limit();
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| Failure(format!("no randomness: {error}")))?;
+    let mut rng = Rng::from_seed(seed);
+    let clock = Clock::start();
+    let shards = Shards::new(&mut rng, clock.now());
+    let workers = args.workers();
+    let udp = listen::udp(&args.udp(), workers)?;
+    let http = listen::http(&args.http(), workers)?;
+    let ids = ConnectionIds::new(&mut rng);
+    let stats = Stats::new(udp.sockets.len() + http.listeners.len());
+    let tracker = Arc::new(Tracker { clock, shards, stats, stopping: AtomicBool::new(false) });
+    announce_addresses(&udp.addrs, &http.addrs);
+
+    let (stop, stopped) = watch::channel(false);
+    let mut threads = Vec::new();
+    for (worker, socket) in udp.sockets.iter().enumerate() {
+        let socket =
+            socket.try_clone().map_err(|error| Failure(format!("cannot share a socket: {error}")))?;
+        let answerer = Answerer::new(ids.clone(), rng.fork("udp worker"));
+        let tracker = tracker.clone();
+        threads.push(std::thread::spawn(move || udp::serve(&tracker, worker, &socket, answerer)));
+    }
+    for (number, listeners) in http.listeners.into_iter().enumerate() {
+        let answerer = Answerer::new(ids.clone(), rng.fork("http worker"));
+        let (tracker, stopped) = (tracker.clone(), stopped.clone());
+        let worker = udp.sockets.len() + number;
+        threads.push(std::thread::spawn(move || http::serve(tracker, worker, listeners, answerer, stopped)));
+    }
+    wait(&tracker)?;
+    tracker.stopping.store(true, Ordering::Relaxed);
+    stop.send_replace(true);
+    udp.wake();
+    for thread in threads {
+        thread.join().map_err(|_| Failure("a worker has failed".into()))?;
+    }
+    Ok(())
+}
+
+/// One line an address, so that who asked for port 0 learns which it is.
+fn announce_addresses(udp: &[std::net::SocketAddr], http: &[std::net::SocketAddr]) {
+    let mut out = std::io::stdout().lock();
+    for (kind, addrs) in [("udp", udp), ("http", http)] {
+        for addr in addrs {
+            // Nobody listens to us: that is no reason not to serve.
+            let _ = writeln!(out, "listening {kind} {addr}");
+        }
+    }
+    let _ = out.flush();
+}
+
+/// Forgets silent peers from time to time, until told to stop.
+fn wait(tracker: &Tracker) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        let listen = |kind| signal(kind).map_err(|error| Failure(format!("cannot hear signals: {error}")));
+        let (mut terminate, mut interrupt) =
+            (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                () = tokio::time::sleep(SWEEP_INTERVAL / 2) => tracker.shards.handle_timeout(&tracker.clock),
+            }
+        }
+    })
+}
+
+/// A connection is a file: as many as the system lets us have. If it does not, there are fewer.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}

@@ -159,23 +159,23 @@ impl<Key: Clone + Ord + std::fmt::Debug> UdpClient<Key> {
         self.check_invariant();
     }
 
-    /// A datagram came; false: it is none of ours (not from a tracker we asked).
+    /// A datagram came; false: it is none of ours (not from a tracker we asked, or no answer at all: who is
+    /// its own tracker gets its questions from the address that it asks).
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> bool {
         let from = compact::canonical(from);
         if !self.servers.contains_key(&from) {
             return false;
         }
         // What cannot be read may be forged: the request goes on waiting.
-        if let Ok(response) = udp::decode_response(bytes, Family::of(from.ip())) {
-            match response {
-                Response::Connect { transaction_id, connection_id } => {
-                    self.handle_connect(now, from, transaction_id, connection_id);
-                }
-                Response::Announce { transaction_id, reply } => self.end(from, transaction_id, Ok(reply)),
-                Response::Scrape { .. } => (),
-                Response::Error { transaction_id, message } => {
-                    self.handle_error(from, transaction_id, message);
-                }
+        let Ok(response) = udp::decode_response(bytes, Family::of(from.ip())) else { return false };
+        match response {
+            Response::Connect { transaction_id, connection_id } => {
+                self.handle_connect(now, from, transaction_id, connection_id);
+            }
+            Response::Announce { transaction_id, reply } => self.end(from, transaction_id, Ok(reply)),
+            Response::Scrape { .. } => (),
+            Response::Error { transaction_id, message } => {
+                self.handle_error(from, transaction_id, message);
             }
         }
         self.check_invariant();

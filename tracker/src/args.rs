@@ -1,0 +1,96 @@
+//! What may be typed, and what it means.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
+
+use clap::Parser;
+
+/// Where it listens if nothing is said: the port that trackers are used to.
+const PORT_DEFAULT: u16 = 6969;
+/// Most worker threads of a kind; more than this does no good on any machine.
+const WORKER_MAX: usize = 256;
+
+/// A BitTorrent tracker over UDP and HTTP.
+///
+/// Without --udp and --http it listens for both on port 6969, over IPv4 and IPv6. HTTP also answers /scrape,
+/// /health and /stats.
+#[derive(Debug, Parser)]
+#[command(name = "sprat-tracker", version)]
+pub(crate) struct Args {
+    /// Listen for UDP here: ADDRESS:PORT, or a PORT for all addresses (0: any); may be given more than once
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr, env = "SPRAT_TRACKER_UDP", value_delimiter = ',')]
+    udp: Vec<SocketAddr>,
+    /// Listen for HTTP here: ADDRESS:PORT, or a PORT for all addresses (0: any); may be given more than once
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr, env = "SPRAT_TRACKER_HTTP", value_delimiter = ',')]
+    http: Vec<SocketAddr>,
+    /// Threads for each kind of socket [default: one for each core]
+    #[arg(long, value_name = "COUNT", env = "SPRAT_TRACKER_WORKERS")]
+    workers: Option<NonZeroUsize>,
+}
+
+impl Args {
+    /// Wrong usage ends the process with exit code 2.
+    pub(crate) fn parse_or_exit() -> Self {
+        Self::parse()
+    }
+
+    /// Where to listen for UDP.
+    pub(crate) fn udp(&self) -> Vec<SocketAddr> {
+        self.or_default(&self.udp)
+    }
+
+    /// Where to listen for HTTP.
+    pub(crate) fn http(&self) -> Vec<SocketAddr> {
+        self.or_default(&self.http)
+    }
+
+    fn or_default(&self, given: &[SocketAddr]) -> Vec<SocketAddr> {
+        if self.udp.is_empty() && self.http.is_empty() {
+            vec![everywhere(PORT_DEFAULT)]
+        } else {
+            given.to_vec()
+        }
+    }
+
+    /// Threads for each kind of socket.
+    pub(crate) fn workers(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.workers.map_or_else(cores, NonZeroUsize::get).min(WORKER_MAX)
+    }
+}
+
+fn everywhere(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
+}
+
+fn listen_addr(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse().map(everywhere);
+    port.or_else(|_| text.parse())
+        .map_err(|_| "not an ADDRESS:PORT such as 127.0.0.1:6969 or [::]:6969, nor a PORT".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str) -> Args {
+        Args::try_parse_from(line.split(' ')).unwrap()
+    }
+
+    #[test]
+    fn without_options_both_kinds_listen_everywhere() {
+        let both = args("sprat-tracker");
+        assert_eq!(both.udp(), ["[::]:6969".parse().unwrap()]);
+        assert_eq!(both.udp(), both.http());
+        let one = args("sprat-tracker --http 127.0.0.1:1 --http 7");
+        assert_eq!(one.udp(), []);
+        assert_eq!(one.http(), ["127.0.0.1:1", "[::]:7"].map(|addr| addr.parse().unwrap()));
+    }
+
+    #[test]
+    fn what_is_no_address_is_wrong_usage() {
+        for bad in ["--udp localhost", "--udp 127.0.0.1", "--http 1.2.3.4:65536", "--workers 0", "extra"] {
+            assert!(Args::try_parse_from(format!("sprat-tracker {bad}").split(' ')).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! A worker of HTTP/1.1: one thread, all its connections as tasks of a small runtime.
+//!
+//! Paths: `/announce`, `/scrape`, `/health`, `/stats`. Requests are a head without body; connections are kept
+//! until they are idle. A permit is taken before a connection is accepted, so there are never more than
+//! [`CONNECTION_MAX`]; who is slow with a head, or with taking an answer, is cut off.
+
+use std::cell::RefCell;
+use std::io::Write as _;
+use std::net::{IpAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sprat::proto::tracker::service::Answerer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::LocalSet;
+use tokio::time::{sleep, timeout};
+
+use crate::{Tracker, task};
+
+/// Most connections of one worker; further ones wait in the kernel.
+const CONNECTION_MAX: usize = 8192;
+/// Longest head of a request: a scrape of 100 torrents, all bytes percent-encoded, is 7 KB. Longer: 431.
+const HEAD_LEN_MAX: usize = 8192;
+/// Most header lines of a request. More: 431.
+const HEADER_MAX: usize = 64;
+/// How long a head may take from the first byte on, and an answer to be taken.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a connection may be silent between requests.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Answers to requests that came together are sent when there are this many bytes.
+const ANSWERS_LEN_MAX: usize = 64 << 10;
+/// How long open connections may take to end when the tracker stops.
+const STOP_MAX: Duration = Duration::from_secs(3);
+/// Pause after accepting failed: the system is out of files or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the connections of a worker share.
+struct Worker {
+    tracker: Arc<Tracker>,
+    number: usize,
+    answerer: RefCell<Answerer>,
+    /// For bodies, used again and again.
+    body: RefCell<Vec<u8>>,
+}
+
+/// Serves until `stopped` says so.
+pub(crate) fn serve(
+    tracker: Arc<Tracker>,
+    number: usize,
+    listeners: Vec<TcpListener>,
+    answerer: Answerer,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime needs only a few files");
+    let worker = Worker { tracker, number, answerer: RefCell::new(answerer), body: RefCell::new(Vec::new()) };
+    let (worker, permits) = (Rc::new(worker), Arc::new(Semaphore::new(CONNECTION_MAX)));
+    runtime.block_on(LocalSet::new().run_until(async {
+        for listener in listeners {
+            let listener = tokio::net::TcpListener::from_std(listener);
+            let listener = listener.expect("a fresh socket that does not block can be polled");
+            task::spawn(accept(worker.clone(), listener, permits.clone(), stopped.clone()));
+        }
+        // The sender lives until all workers have ended.
+        let _ = stopped.wait_for(|&stop| stop).await;
+        let _ = timeout(STOP_MAX, permits.acquire_many(CONNECTION_MAX as u32)).await;
+    }));
+}
+
+async fn accept(
+    worker: Rc<Worker>,
+    listener: tokio::net::TcpListener,
+    permits: Arc<Semaphore>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        let next = async {
+            let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            accepted = next => accepted,
+            _ = stopped.wait_for(|&stop| stop) => return,
+        };
+        match accepted {
+            Ok((stream, from)) => {
+                // Answers are whole already: nothing is gained by waiting for more.
+                let _ = stream.set_nodelay(true);
+                let (worker, mut stopped) = (worker.clone(), stopped.clone());
+                task::spawn(async move {
+                    connection(&worker, stream, from.ip(), &mut stopped).await;
+                    drop(permit);
+                });
+            }
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Answers the requests of one connection until either side ends it.
+async fn connection(
+    worker: &Worker,
+    mut stream: TcpStream,
+    from: IpAddr,
+    stopped: &mut watch::Receiver<bool>,
+) {
+    let clock = worker.tracker.clock;
+    let mut input = Vec::with_capacity(512);
+    let mut output = Vec::with_capacity(512);
+    let mut deadline = clock.uptime() + HEAD_TIME_MAX;
+    // Set anew only when it rings: most requests come long before.
+    let timer = sleep(HEAD_TIME_MAX);
+    tokio::pin!(timer);
+    loop {
+        let received = tokio::select! {
+            biased;
+            received = stream.read_buf(&mut input) => received,
+            () = &mut timer => {
+                let left = deadline.saturating_sub(clock.uptime());
+                if left.is_zero() {
+                    return;
+                }
+                timer.set(sleep(left));
+                continue;
+            }
+            _ = stopped.wait_for(|&stop| stop) => return,
+        };
+        if !matches!(received, Ok(len) if len > 0) {
+            return;
+        }
+        let was_empty = input.len() == received.unwrap_or(0);
+        let mut answered = false;
+        let next = loop {
+            let (used, next) = answer_all(worker, from, &input, &mut output);
+            input.drain(..used);
+            answered |= used > 0;
+            if !output.is_empty()
+                && !matches!(timeout(HEAD_TIME_MAX, stream.write_all(&output)).await, Ok(Ok(())))
+            {
+                return;
+            }
+            output.clear();
+            if next != Next::Answer {
+                break next;
+            }
+        };
+        if next == Next::Close {
+            let _ = stream.shutdown().await;
+            return;
+        }
+        if input.is_empty() {
+            deadline = clock.uptime() + IDLE_MAX;
+        } else if was_empty || answered {
+            deadline = clock.uptime() + HEAD_TIME_MAX;
+            timer.set(sleep(HEAD_TIME_MAX));
+        }
+    }
+}
+
+/// What follows an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// What more is sent.
+    Read,
+    /// Requests that have come already, once these answers are on their way.
+    Answer,
+    /// Nothing.
+    Close,
+}
+
+/// Answers every whole request at the start of `input`: bytes used, and what follows.
+fn answer_all(worker: &Worker, from: IpAddr, input: &[u8], output: &mut Vec<u8>) -> (usize, Next) {
+    let mut used = 0;
+    while used < input.len() {
+        if output.len() >= ANSWERS_LEN_MAX {
+            return (used, Next::Answer);
+        }
+        let mut headers = [httparse::EMPTY_HEADER; HEADER_MAX];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(&input[used..]) {
+            Ok(httparse::Status::Complete(len)) if len <= HEAD_LEN_MAX => {
+                used += len;
+                if answer(worker, from, &request, output) == Next::Close {
+                    return (used, Next::Close);
+                }
+            }
+            Ok(httparse::Status::Partial) if input.len() - used <= HEAD_LEN_MAX => break,
+            Ok(_) | Err(httparse::Error::TooManyHeaders) => {
+                write(output, 431, TEXT, b"request head too large\n", true);
+                return (used, Next::Close);
+            }
+            Err(_) => {
+                write(output, 400, TEXT, b"not HTTP\n", true);
+                return (used, Next::Close);
+            }
+        }
+    }
+    (used, Next::Read)
+}
+
+const TEXT: &str = "text/plain";
+const JSON: &str = "application/json";
+
+fn answer(worker: &Worker, from: IpAddr, request: &httparse::Request<'_, '_>, output: &mut Vec<u8>) -> Next {
+    let header = |name: &str| {
+        let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        found.map(|header| header.value)
+    };
+    let has_body = header("transfer-encoding").is_some()
+        || header("content-length").is_some_and(|len| len.iter().any(|&digit| digit != b'0'));
+    if has_body {
+        write(output, 413, TEXT, b"no bodies, please\n", true);
+        return Next::Close;
+    }
+    let connection = header("connection").unwrap_or_default();
+    let close = match request.version {
+        Some(1) => connection.eq_ignore_ascii_case(b"close"),
+        Some(_) | None => !connection.eq_ignore_ascii_case(b"keep-alive"),
+    };
+    let start = output.len();
+    if request.method != Some("GET") && request.method != Some("HEAD") {
+        write(output, 405, TEXT, b"GET only\n", close);
+    } else {
+        match request.path.unwrap_or_default() {
+            "/health" => write(output, 200, TEXT, b"ok\n", close),
+            "/stats" => write(output, 200, JSON, stats(&worker.tracker).as_bytes(), close),
+            target => answer_target(worker, from, target, close, output),
+        }
+    }
+    if request.method == Some("HEAD") {
+        let head_len = output[start..].windows(4).position(|end| end == b"\r\n\r\n").map_or(0, |at| at + 4);
+        output.truncate(start + head_len);
+    }
+    if close { Next::Close } else { Next::Read }
+}
+
+fn answer_target(worker: &Worker, from: IpAddr, target: &str, close: bool, output: &mut Vec<u8>) {
+    let (mut answerer, mut body) = (worker.answerer.borrow_mut(), worker.body.borrow_mut());
+    let Tracker { clock, shards, stats, .. } = &*worker.tracker;
+    let status = answerer.answer_http(clock.now(), from, target, &mut &*shards, &mut body);
+    stats.publish(worker.number, answerer.counts());
+    if status == 404 {
+        write(output, 404, TEXT, b"not found: there are /announce, /scrape, /health and /stats\n", close);
+    } else {
+        write(output, status, TEXT, &body, close);
+    }
+}
+
+/// One JSON object of numbers.
+fn stats(tracker: &Tracker) -> String {
+    let (totals, counts) = (tracker.shards.totals(), tracker.stats.counts());
+    format!(
+        "{{\"torrents\":{},\"peers\":{},\"seeders\":{},\"announces\":{},\"scrapes\":{},\"connects\":{},\
+         \"errors\":{},\"uptime\":{}}}\n",
+        totals.torrents,
+        totals.peers,
+        totals.seeders,
+        counts.announces,
+        counts.scrapes,
+        counts.connects,
+        counts.errors,
+        tracker.clock.uptime().as_secs()
+    )
+}
+
+/// Appends an answer.
+fn write(output: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8], close: bool) {
+    let reason = match status {
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        413 => "Content Too Large",
+        431 => "Request Header Fields Too Large",
+        _ => "Error",
+    };
+    let allow = if status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
+    let connection = if close { "close" } else { "keep-alive" };
+    let head = write!(
+        output,
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{allow}\
+         Connection: {connection}\r\n\r\n",
+        body.len()
+    );
+    head.expect("writing to a Vec does not fail");
+    output.extend_from_slice(body);
+}

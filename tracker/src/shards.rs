@@ -1,0 +1,69 @@
+//! The swarms, spread over locks so that workers seldom wait for each other.
+//!
+//! A torrent's shard follows from a hash with a secret key, so that nobody can crowd one. A lock is held for
+//! one announce (some hundred nanoseconds), or for one sweep of one shard; nobody holds two.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::ops::DerefMut;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use sprat::proto::infohash::InfoHash;
+use sprat::proto::rng::Rng;
+use sprat::proto::time::Instant;
+use sprat::proto::tracker::service::{self, LIMITS};
+use sprat::proto::tracker::swarm::{Limits, Swarms, Totals};
+
+use crate::clock::Clock;
+
+/// Locks: several for each core of a large machine.
+const SHARD_COUNT: usize = 32;
+
+/// All swarms of the tracker.
+#[derive(Debug)]
+pub(crate) struct Shards {
+    placement: RandomState,
+    shards: Vec<Mutex<Swarms>>,
+}
+
+fn lock(shard: &Mutex<Swarms>) -> MutexGuard<'_, Swarms> {
+    // A worker that panics ends the process; until then its figures are as good as any.
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shards {
+    /// Empty ones.
+    pub(crate) fn new(rng: &mut Rng, now: Instant) -> Self {
+        let limits = Limits {
+            torrent_max: LIMITS.torrent_max / SHARD_COUNT,
+            peer_max: LIMITS.peer_max / SHARD_COUNT,
+            ..LIMITS
+        };
+        let shards = (0..SHARD_COUNT).map(|_| Mutex::new(Swarms::new(limits, rng, now))).collect();
+        Self { placement: RandomState::new(), shards }
+    }
+
+    /// Time passed: one shard after the other forgets silent peers.
+    pub(crate) fn handle_timeout(&self, clock: &Clock) {
+        for shard in &self.shards {
+            lock(shard).handle_timeout(clock.now());
+        }
+    }
+
+    /// How much all shards hold.
+    pub(crate) fn totals(&self) -> Totals {
+        self.shards.iter().fold(Totals::default(), |sum, shard| {
+            let totals = lock(shard).totals();
+            Totals {
+                torrents: sum.torrents + totals.torrents,
+                peers: sum.peers + totals.peers,
+                seeders: sum.seeders + totals.seeders,
+            }
+        })
+    }
+}
+
+impl service::Shards for &Shards {
+    fn shard(&mut self, infohash: &InfoHash) -> impl DerefMut<Target = Swarms> {
+        lock(&self.shards[self.placement.hash_one(infohash.0) as usize % SHARD_COUNT])
+    }
+}
