@@ -37,6 +37,15 @@ fn pad_files_may_share_a_path_as_they_are_never_on_disk() {
 }
 
 #[test]
+fn paths_of_pad_files_are_not_looked_at() {
+    let nameless = "d4:attr1:p6:lengthi7ee".to_owned();
+    let torrent = files(&[file("p", 5, ".."), nameless, file("", 1, "a")]).unwrap();
+    let paths: Vec<_> = torrent.info.files.iter().map(|file| file.path.join("/")).collect();
+    assert_eq!(paths, ["n/.pad/5", "n/.pad/7", "n/a"]);
+    assert!(torrent.info.renamed.is_empty());
+}
+
+#[test]
 fn symbolic_links_are_left_out_and_told() {
     let link = "d4:attr1:l6:lengthi0e4:pathl4:linke12:symlink pathl2:..3:etcee".to_owned();
     let torrent = files(&[file("", 1, "a"), link]).unwrap();

@@ -20,6 +20,9 @@ pub const DIR_DEPTH_MAX: usize = 100;
 /// million files would take a multiple of the torrent's own size.
 pub const PATHS_LEN_MAX: usize = 64 << 20;
 
+/// Where BEP 47 puts pad files.
+const PAD_FOLDER: &str = ".pad";
+
 /// The entries that we know, as they came.
 #[derive(Default)]
 struct Entries<'a> {
@@ -107,12 +110,7 @@ pub(super) fn decode(bytes: Bytes) -> Result<Info, MetainfoError> {
     };
     content.refuse_shared_paths()?;
     let geometry = geometry(content.total_len, &entries)?;
-    let pieces = entries.pieces.ok_or(MetainfoError::Missing("pieces"))?;
-    let pieces = pieces.bytes().ok_or(MetainfoError::Kind("pieces"))?;
-    if pieces.len() as u64 != 20 * u64::from(geometry.piece_count()) {
-        let expected = geometry.piece_count();
-        return Err(MetainfoError::PieceHashes { given_len: pieces.len(), expected });
-    }
+    let pieces = piece_hashes(&entries, geometry.piece_count())?;
     Ok(Info {
         infohash,
         infohash_v2: hybrid.then(|| Sha256::digest(&bytes).into()),
@@ -138,6 +136,16 @@ fn geometry(total_len: u64, entries: &Entries<'_>) -> Result<Geometry, MetainfoE
         None if Geometry::new(0, piece_len).is_none() => Err(MetainfoError::PieceLen(given)),
         None => Err(MetainfoError::PieceCount { total_len, piece_len }),
     }
+}
+
+/// The hashes, exactly one a piece.
+fn piece_hashes<'a>(entries: &Entries<'a>, expected: u32) -> Result<&'a [u8], MetainfoError> {
+    let pieces = entries.pieces.ok_or(MetainfoError::Missing("pieces"))?;
+    let pieces = pieces.bytes().ok_or(MetainfoError::Kind("pieces"))?;
+    if pieces.len() as u64 != 20 * u64::from(expected) {
+        return Err(MetainfoError::PieceHashes { given_len: pieces.len(), expected });
+    }
+    Ok(pieces)
 }
 
 /// The length, which the file's path is only for telling about.
@@ -202,11 +210,17 @@ impl Content {
                 _ => {}
             }
         }
+        let length = length.ok_or(MetainfoError::Missing("length"))?;
+        let (attributes, symlink) = attributes(attr);
+        if attributes.pad {
+            // Never on disk, so its path is not looked at: some programs write none, others any.
+            let len = length_of(length, &[PAD_FOLDER.to_owned()])?;
+            let path = vec![self.name.clone(), PAD_FOLDER.to_owned(), len.to_string()];
+            return self.add(path, len, attributes);
+        }
         let given = path_utf8.or(path).ok_or(MetainfoError::NoPath { number })?;
         let path = self.safe_path(given, number)?;
-        let length = length.ok_or(MetainfoError::Missing("length"))?;
         let len = length_of(length, &path)?;
-        let (attributes, symlink) = attributes(attr);
         if symlink && len == 0 {
             // Links are never made: one that leads out of the folder would undo every rule about paths.
             self.renamed.push((path.join("/"), SYMLINK_LEFT_OUT.to_owned()));

@@ -10,7 +10,7 @@ mod info;
 pub mod magnet;
 mod path;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -107,16 +107,16 @@ impl Metainfo {
     /// The user's input is at fault; the error says what is wrong and, for names, in which file.
     pub fn decode(bytes: &[u8]) -> Result<Self, MetainfoError> {
         let root = Value::read(bytes, &Limits::METAINFO)?;
-        let root = root.dict().ok_or(MetainfoError::Kind("torrent"))?;
-        let info = root.get(b"info").ok_or(MetainfoError::Missing("info"))?;
+        let root = Root::of(root.dict().ok_or(MetainfoError::Kind("torrent"))?);
+        let info = root.entry(b"info").ok_or(MetainfoError::Missing("info"))?;
         Ok(Self {
             info: Info::decode(Bytes::copy_from_slice(info.span()))?,
-            trackers: trackers(root),
-            web_seeds: web_seeds(root),
-            nodes: nodes(root),
-            comment: text(root, b"comment.utf-8").or_else(|| text(root, b"comment")),
-            created_by: text(root, b"created by"),
-            creation_date: root.get(b"creation date").and_then(|date| date.integer()),
+            trackers: trackers(&root),
+            web_seeds: web_seeds(&root),
+            nodes: nodes(&root),
+            comment: text(&root, b"comment.utf-8").or_else(|| text(&root, b"comment")),
+            created_by: text(&root, b"created by"),
+            creation_date: root.entry(b"creation date").and_then(|date| date.integer()),
         })
     }
 
@@ -142,9 +142,35 @@ impl Metainfo {
     }
 }
 
+/// The entries of the root dictionary that are read, gathered in one walk, as stepping over a large `info` once
+/// for every key would add up.
+struct Root<'a>(BTreeMap<&'a [u8], Value<'a>>);
+
+impl<'a> Root<'a> {
+    const KEYS: [&'static [u8]; 9] = [
+        b"info",
+        b"announce",
+        b"announce-list",
+        b"url-list",
+        b"nodes",
+        b"comment",
+        b"comment.utf-8",
+        b"created by",
+        b"creation date",
+    ];
+
+    fn of(root: Dict<'a>) -> Self {
+        Self(root.filter(|(key, _)| Self::KEYS.contains(key)).collect())
+    }
+
+    fn entry(&self, key: &[u8]) -> Option<Value<'a>> {
+        self.0.get(key).copied()
+    }
+}
+
 /// A text, characters that are none replaced; None where it is absent or of another kind.
-fn text(root: Dict<'_>, key: &[u8]) -> Option<String> {
-    root.get(key)?.bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+fn text(root: &Root<'_>, key: &[u8]) -> Option<String> {
+    root.entry(key)?.bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// The text as a URL with a scheme and something behind it; None where it is anything else.
@@ -164,10 +190,10 @@ fn is_absolute_url(url: &str) -> bool {
 
 /// BEP 12: `announce` counts only where `announce-list` names no tracker. Tiers keep their order, and a tracker
 /// that comes again is left out.
-fn trackers(root: Dict<'_>) -> Vec<Vec<String>> {
+fn trackers(root: &Root<'_>) -> Vec<Vec<String>> {
     let mut seen = BTreeSet::new();
     let mut trackers = Vec::new();
-    for tier in root.get(b"announce-list").and_then(|tiers| tiers.list()).into_iter().flatten() {
+    for tier in root.entry(b"announce-list").and_then(|tiers| tiers.list()).into_iter().flatten() {
         let room = HINT_COUNT_MAX - seen.len();
         let urls = tier.list().into_iter().flatten().filter_map(absolute_url);
         let tier: Vec<_> = urls.filter(|&url| seen.insert(url)).take(room).map(str::to_owned).collect();
@@ -176,28 +202,28 @@ fn trackers(root: Dict<'_>) -> Vec<Vec<String>> {
         }
     }
     if trackers.is_empty() {
-        let announce = root.get(b"announce").and_then(absolute_url);
+        let announce = root.entry(b"announce").and_then(absolute_url);
         trackers.extend(announce.map(|url| vec![url.to_owned()]));
     }
     trackers
 }
 
 /// BEP 19: one URL or a list of them.
-fn web_seeds(root: Dict<'_>) -> Vec<String> {
-    let Some(value) = root.get(b"url-list") else { return Vec::new() };
+fn web_seeds(root: &Root<'_>) -> Vec<String> {
+    let Some(value) = root.entry(b"url-list") else { return Vec::new() };
     let urls = value.list().into_iter().flatten().chain(value.bytes().map(|_| value));
     urls.filter_map(absolute_url).take(HINT_COUNT_MAX).map(str::to_owned).collect()
 }
 
 /// BEP 5: pairs of host and port; pairs that are none are left out.
-fn nodes(root: Dict<'_>) -> Vec<(String, u16)> {
+fn nodes(root: &Root<'_>) -> Vec<(String, u16)> {
     let node = |pair: Value<'_>| {
         let mut pair = pair.list()?;
         let (host, port) = (pair.next()?.text()?, pair.next()?.integer()?);
         let port = u16::try_from(port).ok().filter(|&port| port > 0)?;
         (!host.is_empty()).then(|| (host.to_owned(), port))
     };
-    let nodes = root.get(b"nodes").and_then(|nodes| nodes.list()).into_iter().flatten();
+    let nodes = root.entry(b"nodes").and_then(|nodes| nodes.list()).into_iter().flatten();
     nodes.filter_map(node).take(HINT_COUNT_MAX).collect()
 }
 
