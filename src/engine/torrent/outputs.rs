@@ -128,7 +128,9 @@ impl TorrentTask {
             Ended::Synced => {}
             Ended::Announced(announced) => {
                 let progress = self.progress(now);
-                self.trackers.answered(now, progress, announced);
+                if let Some((url, peers)) = self.trackers.answered(now, progress, announced) {
+                    self.report.event(Event::TrackerOk { url, peers });
+                }
             }
         }
         self.drain(now);
@@ -225,7 +227,6 @@ impl TorrentTask {
             announcer::Output::Peers { url, peers } => {
                 let source = Source::Tracker { local: self.trackers.is_local(&url) };
                 self.machine.handle_candidates(now, source, &peers);
-                self.report.event(Event::TrackerOk { url, peers: peers.len() });
             }
             announcer::Output::ExternalIp(ip) => tracing::debug!(%ip, "our address as a tracker sees it"),
             announcer::Output::Announced { url, seeders, leechers } => {

@@ -86,15 +86,21 @@ impl Trackers {
         self.asked.insert(request, url);
     }
 
-    /// An announce was answered.
-    pub(super) fn answered(&mut self, now: Instant, progress: Progress, announced: Announced) {
+    /// An announce was answered: whose answer it is, and how many peers it names, if it went well.
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        progress: Progress,
+        announced: Announced,
+    ) -> Option<(String, usize)> {
         let Announced { request, answer } = announced;
-        if let Some(url) = self.asked.remove(&request)
-            && answer.reply.is_ok()
-        {
-            self.local.insert(url, answer.local);
+        let url = self.asked.remove(&request);
+        let named = url.zip(answer.reply.as_ref().ok().map(|reply| reply.peers.len()));
+        if let Some((url, _)) = &named {
+            self.local.insert(url.clone(), answer.local);
         }
         self.announcer(progress).handle_reply(now, request, answer.reply);
+        named
     }
 }
 

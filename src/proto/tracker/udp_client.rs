@@ -159,14 +159,14 @@ impl<Key: Clone + Ord + std::fmt::Debug> UdpClient<Key> {
         self.check_invariant();
     }
 
-    /// A datagram came; false: it is none of ours (not from a tracker we asked, or no answer at all: who is
-    /// its own tracker gets its questions from the address that it asks).
+    /// A datagram came; false: it is none of ours (not from a tracker we asked, or no answer at all).
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> bool {
         let from = compact::canonical(from);
         if !self.servers.contains_key(&from) {
             return false;
         }
-        // What cannot be read may be forged: the request goes on waiting.
+        // What cannot be read may be forged: the request goes on waiting. It may also be a request: a peer
+        // that is its own tracker sends both from one address.
         let Ok(response) = udp::decode_response(bytes, Family::of(from.ip())) else { return false };
         match response {
             Response::Connect { transaction_id, connection_id } => {
@@ -174,9 +174,7 @@ impl<Key: Clone + Ord + std::fmt::Debug> UdpClient<Key> {
             }
             Response::Announce { transaction_id, reply } => self.end(from, transaction_id, Ok(reply)),
             Response::Scrape { .. } => (),
-            Response::Error { transaction_id, message } => {
-                self.handle_error(from, transaction_id, message);
-            }
+            Response::Error { transaction_id, message } => self.handle_error(from, transaction_id, message),
         }
         self.check_invariant();
         true
