@@ -20,7 +20,7 @@ use super::runtime;
 use super::size::{show_len, show_rate};
 use super::text::{counted, printable};
 use crate::engine::metainfo::create::Draft;
-use crate::engine::{AddTorrent, Config, Engine, Event, Metainfo, TorrentHandle};
+use crate::engine::{AddTorrent, Config, Engine, Metainfo, TorrentHandle, TrackerStatus};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Between two looks at the peers.
@@ -124,12 +124,13 @@ async fn start_seed(mut metainfo: Metainfo, dir: &Path) -> Result<(Peer, Metainf
     let torrent = AddTorrent { assume_complete: true, ..torrent(&metainfo, dir, Vec::new()) };
     let mut handle = engine.add(torrent).await?;
     let known = async {
-        while let Some(event) = handle.next_event().await {
-            if matches!(event, Event::TrackerOk { .. }) {
-                return true;
+        let knows = |status: &TrackerStatus| status.seeders.is_some_and(|seeders| seeders > 0);
+        while !handle.snapshot().trackers.iter().any(knows) {
+            if !handle.changed().await {
+                return false;
             }
         }
-        false
+        true
     };
     let known = tokio::time::timeout(TRACKER_TIME_MAX, known).await.unwrap_or(false);
     Ok((Peer { engine, handle, dir: dir.to_owned() }, metainfo, known))
@@ -148,17 +149,7 @@ fn loopback_config() -> Config {
 }
 
 fn torrent(metainfo: &Metainfo, dir: &Path, peers: Vec<SocketAddr>) -> AddTorrent {
-    AddTorrent {
-        metainfo: metainfo.clone(),
-        dir: dir.to_owned(),
-        selected: None,
-        peers,
-        trackers: Vec::new(),
-        sequential: false,
-        assume_complete: false,
-        ratio_max: None,
-        seed_time_max: None,
-    }
+    AddTorrent { peers, ..AddTorrent::new(metainfo.clone(), dir.to_owned()) }
 }
 
 /// Shows each peer until all are complete.

@@ -77,15 +77,11 @@ impl Plan {
     /// The torrent for the engine, with all files wanted.
     pub(crate) fn torrent(&self, metainfo: Metainfo, dir: &Path) -> AddTorrent {
         AddTorrent {
-            metainfo,
-            dir: dir.to_owned(),
-            selected: None,
             peers: self.peers.clone(),
             trackers: self.trackers.clone(),
-            sequential: false,
-            assume_complete: false,
             ratio_max: self.leave.ratio,
             seed_time_max: self.leave.seed_time,
+            ..AddTorrent::new(metainfo, dir.to_owned())
         }
     }
 }
