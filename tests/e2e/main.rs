@@ -5,8 +5,5 @@
 
 mod cli;
 mod engine;
-<<<<<<< HEAD
 mod process;
-=======
 mod hostile;
->>>>>>> engine
