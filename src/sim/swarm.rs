@@ -32,7 +32,7 @@ const PORT: u16 = 6881;
 /// Port numbers of dialling ends.
 const EPHEMERAL_PORT: u16 = 50_000;
 /// How often lines and bytes are counted over, in events: it walks over all hosts.
-const AUDIT_INTERVAL: u64 = 65_536;
+const AUDIT_INTERVAL: u64 = 4_096;
 
 /// Something that happens.
 #[derive(Debug)]
@@ -396,7 +396,6 @@ impl Swarm {
                 let tag = host.read(&self.common.content, block, self.scenario.poison);
                 let Some(wire) = host.wires.get_mut(&conn) else { return };
                 assert!(wire.may_send(block), "{} sends {block:?} unasked", host.addr);
-                if std::env::var("SIMDBG2").is_ok() && id == 0 && now.as_micros() < 20_000_000 { eprintln!("S {:.2} {:?} p{} b{}", now.as_micros() as f64/1e6, conn, block.piece, block.index()); }
                 let next = self.network.send(now, wire.link, wire.end, Parcel::Block(block, tag));
                 self.schedule(next);
             }
@@ -483,30 +482,6 @@ impl Swarm {
     /// What concerns all hosts together.
     fn audit(&self) {
         self.network.check_rates(self.now);
-        if std::env::var("SIMDBG").is_ok() {
-            let snaps: Vec<_> = self.hosts.iter().map(|h| h.machines.torrent.snapshot(self.now)).collect();
-            let (mut un, mut int, mut both, mut conns) = (0, 0, 0, 0);
-            for s in &snaps[1..] {
-                for p in &s.peers {
-                    conns += 1;
-                    un += usize::from(!p.am_choking);
-                    int += usize::from(p.peer_interested);
-                    both += usize::from(!p.am_choking && p.peer_interested);
-                }
-            }
-            let up: u64 = snaps[1..].iter().map(|s| s.upload_rate).sum();
-            let dist = self.copies.iter().filter(|c| **c > 0).count();
-            let have: u32 = snaps[1..].iter().map(|s| s.have_count).sum();
-            let s0 = &snaps[0];
-            eprintln!(
-                "t={:.1} conns={conns} unchoked={un} int={int} both={both} up={up} distinct={dist} have={have} seedup={} seedunch={} seedconns={} qlen={:?}",
-                self.now.as_micros() as f64 / 1e6,
-                s0.upload_rate,
-                s0.peers.iter().filter(|p| !p.am_choking).count(),
-                s0.peers.len(),
-                self.network.uplink_queues()
-            );
-        }
         let content = self.network.content();
         assert_eq!(
             content.sent,
@@ -532,8 +507,8 @@ impl Swarm {
             }
         };
         let hosts: Vec<HostReport> = self.hosts.iter().map(host).collect();
-        let received: u64 = hosts.iter().map(|host| host.downloaded + host.wasted).sum();
-        assert_eq!(received, self.network.content().delivered, "what was received was counted");
+        let counted: u64 = hosts.iter().map(|host| host.downloaded + host.wasted).sum();
+        assert_eq!(counted, self.network.content().delivered, "what was received was counted");
         Report {
             hosts,
             trace_digest: self.trace_digest,

@@ -18,7 +18,7 @@ use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
 
 /// Pieces that are taken at random and shared by all, until there is something to offer others.
-const FIRST_PIECES: u32 = 4;
+const FIRST_PIECES: u32 = 1;
 /// Seconds within which a peer that is fast fills a piece alone.
 const WHOLE_PIECE_SECS: u64 = 10;
 /// Partial pieces that may always be open, whatever the number of peers.
