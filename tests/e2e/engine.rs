@@ -349,3 +349,17 @@ async fn a_folder_that_cannot_be_made_is_an_error_with_its_path() {
     let error = engine().await.add(content.download(&file)).await.unwrap_err();
     assert!(error.to_string().contains("not a folder"), "{error}");
 }
+
+#[tokio::test]
+async fn a_file_in_the_way_of_the_folder_fails_the_torrent_with_its_path() {
+    let content = Content::new(&[("file", 100_000)]);
+    let (seeder, leecher) = (engine().await, engine().await);
+    let _seed = seed(&seeder, &content).await;
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("content"), "in the way").unwrap();
+    let download = AddTorrent { peers: vec![addr(&seeder)], ..content.download(dir.path()) };
+    let mut torrent = leecher.add(download).await.unwrap();
+    let error = within(torrent.completed()).await.unwrap_err().to_string();
+    assert!(error.contains(dir.path().join("content").to_str().unwrap()), "{error}");
+    assert!(matches!(torrent.snapshot().stage, Stage::Failed(_)));
+}
