@@ -125,10 +125,11 @@ impl Remote {
         Ok(())
     }
 
-    /// They would like us to ask for this piece.
+    /// They would like us to ask for this piece. A long download from one seed sees more suggestions than are
+    /// kept, so that a new one pushes out the oldest is no fault.
     ///
     /// # Errors
-    /// No such piece, or too many such hints.
+    /// No such piece, or the same ones again and again.
     pub fn handle_suggest(&mut self, piece: PieceIndex, faults: &mut Faults) -> Result<(), DisconnectReason> {
         self.check(piece)?;
         if self.suggested.contains(&piece) {
@@ -136,7 +137,6 @@ impl Remote {
         }
         if self.suggested.len() == SUGGESTED_MAX {
             self.suggested.pop_front();
-            faults.count(Fault::Hint)?;
         }
         self.suggested.push_back(piece);
         Ok(())
@@ -215,7 +215,7 @@ mod tests {
     fn hints_are_bounded() {
         let mut faults = Faults::default();
         let mut remote = Remote::new(100_000);
-        for piece in 0..500 {
+        for piece in 0..100_000 {
             remote.handle_suggest(piece, &mut faults).unwrap();
         }
         assert_eq!(remote.suggested().count(), SUGGESTED_MAX);
