@@ -45,6 +45,14 @@ impl Client {
         (!present).then(|| format!("{self:?}"))
     }
 
+    /// Transmission and aria2 leave files without content out.
+    pub fn makes_empty_files(self) -> bool {
+        match self {
+            Self::Sprat | Self::Libtorrent => true,
+            Self::Transmission | Self::Aria2 => false,
+        }
+    }
+
     /// Seeds what lies in `folder`.
     pub fn seed(self, host: &Host, torrent: &Path, work: &Path, folder: &Path) -> Process {
         self.start(host, torrent, &work.join("seed"), folder, Role::Seed)
@@ -61,7 +69,7 @@ impl Client {
             Self::Sprat => sprat(host, torrent, folder, role),
             Self::Libtorrent => libtorrent(host, torrent, folder, role),
             Self::Transmission => transmission(host, torrent, state, folder),
-            Self::Aria2 => aria2(host, torrent, folder, role),
+            Self::Aria2 => aria2(host, torrent, state, folder, role),
         };
         Process::start(command, &state.join("log"))
     }
@@ -81,7 +89,8 @@ fn libtorrent(host: &Host, torrent: &Path, folder: &Path, role: Role) -> Command
     command
 }
 
-fn aria2(host: &Host, torrent: &Path, folder: &Path, role: Role) -> Command {
+/// Its UDP tracker client is a part of its DHT, which here finds nobody.
+fn aria2(host: &Host, torrent: &Path, state: &Path, folder: &Path, role: Role) -> Command {
     let mut command = host.command("aria2c");
     command.args([
         "--no-conf",
@@ -90,6 +99,7 @@ fn aria2(host: &Host, torrent: &Path, folder: &Path, role: Role) -> Command {
         "--enable-peer-exchange=false",
     ]);
     command.args(["--seed-ratio=0.0", "--file-allocation=none", "--summary-interval=0"]);
+    command.arg(format!("--dht-listen-port={PORT}")).arg(format!("--dht-file-path={}/dht", state.display()));
     command.arg(format!("--listen-port={PORT}")).arg(format!("--dir={}", folder.display()));
     command.arg(if role == Role::Seed { "--bt-seed-unverified=true" } else { "--continue=true" });
     command.arg(torrent);

@@ -63,9 +63,9 @@ impl Content {
         Metainfo::decode(&bytes).expect("our own torrent").info.infohash
     }
 
-    /// Whether `downloaded` holds the same.
-    pub fn is_equal(&self, downloaded: &Path) -> bool {
-        FILES.iter().all(|(path, _)| {
+    /// Whether `downloaded` holds the same, with or without files that have no content.
+    pub fn is_equal(&self, downloaded: &Path, with_empty: bool) -> bool {
+        FILES.iter().filter(|(_, len)| with_empty || *len > 0).all(|(path, _)| {
             let read = |folder: &Path| std::fs::read(folder.join(NAME).join(path)).ok();
             read(downloaded) == read(&self.folder)
         })
