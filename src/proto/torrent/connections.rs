@@ -214,8 +214,20 @@ impl Torrent {
         self.download.forget(&mut peer);
         self.upload.forget(&mut peer);
         if let Some(addr) = peer.listen_addr {
-            let useful = peer.traffic.downloaded + peer.traffic.uploaded > 0
-                && matches!(reason, None | Some(DisconnectReason::Idle | DisconnectReason::Full));
+            let useful = match reason {
+                Some(DisconnectReason::Stopping) => true,
+                None | Some(DisconnectReason::Idle | DisconnectReason::Full) => {
+                    peer.traffic.downloaded + peer.traffic.uploaded > 0
+                }
+                Some(
+                    DisconnectReason::Protocol(_)
+                    | DisconnectReason::Poison
+                    | DisconnectReason::Ourselves
+                    | DisconnectReason::Duplicate
+                    | DisconnectReason::BothComplete
+                    | DisconnectReason::Banned,
+                ) => false,
+            };
             self.dialer.candidates.disconnected(now, addr, useful);
         }
         self.dialer.look();

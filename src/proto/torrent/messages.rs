@@ -83,7 +83,6 @@ impl Torrent {
         self.download.availability.gain(piece, peer.remote.have());
         if self.download.pieces.have().get(piece) {
             peer.offer.peer_gained(piece, self.news.gained());
-            self.upload.suggest(now, peer, &self.download.availability, &mut self.out);
         } else if self.download.pieces.is_lacking(piece) {
             peer.remote.wanted_gained();
             self.download.express_interest(now, peer, &mut self.out);
@@ -149,6 +148,9 @@ impl Torrent {
             }
         };
         let Some(fault) = fault else {
+            if peer.offer.peer_asked(block.piece) {
+                self.upload.suggest(now, peer, &self.download.availability, &mut self.out);
+            }
             self.upload.ready(conn);
             return Ok(());
         };

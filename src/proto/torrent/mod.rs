@@ -107,7 +107,7 @@ impl Torrent {
         mut rng: Rng,
         now: Instant,
     ) -> Self {
-        let debut = Debut::new(&have, geometry.piece_len(), &mut rng.fork("debut"));
+        let debut = Debut::new(&have, geometry, &mut rng.fork("debut"));
         let pieces = Pieces::new(geometry, have, wanted);
         let status = Status { paused: false, storage_fault: None, complete: pieces.is_complete() };
         let connection_max = settings.connection_max;

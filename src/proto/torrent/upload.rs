@@ -122,7 +122,7 @@ impl Upload {
         self.apply(now, &changes, peers, &share, out);
     }
 
-    /// An unchoked peer gained pieces: it may need more suggestions.
+    /// An unchoked peer asked for all of a suggested piece: it may need more suggestions.
     pub(super) fn suggest(
         &mut self,
         now: Instant,
