@@ -50,6 +50,8 @@ pub(crate) fn udp(addrs: &[SocketAddr], workers: usize) -> Result<Udp, Failure> 
 
 /// Opens the TCP listeners.
 pub(crate) fn http(addrs: &[SocketAddr], workers: usize) -> Result<Http, Failure> {
+    // Without addresses there is nothing to do for workers.
+    let workers = if addrs.is_empty() { 0 } else { workers };
     let listeners = (0..workers).map(|_| Vec::new()).collect();
     let mut http = Http { addrs: Vec::new(), listeners };
     for &addr in addrs {

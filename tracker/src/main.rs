@@ -65,8 +65,9 @@ fn run(args: &Args) -> Result<(), Failure> {
     let workers = args.workers();
     let udp = listen::udp(&args.udp(), workers)?;
     let http = listen::http(&args.http(), workers)?;
+    let http_sockets = http.listeners.into_iter().map(http::Sockets::new).collect::<Result<Vec<_>, _>>()?;
     let ids = ConnectionIds::new(&mut rng);
-    let stats = Stats::new(udp.sockets.len() + http.listeners.len());
+    let stats = Stats::new(udp.sockets.len() + http_sockets.len());
     let tracker = Arc::new(Tracker { clock, shards, stats, stopping: AtomicBool::new(false) });
     announce_addresses(&udp.addrs, &http.addrs);
 
@@ -79,11 +80,11 @@ fn run(args: &Args) -> Result<(), Failure> {
         let tracker = tracker.clone();
         threads.push(std::thread::spawn(move || udp::serve(&tracker, worker, &socket, answerer)));
     }
-    for (number, listeners) in http.listeners.into_iter().enumerate() {
+    for (number, sockets) in http_sockets.into_iter().enumerate() {
         let answerer = Answerer::new(ids.clone(), rng.fork("http worker"));
         let (tracker, stopped) = (tracker.clone(), stopped.clone());
         let worker = udp.sockets.len() + number;
-        threads.push(std::thread::spawn(move || http::serve(tracker, worker, listeners, answerer, stopped)));
+        threads.push(std::thread::spawn(move || http::serve(tracker, worker, sockets, answerer, stopped)));
     }
     signals.wait(|| tracker.shards.handle_timeout(&tracker.clock));
     tracker.stopping.store(true, Ordering::Relaxed);
