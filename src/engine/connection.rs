@@ -30,16 +30,22 @@ pub(crate) struct Wiring {
 }
 
 /// Runs a connection to its end, and tells the torrent.
+///
+/// When the torrent closes the queue, what is queued still goes out and the peer is given the time to read
+/// it: closing a socket that has unread input would throw away what is on its way.
 pub(crate) async fn run(established: Established, wiring: Wiring) {
     let Wiring { conn, piece_count, inbox, pool, source, outbox } = wiring;
     let addr = established.connected.addr;
     let (read, write) = established.stream.into_split();
-    let receiver = Receiver::new(read, conn, piece_count, pool, inbox.clone());
-    let sender = Sender::new(write, conn, source, outbox, inbox.clone());
-    let ended: io::Result<()> = tokio::select! {
-        ended = receiver.run() => ended,
-        ended = sender.run() => ended,
+    let mut receiver = Receiver::new(read, conn, piece_count, pool, inbox.clone());
+    let mut sender = Sender::new(write, conn, source, outbox, inbox.clone());
+    let (ended, by_us): (io::Result<()>, bool) = tokio::select! {
+        ended = receiver.run() => (ended, false),
+        ended = sender.run() => (ended, true),
     };
+    if by_us && ended.is_ok() {
+        receiver.discard_rest(sender).await;
+    }
     tracing::debug!(%addr, ?ended, "connection closed");
     // A torrent that has ended needs no word.
     let _ = inbox.send(Input::Closed(conn)).await;

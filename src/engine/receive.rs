@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::channels::RECEIVE_BATCH_MAX;
 use super::context::{Incoming, Input};
 use super::pool::{BlockBuf, BlockPool};
+use super::send::Sender;
 use crate::proto::block::Block;
 use crate::proto::torrent::event::ConnId;
 use crate::proto::wire::decoder::{Decoder, Frame};
@@ -53,7 +54,7 @@ impl Receiver {
     ///
     /// # Errors
     /// The socket fails, or the peer breaks the framing.
-    pub(crate) async fn run(mut self) -> io::Result<()> {
+    pub(crate) async fn run(&mut self) -> io::Result<()> {
         loop {
             while let Some(frame) = self.decode()? {
                 let incoming = match frame {
@@ -67,6 +68,20 @@ impl Receiver {
             }
             if self.read_some().await? == 0 {
                 return self.flush().await;
+            }
+        }
+    }
+
+    /// Reads and drops what still comes until the other side closes too.
+    pub(crate) async fn discard_rest(&mut self, sender: Sender) {
+        // Dropping it says that nothing follows.
+        drop(sender);
+        self.batch.clear();
+        loop {
+            self.buffer.clear();
+            match self.read_some().await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return,
             }
         }
     }

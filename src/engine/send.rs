@@ -65,7 +65,7 @@ impl Sender {
     ///
     /// # Errors
     /// The socket fails, or a block cannot be read.
-    pub(crate) async fn run(mut self) -> io::Result<()> {
+    pub(crate) async fn run(&mut self) -> io::Result<()> {
         let mut taken = Vec::new();
         loop {
             if self.blocks.is_empty() {

@@ -24,6 +24,14 @@ fn named<T>(name: &'static str, future: impl Future<Output = T>) -> impl Future<
     future.instrument(tracing::trace_span!("task", name))
 }
 
+impl Task {
+    /// Waits for its end.
+    pub(crate) async fn join(&mut self) {
+        // Ended from outside is ended, too.
+        let _ = (&mut self.handle).await;
+    }
+}
+
 impl Drop for Task {
     fn drop(&mut self) {
         self.handle.abort();

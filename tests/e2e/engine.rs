@@ -42,7 +42,7 @@ impl Content {
         Self::new(&[("a/b/deep", 300_000), ("a/empty", 0), ("big", 1_500_000), ("c", 1), ("z/empty", 0)])
     }
 
-    fn seed(&self) -> AddTorrent {
+    pub(super) fn seed(&self) -> AddTorrent {
         AddTorrent::new(self.metainfo.clone(), self.dir.path().to_owned())
     }
 

@@ -1,4 +1,4 @@
-//! Peers that lie, stall or speak nonsense: others do not notice.
+//! Peers that lie, stall or speak nonsense: others do not notice. Slow ones get what they were promised.
 
 use std::net::SocketAddr;
 
@@ -117,4 +117,44 @@ async fn nonsense_ends_its_connection_and_nothing_else() {
     let mut torrent = leecher.add(download).await.unwrap();
     within(torrent.completed()).await.unwrap();
     content.assert_same(dir.path());
+}
+
+#[tokio::test]
+async fn a_seed_that_leaves_does_not_take_back_what_is_on_its_way() {
+    let content = Content::new(&[("file", 300_000)]);
+    let seeder = engine().await;
+    let seeding = AddTorrent { ratio_max: Some(1.0), ..content.seed() };
+    let mut seed = seeder.add(seeding).await.unwrap();
+    within(seed.completed()).await.unwrap();
+    let mut slow = TcpStream::connect(addr(&seeder)).await.unwrap();
+    slow.write_all(&greeting(content.metainfo.info.infohash)).await.unwrap();
+    send(&mut slow, &[Message::Interested]).await.unwrap();
+    let geometry = content.metainfo.info.geometry;
+    let mut head = BytesMut::new();
+    let mut decoder = Decoder::new(geometry.piece_count());
+    slow.read_exact(&mut [0; HANDSHAKE_LEN]).await.unwrap();
+    loop {
+        match decoder.decode(&mut head).unwrap() {
+            Some(Frame::Message(Message::Unchoke)) => break,
+            Some(_) => {}
+            None => assert_ne!(within(slow.read_buf(&mut head)).await.unwrap(), 0),
+        }
+    }
+    let pieces = 0..geometry.piece_count();
+    let blocks = pieces.flat_map(|piece| {
+        (0..geometry.block_count(piece)).map(move |index| Message::Request(geometry.block(piece, index)))
+    });
+    send(&mut slow, &blocks.collect::<Vec<_>>()).await.unwrap();
+    within(async {
+        while seed.snapshot().torrent.uploaded < geometry.total_len() {
+            assert!(seed.changed().await);
+        }
+    })
+    .await;
+    send(&mut slow, &[Message::KeepAlive]).await.unwrap();
+    let mut rest = Vec::new();
+    within(slow.read_to_end(&mut rest)).await.unwrap();
+    assert!(rest.len() as u64 >= geometry.total_len(), "{} bytes came", rest.len());
+    drop(slow);
+    event(&mut seed, |event| *event == Event::Stopped).await;
 }

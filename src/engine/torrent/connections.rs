@@ -26,7 +26,7 @@ pub(super) struct Connections {
 /// One connection; dropping it closes the socket.
 struct Connection {
     outbox: mpsc::Sender<Outgoing>,
-    _task: Task,
+    task: Task,
 }
 
 /// The peer does not read what it is sent.
@@ -53,7 +53,7 @@ impl Connections {
             outbox: receiver,
         };
         let task = task::spawn("connection", connection::run(established, wiring));
-        self.open.insert(conn, Connection { outbox, _task: task });
+        self.open.insert(conn, Connection { outbox, task });
         conn
     }
 
@@ -77,8 +77,16 @@ impl Connections {
         self.open.remove(&conn).is_some()
     }
 
-    /// Closes all.
-    pub(super) fn close_all(&mut self) {
-        self.open.clear();
+    /// Sends what is queued and then closes all; the future ends when every peer has closed, too. Dropping it
+    /// closes at once.
+    pub(super) fn finish(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        // Dropping the queues tells the connections.
+        let mut tasks: Vec<_> =
+            std::mem::take(&mut self.open).into_values().map(|connection| connection.task).collect();
+        async move {
+            for task in &mut tasks {
+                task.join().await;
+            }
+        }
     }
 }

@@ -3,31 +3,41 @@
 use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
 
-use super::{Ended, Leaving, TorrentTask};
-use crate::engine::context::Control;
+use super::{Ended, Inputs, Leaving, TorrentTask};
+use crate::engine::context::Input;
 use crate::engine::handle::{Event, Stage};
 use crate::engine::task;
 use crate::proto::torrent::event::Command;
 
 /// Time for good-byes that nobody waits for.
 const GRACE: Duration = Duration::from_secs(5);
+/// Time for peers to take what is on its way to them, and to hang up.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl TorrentTask {
     /// Closes everything, says good-bye, and reports the end. Who asked for it meanwhile is told with it.
-    pub(super) async fn leave(mut self, leaving: Leaving, mut control: mpsc::Receiver<Control>) {
+    pub(super) async fn leave(mut self, leaving: Leaving, inputs: Inputs) {
+        let Inputs { mut control, mut inbox, lease: _ } = inputs;
         let (grace, stage, reply) = match leaving {
             Leaving::Told(grace, reply) => (grace, Stage::Stopped, reply),
             Leaving::GoalReached => (GRACE, Stage::Stopped, None),
             Leaving::Failed(error) => (GRACE, Stage::Failed(error), None),
         };
         let now = self.context.clock.now();
-        // A paused machine closes its connections and dials nobody.
+        self.report.hurry();
+        self.publish(now);
+        let connections = self.connections.finish();
+        self.tasks.spawn("last words", async move {
+            // Those who do not hang up in time are hung up on.
+            let _ = timeout(LAST_WORDS_TIMEOUT, connections).await;
+            Ended::HungUp
+        });
+        // A paused machine takes its connections for closed and dials nobody.
         self.machine.handle_command(now, Command::Pause);
         self.drain(now);
-        self.connections.close_all();
         let progress = self.progress(now);
         self.trackers.announcer(progress).handle_stopped(now);
-        if timeout(grace, self.say_goodbye()).await.is_err() {
+        if timeout(grace, self.say_goodbye(&mut inbox)).await.is_err() {
             tracing::warn!(infohash = %self.content.info().infohash, "left without every good-bye");
         }
         self.report.hurry();
@@ -41,9 +51,10 @@ impl TorrentTask {
         drop(reply);
     }
 
-    /// Until every `stopped` is answered or given up and what was written is durable.
-    async fn say_goodbye(&mut self) {
-        let mut is_synced = false;
+    /// Until the peers have what was on its way, every `stopped` is answered or given up and what was written
+    /// is durable.
+    async fn say_goodbye(&mut self, inbox: &mut mpsc::Receiver<Input>) {
+        let (mut is_synced, mut is_hung_up) = (false, false);
         let mut is_syncing = false;
         loop {
             self.drain(self.context.clock.now());
@@ -51,7 +62,7 @@ impl TorrentTask {
                 is_syncing = true;
                 self.sync();
             }
-            if is_synced && self.trackers.is_done() {
+            if is_synced && is_hung_up && self.trackers.is_done() {
                 return;
             }
             let deadline = self.trackers.poll_timeout();
@@ -59,8 +70,11 @@ impl TorrentTask {
             tokio::select! {
                 ended = self.tasks.next() => {
                     is_synced |= matches!(ended, Ended::Synced);
+                    is_hung_up |= matches!(ended, Ended::HungUp);
                     self.handle_last(ended);
                 }
+                // What peers still say does not matter; that it is taken lets them end.
+                Some(_) = inbox.recv() => {}
                 () = tokio::time::sleep_until(timer), if deadline.is_some() => {
                     let now = self.context.clock.now();
                     let progress = self.progress(now);
@@ -83,7 +97,7 @@ impl TorrentTask {
     /// What ends now counts only for what is durable and for the trackers.
     fn handle_last(&mut self, ended: Ended) {
         match ended {
-            Ended::Dialled(..) | Ended::Synced | Ended::Finished(_) => {}
+            Ended::Dialled(..) | Ended::Synced | Ended::HungUp | Ended::Finished(_) => {}
             ended @ (Ended::Stored(..) | Ended::Announced(_)) => self.handle_ended(ended),
         }
     }

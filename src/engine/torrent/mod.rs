@@ -94,6 +94,8 @@ enum Ended {
     Finished(Option<Done<BlockBuf>>),
     /// What was written is durable as far as possible.
     Synced,
+    /// All peers have hung up, or took too long.
+    HungUp,
     /// An announce.
     Announced(Announced),
 }
@@ -254,7 +256,7 @@ impl TorrentTask {
                 () = sleep_until(timer), if deadline.is_some() => self.handle_timeout(),
             }
         };
-        self.leave(leaving, inputs.control).await;
+        self.leave(leaving, inputs).await;
     }
 
     /// The first inputs: what the user gave, and completion if nothing is missing.

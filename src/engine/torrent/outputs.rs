@@ -125,7 +125,7 @@ impl TorrentTask {
             }
             Ended::Finished(Some(Done::Finish(Err(error)))) => self.write_failed(now, &error),
             Ended::Finished(_) => self.failure = Some(DISK_GONE.to_owned()),
-            Ended::Synced => {}
+            Ended::Synced | Ended::HungUp => {}
             Ended::Announced(announced) => {
                 let progress = self.progress(now);
                 if let Some((url, peers)) = self.trackers.answered(now, progress, announced) {
