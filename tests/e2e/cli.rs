@@ -286,7 +286,7 @@ fn a_killed_download_goes_on_where_it_was() {
     assert!(good > 5, "only {good} pieces are still there");
     let fetched = second.event("completed")["downloaded"].as_u64().unwrap();
     assert!(
-        fetched <= 3_110_013 - (good - 1) * 32_768,
+        fetched <= 3_110_013 - (good - 1) * 16_384,
         "{fetched} fetched although {good} pieces were there"
     );
     assert_eq!(second.end().code, Some(0));
