@@ -22,8 +22,9 @@ pub(crate) const SUPERVISOR: usize = 256;
 /// Torrent to UDP socket: announces. Full: the announce waits, in a task of its own.
 pub(crate) const UDP_REQUEST: usize = 64;
 
-/// Torrent to each reader of its events. Full: the oldest are dropped and the reader is told how many.
-pub(crate) const EVENT: usize = 4096;
+/// Torrent to each reader of its events. Full: the oldest are dropped and the reader is told how many. Its
+/// memory is taken at once, some 100 bytes an event, so that thousands of torrents must not have it large.
+pub(crate) const EVENT: usize = 256;
 
 /// Most received blocks and messages told at once: 32 blocks are half a MiB, a wake-up every few hundred
 /// microseconds at 10 Gbit/s.

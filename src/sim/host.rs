@@ -221,8 +221,8 @@ impl Host {
 
     /// When its machines want to be woken.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let timeouts = [self.machines.torrent.poll_timeout(), self.machines.announcer.poll_timeout()];
-        timeouts.into_iter().flatten().min()
+        let torrent = self.machines.torrent.poll_timeout().filter(|_| self.life.online);
+        torrent.into_iter().chain(self.machines.announcer.poll_timeout()).min()
     }
 
     /// Tells the announcer what it will say next.

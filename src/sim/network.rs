@@ -314,3 +314,103 @@ fn transmission(len: u64, rate: u64) -> Duration {
     let micros = (u128::from(len) * 1_000_000).div_ceil(u128::from(rate.max(1)));
     Duration::from_micros(micros as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::queue::Queue;
+
+    const LATENCY: Duration = Duration::from_millis(10);
+
+    /// What reached which host, and when.
+    struct Arrival {
+        at: Instant,
+        host: HostId,
+        parcels: Vec<Parcel>,
+    }
+
+    /// Runs the network to its end.
+    fn drain(network: &mut Network, mut queue: Queue<Transit>) -> Vec<Arrival> {
+        let mut arrivals = Vec::new();
+        while let Some((now, transit)) = queue.pop() {
+            let next = match transit {
+                Transit::UplinkFree(host) => network.uplink_free(now, host).1,
+                Transit::Arrive(segment) => vec![network.arrive(now, segment)],
+                Transit::Deliver(segment) => {
+                    let host = network.host_at(segment.link, 1 - segment.from_end);
+                    let (parcels, next) = network.deliver(now, segment);
+                    arrivals.push(Arrival { at: now, host, parcels });
+                    next.into_iter().collect()
+                }
+            };
+            next.into_iter().for_each(|(at, transit)| queue.push(at, transit));
+            network.check_rates(now);
+            let Conservation { sent, delivered, dropped, under_way } = network.content();
+            assert_eq!(sent, delivered + dropped + under_way);
+        }
+        arrivals
+    }
+
+    fn network(lines: &[(u64, u64)], loss: f64) -> Network {
+        let lines = lines.iter().map(|&(up_rate, down_rate)| Line { up_rate, down_rate });
+        Network::new(lines, loss, Rng::from_number(1))
+    }
+
+    fn send(network: &mut Network, queue: &mut Queue<Transit>, link: LinkId, count: u32) {
+        for piece in 0..count {
+            let block = Block { piece, offset: 0, len: BLOCK_LEN };
+            let next = network.send(Instant::ZERO, link, 0, Parcel::Block(block, 0));
+            next.into_iter().for_each(|(at, transit)| queue.push(at, transit));
+        }
+    }
+
+    #[test]
+    fn connections_share_an_uplink_and_a_slow_receiver_slows_only_itself() {
+        let mut network = network(&[(1_000_000, 1), (1, 2_000_000), (1, 100_000)], 0.0);
+        let mut queue = Queue::new();
+        for receiver in [1, 2] {
+            let link = network.connect([0, receiver], LATENCY);
+            send(&mut network, &mut queue, link, 100);
+        }
+        let arrivals = drain(&mut network, queue);
+        let last = |host| arrivals.iter().rfind(|arrival| arrival.host == host).unwrap().at.as_micros();
+        let (fast, slow) = (last(1), last(2));
+        assert!((1_600_000..2_000_000).contains(&fast), "nearly the whole uplink: {fast}");
+        assert!((16_300_000..17_000_000).contains(&slow), "its own downlink: {slow}");
+    }
+
+    #[test]
+    fn order_is_kept_even_when_segments_are_lost() {
+        let mut network = network(&[(1_000_000, 1), (1, 1_000_000)], 0.3);
+        let mut queue = Queue::new();
+        let link = network.connect([0, 1], LATENCY);
+        send(&mut network, &mut queue, link, 200);
+        let arrivals = drain(&mut network, queue);
+        let pieces: Vec<u32> = arrivals
+            .iter()
+            .flat_map(|arrival| &arrival.parcels)
+            .map(|parcel| match parcel {
+                Parcel::Block(block, _) => block.piece,
+                Parcel::Message(_) | Parcel::Close => panic!("only blocks were sent"),
+            })
+            .collect();
+        assert_eq!(pieces, (0..200).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_comes_to_a_closed_end_is_dropped_and_counted() {
+        let mut network = network(&[(1_000_000, 1_000_000), (1_000_000, 1_000_000)], 0.0);
+        let mut queue = Queue::new();
+        let link = network.connect([0, 1], LATENCY);
+        send(&mut network, &mut queue, link, 3);
+        let next = network.close(Instant::ZERO, link, 1);
+        next.into_iter().for_each(|(at, transit)| queue.push(at, transit));
+        let arrivals = drain(&mut network, queue);
+        assert!(
+            arrivals.iter().filter(|arrival| arrival.host == 1).all(|arrival| arrival.parcels.is_empty())
+        );
+        let heard = arrivals.iter().find(|arrival| arrival.host == 0).unwrap();
+        assert!(matches!(heard.parcels[..], [Parcel::Close]));
+        assert_eq!(network.content().dropped, 3 * u64::from(BLOCK_LEN));
+    }
+}

@@ -51,13 +51,14 @@ pub struct Variations {
 }
 
 impl Default for Scenario {
-    /// One seed of 1 MB/s and 50 peers of the same upload, four times the download, 32 MiB of content.
+    /// One seed of 1 MB/s and 50 peers of the same upload, four times the download, 32 MiB of content in
+    /// small pieces.
     fn default() -> Self {
         let line = Line { up_rate: 1_000_000, down_rate: 4_000_000 };
         Self {
             seed: 1,
-            piece_count: 128,
-            piece_len: 256 * 1024,
+            piece_count: 512,
+            piece_len: 64 * 1024,
             seeds: 1,
             peers: 50,
             free_riders: 0,
@@ -161,7 +162,7 @@ pub struct HostReport {
 }
 
 impl Report {
-    /// From the first to the last completion of those that came to download and are honest.
+    /// How long the slowest of the honest downloaders took; None: one never completed.
     pub fn completion(&self) -> Option<Duration> {
         self.completions(Role::Peer).into_iter().try_fold(Duration::ZERO, |most, time| Some(most.max(time?)))
     }

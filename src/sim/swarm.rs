@@ -106,7 +106,8 @@ impl Swarm {
                 Role::Peer | Role::FreeRider => rng.unit(),
             };
             let joined_at = Instant::ZERO + scenario.arrivals.mul_f64(late);
-            let addr = SocketAddr::new(Ipv4Addr::from(0x1400_0001 + id as u32).into(), PORT);
+            // Each in a network of its own: allowed-fast sets (BEP 6) follow from the network.
+            let addr = SocketAddr::new(Ipv4Addr::from(0x1400_0001 + ((id as u32) << 8)).into(), PORT);
             hosts.push(Host::new(common, role, addr, joined_at, rng.fork("host")));
             by_addr.insert(addr, id);
             queue.push(joined_at, Event::Join(id));
@@ -506,8 +507,8 @@ impl Swarm {
             }
         };
         let hosts: Vec<HostReport> = self.hosts.iter().map(host).collect();
-        let received: u64 = hosts.iter().map(|host| host.downloaded + host.wasted).sum();
-        assert_eq!(received, self.network.content().delivered, "what was received was counted");
+        let counted: u64 = hosts.iter().map(|host| host.downloaded + host.wasted).sum();
+        assert_eq!(counted, self.network.content().delivered, "what was received was counted");
         Report {
             hosts,
             trace_digest: self.trace_digest,

@@ -104,3 +104,86 @@ fn a_dead_tracker_is_asked_ever_less() {
     let in_the_first_minute = log.iter().filter(|entry| entry.0 < at(60)).count();
     assert!((4..=7).contains(&in_the_first_minute), "{in_the_first_minute}");
 }
+
+/// What a tracker has seen of one client.
+#[derive(Debug, Default)]
+struct Seen {
+    under_way: bool,
+    /// Answers that reached the client.
+    answered: Vec<AnnounceEvent>,
+    sent: Vec<AnnounceEvent>,
+}
+
+/// What holds whatever trackers and users do.
+fn assert_manners(seen: &BTreeMap<String, Seen>) {
+    for (url, Seen { answered, sent, .. }) in seen {
+        let count = |events: &[AnnounceEvent], event| events.iter().filter(|&&e| e == event).count();
+        assert_eq!(sent.first(), Some(&AnnounceEvent::Started), "{url}: {sent:?}");
+        assert!(count(answered, AnnounceEvent::Started) <= 1, "{url}: {answered:?}");
+        assert!(count(answered, AnnounceEvent::Completed) <= 1, "{url}: {answered:?}");
+        assert!(count(sent, AnnounceEvent::Stopped) <= 1, "{url}: {sent:?}");
+        let last = sent.iter().position(|&event| event == AnnounceEvent::Stopped);
+        assert!(last.is_none_or(|at| at + 1 == sent.len()), "{url}: {sent:?}");
+    }
+}
+
+#[test]
+fn manners_hold_under_any_order_of_answers_failures_and_wishes() {
+    for seed in 0..1500 {
+        let mut rng = Rng::from_number(seed);
+        let mut machine =
+            announcer(seed, &[&["http://a/", "udp://b:1", "https://c/"], &["http://d/"], &["udp://e:1"]]);
+        let (mut now, mut under_way, mut seen) = (at(0), Vec::new(), BTreeMap::<String, Seen>::new());
+        let mut left = false;
+        for step in 0..80 {
+            match rng.below(10) {
+                0..5 if !under_way.is_empty() => {
+                    let (request, url, event) = under_way.swap_remove(rng.below(under_way.len()));
+                    let tracker: &mut Seen = seen.get_mut(&url).unwrap();
+                    let fine = rng.below(3) > 0;
+                    tracker.under_way = false;
+                    if fine {
+                        tracker.answered.push(event);
+                    }
+                    let interval = Duration::from_secs(60);
+                    let reply = Ok(AnnounceReply { interval, ..AnnounceReply::default() });
+                    machine.handle_reply(now, request, if fine { reply } else { Err(TrackerError::Timeout) });
+                }
+                5 => machine.handle_completed(now),
+                6 => machine.handle_need_peers(now),
+                7 if step > 40 => {
+                    machine.handle_stopped(now);
+                    if !std::mem::replace(&mut left, true) {
+                        // Answers to what was under way do not matter any more, but to `started`.
+                        under_way.retain(|(_, _, event)| *event == AnnounceEvent::Started);
+                        seen.values_mut().for_each(|tracker| tracker.under_way = false);
+                    }
+                }
+                _ => {
+                    now = machine.poll_timeout().unwrap_or(now).max(now).min(now + Duration::from_secs(20));
+                    machine.handle_timeout(now);
+                }
+            }
+            while let Some(output) = machine.poll_output() {
+                if let Output::Failed { url, .. } = &output {
+                    // By an error, or because it took too long: then a later answer is ignored.
+                    seen.get_mut(url).unwrap().under_way = false;
+                    under_way.retain(|(_, asked, _)| asked != url);
+                }
+                if let Output::Announce { request, url, announce } = output {
+                    let tracker = seen.entry(url.clone()).or_default();
+                    assert!(!std::mem::replace(&mut tracker.under_way, true) || left, "one at a time");
+                    tracker.sent.push(announce.event);
+                    under_way.push((request, url, announce.event));
+                }
+            }
+        }
+        assert_manners(&seen);
+        machine.handle_stopped(now);
+        while let Some(next) = machine.poll_timeout() {
+            machine.handle_timeout(next);
+            assert!(next <= now + Duration::from_secs(120));
+        }
+        assert!(machine.is_done());
+    }
+}

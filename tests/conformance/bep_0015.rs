@@ -1,6 +1,8 @@
 //! BEP 15: the UDP tracker protocol, byte by byte as its tables say, both directions; and what keeps it from
 //! being forged or turned against others.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error fails, in its helper functions too")]
+
 use std::net::SocketAddr;
 
 use sprat::proto::infohash::InfoHash;
@@ -177,16 +179,11 @@ fn nothing_is_gained_by_sending_from_a_forged_address() {
     }
 }
 
-#[test]
-fn client_and_tracker_understand_each_other() {
-    let mut tracker = tracker();
-    announce(&mut tracker, "192.0.2.1:1", 1, 0, 2);
-    let mut client = UdpClient::new(Rng::from_number(2));
-    let infohash = InfoHash([0xaa; 20]);
-    let announce = Announce {
-        infohash,
-        peer_id: PeerId([5; 20]),
-        port: 6885,
+fn announce_of(peer: u8) -> Announce {
+    Announce {
+        infohash: InfoHash([0xaa; 20]),
+        peer_id: PeerId([peer; 20]),
+        port: 6880 + u16::from(peer),
         uploaded: 0,
         downloaded: 0,
         left: 1,
@@ -195,8 +192,15 @@ fn client_and_tracker_understand_each_other() {
         key: 1,
         ip: None,
         tracker_id: None,
-    };
-    client.handle_announce(at(0), "torrent", addr("198.51.100.1:6969"), "/announce?k=1", announce);
+    }
+}
+
+#[test]
+fn client_and_tracker_understand_each_other() {
+    let mut tracker = tracker();
+    announce(&mut tracker, "192.0.2.1:1", 1, 0, 2);
+    let mut client = UdpClient::new(Rng::from_number(2));
+    client.handle_announce(at(0), "torrent", addr("198.51.100.1:6969"), "/announce?k=1", announce_of(5));
     let mut out = Vec::new();
     loop {
         match client.poll_output().unwrap() {
@@ -210,5 +214,52 @@ fn client_and_tracker_understand_each_other() {
                 return;
             }
         }
+    }
+}
+
+#[test]
+fn every_request_ends_once_within_a_minute_whatever_the_network_does() {
+    for seed in 0..300 {
+        let mut rng = Rng::from_number(seed);
+        let mut tracker = tracker();
+        let mut client = UdpClient::new(rng.fork("client"));
+        let (mut now, mut asked, mut ended, mut good) = (at(0), Vec::new(), Vec::new(), 0);
+        let loss = rng.below(100);
+        while ended.len() < 20 {
+            if asked.len() < 20 && rng.below(2) == 0 {
+                let key = asked.len();
+                asked.push(now);
+                let to = [addr("198.51.100.1:6969"), addr("198.51.100.2:6969")][key % 2];
+                client.handle_announce(now, key, to, "", announce_of(key as u8 + 1));
+            } else if let Some(next) = client.poll_timeout() {
+                now = next.max(now);
+                client.handle_timeout(now);
+            }
+            let mut out = Vec::new();
+            while let Some(output) = client.poll_output() {
+                match output {
+                    Output::Datagram { to, bytes } => {
+                        let arrives = rng.below(100) >= loss;
+                        if arrives && tracker.handle_datagram(now, addr("192.0.2.2:50"), &bytes, &mut out) {
+                            // Damaged and foreign copies come first, and the true answer comes twice.
+                            let mut damaged = out.clone();
+                            damaged[rng.below(8)] ^= 1;
+                            client.handle_datagram(now, to, &damaged);
+                            client.handle_datagram(now, addr("203.0.113.9:6969"), &out);
+                            client.handle_datagram(now, to, &out);
+                            client.handle_datagram(now, to, &out);
+                        }
+                    }
+                    Output::Reply { key, reply } => {
+                        assert!(now <= asked[key] + std::time::Duration::from_secs(60));
+                        assert!(!ended.contains(&key));
+                        ended.push(key);
+                        good += usize::from(reply.is_ok());
+                    }
+                }
+            }
+        }
+        assert!(loss > 0 || good == 20, "without loss all go well");
+        assert!(loss > 30 || good > 10, "{good} with {loss} % lost");
     }
 }

@@ -60,7 +60,7 @@ fn any_datagram_is_a_request_or_none() {
     let mut rng = Rng::from_number(1);
     let mut tracker = Service::new(Rng::from_number(2), Instant::ZERO);
     let from: SocketAddr = "127.0.0.1:9".parse().unwrap();
-    let mut samples = vec![Vec::new(), Vec::new(), Vec::new()];
+    let mut samples = [const { Vec::new() }; 3];
     udp::encode_connect(1, &mut samples[0]);
     let mut out = Vec::new();
     tracker.handle_datagram(Instant::ZERO, from, &samples[0], &mut out);

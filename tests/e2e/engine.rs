@@ -17,14 +17,14 @@ const LIMIT: Duration = Duration::from_secs(60);
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Content in a folder of its own, and its torrent.
-struct Content {
+pub(super) struct Content {
     dir: TempDir,
-    metainfo: Metainfo,
+    pub(super) metainfo: Metainfo,
 }
 
 impl Content {
     /// Files below a folder called `content`; what is in them follows from their place.
-    fn new(files: &[(&str, usize)]) -> Self {
+    pub(super) fn new(files: &[(&str, usize)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("content");
         for (at, (name, len)) in files.iter().enumerate() {
@@ -46,11 +46,11 @@ impl Content {
         AddTorrent::new(self.metainfo.clone(), self.dir.path().to_owned())
     }
 
-    fn download(&self, to: &Path) -> AddTorrent {
+    pub(super) fn download(&self, to: &Path) -> AddTorrent {
         AddTorrent::new(self.metainfo.clone(), to.to_owned())
     }
 
-    fn assert_same(&self, other: &Path) {
+    pub(super) fn assert_same(&self, other: &Path) {
         assert_eq!(tree(&other.join("content")), tree(&self.dir.path().join("content")));
     }
 }
@@ -82,7 +82,7 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-async fn within<T>(what: impl Future<Output = T>) -> T {
+pub(super) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, what).await.expect("takes too long")
 }
 
@@ -97,15 +97,15 @@ async fn engine_at(ip: IpAddr, embedded_tracker: bool) -> Engine {
     Engine::start(config).await.unwrap()
 }
 
-async fn engine() -> Engine {
+pub(super) async fn engine() -> Engine {
     engine_at(LOCALHOST, false).await
 }
 
-fn addr(engine: &Engine) -> SocketAddr {
+pub(super) fn addr(engine: &Engine) -> SocketAddr {
     SocketAddr::new(LOCALHOST, engine.listen_port())
 }
 
-async fn event(torrent: &mut TorrentHandle, wanted: impl Fn(&Event) -> bool) -> Event {
+pub(super) async fn event(torrent: &mut TorrentHandle, wanted: impl Fn(&Event) -> bool) -> Event {
     within(async {
         loop {
             let event = torrent.next_event().await.expect("the torrent ended");
@@ -118,7 +118,7 @@ async fn event(torrent: &mut TorrentHandle, wanted: impl Fn(&Event) -> bool) -> 
 }
 
 /// A running seed of `content`.
-async fn seed(engine: &Engine, content: &Content) -> TorrentHandle {
+pub(super) async fn seed(engine: &Engine, content: &Content) -> TorrentHandle {
     let mut torrent = engine.add(content.seed()).await.unwrap();
     within(torrent.completed()).await.unwrap();
     torrent
@@ -348,4 +348,18 @@ async fn a_folder_that_cannot_be_made_is_an_error_with_its_path() {
     fs::write(&file, "").unwrap();
     let error = engine().await.add(content.download(&file)).await.unwrap_err();
     assert!(error.to_string().contains("not a folder"), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_in_the_way_of_the_folder_fails_the_torrent_with_its_path() {
+    let content = Content::new(&[("file", 100_000)]);
+    let (seeder, leecher) = (engine().await, engine().await);
+    let _seed = seed(&seeder, &content).await;
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("content"), "in the way").unwrap();
+    let download = AddTorrent { peers: vec![addr(&seeder)], ..content.download(dir.path()) };
+    let mut torrent = leecher.add(download).await.unwrap();
+    let error = within(torrent.completed()).await.unwrap_err().to_string();
+    assert!(error.contains(dir.path().join("content").to_str().unwrap()), "{error}");
+    assert!(matches!(torrent.snapshot().stage, Stage::Failed(_)));
 }

@@ -6,3 +6,4 @@
 mod cli;
 mod engine;
 mod process;
+mod hostile;

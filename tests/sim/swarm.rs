@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sprat::sim::scenario::{Report, Role, Variations};
-use sprat::sim::{Scenario, Swarm};
+use sprat::sim::{Line, Scenario, Swarm};
 
 /// Long past the end of every scenario here.
 const LIMIT: Duration = Duration::from_secs(3_600);
@@ -15,12 +15,12 @@ fn run(scenario: Scenario) -> Report {
 
 /// A small swarm, for what does not need a crowd.
 fn small() -> Scenario {
-    Scenario { peers: 12, piece_count: 48, ..Scenario::default() }
+    Scenario { peers: 12, piece_count: 100, ..Scenario::default() }
 }
 
 #[test]
 fn a_flash_crowd_of_fifty_completes_near_the_bound() {
-    let scenario = Scenario::default();
+    let scenario = Scenario { piece_count: 256, piece_len: 256 * 1024, ..Scenario::default() };
     let report = run(scenario.clone());
     let took = report.completion().expect("everybody completes");
     let ratio = took.as_secs_f64() / report.bound.as_secs_f64();
@@ -60,7 +60,16 @@ fn liars_are_banned_and_nobody_else() {
 
 #[test]
 fn who_gives_nothing_waits_longer() {
-    let report = run(Scenario { peers: 20, free_riders: 5, ..Scenario::default() });
+    // Uploads are short: nobody has any to spare, and who is complete leaves.
+    let line = |up_rate| Line { up_rate, down_rate: 4_000_000 };
+    let report = run(Scenario {
+        peers: 20,
+        free_riders: 5,
+        seed_line: line(1_000_000),
+        peer_line: line(300_000),
+        variations: Variations { complete_leave: true, ..Variations::default() },
+        ..Scenario::default()
+    });
     let mean = |role| {
         let times = report.completions(role);
         let seconds = times.iter().map(|time| time.expect("everybody completes").as_secs_f64());

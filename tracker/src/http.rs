@@ -6,19 +6,20 @@
 
 use std::cell::RefCell;
 use std::io::Write as _;
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sprat::proto::tracker::service::Answerer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{self, Runtime};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
-use crate::{Tracker, task};
+use crate::{Failure, Tracker, task};
 
 /// Most connections of one worker; further ones wait in the kernel.
 const CONNECTION_MAX: usize = 8192;
@@ -46,22 +47,37 @@ struct Worker {
     body: RefCell<Vec<u8>>,
 }
 
+/// What a worker needs of the system, got before anybody is told that it serves.
+pub(crate) struct Sockets {
+    runtime: Runtime,
+    listeners: Vec<TcpListener>,
+}
+
+impl Sockets {
+    /// Makes listeners ready to be waited for.
+    pub(crate) fn new(listeners: Vec<std::net::TcpListener>) -> Result<Self, Failure> {
+        let fail = |error| Failure(format!("cannot start a worker: {error}"));
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
+        let entered = runtime.enter();
+        let listeners = listeners.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>();
+        drop(entered);
+        Ok(Self { runtime, listeners: listeners.map_err(fail)? })
+    }
+}
+
 /// Serves until `stopped` says so.
 pub(crate) fn serve(
     tracker: Arc<Tracker>,
     number: usize,
-    listeners: Vec<TcpListener>,
+    sockets: Sockets,
     answerer: Answerer,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.expect("a runtime needs only a few files");
+    let Sockets { runtime, listeners } = sockets;
     let worker = Worker { tracker, number, answerer: RefCell::new(answerer), body: RefCell::new(Vec::new()) };
     let (worker, permits) = (Rc::new(worker), Arc::new(Semaphore::new(CONNECTION_MAX)));
     runtime.block_on(LocalSet::new().run_until(async {
         for listener in listeners {
-            let listener = tokio::net::TcpListener::from_std(listener);
-            let listener = listener.expect("a fresh socket that does not block can be polled");
             task::spawn(accept(worker.clone(), listener, permits.clone(), stopped.clone()));
         }
         // The sender lives until all workers have ended.
@@ -72,7 +88,7 @@ pub(crate) fn serve(
 
 async fn accept(
     worker: Rc<Worker>,
-    listener: tokio::net::TcpListener,
+    listener: TcpListener,
     permits: Arc<Semaphore>,
     mut stopped: watch::Receiver<bool>,
 ) {

@@ -50,6 +50,8 @@ pub(crate) fn udp(addrs: &[SocketAddr], workers: usize) -> Result<Udp, Failure> 
 
 /// Opens the TCP listeners.
 pub(crate) fn http(addrs: &[SocketAddr], workers: usize) -> Result<Http, Failure> {
+    // Without addresses there is nothing to do for workers.
+    let workers = if addrs.is_empty() { 0 } else { workers };
     let listeners = (0..workers).map(|_| Vec::new()).collect();
     let mut http = Http { addrs: Vec::new(), listeners };
     for &addr in addrs {
@@ -90,10 +92,12 @@ fn open(
     workers: usize,
 ) -> Result<(SocketAddr, Vec<Socket>), Failure> {
     let fail = |error: io::Error| {
-        let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => "the port is in use; choose another".to_owned(),
-            io::ErrorKind::PermissionDenied => "not allowed; ports below 1024 need privileges".to_owned(),
-            _ => error.to_string(),
+        let hint = if error.kind() == io::ErrorKind::AddrInUse {
+            "the port is in use; choose another".to_owned()
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            "not allowed; ports below 1024 need privileges".to_owned()
+        } else {
+            error.to_string()
         };
         Failure(format!("cannot listen for {} on {addr}: {hint}", kind.name()))
     };

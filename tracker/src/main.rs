@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sprat::proto::rng::Rng;
 use sprat::proto::tracker::service::{Answerer, ConnectionIds};
 use sprat::proto::tracker::swarm::SWEEP_INTERVAL;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::{self, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::args::Args;
@@ -54,6 +55,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Failure> {
     raise_file_limit();
+    // Before anybody is told that we are here, so that a signal is heard from then on.
+    let signals = Signals::listen()?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| Failure(format!("no randomness: {error}")))?;
     let mut rng = Rng::from_seed(seed);
@@ -62,8 +65,9 @@ fn run(args: &Args) -> Result<(), Failure> {
     let workers = args.workers();
     let udp = listen::udp(&args.udp(), workers)?;
     let http = listen::http(&args.http(), workers)?;
+    let http_sockets = http.listeners.into_iter().map(http::Sockets::new).collect::<Result<Vec<_>, _>>()?;
     let ids = ConnectionIds::new(&mut rng);
-    let stats = Stats::new(udp.sockets.len() + http.listeners.len());
+    let stats = Stats::new(udp.sockets.len() + http_sockets.len());
     let tracker = Arc::new(Tracker { clock, shards, stats, stopping: AtomicBool::new(false) });
     announce_addresses(&udp.addrs, &http.addrs);
 
@@ -76,13 +80,13 @@ fn run(args: &Args) -> Result<(), Failure> {
         let tracker = tracker.clone();
         threads.push(std::thread::spawn(move || udp::serve(&tracker, worker, &socket, answerer)));
     }
-    for (number, listeners) in http.listeners.into_iter().enumerate() {
+    for (number, sockets) in http_sockets.into_iter().enumerate() {
         let answerer = Answerer::new(ids.clone(), rng.fork("http worker"));
         let (tracker, stopped) = (tracker.clone(), stopped.clone());
         let worker = udp.sockets.len() + number;
-        threads.push(std::thread::spawn(move || http::serve(tracker, worker, listeners, answerer, stopped)));
+        threads.push(std::thread::spawn(move || http::serve(tracker, worker, sockets, answerer, stopped)));
     }
-    wait(&tracker)?;
+    signals.wait(|| tracker.shards.handle_timeout(&tracker.clock));
     tracker.stopping.store(true, Ordering::Relaxed);
     stop.send_replace(true);
     udp.wake();
@@ -104,22 +108,36 @@ fn announce_addresses(udp: &[std::net::SocketAddr], http: &[std::net::SocketAddr
     let _ = out.flush();
 }
 
-/// Forgets silent peers from time to time, until told to stop.
-fn wait(tracker: &Tracker) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure(format!("cannot start: {error}")))?;
-    runtime.block_on(async {
-        let listen = |kind| signal(kind).map_err(|error| Failure(format!("cannot hear signals: {error}")));
-        let (mut terminate, mut interrupt) =
-            (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                () = tokio::time::sleep(SWEEP_INTERVAL / 2) => tracker.shards.handle_timeout(&tracker.clock),
+/// The signals that end the tracker, and the main thread's runtime that waits for them.
+struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let fail = |error| Failure(format!("cannot wait for signals: {error}"));
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
+        let entered = runtime.enter();
+        let terminate = signal(SignalKind::terminate()).map_err(fail)?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
+        drop(entered);
+        Ok(Self { runtime, terminate, interrupt })
+    }
+
+    /// Returns at the first signal; until then calls `sweep` from time to time.
+    fn wait(mut self, sweep: impl Fn()) {
+        self.runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = self.terminate.recv() => return,
+                    _ = self.interrupt.recv() => return,
+                    () = tokio::time::sleep(SWEEP_INTERVAL / 2) => sweep(),
+                }
             }
-        }
-    })
+        });
+    }
 }
 
 /// A connection is a file: as many as the system lets us have. If it does not, there are fewer.

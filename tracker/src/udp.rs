@@ -1,11 +1,12 @@
 //! A worker of UDP: one thread, one socket, one datagram at a time, without allocation.
 
-use std::io::ErrorKind;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::Tracker;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recvfrom};
 use sprat::proto::tracker::service::Answerer;
 
 /// Longest request that is read whole: a scrape of 74 torrents, or an announce with a kilobyte of options.
@@ -21,12 +22,16 @@ pub(crate) fn serve(tracker: &Tracker, worker: usize, socket: &UdpSocket, mut an
     let mut answer = Vec::with_capacity(ANSWER_LEN_MAX);
     let mut shards = &tracker.shards;
     loop {
-        let received = socket.recv_from(&mut request);
+        // Not that of std, which panics when waking up brings no address.
+        let received = recvfrom(socket, &mut request[..], RecvFlags::empty());
         if tracker.stopping.load(Ordering::Relaxed) {
             return;
         }
         match received {
-            Ok((len, from)) => {
+            Ok((len, _, from)) => {
+                let Some(from) = from.and_then(|from| SocketAddr::try_from(from).ok()) else {
+                    continue;
+                };
                 let now = tracker.clock.now();
                 if answerer.answer_datagram(now, from, &request[..len], &mut shards, &mut answer) {
                     // A lost answer is asked for again.
@@ -34,7 +39,7 @@ pub(crate) fn serve(tracker: &Tracker, worker: usize, socket: &UdpSocket, mut an
                 }
                 tracker.stats.publish(worker, answerer.counts());
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => (),
+            Err(Errno::INTR) => (),
             Err(_) => std::thread::sleep(ERROR_PAUSE),
         }
     }

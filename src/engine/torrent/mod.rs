@@ -39,7 +39,7 @@ use crate::storage::disk::{DiskContent, Done};
 use connections::Connections;
 use pieces::PieceBuffers;
 use report::Report;
-use start::{Started, Wishes};
+use start::{Plan, Started, Wishes};
 use trackers::{Announced, Trackers};
 
 /// Peers wanted of each announce: as many as a torrent connects to by default.
@@ -61,6 +61,16 @@ pub(crate) struct Spec {
     pub(crate) lease: watch::Receiver<Option<Lease>>,
     /// Seed of all chance in it.
     pub(crate) rng: Rng,
+}
+
+/// A torrent whose files are open.
+struct Opened {
+    context: Arc<Context>,
+    content: DiskContent,
+    plan: Plan,
+    peer_id: PeerId,
+    lease: watch::Receiver<Option<Lease>>,
+    rng: Rng,
 }
 
 /// How far the content is.
@@ -92,7 +102,7 @@ enum Ended {
 struct TorrentTask {
     context: Arc<Context>,
     content: DiskContent,
-    add: AddTorrent,
+    plan: Plan,
     peer_id: PeerId,
     machine: Torrent,
     trackers: Trackers,
@@ -133,34 +143,30 @@ pub(crate) fn prepare(
     context: Arc<Context>,
     spec: Spec,
 ) -> Result<(TorrentHandle, mpsc::Sender<Control>, impl Future<Output = ()> + Send + use<>), EngineError> {
-    let content = start::open(&context, &spec.add)?;
-    let infohash = spec.add.metainfo.info.infohash;
+    let Spec { add, peer_id, lease, rng } = spec;
+    let (content, plan) = start::open(&context, add)?;
     let (control_sender, control) = mpsc::channel(CONTROL);
     let (snapshot_sender, snapshot) = watch::channel(Snapshot::default());
     let (event_sender, events) = broadcast::channel(EVENT);
-    let report = Report::new(&spec.add.metainfo.info, snapshot_sender, event_sender);
-    let handle = TorrentHandle::new(infohash, control_sender.clone(), snapshot, events);
-    Ok((handle, control_sender, live(context, spec, content, control, report)))
+    let report = Report::new(content.info(), snapshot_sender, event_sender);
+    let handle = TorrentHandle::new(content.info().infohash, control_sender.clone(), snapshot, events);
+    let opened = Opened { context, content, plan, peer_id, lease, rng };
+    Ok((handle, control_sender, live(opened, control, report)))
 }
 
-async fn live(
-    context: Arc<Context>,
-    spec: Spec,
-    content: DiskContent,
-    mut control: mpsc::Receiver<Control>,
-    mut report: Report,
-) {
-    let started = if spec.add.assume_complete {
-        let have = Bitfield::full(spec.add.metainfo.info.geometry.piece_count());
+async fn live(opened: Opened, mut control: mpsc::Receiver<Control>, mut report: Report) {
+    let Opened { context, content, plan, .. } = &opened;
+    let started = if plan.assume_complete {
+        let have = Bitfield::full(content.info().geometry.piece_count());
         Started::Ready { have, wishes: Wishes::default() }
     } else {
-        start::check(&context, &spec.add.dir, &content, &mut control, &mut report).await
+        start::check(context, &plan.dir, content, &mut control, &mut report).await
     };
     match started {
         Started::Ready { have, wishes } => {
             let (sender, inbox) = mpsc::channel(INBOX);
-            let inputs = Inputs { control, inbox, lease: spec.lease.clone() };
-            let task = TorrentTask::new(context, spec, content, have, sender, report);
+            let inputs = Inputs { control, inbox, lease: opened.lease.clone() };
+            let task = TorrentTask::new(opened, have, sender, report);
             task.run(inputs, wishes).await;
         }
         Started::Stopped(reply) => {
@@ -176,15 +182,8 @@ async fn live(
 }
 
 impl TorrentTask {
-    fn new(
-        context: Arc<Context>,
-        spec: Spec,
-        content: DiskContent,
-        have: Bitfield,
-        inbox: mpsc::Sender<Input>,
-        mut report: Report,
-    ) -> Self {
-        let Spec { add, peer_id, mut rng, lease: _ } = spec;
+    fn new(opened: Opened, have: Bitfield, inbox: mpsc::Sender<Input>, mut report: Report) -> Self {
+        let Opened { context, content, plan, peer_id, lease: _, mut rng } = opened;
         let (now, info) = (context.clock.now(), content.info());
         report.have(&have);
         let settings = Settings {
@@ -192,14 +191,14 @@ impl TorrentTask {
             peer_id,
             listen_port: Some(context.port),
             swarming_interval: context.config.swarming_interval,
-            sequential: add.sequential,
+            sequential: plan.sequential,
             metadata_size: u32::try_from(info.bytes.len()).ok(),
             connection_max: context.config.limits.torrent_connection_max,
         };
         let geometry = info.geometry;
         let wanted = content.wanted();
         let machine = Torrent::new(settings, geometry, have, wanted, rng.fork("machine"), now);
-        let trackers = new_trackers(&context, &add, peer_id, &machine, rng.fork("announcer"));
+        let trackers = new_trackers(&context, &plan, &content, peer_id, &machine, rng.fork("announcer"));
         let source =
             BlockSource { disk: context.disk.clone(), content: content.clone(), pool: context.pool.clone() };
         Self {
@@ -211,7 +210,7 @@ impl TorrentTask {
             tasks: Tasks::new(),
             context,
             content,
-            add,
+            plan,
             peer_id,
             machine,
             trackers,
@@ -261,7 +260,7 @@ impl TorrentTask {
     /// The first inputs: what the user gave, and completion if nothing is missing.
     fn begin(&mut self, wishes: Wishes) {
         let now = self.context.clock.now();
-        let peers: Vec<_> = self.add.peers.iter().copied().chain(wishes.peers).collect();
+        let peers: Vec<_> = std::mem::take(&mut self.plan.peers).into_iter().chain(wishes.peers).collect();
         for command in wishes.commands {
             self.machine.handle_command(now, command);
             self.drain(now);
@@ -269,7 +268,7 @@ impl TorrentTask {
         self.machine.handle_candidates(now, Source::User, &peers);
         self.drain(now);
         self.started_complete = self.machine.snapshot(now).complete;
-        if self.add.assume_complete {
+        if self.plan.assume_complete {
             self.finished(now);
         } else if self.started_complete {
             self.complete();
@@ -369,7 +368,7 @@ impl TorrentTask {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let seed_until = match (self.completion, self.add.seed_time_max) {
+        let seed_until = match (self.completion, self.plan.seed_time_max) {
             (Completion::Finished(at), Some(span)) => Some(at + span),
             (Completion::Missing | Completion::Finishing | Completion::Finished(_), _) => None,
         };
@@ -383,9 +382,9 @@ impl TorrentTask {
     /// Whether seeding has done what the user wanted of it.
     fn is_goal_reached(&self, now: Instant) -> bool {
         let Completion::Finished(at) = self.completion else { return false };
-        let time_is_over = self.add.seed_time_max.is_some_and(|span| now - at >= span);
+        let time_is_over = self.plan.seed_time_max.is_some_and(|span| now - at >= span);
         time_is_over
-            || self.add.ratio_max.is_some_and(|ratio| {
+            || self.plan.ratio_max.is_some_and(|ratio| {
                 let figures = self.machine.snapshot(now);
                 figures.uploaded as f64 >= ratio * figures.wanted_len as f64
             })
@@ -440,21 +439,19 @@ fn progress(machine: &Torrent, now: Instant) -> Progress {
 
 fn new_trackers(
     context: &Context,
-    add: &AddTorrent,
+    plan: &Plan,
+    content: &DiskContent,
     peer_id: PeerId,
     machine: &Torrent,
     rng: Rng,
 ) -> Trackers {
     let now = context.clock.now();
-    let own_tier = |url: &String| vec![url.clone()];
-    let tiers: Vec<_> =
-        add.metainfo.trackers.iter().cloned().chain(add.trackers.iter().map(own_tier)).collect();
     let config = announcer::Config {
-        infohash: add.metainfo.info.infohash,
+        infohash: content.info().infohash,
         peer_id,
         port: context.port,
-        tiers: tiers.clone(),
+        tiers: plan.tiers.clone(),
         numwant: NUMWANT,
     };
-    Trackers::new(Announcer::new(config, progress(machine, now), rng, now), &tiers)
+    Trackers::new(Announcer::new(config, progress(machine, now), rng, now), &plan.tiers)
 }

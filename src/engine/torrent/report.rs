@@ -7,7 +7,6 @@ use tokio::sync::{broadcast, watch};
 use crate::engine::handle::{Event, Snapshot, Stage, TrackerStatus};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::metainfo::Info;
-use crate::proto::metainfo::files::File;
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::event::TorrentSnapshot;
@@ -33,7 +32,8 @@ impl Report {
         snapshot: watch::Sender<Snapshot>,
         events: broadcast::Sender<Event>,
     ) -> Self {
-        let files = FileProgress::new(info.geometry, info.files.clone());
+        let spans = info.files.iter().map(|file| (file.offset, file.len)).collect();
+        let files = FileProgress::new(info.geometry, spans);
         Self { snapshot, events, files, is_stale: true, next_at: Instant::ZERO }
     }
 
@@ -96,24 +96,25 @@ impl Report {
 #[derive(Debug)]
 struct FileProgress {
     geometry: Geometry,
-    files: Vec<File>,
+    /// Offset and length of each file.
+    spans: Vec<(u64, u64)>,
     done_lens: Vec<u64>,
 }
 
 impl FileProgress {
-    fn new(geometry: Geometry, files: Vec<File>) -> Self {
-        Self { geometry, done_lens: vec![0; files.len()], files }
+    fn new(geometry: Geometry, spans: Vec<(u64, u64)>) -> Self {
+        Self { geometry, done_lens: vec![0; spans.len()], spans }
     }
 
     fn add(&mut self, piece: PieceIndex) {
         let start = self.geometry.offset_of(piece);
         let end = start + u64::from(self.geometry.len_of(piece));
-        let first = self.files.partition_point(|file| file.offset + file.len <= start);
-        for (file, done_len) in self.files.iter().zip(&mut self.done_lens).skip(first) {
-            if file.offset >= end {
+        let first = self.spans.partition_point(|(offset, len)| offset + len <= start);
+        for (&(offset, len), done_len) in self.spans.iter().zip(&mut self.done_lens).skip(first) {
+            if offset >= end {
                 break;
             }
-            *done_len += (file.offset + file.len).min(end) - file.offset.max(start);
+            *done_len += (offset + len).min(end) - offset.max(start);
         }
     }
 }
@@ -121,19 +122,17 @@ impl FileProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::metainfo::files::Attributes;
 
     #[test]
     fn a_piece_counts_for_each_file_that_it_touches() {
         let lens = [10, 0, 25, 5, 0];
         let mut offset = 0;
-        let file = |len: u64| {
-            let file = File { path: Vec::new(), len, offset, attributes: Attributes::default() };
+        let span = |len: u64| {
             offset += len;
-            file
+            (offset - len, len)
         };
-        let files = lens.into_iter().map(file).collect();
-        let mut progress = FileProgress::new(Geometry::new(40, 16).unwrap(), files);
+        let spans = lens.into_iter().map(span).collect();
+        let mut progress = FileProgress::new(Geometry::new(40, 16).unwrap(), spans);
         progress.add(0);
         assert_eq!(progress.done_lens, [10, 0, 6, 0, 0]);
         progress.add(2);

@@ -21,6 +21,24 @@ use crate::storage::content::{Content, StorageError};
 use crate::storage::disk::{DiskContent, Done, Job};
 use crate::storage::fs::RealFs;
 
+/// What of the user's wishes matters once the files are open: of many files there is one list only.
+pub(super) struct Plan {
+    /// Where the content lies.
+    pub(super) dir: PathBuf,
+    /// Peers to dial at once.
+    pub(super) peers: Vec<SocketAddr>,
+    /// Trackers.
+    pub(super) tiers: Vec<Vec<String>>,
+    /// Pieces in order.
+    pub(super) sequential: bool,
+    /// Do not check.
+    pub(super) assume_complete: bool,
+    /// Leave at this ratio of sent to size.
+    pub(super) ratio_max: Option<f64>,
+    /// Leave after seeding for so long.
+    pub(super) seed_time_max: Option<Duration>,
+}
+
 /// How the beginning ended.
 pub(super) enum Started {
     /// Ready to swarm.
@@ -47,9 +65,22 @@ pub(super) struct Wishes {
 
 /// The torrent's files below its folder, which is made if missing. An existing one need not be writable: what
 /// is complete can be seeded from anywhere.
-pub(super) fn open(context: &Context, add: &AddTorrent) -> Result<DiskContent, StorageError> {
-    let selected = add.selected.clone().unwrap_or_else(|| vec![true; add.metainfo.info.files.len()]);
-    Ok(Arc::new(Content::new(add.metainfo.info.clone(), selected, open_folder(context, &add.dir)?)))
+pub(super) fn open(context: &Context, add: AddTorrent) -> Result<(DiskContent, Plan), StorageError> {
+    let AddTorrent { metainfo, dir, selected, peers, trackers, .. } = add;
+    let files = open_folder(context, &dir)?;
+    let selected = selected.unwrap_or_else(|| vec![true; metainfo.info.files.len()]);
+    let content = Content::new(metainfo.info, selected, files);
+    let own_tier = |url: String| vec![url];
+    let plan = Plan {
+        dir,
+        peers,
+        tiers: metainfo.trackers.into_iter().chain(trackers.into_iter().map(own_tier)).collect(),
+        sequential: add.sequential,
+        assume_complete: add.assume_complete,
+        ratio_max: add.ratio_max,
+        seed_time_max: add.seed_time_max,
+    };
+    Ok((Arc::new(content), plan))
 }
 
 fn open_folder(context: &Context, dir: &Path) -> Result<RealFs, StorageError> {

@@ -12,6 +12,8 @@ pub struct Offer {
     lacking_count: u32,
     /// Pieces of the interval's news that the peer knows already.
     early: BTreeSet<PieceIndex>,
+    /// Pieces that we suggested, and how many of their blocks the peer has not asked for.
+    suggested: Vec<(PieceIndex, u32)>,
 }
 
 impl Offer {
@@ -29,9 +31,40 @@ impl Offer {
 
     /// The peer gained a piece that we have.
     pub fn peer_gained(&mut self, piece: PieceIndex, news: &BTreeSet<PieceIndex>) {
+        self.suggested.retain(|&(suggested, _)| suggested != piece);
         if self.knows(piece, news) {
             self.lacking_count = self.lacking_count.saturating_sub(1);
         }
+    }
+
+    /// The peer is suggested this piece of so many blocks.
+    pub fn suggest(&mut self, piece: PieceIndex, block_count: u32) {
+        self.suggested.push((piece, block_count));
+    }
+
+    /// The peer asks for a block; true if that is the last one of a suggested piece. Peers do not tell us of
+    /// pieces that we have, so this is how we see them go.
+    pub fn peer_asked(&mut self, piece: PieceIndex) -> bool {
+        let Some(at) = self.suggested.iter().position(|&(suggested, _)| suggested == piece) else {
+            return false;
+        };
+        let left = &mut self.suggested[at].1;
+        *left = left.saturating_sub(1);
+        let taken = *left == 0;
+        if taken {
+            self.suggested.remove(at);
+        }
+        taken
+    }
+
+    /// Suggested pieces that the peer has not asked for in full.
+    pub fn suggested_count(&self) -> usize {
+        self.suggested.len()
+    }
+
+    /// The peer will not fetch what it was suggested.
+    pub fn take_suggested(&mut self) -> impl Iterator<Item = PieceIndex> {
+        std::mem::take(&mut self.suggested).into_iter().map(|(piece, _)| piece)
     }
 
     /// Whether the peer has nothing left to ask of us.

@@ -127,9 +127,9 @@ impl Uploads {
         dropped
     }
 
-    /// Whether requests wait.
+    /// Whether blocks wait for the uplink: in the queue, or in the hand of the shell.
     pub fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        self.in_hand_len > 0 || !self.waiting.is_empty()
     }
 
     /// These may be asked for while choked.
@@ -209,6 +209,8 @@ mod tests {
         uploads.cancel(block(0));
         assert_eq!(uploads.drop_waiting(|piece| piece == 2), [block(1), block(3)]);
         assert_eq!(uploads.pop(), Some(block(2)));
+        assert!(uploads.is_waiting(), "the shell has it in hand");
+        uploads.handle_sent(u64::from(block(2).len));
         assert!(!uploads.is_waiting());
         assert!((0..6).all(|_| uploads.spend_allowed_fast(2, 2)) && !uploads.spend_allowed_fast(2, 2));
         assert!(!uploads.spend_allowed_fast(3, 2));

@@ -31,7 +31,10 @@ const SLOTS_START: usize = 6;
 const SLOTS_MIN: usize = 2;
 /// Slots at most, whatever the upload: a peer serves each neighbour a share worth having.
 const SLOTS_MAX: usize = 200;
-/// Bytes per second below which a slot is not worth having: with a full uplink slots are given up.
+/// Percent of the rate at the last growth that must be reached before slots grow again: if more slots did
+/// not send more, it is not slots that are short.
+const GAIN_MIN: u64 = 110;
+/// Bytes per second below which a slot is not worth having: slots beyond those at first are given up.
 const SLOT_RATE_MIN: u64 = 8 * 1024;
 
 /// One connection as the choker sees it.
@@ -89,6 +92,8 @@ struct Tenure {
 pub struct Choker {
     next_at: Instant,
     slots: usize,
+    /// Bytes per second sent when slots last grew.
+    rate_at_growth: u64,
     tenures: BTreeMap<ConnId, Tenure>,
     optimistic: Option<ConnId>,
     rng: Rng,
@@ -97,7 +102,14 @@ pub struct Choker {
 impl Choker {
     /// The first round is due at once.
     pub fn new(rng: Rng, now: Instant) -> Self {
-        Self { next_at: now, slots: SLOTS_START, tenures: BTreeMap::new(), optimistic: None, rng }
+        Self {
+            next_at: now,
+            slots: SLOTS_START,
+            rate_at_growth: 0,
+            tenures: BTreeMap::new(),
+            optimistic: None,
+            rng,
+        }
     }
 
     /// When [`Choker::round`] is due.
@@ -167,19 +179,19 @@ impl Choker {
         }
     }
 
-    /// More slots while the uplink idles and all are in use, fewer when each gets next to nothing.
+    /// More slots while the uplink idles, all are in use and more of them do send more; fewer when each gets
+    /// next to nothing.
     fn fit_slots(&mut self, peers: &[Candidate], capacity: &Capacity) {
         let busy = peers.iter().filter(|peer| peer.unchoked && peer.interested);
         let (count, rate) = busy.fold((0, 0), |(count, rate), peer| (count + 1, rate + peer.upload_rate));
+        let each = rate / (count as u64).max(1);
         if let Some(limit) = capacity.rate_limit {
             self.slots = slots_of_rate(limit);
-        } else if !capacity.saturated && count >= self.slots {
-            self.slots = (self.slots + self.slots / 4 + 1).min(SLOTS_MAX);
-        } else if capacity.saturated
-            && self.slots > SLOTS_START
-            && rate / (count as u64).max(1) < SLOT_RATE_MIN
-        {
+        } else if self.slots > SLOTS_START && each < SLOT_RATE_MIN {
             self.slots -= 1;
+        } else if !capacity.saturated && count >= self.slots && rate > self.rate_at_growth * GAIN_MIN / 100 {
+            self.rate_at_growth = self.rate_at_growth.max(rate);
+            self.slots = (self.slots + self.slots / 4 + 1).min(SLOTS_MAX);
         }
     }
 

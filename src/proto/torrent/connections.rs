@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::candidates::Candidates;
 use super::event::{ConnId, Connected, Direction, DisconnectReason, Event, Output, Source};
 use super::outbox::Outbox;
+use super::upload::Share;
 use super::{Torrent, UPKEEP};
 use crate::proto::peer::{Peer, greeting};
 use crate::proto::rng::Rng;
@@ -18,6 +19,8 @@ const DIALING_MAX: usize = 20;
 const LOOK_SPACING: Duration = Duration::from_millis(100);
 /// A connection of which neither side wanted anything for so long makes room for a new one.
 const USELESS_AFTER: Duration = Duration::from_secs(600);
+/// Of so many connections one may be a newcomer with an allowed-fast set; one always may.
+const NEWCOMER_SHARE: usize = 8;
 
 /// Whom we dial.
 #[derive(Debug)]
@@ -39,7 +42,9 @@ impl Dialer {
     /// Addresses from a source.
     pub(super) fn add(&mut self, now: Instant, source: Source, addrs: &[SocketAddr]) {
         for &addr in addrs {
-            self.stale |= self.candidates.add(now, source, addr);
+            // Also an address known before may be worth a try again.
+            self.candidates.add(now, source, addr);
+            self.stale = true;
         }
     }
 
@@ -166,14 +171,25 @@ impl Torrent {
             let message = greeting::extension(&self.settings, &connected, self.status.complete);
             self.out.send(now, &mut peer, message);
         }
-        if peer.is_fast() {
-            let allowed = greeting::allowed_fast(&self.settings, &connected, have);
-            peer.uploads.allow_fast(&allowed);
-            allowed.iter().for_each(|&piece| self.out.send(now, &mut peer, Message::AllowedFast(piece)));
-        }
         self.peers.insert(conn, peer);
         self.upkeep_at.get_or_insert(now + UPKEEP);
         self.out.event(Event::PeerConnected(connected.addr));
+    }
+
+    /// The peer told its first pieces: a newcomer gets its allowed-fast set, if newcomers are few. In a flash
+    /// crowd everybody is one, and the sets would split the uplink among all for the same few pieces.
+    pub(super) fn welcome(&mut self, now: Instant, conn: ConnId) {
+        let is_newcomer = |peer: &Peer| peer.remote.have().count() < greeting::ALLOWED_FAST_COUNT as u32;
+        let newcomer_count = self.peers.values().filter(|peer| is_newcomer(peer)).count();
+        let are_few = newcomer_count <= 1 + self.peers.len() / NEWCOMER_SHARE;
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        if !peer.is_fast() || !are_few || !is_newcomer(peer) {
+            return;
+        }
+        let have = self.download.pieces.have();
+        let allowed = greeting::allowed_fast(&self.settings, &peer.connected, have);
+        peer.uploads.allow_fast(&allowed);
+        allowed.into_iter().for_each(|piece| self.out.send(now, peer, Message::AllowedFast(piece)));
     }
 
     /// Closes a connection and takes it off the books.
@@ -196,9 +212,22 @@ impl Torrent {
         }
         let had_slot = !peer.state.am_choking;
         self.download.forget(&mut peer);
+        self.upload.forget(&mut peer);
         if let Some(addr) = peer.listen_addr {
-            let useful = peer.traffic.downloaded + peer.traffic.uploaded > 0
-                && matches!(reason, None | Some(DisconnectReason::Idle | DisconnectReason::Full));
+            let useful = match reason {
+                Some(DisconnectReason::Stopping) => true,
+                None | Some(DisconnectReason::Idle | DisconnectReason::Full) => {
+                    peer.traffic.downloaded + peer.traffic.uploaded > 0
+                }
+                Some(
+                    DisconnectReason::Protocol(_)
+                    | DisconnectReason::Poison
+                    | DisconnectReason::Ourselves
+                    | DisconnectReason::Duplicate
+                    | DisconnectReason::BothComplete
+                    | DisconnectReason::Banned,
+                ) => false,
+            };
             self.dialer.candidates.disconnected(now, addr, useful);
         }
         self.dialer.look();
@@ -213,8 +242,12 @@ impl Torrent {
 
     /// Free slots go to whoever waits for one.
     pub(super) fn fill_slots(&mut self, now: Instant) {
-        let (seeding, max) = (self.status.complete, self.limits.lease.unchoke_max);
-        self.upload.fill_slots(now, &mut self.peers, seeding, max, &mut self.out);
+        let share = Share {
+            seeding: self.status.complete,
+            unchoke_max: self.limits.lease.unchoke_max,
+            availability: &self.download.availability,
+        };
+        self.upload.fill_slots(now, &mut self.peers, share, &mut self.out);
     }
 
     /// What every connection needs each second.

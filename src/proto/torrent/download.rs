@@ -126,6 +126,7 @@ impl Download {
     /// The peer will not send what it was asked for.
     pub(super) fn give_up(&mut self, peer: &mut Peer) {
         peer.requests.give_up();
+        self.picker.forget(peer.conn);
         if self.pieces.release_all(peer.conn) > 0 {
             self.retry = true;
         }
@@ -136,7 +137,6 @@ impl Download {
         self.set_peer_choking(peer, true);
         self.give_up(peer);
         self.availability.remove_peer(peer.remote.have());
-        self.picker.forget(peer.conn);
     }
 
     /// Asks the peer for as much as its pipeline, the limit and the pieces allow.
@@ -182,7 +182,16 @@ impl Download {
             unchoking_count: self.unchoking_count,
         };
         let before = self.pieces.is_all_requested();
-        self.picker.pick(ask, &mut self.pieces, &mut self.availability, picked);
+        if !choking && peer.remote.suggested().next().is_some() {
+            // What a seed suggests is not asked of it by others: each piece gets out sooner.
+            let suggested: Vec<_> = peer.remote.suggested().collect();
+            let suggested = Ask { only: Some(&suggested), ..ask };
+            self.picker.pick(suggested, &mut self.pieces, &mut self.availability, picked);
+        }
+        let ask = Ask { block_max: block_max - picked.len(), ..ask };
+        if ask.block_max > 0 {
+            self.picker.pick(ask, &mut self.pieces, &mut self.availability, picked);
+        }
         let all_requested = self.pieces.is_all_requested();
         if all_requested && !choking && !peer.requests.is_snubbed() && picked.len() < block_max {
             let more = block_max - picked.len();

@@ -101,12 +101,26 @@ impl Torrent {
     /// The piece does not hash.
     pub(super) fn piece_bad(&mut self, now: Instant, piece: PieceIndex, hashes: BlockHashes) {
         let contributors = self.download.pieces.failed(piece);
-        self.totals.wasted += u64::from(self.download.pieces.geometry().len_of(piece));
+        self.throw_away(piece);
         self.out.event(Event::PieceFailed(piece));
         if let Some(liar) = self.download.suspects.failed(piece, contributors, hashes) {
             self.ban(now, liar);
         }
         self.download.retry();
+    }
+
+    /// The piece's bytes are gone and are to be fetched again.
+    pub(super) fn piece_lost(&mut self, piece: PieceIndex) {
+        self.download.pieces.lost(piece);
+        self.throw_away(piece);
+        self.download.retry();
+    }
+
+    /// What was kept of the piece is wasted after all.
+    fn throw_away(&mut self, piece: PieceIndex) {
+        let len = u64::from(self.download.pieces.geometry().len_of(piece));
+        self.totals.downloaded = self.totals.downloaded.saturating_sub(len);
+        self.totals.wasted += len;
     }
 
     /// Other pieces are wanted from now on.

@@ -30,10 +30,7 @@ impl Torrent {
             Message::Have(piece) => self.on_have(now, conn, piece),
             Message::Bitfield(field) => self.on_bitfield(now, conn, field),
             Message::HaveAll => self.on_have_all(now, conn),
-            Message::HaveNone => {
-                peer.remote.handle_have_none();
-                Ok(())
-            }
+            Message::HaveNone => self.on_have_none(now, conn),
             Message::Request(block) => self.on_request(now, conn, block),
             Message::Cancel(block) => self.on_cancel(now, conn, block),
             Message::Reject(block) => self.on_reject(conn, block),
@@ -51,7 +48,9 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
         self.download.set_peer_choking(peer, true);
         // With BEP 6 each request is rejected by itself; who does not even do that is overdue soon.
-        if !peer.is_fast() {
+        if peer.is_fast() {
+            self.download.picker.forget(conn);
+        } else {
             self.download.give_up(peer);
         }
         Ok(())
@@ -97,7 +96,17 @@ impl Torrent {
         peer.remote.handle_bitfield(field)?;
         self.download.availability.add_peer(peer.remote.have());
         self.recount(now, conn);
+        self.welcome(now, conn);
         self.part_if_useless(conn)
+    }
+
+    fn on_have_none(&mut self, now: Instant, conn: ConnId) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        if peer.remote.handle_have_none() {
+            self.welcome(now, conn);
+            return Ok(());
+        }
+        peer.faults.count(Fault::Hint)
     }
 
     fn on_have_all(&mut self, now: Instant, conn: ConnId) -> Verdict {
@@ -128,8 +137,7 @@ impl Torrent {
         let fault = if !geometry.may_request(block) || !self.download.pieces.have().get(block.piece) {
             Some(Fault::InvalidRequest)
         } else if peer.state.am_choking
-            && !(peer.is_fast()
-                && peer.uploads.spend_allowed_fast(block.piece, geometry.block_count(block.piece)))
+            && !peer.uploads.spend_allowed_fast(block.piece, geometry.block_count(block.piece))
         {
             Some(Fault::ChokedRequest)
         } else {
@@ -140,6 +148,9 @@ impl Torrent {
             }
         };
         let Some(fault) = fault else {
+            if peer.offer.peer_asked(block.piece) {
+                self.upload.suggest(now, peer, &self.download.availability, &mut self.out);
+            }
             self.upload.ready(conn);
             return Ok(());
         };

@@ -13,6 +13,7 @@ pub mod availability;
 pub mod candidates;
 pub mod choker;
 mod connections;
+mod debut;
 mod download;
 pub mod endgame;
 pub mod event;
@@ -42,6 +43,7 @@ use super::session::{Demand, Lease};
 use super::time::{Duration, Instant};
 use super::wire::message::Message;
 use connections::Dialer;
+use debut::Debut;
 use download::Download;
 use event::{
     Command, ConnId, Connected, DisconnectReason, Event, Output, PieceResult, Receipt, Settings, Source,
@@ -51,7 +53,7 @@ use news::News;
 use outbox::Outbox;
 use pieces::Pieces;
 use snapshot::Totals;
-use upload::Upload;
+use upload::{Share, Upload};
 
 /// How often connections are looked after: silence, snubs, the depth of pipelines. Only while there are any.
 const UPKEEP: Duration = Duration::from_secs(1);
@@ -105,6 +107,7 @@ impl Torrent {
         mut rng: Rng,
         now: Instant,
     ) -> Self {
+        let debut = Debut::new(&have, geometry, &mut rng.fork("debut"));
         let pieces = Pieces::new(geometry, have, wanted);
         let status = Status { paused: false, storage_fault: None, complete: pieces.is_complete() };
         let connection_max = settings.connection_max;
@@ -112,7 +115,7 @@ impl Torrent {
         Self {
             peers: BTreeMap::new(),
             download: Download::new(pieces, settings.sequential, &mut rng, now),
-            upload: Upload::new(rng.fork("choker"), now),
+            upload: Upload::new(debut, rng.fork("choker"), now),
             news: News::new(settings.swarming_interval),
             dialer: Dialer::new(rng.fork("candidates")),
             status,
@@ -169,10 +172,7 @@ impl Torrent {
         match result {
             PieceResult::Good(hashes) => self.piece_good(now, piece, hashes.as_ref()),
             PieceResult::Bad(hashes) => self.piece_bad(now, piece, hashes),
-            PieceResult::Lost => {
-                self.download.pieces.lost(piece);
-                self.download.retry();
-            }
+            PieceResult::Lost => self.piece_lost(piece),
         }
         self.settle(now);
     }
@@ -233,8 +233,12 @@ impl Torrent {
             self.news.tell(now, self.download.pieces.have(), &mut self.peers, &mut self.out);
         }
         if due(self.round_at()) {
-            let (seeding, max) = (self.status.complete, self.limits.lease.unchoke_max);
-            self.upload.round(now, &mut self.peers, seeding, max, &mut self.out);
+            let share = Share {
+                seeding: self.status.complete,
+                unchoke_max: self.limits.lease.unchoke_max,
+                availability: &self.download.availability,
+            };
+            self.upload.round(now, &mut self.peers, share, &mut self.out);
         }
         if due(self.download.ready_at()) {
             self.download.retry();

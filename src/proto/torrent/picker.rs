@@ -18,7 +18,7 @@ use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
 
 /// Pieces that are taken at random and shared by all, until there is something to offer others.
-const FIRST_PIECES: u32 = 4;
+const FIRST_PIECES: u32 = 1;
 /// Seconds within which a peer that is fast fills a piece alone.
 const WHOLE_PIECE_SECS: u64 = 10;
 /// Partial pieces that may always be open, whatever the number of peers.
@@ -98,19 +98,30 @@ impl Picker {
         let left_before = turn.left;
         self.disown(turn.ask.conn);
         let mut partial_count = 0;
-        let mut open: Vec<(Class, u32, PieceIndex)> = Vec::new();
+        let mut open: Vec<Open> = Vec::new();
         for partial in turn.pieces.partials() {
             partial_count += 1;
             if turn.ask.have.get(partial.piece) && turn.pieces.is_open_to(partial.piece, turn.ask.conn) {
                 let order = if self.sequential { partial.piece } else { partial.open_count };
-                open.push((self.class(&partial, turn.fast), order, partial.piece));
+                let rarity = turn.availability.count(partial.piece);
+                let rarity = if self.sequential { 0 } else { rarity };
+                open.push((self.class(&partial, turn.fast), rarity, order, partial.piece));
+            }
+        }
+        let partial_max = PARTIAL_MIN.max(turn.ask.unchoking_count * PARTIALS_PER_TWO_PEERS / 2);
+        let room = partial_max.saturating_sub(partial_count);
+        let rarest = self.next_piece(&mut turn).filter(|_| room > 0 && !self.sequential);
+        let rarest = rarest.map_or(u32::MAX, |piece| turn.availability.count(piece));
+        for (class, rarity, ..) in &mut open {
+            // What this peer has and others have not is worth more than a piece that others can finish.
+            if *rarity > rarest {
+                *class = Class::Late;
             }
         }
         open.sort_unstable();
         let (soon, late) = open.split_at(open.partition_point(|partial| partial.0 == Class::Soon));
         self.join(&mut turn, soon);
-        let partial_max = PARTIAL_MIN.max(turn.ask.unchoking_count * PARTIALS_PER_TWO_PEERS / 2);
-        self.begin(&mut turn, partial_max.saturating_sub(partial_count));
+        self.begin(&mut turn, room);
         self.join(&mut turn, late);
         // Beyond the bound on partial pieces one is begun only if there is nothing else to ask for.
         let idle = turn.left == left_before;
@@ -123,9 +134,10 @@ impl Picker {
         if deserted || (!fast && !owned) { Class::Soon } else { Class::Late }
     }
 
-    /// Asks for open blocks of partial pieces, those nearest to completion (or to the beginning) first.
-    fn join(&mut self, turn: &mut Turn<'_>, open: &[(Class, u32, PieceIndex)]) {
-        for &(class, _, piece) in open {
+    /// Asks for open blocks of partial pieces: the rarest first, of those the nearest to completion; in order,
+    /// if so told.
+    fn join(&mut self, turn: &mut Turn<'_>, open: &[Open]) {
+        for &(class, _, _, piece) in open {
             if turn.left == 0 {
                 break;
             }
@@ -140,16 +152,19 @@ impl Picker {
             if turn.left == 0 {
                 break;
             }
-            let (have, first) = (turn.ask.have, turn.pieces.have().count() < FIRST_PIECES);
-            let piece = match (self.sequential, first) {
-                (true, _) => turn.availability.lowest(have),
-                (false, true) => turn.availability.random(have, &mut self.rng),
-                (false, false) => turn.availability.rarest(have, &mut self.rng),
-            };
-            let Some(piece) = piece else { break };
+            let Some(piece) = self.next_piece(turn) else { break };
             turn.request(piece);
             turn.availability.follow(turn.pieces);
             self.work_on(piece, turn.ask.conn, turn.fast);
+        }
+    }
+
+    fn next_piece(&mut self, turn: &mut Turn<'_>) -> Option<PieceIndex> {
+        let (have, first) = (turn.ask.have, turn.pieces.have().count() < FIRST_PIECES);
+        match (self.sequential, first) {
+            (true, _) => turn.availability.lowest(have),
+            (false, true) => turn.availability.random(have, &mut self.rng),
+            (false, false) => turn.availability.rarest(have, &mut self.rng),
         }
     }
 
@@ -190,6 +205,9 @@ impl Turn<'_> {
         self.left -= self.pieces.request_open(piece, self.ask.conn, self.left, self.out);
     }
 }
+
+/// A partial piece with open blocks: when, how rare, how near, which.
+type Open = (Class, u32, u32, PieceIndex);
 
 /// When to ask for a partial piece's blocks: before a new piece is begun, or after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::availability::Availability;
 use super::choker::{Candidate, Capacity, Change, Choker};
+use super::debut::Debut;
 use super::event::ConnId;
 use super::outbox::Outbox;
 use super::rota::Rota;
@@ -11,6 +13,17 @@ use crate::proto::peer::Peer;
 use crate::proto::rng::Rng;
 use crate::proto::time::Instant;
 use crate::proto::wire::message::Message;
+
+/// What the giving side is to know of the torrent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share<'a> {
+    /// We have all that we want.
+    pub(super) seeding: bool,
+    /// Slots that the session allows.
+    pub(super) unchoke_max: Option<usize>,
+    /// Copies among the neighbours.
+    pub(super) availability: &'a Availability,
+}
 
 /// The giving side.
 #[derive(Debug)]
@@ -21,18 +34,20 @@ pub(super) struct Upload {
     /// When the bucket has room again; None: it is not waited for.
     ready_at: Option<Instant>,
     choker: Choker,
+    debut: Debut,
     /// Whether the limit held something back since the last look.
     starved: bool,
 }
 
 impl Upload {
     /// Nobody to give to.
-    pub(super) fn new(rng: Rng, now: Instant) -> Self {
+    pub(super) fn new(debut: Debut, rng: Rng, now: Instant) -> Self {
         Self {
             bucket: Bucket::new(None, now),
             ready: Rota::default(),
             ready_at: None,
             choker: Choker::new(rng, now),
+            debut,
             starved: false,
         }
     }
@@ -86,13 +101,12 @@ impl Upload {
         &mut self,
         now: Instant,
         peers: &mut BTreeMap<ConnId, Peer>,
-        seeding: bool,
-        unchoke_max: Option<usize>,
+        share: Share<'_>,
         out: &mut Outbox,
     ) {
-        let capacity = self.capacity(peers, seeding, unchoke_max);
+        let capacity = self.capacity(peers, &share);
         let changes = self.choker.round(now, &candidates(peers, now), capacity);
-        apply(now, &changes, peers, out);
+        self.apply(now, &changes, peers, &share, out);
     }
 
     /// Between rounds: slots that are free go to whom waits.
@@ -100,27 +114,72 @@ impl Upload {
         &mut self,
         now: Instant,
         peers: &mut BTreeMap<ConnId, Peer>,
-        seeding: bool,
-        unchoke_max: Option<usize>,
+        share: Share<'_>,
         out: &mut Outbox,
     ) {
-        let capacity = self.capacity(peers, seeding, unchoke_max);
+        let capacity = self.capacity(peers, &share);
         let changes = self.choker.fill(now, &candidates(peers, now), capacity);
-        apply(now, &changes, peers, out);
+        self.apply(now, &changes, peers, &share, out);
     }
 
-    fn capacity(
-        &self,
-        peers: &BTreeMap<ConnId, Peer>,
-        seeding: bool,
-        unchoke_max: Option<usize>,
-    ) -> Capacity {
+    /// An unchoked peer asked for all of a suggested piece: it may need more suggestions.
+    pub(super) fn suggest(
+        &mut self,
+        now: Instant,
+        peer: &mut Peer,
+        availability: &Availability,
+        out: &mut Outbox,
+    ) {
+        if !peer.state.am_choking {
+            self.debut.suggest(now, peer, availability, out);
+        }
+    }
+
+    /// The peer is gone.
+    pub(super) fn forget(&mut self, peer: &mut Peer) {
+        self.debut.take_back(peer);
+    }
+
+    fn apply(
+        &mut self,
+        now: Instant,
+        changes: &[Change],
+        peers: &mut BTreeMap<ConnId, Peer>,
+        share: &Share<'_>,
+        out: &mut Outbox,
+    ) {
+        for change in changes {
+            match *change {
+                Change::Choke(conn) => {
+                    if let Some(peer) = peers.get_mut(&conn) {
+                        choke(now, peer, out);
+                        self.debut.take_back(peer);
+                    }
+                }
+                Change::Unchoke(conn) => {
+                    if let Some(peer) = peers.get_mut(&conn) {
+                        peer.state.am_choking = false;
+                        // Before the unchoke, which the peer answers with its requests.
+                        self.debut.suggest(now, peer, share.availability, out);
+                        out.send(now, peer, Message::Unchoke);
+                    }
+                }
+            }
+        }
+    }
+
+    fn capacity(&self, peers: &BTreeMap<ConnId, Peer>, share: &Share<'_>) -> Capacity {
         // Requests that wait although their peers are unchoked: the uplink, or the limit, is what is short.
         let unchoked = peers.values().filter(|peer| !peer.state.am_choking);
         let (all, waiting) = unchoked
             .fold((0, 0), |(all, waiting), peer| (all + 1, waiting + usize::from(peer.uploads.is_waiting())));
         let saturated = all > 0 && 2 * waiting >= all;
-        Capacity { seeding, unchoke_max, rate_limit: self.bucket.rate(), saturated }
+        Capacity {
+            seeding: share.seeding,
+            unchoke_max: share.unchoke_max,
+            rate_limit: self.bucket.rate(),
+            saturated,
+        }
     }
 }
 
@@ -136,24 +195,6 @@ fn candidates(peers: &BTreeMap<ConnId, Peer>, now: Instant) -> Vec<Candidate> {
         connected_at: peer.traffic.connected_at,
     };
     peers.values().map(candidate).collect()
-}
-
-fn apply(now: Instant, changes: &[Change], peers: &mut BTreeMap<ConnId, Peer>, out: &mut Outbox) {
-    for change in changes {
-        match *change {
-            Change::Choke(conn) => {
-                if let Some(peer) = peers.get_mut(&conn) {
-                    choke(now, peer, out);
-                }
-            }
-            Change::Unchoke(conn) => {
-                if let Some(peer) = peers.get_mut(&conn) {
-                    peer.state.am_choking = false;
-                    out.send(now, peer, Message::Unchoke);
-                }
-            }
-        }
-    }
 }
 
 /// Chokes a peer: what waits is dropped, and with BEP 6 each of those requests rejected, but for allowed-fast

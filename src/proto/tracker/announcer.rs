@@ -6,14 +6,17 @@
 //! of us before; `stopped` goes to every tracker that knows us, and nothing after it. How an announce travels
 //! is unknown here.
 
-use std::collections::{BTreeMap, VecDeque};
+mod tracker;
 
-use super::{Announce, AnnounceEvent, AnnounceReply, INTERVAL_MAX, RetryIn, TrackerError};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::{Announce, AnnounceEvent, AnnounceReply, INTERVAL_MAX, TrackerError};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use std::net::{IpAddr, SocketAddr};
+use tracker::Tracker;
 
 /// Fixed facts of a torrent's announces.
 #[derive(Clone, Debug)]
@@ -109,32 +112,6 @@ pub const STARTED_WAIT: Duration = Duration::from_secs(2);
 /// Most trackers of one torrent; further ones are not used.
 pub const TRACKER_MAX: usize = 128;
 
-/// What one tracker knows of us, and we of it.
-#[derive(Debug)]
-struct Tracker {
-    url: String,
-    tracker_id: Option<String>,
-    standing: Standing,
-    failure_count: u32,
-    /// Not asked before this.
-    retry_at: Instant,
-    /// Names the request under way.
-    request: Option<RequestId>,
-}
-
-/// What a tracker has answered to so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// `started` is still to be answered.
-    Unknown,
-    /// It knows us as incomplete, or as complete from the start.
-    Known,
-    /// `completed` is due.
-    OwedCompleted,
-    /// Never asked again.
-    Dead,
-}
-
 /// Trackers of which one is enough.
 #[derive(Debug)]
 struct Tier {
@@ -177,8 +154,8 @@ pub struct Announcer {
     tiers: Vec<Tier>,
     requests: BTreeMap<RequestId, Request>,
     next_request: u64,
-    /// There was nothing to download: `completed` is never said.
-    started_complete: bool,
+    /// The download has ended, or there was nothing to download: `completed` is said no more.
+    complete: bool,
     leaving: bool,
     outputs: VecDeque<Output>,
 }
@@ -196,34 +173,29 @@ impl Announcer {
             tiers: Vec::new(),
             requests: BTreeMap::new(),
             next_request: 0,
-            started_complete: progress.left == 0,
+            complete: progress.left == 0,
             leaving: false,
             outputs: VecDeque::new(),
         };
-        for urls in std::mem::take(&mut announcer.config.tiers) {
+        let mut seen = BTreeSet::new();
+        for mut urls in std::mem::take(&mut announcer.config.tiers) {
+            urls.retain(|url| seen.len() < TRACKER_MAX && seen.insert(url.clone()));
             announcer.add_tier(urls, now);
         }
         announcer
     }
 
-    /// Adds the trackers of a tier that are new and speak a protocol of ours, in random order.
+    /// Adds the trackers of a tier that speak a protocol of ours, in random order.
     fn add_tier(&mut self, urls: Vec<String>, now: Instant) {
         let mut order = Vec::new();
         for url in urls {
-            if self.trackers.len() >= TRACKER_MAX || self.trackers.iter().any(|tracker| tracker.url == url) {
-                continue;
-            }
-            let speaks = has_known_scheme(&url);
-            if speaks {
+            if Tracker::is_spoken(&url) {
                 order.push(self.trackers.len());
+                self.trackers.push(Tracker::new(url, now));
             } else {
                 let error = TrackerError::Unreachable("its URL is of a kind that is not spoken here".into());
-                self.outputs.push_back(Output::Failed { url: url.clone(), error, retry_at: None });
+                self.outputs.push_back(Output::Failed { url, error, retry_at: None });
             }
-            let standing = if speaks { Standing::Unknown } else { Standing::Dead };
-            let tracker =
-                Tracker { url, tracker_id: None, standing, failure_count: 0, retry_at: now, request: None };
-            self.trackers.push(tracker);
         }
         if !order.is_empty() {
             self.rng.shuffle(&mut order);
@@ -238,14 +210,11 @@ impl Announcer {
 
     /// The last missing piece came: `completed`, exactly once to each tracker that heard of us before.
     pub fn handle_completed(&mut self, now: Instant) {
-        if self.leaving || self.started_complete {
+        if self.leaving || std::mem::replace(&mut self.complete, true) {
             return;
         }
         for tracker in &mut self.trackers {
-            let hearing = tracker.request.is_some() && tracker.standing == Standing::Unknown;
-            if tracker.standing == Standing::Known || hearing {
-                tracker.standing = Standing::OwedCompleted;
-            }
+            tracker.handle_completed();
         }
         for at in 0..self.tiers.len() {
             if matches!(self.tiers[at].next, Next::At(_)) && self.owes_completed(at) {
@@ -312,21 +281,12 @@ impl Announcer {
 
     fn handle_answer(&mut self, now: Instant, at: usize, event: AnnounceEvent, mut reply: AnnounceReply) {
         let tracker = &mut self.trackers[at];
-        tracker.failure_count = 0;
-        tracker.retry_at = now;
-        tracker.standing = match (event, tracker.standing) {
-            (AnnounceEvent::Stopped, _) | (_, Standing::Dead) => Standing::Dead,
-            (AnnounceEvent::Completed, _) | (_, Standing::Unknown | Standing::Known) => Standing::Known,
-            (_, Standing::OwedCompleted) => Standing::OwedCompleted,
-        };
-        if let Some(tracker_id) = reply.tracker_id.take() {
-            tracker.tracker_id = Some(tracker_id);
-        }
+        tracker.handle_answer(now, event, reply.tracker_id.take());
         if self.leaving {
             return self.send_stopped(at, now);
         }
         let url = tracker.url.clone();
-        let interval = reply.interval.min(INTERVAL_MAX);
+        let interval = reply.interval.clamp(BACKOFF_MIN, INTERVAL_MAX);
         let min_interval = reply.min_interval.unwrap_or(MIN_INTERVAL_DEFAULT).min(interval);
         self.tell(url, reply);
         let tier = self.tier_of(at);
@@ -357,22 +317,9 @@ impl Announcer {
     }
 
     fn handle_failure(&mut self, now: Instant, at: usize, event: AnnounceEvent, error: TrackerError) {
-        if event == AnnounceEvent::Stopped {
-            self.trackers[at].standing = Standing::Dead;
-            return;
-        }
-        if event == AnnounceEvent::Started && self.trackers[at].standing == Standing::OwedCompleted {
-            // It never heard of the download, so it shall hear of a complete peer only.
-            self.trackers[at].standing = Standing::Unknown;
-        }
-        let pause = self.pause_after(at, &error);
         let tracker = &mut self.trackers[at];
-        tracker.failure_count = tracker.failure_count.saturating_add(1);
-        let retry_at = pause.map(|pause| now + pause);
-        match retry_at {
-            Some(retry_at) => tracker.retry_at = retry_at,
-            None => tracker.standing = Standing::Dead,
-        }
+        tracker.handle_failure(now, event, &error, self.rng.unit());
+        let retry_at = tracker.retry_at();
         let url = tracker.url.clone();
         if self.leaving {
             return;
@@ -381,26 +328,6 @@ impl Announcer {
         let tier = self.tier_of(at);
         self.tiers[tier].next = self.earliest_retry(tier).map_or(Next::Never, Next::At);
         self.announce(tier, now);
-    }
-
-    /// How long a tracker that failed so is left alone; None: for ever.
-    fn pause_after(&mut self, at: usize, error: &TrackerError) -> Option<Duration> {
-        match error {
-            TrackerError::Gone => None,
-            TrackerError::Refused { retry_in: Some(RetryIn::Never), .. } => None,
-            TrackerError::Refused { retry_in: Some(RetryIn::After(pause)), .. } => {
-                Some((*pause).clamp(BACKOFF_MIN, INTERVAL_MAX))
-            }
-            TrackerError::Refused { retry_in: None, .. }
-            | TrackerError::Garbage(_)
-            | TrackerError::Unreachable(_)
-            | TrackerError::Timeout => {
-                let doublings = self.trackers[at].failure_count.min(16);
-                let pause = (BACKOFF_MIN * 2_u32.pow(doublings)).min(BACKOFF_MAX);
-                // Jitter, so that a swarm does not fall upon a tracker that comes back.
-                Some(pause.mul_f64(0.75 + self.rng.unit() / 4.0))
-            }
-        }
     }
 
     /// Time passed.
@@ -451,18 +378,10 @@ impl Announcer {
             Next::At(at) if at <= now => (),
             Next::At(_) | Next::Answer | Next::Never => return,
         }
-        let ready = |&at: &usize| {
-            let tracker = &self.trackers[at];
-            tracker.standing != Standing::Dead && tracker.retry_at <= now
-        };
+        let ready = |&at: &usize| self.trackers[at].retry_at().is_some_and(|retry_at| retry_at <= now);
         match self.tiers[tier].order.iter().copied().find(ready) {
             Some(tracker) => {
-                let event = match self.trackers[tracker].standing {
-                    Standing::Unknown => AnnounceEvent::Started,
-                    Standing::Known | Standing::Dead => AnnounceEvent::None,
-                    Standing::OwedCompleted => AnnounceEvent::Completed,
-                };
-                self.send(tracker, event, now + REQUEST_MAX);
+                self.send(tracker, self.trackers[tracker].event(), now + REQUEST_MAX);
                 self.tiers[tier].next = Next::Answer;
             }
             None => self.tiers[tier].next = self.earliest_retry(tier).map_or(Next::Never, Next::At),
@@ -470,11 +389,8 @@ impl Announcer {
     }
 
     fn send_stopped(&mut self, tracker: usize, now: Instant) {
-        match self.trackers[tracker].standing {
-            Standing::Known | Standing::OwedCompleted => {
-                self.send(tracker, AnnounceEvent::Stopped, now + STOPPED_WAIT);
-            }
-            Standing::Unknown | Standing::Dead => (),
+        if self.trackers[tracker].knows_us() {
+            self.send(tracker, AnnounceEvent::Stopped, now + STOPPED_WAIT);
         }
     }
 
@@ -508,14 +424,14 @@ impl Announcer {
 
     /// When a tracker of the tier may be asked again.
     fn earliest_retry(&self, tier: usize) -> Option<Instant> {
-        let alive = self.tiers[tier].order.iter().map(|&at| &self.trackers[at]);
-        alive.filter(|tracker| tracker.standing != Standing::Dead).map(|tracker| tracker.retry_at).min()
+        self.tiers[tier].order.iter().filter_map(|&at| self.trackers[at].retry_at()).min()
     }
 
     /// Whether the tracker that the tier would ask next is yet to hear of our completion.
     fn owes_completed(&self, tier: usize) -> bool {
-        let mut alive = self.tiers[tier].order.iter().map(|&at| self.trackers[at].standing);
-        alive.find(|&standing| standing != Standing::Dead) == Some(Standing::OwedCompleted)
+        let mut alive = self.tiers[tier].order.iter().map(|&at| &self.trackers[at]);
+        let next = alive.find(|tracker| tracker.retry_at().is_some());
+        next.is_some_and(|tracker| tracker.event() == AnnounceEvent::Completed)
     }
 
     fn check_invariant(&self) {
@@ -538,14 +454,10 @@ impl Announcer {
     }
 }
 
-fn has_known_scheme(url: &str) -> bool {
-    let is = |scheme: &str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-    is("http://") || is("https://") || is("udp://")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::tracker::RetryIn;
 
     const A: &str = "http://a/announce";
     const B: &str = "udp://b:1";
@@ -690,7 +602,7 @@ mod tests {
 
     #[test]
     fn unknown_schemes_are_told_once_and_never_asked() {
-        let mut machine = announcer(&[&["wss://x/announce"]], 9);
+        let mut machine = announcer(&[&["wss://x/announce"], &["wss://x/announce"]], 9);
         let first = machine.poll_output();
         assert!(matches!(&first, Some(Output::Failed { retry_at: None, .. })), "{first:?}");
         machine.handle_timeout(at(1));

@@ -2,9 +2,9 @@
 //!
 //! One [`Swarms`] is one shard: a server with several threads has many, chosen by infohash. IPv4 and IPv6
 //! peers of a torrent are two lists of one swarm, since replies carry them apart. Torrents are a dense list with
-//! an index beside it: 84 bytes and 5 to 11 of index each, a peer 12 bytes and a quarter (IPv4). Everything is
-//! keyed by secrets, so that nobody can aim at collisions. What an announce may say is decided before
-//! (`service`).
+//! an index beside it: 72 bytes and 5 to 11 of index each, a peer 12 bytes and up to a quarter (IPv4). A million
+//! peers came to 24 bytes each, in 100,000 torrents of ten as in ten of 100,000. Everything is keyed by secrets,
+//! so that nobody can aim at collisions. What an announce may say is decided before (`service`).
 
 mod index;
 mod peers;
@@ -395,6 +395,11 @@ mod tests {
         swarms.handle_announce(now, announced, &mut chosen);
         let all = compact::decode_v4(&chosen.v4).chain(compact::decode_v6(&chosen.v6));
         all.map(|addr| addr.to_string()).collect()
+    }
+
+    #[test]
+    fn torrents_cost_what_the_header_says() {
+        assert!(size_of::<Torrent>() <= 72, "{}", size_of::<Torrent>());
     }
 
     #[test]

@@ -150,10 +150,11 @@ fn what_breaks_the_protocol_ends_the_connection() {
 #[test]
 fn a_choked_peer_gets_its_allowed_fast_pieces_and_no_more() {
     let mut rig = Rig::seed();
-    let greeting = rig.connect(PEER, connected(1, FAST));
+    rig.connect(PEER, connected(1, FAST));
+    let welcome = rig.say(Message::HaveNone);
     let allowed_fast =
         |output| if let Output::Send(_, Message::AllowedFast(piece)) = output { Some(piece) } else { None };
-    let allowed: Vec<_> = greeting.into_iter().filter_map(allowed_fast).collect();
+    let allowed: Vec<_> = welcome.into_iter().filter_map(allowed_fast).collect();
     assert_eq!(allowed.len(), 10);
     assert_eq!(blocks(&rig.say(Message::Request(block(allowed[0])))), 1);
     let other = (0..PIECES).find(|piece| !allowed.contains(piece)).unwrap();

@@ -165,7 +165,7 @@ impl<const LEN: usize> Peers<LEN> {
         let (front, back) = pool.split_at(pool.len() / 2);
         let from_front = (wanted / 2).min(front.len());
         for (half, take, draw) in [(front, from_front, draw >> 32), (back, wanted - from_front, draw)] {
-            let start = (u64::from(draw as u32) * half.len() as u64 >> 32) as usize;
+            let start = ((u64::from(draw as u32) * half.len() as u64) >> 32) as usize;
             let first = take.min(half.len() - start);
             give(&half[start..start + first]);
             give(&half[..take - first]);
@@ -270,6 +270,18 @@ mod tests {
     fn addr(number: usize) -> [u8; 6] {
         let [a, b] = (number as u16).to_be_bytes();
         [10, 0, 0, 1, a, b]
+    }
+
+    #[test]
+    fn peers_cost_what_the_header_says() {
+        assert_eq!((size_of::<Peer<6>>(), size_of::<Peer<18>>()), (12, 24));
+        let hasher = SipHasher13::new_with_keys(1, 2);
+        let mut peers = Peers::<6>::default();
+        for number in 0..10_000 {
+            let entry = Entry { addr: addr(number), identity: [1; 4], is_seed: number % 2 == 0, now: 0 };
+            let _ = peers.announce(&hasher, entry, 10, 100_000, 0);
+            assert!(peers.list.capacity() <= (number + 1) * 5 / 4 + 2);
+        }
     }
 
     #[test]
