@@ -5,5 +5,5 @@
 
 mod cli;
 mod engine;
-mod process;
 mod hostile;
+mod process;
