@@ -370,6 +370,20 @@ fn a_folder_of_torrents_is_seeded_at_once() {
 }
 
 #[test]
+fn content_is_taken_for_complete_on_request_and_seeding_ends_by_ratio() {
+    let dir = workplace();
+    create(dir.path());
+    let args = ["seed", "set.torrent", "-p", "0", "--json", "--assume-complete", "--ratio", "1", "--no-dht"];
+    let mut seed = Sprat::start(dir.path(), &args);
+    let peer = format!("127.0.0.1:{}", seed.event("seeding")["port"]);
+    let ended = sprat(dir.path(), &["download", "set.torrent", "-d", "copy", "-p", "0", "--peer", &peer]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_same(dir.path(), &dir.path().join("copy"));
+    assert_eq!(seed.event("stopped")["uploaded"], 3_110_013);
+    assert_eq!(seed.end().code, Some(0));
+}
+
+#[test]
 fn seeding_ends_by_time() {
     let dir = workplace();
     let (seed, _) = seed(dir.path(), &["--seed-time", "100ms"]);
