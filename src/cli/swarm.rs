@@ -114,7 +114,8 @@ impl Follower {
                         return ended(&snapshot);
                     }
                     self.show(&snapshot);
-                    if until == Until::Checked && snapshot.stage == Stage::Downloading {
+                    let missing = snapshot.stage == Stage::Downloading && !snapshot.torrent.complete;
+                    if until == Until::Checked && missing {
                         let figures = &snapshot.torrent;
                         let missing_len = figures.wanted_len.saturating_sub(figures.wanted_done_len);
                         return Ok(End::Incomplete { missing_len });

@@ -275,6 +275,12 @@ impl Network {
         (parcels, next)
     }
 
+    /// A delivered parcel came to nobody.
+    pub(super) fn unheard(&mut self, parcel: &Parcel) {
+        self.content.delivered -= parcel.content_len();
+        self.content.dropped += parcel.content_len();
+    }
+
     /// Content bytes by what became of them.
     pub(super) fn content(&self) -> Conservation {
         self.content

@@ -5,6 +5,8 @@
 //! banned; content bytes are conserved; no line carries more than its rate. A violation panics and names the
 //! seed.
 
+mod oracles;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -12,7 +14,7 @@ use super::content::{Content, mix};
 use super::host::{Common, Host, Wire};
 use super::network::{HostId, LinkId, Network, Parcel, Segment, Transit};
 use super::queue::Queue;
-use super::scenario::{HostReport, Report, Role, Scenario};
+use super::scenario::{Report, Role, Scenario};
 use super::tracker::Tracker;
 use crate::proto::infohash::InfoHash;
 use crate::proto::piece::{Geometry, PieceIndex};
@@ -264,8 +266,11 @@ impl Swarm {
         let (parcels, next) = self.network.deliver(self.now, segment);
         self.schedule(next);
         for parcel in parcels {
-            let Some(conn) = self.conn_at(id, link, end) else { return };
-            self.receive(id, conn, parcel);
+            match self.conn_at(id, link, end) {
+                Some(conn) => self.receive(id, conn, parcel),
+                // An earlier parcel of the segment made this end close.
+                None => self.network.unheard(&parcel),
+            }
         }
     }
 
@@ -467,54 +472,6 @@ impl Swarm {
             AnnouncerOutput::Failed { error, .. } => {
                 panic!("seed {}: the tracker refuses {}: {error}", self.scenario.seed, self.hosts[id].addr)
             }
-        }
-    }
-
-    /// Nothing is claimed that is not on the disk.
-    fn check_host(&self, id: HostId) {
-        let host = &self.hosts[id];
-        let claimed = host.machines.torrent.have();
-        let false_claim =
-            claimed.count() > host.disk.good().count() || claimed.has_more_than(host.disk.good());
-        assert!(!false_claim, "seed {}: {} claims what it has not", self.scenario.seed, host.addr);
-    }
-
-    /// What concerns all hosts together.
-    fn audit(&self) {
-        self.network.check_rates(self.now);
-        let content = self.network.content();
-        assert_eq!(
-            content.sent,
-            content.delivered + content.dropped + content.under_way,
-            "seed {}: content bytes are conserved",
-            self.scenario.seed
-        );
-    }
-
-    fn report(&self) -> Report {
-        let host = |host: &Host| {
-            let snapshot = host.machines.torrent.snapshot(self.now);
-            HostReport {
-                role: host.role,
-                addr: host.addr,
-                joined_at: host.life.joined_at,
-                completed_at: host.life.completed_at,
-                uploaded: snapshot.uploaded,
-                downloaded: snapshot.downloaded,
-                wasted: snapshot.wasted,
-                availability_sent: snapshot.availability_sent,
-                banned: host.banned.clone(),
-            }
-        };
-        let hosts: Vec<HostReport> = self.hosts.iter().map(host).collect();
-        let counted: u64 = hosts.iter().map(|host| host.downloaded + host.wasted).sum();
-        assert_eq!(counted, self.network.content().delivered, "what was received was counted");
-        Report {
-            hosts,
-            trace_digest: self.trace_digest,
-            event_count: self.event_count,
-            ended_at: self.now,
-            bound: self.scenario.bound(),
         }
     }
 }

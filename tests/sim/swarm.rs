@@ -94,3 +94,30 @@ fn news_in_batches_cost_fewer_bytes_than_haves() {
     );
     assert!(cost(&batched) < cost(&plain));
 }
+
+#[test]
+fn sixty_different_swarms_keep_every_promise() {
+    for seed in 0..60 {
+        let seeds_leave = seed % 2 == 1;
+        let poison = [0.02, 0.3, 1.0][seed as usize % 3];
+        let scenario = Scenario {
+            seed,
+            peers: 14,
+            piece_count: 40 + seed as u32,
+            piece_len: if seed % 3 == 0 { 20_000 } else { 65_536 },
+            seeds: 1 + seed as usize % 3,
+            free_riders: seed as usize % 4,
+            poisoners: seed as usize % 5,
+            poison,
+            loss: 0.02,
+            arrivals: Duration::from_secs(seed % 40),
+            variations: Variations { seeds_leave, complete_leave: seed % 4 == 0, plain_haves: seed % 7 == 0 },
+            ..Scenario::default()
+        };
+        let liars = scenario.poisoners;
+        let report = run(scenario);
+        assert!(report.completion().is_some(), "seed {seed}: everybody completes");
+        let banned = report.banned().len();
+        assert!(banned == liars || (poison < 0.1 && banned < liars), "seed {seed}: {banned} of {liars}");
+    }
+}

@@ -1,8 +1,9 @@
 //! Which blocks to ask of a peer: rarest first (BEP 3), few partial pieces, the first pieces quick.
 //!
 //! A fast peer fills whole pieces alone, so that a piece has few contributors and is complete soon; slow
-//! ones share. In order: the piece it is on, pieces that nobody works on, (slow peers) pieces that others
-//! have begun, a new piece, and rather than let a peer idle, whatever is open.
+//! ones share. In order: the piece it is on; pieces that nobody works on, and for slow peers those that others
+//! have begun, but neither before a rarer one that this peer has; a new piece; and rather than let a peer
+//! idle, whatever is open.
 //!
 //! Nothing here walks over all pieces: a peer's own piece is tried first and serves most calls; else the
 //! partial pieces, which are bounded, and [`Availability`]'s order are looked at. It knows no time.
@@ -17,7 +18,7 @@ use crate::proto::block::Block;
 use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
 
-/// Pieces that are taken at random and shared by all, until there is something to offer others.
+/// Pieces that are taken at random and shared by all peers, until there is something to offer others.
 const FIRST_PIECES: u32 = 1;
 /// Seconds within which a peer that is fast fills a piece alone.
 const WHOLE_PIECE_SECS: u64 = 10;
@@ -312,6 +313,20 @@ mod tests {
         setting.pieces.set_wanted(wanted);
         assert_eq!(pieces_of(&setting.pick(2, &full, 99, FAST)), [77]);
         assert!(setting.pick(3, &full, 99, FAST).is_empty());
+    }
+
+    #[test]
+    fn what_only_this_peer_has_goes_before_a_piece_that_others_can_finish() {
+        let full = Bitfield::full(100);
+        let mut setting = setting(10);
+        let mut common = Bitfield::full(100);
+        common.clear(42);
+        (0..3).for_each(|_| setting.availability.add_peer(&common));
+        assert_ne!(pieces_of(&setting.pick(1, &common, 2, 0)), [42]);
+        assert_eq!(pieces_of(&setting.pick(2, &full, 2, 0)), [42]);
+        let mut slow = setting.pick(3, &common, 6, 0);
+        slow.retain(|block| block.piece == 42);
+        assert!(slow.is_empty(), "which that one has not");
     }
 
     #[test]
