@@ -47,17 +47,16 @@ async fn download(
     }
     let until = if args.seed || plan.leaves() { Until::Stopped } else { Until::Complete };
     let end = Follower::new(report, info, dir, args.files).follow(&mut handle, until, interrupts).await;
-    let figures = handle.snapshot().torrent;
-    let complete = figures.complete;
     interrupts.unless(engine.shutdown()).await;
+    let figures = handle.snapshot().torrent;
     report.event(&json!({
         "event": "stopped", "uploaded": figures.uploaded, "downloaded": figures.downloaded,
     }));
     match end? {
         End::Complete | End::Stopped | End::Incomplete { .. } => Ok(()),
-        End::Interrupted(Signal::Terminate) if complete => Ok(()),
+        End::Interrupted(Signal::Terminate) if figures.complete => Ok(()),
         End::Interrupted(signal) => {
-            if !complete {
+            if !figures.complete {
                 report.say("Interrupted; run the same command again to go on from here");
             }
             Err(Failure::Interrupted(signal))

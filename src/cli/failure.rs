@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::interrupt::Signal;
-use super::text::printable;
+use super::text::{printable, without_number};
 use crate::engine::{EngineError, StorageError};
 
 /// A command's bad end; each is one line for people and one exit code for scripts.
@@ -49,8 +49,7 @@ impl Failure {
 
 /// An error of the system in words, without its number.
 pub(crate) fn words(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+    without_number(&error.to_string())
 }
 
 impl From<EngineError> for Failure {

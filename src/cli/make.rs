@@ -103,7 +103,8 @@ fn refuse_overwriting(target: &Path, metainfo: &Metainfo) -> Result<(), Failure>
         return Ok(());
     }
     Err(Failure::Failed(format!(
-        "{} is there already and describes something else; choose another place with -o",
+        "{} is there already and describes something else, or in other pieces; seed that one, or choose another \
+         place with -o",
         printable(&target.to_string_lossy())
     )))
 }

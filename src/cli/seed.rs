@@ -140,8 +140,8 @@ impl Seed<'_> {
         };
         let mut handle = self.engine.add(torrent).await?;
         let result = self.follow(&mut handle, written.as_deref(), report, interrupts).await;
-        let figures = handle.snapshot().torrent;
         interrupts.unless(self.engine.shutdown()).await;
+        let figures = handle.snapshot().torrent;
         report.event(&json!({"event": "stopped", "uploaded": figures.uploaded}));
         match result? {
             End::Complete | End::Incomplete { .. } | End::Stopped | End::Interrupted(Signal::Terminate) => {

@@ -108,8 +108,14 @@ async fn settle(mut checking: Vec<(&PathBuf, TorrentHandle)>, report: &Report) -
     while !checking.is_empty() {
         let mut unknown = Vec::new();
         for (path, handle) in checking {
-            let why = match handle.snapshot().stage {
+            let snapshot = handle.snapshot();
+            let why = match snapshot.stage {
                 Stage::Starting | Stage::Checking { .. } => {
+                    unknown.push((path, handle));
+                    continue;
+                }
+                // All is there; what is left is to make it durable.
+                Stage::Downloading | Stage::Waiting(_) if snapshot.torrent.complete => {
                     unknown.push((path, handle));
                     continue;
                 }

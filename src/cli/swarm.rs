@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::interrupt::{Interrupts, Signal};
 use super::report::{Meter, Report};
 use super::size::{show_duration, show_len, show_rate};
-use super::text::{counted, printable};
+use super::text::{counted, printable, without_number};
 use crate::engine::{Event, Info, Snapshot, Stage, StorageFault, TorrentHandle};
 
 /// Most bars of single files at once; the first unfinished ones are shown.
@@ -271,7 +271,7 @@ impl Follower {
     /// A tracker's trouble, told once; others go on.
     fn complain(&mut self, url: String, text: String) {
         if self.tracker_errors.get(&url) != Some(&text) {
-            self.report.warn(&format!("tracker {}: {}", printable(&url), printable(&text)));
+            self.report.warn(&format!("tracker {}: {}", printable(&url), printable(&without_number(&text))));
             self.tracker_errors.insert(url, text);
         }
     }
@@ -280,7 +280,7 @@ impl Follower {
 /// What the last figures say about a torrent that goes no further.
 fn ended(snapshot: &Snapshot) -> Result<End, Failure> {
     match &snapshot.stage {
-        Stage::Failed(error) => Err(Failure::Failed(printable(error))),
+        Stage::Failed(error) => Err(Failure::Failed(printable(&without_number(error)))),
         Stage::Stopped => Ok(End::Stopped),
         Stage::Starting
         | Stage::Checking { .. }

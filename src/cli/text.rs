@@ -19,6 +19,12 @@ fn acts(c: char) -> bool {
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
+/// An error's words without the system's number of it, which tells people nothing.
+pub(crate) fn without_number(text: &str) -> String {
+    let start = text.find(" (os error ");
+    start.map_or(text, |start| &text[..start]).to_owned()
+}
+
 /// `1 peer`, `2 peers`.
 pub(crate) fn counted(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
@@ -32,6 +38,7 @@ mod tests {
     fn nothing_that_a_terminal_acts_upon_gets_through() {
         assert_eq!(printable("a\x1b[31mb\n\u{202e}c\u{9b}"), "a?[31mb??c?");
         assert_eq!(printable("Grüße 漢字 🐟"), "Grüße 漢字 🐟");
+        assert_eq!(without_number("Connection refused (os error 111)"), "Connection refused");
         assert_eq!(printable(&"x".repeat(10_000)).len(), SHOWN_MAX + 3);
     }
 }

@@ -286,7 +286,7 @@ fn a_killed_download_goes_on_where_it_was() {
     assert!(good > 5, "only {good} pieces are still there");
     let fetched = second.event("completed")["downloaded"].as_u64().unwrap();
     assert!(
-        fetched <= 3_110_013 - (good - 1) * 32_768,
+        fetched <= 3_110_013 - (good - 1) * 16_384,
         "{fetched} fetched although {good} pieces were there"
     );
     assert_eq!(second.end().code, Some(0));
@@ -367,6 +367,20 @@ fn a_folder_of_torrents_is_seeded_at_once() {
         std::fs::read(path.join("copy/file-23")).unwrap()
             == std::fs::read(path.join("data/file-23")).unwrap()
     );
+}
+
+#[test]
+fn content_is_taken_for_complete_on_request_and_seeding_ends_by_ratio() {
+    let dir = workplace();
+    create(dir.path());
+    let args = ["seed", "set.torrent", "-p", "0", "--json", "--assume-complete", "--ratio", "1", "--no-dht"];
+    let mut seed = Sprat::start(dir.path(), &args);
+    let peer = format!("127.0.0.1:{}", seed.event("seeding")["port"]);
+    let ended = sprat(dir.path(), &["download", "set.torrent", "-d", "copy", "-p", "0", "--peer", &peer]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_same(dir.path(), &dir.path().join("copy"));
+    assert_eq!(seed.event("stopped")["uploaded"], 3_110_013);
+    assert_eq!(seed.end().code, Some(0));
 }
 
 #[test]
