@@ -117,6 +117,14 @@ impl Bitfield {
         true
     }
 
+    /// Sets everything that is set in `other`, a field of the same length.
+    pub fn set_all(&mut self, other: &Self) {
+        for (ours, theirs) in self.bytes.iter_mut().zip(&other.bytes) {
+            *ours |= theirs;
+        }
+        self.ones = self.bytes.iter().map(|byte| byte.count_ones()).sum();
+    }
+
     /// The set ones, ascending.
     pub fn iter_set(&self) -> impl Iterator<Item = u32> {
         self.bytes.iter().enumerate().filter(|(_, byte)| **byte != 0).flat_map(|(at, &byte)| {
@@ -157,6 +165,10 @@ mod tests {
         assert!(field.set(0) && field.clear(0) && !field.clear(0));
         assert_eq!(field.iter_set().collect::<Vec<_>>(), [19]);
         assert_eq!(field.iter_clear().count(), 19);
+        let mut other = Bitfield::new(20);
+        other.set(3);
+        other.set_all(&field);
+        assert_eq!((other.count(), other.iter_set().collect::<Vec<_>>()), (2, vec![3, 19]));
         assert!(field.has_more_than(&Bitfield::new(20)) && !field.has_more_than(&Bitfield::full(20)));
     }
 }

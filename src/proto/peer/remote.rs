@@ -54,20 +54,25 @@ impl Remote {
         self.wanted_count
     }
 
-    /// Their bitfield came.
+    /// What they have; true if that is their first word on pieces. It should be, but aria2 sends another one
+    /// when it gained much at once, so a later one adds to what we know.
     ///
     /// # Errors
-    /// It is not the first word on pieces.
-    pub fn handle_bitfield(&mut self, field: Bitfield) -> Result<(), DisconnectReason> {
-        if self.announced {
-            return Err(DisconnectReason::Protocol("bitfield after other words on pieces"));
-        }
+    /// It is of another torrent, or tells nothing new again and again.
+    pub fn handle_bitfield(
+        &mut self,
+        field: &Bitfield,
+        faults: &mut Faults,
+    ) -> Result<bool, DisconnectReason> {
         if field.len() != self.have.len() {
             return Err(DisconnectReason::Protocol("bitfield of another length"));
         }
-        self.announced = true;
-        self.have = field;
-        Ok(())
+        let is_first = !std::mem::replace(&mut self.announced, true);
+        if !is_first && !field.has_more_than(&self.have) {
+            faults.count(Fault::Hint)?;
+        }
+        self.have.set_all(field);
+        Ok(is_first)
     }
 
     /// They have everything.
@@ -196,15 +201,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bitfield_comes_once_and_first() {
+    fn a_later_bitfield_adds_and_repeats_are_bounded() {
+        let mut faults = Faults::default();
         let mut remote = Remote::new(9);
-        remote.handle_bitfield(Bitfield::new(9)).unwrap();
-        assert!(remote.handle_bitfield(Bitfield::full(9)).is_err());
+        assert_eq!(remote.handle_bitfield(&Bitfield::new(9), &mut faults), Ok(true));
+        assert_eq!(remote.handle_have(3), Ok(true));
+        assert_eq!(remote.handle_bitfield(&Bitfield::new(9), &mut faults), Ok(false));
+        assert_eq!(remote.have().count(), 1);
+        assert!(remote.handle_bitfield(&Bitfield::full(8), &mut faults).is_err());
+        let flood = (0..2_000).try_for_each(|_| remote.handle_bitfield(&Bitfield::new(9), &mut faults).map(drop));
+        assert!(flood.is_err());
+    }
+
+    #[test]
+    fn words_on_pieces_may_follow_each_other() {
         let mut remote = Remote::new(9);
         assert_eq!(remote.handle_have(3), Ok(true));
         assert_eq!(remote.handle_have(3), Ok(false));
         assert!(remote.handle_have(9).is_err());
-        assert!(remote.handle_bitfield(Bitfield::full(9)).is_err());
         assert!(!remote.handle_have_none());
         assert_eq!(remote.have().count(), 1);
         remote.handle_have_all();

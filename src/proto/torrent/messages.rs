@@ -93,10 +93,14 @@ impl Torrent {
 
     fn on_bitfield(&mut self, now: Instant, conn: ConnId, field: Bitfield) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
-        peer.remote.handle_bitfield(field)?;
+        self.download.availability.remove_peer(peer.remote.have());
+        let is_first = peer.remote.handle_bitfield(&field, &mut peer.faults);
         self.download.availability.add_peer(peer.remote.have());
+        let is_first = is_first?;
         self.recount(now, conn);
-        self.welcome(now, conn);
+        if is_first {
+            self.welcome(now, conn);
+        }
         self.part_if_useless(conn)
     }
 
