@@ -99,7 +99,7 @@ fn aria2(host: &Host, torrent: &Path, state: &Path, folder: &Path, role: Role) -
         "--enable-peer-exchange=false",
     ]);
     command.args(["--seed-ratio=0.0", "--file-allocation=none", "--summary-interval=0"]);
-    command.arg(format!("--dht-listen-port={PORT}")).arg(format!("--dht-file-path={}/dht", state.display()));
+    command.env("XDG_CACHE_HOME", state);
     command.arg(format!("--listen-port={PORT}")).arg(format!("--dir={}", folder.display()));
     command.arg(if role == Role::Seed { "--bt-seed-unverified=true" } else { "--continue=true" });
     command.arg(torrent);

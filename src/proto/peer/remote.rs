@@ -209,7 +209,8 @@ mod tests {
         assert_eq!(remote.handle_bitfield(&Bitfield::new(9), &mut faults), Ok(false));
         assert_eq!(remote.have().count(), 1);
         assert!(remote.handle_bitfield(&Bitfield::full(8), &mut faults).is_err());
-        let flood = (0..2_000).try_for_each(|_| remote.handle_bitfield(&Bitfield::new(9), &mut faults).map(drop));
+        let flood =
+            (0..2_000).try_for_each(|_| remote.handle_bitfield(&Bitfield::new(9), &mut faults).map(drop));
         assert!(flood.is_err());
     }
 
