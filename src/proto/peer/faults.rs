@@ -17,8 +17,7 @@ pub const UNSOLICITED_BLOCK_MAX: u32 = 1_000;
 pub const UNSOLICITED_REJECT_MAX: u32 = 1_000;
 /// Requests rejected in a row without one block between, while unchoked; beyond: disconnected.
 pub const REJECT_RUN_MAX: u32 = 50;
-/// Allowed-fast and suggest messages beyond those that we keep, without one block between: a seed may suggest
-/// every piece in its time. Beyond: disconnected.
+/// Allowed-fast and suggest messages beyond those that we keep; beyond: disconnected.
 pub const HINT_MAX: u32 = 1_000;
 
 /// A kind of misbehaviour that is borne a number of times.
@@ -79,10 +78,9 @@ impl Faults {
         if *counter > max { Err(DisconnectReason::Protocol(text)) } else { Ok(()) }
     }
 
-    /// A block came: it does not reject everything, and its hints are of use.
+    /// A block came: it does not reject everything.
     pub fn block_came(&mut self) {
         self.reject_run = 0;
-        self.hints = 0;
     }
 }
 
