@@ -179,10 +179,10 @@ fn show(peers: &[Peer], bars: &[Option<Meter>], whole: Option<&Meter>) {
     for (peer, bar) in peers.iter().zip(bars) {
         let figures = peer.handle.snapshot().torrent;
         done.push(figures.wanted_done_len);
-        rate += figures.download_rate;
+        rate += figures.traffic.download_rate;
         if let Some(bar) = bar {
             let text = || {
-                let rate = show_rate(figures.download_rate);
+                let rate = show_rate(figures.traffic.download_rate);
                 if figures.complete { "complete".to_owned() } else { rate }
             };
             bar.update(figures.wanted_done_len, text, || json!({}));

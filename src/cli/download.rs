@@ -50,7 +50,7 @@ async fn download(
     interrupts.unless(engine.shutdown()).await;
     let figures = handle.snapshot().torrent;
     report.event(&json!({
-        "event": "stopped", "uploaded": figures.uploaded, "downloaded": figures.downloaded,
+        "event": "stopped", "uploaded": figures.traffic.uploaded, "downloaded": figures.traffic.downloaded,
     }));
     match end? {
         End::Complete | End::Stopped | End::Incomplete { .. } => Ok(()),

@@ -142,10 +142,10 @@ impl Seed<'_> {
         let result = self.follow(&mut handle, written.as_deref(), report, interrupts).await;
         interrupts.unless(self.engine.shutdown()).await;
         let figures = handle.snapshot().torrent;
-        report.event(&json!({"event": "stopped", "uploaded": figures.uploaded}));
+        report.event(&json!({"event": "stopped", "uploaded": figures.traffic.uploaded}));
         match result? {
             End::Complete | End::Incomplete { .. } | End::Stopped | End::Interrupted(Signal::Terminate) => {
-                report.say(&format!("Stopped; {} sent", show_len(figures.uploaded)));
+                report.say(&format!("Stopped; {} sent", show_len(figures.traffic.uploaded)));
                 Ok(())
             }
             End::Interrupted(signal) => Err(Failure::Interrupted(signal)),

@@ -145,7 +145,7 @@ impl Follower {
         if !self.downloads {
             return;
         }
-        let fetched = snapshot.torrent.downloaded;
+        let fetched = snapshot.torrent.traffic.downloaded;
         let seconds =
             self.fetching_since.map_or(0.0, |since| clock::now().duration_since(since).as_secs_f64());
         let name = printable(&self.info.name);
@@ -195,8 +195,8 @@ impl Follower {
             || {
                 json!({
                     "event": "progress", "done": figures.wanted_done_len, "total": figures.wanted_len,
-                    "downloaded": figures.downloaded, "uploaded": figures.uploaded,
-                    "download_rate": figures.download_rate, "upload_rate": figures.upload_rate,
+                    "downloaded": figures.traffic.downloaded, "uploaded": figures.traffic.uploaded,
+                    "download_rate": figures.traffic.download_rate, "upload_rate": figures.traffic.upload_rate,
                     "peers": figures.peers.len(), "seconds_left": time_left(snapshot).map(|left| left.as_secs()),
                 })
             },
@@ -296,7 +296,7 @@ fn progress_text(snapshot: &Snapshot) -> String {
     let figures = &snapshot.torrent;
     let peers = counted(figures.peers.len(), "peer");
     if figures.complete {
-        let (sent, rate) = (show_len(figures.uploaded), show_rate(figures.upload_rate));
+        let (sent, rate) = (show_len(figures.traffic.uploaded), show_rate(figures.traffic.upload_rate));
         return format!("seeding: {sent} sent, {rate}, {peers}");
     }
     let done = format!("{} of {}", show_len(figures.wanted_done_len), show_len(figures.wanted_len));
@@ -310,8 +310,8 @@ fn progress_text(snapshot: &Snapshot) -> String {
     let left = time_left(snapshot).map_or(String::new(), |left| format!(", {} left", show_duration(left)));
     format!(
         "{done}, {} down, {} up{left}, {peers}",
-        show_rate(figures.download_rate),
-        show_rate(figures.upload_rate)
+        show_rate(figures.traffic.download_rate),
+        show_rate(figures.traffic.upload_rate)
     )
 }
 
@@ -319,7 +319,7 @@ fn progress_text(snapshot: &Snapshot) -> String {
 fn time_left(snapshot: &Snapshot) -> Option<Duration> {
     let figures = &snapshot.torrent;
     let missing = figures.wanted_len.saturating_sub(figures.wanted_done_len);
-    missing.checked_div(figures.download_rate).map(Duration::from_secs)
+    missing.checked_div(figures.traffic.download_rate).map(Duration::from_secs)
 }
 
 fn fault_text(fault: &StorageFault, dir: &std::path::Path) -> String {

@@ -14,7 +14,7 @@
 //!     let metainfo = Metainfo::decode(torrent_file)?;
 //!     let mut torrent = engine.add(AddTorrent::new(metainfo, dir)).await?;
 //!     torrent.completed().await?;
-//!     println!("{} bytes received", torrent.snapshot().torrent.downloaded);
+//!     println!("{} bytes received", torrent.snapshot().torrent.traffic.downloaded);
 //!     engine.shutdown().await;
 //!     Ok(())
 //! }
@@ -59,7 +59,9 @@ pub use crate::proto::metainfo::files::{Attributes, File};
 pub use crate::proto::metainfo::magnet::{Magnet, MagnetError};
 pub use crate::proto::metainfo::{self, Info, Metainfo, MetainfoError};
 use crate::proto::rng::Rng;
-pub use crate::proto::torrent::event::{Direction, PeerSnapshot, StorageFault, TorrentSnapshot};
+pub use crate::proto::torrent::event::{
+    Direction, PeerSnapshot, StorageFault, TorrentSnapshot, TrafficSnapshot,
+};
 pub use crate::storage::{content::StorageError, make};
 pub use config::{Config, Limits};
 pub use error::EngineError;

@@ -229,8 +229,8 @@ impl Host {
     pub(super) fn report_progress(&mut self, now: Instant) {
         let snapshot = self.machines.torrent.snapshot(now);
         self.machines.announcer.handle_progress(Progress {
-            uploaded: snapshot.uploaded,
-            downloaded: snapshot.downloaded,
+            uploaded: snapshot.traffic.uploaded,
+            downloaded: snapshot.traffic.downloaded,
             left: snapshot.left,
         });
     }

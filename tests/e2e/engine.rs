@@ -138,7 +138,7 @@ async fn a_folder_with_empty_files_arrives_whole_from_a_dialled_peer() {
     assert_eq!(snapshot.stage, Stage::Seeding);
     let lens: Vec<_> = content.metainfo.info.files.iter().map(|file| file.len).collect();
     assert_eq!(snapshot.file_done_lens, lens);
-    assert_eq!(snapshot.torrent.downloaded, content.metainfo.info.geometry.total_len());
+    assert_eq!(snapshot.torrent.traffic.downloaded, content.metainfo.info.geometry.total_len());
     assert_eq!(snapshot.torrent.left, 0);
 }
 
@@ -217,7 +217,7 @@ async fn what_is_there_already_is_checked_and_not_fetched_again() {
     event(&mut torrent, |event| *event == Event::Checked { good, total }).await;
     within(torrent.completed()).await.unwrap();
     content.assert_same(dir.path());
-    assert_eq!(torrent.snapshot().torrent.downloaded, 1_000_000 - u64::from(good) * 32_768);
+    assert_eq!(torrent.snapshot().torrent.traffic.downloaded, 1_000_000 - u64::from(good) * 32_768);
 }
 
 #[tokio::test]

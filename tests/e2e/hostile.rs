@@ -146,7 +146,7 @@ async fn a_seed_that_leaves_does_not_take_back_what_is_on_its_way() {
     });
     send(&mut slow, &blocks.collect::<Vec<_>>()).await.unwrap();
     within(async {
-        while seed.snapshot().torrent.uploaded < geometry.total_len() {
+        while seed.snapshot().torrent.traffic.uploaded < geometry.total_len() {
             assert!(seed.changed().await);
         }
     })

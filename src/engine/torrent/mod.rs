@@ -388,7 +388,7 @@ impl TorrentTask {
         time_is_over
             || self.plan.ratio_max.is_some_and(|ratio| {
                 let figures = self.machine.snapshot(now);
-                figures.uploaded as f64 >= ratio * figures.wanted_len as f64
+                figures.traffic.uploaded as f64 >= ratio * figures.wanted_len as f64
             })
     }
 
@@ -436,7 +436,11 @@ impl TorrentTask {
 
 fn progress(machine: &Torrent, now: Instant) -> Progress {
     let figures = machine.snapshot(now);
-    Progress { uploaded: figures.uploaded, downloaded: figures.downloaded, left: figures.left }
+    Progress {
+        uploaded: figures.traffic.uploaded,
+        downloaded: figures.traffic.downloaded,
+        left: figures.left,
+    }
 }
 
 fn new_trackers(

@@ -217,18 +217,8 @@ pub struct TorrentSnapshot {
     pub wanted_len: u64,
     /// Bytes of all pieces that are missing, as `left` in announces.
     pub left: u64,
-    /// Content bytes sent.
-    pub uploaded: u64,
-    /// Content bytes received and kept.
-    pub downloaded: u64,
-    /// Content bytes received and thrown away.
-    pub wasted: u64,
-    /// Bytes of availability messages sent (bitfield, have, have-all/none, sp_have).
-    pub availability_sent: u64,
-    /// Bytes a second sent lately.
-    pub upload_rate: u64,
-    /// Bytes a second received lately.
-    pub download_rate: u64,
+    /// What passed, and how fast.
+    pub traffic: TrafficSnapshot,
     /// Each connection.
     pub peers: Vec<PeerSnapshot>,
     /// Addresses known and not connected.
@@ -241,6 +231,23 @@ pub struct TorrentSnapshot {
     pub paused: bool,
     /// Whether the disk holds it up.
     pub storage_fault: Option<StorageFault>,
+}
+
+/// What passed between one torrent and all its peers, those that are gone included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrafficSnapshot {
+    /// Content bytes sent.
+    pub uploaded: u64,
+    /// Content bytes received and kept.
+    pub downloaded: u64,
+    /// Content bytes received and thrown away.
+    pub wasted: u64,
+    /// Bytes of availability messages sent (bitfield, have, have-all/none, sp_have).
+    pub availability_sent: u64,
+    /// Bytes a second sent lately.
+    pub upload_rate: u64,
+    /// Bytes a second received lately.
+    pub download_rate: u64,
 }
 
 /// Figures of one connection.

@@ -7,7 +7,7 @@
 //! A torrent without connections waits for nothing but its candidates.
 //!
 //! Invariants, checked in debug builds: a disconnected peer is in no part; interest is what the count of
-//! wanted pieces says; every bound of a connection holds.
+//! wanted pieces says; every bound of a connection holds; the books of the pieces agree.
 
 pub mod availability;
 pub mod candidates;
@@ -325,6 +325,7 @@ impl Torrent {
     fn check_invariant(&self) {
         debug_assert_eq!(self.upkeep_at.is_some(), !self.peers.is_empty());
         debug_assert!(!self.status.paused || self.peers.is_empty());
+        self.download.pieces.check_invariant();
         for peer in self.peers.values() {
             peer.check_invariant();
             debug_assert_eq!(peer.state.am_interested, peer.remote.wanted_count() > 0);

@@ -1,7 +1,7 @@
 //! Figures for people, for announces and for the session.
 
 use super::Torrent;
-use super::event::{PeerSnapshot, TorrentSnapshot};
+use super::event::{PeerSnapshot, TorrentSnapshot, TrafficSnapshot};
 use super::rate::Rate;
 use crate::proto::peer::Peer;
 use crate::proto::time::Instant;
@@ -67,12 +67,14 @@ impl Torrent {
             wanted_done_len: pieces.wanted_done_len(),
             wanted_len: pieces.wanted_len(),
             left: pieces.left(),
-            uploaded: self.totals.uploaded,
-            downloaded: self.totals.downloaded,
-            wasted: self.totals.wasted,
-            availability_sent: self.out.availability_sent,
-            upload_rate: self.totals.upload.per_second(now),
-            download_rate: self.totals.download.per_second(now),
+            traffic: TrafficSnapshot {
+                uploaded: self.totals.uploaded,
+                downloaded: self.totals.downloaded,
+                wasted: self.totals.wasted,
+                availability_sent: self.out.availability_sent,
+                upload_rate: self.totals.upload.per_second(now),
+                download_rate: self.totals.download.per_second(now),
+            },
             peers: self.peers.values().map(|peer| peer_snapshot(peer, now)).collect(),
             candidate_count: self.dialer.candidate_count(),
             availability_min: self.download.availability.min(),

@@ -35,10 +35,10 @@ impl Swarm {
                 addr: host.addr,
                 joined_at: host.life.joined_at,
                 completed_at: host.life.completed_at,
-                uploaded: snapshot.uploaded,
-                downloaded: snapshot.downloaded,
-                wasted: snapshot.wasted,
-                availability_sent: snapshot.availability_sent,
+                uploaded: snapshot.traffic.uploaded,
+                downloaded: snapshot.traffic.downloaded,
+                wasted: snapshot.traffic.wasted,
+                availability_sent: snapshot.traffic.availability_sent,
                 banned: host.banned.clone(),
             }
         };

@@ -218,7 +218,7 @@ fn blocks_nobody_asked_for_are_dropped_and_end_the_connection() {
     assert_eq!(rig.torrent.handle_block(rig.now, PEER, block(3)), Receipt::Discard);
     assert!(disconnected(&rig.drain()).is_some());
     let wasted = u64::from(UNSOLICITED_BLOCK_MAX + 1) * u64::from(BLOCK_LEN);
-    assert_eq!(rig.torrent.snapshot(rig.now).wasted, wasted);
+    assert_eq!(rig.torrent.snapshot(rig.now).traffic.wasted, wasted);
 }
 
 #[test]

@@ -23,8 +23,8 @@ fn two_machines_complete_a_download_and_part() {
     assert!(swarm.run(MINUTE, |swarm| swarm.is_complete(leech)));
     let now = swarm.now;
     let snapshot = swarm.nodes[leech].torrent.snapshot(now);
-    assert_eq!((snapshot.left, snapshot.wasted), (0, 0));
-    assert_eq!(snapshot.downloaded, geometry().total_len());
+    assert_eq!((snapshot.left, snapshot.traffic.wasted), (0, 0));
+    assert_eq!(snapshot.traffic.downloaded, geometry().total_len());
     swarm.run(MINUTE, |_| false);
     for node in &swarm.nodes {
         assert!(node.torrent.snapshot(swarm.now).peers.is_empty());
@@ -49,7 +49,8 @@ fn a_swarm_completes_whatever_each_peer_speaks() {
     swarm.introduce_all();
     assert!(swarm.run(2 * MINUTE, |swarm| (0..9).all(|number| swarm.is_complete(number))));
     // Everything once from the seed would take 1.3 s; sharing makes eight copies cost little more.
-    let shared: u64 = (1..9).map(|number| swarm.nodes[number].torrent.snapshot(swarm.now).uploaded).sum();
+    let shared: u64 =
+        (1..9).map(|number| swarm.nodes[number].torrent.snapshot(swarm.now).traffic.uploaded).sum();
     assert!(shared > 3 * geometry().total_len(), "{shared}");
 }
 
@@ -86,7 +87,7 @@ fn exactly_the_liar_is_banned_and_the_download_completes() {
     let failed_count = swarm.nodes[leech].events.iter().filter(failed).count();
     assert!((1..=8).contains(&failed_count), "{failed_count}");
     for seed in [honest, other] {
-        assert!(swarm.nodes[seed].torrent.snapshot(swarm.now).uploaded > 0);
+        assert!(swarm.nodes[seed].torrent.snapshot(swarm.now).traffic.uploaded > 0);
     }
 }
 
@@ -115,7 +116,7 @@ fn the_endgame_cancels_what_came_from_elsewhere() {
     let cancels = |output: &Output| matches!(output, Output::Send(_, Message::Cancel(_)));
     assert!(swarm.nodes[leech].outputs.iter().any(|(_, output)| cancels(output)));
     let snapshot = swarm.nodes[leech].torrent.snapshot(swarm.now);
-    assert!(snapshot.wasted < geometry().total_len() / 5, "{}", snapshot.wasted);
+    assert!(snapshot.traffic.wasted < geometry().total_len() / 5, "{}", snapshot.traffic.wasted);
 }
 
 #[test]
@@ -138,7 +139,7 @@ fn availability_goes_out_once_an_interval_and_costs_sprats_less() {
             })
             .map(|(at, _)| *at)
             .collect();
-        (batches.len(), swarm.nodes[one].torrent.snapshot(swarm.now).availability_sent)
+        (batches.len(), swarm.nodes[one].torrent.snapshot(swarm.now).traffic.availability_sent)
     };
     let ((plain_batches, plain_len), (_, sprat_len)) = (sent(true), sent(false));
     assert!(plain_batches < 60, "{plain_batches}");
