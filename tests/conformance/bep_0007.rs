@@ -1,7 +1,4 @@
 //! BEP 7: IPv6 peers of trackers. They come under `peers6`, 18 bytes each, beside the IPv4 peers under `peers`.
-
-#![expect(clippy::unwrap_used, reason = "a test that meets an error fails, in its helper functions too")]
-
 use std::net::SocketAddr;
 
 use sprat::proto::rng::Rng;

@@ -1,8 +1,5 @@
 //! BEP 15: the UDP tracker protocol, byte by byte as its tables say, both directions; and what keeps it from
 //! being forged or turned against others.
-
-#![expect(clippy::unwrap_used, reason = "a test that meets an error fails, in its helper functions too")]
-
 use std::net::SocketAddr;
 
 use sprat::proto::infohash::InfoHash;

@@ -11,7 +11,7 @@ const PORT: &str = "7000";
 
 /// A client.
 #[derive(Clone, Copy, Debug)]
-pub enum Client {
+pub(crate) enum Client {
     /// Ours.
     Sprat,
     /// By its Python binding.
@@ -35,7 +35,7 @@ fn runs(program: &str, arguments: &[&str]) -> bool {
 
 impl Client {
     /// What is missing to run it.
-    pub fn missing(self) -> Option<String> {
+    pub(crate) fn missing(self) -> Option<String> {
         let present = match self {
             Self::Sprat => true,
             Self::Libtorrent => runs("python3", &["-c", "import libtorrent"]),
@@ -46,7 +46,7 @@ impl Client {
     }
 
     /// Transmission and aria2 leave files without content out.
-    pub fn makes_empty_files(self) -> bool {
+    pub(crate) fn makes_empty_files(self) -> bool {
         match self {
             Self::Sprat | Self::Libtorrent => true,
             Self::Transmission | Self::Aria2 => false,
@@ -54,12 +54,12 @@ impl Client {
     }
 
     /// Seeds what lies in `folder`.
-    pub fn seed(self, host: &Host, torrent: &Path, work: &Path, folder: &Path) -> Process {
+    pub(crate) fn seed(self, host: &Host, torrent: &Path, work: &Path, folder: &Path) -> Process {
         self.start(host, torrent, &work.join("seed"), folder, Role::Seed)
     }
 
     /// Downloads into `folder`, and may go on seeding.
-    pub fn download(self, host: &Host, torrent: &Path, work: &Path, folder: &Path) -> Process {
+    pub(crate) fn download(self, host: &Host, torrent: &Path, work: &Path, folder: &Path) -> Process {
         self.start(host, torrent, &work.join("leech"), folder, Role::Download)
     }
 

@@ -19,13 +19,13 @@ const FILES: [(&str, usize); 5] = [
 ];
 
 /// The content on disk.
-pub struct Content {
+pub(crate) struct Content {
     folder: PathBuf,
 }
 
 impl Content {
     /// Writes it below `work`.
-    pub fn generate(work: &Path) -> Self {
+    pub(crate) fn generate(work: &Path) -> Self {
         let folder = work.join("seeded");
         let mut rng = Rng::from_number(1);
         for (path, len) in FILES {
@@ -39,12 +39,12 @@ impl Content {
     }
 
     /// The folder that holds the content's folder.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Makes its torrent by our own `create`, so that others show whether they accept it.
-    pub fn torrent(&self, tracker: &str) -> PathBuf {
+    pub(crate) fn torrent(&self, tracker: &str) -> PathBuf {
         let torrent = self.folder.with_extension("torrent");
         let output = Command::new(env!("CARGO_BIN_EXE_sprat"))
             .arg("create")
@@ -58,13 +58,13 @@ impl Content {
     }
 
     /// The infohash of the torrent.
-    pub fn infohash(&self, torrent: &Path) -> InfoHash {
+    pub(crate) fn infohash(&self, torrent: &Path) -> InfoHash {
         let bytes = std::fs::read(torrent).expect("the torrent just made");
         Metainfo::decode(&bytes).expect("our own torrent").info.infohash
     }
 
     /// Whether `downloaded` holds the same, with or without files that have no content.
-    pub fn is_equal(&self, downloaded: &Path, with_empty: bool) -> bool {
+    pub(crate) fn is_equal(&self, downloaded: &Path, with_empty: bool) -> bool {
         FILES.iter().filter(|(_, len)| with_empty || *len > 0).all(|(path, _)| {
             let read = |folder: &Path| std::fs::read(folder.join(NAME).join(path)).ok();
             read(downloaded) == read(&self.folder)

@@ -8,21 +8,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 static LAB_COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Hosts that see each other and nobody else; gone when dropped.
-pub struct Lab {
+pub(crate) struct Lab {
     switch: String,
     /// The hosts.
-    pub hosts: Vec<Host>,
+    pub(crate) hosts: Vec<Host>,
 }
 
 /// One host.
-pub struct Host {
+pub(crate) struct Host {
     namespace: String,
     /// Its address.
-    pub ip: IpAddr,
+    pub(crate) ip: IpAddr,
 }
 
 /// What is missing to make hosts.
-pub fn missing() -> Option<String> {
+pub(crate) fn missing() -> Option<String> {
     let probe = format!("sprat-probe-{}-{}", std::process::id(), LAB_COUNT.fetch_add(1, Ordering::Relaxed));
     let made = ip(&["netns", "add", &probe]);
     if made {
@@ -41,7 +41,7 @@ fn must(arguments: &[&str]) {
 
 impl Lab {
     /// A lab of `count` hosts.
-    pub fn new(count: u8) -> Self {
+    pub(crate) fn new(count: u8) -> Self {
         let tag = format!("sprat-{}-{}", std::process::id(), LAB_COUNT.fetch_add(1, Ordering::Relaxed));
         let switch = format!("{tag}-switch");
         must(&["netns", "add", &switch]);
@@ -80,7 +80,7 @@ impl Host {
     }
 
     /// A command that runs on this host.
-    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace]).arg(program);
         command

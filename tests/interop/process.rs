@@ -10,7 +10,7 @@ const POLL_PAUSE: Duration = Duration::from_millis(20);
 
 /// Looks until `done` or out of time; whether it was done.
 #[expect(clippy::disallowed_methods, reason = "foreign programs run in real time and send no events")]
-pub fn poll(timeout: Duration, mut done: impl FnMut() -> bool) -> bool {
+pub(crate) fn poll(timeout: Duration, mut done: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + timeout;
     while !done() {
         if Instant::now() > deadline {
@@ -22,14 +22,14 @@ pub fn poll(timeout: Duration, mut done: impl FnMut() -> bool) -> bool {
 }
 
 /// A child process; killed when dropped.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
     /// Starts a command; what it prints goes to `log`.
-    pub fn start(mut command: Command, log: &Path) -> Self {
+    pub(crate) fn start(mut command: Command, log: &Path) -> Self {
         let out = File::create(log).expect("a new log file");
         let err = out.try_clone().expect("a second handle of the log");
         command.stdin(Stdio::null()).stdout(out).stderr(err);
@@ -38,14 +38,14 @@ impl Process {
     }
 
     /// Fails the test if the process ended with an error.
-    pub fn assert_alive_or_done(&mut self, what: &str) {
+    pub(crate) fn assert_alive_or_done(&mut self, what: &str) {
         if let Some(status) = self.child.try_wait().expect("our own child") {
             assert!(status.success(), "{what}: ended with {status}: {}", self.said());
         }
     }
 
     /// The end of what it printed.
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         text.lines().rev().take(10).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join(" | ")
     }

@@ -16,7 +16,7 @@ const SEED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A tracker.
 #[derive(Clone, Copy, Debug)]
-pub enum Tracker {
+pub(crate) enum Tracker {
     /// `sprat-tracker`.
     Sprat,
     /// opentracker.
@@ -25,7 +25,7 @@ pub enum Tracker {
 
 /// How it is spoken to.
 #[derive(Clone, Copy, Debug)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// BEP 3.
     Http,
     /// BEP 15.
@@ -38,7 +38,7 @@ fn sprat_tracker() -> PathBuf {
 }
 
 /// What is missing.
-pub fn missing() -> Option<String> {
+pub(crate) fn missing() -> Option<String> {
     if !sprat_tracker().exists() {
         return Some("sprat-tracker (build the whole workspace)".to_owned());
     }
@@ -48,7 +48,7 @@ pub fn missing() -> Option<String> {
 
 impl Tracker {
     /// Its announce URL.
-    pub fn url(self, transport: Transport, host: &Host) -> String {
+    pub(crate) fn url(self, transport: Transport, host: &Host) -> String {
         match transport {
             Transport::Http => format!("http://{}:{PORT}/announce", host.ip),
             Transport::Udp => format!("udp://{}:{PORT}/announce", host.ip),
@@ -56,7 +56,7 @@ impl Tracker {
     }
 
     /// Starts it on `host`; Debian's opentracker serves only the torrents on its list.
-    pub fn start(self, host: &Host, folder: &Path, infohash: InfoHash) -> Process {
+    pub(crate) fn start(self, host: &Host, folder: &Path, infohash: InfoHash) -> Process {
         std::fs::create_dir(folder).expect("a new folder");
         let addr = format!("{}:{PORT}", host.ip);
         let command = match self {
@@ -92,7 +92,7 @@ fn open_to_all(folder: &Path) {
 }
 
 /// Waits until the tracker knows a seed, by its scrape.
-pub fn wait_for_seed(host: &Host, announce: &str, infohash: InfoHash) {
+pub(crate) fn wait_for_seed(host: &Host, announce: &str, infohash: InfoHash) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/wait_for_seed.py");
     let output = host
         .command("python3")
