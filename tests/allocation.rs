@@ -38,6 +38,9 @@ fn many_files(count: usize) -> Vec<u8> {
     format!("d4:infod5:filesl{files}e4:name1:n12:piece lengthi16384e6:pieces0:ee").into_bytes()
 }
 
+/// Name, bytes that came, how many times their length the heap may grow, how they are read.
+type Case = (&'static str, usize, usize, Box<dyn FnOnce()>);
+
 #[test]
 fn memory_stays_in_proportion_to_what_was_received() {
     let mut rng = Rng::from_number(5);
@@ -55,8 +58,7 @@ fn memory_stays_in_proportion_to_what_was_received() {
     let gaps = [[1].as_slice(), &[0; 100_000]].concat();
     let prefixes: Vec<u8> = [0, 1, 0xff, 0xff, 20].repeat(1_000);
 
-    // Name, bytes that came, how many times their length the heap may grow, how they are read.
-    let cases: [(&str, usize, usize, Box<dyn FnOnce()>); 9] = [
+    let cases: [Case; 9] = [
         ("depth", deep.len(), 0, Box::new(move || drop(scan(&deep, &Limits::METAINFO)))),
         ("tokens", tokens.len(), 0, Box::new(move || drop(scan(&tokens, &Limits::METAINFO)))),
         ("random", random.len(), 0, Box::new(move || drop(Metainfo::decode(&random)))),
