@@ -2,7 +2,7 @@
 //!
 //! Startable pieces stand in one array, grouped by their count of copies, so that one more or one less copy
 //! is one swap over a group's border, and the rarest piece of a peer is found from the front. A peer that has
-//! everything is counted once, not once a piece. Looking for a piece never looks at more than [`SCAN_MAX`]
+//! everything is counted once, not once a piece. Looking for a piece never looks at more than `SCAN_MAX`
 //! entries of the array: if the peer has none of them, the peer's own bitfield is walked instead.
 //!
 //! Invariants: group `c` is `order[starts[c]..starts[c + 1]]` and holds the startable pieces with `c` copies;

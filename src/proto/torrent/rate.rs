@@ -1,7 +1,7 @@
 //! Bytes per second over the last few seconds: what the choker, the picker and people look at.
 //!
 //! A ring of short spans. Adding is a few instructions and allocates nothing, so it is called per block.
-//! Invariant: `slots[n % SLOTS]` holds what passed in span `n`, for the last [`SLOTS`] spans up to `head`.
+//! Invariant: `slots[n % SLOTS]` holds what passed in span `n`, for the last `SLOTS` spans up to `head`.
 
 use crate::proto::time::{Duration, Instant};
 

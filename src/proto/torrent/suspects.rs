@@ -4,7 +4,7 @@
 //! whose block differs from it lied, and nobody else is accused. One who sent a whole wrong piece alone lied
 //! for certain at once.
 //!
-//! Invariant: `hash_count` is the number of remembered hashes, at most [`HASHES_MAX`]. It bans nobody itself.
+//! Invariant: `hash_count` is the number of remembered hashes, at most `HASHES_MAX`. It bans nobody itself.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

@@ -20,13 +20,13 @@ const PEER_ID_AT: usize = 48;
 /// What the reserved bytes say a peer can do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// BEP 5 (reserved[7] & 0x01).
+    /// BEP 5 (`reserved[7] & 0x01`).
     pub dht: bool,
-    /// BEP 6 (reserved[7] & 0x04).
+    /// BEP 6 (`reserved[7] & 0x04`).
     pub fast: bool,
-    /// BEP 10 (reserved[5] & 0x10).
+    /// BEP 10 (`reserved[5] & 0x10`).
     pub extensions: bool,
-    /// BEP 52 upgrade bit (reserved[7] & 0x10): read, never offered.
+    /// BEP 52 upgrade bit (`reserved[7] & 0x10`): read, never offered.
     pub v2: bool,
 }
 
