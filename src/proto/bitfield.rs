@@ -132,11 +132,6 @@ impl Bitfield {
         })
     }
 
-    /// The clear ones, ascending.
-    pub fn iter_clear(&self) -> impl Iterator<Item = u32> {
-        (0..self.len).filter(|&index| !self.get(index))
-    }
-
     /// Whether some piece is set here and clear in `other`.
     pub fn has_more_than(&self, other: &Self) -> bool {
         self.bytes.iter().zip(&other.bytes).any(|(ours, theirs)| ours & !theirs != 0)
@@ -164,7 +159,6 @@ mod tests {
         assert!(field.set(19) && !field.set(19) && !field.set(20));
         assert!(field.set(0) && field.clear(0) && !field.clear(0));
         assert_eq!(field.iter_set().collect::<Vec<_>>(), [19]);
-        assert_eq!(field.iter_clear().count(), 19);
         let mut other = Bitfield::new(20);
         other.set(3);
         other.set_all(&field);

@@ -22,11 +22,6 @@ impl PeerId {
         }
         Self(id)
     }
-
-    /// Whether the peer calls itself a sprat.
-    pub fn is_sprat(&self) -> bool {
-        self.0.starts_with(b"-SP")
-    }
 }
 
 impl fmt::Display for PeerId {
@@ -52,7 +47,7 @@ mod tests {
     fn ours_are_recognized_unique_and_printable() {
         let mut rng = Rng::from_number(3);
         let (one, other) = (PeerId::generate(&mut rng), PeerId::generate(&mut rng));
-        assert!(one.is_sprat());
+        assert!(one.0.starts_with(PREFIX));
         assert_ne!(one, other);
         assert!(!one.to_string().contains('.'));
         assert_eq!(PeerId(*b"-TR4000-\0\x1b[31m~~~~~~").to_string(), "-TR4000-..[31m~~~~~~");

@@ -135,12 +135,6 @@ impl Session {
         }
     }
 
-    /// The user changed the limits.
-    pub fn handle_limits(&mut self, now: Instant, limits: Limits) {
-        self.limits = limits;
-        self.fit(now);
-    }
-
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.due_at.is_some_and(|due_at| due_at <= now) {

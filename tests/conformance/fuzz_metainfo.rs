@@ -186,11 +186,11 @@ fn half_a_million_mutated_torrents() {
 
 /// Typed decoding takes every dictionary that was scanned, and the same last value of each key.
 fn assert_typed_and_borrowed_agree(bytes: &[u8]) {
-    let Some(dict) = Value::read(bytes, &Limits::KRPC).unwrap().dict() else { return };
-    let kinds: BTreeMap<ByteBuf, IgnoredAny> = bencode::decode(bytes, &Limits::KRPC).unwrap();
+    let Some(dict) = Value::read(bytes, &Limits::EXTENSION).unwrap().dict() else { return };
+    let kinds: BTreeMap<ByteBuf, IgnoredAny> = bencode::decode(bytes, &Limits::EXTENSION).unwrap();
     let keys: BTreeSet<&[u8]> = dict.map(|(key, _)| key).collect();
     assert!(kinds.keys().map(|key| key.as_slice()).eq(keys));
-    if let Ok(integers) = bencode::decode::<BTreeMap<ByteBuf, i64>>(bytes, &Limits::KRPC) {
+    if let Ok(integers) = bencode::decode::<BTreeMap<ByteBuf, i64>>(bytes, &Limits::EXTENSION) {
         for (key, integer) in integers {
             assert_eq!(dict.get(&key).unwrap().integer(), Some(integer));
         }
@@ -208,12 +208,15 @@ fn three_hundred_thousand_random_bencodes() {
             bytes.extend(SNIPPETS[rng.below(SNIPPETS.len())].as_bytes());
         }
         scramble(&mut bytes, &mut rng);
-        if let Ok(len) = scan(&bytes, &Limits::KRPC) {
+        if let Ok(len) = scan(&bytes, &Limits::EXTENSION) {
             accepted += 1;
             let cut = rng.below(len);
-            assert!(scan(&bytes[..cut], &Limits::KRPC).is_err(), "a value begins within a value: {bytes:?}");
+            assert!(
+                scan(&bytes[..cut], &Limits::EXTENSION).is_err(),
+                "a value begins within a value: {bytes:?}"
+            );
             let mut copy = Vec::new();
-            Node::of(Value::read(&bytes, &Limits::KRPC).unwrap()).write(&mut copy);
+            Node::of(Value::read(&bytes, &Limits::EXTENSION).unwrap()).write(&mut copy);
             assert_eq!(copy, &bytes[..len], "the reader loses or invents bytes");
             assert_typed_and_borrowed_agree(&bytes);
         }

@@ -309,7 +309,7 @@ mod tests {
             scan(b"lei1e", &Limits::METAINFO).unwrap_err(),
             BencodeError { at: 2, what: "there are bytes after the end" }
         );
-        assert_eq!(scan(b"lei1e", &Limits::KRPC), Ok(2));
+        assert_eq!(scan(b"lei1e", &Limits::EXTENSION), Ok(2));
     }
 
     #[test]
@@ -317,7 +317,7 @@ mod tests {
         let whole = b"d1:ai-12e1:bl3:abcdee2:cci0ee";
         assert_eq!(scan(whole, &Limits::METAINFO), Ok(whole.len()));
         for len in 0..whole.len() {
-            assert!(scan(&whole[..len], &Limits::KRPC).is_err(), "{len}");
+            assert!(scan(&whole[..len], &Limits::EXTENSION).is_err(), "{len}");
         }
     }
 

@@ -130,11 +130,6 @@ impl Requests {
         !self.in_flight.is_empty()
     }
 
-    /// Requests in flight.
-    pub fn in_flight_count(&self) -> usize {
-        self.in_flight.len()
-    }
-
     /// Whether the peer stalls: asked, unasked and silent for too long. Until it delivers it is asked for one
     /// block at a time.
     pub fn is_snubbed(&self) -> bool {
@@ -220,7 +215,7 @@ mod tests {
         let mut depths = Vec::new();
         for _ in 0..6 {
             fill(&mut requests, &mut next, now);
-            depths.push(requests.in_flight_count());
+            depths.push(requests.in_flight.len());
             now += Duration::from_millis(100);
             for (at, _) in std::mem::take(&mut requests.in_flight.clone()) {
                 assert_eq!(requests.handle_block(at, now), Arrival::Expected);

@@ -151,22 +151,6 @@ impl Pieces {
         self.wanted.get(piece) && !self.have.get(piece)
     }
 
-    /// Whether a peer with `have` has a piece that is wanted and not verified.
-    pub fn is_interesting(&self, have: &Bitfield) -> bool {
-        if self.is_complete() {
-            return false;
-        }
-        let (wanted, ours, theirs) = (self.wanted.as_bytes(), self.have.as_bytes(), have.as_bytes());
-        let (wanted, wanted_tail) = wanted.as_chunks::<8>();
-        let (ours, ours_tail) = ours.as_chunks::<8>();
-        let (theirs, theirs_tail) = theirs.as_chunks::<8>();
-        let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
-        let mut words = wanted.iter().zip(ours).zip(theirs);
-        let mut tail = wanted_tail.iter().zip(ours_tail).zip(theirs_tail);
-        words.any(|((wanted, ours), theirs)| word(wanted) & !word(ours) & word(theirs) != 0)
-            || tail.any(|((wanted, ours), theirs)| wanted & !ours & theirs != 0)
-    }
-
     /// Whether every block of every wanted piece is asked for or there: endgame, or the end.
     pub fn is_all_requested(&self) -> bool {
         self.startable_count == 0 && self.open_count == 0
@@ -177,11 +161,6 @@ impl Pieces {
         self.is_lacking(piece) && !self.active.contains_key(&piece)
     }
 
-    /// Whether every block of the piece is there and its hash is awaited.
-    pub fn is_verifying(&self, piece: PieceIndex) -> bool {
-        self.active.get(&piece).is_some_and(Active::is_whole)
-    }
-
     /// Pieces that are begun and not whole, ascending.
     pub fn partials(&self) -> impl Iterator<Item = Partial> {
         self.active.iter().filter(|(_, active)| !active.is_whole()).map(|(&piece, active)| Partial {
@@ -189,11 +168,6 @@ impl Pieces {
             open_count: active.open_count,
             asked_count: active.asked_count(),
         })
-    }
-
-    /// Pieces on their way, those awaiting verification among them: each holds a buffer.
-    pub fn active_count(&self) -> usize {
-        self.active.len()
     }
 
     /// Whether an active piece has open blocks that `conn` may be asked for (a piece on parole is fetched
@@ -472,6 +446,10 @@ mod tests {
         pieces.receive(block, conn, addr(conn))
     }
 
+    fn is_verifying(pieces: &Pieces, piece: PieceIndex) -> bool {
+        pieces.active.get(&piece).is_some_and(Active::is_whole)
+    }
+
     #[test]
     fn a_piece_goes_from_missing_to_had_and_remembers_who_sent_what() {
         let mut pieces = three();
@@ -484,7 +462,7 @@ mod tests {
         assert_eq!(receive(&mut pieces, 0, 1, B), Received::Duplicate);
         assert_eq!(receive(&mut pieces, 1, 0, B), Received::Unrequested);
         assert_eq!(receive(&mut pieces, 0, 0, A), kept(true, &[]));
-        assert!(pieces.is_verifying(0) && !pieces.have().get(0));
+        assert!(is_verifying(&pieces, 0) && !pieces.have().get(0));
         let senders = pieces.verified(0);
         assert_eq!((senders.of(0), senders.of(1), senders.sole()), (Some(addr(A)), Some(addr(B)), None));
         assert_eq!((pieces.left(), pieces.wanted_done_len()), (65_636 - 32_768, 32_768));
@@ -506,7 +484,7 @@ mod tests {
         assert!(pieces.is_startable(0));
         pieces.request_open(0, A, 2, &mut out);
         assert_eq!(pieces.release_all(A), 2);
-        assert!(pieces.is_startable(0) && pieces.active_count() == 0);
+        assert!(pieces.is_startable(0) && pieces.active.is_empty());
     }
 
     #[test]
@@ -540,20 +518,7 @@ mod tests {
         assert!(pieces.is_all_requested() && !pieces.is_complete());
         assert_eq!(receive(&mut pieces, 2, 0, A), kept(true, &[]));
         pieces.verified(2);
-        assert!(pieces.is_complete() && !pieces.is_interesting(&Bitfield::full(3)));
-    }
-
-    #[test]
-    fn interest_looks_at_every_bit() {
-        let geometry = Geometry::new(16_384 * 150, 16_384).unwrap();
-        for piece in [0, 63, 64, 127, 128, 149] {
-            let mut theirs = Bitfield::new(150);
-            theirs.set(piece);
-            let mut pieces = Pieces::new(geometry, Bitfield::new(150), Bitfield::full(150));
-            assert!(pieces.is_interesting(&theirs));
-            pieces.verified(piece);
-            assert!(!pieces.is_interesting(&theirs));
-        }
+        assert!(pieces.is_complete());
     }
 
     #[test]
@@ -570,8 +535,8 @@ mod tests {
                 2 => drop(pieces.request(block, conn)),
                 3 => drop(pieces.release(block, conn)),
                 4 => drop(pieces.receive(block, conn, addr(conn))),
-                5 if pieces.is_verifying(piece) => drop(pieces.verified(piece)),
-                6 if pieces.is_verifying(piece) => drop(pieces.failed(piece)),
+                5 if is_verifying(&pieces, piece) => drop(pieces.verified(piece)),
+                6 if is_verifying(&pieces, piece) => drop(pieces.failed(piece)),
                 5 | 6 => drop(pieces.release_all(conn)),
                 _ => pieces.lost(piece),
             }

@@ -362,16 +362,6 @@ impl Announcer {
         self.leaving && self.requests.is_empty()
     }
 
-    /// Time to the regular announce, for people.
-    pub fn next_announce_in(&self, now: Instant) -> Option<Duration> {
-        let due = self.tiers.iter().filter_map(|tier| match tier.next {
-            Next::At(at) => Some(at),
-            Next::Answer => Some(now),
-            Next::Never => None,
-        });
-        due.min().map(|at| at.since(now))
-    }
-
     /// Announces to the first tracker of the tier that may be asked, if it is time.
     fn announce(&mut self, tier: usize, now: Instant) {
         match self.tiers[tier].next {

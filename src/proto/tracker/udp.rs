@@ -17,8 +17,6 @@ pub const PROTOCOL_ID: u64 = 0x0417_2710_1980;
 pub const CONNECT_LEN: usize = 16;
 /// Bytes of an announce request before its options.
 pub const ANNOUNCE_LEN: usize = 98;
-/// Bytes of an announce reply before its peers.
-pub const ANNOUNCE_REPLY_LEN: usize = 20;
 /// Longest path and query that an announce carries (BEP 41); the rest is cut off, so that the datagram
 /// stays within an MTU.
 pub const URL_DATA_LEN_MAX: usize = 1020;

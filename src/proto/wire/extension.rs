@@ -13,23 +13,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_bytes::ByteBuf;
 
-use crate::proto::bencode::{self, BencodeError, Keys, Limits, Trailing, Value};
+use crate::proto::bencode::{self, BencodeError, Limits, Value};
 
 /// Our own number for `sp_have`, the interval's availability between sprats.
 pub const SP_HAVE_ID: u8 = 1;
 
 /// Most characters of a client's name that are kept; the rest is cut off.
 pub const CLIENT_CHAR_MAX: usize = 64;
-
-/// What an extension handshake may cost: those of today's clients take some 300 bytes and 60 tokens. Beyond
-/// it the message is refused.
-const LIMITS: Limits = Limits {
-    len_max: 16 * 1024,
-    depth_max: 16,
-    token_max: 1_024,
-    trailing: Trailing::Ignored,
-    keys: Keys::LastWins,
-};
 
 /// An extension handshake; everything is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,7 +91,7 @@ impl ExtensionHandshake {
     /// # Errors
     /// The payload does not begin with a dictionary, or takes more than any client's does.
     pub fn decode(payload: &[u8]) -> Result<Self, ExtensionError> {
-        let root = Value::read(payload, &LIMITS)?.dict();
+        let root = Value::read(payload, &Limits::EXTENSION)?.dict();
         let root = root.ok_or(BencodeError { at: 0, what: "not a dictionary" })?;
         let numbers = root.get(b"m").and_then(|numbers| numbers.dict());
         let extension = |name: &[u8]| positive(numbers?.get(name)?);
