@@ -94,7 +94,6 @@ mod tests {
     use super::*;
     use crate::proto::infohash::InfoHash;
     use crate::proto::peer_id::PeerId;
-    use crate::proto::tracker::AnnounceEvent;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -102,19 +101,7 @@ mod tests {
     async fn answer(bytes: &[u8]) -> Answer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/announce?key=1", listener.local_addr().unwrap());
-        let announce = Announce {
-            infohash: InfoHash([1; 20]),
-            peer_id: PeerId([2; 20]),
-            port: 1,
-            uploaded: 0,
-            downloaded: 0,
-            left: 0,
-            event: AnnounceEvent::None,
-            numwant: None,
-            key: 0,
-            ip: None,
-            tracker_id: None,
-        };
+        let announce = Announce::new(InfoHash([1; 20]), PeerId([2; 20]), 1);
         let serve = async {
             let (mut socket, _) = listener.accept().await.unwrap();
             let mut request = vec![0; 4096];

@@ -178,17 +178,11 @@ fn nothing_is_gained_by_sending_from_a_forged_address() {
 
 fn announce_of(peer: u8) -> Announce {
     Announce {
-        infohash: InfoHash([0xaa; 20]),
-        peer_id: PeerId([peer; 20]),
-        port: 6880 + u16::from(peer),
-        uploaded: 0,
-        downloaded: 0,
         left: 1,
         event: AnnounceEvent::Started,
         numwant: Some(10),
         key: 1,
-        ip: None,
-        tracker_id: None,
+        ..Announce::new(InfoHash([0xaa; 20]), PeerId([peer; 20]), 6880 + u16::from(peer))
     }
 }
 

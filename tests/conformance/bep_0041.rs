@@ -2,23 +2,11 @@
 
 use sprat::proto::infohash::InfoHash;
 use sprat::proto::peer_id::PeerId;
+use sprat::proto::tracker::Announce;
 use sprat::proto::tracker::udp::{Request, URL_DATA_LEN_MAX, decode_request, encode_announce};
-use sprat::proto::tracker::{Announce, AnnounceEvent};
 
 fn request(url: &str) -> Vec<u8> {
-    let announce = Announce {
-        infohash: InfoHash([1; 20]),
-        peer_id: PeerId([2; 20]),
-        port: 1,
-        uploaded: 0,
-        downloaded: 0,
-        left: 0,
-        event: AnnounceEvent::None,
-        numwant: None,
-        key: 0,
-        ip: None,
-        tracker_id: None,
-    };
+    let announce = Announce::new(InfoHash([1; 20]), PeerId([2; 20]), 1);
     let mut bytes = Vec::new();
     encode_announce(1, 2, &announce, url, &mut bytes);
     bytes

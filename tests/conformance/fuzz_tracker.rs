@@ -15,17 +15,10 @@ const ROUNDS: usize = 250_000;
 
 fn announce() -> Announce {
     Announce {
-        infohash: InfoHash([1; 20]),
-        peer_id: PeerId([2; 20]),
-        port: 1,
-        uploaded: 0,
-        downloaded: 0,
         left: 5,
         event: AnnounceEvent::Started,
         numwant: Some(200),
-        key: 0,
-        ip: None,
-        tracker_id: None,
+        ..Announce::new(InfoHash([1; 20]), PeerId([2; 20]), 1)
     }
 }
 

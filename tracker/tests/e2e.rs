@@ -75,17 +75,9 @@ impl Tracker {
 
 fn announce(peer: u8, port: u16, left: u64) -> Announce {
     Announce {
-        infohash: InfoHash([0xa1; 20]),
-        peer_id: PeerId([peer; 20]),
-        port,
-        uploaded: 0,
-        downloaded: 0,
         left,
         event: AnnounceEvent::Started,
-        numwant: None,
-        key: 0,
-        ip: None,
-        tracker_id: None,
+        ..Announce::new(InfoHash([0xa1; 20]), PeerId([peer; 20]), port)
     }
 }
 

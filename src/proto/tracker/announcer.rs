@@ -391,17 +391,14 @@ impl Announcer {
         *under_way = Some(request);
         let numwant = if event == AnnounceEvent::Stopped { 0 } else { self.config.numwant };
         let announce = Announce {
-            infohash: self.config.infohash,
-            peer_id: self.config.peer_id,
-            port: self.config.port,
             uploaded: self.progress.uploaded,
             downloaded: self.progress.downloaded,
             left: self.progress.left,
             event,
             numwant: Some(numwant),
             key: self.key,
-            ip: None,
             tracker_id: tracker_id.clone(),
+            ..Announce::new(self.config.infohash, self.config.peer_id, self.config.port)
         };
         self.outputs.push_back(Output::Announce { request, url: url.clone(), announce });
         self.requests.insert(request, Request { tracker, event, give_up_at });

@@ -64,6 +64,25 @@ pub struct Announce {
     pub tracker_id: Option<String>,
 }
 
+impl Announce {
+    /// One that tells of no transfer and asks for nothing in particular.
+    pub fn new(infohash: InfoHash, peer_id: PeerId, port: u16) -> Self {
+        Self {
+            infohash,
+            peer_id,
+            port,
+            uploaded: 0,
+            downloaded: 0,
+            left: 0,
+            event: AnnounceEvent::None,
+            numwant: None,
+            key: 0,
+            ip: None,
+            tracker_id: None,
+        }
+    }
+}
+
 /// A tracker's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnnounceReply {

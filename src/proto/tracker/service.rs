@@ -372,17 +372,9 @@ mod tests {
 
     fn announce(port: u16, left: u64) -> Announce {
         Announce {
-            infohash: InfoHash([1; 20]),
-            peer_id: PeerId([2; 20]),
-            port,
-            uploaded: 0,
-            downloaded: 0,
             left,
             event: AnnounceEvent::Started,
-            numwant: None,
-            key: 0,
-            ip: None,
-            tracker_id: None,
+            ..Announce::new(InfoHash([1; 20]), PeerId([2; 20]), port)
         }
     }
 

@@ -359,17 +359,11 @@ mod tests {
 
     fn announce() -> Announce {
         Announce {
-            infohash: InfoHash([1; 20]),
-            peer_id: PeerId([2; 20]),
-            port: 6881,
-            uploaded: 0,
-            downloaded: 0,
             left: 5,
             event: AnnounceEvent::Started,
             numwant: Some(50),
             key: 6,
-            ip: None,
-            tracker_id: None,
+            ..Announce::new(InfoHash([1; 20]), PeerId([2; 20]), 6881)
         }
     }
 
