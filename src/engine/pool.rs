@@ -4,7 +4,7 @@
 //! socket: then an empty pool makes readers wait, and a socket that is not read is back-pressure. Once a
 //! torrent keeps a block for a piece the buffer is [`BlockBuf::settle`]d and counts no longer: it belongs to
 //! a piece under way, of which the picker allows few, so that waiting for the pool never waits for a piece
-//! that waits for the pool. The one lock of the engine guards the list of idle buffers, for a push or a pop.
+//! that waits for the pool. The one lock on the way of bytes guards the list of idle buffers, for a push or a pop.
 //!
 //! Buffers are zeroed when first made and never again: a reader fills them before their length is set.
 

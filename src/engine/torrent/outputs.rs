@@ -228,7 +228,7 @@ impl TorrentTask {
                 let source = Source::Tracker { local: self.trackers.is_local(&url) };
                 self.machine.handle_candidates(now, source, &peers);
             }
-            announcer::Output::ExternalIp(ip) => tracing::debug!(%ip, "our address as a tracker sees it"),
+            announcer::Output::ExternalIp(ip) => self.machine.handle_external_ip(now, ip),
             announcer::Output::Announced { url, seeders, leechers } => {
                 if let Some(status) = self.trackers.status(&url) {
                     (status.seeders, status.leechers, status.error) = (seeders, leechers, None);

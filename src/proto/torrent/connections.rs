@@ -48,6 +48,11 @@ impl Dialer {
         }
     }
 
+    /// Our own address as others see it.
+    pub(super) fn set_external(&mut self, addr: SocketAddr) {
+        self.candidates.external_addr(addr);
+    }
+
     /// A dial failed.
     pub(super) fn failed(&mut self, now: Instant, addr: SocketAddr) {
         self.dialing.remove(&addr);

@@ -32,7 +32,7 @@ mod tests;
 mod upload;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::bitfield::Bitfield;
 use super::block::Block;
@@ -190,6 +190,13 @@ impl Torrent {
     /// Addresses from a tracker, the user, PEX...
     pub fn handle_candidates(&mut self, now: Instant, source: Source, addrs: &[SocketAddr]) {
         self.dialer.add(now, source, addrs);
+        self.settle(now);
+    }
+
+    /// Our own address as a tracker sees it: whom we dial first follows from it (BEP 40).
+    pub fn handle_external_ip(&mut self, now: Instant, ip: IpAddr) {
+        // The port only tells apart who shares our address, and who does not listen has none.
+        self.dialer.set_external(SocketAddr::new(ip, self.settings.listen_port.unwrap_or(0)));
         self.settle(now);
     }
 
