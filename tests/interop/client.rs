@@ -94,7 +94,7 @@ fn aria2(host: &Host, torrent: &Path, state: &Path, folder: &Path, role: Role) -
     let mut command = host.command("aria2c");
     command.args([
         "--no-conf",
-        "--enable-dht=false",
+        "--enable-dht=true",
         "--bt-enable-lpd=false",
         "--enable-peer-exchange=false",
     ]);
