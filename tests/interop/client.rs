@@ -92,12 +92,7 @@ fn libtorrent(host: &Host, torrent: &Path, folder: &Path, role: Role) -> Command
 /// Its UDP tracker client is a part of its DHT, which here finds nobody.
 fn aria2(host: &Host, torrent: &Path, state: &Path, folder: &Path, role: Role) -> Command {
     let mut command = host.command("aria2c");
-    command.args([
-        "--no-conf",
-        "--enable-dht=true",
-        "--bt-enable-lpd=false",
-        "--enable-peer-exchange=false",
-    ]);
+    command.args(["--no-conf", "--enable-dht=true", "--bt-enable-lpd=false", "--enable-peer-exchange=false"]);
     command.args(["--seed-ratio=0.0", "--file-allocation=none", "--summary-interval=0"]);
     command.env("XDG_CACHE_HOME", state);
     command.arg(format!("--listen-port={PORT}")).arg(format!("--dir={}", folder.display()));
