@@ -10,7 +10,7 @@ use std::time::Duration;
 use sprat::engine::metainfo::create::Draft;
 use sprat::engine::{AddTorrent, Config, Engine, EngineError, Event, Metainfo, Stage, TorrentHandle, make};
 use tempfile::TempDir;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, UdpSocket};
 
 /// Longest that any step of a test may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -236,6 +236,27 @@ async fn an_interrupted_download_goes_on_in_a_new_engine() {
     let mut torrent = second.add(add).await.unwrap();
     event(&mut torrent, |event| matches!(event, Event::Checked { good: 1.., .. })).await;
     within(torrent.completed()).await.unwrap();
+    content.assert_same(dir.path());
+}
+
+#[tokio::test]
+async fn a_named_peer_may_start_later() {
+    let content = Content::new(&[("file", 300_000)]);
+    let (leecher, dir) = (engine().await, tempfile::tempdir().unwrap());
+    let early = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
+    let later = early.local_addr().unwrap();
+    let download = AddTorrent { peers: vec![later], ..content.download(dir.path()) };
+    let mut torrent = leecher.add(download).await.unwrap();
+    // Somebody is there and hangs up; then nobody is there; then the seed.
+    drop(within(early.accept()).await.unwrap());
+    drop(early);
+    let config = Config { port: later.port(), listen: vec![LOCALHOST], ..Config::default() };
+    let seeder = Engine::start(config).await.unwrap();
+    let _seed = seed(&seeder, &content).await;
+    tokio::time::timeout(Duration::from_secs(20), torrent.completed())
+        .await
+        .expect("is dialled soon")
+        .unwrap();
     content.assert_same(dir.path());
 }
 
