@@ -87,14 +87,22 @@ fn may_be_local(source: Source) -> bool {
     }
 }
 
+/// What is banned for an address that lied: its host, whatever the port, for a new port costs nothing. On
+/// loopback the address itself, where all peers are of one host and who may lie there can do worse.
+fn ban_key(addr: SocketAddr) -> SocketAddr {
+    let addr = compact::canonical(addr);
+    if addr.ip().is_loopback() { addr } else { SocketAddr::new(addr.ip(), 0) }
+}
+
 /// Known addresses.
 #[derive(Debug)]
 pub struct Candidates {
     known: BTreeMap<SocketAddr, Known>,
     ready: BTreeSet<(Rank, SocketAddr)>,
     waiting: BTreeSet<(Instant, SocketAddr)>,
-    banned: BTreeSet<IpAddr>,
-    banned_order: VecDeque<IpAddr>,
+    /// By [`ban_key`].
+    banned: BTreeSet<SocketAddr>,
+    banned_order: VecDeque<SocketAddr>,
     ourselves: BTreeSet<SocketAddr>,
     external: Option<SocketAddr>,
     rng: Rng,
@@ -131,7 +139,7 @@ impl Candidates {
     }
 
     fn may_know(&self, addr: SocketAddr) -> bool {
-        compact::is_dialable(addr) && !self.banned.contains(&addr.ip()) && !self.ourselves.contains(&addr)
+        compact::is_dialable(addr) && !self.is_banned(addr) && !self.ourselves.contains(&addr)
     }
 
     fn named_again(&mut self, now: Instant, source: Source, addr: SocketAddr, known: Known) {
@@ -291,13 +299,13 @@ impl Candidates {
         }
     }
 
-    /// Nothing more to do with this host.
-    pub fn ban(&mut self, ip: IpAddr) {
-        let ip = ip.to_canonical();
-        let addrs: Vec<SocketAddr> = self.of_host(ip).collect();
-        addrs.into_iter().for_each(|addr| self.remove(addr));
-        if self.banned.insert(ip) {
-            self.banned_order.push_back(ip);
+    /// Nothing more to do with the host of this address.
+    pub fn ban(&mut self, addr: SocketAddr) {
+        let key = ban_key(addr);
+        let of_host: Vec<SocketAddr> = self.of_host(key.ip()).collect();
+        of_host.into_iter().filter(|addr| ban_key(*addr) == key).for_each(|addr| self.remove(addr));
+        if self.banned.insert(key) {
+            self.banned_order.push_back(key);
         }
         if self.banned_order.len() > BANNED_MAX
             && let Some(first) = self.banned_order.pop_front()
@@ -306,9 +314,9 @@ impl Candidates {
         }
     }
 
-    /// Whether the host is banned: for incoming connections too.
-    pub fn is_banned(&self, ip: IpAddr) -> bool {
-        self.banned.contains(&ip.to_canonical())
+    /// Whether the host of this address is banned: for incoming connections too.
+    pub fn is_banned(&self, addr: SocketAddr) -> bool {
+        self.banned.contains(&ban_key(addr))
     }
 
     /// Our own address as others see it, for the canonical order (BEP 40).
@@ -525,10 +533,22 @@ mod tests {
         assert_eq!(candidates.next_dial(T0 + Duration::from_secs(59), 9), None);
         assert_eq!(candidates.next_dial(T0 + minutes(2), 9), Some(peer));
         candidates.dialled(peer);
-        candidates.ban(peer.ip());
-        assert!(candidates.is_banned("::ffff:1.2.3.4".parse().unwrap()));
+        candidates.ban(peer);
+        assert!(candidates.is_banned(addr("[::ffff:1.2.3.4]:77")));
         candidates.disconnected(T0, peer, true);
         assert!(!candidates.add(T0, Source::User, peer) && candidates.next_at().is_none());
+    }
+
+    #[test]
+    fn a_ban_on_loopback_shuts_out_one_peer() {
+        let mut candidates = candidates();
+        let (liar, other) = (addr("127.0.0.1:5"), addr("127.0.0.1:6"));
+        candidates.add(T0, Source::User, liar);
+        candidates.add(T0, Source::User, other);
+        candidates.ban(liar);
+        assert!(candidates.is_banned(liar) && !candidates.is_banned(other));
+        assert!(!candidates.add(T0, Source::User, liar));
+        assert_eq!((candidates.len(), candidates.next_dial(T0, 9)), (1, Some(other)));
     }
 
     #[test]
