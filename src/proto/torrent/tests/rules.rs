@@ -1,5 +1,6 @@
 //! One machine against a peer that a test plays, well or badly.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::swarm::{FAST, PLAIN, addr, settings};
@@ -241,6 +242,34 @@ fn a_choke_gives_blocks_back_and_an_unchoke_asks_again() {
         let snapshot = rig.torrent.snapshot(rig.now);
         assert!(snapshot.peers[0].am_interested && !snapshot.peers[0].peer_choking);
     }
+}
+
+#[test]
+fn at_the_end_a_silent_peer_holds_nothing_up_and_is_told_to_forget_it() {
+    let mut rig = Rig::leech();
+    rig.connect(PEER, connected(1, FAST));
+    rig.say(Message::HaveAll);
+    let silent = requests(&rig.say(Message::Unchoke));
+    let other = ConnId(2);
+    rig.connect(other, connected(2, FAST));
+    rig.torrent.handle_message(rig.now, other, Message::HaveAll);
+    rig.torrent.handle_message(rig.now, other, Message::Unchoke);
+    let (mut outputs, mut cancelled) = (VecDeque::from(rig.drain()), Vec::new());
+    while let Some(output) = outputs.pop_front() {
+        match output {
+            Output::Send(conn, Message::Request(block)) if conn == other => {
+                let _ = rig.torrent.handle_block(rig.now, other, block);
+            }
+            Output::VerifyPiece { piece, .. } => {
+                rig.torrent.handle_piece_result(rig.now, piece, PieceResult::Good(None));
+            }
+            Output::Send(PEER, Message::Cancel(block)) => cancelled.push(block),
+            _ => {}
+        }
+        outputs.extend(rig.drain());
+    }
+    assert!(rig.torrent.have().is_full(), "without a moment's wait");
+    assert!(silent.iter().all(|block| cancelled.contains(block)), "{silent:?} {cancelled:?}");
 }
 
 #[test]
