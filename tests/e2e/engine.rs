@@ -261,6 +261,24 @@ async fn a_named_peer_may_start_later() {
 }
 
 #[tokio::test]
+async fn nobody_waits_long_for_a_tracker_that_is_gone() {
+    let content = Content::new(&[("file", 100_000)]);
+    let tracker = engine_at(LOCALHOST, true).await;
+    let url = tracker.tracker_url(LOCALHOST).unwrap();
+    let seeder = engine().await;
+    let mut seed = seeder.add(AddTorrent { trackers: vec![url], ..content.seed() }).await.unwrap();
+    event(&mut seed, |event| matches!(event, Event::TrackerOk { .. })).await;
+    within(tracker.shutdown()).await;
+    let stopping = tokio::time::timeout(Duration::from_secs(4), seeder.shutdown());
+    stopping.await.expect("two seconds, and some for a slow machine");
+    // Without trackers there is nothing to wait for.
+    let seeder = engine().await;
+    let _seed = super::engine::seed(&seeder, &content).await;
+    let stopping = tokio::time::timeout(Duration::from_secs(1), seeder.shutdown());
+    stopping.await.expect("ends at once");
+}
+
+#[tokio::test]
 async fn a_taken_port_and_a_duplicate_torrent_are_said() {
     let content = Content::new(&[("file", 10)]);
     let first = engine().await;
