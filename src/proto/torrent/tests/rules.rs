@@ -264,7 +264,12 @@ fn at_the_end_a_silent_peer_holds_nothing_up_and_is_told_to_forget_it() {
                 rig.torrent.handle_piece_result(rig.now, piece, PieceResult::Good(None));
             }
             Output::Send(PEER, Message::Cancel(block)) => cancelled.push(block),
-            _ => {}
+            Output::Send(..)
+            | Output::SendBlock(..)
+            | Output::Disconnect(..)
+            | Output::Dial(_)
+            | Output::DropPiece(_)
+            | Output::Event(_) => {}
         }
         outputs.extend(rig.drain());
     }
