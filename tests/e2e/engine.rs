@@ -10,7 +10,7 @@ use std::time::Duration;
 use sprat::engine::metainfo::create::Draft;
 use sprat::engine::{AddTorrent, Config, Engine, EngineError, Event, Metainfo, Stage, TorrentHandle, make};
 use tempfile::TempDir;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, UdpSocket};
 
 /// Longest that any step of a test may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -237,6 +237,45 @@ async fn an_interrupted_download_goes_on_in_a_new_engine() {
     event(&mut torrent, |event| matches!(event, Event::Checked { good: 1.., .. })).await;
     within(torrent.completed()).await.unwrap();
     content.assert_same(dir.path());
+}
+
+#[tokio::test]
+async fn a_named_peer_may_start_later() {
+    let content = Content::new(&[("file", 300_000)]);
+    let (leecher, dir) = (engine().await, tempfile::tempdir().unwrap());
+    let early = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
+    let later = early.local_addr().unwrap();
+    let download = AddTorrent { peers: vec![later], ..content.download(dir.path()) };
+    let mut torrent = leecher.add(download).await.unwrap();
+    // Somebody is there and hangs up; then nobody is there; then the seed.
+    drop(within(early.accept()).await.unwrap());
+    drop(early);
+    let config = Config { port: later.port(), listen: vec![LOCALHOST], ..Config::default() };
+    let seeder = Engine::start(config).await.unwrap();
+    let _seed = seed(&seeder, &content).await;
+    tokio::time::timeout(Duration::from_secs(20), torrent.completed())
+        .await
+        .expect("is dialled soon")
+        .unwrap();
+    content.assert_same(dir.path());
+}
+
+#[tokio::test]
+async fn nobody_waits_long_for_a_tracker_that_is_gone() {
+    let content = Content::new(&[("file", 100_000)]);
+    let tracker = engine_at(LOCALHOST, true).await;
+    let url = tracker.tracker_url(LOCALHOST).unwrap();
+    let seeder = engine().await;
+    let mut seed = seeder.add(AddTorrent { trackers: vec![url], ..content.seed() }).await.unwrap();
+    event(&mut seed, |event| matches!(event, Event::TrackerOk { .. })).await;
+    within(tracker.shutdown()).await;
+    let stopping = tokio::time::timeout(Duration::from_secs(4), seeder.shutdown());
+    stopping.await.expect("two seconds, and some for a slow machine");
+    // Without trackers there is nothing to wait for.
+    let seeder = engine().await;
+    let _seed = super::engine::seed(&seeder, &content).await;
+    let stopping = tokio::time::timeout(Duration::from_secs(1), seeder.shutdown());
+    stopping.await.expect("ends at once");
 }
 
 #[tokio::test]

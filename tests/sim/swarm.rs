@@ -25,12 +25,34 @@ fn a_flash_crowd_of_fifty_completes_near_the_bound() {
     let took = report.completion().expect("everybody completes");
     let ratio = took.as_secs_f64() / report.bound.as_secs_f64();
     let sent_by_seed = report.hosts[0].uploaded as f64 / scenario.total_len() as f64;
+    let news = report.availability_per_peer_and_piece(scenario.piece_count);
     println!(
-        "50 peers: {took:?}, {ratio:.2} times the bound of {:?}; the seed sent {sent_by_seed:.2} copies; {} events",
+        "50 peers: {took:?}, {ratio:.2} times the bound of {:?}; the seed sent {sent_by_seed:.2} copies; \
+         news {news:.1} bytes a peer and piece; {} events",
         report.bound, report.event_count
     );
     assert!(ratio <= 1.5, "{ratio}");
     assert!(report.banned().is_empty());
+}
+
+#[test]
+fn neighbours_on_a_fast_network_do_not_wait_for_news() {
+    let line = Line { up_rate: 100_000_000, down_rate: 100_000_000 };
+    let scenario = Scenario {
+        peers: 8,
+        piece_count: 512,
+        piece_len: 256 * 1024,
+        seed_line: line,
+        peer_line: line,
+        latency: Duration::from_micros(200),
+        ..Scenario::default()
+    };
+    let report = run(scenario.clone());
+    let took = report.completion().expect("everybody completes");
+    let ratio = took.as_secs_f64() / report.bound.as_secs_f64();
+    let news = report.availability_per_peer_and_piece(scenario.piece_count);
+    println!("fast network: {took:?}, {ratio:.2} times the bound; news {news:.1} bytes a peer and piece");
+    assert!(ratio <= 1.5, "{ratio}");
 }
 
 #[test]

@@ -21,6 +21,9 @@ use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
 /// Time for looking up the name of a UDP tracker; then it counts as unreachable.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Time for the tracker's IPv4 address to answer before its IPv6 address is asked too.
+const HEAD_START: Duration = Duration::from_millis(500);
+
 /// The announcer and what its trackers said.
 pub(super) struct Trackers {
     announcer: Announcer,
@@ -128,24 +131,62 @@ async fn announce_udp(
     announce: Announce,
 ) -> Result<(AnnounceReply, IpAddr), TrackerError> {
     let (host, port, url_data) = split_udp(url).ok_or_else(|| unreachable("its URL has no host and port"))?;
-    let tracker = lookup(context, &host, port).await?;
+    let (tracker, other) = lookup(context, &host, port).await?;
+    let first = ask_udp(context, tracker, &url_data, announce.clone());
+    let Some(other) = other else { return first.await };
+    either(first, async {
+        tokio::time::sleep(HEAD_START).await;
+        ask_udp(context, other, &url_data, announce).await
+    })
+    .await
+}
+
+async fn ask_udp(
+    context: &Context,
+    tracker: SocketAddr,
+    url_data: &str,
+    announce: Announce,
+) -> Result<(AnnounceReply, IpAddr), TrackerError> {
     let (reply, answer) = oneshot::channel();
-    let request = udp::Request { tracker, url_data, announce, reply };
+    let request = udp::Request { tracker, url_data: url_data.to_owned(), announce, reply };
     context.udp.send(request).await.map_err(|_| unreachable("stopped"))?;
     let reply = answer.await.map_err(|_| unreachable("stopped"))??;
     Ok((reply, tracker.ip()))
 }
 
-/// The address of a UDP tracker: IPv4 if it has one and we speak it, else IPv6.
-async fn lookup(context: &Context, host: &str, port: u16) -> Result<SocketAddr, TrackerError> {
+/// The result of whoever succeeds first, or the last failure.
+async fn either<T, E>(
+    first: impl Future<Output = Result<T, E>>,
+    second: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    tokio::pin!(first, second);
+    tokio::select! {
+        result = &mut first => if result.is_ok() { result } else { second.await },
+        result = &mut second => if result.is_ok() { result } else { first.await },
+    }
+}
+
+/// The addresses of a UDP tracker: the first of IPv4, if it has one and we speak it, and of IPv6.
+async fn lookup(
+    context: &Context,
+    host: &str,
+    port: u16,
+) -> Result<(SocketAddr, Option<SocketAddr>), TrackerError> {
     let found = timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await;
     let found = found.map_err(|_| unreachable("its name is not found in time"))?;
-    let mut addrs: Vec<_> =
+    let found: Vec<_> =
         found.map_err(|error| unreachable(&error.to_string()))?.map(compact::canonical).collect();
     let listen = &context.config.listen;
-    addrs.retain(|addr| listen.is_empty() || listen.iter().any(|ip| ip.is_ipv4() == addr.is_ipv4()));
+    let is_spoken =
+        |addr: &SocketAddr| listen.is_empty() || listen.iter().any(|ip| ip.is_ipv4() == addr.is_ipv4());
+    one_of_each_family(found.into_iter().filter(is_spoken).collect())
+        .ok_or_else(|| unreachable("it has no address that we can reach"))
+}
+
+fn one_of_each_family(mut addrs: Vec<SocketAddr>) -> Option<(SocketAddr, Option<SocketAddr>)> {
     addrs.sort_by_key(SocketAddr::is_ipv6);
-    addrs.first().copied().ok_or_else(|| unreachable("it has no address that we can reach"))
+    let first = *addrs.first()?;
+    Some((first, addrs.into_iter().find(|addr| addr.is_ipv4() != first.is_ipv4())))
 }
 
 fn unreachable(words: &str) -> TrackerError {
@@ -166,6 +207,27 @@ fn split_udp(url: &str) -> Option<(String, u16, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tracker_is_asked_at_one_address_of_each_family() {
+        let pick =
+            |texts: &[&str]| one_of_each_family(texts.iter().map(|text| text.parse().unwrap()).collect());
+        let (v4, v6) = ("127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap());
+        assert_eq!(pick(&["[::1]:1", "[::2]:1", "127.0.0.1:1"]), Some((v4, Some(v6))));
+        assert_eq!(pick(&["[::1]:1"]), Some((v6, None)));
+        assert_eq!(pick(&[]), None);
+    }
+
+    #[tokio::test]
+    async fn a_silent_address_does_not_hide_the_one_that_answers() {
+        use std::future::{pending, ready};
+        type Answer = Result<u8, u8>;
+        assert_eq!(either(pending::<Answer>(), ready(Ok(6))).await, Ok(6));
+        assert_eq!(either(ready(Ok(4)), pending::<Answer>()).await, Ok(4));
+        assert_eq!(either(ready(Err(4)), ready(Ok(6))).await, Ok(6));
+        assert_eq!(either(ready(Ok(4)), ready(Err(6))).await, Ok(4));
+        assert!(either(ready(Answer::Err(4)), ready(Err(6))).await.is_err());
+    }
 
     #[test]
     fn udp_urls_give_host_port_and_url_data() {

@@ -12,6 +12,8 @@ pub struct Offer {
     lacking_count: u32,
     /// Pieces of the interval's news that the peer knows already.
     early: BTreeSet<PieceIndex>,
+    /// Whether there may be news that the peer lacks and does not know.
+    owed: bool,
     /// Pieces that we suggested, and how many of their blocks the peer has not asked for.
     suggested: Vec<(PieceIndex, u32)>,
 }
@@ -72,19 +74,35 @@ impl Offer {
         self.lacking_count == 0
     }
 
-    /// The peer, which lacks this piece, is told of it before the interval's news.
+    /// There is news that the peer is not told yet.
+    pub fn owe(&mut self) {
+        self.owed = true;
+    }
+
+    /// Whether the peer may be in need of [`Offer::tell`].
+    pub fn is_owed(&self) -> bool {
+        self.owed
+    }
+
+    /// The peer, which lacks this piece, is told of it before the interval's end.
     pub fn tell_early(&mut self, piece: PieceIndex) {
         self.early.insert(piece);
         self.lacking_count += 1;
     }
 
-    /// The interval ends: of `news`, what the peer neither has nor knows. It is told now.
+    /// Of `news`, what the peer neither has nor knows. It is told now.
     pub fn tell(&mut self, news: &BTreeSet<PieceIndex>, theirs: &Bitfield) -> Vec<PieceIndex> {
-        let early = std::mem::take(&mut self.early);
-        let fresh = |piece: &PieceIndex| !theirs.get(*piece) && !early.contains(piece);
+        self.owed = false;
+        let fresh = |piece: &PieceIndex| !theirs.get(*piece) && !self.early.contains(piece);
         let told: Vec<_> = news.iter().copied().filter(fresh).collect();
+        self.early.extend(&told);
         self.lacking_count += told.len() as u32;
         told
+    }
+
+    /// The interval ends: everybody knows its news.
+    pub fn end_interval(&mut self) {
+        self.early.clear();
     }
 
     fn knows(&self, piece: PieceIndex, news: &BTreeSet<PieceIndex>) -> bool {
@@ -109,6 +127,8 @@ mod tests {
         theirs.set(3);
         let news = BTreeSet::from([1, 2, 3]);
         assert_eq!(offer.tell(&news, &theirs), [2]);
+        assert!(offer.tell(&news, &theirs).is_empty());
+        offer.end_interval();
         have.set(2);
         offer.peer_gained(1, &BTreeSet::new());
         offer.peer_gained(2, &BTreeSet::new());

@@ -1,8 +1,8 @@
 //! Addresses of peers that we might dial: the one gate for all sources.
 //!
 //! An address enters in its one form, if anybody can be there, if its source may name it, and if its host is
-//! not banned; it leaves by [`Candidates::next_dial`], one dial at a time and at most one a minute, the user's
-//! first, then those that failed least, then in the canonical order of BEP 40 (or at random as long as our
+//! not banned; it leaves by [`Candidates::next_dial`], one dial at a time and at most one a minute (the user's
+//! sooner: that peer may be only just starting), the user's first, then those that failed least, then in the canonical order of BEP 40 (or at random as long as our
 //! own address is unknown).
 //!
 //! Invariants: `ready` holds exactly the addresses in state `Ready`, `waiting` those in `Waiting`; no banned
@@ -26,11 +26,14 @@ const PER_HOST_MAX: usize = 8;
 const BANNED_MAX: usize = 10_000;
 /// Own addresses remembered; more are not, and would be noticed again on connecting.
 const OURSELVES_MAX: usize = 16;
-/// Least time between two dials of one address.
+/// Least time between two dials of one address that was not given by the user.
 pub const REDIAL_INTERVAL: Duration = Duration::from_secs(60);
+/// Least time between two dials of one address of the user's; doubles up to [`REDIAL_INTERVAL`] and is never
+/// given up.
+pub const USER_REDIAL_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest wait after failures, and the rest that an address gets after [`TRIES_MAX`].
 const BACKOFF_MAX: Duration = Duration::from_secs(3_600);
-/// Failures in a row after which an address is only dialled if a source names it again later.
+/// Dials and connections in a row that brought nothing, after which an address is only dialled if a source names it again later.
 const TRIES_MAX: u32 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,14 +87,22 @@ fn may_be_local(source: Source) -> bool {
     }
 }
 
+/// What is banned for an address that lied: its host, whatever the port, for a new port costs nothing. On
+/// loopback the address itself, where all peers are of one host and who may lie there can do worse.
+fn ban_key(addr: SocketAddr) -> SocketAddr {
+    let addr = compact::canonical(addr);
+    if addr.ip().is_loopback() { addr } else { SocketAddr::new(addr.ip(), 0) }
+}
+
 /// Known addresses.
 #[derive(Debug)]
 pub struct Candidates {
     known: BTreeMap<SocketAddr, Known>,
     ready: BTreeSet<(Rank, SocketAddr)>,
     waiting: BTreeSet<(Instant, SocketAddr)>,
-    banned: BTreeSet<IpAddr>,
-    banned_order: VecDeque<IpAddr>,
+    /// By [`ban_key`].
+    banned: BTreeSet<SocketAddr>,
+    banned_order: VecDeque<SocketAddr>,
     ourselves: BTreeSet<SocketAddr>,
     external: Option<SocketAddr>,
     rng: Rng,
@@ -128,18 +139,20 @@ impl Candidates {
     }
 
     fn may_know(&self, addr: SocketAddr) -> bool {
-        compact::is_dialable(addr) && !self.banned.contains(&addr.ip()) && !self.ourselves.contains(&addr)
+        compact::is_dialable(addr) && !self.is_banned(addr) && !self.ourselves.contains(&addr)
     }
 
     fn named_again(&mut self, now: Instant, source: Source, addr: SocketAddr, known: Known) {
         let mut again = known;
+        let is_wish = source == Source::User && known.source != Source::User;
         if source_rank(source) < source_rank(known.source) {
             again.source = source;
         }
-        if let State::Spent(until) = known.state
-            && until <= now
-        {
-            again.state = State::Ready;
+        match known.state {
+            // The user's word counts more than our experience: once.
+            State::Waiting(_) | State::Spent(_) if is_wish => again.state = State::Ready,
+            State::Spent(until) if until <= now => again.state = State::Ready,
+            State::Ready | State::Waiting(_) | State::Dialling | State::Connected | State::Spent(_) => {}
         }
         self.put(addr, again);
     }
@@ -223,20 +236,32 @@ impl Candidates {
         let state = if failures >= TRIES_MAX && known.source != Source::User {
             State::Spent(now + BACKOFF_MAX)
         } else {
-            State::Waiting(now + self.backoff(failures))
+            State::Waiting(now + self.backoff(known.source, failures))
         };
         self.set_state(addr, failures, state);
     }
 
     /// Doubles with each failure, with up to half as much again at random, so that not all come back at once.
-    fn backoff(&mut self, failures: u32) -> Duration {
-        let doubled = REDIAL_INTERVAL * (1 << failures.saturating_sub(1).min(10));
-        doubled.min(BACKOFF_MAX).mul_f64(1.0 + self.rng.unit() / 2.0)
+    fn backoff(&mut self, source: Source, failures: u32) -> Duration {
+        let (least, most) = match source {
+            Source::User => (USER_REDIAL_INTERVAL, REDIAL_INTERVAL),
+            Source::Lsd | Source::Tracker { .. } | Source::Dht | Source::Pex => {
+                (REDIAL_INTERVAL, BACKOFF_MAX)
+            }
+        };
+        let doubled = least * (1 << failures.saturating_sub(1).min(10));
+        doubled.min(most).mul_f64(1.0 + self.rng.unit() / 2.0)
     }
 
-    /// A connection that we dialled is up.
+    /// A connection that we dialled is up. Earlier failures stand until it was useful: two seeds would meet
+    /// and part for ever.
     pub fn dialled(&mut self, addr: SocketAddr) {
-        self.set_state(compact::canonical(addr), 0, State::Connected);
+        self.connected(compact::canonical(addr));
+    }
+
+    fn connected(&mut self, addr: SocketAddr) {
+        let failures = self.known.get(&addr).map_or(0, |known| known.failures);
+        self.set_state(addr, failures, State::Connected);
     }
 
     /// A connected peer listens at this address (extension handshake `p`): not dialled while it is connected.
@@ -245,7 +270,7 @@ impl Candidates {
         match self.known.get(&addr).map(|known| known.state) {
             // The dial's own end decides.
             Some(State::Dialling) => {}
-            Some(_) => self.set_state(addr, 0, State::Connected),
+            Some(_) => self.connected(addr),
             None if self.may_know(addr) => {
                 self.insert(addr, Source::Pex, State::Connected);
             }
@@ -258,7 +283,7 @@ impl Candidates {
         let addr = compact::canonical(addr);
         let Some(&known) = self.known.get(&addr) else { return };
         if useful && known.state == State::Connected {
-            let rest = self.backoff(0);
+            let rest = self.backoff(known.source, 0);
             self.set_state(addr, 0, State::Waiting(now + rest));
         } else if known.is_busy() {
             self.dial_failed(now, addr);
@@ -274,13 +299,13 @@ impl Candidates {
         }
     }
 
-    /// Nothing more to do with this host.
-    pub fn ban(&mut self, ip: IpAddr) {
-        let ip = ip.to_canonical();
-        let addrs: Vec<SocketAddr> = self.of_host(ip).collect();
-        addrs.into_iter().for_each(|addr| self.remove(addr));
-        if self.banned.insert(ip) {
-            self.banned_order.push_back(ip);
+    /// Nothing more to do with the host of this address.
+    pub fn ban(&mut self, addr: SocketAddr) {
+        let key = ban_key(addr);
+        let of_host: Vec<SocketAddr> = self.of_host(key.ip()).collect();
+        of_host.into_iter().filter(|addr| ban_key(*addr) == key).for_each(|addr| self.remove(addr));
+        if self.banned.insert(key) {
+            self.banned_order.push_back(key);
         }
         if self.banned_order.len() > BANNED_MAX
             && let Some(first) = self.banned_order.pop_front()
@@ -289,9 +314,9 @@ impl Candidates {
         }
     }
 
-    /// Whether the host is banned: for incoming connections too.
-    pub fn is_banned(&self, ip: IpAddr) -> bool {
-        self.banned.contains(&ip.to_canonical())
+    /// Whether the host of this address is banned: for incoming connections too.
+    pub fn is_banned(&self, addr: SocketAddr) -> bool {
+        self.banned.contains(&ban_key(addr))
     }
 
     /// Our own address as others see it, for the canonical order (BEP 40).
@@ -453,6 +478,51 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_of_the_users_is_dialled_soon_again_and_for_ever() {
+        let mut candidates = candidates();
+        let peer = addr("127.0.0.1:5");
+        candidates.add(T0, Source::User, peer);
+        let (mut now, mut gaps) = (T0, Vec::new());
+        for _ in 0..20 {
+            let due = now.max(candidates.next_at().unwrap());
+            gaps.push((due - now).as_secs());
+            now = due;
+            assert_eq!(candidates.next_dial(now, 9), Some(peer));
+            candidates.dial_failed(now, peer);
+        }
+        assert!(gaps[1] <= 3 && gaps[2] <= 6 && (60..=90).contains(&gaps[19]), "{gaps:?}");
+        // It comes up, serves, and is gone: it may be back soon.
+        now = candidates.next_at().unwrap();
+        assert_eq!(candidates.next_dial(now, 9), Some(peer));
+        candidates.dialled(peer);
+        candidates.disconnected(now, peer, true);
+        assert!(candidates.next_at().unwrap() - now <= Duration::from_secs(3));
+        // It comes up and has nothing to give, again and again: ever rarer.
+        for _ in 0..9 {
+            now = candidates.next_at().unwrap();
+            assert_eq!(candidates.next_dial(now, 9), Some(peer));
+            candidates.dialled(peer);
+            candidates.disconnected(now, peer, false);
+        }
+        assert!(candidates.next_at().unwrap() - now >= REDIAL_INTERVAL);
+    }
+
+    #[test]
+    fn the_user_s_word_ends_a_wait() {
+        let mut candidates = candidates();
+        let peer = addr("1.2.3.4:5");
+        candidates.add(T0, OPEN, peer);
+        assert_eq!(candidates.next_dial(T0, 9), Some(peer));
+        candidates.dial_failed(T0, peer);
+        assert_eq!(candidates.next_dial(T0, 9), None);
+        candidates.add(T0, Source::User, peer);
+        assert_eq!(candidates.next_dial(T0, 9), Some(peer));
+        candidates.dial_failed(T0, peer);
+        candidates.add(T0, Source::User, peer);
+        assert_eq!(candidates.next_dial(T0, 9), None, "once");
+    }
+
+    #[test]
     fn connected_peers_are_not_dialled_and_come_back_later() {
         let mut candidates = candidates();
         let peer = addr("1.2.3.4:5");
@@ -463,10 +533,22 @@ mod tests {
         assert_eq!(candidates.next_dial(T0 + Duration::from_secs(59), 9), None);
         assert_eq!(candidates.next_dial(T0 + minutes(2), 9), Some(peer));
         candidates.dialled(peer);
-        candidates.ban(peer.ip());
-        assert!(candidates.is_banned("::ffff:1.2.3.4".parse().unwrap()));
+        candidates.ban(peer);
+        assert!(candidates.is_banned(addr("[::ffff:1.2.3.4]:77")));
         candidates.disconnected(T0, peer, true);
         assert!(!candidates.add(T0, Source::User, peer) && candidates.next_at().is_none());
+    }
+
+    #[test]
+    fn a_ban_on_loopback_shuts_out_one_peer() {
+        let mut candidates = candidates();
+        let (liar, other) = (addr("127.0.0.1:5"), addr("127.0.0.1:6"));
+        candidates.add(T0, Source::User, liar);
+        candidates.add(T0, Source::User, other);
+        candidates.ban(liar);
+        assert!(candidates.is_banned(liar) && !candidates.is_banned(other));
+        assert!(!candidates.add(T0, Source::User, liar));
+        assert_eq!((candidates.len(), candidates.next_dial(T0, 9)), (1, Some(other)));
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Torrent {
             }
             return Err(DisconnectReason::Ourselves);
         }
-        if self.dialer.candidates.is_banned(connected.addr.ip()) {
+        if self.dialer.candidates.is_banned(connected.addr) {
             return Err(DisconnectReason::Banned);
         }
         if let Some((conn, other)) = self.duplicate_of(connected) {
@@ -303,12 +303,13 @@ impl Torrent {
         }
     }
 
-    /// The address lied: it and its connections are done with.
+    /// The address lied: its host is done with, and so is every connection of it.
     pub(super) fn ban(&mut self, now: Instant, addr: SocketAddr) {
-        self.dialer.candidates.ban(addr.ip());
+        self.dialer.candidates.ban(addr);
         self.out.event(Event::PeerBanned(addr));
-        let liars: Vec<_> =
-            self.peers.values().filter(|peer| peer.connected.addr == addr).map(|peer| peer.conn).collect();
+        let candidates = &self.dialer.candidates;
+        let liars = self.peers.values().filter(|peer| candidates.is_banned(peer.connected.addr));
+        let liars: Vec<_> = liars.map(|peer| peer.conn).collect();
         for conn in liars {
             self.disconnect(now, conn, DisconnectReason::Poison);
         }

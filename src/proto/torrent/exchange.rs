@@ -73,6 +73,7 @@ impl Torrent {
         peer.traffic.uploaded += len;
         peer.traffic.upload.add(len, now);
         peer.uploads.handle_sent(len);
+        self.news.tell_idle(now, self.download.pieces.have(), peer, &mut self.out);
         self.upload.ready(conn);
     }
 

@@ -116,7 +116,7 @@ impl Torrent {
             peers: BTreeMap::new(),
             download: Download::new(pieces, settings.sequential, &mut rng, now),
             upload: Upload::new(debut, rng.fork("choker"), now),
-            news: News::new(settings.swarming_interval),
+            news: News::new(settings.swarming_interval, geometry.piece_len()),
             dialer: Dialer::new(rng.fork("candidates")),
             status,
             limits: Limits { lease, upload_rate: None, download_rate: None },

@@ -1,7 +1,10 @@
 //! What we gained in the running swarming interval: told to the neighbours in one batch when it ends.
 //!
 //! A neighbour gets one `sp_have` message if it takes that, else a HAVE a piece; never about pieces that it
-//! has. One that has nothing left to ask of us hears of a gained piece at once.
+//! has. One that has nothing left to ask of us hears of a gained piece at once: that is who has all that we
+//! told it of, and, since peers do not tell us of pieces that we have too, who may ask and does not. The latter
+//! only while pieces come fast: then a neighbour fetches all that it knows of in a fraction of the interval. In
+//! a slow swarm somebody idles most of the time, and telling of each piece by itself would cost more bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,10 +17,18 @@ use crate::proto::time::{Duration, Instant};
 use crate::proto::wire::message::Message;
 use crate::proto::wire::sp_have;
 
+/// Bytes of pieces gained in one interval from which on idle neighbours are told of each piece at once: at such
+/// rates a HAVE a piece is nothing, and waiting is what costs.
+const FAST_LEN: u64 = 4 << 20;
+
 /// The news of the interval.
 #[derive(Debug)]
 pub(super) struct News {
     interval: Duration,
+    /// Bytes of a piece.
+    piece_len: u64,
+    /// Whether the last interval brought [`FAST_LEN`]; at first we hope so.
+    was_fast: bool,
     gained: BTreeSet<PieceIndex>,
     /// When to tell; None while there is nothing to tell.
     due_at: Option<Instant>,
@@ -25,8 +36,9 @@ pub(super) struct News {
 
 impl News {
     /// Nothing gained yet.
-    pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, gained: BTreeSet::new(), due_at: None }
+    pub(super) fn new(interval: Duration, piece_len: u32) -> Self {
+        let piece_len = u64::from(piece_len);
+        Self { interval, piece_len, was_fast: true, gained: BTreeSet::new(), due_at: None }
     }
 
     /// What is not told to everyone yet.
@@ -49,12 +61,32 @@ impl News {
     ) {
         self.gained.insert(piece);
         self.due_at.get_or_insert(now + self.interval);
-        for peer in peers.values_mut() {
-            if !peer.remote.have().get(piece) && peer.offer.is_exhausted() {
+        let is_fast = self.is_fast();
+        for peer in peers.values_mut().filter(|peer| !peer.remote.have().get(piece)) {
+            let at_once = peer.offer.is_exhausted() || (is_fast && is_idle(peer));
+            if at_once && !peer.offer.is_owed() {
                 peer.offer.tell_early(piece);
                 out.send(now, peer, Message::Have(piece));
+            } else {
+                peer.offer.owe();
             }
         }
+    }
+
+    /// The peer may have nothing left to ask of us: then it is told what it missed. `have` is all that we hold.
+    pub(super) fn tell_idle(&self, now: Instant, have: &Bitfield, peer: &mut Peer, out: &mut Outbox) {
+        if peer.offer.is_owed() && self.is_fast() && is_idle(peer) {
+            self.tell_peer(now, have, peer, out);
+        }
+    }
+
+    /// Whether pieces come so fast that idle neighbours need not wait for the interval.
+    fn is_fast(&self) -> bool {
+        self.was_fast || self.brought_len() >= FAST_LEN
+    }
+
+    fn brought_len(&self) -> u64 {
+        self.gained.len() as u64 * self.piece_len
     }
 
     /// The interval ends: `have` is all that we hold.
@@ -66,19 +98,30 @@ impl News {
         out: &mut Outbox,
     ) {
         self.due_at = None;
+        self.was_fast = self.brought_len() >= FAST_LEN;
         for peer in peers.values_mut() {
-            let fresh = peer.offer.tell(&self.gained, peer.remote.have());
-            match (fresh.as_slice(), peer.remote.sp_have()) {
-                ([], _) => {}
-                // One HAVE is shorter than any extension message.
-                ([piece], _) => out.send(now, peer, Message::Have(*piece)),
-                (pieces, Some(id)) => {
-                    let payload = sp_have::encode(pieces, have);
-                    out.send(now, peer, Message::Extended { id, payload });
-                }
-                (pieces, None) => pieces.iter().for_each(|&piece| out.send(now, peer, Message::Have(piece))),
-            }
+            self.tell_peer(now, have, peer, out);
+            peer.offer.end_interval();
         }
         self.gained.clear();
     }
+
+    fn tell_peer(&self, now: Instant, have: &Bitfield, peer: &mut Peer, out: &mut Outbox) {
+        let fresh = peer.offer.tell(&self.gained, peer.remote.have());
+        match (fresh.as_slice(), peer.remote.sp_have()) {
+            ([], _) => {}
+            // One HAVE is shorter than any extension message.
+            ([piece], _) => out.send(now, peer, Message::Have(*piece)),
+            (pieces, Some(id)) => {
+                let payload = sp_have::encode(pieces, have);
+                out.send(now, peer, Message::Extended { id, payload });
+            }
+            (pieces, None) => pieces.iter().for_each(|&piece| out.send(now, peer, Message::Have(piece))),
+        }
+    }
+}
+
+/// Whether the peer may ask and does not: it knows of nothing that it wants of us.
+fn is_idle(peer: &Peer) -> bool {
+    !peer.state.am_choking && !peer.uploads.is_waiting()
 }

@@ -105,8 +105,8 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
 pub const REQUEST_MAX: Duration = Duration::from_secs(90);
 /// Least time between announces for want of peers, of trackers that name none.
 pub const MIN_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
-/// Leaving: how long an answer to `stopped` is waited for.
-pub const STOPPED_WAIT: Duration = Duration::from_secs(5);
+/// Leaving: how long an answer to `stopped` is waited for. Who leaves does not wait for a tracker that is gone.
+pub const STOPPED_WAIT: Duration = Duration::from_secs(2);
 /// Leaving: how long an answer to a first announce is waited for, to know whether `stopped` is due.
 pub const STARTED_WAIT: Duration = Duration::from_secs(2);
 /// Most trackers of one torrent; further ones are not used.

@@ -1,5 +1,6 @@
 //! One machine against a peer that a test plays, well or badly.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::swarm::{FAST, PLAIN, addr, settings};
@@ -12,7 +13,9 @@ use crate::proto::piece::Geometry;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::Torrent;
-use crate::proto::torrent::event::{ConnId, Connected, Direction, DisconnectReason, Output, Receipt, Source};
+use crate::proto::torrent::event::{
+    ConnId, Connected, Direction, DisconnectReason, Output, PieceResult, Receipt, Source,
+};
 use crate::proto::wire::extension::ExtensionHandshake;
 use crate::proto::wire::handshake::Capabilities;
 use crate::proto::wire::message::Message;
@@ -242,6 +245,39 @@ fn a_choke_gives_blocks_back_and_an_unchoke_asks_again() {
 }
 
 #[test]
+fn at_the_end_a_silent_peer_holds_nothing_up_and_is_told_to_forget_it() {
+    let mut rig = Rig::leech();
+    rig.connect(PEER, connected(1, FAST));
+    rig.say(Message::HaveAll);
+    let silent = requests(&rig.say(Message::Unchoke));
+    let other = ConnId(2);
+    rig.connect(other, connected(2, FAST));
+    rig.torrent.handle_message(rig.now, other, Message::HaveAll);
+    rig.torrent.handle_message(rig.now, other, Message::Unchoke);
+    let (mut outputs, mut cancelled) = (VecDeque::from(rig.drain()), Vec::new());
+    while let Some(output) = outputs.pop_front() {
+        match output {
+            Output::Send(conn, Message::Request(block)) if conn == other => {
+                let _ = rig.torrent.handle_block(rig.now, other, block);
+            }
+            Output::VerifyPiece { piece, .. } => {
+                rig.torrent.handle_piece_result(rig.now, piece, PieceResult::Good(None));
+            }
+            Output::Send(PEER, Message::Cancel(block)) => cancelled.push(block),
+            Output::Send(..)
+            | Output::SendBlock(..)
+            | Output::Disconnect(..)
+            | Output::Dial(_)
+            | Output::DropPiece(_)
+            | Output::Event(_) => {}
+        }
+        outputs.extend(rig.drain());
+    }
+    assert!(rig.torrent.have().is_full(), "without a moment's wait");
+    assert!(silent.iter().all(|block| cancelled.contains(block)), "{silent:?} {cancelled:?}");
+}
+
+#[test]
 fn a_peer_that_rejects_everything_is_left() {
     let mut rig = Rig::leech();
     rig.connect(PEER, connected(1, FAST));
@@ -278,6 +314,44 @@ fn ourselves_doubles_and_the_banned_are_refused() {
     let double = Connected { addr: SocketAddr::from(([9, 9, 9, 9], 9)), ..connected(2, FAST) };
     assert_eq!(disconnected(&rig.connect(ConnId(3), double)), Some(DisconnectReason::Duplicate));
     assert_eq!(rig.torrent.snapshot(rig.now).peers.len(), 1);
+}
+
+/// What becomes of a peer's neighbours when it is banned: of the same host, and of another.
+fn ban_one_of(
+    liar: SocketAddr,
+    neighbour: SocketAddr,
+    stranger: SocketAddr,
+) -> Vec<(ConnId, DisconnectReason)> {
+    let mut rig = Rig::leech();
+    for (number, addr) in (1..).zip([liar, neighbour, stranger]) {
+        rig.connect(ConnId(u32::from(number)), Connected { addr, ..connected(number, FAST) });
+    }
+    rig.say(Message::HaveAll);
+    let mut asked = requests(&rig.say(Message::Unchoke));
+    // Alone it sends a piece that does not hash.
+    let verify = |output: &Output| matches!(output, Output::VerifyPiece { .. });
+    while let Some(block) = asked.pop() {
+        let _ = rig.torrent.handle_block(rig.now, PEER, block);
+        let outputs = rig.drain();
+        asked.extend(requests(&outputs));
+        if outputs.iter().any(verify) {
+            let hashes = vec![[0; 20]; 2];
+            rig.torrent.handle_piece_result(rig.now, block.piece, PieceResult::Bad(hashes));
+            break;
+        }
+    }
+    let closed =
+        |output| if let Output::Disconnect(conn, reason) = output { Some((conn, reason)) } else { None };
+    rig.drain().into_iter().filter_map(closed).collect()
+}
+
+#[test]
+fn a_ban_closes_every_connection_of_the_host() {
+    let addr = |text: &str| text.parse().unwrap();
+    let closed = ban_one_of(addr("80.1.1.1:1"), addr("80.1.1.1:2"), addr("80.1.1.2:1"));
+    assert_eq!(closed, [1, 2].map(|conn| (ConnId(conn), DisconnectReason::Poison)));
+    let closed = ban_one_of(addr("127.0.0.1:1"), addr("127.0.0.1:2"), addr("80.1.1.2:1"));
+    assert_eq!(closed, [(PEER, DisconnectReason::Poison)], "on loopback all peers are of one host");
 }
 
 #[test]
