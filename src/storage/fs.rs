@@ -42,6 +42,8 @@ pub trait FileSystem: Send + Sync {
     fn len(&self, path: &[String]) -> io::Result<Option<u64>>;
     /// Makes the content durable.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
+    /// Makes durable which files a folder holds; the empty path is the root.
+    fn sync_folder(&self, folder: &[String]) -> io::Result<()>;
     /// Makes the content of all files durable, and that they exist.
     fn sync_all(&self) -> io::Result<()>;
     /// Removes a file; missing is fine.
@@ -201,6 +203,17 @@ impl FileSystem for RealFs {
 
     fn sync(&self, file: &Self::File) -> io::Result<()> {
         file.sync_data()
+    }
+
+    fn sync_folder(&self, folder: &[String]) -> io::Result<()> {
+        let reached = self.walk(folder, false).map_err(explain)?;
+        let place = reached.as_ref().map_or(self.folder.as_fd(), AsFd::as_fd);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match fs::openat(place, ".", flags, Mode::empty()).and_then(fs::fsync) {
+            // We may not list it, or its file system syncs no folders: its files are synced all the same.
+            Ok(()) | Err(Errno::ACCESS | Errno::INVAL | Errno::NOTSUP) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn sync_all(&self) -> io::Result<()> {
