@@ -194,11 +194,12 @@ impl FileSystem for RealFs {
     }
 
     fn len(&self, path: &[String]) -> io::Result<Option<u64>> {
-        match self.resolve(path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW) {
+        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        self.handles.with_room(|| match self.resolve(path, flags) {
             Ok(place) => require_regular(place.as_fd()).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(explain(error)),
-        }
+        })
     }
 
     fn sync(&self, file: &Self::File) -> io::Result<()> {
@@ -206,19 +207,23 @@ impl FileSystem for RealFs {
     }
 
     fn sync_folder(&self, folder: &[String]) -> io::Result<()> {
-        let reached = self.walk(folder, false).map_err(explain)?;
-        let place = reached.as_ref().map_or(self.folder.as_fd(), AsFd::as_fd);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match fs::openat(place, ".", flags, Mode::empty()).and_then(fs::fsync) {
+        let open = || {
+            let reached = self.walk(folder, false)?;
+            let place = reached.as_ref().map_or(self.folder.as_fd(), AsFd::as_fd);
+            Ok(fs::openat(place, ".", flags, Mode::empty())?)
+        };
+        let synced = self.handles.with_room(open).and_then(|place| Ok(fs::fsync(place)?));
+        match synced.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {
             // We may not list it, or its file system syncs no folders: its files are synced all the same.
             Ok(()) | Err(Errno::ACCESS | Errno::INVAL | Errno::NOTSUP) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(explain(error)),
         }
     }
 
     fn sync_all(&self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = fs::openat(&self.folder, ".", flags, Mode::empty())?;
+        let folder = self.handles.with_room(|| Ok(fs::openat(&self.folder, ".", flags, Mode::empty())?))?;
         Ok(fs::syncfs(folder)?)
     }
 
