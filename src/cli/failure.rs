@@ -41,6 +41,18 @@ impl Failure {
         }
     }
 
+    /// The words of wrong usage on one line: what follows in a paragraph of its own is what `--help` says
+    /// better.
+    pub(crate) fn usage(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let what = one_line(text.split("\n\n").next().unwrap_or_default());
+        let what = what.strip_prefix("error: ").unwrap_or(&what);
+        let tip = text.lines().find_map(|line| line.trim_start().strip_prefix("tip: "));
+        let tip = tip.filter(|tip| tip.contains("similar")).unwrap_or("--help says what is possible");
+        Self::Usage(format!("{}; {}", printable(what), printable(tip)))
+    }
+
     /// The system refused something about `path`; `hint` says what to do.
     pub(crate) fn io(path: &Path, error: &std::io::Error, hint: &str) -> Self {
         Self::Failed(format!("{}: {}{hint}", printable(&path.to_string_lossy()), words(error)))

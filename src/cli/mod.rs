@@ -30,15 +30,28 @@ mod verify;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
 use failure::Failure;
 use report::Report;
 
+/// `sprat` without a command: the help, as wrong usage.
+const HELP_UNASKED: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+
 /// Runs the command named by the process's arguments. Wrong usage ends here, with exit code 2.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Asked for or not, help takes its lines.
+        Err(error) if !error.use_stderr() || error.kind() == HELP_UNASKED => error.exit(),
+        Err(error) => {
+            let failure = Failure::usage(&error);
+            failure.text().into_iter().for_each(Report::error);
+            return failure.exit_code();
+        }
+    };
     log(cli.output.verbose);
     let report = Report::new(cli.output);
     let result = match &cli.command {

@@ -84,7 +84,8 @@ fn offer(args: &SeedArgs, report: &Report) -> Result<Offer, Failure> {
     }
     match Source::parse(&args.path)? {
         Source::File(path) if !is_torrent => {
-            Err(Failure::io(&path, &std::io::ErrorKind::NotFound.into(), "; give a file, folder or torrent"))
+            let shown = printable(&path.to_string_lossy());
+            Err(Failure::Failed(format!("{shown}: there is no such file; give a file, folder or torrent")))
         }
         source @ (Source::File(_) | Source::Url(_) | Source::Magnet(_) | Source::InfoHash(_)) => {
             Ok(Offer::Torrent(source))

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
-use super::text::printable;
+use super::text::{printable, without_number};
 use crate::engine::metainfo::METAINFO_LEN_MAX;
 use crate::engine::{InfoHash, Magnet, Metainfo, fetch};
 
@@ -52,8 +52,13 @@ impl Source {
             Self::File(path) => (path.to_string_lossy().into_owned(), read(path)?),
             Self::Url(url) => {
                 let fetched = fetch::fetch(url).await;
-                let bytes =
-                    fetched.map_err(|error| Failure::Failed(format!("{}: {error}", printable(url))))?;
+                let bytes = fetched.map_err(|error| {
+                    let why = printable(&without_number(&error.to_string()));
+                    Failure::Failed(format!(
+                        "{}: {why}; check the address, or try again later",
+                        printable(url)
+                    ))
+                })?;
                 (url.clone(), bytes)
             }
             Self::Magnet(_) | Self::InfoHash(_) => {
@@ -65,7 +70,9 @@ impl Source {
             }
         };
         Metainfo::decode(&bytes).map_err(|error| {
-            Failure::Bad(format!("{}: {}", printable(&place), printable(&error.to_string())))
+            let why = printable(&error.to_string());
+            let hint = if why.starts_with("not a torrent") { "; get it again, or give another" } else { "" };
+            Failure::Bad(format!("{}: {why}{hint}", printable(&place)))
         })
     }
 }

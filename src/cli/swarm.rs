@@ -280,7 +280,10 @@ impl Follower {
 /// What the last figures say about a torrent that goes no further.
 fn ended(snapshot: &Snapshot) -> Result<End, Failure> {
     match &snapshot.stage {
-        Stage::Failed(error) => Err(Failure::Failed(printable(&without_number(error)))),
+        Stage::Failed(error) => Err(Failure::Failed(format!(
+            "{}; put that right, or choose another folder with -d",
+            printable(&without_number(error))
+        ))),
         Stage::Stopped => Ok(End::Stopped),
         Stage::Starting
         | Stage::Checking { .. }

@@ -11,6 +11,7 @@
 //!
 //! Knows no threads; state is a flag per file and slot, so that pieces may be written and read side by side.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -213,10 +214,11 @@ impl<F: FileSystem> Content<F> {
     /// # Errors
     /// A file cannot be made or made durable.
     pub fn finish(&self) -> Result<(), StorageError> {
-        for (_, file) in self.selected_files() {
+        for (at, file) in self.selected_files() {
             let at_path = |source| self.error(&file.path, source);
             if file.len == 0 && self.fs.len(&file.path).map_err(at_path)?.is_none() {
                 self.fs.open_write(&file.path).map_err(at_path)?;
+                self.written[at].dirty.store(true, Ordering::Release);
             }
             if file.attributes.executable {
                 self.fs.set_executable(&file.path).map_err(at_path)?;
@@ -249,6 +251,20 @@ impl<F: FileSystem> Content<F> {
             // To read: a file that someone removed shall be an error, not an empty file.
             let synced = self.fs.open_read(path).and_then(|file| self.fs.sync(&file));
             synced.map_err(|source| self.error(path, source))?;
+        }
+        self.sync_folders(files)
+    }
+
+    /// A file that was made is there after a power cut only if its folder says so, and that one's folder.
+    fn sync_folders(&self, files: &[usize]) -> Result<(), StorageError> {
+        let mut folders = BTreeSet::new();
+        for &at in files {
+            let path = self.info.files.get(at).map_or(&self.parts.path, |file| &file.path);
+            folders.extend((0..path.len()).map(|depth| &path[..depth]));
+        }
+        // The deepest first: who is named shall be whole.
+        for folder in folders.into_iter().rev() {
+            self.fs.sync_folder(folder).map_err(|source| self.error(folder, source))?;
         }
         Ok(())
     }

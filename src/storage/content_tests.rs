@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::Mutex;
 
 use super::*;
 use crate::storage::fs::RealFs;
@@ -299,9 +300,14 @@ fn a_sync_of_a_file_that_was_removed_is_an_error() {
 struct Faulty {
     real: RealFs,
     fault: AtomicBool,
+    synced_folders: Mutex<Vec<String>>,
 }
 
 impl Faulty {
+    fn new(real: RealFs, fault: bool) -> Self {
+        Self { real, fault: fault.into(), synced_folders: Mutex::default() }
+    }
+
     fn fail(&self, kind: ErrorKind) -> io::Result<()> {
         if self.fault.load(Ordering::Relaxed) { Err(kind.into()) } else { Ok(()) }
     }
@@ -336,6 +342,11 @@ impl FileSystem for Faulty {
         self.fail(ErrorKind::Other)?;
         self.real.sync(file)
     }
+    fn sync_folder(&self, folder: &[String]) -> io::Result<()> {
+        let name = folder.join("/");
+        self.synced_folders.lock().unwrap().push(name);
+        self.real.sync_folder(folder)
+    }
     fn sync_all(&self) -> io::Result<()> {
         self.fail(ErrorKind::Other)?;
         self.real.sync_all()
@@ -359,7 +370,7 @@ fn a_full_disk_passes_and_a_failed_sync_is_tried_again() {
         let files: Vec<_> = names[..file_count].iter().map(|name| (name.as_str(), 10)).collect();
         let sample = sample(&files, 16);
         let real = RealFs::create(folder.path(), &Handles::new(4)).unwrap();
-        let content = Content::new(sample.info.clone(), Vec::new(), Faulty { real, fault: true.into() });
+        let content = Content::new(sample.info.clone(), Vec::new(), Faulty::new(real, true));
         let error = content.write_piece(0, &[sample.piece(0)]).unwrap_err();
         assert!(error.is_full(), "{error}");
         content.fs().fault.store(false, Ordering::Relaxed);
@@ -376,4 +387,20 @@ fn a_full_disk_passes_and_a_failed_sync_is_tried_again() {
         content.fs().fault.store(true, Ordering::Relaxed);
         content.sync().unwrap();
     }
+}
+
+#[test]
+fn that_files_exist_is_made_durable_from_the_deepest_folder_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = sample(&[("t/a", 10), ("t/deep/er/b", 90), ("t/no/empty", 0)], 32);
+    let real = RealFs::create(folder.path(), &Handles::new(4)).unwrap();
+    let content = Content::new(sample.info.clone(), Vec::new(), Faulty::new(real, false));
+    for piece in sample.pieces() {
+        content.write_piece(piece, &[sample.piece(piece)]).unwrap();
+    }
+    content.finish().unwrap();
+    let synced = std::mem::take(&mut *content.fs().synced_folders.lock().unwrap());
+    assert_eq!(synced, ["t/no", "t/deep/er", "t/deep", "t", ""]);
+    content.finish().unwrap();
+    assert!(content.fs().synced_folders.lock().unwrap().is_empty(), "once is enough");
 }

@@ -42,6 +42,8 @@ pub trait FileSystem: Send + Sync {
     fn len(&self, path: &[String]) -> io::Result<Option<u64>>;
     /// Makes the content durable.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
+    /// Makes durable which files a folder holds; the empty path is the root.
+    fn sync_folder(&self, folder: &[String]) -> io::Result<()>;
     /// Makes the content of all files durable, and that they exist.
     fn sync_all(&self) -> io::Result<()>;
     /// Removes a file; missing is fine.
@@ -192,20 +194,36 @@ impl FileSystem for RealFs {
     }
 
     fn len(&self, path: &[String]) -> io::Result<Option<u64>> {
-        match self.resolve(path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW) {
+        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        self.handles.with_room(|| match self.resolve(path, flags) {
             Ok(place) => require_regular(place.as_fd()).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(explain(error)),
-        }
+        })
     }
 
     fn sync(&self, file: &Self::File) -> io::Result<()> {
         file.sync_data()
     }
 
+    fn sync_folder(&self, folder: &[String]) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = || {
+            let reached = self.walk(folder, false)?;
+            let place = reached.as_ref().map_or(self.folder.as_fd(), AsFd::as_fd);
+            Ok(fs::openat(place, ".", flags, Mode::empty())?)
+        };
+        let synced = self.handles.with_room(open).and_then(|place| Ok(fs::fsync(place)?));
+        match synced.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {
+            // We may not list it, or its file system syncs no folders: its files are synced all the same.
+            Ok(()) | Err(Errno::ACCESS | Errno::INVAL | Errno::NOTSUP) => Ok(()),
+            Err(error) => Err(explain(error)),
+        }
+    }
+
     fn sync_all(&self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = fs::openat(&self.folder, ".", flags, Mode::empty())?;
+        let folder = self.handles.with_room(|| Ok(fs::openat(&self.folder, ".", flags, Mode::empty())?))?;
         Ok(fs::syncfs(folder)?)
     }
 

@@ -15,6 +15,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 /// Files that one process keeps open, unless told otherwise; beyond it the least recently used is closed.
 /// A quarter of the common limit of 1,024 descriptors, the rest being for connections.
@@ -55,9 +56,12 @@ struct Entry {
 }
 
 impl Handles {
-    /// Room for `max` open files, at least 1; see [`HANDLE_MAX`].
+    /// Room for `max` open files, but for no more than a quarter of what the process may open, and for 1 at
+    /// least; see [`HANDLE_MAX`].
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max: max.max(1), hasher: RandomState::new(), table: Mutex::default() })
+        let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
+        let max = max.min(usize::try_from(allowed).unwrap_or(usize::MAX)).max(1);
+        Arc::new(Self { max, hasher: RandomState::new(), table: Mutex::default() })
     }
 
     /// A number for a folder, under which its files are kept.
@@ -82,20 +86,28 @@ impl Handles {
         if let Some(file) = self.table().find(key, path, access) {
             return Ok(file);
         }
-        let mut opened = open();
-        for keep in [self.max / 2, 0] {
-            if !opened.as_ref().is_err_and(is_out_of_descriptors) {
-                break;
-            }
-            let closing = self.table().shrink(keep);
-            drop(closing);
-            opened = open();
-        }
-        let file = Arc::new(opened?);
+        let file = Arc::new(self.with_room(open)?);
         let entry = |used_at| Entry { path: path.into(), file: Arc::clone(&file), access, used_at };
         let closing = self.table().insert(key, self.max, entry);
         drop(closing);
         Ok(file)
+    }
+
+    /// What `attempt` gives; if it finds no descriptor left, some of ours are closed and it is made again.
+    ///
+    /// # Errors
+    /// Those of `attempt`; out of descriptors only if closing all of ours did not help.
+    pub(super) fn with_room<T>(&self, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        let mut result = attempt();
+        for keep in [self.max / 2, 0] {
+            if !result.as_ref().is_err_and(is_out_of_descriptors) {
+                break;
+            }
+            let closing = self.table().shrink(keep);
+            drop(closing);
+            result = attempt();
+        }
+        result
     }
 
     /// Closes the files of `root`, so that the next look goes by the path again.
@@ -194,6 +206,9 @@ mod tests {
         let scarce =
             || if handles.open_count() > 0 { Err(Errno::MFILE.into()) } else { tempfile::tempfile() };
         assert!(handles.open(1, &path("new"), Access::Read, scarce).is_ok());
+        handles.open(1, &path("again"), Access::Read, tempfile::tempfile).unwrap();
+        let scarce = || if handles.open_count() > 0 { Err(Errno::MFILE.into()) } else { Ok(7) };
+        assert_eq!(handles.with_room(scarce).unwrap(), 7, "not only for files that are kept open");
         let error = handles.open(1, &path("x"), Access::Read, || Err(Errno::MFILE.into())).unwrap_err();
         assert_eq!(Errno::from_io_error(&error), Some(Errno::MFILE));
     }

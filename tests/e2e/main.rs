@@ -6,4 +6,6 @@
 mod cli;
 mod engine;
 mod hostile;
+mod limits;
 mod process;
+mod tracker;

@@ -43,14 +43,24 @@ impl Sprat {
 
     /// The same with variables.
     pub(crate) fn start_with(dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sprat"));
+        Self::start_program(env!("CARGO_BIN_EXE_sprat").as_ref(), dir, args, variables)
+    }
+
+    /// Another program, followed in the same way.
+    pub(crate) fn start_program(
+        program: &Path,
+        dir: &Path,
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SPRAT_"))
         {
             command.env_remove(name);
         }
         command.args(args).current_dir(dir).envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary is built with the tests");
+        let mut child = command.spawn().expect("the program is there");
         let (sender, lines) = sync_channel(10_000);
         forward(child.stdout.take().expect("piped above"), Stream::Out, sender.clone());
         forward(child.stderr.take().expect("piped above"), Stream::Err, sender);

@@ -14,8 +14,9 @@ use crate::proto::torrent::event::StorageFault;
 /// Bytes of one torrent at the disk, to be hashed and written, before its connections are read no further:
 /// what 250 ms of a 1 Gbit/s line bring.
 const STORING_LEN_MAX: u64 = 32 << 20;
-/// How often a full or failing disk is tried again.
-const STORAGE_RETRY: Duration = Duration::from_secs(5);
+/// How often a full or failing disk is tried again: who made room is not to wait for us, and one write a second
+/// costs nothing.
+const STORAGE_RETRY: Duration = Duration::from_secs(1);
 
 /// A whole piece on its way to the disk.
 #[derive(Debug)]

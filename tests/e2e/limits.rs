@@ -1,0 +1,138 @@
+//! Where the system or the user sets limits: a full disk, few descriptors, rates, and a user who will not wait.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::process::{Sprat, content, sprat, tree};
+
+/// A small disk in memory, taken down when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// None: mounting is not for us.
+    fn mount(at: &Path, size: &str) -> Option<Self> {
+        std::fs::create_dir(at).unwrap();
+        let size = format!("size={size}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "sprat-test"]).arg(at).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(at.to_owned()));
+        }
+        println!("mounting a small disk is not permitted: nothing to show");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn assert_same(dir: &Path) {
+    assert!(tree(&dir.join("set")) == tree(&dir.join("copy/set")), "the copy differs");
+}
+
+#[test]
+fn a_full_disk_pauses_the_download_until_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    content(&path.join("set"), &[("a", 3_000_001), ("b/c", 1_000_000)]);
+    let Some(disk) = SmallDisk::mount(&path.join("copy"), "5m") else { return };
+    std::fs::write(disk.0.join("ballast"), vec![0; 3 << 20]).unwrap();
+    let mut seed = Sprat::start(path, &["seed", "set", "-p", "0", "--json"]);
+    let peer = format!("127.0.0.1:{}", seed.event("seeding")["port"]);
+    let args = ["download", "set.torrent", "-d", "copy", "-p", "0", "--peer", &peer];
+    let mut download = Sprat::start(path, &args);
+    let told = download.line("full");
+    assert!(told.starts_with("warning: ") && told.contains("copy") && told.contains("goes on"), "{told}");
+    assert!(std::fs::read(disk.0.join("set/a")).is_ok_and(|bytes| bytes.len() == 3_000_001));
+    std::fs::remove_file(disk.0.join("ballast")).unwrap();
+    download.line("takes data again");
+    let ended = download.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.err.len(), 1, "told once: {ended:?}");
+    assert_same(path);
+}
+
+#[test]
+fn many_small_files_need_few_descriptors() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let names: Vec<String> = (0..2_500).map(|at| format!("{}/{}/f{at}", at % 7, at % 91)).collect();
+    let deep = format!("{}end", "d/".repeat(60));
+    let mut files: Vec<(&str, usize)> =
+        names.iter().enumerate().map(|(at, name)| (name.as_str(), at % 900)).collect();
+    files.extend([(deep.as_str(), 5), ("a 'c' $(d) ;é.txt", 6), ("%41&=", 7), ("--", 8)]);
+    content(&path.join("set"), &files);
+    let few = |args: &str| {
+        let line = format!("ulimit -n 256; exec '{}' {args}", env!("CARGO_BIN_EXE_sprat"));
+        Sprat::start_program(Path::new("/bin/sh"), path, &["-c", &line], &[])
+    };
+    let mut seed = few("seed set -p 0 --json");
+    let peer = format!("127.0.0.1:{}", seed.event("seeding")["port"]);
+    let ended = few(&format!("download set.torrent -d copy -p 0 --peer {peer}")).end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_same(path);
+    assert_eq!(few("verify set.torrent -d copy").end().code, Some(0));
+}
+
+#[test]
+fn rates_are_kept_on_both_sides() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    content(path, &[("set", 1_500_000)]);
+    for (up, down) in [("500KB", "0"), ("0", "500KB")] {
+        let mut seed = Sprat::start(path, &["seed", "set", "-p", "0", "--json", "--up-limit", up]);
+        let peer = format!("127.0.0.1:{}", seed.event("seeding")["port"]);
+        let copy = format!("copy-{up}");
+        let args = [
+            "download",
+            "set.torrent",
+            "-d",
+            &copy,
+            "-p",
+            "0",
+            "--json",
+            "--peer",
+            &peer,
+            "--down-limit",
+            down,
+        ];
+        let mut download = Sprat::start(path, &args);
+        let seconds = download.event("completed")["seconds"].as_f64().unwrap();
+        // 3 s, of which a burst may save some; a loaded machine may take longer.
+        assert!((1.5..30.0).contains(&seconds), "up {up}, down {down}: {seconds} s");
+    }
+}
+
+/// Far above what ending takes, far below the 5 s that good-byes get.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how long a real process takes is the matter")]
+fn a_second_ctrl_c_ends_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    content(path, &[("set", 3_000_000)]);
+    // A tracker that greets and does not answer the goodbye.
+    let tracker = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/announce", tracker.local_addr().unwrap());
+    assert_eq!(sprat(path, &["create", "set", "--tracker", &url]).code, Some(0));
+    let mut download = Sprat::start(path, &["download", "set.torrent", "-d", "copy", "-p", "0", "--json"]);
+    let (mut greeted, _) = tracker.accept().unwrap();
+    let body = "d8:intervali1800e5:peers0:e";
+    let answer =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    greeted.write_all(answer.as_bytes()).unwrap();
+    download.event("tracker");
+    drop(greeted);
+    download.signal("INT");
+    let (_unanswered, _) = tracker.accept().unwrap();
+    let start = std::time::Instant::now();
+    download.signal("INT");
+    let ended = download.end();
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
+}
