@@ -91,6 +91,7 @@ fn both_transports_and_families_bring_peers_together() {
             assert!(tree(&dir.path().join("set")) == tree(&dir.path().join("copy/set")), "{url}");
             assert_eq!(seed.end().code, Some(0));
             assert_eq!(stats(&http)["errors"], 0, "{url}");
+            assert_eq!(stats(&http)["peers"], 0, "{url}");
         }
         let counted = stats(&http);
         assert!(counted["announces"].as_u64().unwrap() >= 10 && counted["connects"].as_u64().unwrap() >= 2);

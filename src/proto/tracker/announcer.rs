@@ -109,6 +109,9 @@ pub const MIN_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
 pub const STOPPED_WAIT: Duration = Duration::from_secs(2);
 /// Leaving: how long an answer to a first announce is waited for, to know whether `stopped` is due.
 pub const STARTED_WAIT: Duration = Duration::from_secs(2);
+/// Leaving: how long the answer to any other announce is waited for. `stopped` overtaking it, on a connection of
+/// its own, would leave us in the swarm for an interval.
+pub const IN_FLIGHT_WAIT: Duration = Duration::from_secs(1);
 /// Most trackers of one torrent; further ones are not used.
 pub const TRACKER_MAX: usize = 128;
 
@@ -235,18 +238,12 @@ impl Announcer {
         }
         for at in 0..self.trackers.len() {
             let Some(request) = self.trackers[at].request else {
-                self.send_stopped(at, now);
+                self.leave(at, now);
                 continue;
             };
-            let started = self.requests.get(&request).is_some_and(|r| r.event == AnnounceEvent::Started);
-            if started {
-                let request = self.requests.get_mut(&request).expect("just found");
-                request.give_up_at = request.give_up_at.min(now + STARTED_WAIT);
-            } else {
-                self.requests.remove(&request);
-                self.trackers[at].request = None;
-                self.send_stopped(at, now);
-            }
+            let request = self.requests.get_mut(&request).expect("a tracker's request is under way");
+            let wait = if self.trackers[at].knows_us() { IN_FLIGHT_WAIT } else { STARTED_WAIT };
+            request.give_up_at = request.give_up_at.min(now + wait);
         }
         self.check_invariant();
     }
@@ -283,7 +280,7 @@ impl Announcer {
         let tracker = &mut self.trackers[at];
         tracker.handle_answer(now, event, reply.tracker_id.take());
         if self.leaving {
-            return self.send_stopped(at, now);
+            return self.leave(at, now);
         }
         let url = tracker.url.clone();
         let interval = reply.interval.clamp(BACKOFF_MIN, INTERVAL_MAX);
@@ -322,7 +319,7 @@ impl Announcer {
         let retry_at = tracker.retry_at();
         let url = tracker.url.clone();
         if self.leaving {
-            return;
+            return self.send_stopped(at, now);
         }
         self.outputs.push_back(Output::Failed { url, error, retry_at });
         let tier = self.tier_of(at);
@@ -375,6 +372,15 @@ impl Announcer {
                 self.tiers[tier].next = Next::Answer;
             }
             None => self.tiers[tier].next = self.earliest_retry(tier).map_or(Next::Never, Next::At),
+        }
+    }
+
+    /// The last words to a tracker: of the download that it was not told to be complete, then `stopped`.
+    fn leave(&mut self, tracker: usize, now: Instant) {
+        if self.trackers[tracker].event() == AnnounceEvent::Completed {
+            self.send(tracker, AnnounceEvent::Completed, now + IN_FLIGHT_WAIT);
+        } else {
+            self.send_stopped(tracker, now);
         }
     }
 
@@ -629,6 +635,39 @@ mod tests {
         machine.handle_timeout(at(2) + STOPPED_WAIT);
         assert!(!machine.is_done());
         machine.handle_timeout(at(3) + STOPPED_WAIT);
+        assert!(machine.is_done());
+    }
+
+    #[test]
+    fn stopped_does_not_overtake_what_is_under_way() {
+        let mut machine = announcer(&[&[A]], 9);
+        machine.handle_timeout(at(0));
+        let started = one(&mut machine).0;
+        machine.handle_completed(at(1));
+        machine.handle_stopped(at(1));
+        assert_eq!(announces(&mut machine), []);
+        machine.handle_reply(at(2), started, reply(1800));
+        let (completed, _, event) = one(&mut machine);
+        assert_eq!(event, AnnounceEvent::Completed);
+        machine.handle_reply(at(2), completed, reply(1800));
+        let (stopped, _, event) = one(&mut machine);
+        assert_eq!(event, AnnounceEvent::Stopped);
+        machine.handle_reply(at(3), stopped, reply(1800));
+        assert!(machine.is_done() && announces(&mut machine).is_empty());
+    }
+
+    #[test]
+    fn a_tracker_that_has_gone_silent_still_hears_stopped() {
+        let mut machine = announcer(&[&[A]], 9);
+        machine.handle_timeout(at(0));
+        let started = one(&mut machine).0;
+        machine.handle_reply(at(0), started, reply(1800));
+        machine.handle_timeout(at(1800));
+        assert_eq!(one(&mut machine).2, AnnounceEvent::None);
+        machine.handle_stopped(at(1801));
+        machine.handle_timeout(at(1801) + IN_FLIGHT_WAIT);
+        assert_eq!(one(&mut machine).2, AnnounceEvent::Stopped);
+        machine.handle_timeout(at(1801) + IN_FLIGHT_WAIT + STOPPED_WAIT);
         assert!(machine.is_done());
     }
 
