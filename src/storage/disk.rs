@@ -115,9 +115,19 @@ struct Queue {
     thread_count: usize,
 }
 
+/// What waits for a thread.
+enum Queued {
+    /// A job, from its beginning.
+    Job(Task),
+    /// The next cut of a job that was let in already.
+    Cut(Task),
+}
+
 #[derive(Default)]
 struct QueueState {
-    tasks: VecDeque<Task>,
+    tasks: VecDeque<Queued>,
+    /// Of `tasks`, those that are jobs.
+    job_count: usize,
     closed: bool,
 }
 
@@ -162,10 +172,12 @@ impl Disk {
         done: Box<dyn FnOnce(Done<B>) + Send>,
     ) -> Result<(), (Job<B>, Box<dyn FnOnce(Done<B>) + Send>)> {
         let mut state = self.owner.queue.state();
-        if state.tasks.len() >= JOB_MAX {
+        if state.job_count >= JOB_MAX {
             return Err((job, done));
         }
-        state.tasks.push_back(Box::new(move |worker| run_job(worker, content, job, done)));
+        state.job_count += 1;
+        let task = Box::new(move |worker: &mut Worker| run_job(worker, content, job, done));
+        state.tasks.push_back(Queued::Job(task));
         drop(state);
         self.owner.queue.changed.notify_one();
         Ok(())
@@ -188,7 +200,7 @@ impl Queue {
     /// The next cut of a job that was let in already: not counted against [`JOB_MAX`], and at most one a
     /// thread for each check.
     fn push_cut(&self, task: Task) {
-        self.state().tasks.push_back(task);
+        self.state().tasks.push_back(Queued::Cut(task));
         self.changed.notify_one();
     }
 
@@ -196,7 +208,11 @@ impl Queue {
         let mut state = self.state();
         loop {
             match state.tasks.pop_front() {
-                Some(task) => return Some(task),
+                Some(Queued::Job(task)) => {
+                    state.job_count -= 1;
+                    return Some(task);
+                }
+                Some(Queued::Cut(task)) => return Some(task),
                 None if state.closed => return None,
                 None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
@@ -483,6 +499,20 @@ mod tests {
         let job = Job::Check { progress: Box::new(|_, _| true) };
         let done = submit(&disk, &content, job).recv().unwrap();
         assert!(matches!(done, Done::Check(Err(error)) if error.path == folder.path().join("a")));
+    }
+
+    #[test]
+    fn the_cuts_of_checks_take_no_places_of_jobs() {
+        let (_folder, sample, content) = set_up(&[("a", 50)], 32);
+        let disk = Disk::start(1).unwrap();
+        let (go, wait) = sync_channel::<()>(0);
+        let hold = Box::new(move |_: Done<Buffer>| wait.recv().unwrap());
+        assert!(disk.submit(Arc::clone(&content), Job::Finish, hold).is_ok());
+        (0..JOB_MAX).for_each(|_| disk.owner.queue.push_cut(Box::new(|_| ())));
+        let blocks = vec![sample.piece(0).to_vec()];
+        let told = submit(&disk, &content, Job::StorePiece { piece: 0, blocks, block_hashes: false });
+        go.send(()).unwrap();
+        assert!(matches!(told.recv(), Ok(Done::StorePiece { outcome: StoreOutcome::Good(None), .. })));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 
 use super::event::ConnId;
 use crate::proto::bitfield::Bitfield;
-use crate::proto::block::{BLOCK_LEN, Block};
+use crate::proto::block::Block;
 use crate::proto::piece::{Geometry, PieceIndex};
 pub use active::Contributors;
 use active::{Active, Slot};
@@ -411,7 +411,7 @@ impl Pieces {
         for (&piece, active) in &self.active {
             assert!(!self.have.get(piece), "piece {piece} is had and active");
             assert!(!active.is_idle(), "piece {piece} is active for nothing");
-            assert_eq!(active.slots.len() as u32, self.geometry.len_of(piece).div_ceil(BLOCK_LEN));
+            assert_eq!(active.slots.len() as u32, self.geometry.block_count(piece));
             open_count += u64::from(active.open_count);
         }
         assert_eq!(open_count, self.open_count, "open blocks");
