@@ -32,6 +32,11 @@ fn the_answer_is_read_as_the_bep_writes_it() {
         decode_scrape(body).unwrap().into_iter().collect::<Vec<_>>(),
         [(InfoHash([b'.'; 20]), expected)]
     );
+    let bare = b"d5:filesd20:....................d8:completei1e4:name1:xeee";
+    let expected = Scraped { seeders: 1, completed: 0, leechers: 0 };
+    assert_eq!(decode_scrape(bare).unwrap().into_values().collect::<Vec<_>>(), [expected]);
+    assert!(decode_scrape(b"d5:filesd20:....................i1eee").is_err());
+    assert!(decode_scrape(b"d14:failure reason2:noe").is_err());
 }
 
 #[test]

@@ -11,12 +11,14 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use serde::Deserialize;
+use serde_bytes::ByteBuf;
 
 use super::scrape::{HTTP_TORRENT_MAX, Scraped};
 use super::{
     Announce, AnnounceEvent, AnnounceReply, INTERVAL_DEFAULT, RetryIn, TrackerError, clamped_interval, words,
 };
-use crate::proto::bencode::{Dict, Kind, Limits, Value};
+use crate::proto::bencode::{Dict, Kind, Limits, Value, decode};
 use crate::proto::compact;
 use crate::proto::infohash::InfoHash;
 use crate::proto::time::Duration;
@@ -127,17 +129,32 @@ pub fn decode_reply(body: &[u8]) -> Result<AnnounceReply, TrackerError> {
     })
 }
 
+/// An answer to a scrape, as BEP 48 writes it.
+#[derive(Deserialize)]
+struct ScrapeReply {
+    files: BTreeMap<ByteBuf, ScrapeCounts>,
+}
+
+/// The figures of one torrent; trackers leave out what they do not count.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ScrapeCounts {
+    complete: u32,
+    downloaded: u32,
+    incomplete: u32,
+}
+
 /// Reads the body of an answer to a scrape: at most [`HTTP_TORRENT_MAX`] torrents.
+///
+/// # Errors
+/// The tracker refused, or the answer is none.
 pub fn decode_scrape(body: &[u8]) -> Result<BTreeMap<InfoHash, Scraped>, TrackerError> {
-    let files = root(body)?.get(b"files").and_then(|value| value.dict());
-    let files = files.ok_or(TrackerError::Garbage("no files in it"))?;
-    let torrents = files.filter_map(|(key, value)| {
-        let (infohash, dict) = (InfoHash(key.try_into().ok()?), value.dict()?);
-        let count = |key: &[u8]| {
-            dict.get(key).and_then(|value| u32::try_from(value.integer()?).ok()).unwrap_or_default()
-        };
-        let (seeders, completed, leechers) = (count(b"complete"), count(b"downloaded"), count(b"incomplete"));
-        Some((infohash, Scraped { seeders, completed, leechers }))
+    root(body)?;
+    let reply: ScrapeReply = decode(body, &Limits::TRACKER_REPLY)
+        .map_err(|_| TrackerError::Garbage("no figures of torrents in it"))?;
+    let torrents = reply.files.into_iter().filter_map(|(key, counts)| {
+        let ScrapeCounts { complete: seeders, downloaded: completed, incomplete: leechers } = counts;
+        Some((InfoHash(key.as_slice().try_into().ok()?), Scraped { seeders, completed, leechers }))
     });
     Ok(torrents.take(HTTP_TORRENT_MAX).collect())
 }
