@@ -24,9 +24,10 @@ use crate::proto::compact;
 
 /// Accepted connections without a handshake, of all listeners; more wait in the system's backlog.
 pub(crate) const PENDING_MAX: usize = 256;
-/// The same from one /24 (IPv4) or /64 (IPv6); more are closed at once. Local networks are exempt: there one
-/// prefix may be the whole swarm.
+/// The same from one /24 (IPv4) or /64 (IPv6); more are closed at once.
 const PENDING_PREFIX_MAX: u32 = 4;
+/// The same from one prefix of a local network, which may be the whole swarm: half of all.
+const PENDING_LOCAL_MAX: u32 = 128;
 /// Connections that the system may hold for us before we accept them.
 const BACKLOG: i32 = 1024;
 /// Pause after an accept failed, as it does when the process has no more file descriptors.
@@ -158,7 +159,8 @@ struct Prefixes {
 impl Prefixes {
     fn admit(&mut self, ip: IpAddr) -> bool {
         let count = self.counts.entry(prefix(ip)).or_default();
-        let admitted = compact::is_local(ip) || *count < PENDING_PREFIX_MAX;
+        let max = if compact::is_local(ip) { PENDING_LOCAL_MAX } else { PENDING_PREFIX_MAX };
+        let admitted = *count < max;
         *count += u32::from(admitted);
         admitted
     }
@@ -200,7 +202,8 @@ mod tests {
         assert!(prefixes.admit("8.8.9.9".parse().unwrap()) && prefixes.admit("2001:db8::1".parse().unwrap()));
         prefixes.release("8.8.8.1".parse().unwrap());
         assert!(prefixes.admit("8.8.8.9".parse().unwrap()));
-        assert!((0..100).all(|host| prefixes.admit(format!("10.0.0.{host}").parse().unwrap())));
+        assert!((0..128).all(|host| prefixes.admit(format!("10.0.0.{host}").parse().unwrap())));
+        assert!(!prefixes.admit("10.0.0.200".parse().unwrap()));
     }
 
     #[tokio::test]
