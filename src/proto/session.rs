@@ -83,6 +83,10 @@ pub enum Output {
 
 /// Connections that a torrent gets even when it knows nobody: room for those who find it.
 const CONNECTIONS_FLOOR: u64 = 4;
+/// Connections beyond those it has that a torrent may take while the process has room, whatever its share: with
+/// more torrents than connections most shares are nothing, and who is seeded must still be reachable. The budget
+/// may so be passed by one a torrent until shares are fitted again.
+const CONNECTIONS_SPARE: u64 = 1;
 /// Unchoke slots that a torrent gets even when nobody asks.
 const SLOTS_FLOOR: u64 = 1;
 /// Bytes per second that a torrent gets even when it moves nothing: one block a second.
@@ -178,7 +182,8 @@ impl Session {
         let slots = wants(|demand| demand.interested as u64);
         let uploads = wants(|demand| wanted_rate(demand.upload_rate, demand.upload_starved));
         let downloads = wants(|demand| wanted_rate(demand.download_rate, demand.download_starved));
-        let connections = fill(self.limits.connection_max as u64, &connections, CONNECTIONS_FLOOR);
+        let connections =
+            self.or_spare(fill(self.limits.connection_max as u64, &connections, CONNECTIONS_FLOOR));
         let slots = self.limits.unchoke_max.map(|max| fill(max as u64, &slots, SLOTS_FLOOR));
         let uploads = self.limits.upload_rate_max.map(|max| fill(max, &uploads, RATE_FLOOR));
         let downloads = self.limits.download_rate_max.map(|max| fill(max, &downloads, RATE_FLOOR));
@@ -189,6 +194,18 @@ impl Session {
             download_rate: downloads.as_ref().map(|shares| shares[at]),
         };
         connections.into_iter().enumerate().map(lease).collect()
+    }
+
+    /// Each share of connections, or what the torrent has and may take besides, if that is more.
+    fn or_spare(&self, shares: Vec<u64>) -> Vec<u64> {
+        let open = |share: &Share| share.demand.connections as u64;
+        let open_count: u64 = self.torrents.values().map(open).sum();
+        let room = (self.limits.connection_max as u64).saturating_sub(open_count);
+        if room == 0 {
+            return shares;
+        }
+        let least = self.torrents.values().map(|share| open(share) + CONNECTIONS_SPARE);
+        shares.into_iter().zip(least).map(|(share, least)| share.max(least)).collect()
     }
 }
 
@@ -245,6 +262,21 @@ mod tests {
             let shares = fill(total, &wants, 5);
             assert_eq!(shares.iter().map(|&share| u128::from(share)).sum::<u128>(), u128::from(total));
         }
+    }
+
+    #[test]
+    fn more_torrents_than_connections_are_all_reachable_until_all_connections_are_used() {
+        let mut session = Session::new(Limits { connection_max: 30, ..Limits::default() });
+        let mut now = Instant::ZERO;
+        (0..100).for_each(|number| session.handle_added(now, infohash(number)));
+        assert!(drain(&mut session).values().all(|lease| lease.connection_max >= 1));
+        for number in 0..30 {
+            session.handle_demand(now, infohash(number), Demand { connections: 1, ..Demand::default() });
+        }
+        now = session.poll_timeout().unwrap();
+        session.handle_timeout(now);
+        assert!(drain(&mut session).len() >= 70, "most shares are nothing now");
+        assert_eq!(session.leases().iter().map(|lease| lease.connection_max).sum::<usize>(), 30);
     }
 
     #[test]
