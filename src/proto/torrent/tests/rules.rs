@@ -278,6 +278,39 @@ fn at_the_end_a_silent_peer_holds_nothing_up_and_is_told_to_forget_it() {
 }
 
 #[test]
+fn what_a_silent_peer_was_asked_for_is_asked_elsewhere_within_a_minute() {
+    let (mut rig, other) = (Rig::leech(), ConnId(2));
+    rig.connect(PEER, connected(1, FAST));
+    rig.say(Message::HaveAll);
+    let silent = requests(&rig.say(Message::Unchoke));
+    let mut same = Bitfield::new(PIECES);
+    silent.iter().for_each(|block| _ = same.set(block.piece));
+    assert!(same.count() > 0 && !same.is_full(), "far from the end");
+    rig.connect(other, connected(2, FAST));
+    rig.torrent.handle_message(rig.now, other, Message::Bitfield(same));
+    rig.torrent.handle_message(rig.now, other, Message::Unchoke);
+    let mut outputs = rig.drain();
+    assert!(!requests(&outputs).iter().any(|block| silent.contains(block)), "nothing is asked twice so far");
+    let mut asked = Vec::new();
+    for _ in 0..60 {
+        for output in std::mem::take(&mut outputs) {
+            if let Output::Send(conn, Message::Request(block)) = output
+                && conn == other
+            {
+                asked.push(block);
+                let _ = rig.torrent.handle_block(rig.now, other, block);
+            }
+        }
+        outputs.extend(rig.drain());
+        if outputs.is_empty() && silent.iter().any(|block| asked.contains(block)) {
+            break;
+        }
+        outputs.extend(rig.wait(Duration::from_secs(1)));
+    }
+    assert!(silent.iter().all(|block| asked.contains(block)), "{silent:?} {asked:?}");
+}
+
+#[test]
 fn a_peer_that_rejects_everything_is_left() {
     let mut rig = Rig::leech();
     rig.connect(PEER, connected(1, FAST));
