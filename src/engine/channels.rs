@@ -22,6 +22,16 @@ pub(crate) const SUPERVISOR: usize = 256;
 /// Torrent to UDP socket: announces. Full: the announce waits, in a task of its own.
 pub(crate) const UDP_REQUEST: usize = 64;
 
+/// Torrents and users to the DHT node: requests and hints. Full: a request waits in its task, a hint is lost.
+pub(crate) const DHT_REQUEST: usize = 256;
+
+/// DHT node to whoever asked: findings. Full: peers are lost, for a lookup finds the same again and again; the end
+/// is told by closing.
+pub(crate) const FOUND: usize = 64;
+
+/// Torrents to the task of the local network: which run. Full: they wait, in a task of their own.
+pub(crate) const LSD_REQUEST: usize = 256;
+
 /// Torrent to each reader of its events. Full: the oldest are dropped and the reader is told how many. Its
 /// memory is taken at once, some 100 bytes an event, so that thousands of torrents must not have it large.
 pub(crate) const EVENT: usize = 256;

@@ -12,15 +12,17 @@ use tokio::time::Duration;
 
 use super::clock::Clock;
 use super::config::Config;
+use super::dht;
 use super::disk::DiskQueue;
 use super::http::HttpClient;
+use super::lsd;
 use super::pool::{BlockBuf, BlockPool};
 use super::supervisor;
 use super::udp;
 use crate::proto::block::Block;
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
-use crate::proto::torrent::event::{Command, ConnId, Connected};
+use crate::proto::torrent::event::{Command, ConnId, Connected, Source};
 use crate::proto::wire::message::Message;
 use crate::storage::handles::Handles;
 
@@ -36,6 +38,10 @@ pub(crate) struct Context {
     pub(crate) handles: Arc<Handles>,
     /// Announces by UDP.
     pub(crate) udp: mpsc::Sender<udp::Request>,
+    /// The DHT node; None: we take no part.
+    pub(crate) dht: Option<mpsc::Sender<dht::Request>>,
+    /// Torrents for the local network to know; None: we do not look there.
+    pub(crate) lsd: Option<mpsc::Sender<lsd::Request>>,
     /// Announces by HTTP.
     pub(crate) http: HttpClient,
     /// Leases and demands.
@@ -44,6 +50,15 @@ pub(crate) struct Context {
     pub(crate) port: u16,
     /// The user's settings.
     pub(crate) config: Config,
+}
+
+impl Context {
+    /// Tells the DHT node of another one. A queue that is full has better ones.
+    pub(crate) fn hint(&self, addr: SocketAddr) {
+        if let Some(dht) = &self.dht {
+            let _ = dht.try_send(dht::Request::Hint(addr));
+        }
+    }
 }
 
 /// The torrents that accept connections, by infohash; replaced whole when one comes or goes.
@@ -74,8 +89,8 @@ pub(crate) enum Control {
     Accepted(Box<Established>),
     /// From the user; answered when it is done.
     Command(Command, oneshot::Sender<()>),
-    /// Addresses from the user.
-    Peers(Vec<SocketAddr>),
+    /// Addresses from the user, or from the local network.
+    Peers(Source, Vec<SocketAddr>),
     /// Leave the swarm within this time; the sender is dropped when that is done.
     Stop(Duration, oneshot::Sender<()>),
 }

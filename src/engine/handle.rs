@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::EngineError;
 use super::context::Control;
 use crate::proto::infohash::InfoHash;
-use crate::proto::torrent::event::{Command, StorageFault, TorrentSnapshot};
+use crate::proto::torrent::event::{Command, Source, StorageFault, TorrentSnapshot};
 
 /// A running torrent. Cheap to clone; dropping it leaves the torrent running. A clone reads all events from
 /// its making on.
@@ -234,7 +234,7 @@ impl TorrentHandle {
     /// # Errors
     /// The torrent has ended.
     pub async fn add_peers(&self, peers: Vec<SocketAddr>) -> Result<(), EngineError> {
-        self.tell(Control::Peers(peers)).await
+        self.tell(Control::Peers(Source::User, peers)).await
     }
 
     /// Leaves the swarm: announces `stopped`, flushes, at most 5 s (`grace`).

@@ -26,6 +26,7 @@ mod clock;
 pub mod config;
 mod connection;
 mod context;
+pub mod dht;
 mod disk;
 pub mod error;
 pub mod fetch;
@@ -33,6 +34,7 @@ pub mod handle;
 mod handshake;
 mod http;
 mod listen;
+mod lsd;
 mod pool;
 mod receive;
 mod send;
@@ -63,7 +65,8 @@ pub use crate::proto::torrent::event::{
     Direction, PeerSnapshot, StorageFault, TorrentSnapshot, TrafficSnapshot,
 };
 pub use crate::storage::{content::StorageError, make};
-pub use config::{Config, Limits};
+pub use config::{Config, DhtConfig, Limits};
+pub use dht::DhtHandle;
 pub use error::EngineError;
 pub use handle::{Event, Snapshot, Stage, TorrentHandle, TrackerStatus};
 
@@ -118,6 +121,7 @@ pub struct Engine {
     port: u16,
     embedded_tracker: bool,
     supervisor: mpsc::Sender<supervisor::Input>,
+    dht: Option<DhtHandle>,
     _tasks: Vec<task::Task>,
 }
 
@@ -140,6 +144,8 @@ impl Engine {
             disk: disk::DiskQueue::start(config.disk_threads.map_or_else(core_count, |count| count.max(1)))?,
             handles: Handles::new(HANDLE_MAX),
             udp: udp_sender,
+            dht: None,
+            lsd: None,
             http: http::HttpClient::default(),
             supervisor: supervisor_sender.clone(),
             port,
@@ -153,7 +159,7 @@ impl Engine {
             let accepting = listen::accept(listener, pending.clone(), registry.clone());
             tasks.push(task::spawn("listener", accepting));
         }
-        Ok(Self { port, embedded_tracker, supervisor: supervisor_sender, _tasks: tasks })
+        Ok(Self { port, embedded_tracker, supervisor: supervisor_sender, dht: None, _tasks: tasks })
     }
 
     /// Adds a torrent; checking of existing data begins in the background.
@@ -170,6 +176,11 @@ impl Engine {
     /// Where peers reach us: the port is the same for TCP and UDP, IPv4 and IPv6.
     pub fn listen_port(&self) -> u16 {
         self.port
+    }
+
+    /// The DHT node; None: `Config::dht` is.
+    pub fn dht(&self) -> Option<DhtHandle> {
+        self.dht.clone()
     }
 
     /// With `Config::embedded_tracker`: the announce URL for peers that reach us at `host`.

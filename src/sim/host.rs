@@ -166,7 +166,10 @@ impl Host {
             listen_port: Some(addr.port()),
             swarming_interval: Duration::from_secs(1),
             sequential: false,
-            metadata_size: None,
+            metadata: bytes::Bytes::new(),
+            private: false,
+            pex: false,
+            dht_port: None,
             connection_max: CONNECTION_MAX,
         };
         let config = Config {

@@ -418,6 +418,8 @@ impl Swarm {
                 let at = now + Duration::from_micros(len * 1_000_000 / DISK_RATE);
                 self.queue.push(at, Event::Stored { host: id, piece, block_hashes });
             }
+            // Nobody has a DHT node here.
+            Output::DhtNode(_) => {}
             Output::DropPiece(piece) => host.disk.drop_piece(piece),
             Output::Event(event) => self.notice(id, event),
         }

@@ -45,6 +45,12 @@ const PROTO: &[(&str, Kind, &[&str])] = &[
     ("proto::bencode", Kind::Leaf, &[]),
     ("proto::compact", Kind::Leaf, &[]),
     ("proto::bandwidth", Kind::Leaf, &[]),
+    ("proto::dht", Kind::Machine, &[]),
+    ("proto::dht::node_id", Kind::Leaf, &[]),
+    ("proto::dht::bloom", Kind::Leaf, &[]),
+    ("proto::dht::item", Kind::Codec, &[]),
+    ("proto::dht::krpc", Kind::Codec, &[]),
+    ("proto::lsd", Kind::Machine, &[]),
     ("proto::metainfo", Kind::Codec, &[]),
     ("proto::wire", Kind::Codec, &[]),
     // An answer's peers, already in their compact form.

@@ -194,7 +194,10 @@ impl TorrentTask {
             listen_port: Some(context.port),
             swarming_interval: context.config.swarming_interval,
             sequential: plan.sequential,
-            metadata_size: u32::try_from(info.bytes.len()).ok(),
+            metadata: info.bytes.clone(),
+            private: info.private,
+            pex: context.config.pex && !info.private,
+            dht_port: context.dht.is_some().then_some(context.port),
             connection_max: context.config.limits.torrent_connection_max,
         };
         let geometry = info.geometry;
@@ -290,7 +293,7 @@ impl TorrentTask {
                 // Who does not wait any more needs no answer.
                 let _ = reply.send(());
             }
-            Control::Peers(peers) => self.machine.handle_candidates(now, Source::User, &peers),
+            Control::Peers(source, peers) => self.machine.handle_candidates(now, source, &peers),
             // Taken out before.
             Control::Stop(_, reply) => drop(reply),
         }

@@ -49,6 +49,7 @@ impl TorrentTask {
                 None => self.machine.handle_piece_result(now, piece, PieceResult::Lost),
             },
             Output::DropPiece(piece) => self.pieces.discard(piece),
+            Output::DhtNode(addr) => self.context.hint(addr),
             Output::Event(event) => self.handle_event(event),
         }
     }

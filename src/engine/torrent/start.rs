@@ -129,7 +129,7 @@ pub(super) async fn check(
                     // Who does not wait any more needs no answer.
                     let _ = reply.send(());
                 }
-                Some(Control::Peers(peers)) => wishes.peers.extend(peers),
+                Some(Control::Peers(_, peers)) => wishes.peers.extend(peers),
                 Some(Control::Accepted(turned_away)) => drop(turned_away),
                 Some(Control::Stop(_, reply)) => return Started::Stopped(Some(reply)),
                 None => return Started::Stopped(None),

@@ -31,7 +31,7 @@ pub fn extension(settings: &Settings, connected: &Connected, upload_only: bool) 
         sp_have: Some(SP_HAVE_ID),
         ut_metadata: None,
         ut_pex: None,
-        metadata_size: settings.metadata_size,
+        metadata_size: None,
         port: settings.listen_port,
         client: Some(CLIENT.to_owned()),
         request_queue_max: Some(QUEUE_COUNT_MAX as u32),

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::infohash::InfoHash;
@@ -28,8 +30,14 @@ pub struct Settings {
     pub swarming_interval: Duration,
     /// Pieces in order instead of rarest first.
     pub sequential: bool,
-    /// Bytes of the info dictionary, told in the extension handshake.
-    pub metadata_size: Option<u32>,
+    /// The info dictionary, handed out to those who have only the infohash (BEP 9).
+    pub metadata: Bytes,
+    /// Peers only from its trackers: neither gossip nor metadata nor PORT (BEP 27).
+    pub private: bool,
+    /// Exchange addresses with peers (BEP 11).
+    pub pex: bool,
+    /// Told to peers that speak the DHT (PORT, BEP 5); None: we do not.
+    pub dht_port: Option<u16>,
     /// Most connections this torrent may have before any lease.
     pub connection_max: usize,
 }
@@ -181,6 +189,8 @@ pub enum Output {
     },
     /// The piece's buffer is not needed any more.
     DropPiece(PieceIndex),
+    /// A peer has a DHT node at this address (PORT message, BEP 5).
+    DhtNode(SocketAddr),
     /// For people and for the tracker client.
     Event(Event),
 }

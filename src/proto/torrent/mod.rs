@@ -14,10 +14,12 @@ pub mod candidates;
 pub mod choker;
 mod connections;
 mod debut;
+pub mod description;
 mod download;
 pub mod endgame;
 pub mod event;
 mod exchange;
+pub mod finder;
 mod messages;
 mod news;
 mod outbox;
@@ -131,6 +133,13 @@ impl Torrent {
     pub fn handle_connected(&mut self, now: Instant, conn: ConnId, connected: Connected) {
         self.connect(now, conn, connected);
         self.settle(now);
+    }
+
+    /// Goes on with what the fetching of the description began: its candidates and connections. To be the first
+    /// input, if at all. Connections are greeted without a bitfield: it would come too late.
+    pub fn handle_handover(&mut self, now: Instant, handover: description::Handover) {
+        let _ = (now, handover.introduced, handover.dialer);
+        todo!()
     }
 
     /// A dial ended without a connection.

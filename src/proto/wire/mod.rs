@@ -8,4 +8,6 @@ pub mod decoder;
 pub mod extension;
 pub mod handshake;
 pub mod message;
+pub mod metadata;
+pub mod pex;
 pub mod sp_have;

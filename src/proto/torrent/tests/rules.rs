@@ -269,6 +269,7 @@ fn at_the_end_a_silent_peer_holds_nothing_up_and_is_told_to_forget_it() {
             | Output::Disconnect(..)
             | Output::Dial(_)
             | Output::DropPiece(_)
+            | Output::DhtNode(_)
             | Output::Event(_) => {}
         }
         outputs.extend(rig.drain());

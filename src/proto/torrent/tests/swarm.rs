@@ -30,7 +30,10 @@ pub(super) fn settings(number: u8) -> Settings {
         listen_port: Some(6881),
         swarming_interval: Duration::from_secs(1),
         sequential: false,
-        metadata_size: None,
+        metadata: bytes::Bytes::new(),
+        private: false,
+        pex: false,
+        dht_port: None,
         connection_max: 50,
     }
 }
@@ -221,6 +224,7 @@ impl Swarm {
                 Output::DropPiece(piece) => {
                     self.nodes[number].buffers.remove(&piece);
                 }
+                Output::DhtNode(_) => {}
                 Output::Event(event) => self.nodes[number].events.push((self.now, event)),
             }
         }

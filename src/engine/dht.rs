@@ -1,0 +1,91 @@
+//! The DHT node of an engine: hosts the machine beside the tracker client on the UDP sockets, looks up bootstrap
+//! names, keeps good nodes from one start to the next, and carries requests to it and findings back.
+
+use std::net::SocketAddr;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::EngineError;
+pub use crate::proto::dht::event::{
+    Announce, Outcome, OverlaySnapshot, ReadOnly, Request as DhtRequest, Snapshot,
+};
+pub use crate::proto::dht::item::{Item, ItemKey, SecretKey};
+pub use crate::proto::dht::node_id::{Node, NodeId};
+
+/// What a request found, as it comes; the last is `Done`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// Peers that a node named.
+    Peers(Vec<SocketAddr>),
+    /// A verified item; of a mutable one only newer ones follow.
+    Item(Item),
+    /// It is over.
+    Done(Outcome),
+}
+
+/// What tasks tell the DHT node.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Start this; findings go to the channel, whose closing cancels. A full channel loses findings, never
+    /// the end.
+    Start(DhtRequest, mpsc::Sender<Found>),
+    /// There may be a node there.
+    Hint(SocketAddr),
+    /// Figures.
+    Snapshot(oneshot::Sender<Snapshot>),
+}
+
+/// The DHT node of a running engine.
+#[derive(Clone, Debug)]
+pub struct DhtHandle {
+    requests: mpsc::Sender<Request>,
+}
+
+/// A request under way; dropping it cancels.
+#[derive(Debug)]
+pub struct Search {
+    found: mpsc::Receiver<Found>,
+}
+
+impl Search {
+    /// The next finding; None after [`Found::Done`], or if the engine is gone.
+    pub async fn next(&mut self) -> Option<Found> {
+        self.found.recv().await
+    }
+}
+
+impl DhtHandle {
+    /// For the node that reads these requests.
+    pub(crate) fn new(requests: mpsc::Sender<Request>) -> Self {
+        Self { requests }
+    }
+
+    /// Starts a request.
+    ///
+    /// # Errors
+    /// The engine is gone.
+    pub async fn start(&self, request: DhtRequest) -> Result<Search, EngineError> {
+        let (sender, found) = mpsc::channel(super::channels::FOUND);
+        let start = Request::Start(request, sender);
+        self.requests.send(start).await.map_err(|_| EngineError::Stopped)?;
+        Ok(Search { found })
+    }
+
+    /// Tells of a node.
+    ///
+    /// # Errors
+    /// The engine is gone.
+    pub async fn hint(&self, addr: SocketAddr) -> Result<(), EngineError> {
+        self.requests.send(Request::Hint(addr)).await.map_err(|_| EngineError::Stopped)
+    }
+
+    /// Figures.
+    ///
+    /// # Errors
+    /// The engine is gone.
+    pub async fn snapshot(&self) -> Result<Snapshot, EngineError> {
+        let (sender, snapshot) = oneshot::channel();
+        self.requests.send(Request::Snapshot(sender)).await.map_err(|_| EngineError::Stopped)?;
+        snapshot.await.map_err(|_| EngineError::Stopped)
+    }
+}
