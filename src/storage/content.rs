@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha1::{Digest, Sha1};
 
-use super::fs::FileSystem;
+use super::fs::{FileSystem, Stamp};
 use super::span::{Span, spans};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
@@ -232,6 +232,66 @@ impl<F: FileSystem> Content<F> {
     /// # Errors
     /// A file could not be; it is tried again with the next call.
     pub fn sync(&self) -> Result<(), StorageError> {
+        self.sync_written().map(drop)
+    }
+
+    /// The same, and how each file that was synced looked afterwards, by number; the parts file comes after the
+    /// last.
+    ///
+    /// # Errors
+    /// A file could not be; it is tried again with the next call.
+    pub fn sync_stamped(&self) -> Result<Vec<(u32, Stamp)>, StorageError> {
+        let mut stamps = Vec::new();
+        for number in self.sync_written()? {
+            stamps.extend(self.stamp(number)?.map(|stamp| (number as u32, stamp)));
+        }
+        Ok(stamps)
+    }
+
+    /// How a file looks, by number; the parts file comes after the last. None: not there, or a pad file.
+    ///
+    /// # Errors
+    /// Something else stands in the place of the file.
+    pub fn stamp(&self, number: usize) -> Result<Option<Stamp>, StorageError> {
+        let path = match self.info.files.get(number) {
+            Some(file) if file.attributes.pad => return Ok(None),
+            Some(file) => &file.path,
+            None => &self.parts.path,
+        };
+        self.fs.stamp(path).map_err(|source| self.error(path, source))
+    }
+
+    /// Whether a file is wanted.
+    pub fn is_selected(&self, file: usize) -> bool {
+        self.selected[file]
+    }
+
+    /// Whether bytes of the piece lie in the parts file.
+    pub fn is_in_parts(&self, piece: PieceIndex) -> bool {
+        self.parts.slot(piece).is_some_and(|slot| self.parts.filled[slot].load(Ordering::Acquire))
+    }
+
+    /// What [`Content::is_in_parts`] said when these pieces were written, by the journal.
+    pub fn restore_parts(&self, in_parts: &Bitfield) {
+        for slot in in_parts.iter_set().filter_map(|piece| self.parts.slot(piece)) {
+            self.parts.filled[slot].store(true, Ordering::Release);
+        }
+    }
+
+    /// A piece was found by hashing: who wrote it may not have synced it, so the next sync takes its files along.
+    pub fn found(&self, piece: PieceIndex) {
+        let geometry = self.info.geometry;
+        for span in spans(&self.info.files, geometry.offset_of(piece), geometry.len_of(piece) as usize) {
+            let in_parts = !self.selected[span.file] && self.is_in_parts(piece);
+            let number = if in_parts { self.info.files.len() } else { span.file };
+            if !self.info.files[span.file].attributes.pad {
+                self.written[number].dirty.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// Syncs the files that were written; which.
+    fn sync_written(&self) -> Result<Vec<usize>, StorageError> {
         // Cleared first: a write during the sync marks its file again.
         let dirty = |at: &usize| self.written[*at].dirty.swap(false, Ordering::AcqRel);
         let files: Vec<usize> = (0..self.written.len()).filter(dirty).collect();
@@ -239,7 +299,7 @@ impl<F: FileSystem> Content<F> {
         if result.is_err() {
             files.iter().for_each(|&at| self.written[at].dirty.store(true, Ordering::Release));
         }
-        result
+        result.map(|()| files)
     }
 
     fn sync_files(&self, files: &[usize]) -> Result<(), StorageError> {

@@ -335,8 +335,11 @@ impl FileSystem for Faulty {
     fn set_len(&self, file: &Self::File, len: u64) -> io::Result<()> {
         self.real.set_len(file, len)
     }
-    fn len(&self, path: &[String]) -> io::Result<Option<u64>> {
-        self.real.len(path)
+    fn stamp(&self, path: &[String]) -> io::Result<Option<Stamp>> {
+        self.real.stamp(path)
+    }
+    fn rename(&self, from: &[String], to: &[String]) -> io::Result<()> {
+        self.real.rename(from, to)
     }
     fn sync(&self, file: &Self::File) -> io::Result<()> {
         self.fail(ErrorKind::Other)?;

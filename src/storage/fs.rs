@@ -19,6 +19,19 @@ use rustix::io::Errno;
 use super::content::StorageError;
 use super::handles::{Access, Handles};
 
+/// What tells a file from what it was before, without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Bytes.
+    pub len: u64,
+    /// Last change of its bytes, nanoseconds since 1970 by the file system's clock; programs can set it.
+    pub modified: i64,
+    /// Last change of its bytes, name or rights; only the system can set it.
+    pub changed: i64,
+    /// Which file it is, whatever its name.
+    pub inode: u64,
+}
+
 /// A file system below one folder; paths are relative, in safe elements, and never leave the folder.
 /// All positions are explicit; nothing has a cursor. Opening what was open lately is cheap, and the number of
 /// files kept open is the file system's business.
@@ -38,8 +51,14 @@ pub trait FileSystem: Send + Sync {
     fn write_all_at(&self, file: &Self::File, parts: &[&[u8]], offset: u64) -> io::Result<()>;
     /// Sets the length, sparse when growing.
     fn set_len(&self, file: &Self::File, len: u64) -> io::Result<()>;
+    /// Length, times and identity; None: no such file.
+    fn stamp(&self, path: &[String]) -> io::Result<Option<Stamp>>;
     /// Length; None: no such file.
-    fn len(&self, path: &[String]) -> io::Result<Option<u64>>;
+    fn len(&self, path: &[String]) -> io::Result<Option<u64>> {
+        Ok(self.stamp(path)?.map(|stamp| stamp.len))
+    }
+    /// Gives a file another name in the same folder, in the place of what has that name.
+    fn rename(&self, from: &[String], to: &[String]) -> io::Result<()>;
     /// Makes the content durable.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
     /// Makes durable which files a folder holds; the empty path is the root.
@@ -193,7 +212,22 @@ impl FileSystem for RealFs {
         file.set_len(len)
     }
 
-    fn len(&self, path: &[String]) -> io::Result<Option<u64>> {
+    fn rename(&self, from: &[String], to: &[String]) -> io::Result<()> {
+        let (Some((name, folders)), Some((new_name, new_folders))) = (from.split_last(), to.split_last())
+        else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if folders != new_folders || !from.iter().chain(to).all(|element| is_safe(element)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // What is open under the name that goes away would be found by it.
+        self.close();
+        let folder = self.walk(folders, false).map_err(explain)?;
+        let folder = folder.as_ref().map_or(self.folder.as_fd(), AsFd::as_fd);
+        fs::renameat(folder, name, folder, new_name).map_err(explain)
+    }
+
+    fn stamp(&self, path: &[String]) -> io::Result<Option<Stamp>> {
         let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         self.handles.with_room(|| match self.resolve(path, flags) {
             Ok(place) => require_regular(place.as_fd()).map(Some),
@@ -267,11 +301,16 @@ fn is_safe(element: &str) -> bool {
     !matches!(element, "" | "." | "..") && !element.contains(['/', '\0'])
 }
 
-/// The length of a regular file.
-fn require_regular(file: BorrowedFd<'_>) -> io::Result<u64> {
+/// What a regular file is like.
+fn require_regular(file: BorrowedFd<'_>) -> io::Result<Stamp> {
     let stat = fs::fstat(file)?;
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Ok(stat.st_size as u64),
+        FileType::RegularFile => Ok(Stamp {
+            len: stat.st_size as u64,
+            modified: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+            changed: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
+            inode: stat.st_ino,
+        }),
         FileType::Directory => Err(io::Error::other("a folder stands where a file belongs")),
         FileType::Symlink => Err(explain(Errno::LOOP)),
         FileType::Fifo
@@ -280,6 +319,10 @@ fn require_regular(file: BorrowedFd<'_>) -> io::Result<u64> {
         | FileType::BlockDevice
         | FileType::Unknown => Err(io::Error::other("not a regular file")),
     }
+}
+
+fn nanoseconds(seconds: i64, rest: u64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add_unsigned(rest)
 }
 
 /// In words where the system's own mislead.

@@ -9,8 +9,10 @@ pub mod content;
 pub mod disk;
 pub mod fs;
 pub mod handles;
+pub mod journal;
 pub mod make;
 pub mod report;
+pub mod resume;
 pub mod span;
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,220 @@
+//! What of a torrent's content may be taken for granted at a start, and what has to be hashed.
+//!
+//! The journal says which pieces were durable and how the files looked then. A file that looks the same, or
+//! that only we have written since, keeps its pieces; of every other file each piece is hashed. Pieces that were
+//! about to be written when we ended are hashed in any case. Nothing is read here but stamps.
+//!
+//! [`Ledger`] is the running side: it sits between writing and the journal, and makes the order that the
+//! journal's truth rests on.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::content::{Content, StorageError};
+use super::fs::{FileSystem, Stamp};
+use super::journal::{Journal, JournalError, Kept, Record};
+use super::span::spans;
+use crate::proto::bitfield::Bitfield;
+use crate::proto::piece::PieceIndex;
+
+/// How long after we intended to write a piece its write may still change the file, microseconds. A disk that
+/// stalls for longer makes the file look changed by others, which costs hashing it.
+const WRITE_TIME_MAX: u64 = 10_000_000;
+
+/// What a start knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Pieces that are there.
+    pub vouched: Bitfield,
+    /// Of these, those with bytes of unselected files in the parts file.
+    pub in_parts: Bitfield,
+    /// Pieces that may be there: to be hashed.
+    pub doubtful: Bitfield,
+}
+
+/// What became of a file since it was stamped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    /// As we left it.
+    Ours,
+    /// There, and anybody may have written it.
+    Changed,
+    /// Not there.
+    Gone,
+}
+
+/// Holds what the journal says against the files. All files of the torrent are looked at, and none is read.
+///
+/// # Errors
+/// A file is there and cannot be looked at.
+pub fn judge<F: FileSystem>(content: &Content<F>, record: &Record) -> Result<Verdict, StorageError> {
+    let info = content.info();
+    let piece_count = info.geometry.piece_count();
+    let written_at = last_writes(content, record);
+    let mut conditions = Vec::with_capacity(info.files.len() + 1);
+    for number in 0..=info.files.len() {
+        let stamp = content.stamp(number)?;
+        conditions.push(condition(record, number as u32, stamp, written_at.get(&number).copied()));
+    }
+    let mut verdict = Verdict {
+        vouched: Bitfield::new(piece_count),
+        in_parts: Bitfield::new(piece_count),
+        doubtful: Bitfield::new(piece_count),
+    };
+    for piece in 0..piece_count {
+        let places = places(content, piece, record.in_parts.get(piece));
+        let (mut all_ours, mut any_changed, mut any_there) = (true, false, false);
+        for number in places {
+            all_ours &= conditions[number] == Condition::Ours;
+            any_changed |= conditions[number] == Condition::Changed;
+            any_there |= conditions[number] != Condition::Gone;
+        }
+        if record.kept.get(piece) && all_ours {
+            verdict.vouched.set(piece);
+            if record.in_parts.get(piece) {
+                verdict.in_parts.set(piece);
+            }
+        } else if any_changed || (any_there && (!record.whole || record.intended.contains_key(&piece))) {
+            verdict.doubtful.set(piece);
+        }
+    }
+    Ok(verdict)
+}
+
+/// When we last meant to write into each file, microseconds since 1970.
+fn last_writes<F: FileSystem>(content: &Content<F>, record: &Record) -> BTreeMap<usize, u64> {
+    let mut written_at = BTreeMap::new();
+    for (&piece, &at) in &record.intended {
+        // Of the two places for bytes of unselected files we write to the parts file only.
+        for number in places(content, piece, true) {
+            let last = written_at.entry(number).or_insert(at);
+            *last = at.max(*last);
+        }
+    }
+    written_at
+}
+
+/// The files that hold the bytes of a piece, by number; the parts file comes after the last.
+fn places<F: FileSystem>(
+    content: &Content<F>,
+    piece: PieceIndex,
+    in_parts: bool,
+) -> impl Iterator<Item = usize> {
+    let info = content.info();
+    let (start, len) = (info.geometry.offset_of(piece), info.geometry.len_of(piece) as usize);
+    spans(&info.files, start, len).filter(|span| !info.files[span.file].attributes.pad).map(move |span| {
+        let kept_apart = in_parts && !content.is_selected(span.file);
+        if kept_apart { info.files.len() } else { span.file }
+    })
+}
+
+fn condition(record: &Record, number: u32, stamp: Option<Stamp>, written_at: Option<u64>) -> Condition {
+    let Some(now) = stamp else { return Condition::Gone };
+    let Some(&then) = record.stamps.get(&number) else {
+        // Never stamped: ours if we began to write it, which vouches for no piece of it.
+        return if written_at.is_some() && record.whole { Condition::Ours } else { Condition::Changed };
+    };
+    if record.clean {
+        return if now == then { Condition::Ours } else { Condition::Changed };
+    }
+    let latest = written_at.map_or(i64::MIN, |at| nanoseconds(at.saturating_add(WRITE_TIME_MAX)));
+    let by_us = now.inode == then.inode && now.len >= then.len && now.changed <= then.changed.max(latest);
+    if by_us { Condition::Ours } else { Condition::Changed }
+}
+
+fn nanoseconds(micros: u64) -> i64 {
+    i64::try_from(micros).unwrap_or(i64::MAX).saturating_mul(1_000)
+}
+
+/// The journal of a running torrent, for all threads that write it. The lock is held to append a record, never
+/// while a disk makes something durable, but for the rare times when the journal is written anew.
+#[derive(Debug)]
+pub struct Ledger<F: FileSystem> {
+    /// Where the journal is.
+    fs: Arc<F>,
+    state: Mutex<State<F>>,
+}
+
+#[derive(Debug)]
+struct State<F: FileSystem> {
+    journal: Journal<F>,
+    /// Pieces written since the last commit.
+    written: Vec<Kept>,
+}
+
+impl<F: FileSystem> Ledger<F> {
+    /// For a journal that is settled.
+    pub fn new(journal: Journal<F>) -> Self {
+        Self { fs: Arc::clone(journal.fs()), state: Mutex::new(State { journal, written: Vec::new() }) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<F>> {
+        // A thread that died here has at most written less than it said it would.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before a piece is written; `now` in microseconds since 1970.
+    ///
+    /// # Errors
+    /// The piece is not to be written.
+    pub fn intend(&self, now: u64, piece: PieceIndex) -> Result<(), JournalError> {
+        self.state().journal.intend(now, piece)
+    }
+
+    /// After it was written.
+    pub fn written(&self, piece: Kept) {
+        self.state().written.push(piece);
+    }
+
+    /// Makes durable what was written, and then that it was.
+    ///
+    /// # Errors
+    /// It may not be durable; the next commit tries again.
+    pub fn commit<C: FileSystem>(&self, content: &Content<C>) -> Result<usize, CommitError> {
+        let pieces = std::mem::take(&mut self.state().written);
+        let committed = self.commit_pieces(content, &pieces);
+        if committed.is_err() {
+            self.state().written.extend(pieces);
+        }
+        committed
+    }
+
+    fn commit_pieces<C: FileSystem>(
+        &self,
+        content: &Content<C>,
+        pieces: &[Kept],
+    ) -> Result<usize, CommitError> {
+        let stamps = content.sync_stamped()?;
+        if pieces.is_empty() && stamps.is_empty() {
+            return Ok(0);
+        }
+        let file = self.state().journal.keep(pieces, &stamps)?;
+        self.fs.sync(&file).map_err(JournalError::from)?;
+        self.state().journal.kept(pieces, &stamps)?;
+        Ok(pieces.len())
+    }
+
+    /// At the end: everything durable, and how all files look.
+    ///
+    /// # Errors
+    /// The next start has to hash more.
+    pub fn close<C: FileSystem>(&self, content: &Content<C>) -> Result<(), CommitError> {
+        self.commit(content)?;
+        let mut stamps = Vec::new();
+        for number in 0..=content.info().files.len() {
+            stamps.extend(content.stamp(number)?.map(|stamp| (number as u32, stamp)));
+        }
+        Ok(self.state().journal.close(&stamps)?)
+    }
+}
+
+/// Why something may not be durable.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The content.
+    #[error(transparent)]
+    Content(#[from] StorageError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
