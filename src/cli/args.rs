@@ -46,6 +46,9 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Run a whole swarm on this machine: a tracker, a seed and some peers
     Demo(DemoArgs),
+    /// Run a swarm or a DHT of production peers in virtual time, against its bound
+    #[command(subcommand)]
+    Simulate(super::simulate::SimulateCommand),
     /// Print the completion script for a shell
     Completions {
         /// For which shell

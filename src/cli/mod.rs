@@ -21,6 +21,7 @@ mod seed;
 mod seed_many;
 mod select;
 mod show;
+mod simulate;
 mod size;
 mod source;
 mod swarm;
@@ -61,6 +62,7 @@ pub fn run() -> ExitCode {
         Command::Show(args) => show::run(args, &report),
         Command::Verify(args) => verify::run(args, &report),
         Command::Demo(args) => demo::run(args, &report),
+        Command::Simulate(command) => simulate::run(command, &report),
         Command::Completions { shell } => completions(*shell),
     };
     match result {
