@@ -54,7 +54,7 @@ pub struct Mutable {
 }
 
 /// An item as received, nothing of it believed yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ItemRef<'a> {
     /// `v`, bencoded as it came.
     pub value: &'a [u8],
