@@ -113,7 +113,8 @@ fn thousands_that_claim_one_id_take_one_place() {
         net.inject(public(number), net.addr(0), &krpc::encode_query(*b"test", &claimed));
         net.run(30 * MILLI);
         for stray in std::mem::take(&mut net.strays) {
-            let Ok(krpc::Message { transaction, body: Body::Query(_), .. }) = krpc::decode(&stray.bytes) else {
+            let Ok(krpc::Message { transaction, body: Body::Query(_), .. }) = krpc::decode(&stray.bytes)
+            else {
                 continue;
             };
             let reply = krpc::encode_answer(transaction, claimed.id, stray.from, &Answer::default());
@@ -179,7 +180,8 @@ fn wrong_queries_are_refused_by_their_codes() {
     assert_eq!(refusal(b"d1:q4:ping1:t1:a1:y1:qe"), Some(203));
     assert_eq!(refusal(b"d1:t1:a1:y1:re"), None, "an answer is no question");
     assert_eq!(refusal(b"d1:q4:ping1:t1:a1:y1:q"), None);
-    let with_target = b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaa6:target20:bbbbbbbbbbbbbbbbbbbbe1:q5:dance1:t1:a1:y1:qe";
+    let with_target =
+        b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaa6:target20:bbbbbbbbbbbbbbbbbbbbe1:q5:dance1:t1:a1:y1:qe";
     assert_eq!(refusal(with_target), None, "answered as find_node");
 }
 
