@@ -59,7 +59,13 @@ pub(super) struct Running {
 
 impl Running {
     /// Begins where nodes are known, and waits elsewhere.
-    pub(super) fn new(id: RequestId, request: Request, since: Instant, now: Instant, overlays: &Overlays) -> Self {
+    pub(super) fn new(
+        id: RequestId,
+        request: Request,
+        since: Instant,
+        now: Instant,
+        overlays: &Overlays,
+    ) -> Self {
         let mut stages = [Stage::Over, Stage::Over];
         for is_v6 in overlays.families() {
             stages[usize::from(is_v6)] = Stage::Waiting { until: now + PATIENCE };
@@ -82,7 +88,7 @@ impl Running {
         let (Some(speaker), Some(overlay)) = (overlays.speaker(is_v6), overlays.of(is_v6)) else { return };
         let target = self.target();
         let stage = &mut self.stages[usize::from(is_v6)];
-        if matches!(stage, Stage::Waiting { .. }) && !overlay.table.is_empty() {
+        if matches!(stage, Stage::Waiting { .. }) && !overlay.is_alone() {
             let starts = overlay.table.closest(target, START_COUNT);
             *stage = Stage::Looking(Box::new(Lookup::new(target, &starts, overlay.table.size_estimate())));
         }
