@@ -187,12 +187,13 @@ impl Lookup {
         self.release(at);
         self.answered += 1;
         let token = token.filter(|token| token.len() <= TOKEN_LEN_MAX).unwrap_or_default();
-        let hops = self.candidates[at].hops;
-        self.candidates[at].state = State::Answered(token.into());
-        if self.candidates[at].node.id != id {
+        let candidate = &mut self.candidates[at];
+        let hops = candidate.hops;
+        let duty = if candidate.duty == Duty::Chief { Duty::Scout } else { Duty::None };
+        candidate.state = State::Answered(token.into());
+        if candidate.node.id != id {
             self.correct(at, id);
         }
-        let duty = if self.candidates[at].duty == Duty::Chief { Duty::Scout } else { Duty::None };
         let (namer, from_local) = (Namer::Alone(Prefix::of(from)), compact::is_local(from.ip()));
         for node in nodes.take(NAMED_COUNT_MAX) {
             let is_ours = node.addr.is_ipv4() == from.is_ipv4();
@@ -687,6 +688,22 @@ mod tests {
                 let found = found_percent(3_000, hostile, plot);
                 assert!(found >= least, "{plot:?} of {hostile} %: {found} % found");
             }
+        }
+    }
+
+    #[test]
+    fn a_node_that_answers_under_the_other_id_that_it_is_named_by_is_one_node() {
+        let addr: SocketAddr = "8.8.8.8:1".parse().unwrap();
+        let [near, far] = [NodeId([1; 20]), NodeId([2; 20])];
+        let starts = [near, far].map(|id| Node { id, addr });
+        for first in [near, far] {
+            let mut lookup = Lookup::new(first, &starts, 0);
+            assert_eq!(lookup.next_query().map(|node| node.id), Some(first));
+            let other = if first == near { far } else { near };
+            lookup.answered(addr, other, std::iter::empty(), Some(b"token"));
+            let closest: Vec<Node> = lookup.closest().into_iter().map(|found| found.node).collect();
+            assert_eq!(closest, [Node { id: other, addr }]);
+            assert!(lookup.is_done());
         }
     }
 }
