@@ -51,6 +51,8 @@ pub struct Lookup {
     candidates: Vec<Candidate>,
     /// How many nodes should be within a share of the key space of 1; 0: not known.
     size_estimate: u64,
+    /// Whether there was ever a crowd around the target, living or only named.
+    is_crowded: bool,
     /// Queries that hold a slot.
     under_way: usize,
     asked: u32,
@@ -114,6 +116,14 @@ enum State {
     Failed,
 }
 
+/// Of those that one neighbourhood alone named.
+#[derive(Default)]
+struct Tally {
+    asked: usize,
+    dead: usize,
+    alive: usize,
+}
+
 /// What is to be done, at one look.
 struct Survey {
     /// Whom to ask next, as an index.
@@ -130,6 +140,7 @@ impl Lookup {
             target,
             candidates: Vec::with_capacity(4 * K),
             size_estimate,
+            is_crowded: false,
             under_way: 0,
             asked: 0,
             asked_unfit: 0,
@@ -189,6 +200,7 @@ impl Lookup {
                 self.add(node, hops + 1, namer, duty);
             }
         }
+        self.is_crowded |= self.wanted() >= CROWD;
     }
 
     /// A node that was asked is late: another one may be asked meanwhile; its answer still counts.
@@ -286,7 +298,7 @@ impl Lookup {
                 State::Fresh if !self.may_ask(candidate) => continue,
                 State::Fresh => {
                     let choice = if candidate.fits { &mut next_fit } else { &mut next_unfit };
-                    choice.offer(at, || self.is_patient_with(candidate.namer));
+                    choice.offer(at, || self.prefers(candidate.namer));
                 }
                 State::Asked | State::Slow => is_waiting = true,
                 State::Answered(_) => {}
@@ -296,18 +308,27 @@ impl Lookup {
                 break;
             }
         }
-        let is_crowded = wanted >= CROWD;
-        let next = next_fit.chosen().or(next_unfit.chosen()).or_else(|| self.next_on_duty(is_crowded));
+        let preferred = next_fit.preferred.or(next_unfit.preferred).or_else(|| self.next_on_duty());
         // Late ones are not worth the wait.
-        let is_awaited = |of: &Candidate| of.duty.applies(is_crowded) && matches!(of.state, State::Asked);
-        Survey { next, is_waiting: is_waiting || self.candidates.iter().any(is_awaited) }
+        let is_awaited = |of: &Candidate| self.is_on_duty(of) && matches!(of.state, State::Asked);
+        Survey {
+            next: preferred.or(next_fit.any).or(next_unfit.any),
+            is_waiting: is_waiting || self.candidates.iter().any(is_awaited),
+        }
     }
 
     /// The closest node that is asked in any case.
-    fn next_on_duty(&self, is_crowded: bool) -> Option<usize> {
-        self.candidates.iter().position(|of| {
-            of.duty.applies(is_crowded) && matches!(of.state, State::Fresh) && self.may_ask(of)
-        })
+    fn next_on_duty(&self) -> Option<usize> {
+        let is_fresh = |of: &Candidate| matches!(of.state, State::Fresh);
+        self.candidates.iter().position(|of| is_fresh(of) && self.is_on_duty(of) && self.may_ask(of))
+    }
+
+    fn is_on_duty(&self, candidate: &Candidate) -> bool {
+        match candidate.duty {
+            Duty::None => false,
+            Duty::Start => true,
+            Duty::Scout | Duty::Chief => self.is_crowded,
+        }
     }
 
     /// How many whose id fits have to answer: all within the distance that should hold k, if they are a crowd.
@@ -338,10 +359,25 @@ impl Lookup {
             && !self.candidates.iter().any(is_taken)
     }
 
-    /// Whether another one that only this neighbourhood named may be asked beside others.
-    fn is_patient_with(&self, namer: Namer) -> bool {
-        let is_asked = |other: &&Candidate| matches!(other.state, State::Asked) && other.namer == namer;
-        namer == Namer::Trusted || self.candidates.iter().filter(is_asked).count() < ASKED_OF_NAMER_MAX
+    /// Whether another one that only this neighbourhood named is asked before others: not many at once, and none while
+    /// it named the dead alone.
+    fn prefers(&self, namer: Namer) -> bool {
+        let Tally { asked, dead, alive } = self.tally(namer);
+        namer == Namer::Trusted || (asked < ASKED_OF_NAMER_MAX && (dead == 0 || alive > 0))
+    }
+
+    /// What became of those that this one named.
+    fn tally(&self, namer: Namer) -> Tally {
+        let mut tally = Tally::default();
+        for candidate in self.candidates.iter().filter(|candidate| candidate.namer == namer) {
+            match candidate.state {
+                State::Asked => tally.asked += 1,
+                State::Failed => tally.dead += 1,
+                State::Answered(_) => tally.alive += 1,
+                State::Fresh | State::Slow => {}
+            }
+        }
+        tally
     }
 
     /// The candidate at this address whose answer is awaited.
@@ -404,14 +440,7 @@ impl Lookup {
 
     /// One of those that only this neighbourhood named is dead.
     fn doubt(&mut self, namer: Namer) {
-        let (mut dead, mut alive) = (0, 0);
-        for candidate in self.candidates.iter().filter(|candidate| candidate.namer == namer) {
-            match candidate.state {
-                State::Failed => dead += 1,
-                State::Answered(_) => alive += 1,
-                State::Fresh | State::Asked | State::Slow => {}
-            }
-        }
+        let Tally { dead, alive, .. } = self.tally(namer);
         if dead >= DEAD_OF_NAMER_MAX && alive == 0 {
             self.candidates.retain(|of| of.namer != namer || !matches!(of.state, State::Fresh));
         }
@@ -420,16 +449,6 @@ impl Lookup {
     fn find(&self, node: &Node) -> Result<usize, usize> {
         let key = |node: &Node| (node.id.distance(self.target), node.addr);
         self.candidates.binary_search_by(|candidate| key(&candidate.node).cmp(&key(node)))
-    }
-}
-
-impl Duty {
-    fn applies(self, is_crowded: bool) -> bool {
-        match self {
-            Self::None => false,
-            Self::Start => true,
-            Self::Scout | Self::Chief => is_crowded,
-        }
     }
 }
 
@@ -446,10 +465,6 @@ impl Choice {
             self.preferred = Some(at);
         }
         self.any = self.any.or(Some(at));
-    }
-
-    fn chosen(&self) -> Option<usize> {
-        self.preferred.or(self.any)
     }
 }
 
@@ -609,6 +624,9 @@ mod tests {
         }
     }
 
+    /// Overlays tried.
+    const SEEDS: u64 = 40;
+
     fn median(mut of: Vec<u32>) -> u32 {
         of.sort_unstable();
         of[of.len() / 2]
@@ -640,7 +658,7 @@ mod tests {
     fn found_percent(count: usize, hostile_percent: usize, plot: Plot) -> usize {
         let mut found = 0;
         let (mut hops, mut asked, mut honest) = (Vec::new(), Vec::new(), Vec::new());
-        for seed in 0..40 {
+        for seed in 0..SEEDS {
             let mut overlay = Overlay::new(seed, count, hostile_percent, plot);
             let (announcer, searcher) = (overlay.anybody(), overlay.anybody());
             let (lookup, _) = overlay.look_up(announcer, overlay.target);
@@ -659,7 +677,7 @@ mod tests {
         eprintln!(
             "{plot:?} {hostile_percent}%: found {found} of 40, asked {asked:?} answered {hops:?} honest {honest:?}"
         );
-        100 * found / 40
+        100 * found / SEEDS as usize
     }
 
     #[test]

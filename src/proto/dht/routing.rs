@@ -60,6 +60,10 @@ const REFRESH_START: Duration = Duration::from_secs(1);
 /// The ranks among the closest nodes that estimate the overlay's size, each by itself; their median is taken. The
 /// closest five vary too much, and of those beyond the twelfth a table does not know all.
 const ESTIMATE_RANKS: std::ops::RangeInclusive<usize> = 6..=12;
+/// Sizes learnt from lookups that are remembered: their median varies by a tenth.
+const SIZE_COUNT_MAX: usize = 15;
+/// With fewer, our own neighbours tell as much.
+const SIZE_COUNT_MIN: usize = 5;
 
 /// The table.
 #[derive(Debug)]
@@ -76,6 +80,8 @@ pub struct Table {
     /// No refresh before this, whichever is due.
     refresh_allowed: Instant,
     refreshes: [RefreshPlan; BUCKET_COUNT],
+    /// What the latest lookups found the overlay's size to be, oldest first.
+    sizes: Vec<u64>,
 }
 
 /// When a bucket is refreshed, if it is not full by then.
@@ -108,6 +114,7 @@ impl Table {
             refresh_due: now,
             refresh_allowed: now,
             refreshes: [RefreshPlan { due: now, wait: REFRESH_FIRST }; BUCKET_COUNT],
+            sizes: Vec::new(),
         }
     }
 
@@ -241,10 +248,25 @@ impl Table {
         self.len() == 0
     }
 
-    /// Nodes in the whole overlay, estimated from the density around our own id.
+    /// Nodes in the whole overlay: the median of what lookups of random targets found lately, or else estimated from
+    /// the density around our own id, within a third or so.
     pub fn size_estimate(&self) -> u64 {
+        let mut learnt = self.sizes.clone();
+        if learnt.len() >= SIZE_COUNT_MIN {
+            learnt.sort_unstable();
+            return learnt[learnt.len() / 2];
+        }
         let living = self.entries.iter().filter(|entry| !entry.is_bad());
         size_by_density(living.map(|entry| entry.node.id.distance(self.own())))
+    }
+
+    /// A lookup of a target that nobody else chose found the overlay this large
+    /// ([`size_estimate`](super::lookup::Lookup::size_estimate)).
+    pub fn learn_size(&mut self, size: u64) {
+        if self.sizes.len() >= SIZE_COUNT_MAX {
+            self.sizes.remove(0);
+        }
+        self.sizes.push(size);
     }
 
     fn due_ping(&mut self, now: Instant) -> Option<Upkeep> {
