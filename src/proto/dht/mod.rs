@@ -289,9 +289,14 @@ impl Dht {
         let want = overlays.want(is_v6);
         let Some(overlay) = overlays.of_mut(is_v6) else { return };
         match sent.purpose {
-            Purpose::Ping | Purpose::Hint => (),
-            Purpose::Saved if !sent.is_slow => contacts.saved_ended(),
-            Purpose::Saved => (),
+            Purpose::Ping => (),
+            Purpose::Hint => overlay.named(response.nodes()),
+            Purpose::Saved => {
+                overlay.named(response.nodes());
+                if !sent.is_slow {
+                    contacts.saved_ended();
+                }
+            }
             Purpose::Old(place) => {
                 if contacts.old_ended(place, from.addr, false) {
                     overlay.rejoin(now);
@@ -312,7 +317,8 @@ impl Dht {
         }
     }
 
-    /// A query of ours was answered by an error: the node lives, but a lookup has nothing of it.
+    /// A query of ours was answered by an error. Who refuses to store may have a reason; who does not even answer
+    /// what every node answers is of no more use than one who is silent.
     fn refused(&mut self, now: Instant, sent: &Sent, error: (i64, &[u8])) {
         if let Purpose::Store(id) = sent.purpose {
             self.stored(now, sent, id, Some(Err(error)));
@@ -320,7 +326,7 @@ impl Dht {
             if !sent.is_slow {
                 self.slow(now, sent);
             }
-            self.ended(now, sent);
+            self.failed(now, sent);
         }
     }
 
@@ -431,7 +437,7 @@ impl Dht {
                 }
             }
         }
-        self.requests.start(now, &self.overlays, &mut self.post);
+        self.requests.start(now, &self.overlays, &mut self.answers, &mut self.post);
         self.try_contacts(now);
         #[cfg(debug_assertions)]
         self.check_invariant();
