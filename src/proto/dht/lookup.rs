@@ -199,11 +199,10 @@ impl Lookup {
         self.release(at);
         self.answered += 1;
         let token = token.filter(|token| token.len() <= TOKEN_LEN_MAX).unwrap_or_default();
-        let candidate = &mut self.candidates[at];
-        let hops = candidate.hops;
-        let duty = if candidate.duty == Duty::Chief { Duty::Scout } else { Duty::None };
-        candidate.state = State::Answered(token.into());
-        if candidate.node.id != id {
+        let hops = self.candidates[at].hops;
+        self.candidates[at].state = State::Answered(token.into());
+        let duty = if self.candidates[at].duty == Duty::Chief { Duty::Scout } else { Duty::None };
+        if self.candidates[at].node.id != id {
             self.correct(at, id);
         }
         let (namer, from_local) = (Namer::Alone(Prefix::of(from)), compact::is_local(from.ip()));
