@@ -7,6 +7,7 @@ mod bep_0003_wire;
 mod bep_0006;
 mod bep_0007;
 mod bep_0009_magnet;
+mod bep_0009_metadata;
 mod bep_0010;
 mod bep_0012_announcer;
 mod bep_0012_trackers;
