@@ -32,7 +32,8 @@ fn unknown_types_and_keys_are_borne() {
 
 #[test]
 fn a_piece_ends_where_the_message_does_even_if_it_looks_like_bencode() {
-    let Some(MetadataMessage::Data { bytes, .. }) = decode(b"d8:msg_typei1e5:piecei0e10:total_sizei9eed3:abci1ee")
+    let Some(MetadataMessage::Data { bytes, .. }) =
+        decode(b"d8:msg_typei1e5:piecei0e10:total_sizei9eed3:abci1ee")
     else {
         panic!("a piece");
     };
@@ -61,7 +62,8 @@ fn what_lacks_what_its_type_needs_is_refused() {
 
 #[test]
 fn a_piece_is_at_most_16_kib_and_its_dictionary_short() {
-    let data = |len: u32| MetadataMessage::Data { piece: 0, total_len: len, bytes: vec![0; len as usize].into() };
+    let data =
+        |len: u32| MetadataMessage::Data { piece: 0, total_len: len, bytes: vec![0; len as usize].into() };
     let longest = data(METADATA_PIECE_LEN);
     assert_eq!(decode(&longest.encode()), Some(longest));
     assert_eq!(decode(&data(METADATA_PIECE_LEN + 1).encode()), None);

@@ -19,6 +19,11 @@ pub const UNSOLICITED_REJECT_MAX: u32 = 1_000;
 pub const REJECT_RUN_MAX: u32 = 50;
 /// Allowed-fast and suggest messages beyond those that we keep; beyond: disconnected.
 pub const HINT_MAX: u32 = 1_000;
+/// Requests of metadata that we refuse; beyond: disconnected.
+pub const REFUSED_METADATA_MAX: u32 = 300;
+/// Metadata that we did not ask for; what was asked for while the description was being fetched and comes later
+/// counts too. Beyond: disconnected.
+pub const UNSOLICITED_METADATA_MAX: u32 = 100;
 
 /// A kind of misbehaviour that is borne a number of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +42,10 @@ pub enum Fault {
     Reject,
     /// A hint that we do not keep.
     Hint,
+    /// A request of metadata that we refuse.
+    RefusedMetadata,
+    /// Metadata, or its refusal, that we did not ask for.
+    UnsolicitedMetadata,
 }
 
 /// How often a peer did what.
@@ -49,6 +58,8 @@ pub struct Faults {
     unsolicited_rejects: u32,
     reject_run: u32,
     hints: u32,
+    refused_metadata: u32,
+    unsolicited_metadata: u32,
 }
 
 impl Faults {
@@ -73,6 +84,12 @@ impl Faults {
             }
             Fault::Reject => (&mut self.reject_run, REJECT_RUN_MAX, "rejects everything"),
             Fault::Hint => (&mut self.hints, HINT_MAX, "too many hints"),
+            Fault::RefusedMetadata => {
+                (&mut self.refused_metadata, REFUSED_METADATA_MAX, "too many requests of metadata")
+            }
+            Fault::UnsolicitedMetadata => {
+                (&mut self.unsolicited_metadata, UNSOLICITED_METADATA_MAX, "metadata not asked for")
+            }
         };
         *counter += 1;
         if *counter > max { Err(DisconnectReason::Protocol(text)) } else { Ok(()) }

@@ -6,7 +6,7 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::piece::PieceIndex;
 use crate::proto::torrent::event::{Connected, Settings};
 use crate::proto::wire::allowed_fast::allowed_fast_set;
-use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID};
+use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID, UT_METADATA_ID};
 use crate::proto::wire::message::Message;
 
 /// Pieces that a newcomer may ask for while choked; peers with as many pieces get none.
@@ -27,11 +27,14 @@ pub fn availability(have: &Bitfield, fast: bool) -> Option<Message> {
 
 /// Our extension handshake. `upload_only`: we will not ask for anything (BEP 21).
 pub fn extension(settings: &Settings, connected: &Connected, upload_only: bool) -> Message {
+    // Private or not there to be given: then we do not offer it.
+    let metadata_len = u32::try_from(settings.metadata.len()).ok();
+    let metadata_len = metadata_len.filter(|&len| len > 0 && !settings.private);
     let handshake = ExtensionHandshake {
         sp_have: Some(SP_HAVE_ID),
-        ut_metadata: None,
+        ut_metadata: metadata_len.map(|_| UT_METADATA_ID),
         ut_pex: None,
-        metadata_size: None,
+        metadata_size: metadata_len,
         port: settings.listen_port,
         client: Some(CLIENT.to_owned()),
         request_queue_max: Some(QUEUE_COUNT_MAX as u32),

@@ -88,7 +88,7 @@ pub struct Introduced {
 #[derive(Debug)]
 pub struct Handover {
     pub(super) introduced: Vec<Introduced>,
-    pub(super) dialer: super::connections::Dialer,
+    pub(super) dialer: super::dialer::Dialer,
 }
 
 /// The machine.

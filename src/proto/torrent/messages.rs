@@ -10,8 +10,9 @@ use crate::proto::peer::faults::Fault;
 use crate::proto::peer::uploads::Refused;
 use crate::proto::piece::PieceIndex;
 use crate::proto::time::Instant;
-use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID};
+use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID, UT_METADATA_ID};
 use crate::proto::wire::message::Message;
+use crate::proto::wire::metadata::MetadataMessage;
 use crate::proto::wire::sp_have::{self, SpHave};
 
 type Verdict = Result<(), DisconnectReason>;
@@ -93,6 +94,10 @@ impl Torrent {
 
     fn on_bitfield(&mut self, now: Instant, conn: ConnId, field: Bitfield) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        // Connections from before the description are still decoded without knowing how many pieces there are.
+        let field = field
+            .fitted(self.download.pieces.geometry().piece_count())
+            .map_err(|_| DisconnectReason::Protocol("bitfield of another torrent"))?;
         self.download.availability.remove_peer(peer.remote.have());
         let is_first = peer.remote.handle_bitfield(&field, &mut peer.faults);
         self.download.availability.add_peer(peer.remote.have());
@@ -192,6 +197,7 @@ impl Torrent {
         match id {
             0 => self.on_extension_handshake(conn, payload),
             SP_HAVE_ID => self.on_sp_have(now, conn, payload),
+            UT_METADATA_ID if !self.settings.private => self.on_metadata(now, conn, payload),
             // BEP 10: what we did not offer is ignored.
             _ => Ok(()),
         }
@@ -210,6 +216,30 @@ impl Torrent {
             self.listens_at(conn, port);
         }
         self.part_if_useless(conn)
+    }
+
+    fn on_metadata(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        let message = MetadataMessage::decode(payload)
+            .map_err(|_| DisconnectReason::Protocol("bad metadata message"))?;
+        match message {
+            MetadataMessage::Request(piece) => {
+                let Some(id) = peer.remote.ut_metadata() else {
+                    return peer.faults.count(Fault::RefusedMetadata);
+                };
+                if self.metadata.ask(conn, piece) {
+                    self.upload.ready(conn);
+                    return Ok(());
+                }
+                let payload = MetadataMessage::Reject(piece).encode();
+                self.out.send(now, peer, Message::Extended { id, payload });
+                peer.faults.count(Fault::RefusedMetadata)
+            }
+            MetadataMessage::Data { .. } | MetadataMessage::Reject(_) => {
+                peer.faults.count(Fault::UnsolicitedMetadata)
+            }
+            MetadataMessage::Unknown => Ok(()),
+        }
     }
 
     fn on_sp_have(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {

@@ -15,12 +15,14 @@ pub mod choker;
 mod connections;
 mod debut;
 pub mod description;
+mod dialer;
 mod download;
 pub mod endgame;
 pub mod event;
 mod exchange;
 pub mod finder;
 mod messages;
+mod metadata;
 mod news;
 mod outbox;
 pub mod picker;
@@ -36,6 +38,8 @@ mod upload;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
+
 use super::bitfield::Bitfield;
 use super::block::Block;
 use super::peer::Peer;
@@ -44,13 +48,14 @@ use super::rng::Rng;
 use super::session::{Demand, Lease};
 use super::time::{Duration, Instant};
 use super::wire::message::Message;
-use connections::Dialer;
 use debut::Debut;
+use dialer::Dialer;
 use download::Download;
 use event::{
     Command, ConnId, Connected, DisconnectReason, Event, Output, PieceResult, Receipt, Settings, Source,
     StorageFault, TorrentSnapshot,
 };
+use metadata::Metadata;
 use news::News;
 use outbox::Outbox;
 use pieces::Pieces;
@@ -72,6 +77,7 @@ pub struct Torrent {
     download: Download,
     upload: Upload,
     news: News,
+    metadata: Metadata,
     dialer: Dialer,
     status: Status,
     limits: Limits,
@@ -119,6 +125,7 @@ impl Torrent {
             download: Download::new(pieces, settings.sequential, &mut rng, now),
             upload: Upload::new(debut, rng.fork("choker"), now),
             news: News::new(settings.swarming_interval, geometry.piece_len()),
+            metadata: Metadata::new(if settings.private { Bytes::new() } else { settings.metadata.clone() }),
             dialer: Dialer::new(rng.fork("candidates")),
             status,
             limits: Limits { lease, upload_rate: None, download_rate: None },
@@ -327,10 +334,10 @@ impl Torrent {
                 self.download.fill(now, peer, &mut self.out);
             }
         }
-        self.upload.pump(now, &mut self.peers, &mut self.out);
+        self.upload.pump(now, &mut self.peers, &mut self.metadata, &mut self.out);
         if !self.status.paused {
             let room = self.limits.lease.connection_max.saturating_sub(self.peers.len());
-            self.dialer.dial(now, room, &mut self.out);
+            self.dialer.dial(now, room, |addr| self.out.push(Output::Dial(addr)));
         }
         #[cfg(debug_assertions)]
         self.check_invariant();

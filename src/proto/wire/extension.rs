@@ -17,6 +17,10 @@ use crate::proto::bencode::{self, BencodeError, Limits, Value};
 
 /// Our own number for `sp_have`, the interval's availability between sprats.
 pub const SP_HAVE_ID: u8 = 1;
+/// Our own number for `ut_metadata` (BEP 9).
+pub const UT_METADATA_ID: u8 = 2;
+/// Our own number for `ut_pex` (BEP 11).
+pub const UT_PEX_ID: u8 = 3;
 
 /// Most characters of a client's name that are kept; the rest is cut off.
 pub const CLIENT_CHAR_MAX: usize = 64;
@@ -84,6 +88,21 @@ impl ExtensionHandshake {
             }),
         })
         .into()
+    }
+
+    /// A later one of the same sender came: it replaces what it names (BEP 10).
+    pub fn update(&mut self, later: Self) {
+        *self = Self {
+            sp_have: later.sp_have.or(self.sp_have),
+            ut_metadata: later.ut_metadata.or(self.ut_metadata),
+            ut_pex: later.ut_pex.or(self.ut_pex),
+            metadata_size: later.metadata_size.or(self.metadata_size),
+            port: later.port.or(self.port),
+            client: later.client.or(self.client.take()),
+            request_queue_max: later.request_queue_max.or(self.request_queue_max),
+            your_ip: later.your_ip.or(self.your_ip),
+            upload_only: later.upload_only,
+        };
     }
 
     /// Reads the payload of extended message 0; values of the wrong kind or range count as absent.

@@ -128,7 +128,10 @@ mod tests {
 
     #[test]
     fn the_last_piece_is_short_and_there_is_none_beyond() {
-        assert_eq!((metadata_piece_count(0), metadata_piece_count(16_384), metadata_piece_count(16_385)), (0, 1, 2));
+        assert_eq!(
+            (metadata_piece_count(0), metadata_piece_count(16_384), metadata_piece_count(16_385)),
+            (0, 1, 2)
+        );
         assert_eq!([0, 1, 2, u32::MAX].map(|piece| metadata_piece_len(16_385, piece)), [16_384, 1, 0, 0]);
     }
 }
