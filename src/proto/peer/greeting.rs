@@ -6,7 +6,7 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::piece::PieceIndex;
 use crate::proto::torrent::event::{Connected, Settings};
 use crate::proto::wire::allowed_fast::allowed_fast_set;
-use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID, UT_METADATA_ID};
+use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID, UT_METADATA_ID, UT_PEX_ID};
 use crate::proto::wire::message::Message;
 
 /// Pieces that a newcomer may ask for while choked; peers with as many pieces get none.
@@ -40,6 +40,22 @@ pub fn extension(settings: &Settings, connected: &Connected, upload_only: bool) 
         request_queue_max: Some(QUEUE_COUNT_MAX as u32),
         your_ip: Some(connected.addr.ip()),
         upload_only,
+    };
+    Message::Extended { id: 0, payload: handshake.encode() }
+}
+
+/// Our extension handshake while we have no description of the torrent and ask for it. `pex`: we take gossip.
+pub fn introduction(listen_port: Option<u16>, pex: bool, connected: &Connected) -> Message {
+    let handshake = ExtensionHandshake {
+        sp_have: None,
+        ut_metadata: Some(UT_METADATA_ID),
+        ut_pex: pex.then_some(UT_PEX_ID),
+        metadata_size: None,
+        port: listen_port,
+        client: Some(CLIENT.to_owned()),
+        request_queue_max: Some(QUEUE_COUNT_MAX as u32),
+        your_ip: Some(connected.addr.ip()),
+        upload_only: false,
     };
     Message::Extended { id: 0, payload: handshake.encode() }
 }

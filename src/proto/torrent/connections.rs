@@ -2,17 +2,22 @@
 
 use std::net::SocketAddr;
 
+use super::description::Introduced;
 use super::event::{ConnId, Connected, Direction, DisconnectReason, Event, Output};
 use super::upload::Share;
 use super::{Torrent, UPKEEP};
 use crate::proto::peer::{Peer, greeting};
 use crate::proto::time::{Duration, Instant};
 use crate::proto::wire::message::Message;
+use crate::proto::wire::sp_have;
 
 /// A connection of which neither side wanted anything for so long makes room for a new one.
 const USELESS_AFTER: Duration = Duration::from_secs(600);
 /// Of so many connections one may be a newcomer with an allowed-fast set; one always may.
 const NEWCOMER_SHARE: usize = 8;
+/// HAVEs, 9 bytes each, that make up for the bitfield that a peer did not get while we fetched the description.
+/// With more pieces it is disconnected instead, and dialled again.
+const LATE_HAVES_MAX: u32 = 1_024;
 
 impl Torrent {
     /// A connection is up: taken or refused.
@@ -50,20 +55,58 @@ impl Torrent {
     fn greet(&mut self, now: Instant, conn: ConnId, connected: Connected) {
         let have = self.download.pieces.have();
         let mut peer = Peer::new(conn, connected, have.len(), now);
-        if connected.direction == Direction::Outgoing {
-            peer.listen_addr = Some(connected.addr);
-        }
         if let Some(message) = greeting::availability(have, peer.is_fast()) {
             self.out.send_availability(now, &mut peer, message);
         }
-        peer.offer.greet(have, self.news.gained());
+        self.enlist(now, peer);
+        self.out.event(Event::PeerConnected(connected.addr));
+    }
+
+    /// Puts a connection on the books whose peer knows, or is about to be told, which pieces we have.
+    fn enlist(&mut self, now: Instant, mut peer: Peer) {
+        let connected = peer.connected;
+        if connected.direction == Direction::Outgoing {
+            peer.listen_addr = Some(connected.addr);
+        }
+        peer.offer.greet(self.download.pieces.have(), self.news.gained());
         if connected.capabilities.extensions {
             let message = greeting::extension(&self.settings, &connected, self.status.complete);
             self.out.send(now, &mut peer, message);
         }
-        self.peers.insert(conn, peer);
+        self.peers.insert(peer.conn, peer);
         self.upkeep_at.get_or_insert(now + UPKEEP);
-        self.out.event(Event::PeerConnected(connected.addr));
+    }
+
+    /// Goes on with a connection on which the description was fetched: hears what the peer said meanwhile, as if
+    /// it came now, and tells it our pieces.
+    pub(super) fn take_over(&mut self, now: Instant, introduced: Introduced) {
+        let Introduced { conn, connected, messages } = introduced;
+        self.enlist(now, Peer::new(conn, connected, self.download.pieces.geometry().piece_count(), now));
+        let heard = messages.into_iter().try_for_each(|message| self.receive_message(now, conn, message));
+        let full = self.status.paused || self.peers.len() > self.limits.lease.connection_max;
+        let room = if full { Err(DisconnectReason::Full) } else { Ok(()) };
+        if let Err(reason) = heard.and(room).and_then(|()| self.tell_pieces(now, conn)) {
+            self.disconnect(now, conn, reason);
+        }
+    }
+
+    /// Tells our pieces to a peer that thinks that we have none.
+    fn tell_pieces(&mut self, now: Instant, conn: ConnId) -> Result<(), DisconnectReason> {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        let have = self.download.pieces.have();
+        let told = have.iter_set();
+        match peer.remote.sp_have() {
+            _ if have.count() == 0 => {}
+            Some(id) => {
+                let payload = sp_have::encode(&told.collect::<Vec<_>>(), have);
+                self.out.send_availability(now, peer, Message::Extended { id, payload });
+            }
+            None if have.count() <= LATE_HAVES_MAX => {
+                told.for_each(|piece| self.out.send_availability(now, peer, Message::Have(piece)));
+            }
+            None => return Err(DisconnectReason::Anew),
+        }
+        Ok(())
     }
 
     /// The peer told its first pieces: a newcomer gets its allowed-fast set, if newcomers are few. In a flash

@@ -124,7 +124,7 @@ impl Dialer {
         gave: bool,
     ) {
         let useful = match reason {
-            Some(DisconnectReason::Stopping) => true,
+            Some(DisconnectReason::Stopping | DisconnectReason::Anew) => true,
             None | Some(DisconnectReason::Idle | DisconnectReason::Full) => gave,
             Some(
                 DisconnectReason::Protocol(_)

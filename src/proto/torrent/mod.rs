@@ -143,10 +143,18 @@ impl Torrent {
     }
 
     /// Goes on with what the fetching of the description began: its candidates and connections. To be the first
-    /// input, if at all. Connections are greeted without a bitfield: it would come too late.
+    /// input, if at all. Peers were told that we have nothing, so who speaks neither `sp_have` nor can be told of
+    /// our pieces by a few HAVEs is disconnected, to be dialled again.
     pub fn handle_handover(&mut self, now: Instant, handover: description::Handover) {
-        let _ = (now, handover.introduced, handover.dialer);
-        todo!()
+        debug_assert!(self.peers.is_empty(), "nothing came before");
+        self.dialer = handover.dialer;
+        for addr in handover.parted {
+            self.dialer.parted(now, addr, Some(DisconnectReason::Anew), true);
+        }
+        for introduced in handover.introduced {
+            self.take_over(now, introduced);
+        }
+        self.settle(now);
     }
 
     /// A dial ended without a connection.
