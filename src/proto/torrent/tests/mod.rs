@@ -1,5 +1,7 @@
 //! Whole machines against each other, and one machine against peers that break the rules.
 
+mod description;
+mod handover;
 mod rules;
 mod swarm;
 mod transfer;
