@@ -4,13 +4,16 @@
 
 mod bep_0003_metainfo;
 mod bep_0003_wire;
+mod bep_0005_port;
 mod bep_0006;
 mod bep_0007;
 mod bep_0009_magnet;
 mod bep_0009_metadata;
 mod bep_0010;
+mod bep_0011;
 mod bep_0012_announcer;
 mod bep_0012_trackers;
+mod bep_0014;
 mod bep_0015;
 mod bep_0019_web_seeds;
 mod bep_0023;
@@ -22,6 +25,7 @@ mod bep_0047_attributes;
 mod bep_0048;
 mod bep_0052_hybrid;
 mod bep_0053_select;
+mod fuzz_gossip;
 mod fuzz_metainfo;
 mod fuzz_tracker;
 mod fuzz_wire;

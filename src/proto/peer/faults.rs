@@ -24,6 +24,8 @@ pub const REFUSED_METADATA_MAX: u32 = 300;
 /// Metadata that we did not ask for; what was asked for while the description was being fetched and comes later
 /// counts too. Beyond: disconnected.
 pub const UNSOLICITED_METADATA_MAX: u32 = 100;
+/// Gossip that comes more often than once a minute, or that nobody can read; beyond: disconnected.
+pub const GOSSIP_MAX: u32 = 10;
 
 /// A kind of misbehaviour that is borne a number of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub enum Fault {
     RefusedMetadata,
     /// Metadata, or its refusal, that we did not ask for.
     UnsolicitedMetadata,
+    /// Gossip out of turn, or unreadable.
+    Gossip,
 }
 
 /// How often a peer did what.
@@ -60,6 +64,7 @@ pub struct Faults {
     hints: u32,
     refused_metadata: u32,
     unsolicited_metadata: u32,
+    gossip: u32,
 }
 
 impl Faults {
@@ -90,6 +95,7 @@ impl Faults {
             Fault::UnsolicitedMetadata => {
                 (&mut self.unsolicited_metadata, UNSOLICITED_METADATA_MAX, "metadata not asked for")
             }
+            Fault::Gossip => (&mut self.gossip, GOSSIP_MAX, "too much gossip"),
         };
         *counter += 1;
         if *counter > max { Err(DisconnectReason::Protocol(text)) } else { Ok(()) }

@@ -58,6 +58,9 @@ impl Torrent {
         if let Some(message) = greeting::availability(have, peer.is_fast()) {
             self.out.send_availability(now, &mut peer, message);
         }
+        if let Some(message) = greeting::dht_port(&self.settings, &connected) {
+            self.out.send(now, &mut peer, message);
+        }
         self.enlist(now, peer);
         self.out.event(Event::PeerConnected(connected.addr));
     }
@@ -147,6 +150,7 @@ impl Torrent {
         self.download.forget(&mut peer);
         self.upload.forget(&mut peer);
         self.metadata.forget(conn);
+        self.gossip.leave(now, conn);
         if let Some(addr) = peer.listen_addr {
             let gave = peer.traffic.downloaded + peer.traffic.uploaded > 0;
             self.dialer.parted(now, addr, reason, gave);
@@ -216,6 +220,17 @@ impl Torrent {
             let addr = SocketAddr::new(peer.connected.addr.ip(), port);
             peer.listen_addr = Some(addr);
             self.dialer.listens_at(addr);
+        }
+    }
+
+    /// The peer's extension handshake came: others may hear of it, and it of others.
+    pub(super) fn gossip_with(&mut self, now: Instant, conn: ConnId) {
+        let Some(peer) = self.peers.get(&conn).filter(|_| self.settings.gossips()) else { return };
+        if let Some(addr) = peer.listen_addr {
+            self.gossip.join(now, conn, addr);
+        }
+        if peer.remote.extension().is_some_and(|extension| extension.ut_pex.is_some()) {
+            self.gossip.listen(now, conn);
         }
     }
 

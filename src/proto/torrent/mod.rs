@@ -25,6 +25,7 @@ mod messages;
 mod metadata;
 mod news;
 mod outbox;
+mod pex;
 pub mod picker;
 pub mod pieces;
 pub mod rate;
@@ -58,6 +59,7 @@ use event::{
 use metadata::Metadata;
 use news::News;
 use outbox::Outbox;
+use pex::Gossip;
 use pieces::Pieces;
 use snapshot::Totals;
 use upload::{Share, Upload};
@@ -78,6 +80,7 @@ pub struct Torrent {
     upload: Upload,
     news: News,
     metadata: Metadata,
+    gossip: Gossip,
     dialer: Dialer,
     status: Status,
     limits: Limits,
@@ -126,6 +129,7 @@ impl Torrent {
             upload: Upload::new(debut, rng.fork("choker"), now),
             news: News::new(settings.swarming_interval, geometry.piece_len()),
             metadata: Metadata::new(if settings.private { Bytes::new() } else { settings.metadata.clone() }),
+            gossip: Gossip::default(),
             dialer: Dialer::new(rng.fork("candidates")),
             status,
             limits: Limits { lease, upload_rate: None, download_rate: None },
@@ -263,6 +267,9 @@ impl Torrent {
         if due(self.news.due_at()) {
             self.news.tell(now, self.download.pieces.have(), &mut self.peers, &mut self.out);
         }
+        if due(self.gossip.due_at()) {
+            self.gossip.tell(now, &mut self.peers, &mut self.out);
+        }
         if due(self.round_at()) {
             let share = Share {
                 seeding: self.status.complete,
@@ -290,6 +297,7 @@ impl Torrent {
         let timers = [
             self.upkeep_at,
             self.news.due_at(),
+            self.gossip.due_at(),
             self.round_at(),
             self.upload.ready_at(),
             self.download.ready_at(),
@@ -357,6 +365,7 @@ impl Torrent {
         debug_assert_eq!(self.upkeep_at.is_some(), !self.peers.is_empty());
         debug_assert!(!self.status.paused || self.peers.is_empty());
         self.download.pieces.check_invariant();
+        self.gossip.check_invariant();
         for peer in self.peers.values() {
             peer.check_invariant();
             debug_assert_eq!(peer.state.am_interested, peer.remote.wanted_count() > 0);

@@ -17,10 +17,6 @@ use crate::proto::bencode::{self, BencodeError, Limits, Value};
 
 /// Our own number for `sp_have`, the interval's availability between sprats.
 pub const SP_HAVE_ID: u8 = 1;
-/// Our own number for `ut_metadata` (BEP 9).
-pub const UT_METADATA_ID: u8 = 2;
-/// Our own number for `ut_pex` (BEP 11).
-pub const UT_PEX_ID: u8 = 3;
 
 /// Most characters of a client's name that are kept; the rest is cut off.
 pub const CLIENT_CHAR_MAX: usize = 64;

@@ -8,6 +8,9 @@ use bytes::Bytes;
 
 use crate::proto::bencode::{self, BencodeError, Dict, Limits, Value};
 
+/// Our own number for `ut_metadata`.
+pub const UT_METADATA_ID: u8 = 2;
+
 /// Bytes of every piece of the info dictionary but the last.
 pub const METADATA_PIECE_LEN: u32 = 16 * 1024;
 

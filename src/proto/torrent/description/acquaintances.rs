@@ -7,25 +7,25 @@ use bytes::Bytes;
 use super::introduction::Introduction;
 use super::{Description, Output};
 use crate::proto::block::Block;
+use crate::proto::compact;
 use crate::proto::peer::faults::{Fault, Faults};
 use crate::proto::peer::greeting;
+use crate::proto::peer::pace::Pace;
 use crate::proto::peer::traffic::Traffic;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::UPKEEP;
 use crate::proto::torrent::event::{ConnId, Connected, Direction, DisconnectReason, Event, Source};
-use crate::proto::wire::extension::{ExtensionHandshake, UT_METADATA_ID, UT_PEX_ID};
+use crate::proto::torrent::pex::heard;
+use crate::proto::wire::extension::ExtensionHandshake;
 use crate::proto::wire::message::Message;
-use crate::proto::wire::metadata::MetadataMessage;
-use crate::proto::wire::pex::PexMessage;
+use crate::proto::wire::metadata::{MetadataMessage, UT_METADATA_ID};
+use crate::proto::wire::pex::{PexMessage, UT_PEX_ID};
 
 /// A peer that could not give us the description for so long makes room for another.
 const USELESS_AFTER: Duration = Duration::from_secs(60);
 /// Bytes of all bitfields that are kept: those of a hundred peers of a torrent of a million pieces. A peer whose
 /// bitfield does not fit does not go on to the torrent.
 const FIELDS_LEN_MAX: usize = 16 << 20;
-/// Least time between two gossip messages of a peer, with some tolerance for its clock; more are ignored, and
-/// faults.
-const PEX_SPACING: Duration = Duration::from_secs(50);
 
 type Verdict = Result<(), DisconnectReason>;
 
@@ -38,10 +38,7 @@ pub(super) struct Acquaintance {
     pub(super) listen_addr: Option<SocketAddr>,
     traffic: Traffic,
     faults: Faults,
-    /// Whether it told where its DHT node is.
-    told_port: bool,
-    /// When it may gossip next.
-    pex_from: Instant,
+    pace: Pace,
 }
 
 impl Description {
@@ -87,8 +84,7 @@ impl Description {
             listen_addr,
             traffic: Traffic::new(now),
             faults: Faults::default(),
-            told_port: false,
-            pex_from: now,
+            pace: Pace::new(now),
         };
         self.peers.insert(conn, peer);
         self.upkeep_at.get_or_insert(now + UPKEEP);
@@ -214,7 +210,7 @@ impl Description {
             Message::AllowedFast(piece) => introduction.allowed_fast(piece, faults),
             Message::Reject(_) => faults.count(Fault::UnsolicitedReject),
             Message::Request(block) => self.on_request(now, conn, block),
-            Message::Port(port) => self.on_port(conn, port),
+            Message::Port(port) => self.on_port(now, conn, port),
             Message::Extended { id, payload } => self.on_extended(now, conn, id, &payload),
         }
     }
@@ -229,12 +225,10 @@ impl Description {
         Ok(())
     }
 
-    fn on_port(&mut self, conn: ConnId, port: u16) -> Verdict {
+    /// The peer's DHT node (BEP 5).
+    fn on_port(&mut self, now: Instant, conn: ConnId, port: u16) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
-        if std::mem::replace(&mut peer.told_port, true) {
-            return peer.faults.count(Fault::Hint);
-        }
-        if port != 0 {
+        if self.settings.dht_port.is_some() && port != 0 && peer.pace.takes_port(now) {
             self.out.push_back(Output::DhtNode(SocketAddr::new(peer.connected.addr.ip(), port)));
         }
         Ok(())
@@ -286,14 +280,12 @@ impl Description {
 
     fn on_pex(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
-        if now < peer.pex_from {
-            return peer.faults.count(Fault::Hint);
+        if !peer.pace.takes_gossip(now) {
+            return peer.faults.count(Fault::Gossip);
         }
-        peer.pex_from = now + PEX_SPACING;
-        let gossip =
-            PexMessage::decode(payload).map_err(|_| DisconnectReason::Protocol("bad gossip message"))?;
-        let addrs: Vec<_> = gossip.added.into_iter().map(|(addr, _)| addr).collect();
-        self.dialer.add(now, Source::Pex, &addrs);
+        let Ok(gossip) = PexMessage::decode(payload) else { return peer.faults.count(Fault::Gossip) };
+        let teller = peer.connected.addr.ip();
+        self.dialer.add(now, Source::Pex { local: compact::is_local(teller) }, &heard(gossip, teller, false));
         Ok(())
     }
 }

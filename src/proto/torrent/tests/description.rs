@@ -17,10 +17,10 @@ use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::Torrent;
 use crate::proto::torrent::description::{self, Description, METADATA_LEN_MAX, Output};
 use crate::proto::torrent::event::{self, ConnId, Connected, Direction, DisconnectReason, Event, Source};
-use crate::proto::wire::extension::{ExtensionHandshake, UT_METADATA_ID};
+use crate::proto::wire::extension::ExtensionHandshake;
 use crate::proto::wire::handshake::Capabilities;
 use crate::proto::wire::message::Message;
-use crate::proto::wire::metadata::{MetadataMessage, metadata_piece_len};
+use crate::proto::wire::metadata::{MetadataMessage, UT_METADATA_ID, metadata_piece_len};
 
 /// A played peer's number for `ut_metadata`.
 const THEIR_ID: u8 = 9;

@@ -132,7 +132,11 @@ fn a_private_torrent_starts_again_with_whom_it_may_know() {
     swarm.introduce(magnet, seed);
     let now = swarm.now;
     let description = swarm.nodes[magnet].description.as_mut().unwrap();
-    description.handle_candidates(now, crate::proto::torrent::event::Source::Dht, &[addr(stranger as u8)]);
+    description.handle_candidates(
+        now,
+        crate::proto::torrent::event::Source::Dht { local: false },
+        &[addr(stranger as u8)],
+    );
     assert!(swarm.run(SECOND, |swarm| swarm.nodes[magnet].description.is_none()));
     assert_eq!(peer_count(&swarm, magnet), 0, "no connection goes on");
     let mut met = false;
