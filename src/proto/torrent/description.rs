@@ -7,13 +7,14 @@
 //!
 //! It tells peers that it has no pieces, serves nothing, and chokes everybody. Its inputs are here; who is
 //! connected and what peers say in `acquaintances`, what is kept of it in `introduction`, which piece is asked
-//! of whom in `fetch` over the buffers of `copy`.
+//! of whom in `fetch`, by what each `describer` does, over the buffers of `copy`.
 //!
 //! Invariants, checked in debug builds: nobody is asked who is not connected; there is upkeep exactly while
 //! there are connections; the bounds of the fetching hold.
 
 mod acquaintances;
 mod copy;
+mod describer;
 mod fetch;
 mod introduction;
 

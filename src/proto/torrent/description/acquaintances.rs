@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::introduction::Introduction;
 use super::{Description, Output};
+use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::compact;
 use crate::proto::peer::faults::{Fault, Faults};
@@ -171,10 +172,6 @@ impl Description {
 
     /// A message of a connection; of one that is not on the books it means nothing any more.
     pub(super) fn receive_message(&mut self, now: Instant, conn: ConnId, message: Message) -> Verdict {
-        let fields_len: usize = match &message {
-            Message::Bitfield(_) => self.peers.values().map(|peer| peer.introduction.field_len()).sum(),
-            _ => 0,
-        };
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
         peer.traffic.received_at = now;
         let Acquaintance { introduction, faults, .. } = peer;
@@ -198,10 +195,7 @@ impl Description {
                 Ok(())
             }
             Message::Have(piece) => introduction.have(piece),
-            Message::Bitfield(field) => {
-                let fits = fields_len + field.as_bytes().len() <= FIELDS_LEN_MAX;
-                introduction.bitfield(field, fits, faults)
-            }
+            Message::Bitfield(field) => self.on_bitfield(conn, field),
             Message::HaveAll => {
                 introduction.have_all();
                 Ok(())
@@ -213,6 +207,13 @@ impl Description {
             Message::Port(port) => self.on_port(now, conn, port),
             Message::Extended { id, payload } => self.on_extended(now, conn, id, &payload),
         }
+    }
+
+    fn on_bitfield(&mut self, conn: ConnId, field: Bitfield) -> Verdict {
+        let kept_len: usize = self.peers.values().map(|peer| peer.introduction.field_len()).sum();
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        let fits = kept_len + field.as_bytes().len() <= FIELDS_LEN_MAX;
+        peer.introduction.bitfield(field, fits, &mut peer.faults)
     }
 
     /// We have nothing, and said so.

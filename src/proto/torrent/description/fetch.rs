@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use super::METADATA_LEN_MAX;
 use super::copy::{Copy, Evidence};
+use super::describer::{Answer, Describer};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer::faults::{Fault, Faults};
 use crate::proto::rng::Rng;
@@ -28,16 +29,6 @@ const COPIES_MAX: usize = 8;
 const RESERVED_MAX: u64 = METADATA_LEN_MAX as u64 + (8 << 20);
 /// Peers of one claim that send their copies alone at once; the others wait.
 const ALONE_MAX: usize = 4;
-/// Pieces asked of one peer at once: enough for a far one, little for one that is slow.
-const ASKS_MAX: usize = 4;
-/// An answer that takes longer is not waited for: the piece is asked elsewhere.
-const ASK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pieces of one peer that may still come after that; the oldest is forgotten.
-const LATE_MAX: usize = 64;
-/// Rest of a peer that rejected or did not answer; doubles with each time in a row up to [`REST_MAX`].
-const REST: Duration = Duration::from_secs(5);
-/// Longest such rest.
-const REST_MAX: Duration = Duration::from_secs(20);
 /// A copy to which nothing was added for so long makes room for another, and so does one of that age that grows
 /// slower than [`RATE_MIN`].
 const STALLED_AFTER: Duration = Duration::from_secs(30);
@@ -104,57 +95,6 @@ struct Claim {
     stall_count: u32,
 }
 
-/// A peer that says that it has the dictionary.
-#[derive(Debug)]
-struct Describer {
-    addr: SocketAddr,
-    total_len: u32,
-    /// Pieces asked for, and when.
-    asks: Vec<(u32, Instant)>,
-    /// Pieces that are not waited for any more.
-    late: VecDeque<u32>,
-    /// Rejects and silences in a row.
-    setback_count: u32,
-    rest_until: Instant,
-    /// How often a copy of its own stalled.
-    stall_count: u32,
-}
-
-impl Describer {
-    /// It does not send this: others are asked, and it has a rest.
-    fn set_back(&mut self, now: Instant) {
-        let rest = REST * (1 << self.setback_count.min(8));
-        self.setback_count += 1;
-        self.rest_until = now + rest.min(REST_MAX);
-    }
-
-    fn give_up(&mut self, piece: u32) {
-        if self.late.len() == LATE_MAX {
-            self.late.pop_front();
-        }
-        self.late.push_back(piece);
-    }
-
-    /// What an answer about this piece is to us; it is not awaited any more.
-    fn take_ask(&mut self, piece: u32) -> Answer {
-        if let Some(at) = self.asks.iter().position(|&(asked, _)| asked == piece) {
-            self.asks.swap_remove(at);
-            return Answer::Awaited;
-        }
-        let late = self.late.iter().position(|&late| late == piece);
-        late.and_then(|at| self.late.remove(at)).map_or(Answer::Unasked, |_| Answer::Late)
-    }
-}
-
-/// What an answer is to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    Awaited,
-    /// Given up before.
-    Late,
-    Unasked,
-}
-
 /// The fetching of one dictionary.
 #[derive(Debug)]
 pub(super) struct Fetch {
@@ -201,16 +141,7 @@ impl Fetch {
             let same = known.total_len == total_len;
             return if same { Ok(()) } else { Err(ANOTHER_SIZE) };
         }
-        let describer = Describer {
-            addr,
-            total_len,
-            asks: Vec::new(),
-            late: VecDeque::new(),
-            setback_count: 0,
-            rest_until: now,
-            stall_count: 0,
-        };
-        self.describers.insert(conn, describer);
+        self.describers.insert(conn, Describer::new(now, addr, total_len));
         self.claims.entry(total_len).or_default();
         self.open_copies(now);
         self.fill(now, conn);
@@ -223,7 +154,7 @@ impl Fetch {
         self.drop_copy((describer.total_len, Some(conn)));
         let shared = (describer.total_len, None);
         if let Some(Stage::Open(copy)) = self.copies.get_mut(&shared) {
-            describer.asks.iter().for_each(|&(piece, _)| copy.release(piece));
+            describer.asked().into_iter().for_each(|piece| copy.release(piece));
         }
         // What came may be of use to the next one who claims this size.
         if self.claimants(shared.0).next().is_none() && self.done_len_of(&shared) == 0 {
@@ -270,13 +201,10 @@ impl Fetch {
             let flaps = self.describers.contains_key(&conn);
             return if flaps { Err(ANOTHER_SIZE) } else { faults.count(Fault::UnsolicitedMetadata) };
         };
-        let answer = describer.take_ask(piece);
+        let (answer, addr) = (describer.gave(now, piece), describer.addr);
         if answer == Answer::Unasked {
             return faults.count(Fault::UnsolicitedMetadata);
         }
-        describer.setback_count = 0;
-        describer.rest_until = now;
-        let addr = describer.addr;
         let id = self.copy_of(conn, total_len);
         let Some(Stage::Open(copy)) = self.copies.get_mut(&id) else { return Ok(()) };
         if answer == Answer::Awaited {
@@ -303,11 +231,10 @@ impl Fetch {
         faults: &mut Faults,
     ) -> Result<(), DisconnectReason> {
         let Some(describer) = self.describers.get_mut(&conn).filter(|_| !self.done) else { return Ok(()) };
-        let (answer, total_len) = (describer.take_ask(piece), describer.total_len);
+        let (answer, total_len) = (describer.refused(now, piece), describer.total_len);
         if answer == Answer::Unasked {
             return faults.count(Fault::UnsolicitedMetadata);
         }
-        describer.set_back(now);
         let id = self.copy_of(conn, total_len);
         if let Some(Stage::Open(copy)) = self.copies.get_mut(&id)
             && answer == Answer::Awaited
@@ -366,15 +293,7 @@ impl Fetch {
         let Some(total_len) = self.describers.get(&conn).map(|describer| describer.total_len) else { return };
         let id = self.copy_of(conn, total_len);
         let Some(describer) = self.describers.get_mut(&conn) else { return };
-        let is_over = |&(_, at): &(u32, Instant)| now - at >= ASK_TIMEOUT;
-        let (over, asks): (Vec<_>, Vec<_>) = describer.asks.iter().copied().partition(is_over);
-        if over.is_empty() {
-            return;
-        }
-        describer.asks = asks;
-        describer.set_back(now);
-        for (piece, _) in over {
-            describer.give_up(piece);
+        for piece in describer.time_out(now) {
             if let Some(Stage::Open(copy)) = self.copies.get_mut(&id) {
                 copy.release(piece);
             }
@@ -404,8 +323,7 @@ impl Fetch {
         }
         // What is on its way may come, to where it belongs now.
         for describer in self.describers.values_mut().filter(|describer| describer.total_len == id.0) {
-            let asks = std::mem::take(&mut describer.asks);
-            asks.into_iter().for_each(|(piece, _)| describer.give_up(piece));
+            describer.give_up_all();
         }
         self.decisions.push_back(Decision::Release(id.0));
         self.forget_claims();
@@ -512,13 +430,9 @@ impl Fetch {
         else {
             return;
         };
-        if self.done || describer.rest_until > now {
-            return;
-        }
-        while describer.asks.len() < ASKS_MAX {
-            let asked: Vec<u32> = describer.asks.iter().map(|&(piece, _)| piece).collect();
-            let Some(piece) = copy.pick(now, &asked, &mut self.rng) else { return };
-            describer.asks.push((piece, now));
+        while !self.done && describer.has_room(now) {
+            let Some(piece) = copy.pick(now, &describer.asked(), &mut self.rng) else { return };
+            describer.ask(now, piece);
             self.decisions.push_back(Decision::Ask(conn, piece));
         }
     }
@@ -529,7 +443,6 @@ impl Fetch {
         debug_assert!(self.copies.len() <= COPIES_MAX);
         debug_assert!(self.copies.keys().map(|id| u64::from(id.0)).sum::<u64>() <= RESERVED_MAX);
         debug_assert!(self.done || self.copies.keys().all(|id| self.claims.contains_key(&id.0)));
-        debug_assert!(self.describers.values().all(|describer| describer.asks.len() <= ASKS_MAX));
     }
 }
 

@@ -1,242 +1,21 @@
-//! Fetching a description from peers that a test plays: honest, lying, silent, or worse.
+//! Fetching a description from peers that a test plays.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use bytes::Bytes;
-
-use super::swarm::{FAST, PLAIN, addr, settings};
-use crate::proto::bitfield::Bitfield;
+use super::played::{Manner, Rig, SECOND, THEIR_ID, addr_of, falsified, honest, own_settings};
+use super::rules::connected;
+use super::swarm::{FAST, PLAIN, addr};
 use crate::proto::block::{BLOCK_LEN, Block};
-use crate::proto::infohash::InfoHash;
-use crate::proto::peer_id::PeerId;
-use crate::proto::piece::Geometry;
 use crate::proto::rng::Rng;
 use crate::proto::session::Lease;
-use crate::proto::time::{Duration, Instant};
-use crate::proto::torrent::Torrent;
-use crate::proto::torrent::description::{self, Description, METADATA_LEN_MAX, Output};
-use crate::proto::torrent::event::{self, ConnId, Connected, Direction, DisconnectReason, Event, Source};
+use crate::proto::torrent::description::{Description, METADATA_LEN_MAX, Output};
+use crate::proto::torrent::event::{ConnId, Connected, DisconnectReason, Event, Source};
 use crate::proto::wire::extension::ExtensionHandshake;
 use crate::proto::wire::handshake::Capabilities;
 use crate::proto::wire::message::Message;
-use crate::proto::wire::metadata::{MetadataMessage, UT_METADATA_ID, metadata_piece_len};
-
-/// A played peer's number for `ut_metadata`.
-const THEIR_ID: u8 = 9;
-const SECOND: Duration = Duration::from_secs(1);
-
-/// Seven pieces, the last one short.
-fn info() -> Bytes {
-    (0..100_000_u32).map(|at| (at / 7) as u8).collect::<Vec<_>>().into()
-}
-
-/// What a played peer does with requests.
-#[derive(Clone, Debug)]
-enum Manner {
-    /// Answers from these bytes, and claims their length.
-    Answers(Bytes),
-    Silent(u32),
-    Rejects(u32),
-    /// Answers with this instead of pieces, whatever was asked.
-    Says(u32, MetadataMessage),
-}
-
-impl Manner {
-    fn total_len(&self) -> u32 {
-        match self {
-            Self::Answers(bytes) => bytes.len() as u32,
-            Self::Silent(total_len) | Self::Rejects(total_len) | Self::Says(total_len, _) => *total_len,
-        }
-    }
-
-    fn answer(&self, piece: u32) -> Option<MetadataMessage> {
-        match self {
-            Self::Answers(all) => {
-                let total_len = all.len() as u32;
-                let start = piece as usize * 16_384;
-                let bytes = all.slice(start..start + metadata_piece_len(total_len, piece) as usize);
-                Some(MetadataMessage::Data { piece, total_len, bytes })
-            }
-            Self::Silent(_) => None,
-            Self::Rejects(_) => Some(MetadataMessage::Reject(piece)),
-            Self::Says(_, message) => Some(message.clone()),
-        }
-    }
-}
-
-/// The right bytes but for one piece.
-fn falsified(piece: usize) -> Manner {
-    let mut bytes = info().to_vec();
-    bytes[piece * 16_384] ^= 1;
-    Manner::Answers(bytes.into())
-}
-
-fn honest() -> Manner {
-    Manner::Answers(info())
-}
-
-/// The machine, and the peers that the test plays.
-struct Rig {
-    description: Description,
-    now: Instant,
-    manners: BTreeMap<ConnId, Manner>,
-    /// Answers under way: they take 20 ms.
-    answers: VecDeque<(Instant, ConnId, MetadataMessage)>,
-    outputs: Vec<Output>,
-    described: Option<Bytes>,
-    reserved: u64,
-    reserved_max: u64,
-    /// Room that is granted in all.
-    grants: u64,
-}
-
-fn own_settings() -> description::Settings {
-    description::Settings {
-        infohash: InfoHash::of(&info()),
-        peer_id: settings(0).peer_id,
-        listen_port: Some(6881),
-        dht_port: Some(6882),
-        pex: true,
-        connection_max: 50,
-    }
-}
-
-fn connected(number: u8, capabilities: Capabilities) -> Connected {
-    let peer_id = PeerId([number; 20]);
-    let addr = SocketAddr::new(addr(number).ip(), 50_000);
-    Connected { addr, direction: Direction::Incoming, peer_id, capabilities }
-}
-
-impl Rig {
-    fn new() -> Self {
-        let now = Instant::from_micros(1_000_000);
-        Self {
-            description: Description::new(own_settings(), Rng::from_number(4), now),
-            now,
-            manners: BTreeMap::new(),
-            answers: VecDeque::new(),
-            outputs: Vec::new(),
-            described: None,
-            reserved: 0,
-            reserved_max: 0,
-            grants: u64::MAX,
-        }
-    }
-
-    /// A peer comes and says that it has the dictionary.
-    fn meet(&mut self, number: u8, manner: Manner) -> ConnId {
-        let conn = ConnId(u32::from(number));
-        self.description.handle_connected(self.now, conn, connected(number, FAST));
-        let handshake = ExtensionHandshake {
-            ut_metadata: Some(THEIR_ID),
-            metadata_size: Some(manner.total_len()),
-            ..ExtensionHandshake::default()
-        };
-        self.manners.insert(conn, manner);
-        self.say(conn, Message::Extended { id: 0, payload: handshake.encode() });
-        conn
-    }
-
-    fn say(&mut self, conn: ConnId, message: Message) {
-        self.description.handle_message(self.now, conn, message);
-        self.drain();
-    }
-
-    fn say_metadata(&mut self, conn: ConnId, message: &MetadataMessage) {
-        self.say(conn, Message::Extended { id: UT_METADATA_ID, payload: message.encode() });
-    }
-
-    fn drain(&mut self) {
-        while let Some(output) = self.description.poll_output() {
-            match &output {
-                Output::Send(conn, Message::Extended { id: THEIR_ID, payload }) => {
-                    let request = MetadataMessage::decode(payload).unwrap();
-                    let MetadataMessage::Request(piece) = request else { continue };
-                    let answer = self.manners.get(conn).and_then(|manner| manner.answer(piece));
-                    let at = self.now + Duration::from_millis(20);
-                    self.answers.extend(answer.map(|answer| (at, *conn, answer)));
-                }
-                Output::Reserve(len) if self.reserved + u64::from(*len) <= self.grants => {
-                    self.reserved += u64::from(*len);
-                    self.reserved_max = self.reserved_max.max(self.reserved);
-                    self.description.handle_reserved(self.now, *len);
-                }
-                Output::Release(len) => self.reserved -= u64::from(*len),
-                Output::Described(bytes) => {
-                    assert!(self.described.replace(bytes.clone()).is_none(), "once");
-                }
-                Output::Disconnect(conn, _) => drop(self.manners.remove(conn)),
-                Output::Reserve(_)
-                | Output::Send(..)
-                | Output::Dial(_)
-                | Output::DhtNode(_)
-                | Output::Event(_) => {}
-            }
-            self.outputs.push(output);
-        }
-    }
-
-    /// Lets time pass until the description is there; whether it is.
-    fn run(&mut self, span: Duration) -> bool {
-        let (end, mut steps) = (self.now + span, 0);
-        while self.described.is_none() {
-            let timeout = self.description.poll_timeout();
-            let answer = self.answers.front().map(|answer| answer.0);
-            let Some(at) = timeout.into_iter().chain(answer).min().filter(|&at| at <= end) else { break };
-            assert!(at > self.now || answer == Some(at), "a timer that does not move on");
-            steps += 1;
-            assert!(steps < 100_000, "spins");
-            self.now = self.now.max(at);
-            if answer == Some(at) {
-                let (_, conn, message) = self.answers.pop_front().unwrap();
-                if self.manners.contains_key(&conn) {
-                    self.say_metadata(conn, &message);
-                }
-            } else {
-                self.description.handle_timeout(self.now);
-                self.drain();
-            }
-        }
-        if self.described.is_none() {
-            self.now = end;
-        }
-        self.described == Some(info())
-    }
-
-    fn banned(&self) -> BTreeSet<SocketAddr> {
-        let banned = |output: &Output| {
-            if let Output::Event(Event::PeerBanned(addr)) = output { Some(*addr) } else { None }
-        };
-        self.outputs.iter().filter_map(banned).collect()
-    }
-
-    fn closed(&self, conn: ConnId) -> Option<DisconnectReason> {
-        let closed = |output: &Output| match output {
-            Output::Disconnect(closed, reason) if *closed == conn => Some(*reason),
-            _ => None,
-        };
-        self.outputs.iter().find_map(closed)
-    }
-
-    /// Pieces that this peer was asked for.
-    fn asked(&self, conn: ConnId) -> Vec<u32> {
-        let asked = |output: &Output| match output {
-            Output::Send(to, Message::Extended { id: THEIR_ID, payload }) if *to == conn => {
-                match MetadataMessage::decode(payload) {
-                    Ok(MetadataMessage::Request(piece)) => Some(piece),
-                    _ => None,
-                }
-            }
-            _ => None,
-        };
-        self.outputs.iter().filter_map(asked).collect()
-    }
-}
-
-fn addr_of(number: u8) -> SocketAddr {
-    connected(number, FAST).addr
-}
+use crate::proto::wire::metadata::{MetadataMessage, UT_METADATA_ID};
+use crate::proto::wire::pex::{PexFlags, PexMessage, UT_PEX_ID};
 
 #[test]
 fn one_peer_gives_it_and_several_share_the_work() {
@@ -258,11 +37,7 @@ fn a_greeting_says_what_we_are() {
     let both = Capabilities { dht: true, ..FAST };
     rig.description.handle_connected(rig.now, ConnId(1), connected(1, both));
     rig.drain();
-    let sent: Vec<_> = rig
-        .outputs
-        .iter()
-        .filter_map(|output| if let Output::Send(_, message) = output { Some(message.clone()) } else { None })
-        .collect();
+    let sent = rig.told(ConnId(1));
     let [Message::HaveNone, Message::Extended { id: 0, payload }, Message::Port(6882)] = &sent[..] else {
         panic!("{sent:?}");
     };
@@ -545,4 +320,24 @@ fn silence_is_kept_alive_by_us_and_ended_when_it_is_theirs() {
     rig.run(3 * SECOND);
     assert_eq!([conn, describer].map(|conn| rig.closed(conn)), [Some(DisconnectReason::Idle); 2]);
     assert_eq!((rig.description.poll_timeout(), rig.reserved), (None, 0));
+}
+
+#[test]
+fn gossip_names_candidates_and_not_too_often() {
+    let mut rig = Rig::new();
+    let conn = rig.meet(1, Manner::Silent(5));
+    let gossip = |number| {
+        let named = vec![
+            (addr(number), PexFlags::default()),
+            ("10.0.0.1:6881".parse().unwrap(), PexFlags::default()),
+        ];
+        let payload = PexMessage { added: named, dropped: Vec::new() }.encode();
+        Message::Extended { id: UT_PEX_ID, payload }
+    };
+    (10..20).for_each(|number| rig.say(conn, gossip(number)));
+    let dialled: Vec<_> = rig.outputs.iter().filter(|output| matches!(output, Output::Dial(_))).collect();
+    assert_eq!(dialled, [&Output::Dial(addr(10)), &Output::Dial(addr(11))]);
+    assert_eq!(rig.closed(conn), None);
+    (20..30).for_each(|number| rig.say(conn, gossip(number)));
+    assert!(matches!(rig.closed(conn), Some(DisconnectReason::Protocol(_))));
 }

@@ -3,6 +3,8 @@
 mod description;
 mod gossip;
 mod handover;
+mod metadata;
+mod played;
 mod rules;
 mod swarm;
 mod transfer;
