@@ -230,7 +230,12 @@ impl Fetch {
         piece: u32,
         faults: &mut Faults,
     ) -> Result<(), DisconnectReason> {
-        let Some(describer) = self.describers.get_mut(&conn).filter(|_| !self.done) else { return Ok(()) };
+        if self.done {
+            return Ok(());
+        }
+        let Some(describer) = self.describers.get_mut(&conn) else {
+            return faults.count(Fault::UnsolicitedMetadata);
+        };
         let (answer, total_len) = (describer.refused(now, piece), describer.total_len);
         if answer == Answer::Unasked {
             return faults.count(Fault::UnsolicitedMetadata);
