@@ -4,6 +4,7 @@
 
 mod bep_0003_metainfo;
 mod bep_0003_wire;
+mod bep_0005_krpc;
 mod bep_0005_port;
 mod bep_0006;
 mod bep_0007;
@@ -20,12 +21,20 @@ mod bep_0023;
 mod bep_0024;
 mod bep_0027_private;
 mod bep_0031;
+mod bep_0032;
+mod bep_0033;
 mod bep_0041;
+mod bep_0042;
+mod bep_0043;
+mod bep_0044;
+mod bep_0046;
 mod bep_0047_attributes;
 mod bep_0048;
+mod bep_0051;
 mod bep_0052_hybrid;
 mod bep_0053_select;
 mod fuzz_gossip;
+mod fuzz_krpc;
 mod fuzz_metainfo;
 mod fuzz_tracker;
 mod fuzz_wire;

@@ -128,8 +128,7 @@ pub struct Description {
 
 impl Description {
     /// Nobody known.
-    pub fn new(settings: Settings, mut rng: Rng, now: Instant) -> Self {
-        let _ = now;
+    pub fn new(settings: Settings, mut rng: Rng, _now: Instant) -> Self {
         Self {
             peers: BTreeMap::new(),
             dialer: Dialer::new(rng.fork("candidates")),

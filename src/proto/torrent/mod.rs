@@ -147,8 +147,8 @@ impl Torrent {
     }
 
     /// Goes on with what the fetching of the description began: its candidates and connections. To be the first
-    /// input, if at all. Peers were told that we have nothing, so who speaks neither `sp_have` nor can be told of
-    /// our pieces by a few HAVEs is disconnected, to be dialled again.
+    /// input, if at all. Peers were told that we have nothing: what we have they hear now, by `sp_have` or by
+    /// HAVEs; who would need too many HAVEs is disconnected, to be dialled again.
     pub fn handle_handover(&mut self, now: Instant, handover: description::Handover) {
         debug_assert!(self.peers.is_empty(), "nothing came before");
         self.dialer = handover.dialer;
