@@ -327,9 +327,10 @@ impl Fetch {
             }
         }
         // What is on its way may come, to where it belongs now.
-        for describer in self.describers.values_mut().filter(|describer| describer.total_len == id.0) {
-            describer.give_up_all();
-        }
+        let asked = |(conn, describer): &(&ConnId, &mut Describer)| {
+            describer.total_len == id.0 && id.1.is_none_or(|alone| alone == **conn)
+        };
+        self.describers.iter_mut().filter(asked).for_each(|(_, describer)| describer.give_up_all());
         self.decisions.push_back(Decision::Release(id.0));
         self.forget_claims();
         self.advance(now);
