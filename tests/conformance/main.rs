@@ -5,6 +5,7 @@
 mod bep_0003_metainfo;
 mod bep_0003_wire;
 mod bep_0005_krpc;
+mod bep_0005_node;
 mod bep_0005_port;
 mod bep_0006;
 mod bep_0007;
@@ -33,6 +34,7 @@ mod bep_0048;
 mod bep_0051;
 mod bep_0052_hybrid;
 mod bep_0053_select;
+mod fuzz_dht;
 mod fuzz_gossip;
 mod fuzz_krpc;
 mod fuzz_metainfo;

@@ -201,10 +201,10 @@ impl Lookup {
         let token = token.filter(|token| token.len() <= TOKEN_LEN_MAX).unwrap_or_default();
         let hops = self.candidates[at].hops;
         self.candidates[at].state = State::Answered(token.into());
+        let duty = if self.candidates[at].duty == Duty::Chief { Duty::Scout } else { Duty::None };
         if self.candidates[at].node.id != id {
             self.correct(at, id);
         }
-        let duty = if self.candidates[at].duty == Duty::Chief { Duty::Scout } else { Duty::None };
         let (namer, from_local) = (Namer::Alone(Prefix::of(from)), compact::is_local(from.ip()));
         for node in nodes.take(NAMED_COUNT_MAX) {
             let is_ours = node.addr.is_ipv4() == from.is_ipv4();
