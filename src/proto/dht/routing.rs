@@ -53,7 +53,7 @@ const REFRESH_FIRST: Duration = Duration::from_secs(15);
 /// up to this (BEP 5).
 const REFRESH_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Least time between two refreshes, so that no start is a storm.
-const REFRESH_GAP: Duration = Duration::from_secs(5);
+const REFRESH_GAP: Duration = Duration::from_secs(20);
 /// The first refresh comes within this time: a thousand nodes started at once do not ask at once.
 const REFRESH_START: Duration = Duration::from_secs(1);
 
