@@ -19,7 +19,7 @@ pub(super) enum Mind {
     /// A production node.
     Node(Box<Dht>),
     /// Means harm.
-    Hostile(Hostile),
+    Hostile(Box<Hostile>),
 }
 
 /// A host.

@@ -14,6 +14,7 @@ mod network;
 mod overlay;
 pub mod report;
 pub mod scenario;
+mod trace;
 mod traffic;
 mod trials;
 

@@ -6,7 +6,6 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::super::content::mix;
 use super::super::queue::Queue;
 use super::address::Addresses;
 use super::forger::{Forger, VOLLEY_INTERVAL};
@@ -14,8 +13,9 @@ use super::host::{Host, Mind};
 use super::hostile::{Conspiracy, Hostile};
 use super::nat::Nat;
 use super::network::{HostId, Network, Place};
-use super::report::{Forgeries, Peak, Report, Rest, Spread, gini};
+use super::report::{Forgeries, Report};
 use super::scenario::{Attack, Disaster, Scenario};
+use super::trace::Trace;
 use super::trials::{Party, Step, Trials};
 use super::{census, traffic};
 use crate::proto::dht::event::Output;
@@ -79,16 +79,8 @@ pub struct Overlay {
     gone: Vec<(Place, Vec<Node>)>,
     /// The disaster has begun.
     is_after_disaster: bool,
-    counts: Counts,
+    trace: Trace,
     rng: Rng,
-}
-
-/// What a run counts.
-#[derive(Debug, Default)]
-struct Counts {
-    trace_digest: u64,
-    events: u64,
-    datagrams: u64,
 }
 
 impl Overlay {
@@ -115,7 +107,7 @@ impl Overlay {
             forger: None,
             gone: Vec::new(),
             is_after_disaster: false,
-            counts: Counts::default(),
+            trace: Trace::default(),
             rng,
             scenario,
         };
@@ -157,7 +149,7 @@ impl Overlay {
             let at = Instant::ZERO + self.scenario.plan.arrivals.mul_f64(self.rng.unit());
             let mind = Hostile::new(at, id, Rc::clone(&conspiracy), self.rng.fork("hostile"));
             self.network.join(host, place);
-            self.hosts[host].enter(Mind::Hostile(mind));
+            self.hosts[host].enter(Mind::Hostile(Box::new(mind)));
             self.queue.push(at, Event::Arrive(host as u32));
         }
         self.conspiracy = Some(conspiracy);
@@ -194,7 +186,6 @@ impl Overlay {
         {
             assert!(at >= self.now, "time runs forward");
             self.now = at;
-            self.counts.events += 1;
             if self.now - minute >= MINUTE {
                 minute = self.now;
                 progress(minute - Instant::ZERO);
@@ -219,8 +210,7 @@ impl Overlay {
             Event::Split(is_split) => (10, u32::from(is_split)),
             Event::Volley => (11, 0),
         };
-        self.note(now.as_micros() << 4 | kind);
-        self.note(u64::from(what));
+        self.trace.event(now, kind, what);
         match event {
             Event::Arrive(host) => self.arrive(host as HostId),
             Event::Leave { host, generation } => self.leave(host as HostId, generation),
@@ -242,10 +232,6 @@ impl Overlay {
             }
             Event::Volley => self.volley(),
         }
-    }
-
-    fn note(&mut self, value: u64) {
-        self.counts.trace_digest = mix(self.counts.trace_digest, value);
     }
 
     fn arrive(&mut self, host: HostId) {
@@ -325,8 +311,7 @@ impl Overlay {
 
     fn deliver(&mut self, number: u32) {
         if let Some(delivery) = self.network.deliver(self.now, number) {
-            let digest = digest(&delivery.bytes);
-            self.note(mix(digest, delivery.to as u64));
+            self.trace.delivery(delivery.to, &delivery.bytes);
             self.hosts[delivery.to].receive(self.now, delivery.from, &delivery.bytes);
             self.settle(delivery.to);
         }
@@ -469,7 +454,7 @@ impl Overlay {
 
     fn send(&mut self, host: HostId, to: SocketAddr, bytes: Vec<u8>) {
         assert!(bytes.len() <= DATAGRAM_LEN_MAX, "a datagram of {} bytes", bytes.len());
-        self.counts.datagrams += 1;
+        self.trace.datagrams += 1;
         self.hosts[host].traffic.sends(bytes.len());
         if let Some((at, number)) = self.network.send(self.now, host, to, bytes) {
             self.queue.push(at, Event::Deliver(number));
@@ -481,22 +466,18 @@ impl Overlay {
         let hosts = &self.hosts;
         let is_there = |party: Party| hosts[party.host].generation == party.generation;
         let honest = || hosts.iter().filter(|host| host.node().is_some()).map(|host| &host.traffic);
-        let reachable =
-            (0..hosts.len()).filter(|host| self.network.is_reachable(*host) && hosts[*host].node().is_some());
-        let rest = Rest {
-            sent: Spread::of(honest().map(|traffic| traffic.at_rest()[0]).collect()),
-            received: Spread::of(honest().map(|traffic| traffic.at_rest()[1]).collect()),
-            gini: gini(reachable.map(|host| hosts[host].traffic.at_rest().iter().sum()).collect()),
-        };
+        let reachable = (0..hosts.len()).filter(|host| self.network.is_reachable(*host));
+        let reachable = reachable.filter(|host| hosts[*host].node().is_some());
+        let rest = traffic::rest(honest(), reachable.map(|host| &hosts[host].traffic));
         Report {
             lookups: self.trials.conclude(is_there),
             tables: census::take(self.now, hosts, &self.network),
-            peak: peak(honest(), rest.sent.mean + rest.received.mean),
+            peak: traffic::peak(honest(), &rest),
             rest,
             forgeries,
-            trace_digest: self.counts.trace_digest,
-            event_count: self.counts.events,
-            datagram_count: self.counts.datagrams,
+            trace_digest: self.trace.digest,
+            event_count: self.trace.events,
+            datagram_count: self.trace.datagrams,
             ended_at: self.now,
         }
     }
@@ -506,22 +487,4 @@ impl Overlay {
         let victim = self.hosts[forger.victim()].node_mut();
         victim.map_or_else(Forgeries::default, |node| forger.conclude(self.now, node))
     }
-}
-
-fn peak<'a>(honest: impl Iterator<Item = &'a traffic::Traffic> + Clone, mean: f64) -> Peak {
-    let rates: Vec<f64> = honest.clone().map(traffic::Traffic::peak).collect();
-    let ratios = honest.map(|traffic| traffic.peak() / traffic.at_rest().iter().sum::<f64>().max(1.0));
-    Peak {
-        ratio: Spread::of(ratios.collect()),
-        ratio_to_mean: Spread::of(rates.iter().map(|rate| rate / mean.max(1.0)).collect()),
-        rate: Spread::of(rates),
-    }
-}
-
-/// A few operations for each eight bytes: datagrams are many.
-fn digest(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let tail = rest.iter().fold(0, |tail, byte| tail << 8 | u64::from(*byte));
-    let stir = |state: u64, word: u64| (state.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    words.iter().map(|word| u64::from_le_bytes(*word)).fold(stir(tail, bytes.len() as u64), stir)
 }

@@ -1,5 +1,6 @@
 //! What a host sends and receives, in bytes on the wire: IPv4 and UDP headers are counted too.
 
+use super::report::{Peak, Rest, Spread, gini};
 use crate::proto::time::Duration;
 
 /// IPv4 and UDP headers of a datagram, bytes.
@@ -80,5 +81,27 @@ impl Traffic {
 
     fn totals(&self) -> [u64; 2] {
         [self.sent.bytes, self.received.bytes]
+    }
+}
+
+/// What these hosts cost at rest; the load is compared among those that strangers reach.
+pub(super) fn rest<'a>(
+    hosts: impl Iterator<Item = &'a Traffic> + Clone,
+    reachable: impl Iterator<Item = &'a Traffic>,
+) -> Rest {
+    let way = |way: usize| Spread::of(hosts.clone().map(|traffic| traffic.at_rest()[way]).collect());
+    let loads = reachable.map(|traffic| traffic.at_rest().iter().sum());
+    Rest { sent: way(0), received: way(1), gini: gini(loads.collect()) }
+}
+
+/// What a disaster did to these hosts, beside what they cost at rest.
+pub(super) fn peak<'a>(hosts: impl Iterator<Item = &'a Traffic> + Clone, rest: &Rest) -> Peak {
+    let mean = (rest.sent.mean + rest.received.mean).max(1.0);
+    let rates: Vec<f64> = hosts.clone().map(Traffic::peak).collect();
+    let ratios = hosts.map(|traffic| traffic.peak() / traffic.at_rest().iter().sum::<f64>().max(1.0));
+    Peak {
+        ratio: Spread::of(ratios.collect()),
+        ratio_to_mean: Spread::of(rates.iter().map(|rate| rate / mean).collect()),
+        rate: Spread::of(rates),
     }
 }
