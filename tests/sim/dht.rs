@@ -113,7 +113,7 @@ fn assert_found(report: &Report, least: f64) {
 
 #[test]
 fn a_thousand_nodes_find_what_was_announced_elsewhere() {
-    let plan = Plan { arrivals: minutes(2), settling: minutes(2), ..small().plan };
+    let plan = Plan { arrivals: minutes(1), settling: minutes(2), ..small().plan };
     let scenario = Scenario { nodes: 1_000, plan, trials: 200, ..Scenario::default() };
     let report = run(&scenario);
     assert_found(&report, 0.995);

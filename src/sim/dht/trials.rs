@@ -129,7 +129,9 @@ impl Trials {
     /// A host was told of peers.
     pub(super) fn peers(&mut self, now: Instant, request: RequestId, peers: &[SocketAddr]) {
         let number = (request.0 / 2) as usize;
-        let Some(trial) = self.lookups.get_mut(number).filter(|_| !request.0.is_multiple_of(2)) else { return };
+        let Some(trial) = self.lookups.get_mut(number).filter(|_| !request.0.is_multiple_of(2)) else {
+            return;
+        };
         let announced = self.announces[trial.announce as usize].announced;
         let is_it = announced.is_some_and(|(_, addr)| peers.contains(&addr));
         if is_it && let Some((_, began_at)) = trial.begun {
