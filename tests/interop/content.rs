@@ -45,11 +45,22 @@ impl Content {
 
     /// Makes its torrent by our own `create`, so that others show whether they accept it.
     pub(crate) fn torrent(&self, tracker: &str) -> PathBuf {
+        self.create(&["--tracker", tracker])
+    }
+
+    /// The same for those who find each other without a tracker.
+    pub(crate) fn torrent_without_tracker(&self) -> PathBuf {
+        self.create(&[])
+    }
+
+    fn create(&self, options: &[&str]) -> PathBuf {
         let torrent = self.folder.with_extension("torrent");
         let output = Command::new(env!("CARGO_BIN_EXE_sprat"))
             .arg("create")
             .arg(self.folder.join(NAME))
-            .args(["--piece-size", "65536", "--tracker", tracker, "-o"])
+            .args(["--piece-size", "65536"])
+            .args(options)
+            .arg("-o")
             .arg(&torrent)
             .output()
             .expect("our own binary");
