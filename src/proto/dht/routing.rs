@@ -1,95 +1,228 @@
 //! The routing table of one overlay (BEP 5): nodes by how much of their id they share with ours.
 //!
-//! A node enters only by an answer to a query of ours; one node an address, one a /24 or /64 in a bucket (local
-//! addresses are exempt). Of two nodes that compete for a place the one whose id fits its address (BEP 42) wins,
-//! then the one that has been there longer. Who fails is replaced from the bucket's replacement cache.
+//! A node enters only by an answer to a query of ours; one node an id, one an address, one a /24 or /64 in a bucket
+//! (local addresses are exempt). Of two nodes that compete for a place the one whose id fits its address (BEP 42)
+//! wins, then the one that has been there longer. Who fails is replaced from the bucket's spare nodes; who fails
+//! where nobody is to take its place stays for two hours and is asked now and then, so that the halves of a divided
+//! network find each other again.
+//!
+//! There is a bucket for each number of leading bits shared with our id. The farthest are wider than k (128, 64, 32,
+//! 16): they hold most of the network, and a step from there gains up to four bits more. A table has 230 nodes in an
+//! overlay of 1,000 and 310 in one of 100,000, at 72 bytes each, in one list sorted by distance from us: a bucket is
+//! a range of it, and the nodes closest to a target are found by descending as in a trie.
+//!
+//! What rest costs: at most one ping in 3 s (about 100 bytes there, 80 back), and as many from others: 60 bytes/s
+//! each way. Of the buckets only those that are not full are refreshed, in the long run five or so each 15 min with
+//! some 12 queries each, as many from others: answers of 300 bytes make 20 bytes/s each way, queries 7. Together
+//! less than 90 bytes/s each way.
+//!
+//! It knows no transactions and sends nothing.
+
+mod entries;
+pub(super) mod prefix;
 
 use std::net::SocketAddr;
 
 use super::node_id::{Node, NodeId};
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
+use entries::{BUCKET_COUNT, Entries, Entry, Place};
 
 /// Nodes in a bucket, and in an answer (BEP 5).
 pub const K: usize = 8;
 
+/// A node that was not heard for so long is pinged: early enough that even the last of 300 is heard every 15 min, and
+/// so is good (BEP 5) as long as it has not failed.
+const PING_AFTER: Duration = Duration::from_secs(10 * 60);
+/// Least time between two pings: 300 nodes in 15 min.
+const PING_GAP: Duration = Duration::from_secs(3);
+/// A node that failed once is asked again after this: a lost datagram is no death.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+/// A bad node whose place nobody takes is asked again after this.
+const BAD_RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
+/// A bad node that was not heard for so long is forgotten: the longest division of a network that heals by itself.
+const LOST_AFTER: Duration = Duration::from_secs(2 * 3600);
+/// Time for a ping that upkeep asked for to be answered or to fail, before it is asked for again.
+const PING_PENDING: Duration = Duration::from_secs(60);
+/// Least time between two pings of strangers that queried us: they may be forged to make us send.
+const STRANGER_GAP: Duration = Duration::from_secs(2);
+/// A bucket that is not full is refreshed this soon, then after twice as long each time,
+const REFRESH_FIRST: Duration = Duration::from_secs(15);
+/// up to this (BEP 5).
+const REFRESH_AFTER: Duration = Duration::from_secs(15 * 60);
+/// Least time between two refreshes, so that no start is a storm.
+const REFRESH_GAP: Duration = Duration::from_secs(5);
+/// The first refresh comes within this time: a thousand nodes started at once do not ask at once.
+const REFRESH_START: Duration = Duration::from_secs(1);
+
+/// The ranks among the closest nodes that estimate the overlay's size, each by itself; their median is taken. The
+/// closest two vary too much, and of those beyond the twelfth a table does not know all.
+const ESTIMATE_RANKS: std::ops::RangeInclusive<usize> = 3..=12;
+
 /// The table.
 #[derive(Debug)]
 pub struct Table {
-    _private: (),
+    entries: Entries,
+    rng: Rng,
+    /// No node is due for a ping before this.
+    ping_due: Instant,
+    /// No ping before this, whoever is due.
+    ping_allowed: Instant,
+    stranger_allowed: Instant,
+    /// No bucket is due for a refresh before this.
+    refresh_due: Instant,
+    /// No refresh before this, whichever is due.
+    refresh_allowed: Instant,
+    refreshes: [RefreshPlan; BUCKET_COUNT],
+}
+
+/// When a bucket is refreshed, if it is not full by then.
+#[derive(Clone, Copy, Debug)]
+struct RefreshPlan {
+    due: Instant,
+    /// From this time to the next.
+    wait: Duration,
 }
 
 /// What the table wants of the machine, to stay good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Upkeep {
-    /// Nothing was heard of it for long, or it is to be tried as a replacement: ask it something.
+    /// Nothing was heard of it for long: ask it something.
     Ping(Node),
     /// A part of the key space was not looked at for long: look up this target.
     Refresh(NodeId),
 }
 
 impl Table {
-    /// Empty.
+    /// Empty. It has nothing to do until the first node answers; then it wants to look up our own id.
     pub fn new(own: NodeId, rng: Rng, now: Instant) -> Self {
-        let _ = (own, rng, now);
-        todo!()
+        Self {
+            entries: Entries::new(own),
+            rng,
+            ping_due: now,
+            ping_allowed: now,
+            stranger_allowed: now,
+            refresh_due: now,
+            refresh_allowed: now,
+            refreshes: [RefreshPlan { due: now, wait: REFRESH_FIRST }; BUCKET_COUNT],
+        }
     }
 
     /// Our id here.
     pub fn own(&self) -> NodeId {
-        todo!()
+        self.entries.own()
     }
 
-    /// A node answered a query of ours. An id that changes evicts the node.
+    /// A node answered a query of ours. An id that changes evicts the node; with the new one it enters when it
+    /// answers again.
     pub fn answered(&mut self, now: Instant, node: Node, round_trip: Duration) {
-        let _ = (now, node, round_trip);
-        todo!()
+        if node.id == self.own() {
+            return;
+        }
+        let due = now + jitter(&mut self.rng, PING_AFTER);
+        let entry = Entry::new(node, now, due, round_trip);
+        if let Some(known) = self.entries.known(&node) {
+            *known = entry;
+            return;
+        }
+        if self.entries.remove_address(node.addr) {
+            return;
+        }
+        if self.is_empty() {
+            self.refresh_allowed = now + REFRESH_START.mul_f64(self.rng.unit());
+        }
+        if self.entries.insert(entry) {
+            self.ping_due = self.ping_due.min(due);
+            let bucket = self.entries.bucket_of(node.id);
+            self.refresh_due = self.refresh_due.min(self.refreshes[bucket].due);
+        }
     }
 
     /// A query of ours to this address went unanswered.
     pub fn failed(&mut self, now: Instant, addr: SocketAddr) {
-        let _ = (now, addr);
-        todo!()
+        let Some(entry) = self.entries.at_address(addr) else { return };
+        entry.fail();
+        let wait = if entry.is_bad() { BAD_RETRY_AFTER } else { RETRY_AFTER };
+        entry.due = now + jitter(&mut self.rng, wait);
+        self.ping_due = self.ping_due.min(entry.due);
+        if entry.is_bad() {
+            let is_lost = now - entry.heard_at >= LOST_AFTER;
+            let id = entry.node.id;
+            self.entries.replace(id, is_lost);
+        }
     }
 
     /// A node queried us: a known one lives; whether an unknown one is worth a ping of ours.
     pub fn queried(&mut self, now: Instant, node: Node) -> bool {
-        let _ = (now, node);
-        todo!()
+        if node.id == self.own() {
+            return false;
+        }
+        if let Some(known) = self.entries.known(&node) {
+            if known.fails == 0 {
+                known.heard_at = now;
+                known.due = now + jitter(&mut self.rng, PING_AFTER);
+            } else {
+                // Back from the dead, perhaps; its source may be forged, so ask.
+                known.due = known.due.min(now);
+                self.ping_due = self.ping_due.min(now);
+            }
+            return false;
+        }
+        let is_worth_it = now >= self.stranger_allowed
+            && match self.entries.place(&node, node.id.fits(node.addr.ip())) {
+                Place::Room | Place::Over(_) => true,
+                Place::Spare | Place::Nowhere => false,
+            };
+        if is_worth_it {
+            self.stranger_allowed = now + STRANGER_GAP;
+        }
+        is_worth_it
     }
 
-    /// The known nodes closest to a target, good ones first among equals, at most `count`, closest first.
+    /// The known nodes closest to a target, at most `count`, closest first. Nodes that failed lately are named only
+    /// where others do not suffice, bad ones only if there are no others. Those whose id does not fit their address
+    /// are at most half if enough others are known: so whoever crowds a target with such ids hides nobody.
     pub fn closest(&self, target: NodeId, count: usize) -> Vec<Node> {
-        let _ = (target, count);
-        todo!()
+        self.entries.closest(target, count)
     }
 
     /// Our id is another one from now on; the nodes are sorted anew.
     pub fn rename(&mut self, now: Instant, own: NodeId) {
-        let _ = (now, own);
-        todo!()
+        if own == self.own() {
+            return;
+        }
+        let old = std::mem::replace(&mut self.entries, Entries::new(own));
+        for entry in old.into_entries().filter(|entry| entry.node.id != own) {
+            self.entries.insert(entry);
+        }
+        self.refreshes = [RefreshPlan { due: now, wait: REFRESH_FIRST }; BUCKET_COUNT];
+        self.refresh_due = now;
     }
 
     /// What is due. None: nothing before [`Table::upkeep_at`].
     pub fn upkeep(&mut self, now: Instant) -> Option<Upkeep> {
-        let _ = now;
-        todo!()
+        if self.is_empty() {
+            return None;
+        }
+        self.due_ping(now).or_else(|| self.due_refresh(now))
     }
 
-    /// When [`Table::upkeep`] has something.
+    /// When [`Table::upkeep`] has something, or wants to look again.
     pub fn upkeep_at(&self) -> Option<Instant> {
-        todo!()
+        let ping_at = self.ping_due.max(self.ping_allowed);
+        let refresh_at = self.refresh_due.max(self.refresh_allowed);
+        (!self.is_empty()).then(|| ping_at.min(refresh_at))
     }
 
-    /// Good nodes: answered lately.
+    /// Good nodes: answered when last asked.
     pub fn good(&self) -> impl Iterator<Item = Node> {
-        todo!() as std::iter::Empty<Node>
+        self.entries.iter().filter(|entry| entry.fails == 0).map(|entry| entry.node)
     }
 
     /// Nodes.
     pub fn len(&self) -> usize {
-        todo!()
+        self.entries.len()
     }
 
     /// Whether there are none.
@@ -99,6 +232,80 @@ impl Table {
 
     /// Nodes in the whole overlay, estimated from the density around our own id.
     pub fn size_estimate(&self) -> u64 {
-        todo!()
+        let living = self.entries.iter().filter(|entry| !entry.is_bad());
+        size_by_density(living.map(|entry| entry.node.id.distance(self.own())))
     }
+
+    fn due_ping(&mut self, now: Instant) -> Option<Upkeep> {
+        if now < self.ping_due.max(self.ping_allowed) {
+            return None;
+        }
+        let entry = self.entries.most_due()?;
+        if now < entry.due {
+            self.ping_due = entry.due;
+            return None;
+        }
+        entry.due = now + PING_PENDING;
+        let node = entry.node;
+        self.ping_allowed = now + jitter(&mut self.rng, PING_GAP);
+        Some(Upkeep::Ping(node))
+    }
+
+    fn due_refresh(&mut self, now: Instant) -> Option<Upkeep> {
+        if now < self.refresh_due.max(self.refresh_allowed) {
+            return None;
+        }
+        let deepest = self.entries.deepest();
+        // Where our neighbours are first: they are who others look for when they look for what we keep.
+        let found = (0..=deepest).rev().find(|&bucket| self.wants_refresh(now, bucket));
+        let next = self.refreshes[..=deepest].iter().map(|plan| plan.due).min();
+        self.refresh_due = next.unwrap_or(now + REFRESH_AFTER);
+        let bucket = found?;
+        self.refresh_allowed = now + jitter(&mut self.rng, REFRESH_GAP);
+        let own = self.own();
+        let target = if bucket == deepest { own } else { own.random_at(bucket as u32, &mut self.rng) };
+        Some(Upkeep::Refresh(target))
+    }
+
+    /// Whether a bucket is to be refreshed now; plans when to ask again.
+    fn wants_refresh(&mut self, now: Instant, bucket: usize) -> bool {
+        let RefreshPlan { due, wait } = self.refreshes[bucket];
+        if now < due {
+            return false;
+        }
+        let is_full = self.entries.is_full(bucket);
+        let wait = if is_full { REFRESH_AFTER } else { wait };
+        self.refreshes[bucket] =
+            RefreshPlan { due: now + jitter(&mut self.rng, wait), wait: REFRESH_AFTER.min(wait * 2) };
+        !is_full
+    }
+}
+
+/// A span between three and five quarters of this one: what starts together does not go on together.
+fn jitter(rng: &mut Rng, span: Duration) -> Duration {
+    span.mul_f64(0.75 + rng.unit() / 2.0)
+}
+
+/// Nodes in the overlay, by how far the closest ones are from a point, closest first: the i-th of N is at i/N of the
+/// key space. The median of several ranks, so that a few nodes placed there on purpose do not count for much.
+pub(super) fn size_by_density(distances: impl Iterator<Item = NodeId>) -> u64 {
+    let mut estimates = [0.0; 16];
+    let mut count = 0;
+    let mut known = 0_u64;
+    for (at, distance) in distances.take(*ESTIMATE_RANKS.end()).enumerate() {
+        known += 1;
+        if ESTIMATE_RANKS.contains(&(at + 1)) {
+            estimates[count] = (at + 1) as f64 / share_of_space(distance);
+            count += 1;
+        }
+    }
+    let estimates = &mut estimates[..count];
+    estimates.sort_by(f64::total_cmp);
+    estimates.get(count / 2).map_or(known, |&median| (median as u64).max(known))
+}
+
+/// A distance as a share of the key space, more than 0 and at most 1.
+pub(super) fn share_of_space(distance: NodeId) -> f64 {
+    let leading = distance.0.first_chunk().copied().map_or(0, u64::from_be_bytes);
+    (leading as f64 + 1.0) / 2.0_f64.powi(64)
 }

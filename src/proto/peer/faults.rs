@@ -19,6 +19,8 @@ pub const UNSOLICITED_REJECT_MAX: u32 = 1_000;
 pub const REJECT_RUN_MAX: u32 = 50;
 /// Allowed-fast and suggest messages beyond those that we keep; beyond: disconnected.
 pub const HINT_MAX: u32 = 1_000;
+/// Gossip that comes more often than once a minute, or that nobody can read; beyond: disconnected.
+pub const GOSSIP_MAX: u32 = 10;
 
 /// A kind of misbehaviour that is borne a number of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub enum Fault {
     Reject,
     /// A hint that we do not keep.
     Hint,
+    /// Gossip out of turn, or unreadable.
+    Gossip,
 }
 
 /// How often a peer did what.
@@ -49,6 +53,7 @@ pub struct Faults {
     unsolicited_rejects: u32,
     reject_run: u32,
     hints: u32,
+    gossip: u32,
 }
 
 impl Faults {
@@ -73,6 +78,7 @@ impl Faults {
             }
             Fault::Reject => (&mut self.reject_run, REJECT_RUN_MAX, "rejects everything"),
             Fault::Hint => (&mut self.hints, HINT_MAX, "too many hints"),
+            Fault::Gossip => (&mut self.gossip, GOSSIP_MAX, "too much gossip"),
         };
         *counter += 1;
         if *counter > max { Err(DisconnectReason::Protocol(text)) } else { Ok(()) }

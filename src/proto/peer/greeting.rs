@@ -8,6 +8,7 @@ use crate::proto::torrent::event::{Connected, Settings};
 use crate::proto::wire::allowed_fast::allowed_fast_set;
 use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID};
 use crate::proto::wire::message::Message;
+use crate::proto::wire::pex::UT_PEX_ID;
 
 /// Pieces that a newcomer may ask for while choked; peers with as many pieces get none.
 pub const ALLOWED_FAST_COUNT: usize = 10;
@@ -30,7 +31,7 @@ pub fn extension(settings: &Settings, connected: &Connected, upload_only: bool) 
     let handshake = ExtensionHandshake {
         sp_have: Some(SP_HAVE_ID),
         ut_metadata: None,
-        ut_pex: None,
+        ut_pex: settings.gossips().then_some(UT_PEX_ID),
         metadata_size: None,
         port: settings.listen_port,
         client: Some(CLIENT.to_owned()),
@@ -39,6 +40,11 @@ pub fn extension(settings: &Settings, connected: &Connected, upload_only: bool) 
         upload_only,
     };
     Message::Extended { id: 0, payload: handshake.encode() }
+}
+
+/// Where our DHT node is, for a peer that has one too (BEP 5).
+pub fn dht_port(settings: &Settings, connected: &Connected) -> Option<Message> {
+    settings.dht_port().filter(|_| connected.capabilities.dht).map(Message::Port)
 }
 
 /// The pieces of ours that a newcomer may ask for while choked.

@@ -176,6 +176,9 @@ impl Torrent {
             let message = greeting::extension(&self.settings, &connected, self.status.complete);
             self.out.send(now, &mut peer, message);
         }
+        if let Some(message) = greeting::dht_port(&self.settings, &connected) {
+            self.out.send(now, &mut peer, message);
+        }
         self.peers.insert(conn, peer);
         self.upkeep_at.get_or_insert(now + UPKEEP);
         self.out.event(Event::PeerConnected(connected.addr));
@@ -218,6 +221,7 @@ impl Torrent {
         let had_slot = !peer.state.am_choking;
         self.download.forget(&mut peer);
         self.upload.forget(&mut peer);
+        self.gossip.leave(now, conn);
         if let Some(addr) = peer.listen_addr {
             let useful = match reason {
                 Some(DisconnectReason::Stopping) => true,
@@ -300,6 +304,17 @@ impl Torrent {
             let addr = SocketAddr::new(peer.connected.addr.ip(), port);
             peer.listen_addr = Some(addr);
             self.dialer.candidates.listens_at(addr);
+        }
+    }
+
+    /// The peer's extension handshake came: others may hear of it, and it of others.
+    pub(super) fn gossip_with(&mut self, now: Instant, conn: ConnId) {
+        let Some(peer) = self.peers.get(&conn).filter(|_| self.settings.gossips()) else { return };
+        if let Some(addr) = peer.listen_addr {
+            self.gossip.join(now, conn, addr);
+        }
+        if peer.remote.extension().is_some_and(|extension| extension.ut_pex.is_some()) {
+            self.gossip.listen(now, conn);
         }
     }
 

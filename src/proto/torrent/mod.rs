@@ -23,6 +23,7 @@ pub mod finder;
 mod messages;
 mod news;
 mod outbox;
+mod pex;
 pub mod picker;
 pub mod pieces;
 pub mod rate;
@@ -53,6 +54,7 @@ use event::{
 };
 use news::News;
 use outbox::Outbox;
+use pex::Gossip;
 use pieces::Pieces;
 use snapshot::Totals;
 use upload::{Share, Upload};
@@ -72,6 +74,7 @@ pub struct Torrent {
     download: Download,
     upload: Upload,
     news: News,
+    gossip: Gossip,
     dialer: Dialer,
     status: Status,
     limits: Limits,
@@ -119,6 +122,7 @@ impl Torrent {
             download: Download::new(pieces, settings.sequential, &mut rng, now),
             upload: Upload::new(debut, rng.fork("choker"), now),
             news: News::new(settings.swarming_interval, geometry.piece_len()),
+            gossip: Gossip::default(),
             dialer: Dialer::new(rng.fork("candidates")),
             status,
             limits: Limits { lease, upload_rate: None, download_rate: None },
@@ -248,6 +252,9 @@ impl Torrent {
         if due(self.news.due_at()) {
             self.news.tell(now, self.download.pieces.have(), &mut self.peers, &mut self.out);
         }
+        if due(self.gossip.due_at()) {
+            self.gossip.tell(now, &mut self.peers, &mut self.out);
+        }
         if due(self.round_at()) {
             let share = Share {
                 seeding: self.status.complete,
@@ -275,6 +282,7 @@ impl Torrent {
         let timers = [
             self.upkeep_at,
             self.news.due_at(),
+            self.gossip.due_at(),
             self.round_at(),
             self.upload.ready_at(),
             self.download.ready_at(),
@@ -342,6 +350,7 @@ impl Torrent {
         debug_assert_eq!(self.upkeep_at.is_some(), !self.peers.is_empty());
         debug_assert!(!self.status.paused || self.peers.is_empty());
         self.download.pieces.check_invariant();
+        self.gossip.check_invariant();
         for peer in self.peers.values() {
             peer.check_invariant();
             debug_assert_eq!(peer.state.am_interested, peer.remote.wanted_count() > 0);

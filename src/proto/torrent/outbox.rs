@@ -19,7 +19,7 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Says something to a peer.
     pub(super) fn send(&mut self, now: Instant, peer: &mut Peer, message: Message) {
-        if is_availability(&message) {
+        if is_availability(&message, peer) {
             let len = message.encoded_len() as u64;
             peer.traffic.availability_sent += len;
             self.availability_sent += len;
@@ -56,11 +56,10 @@ impl Outbox {
 }
 
 /// Whether the message tells which pieces we have.
-fn is_availability(message: &Message) -> bool {
+fn is_availability(message: &Message, peer: &Peer) -> bool {
     match message {
         Message::Have(_) | Message::Bitfield(_) | Message::HaveAll | Message::HaveNone => true,
-        // The only extension that we send under a peer's number is sp_have; 0 is the handshake.
-        Message::Extended { id, .. } => *id != 0,
+        Message::Extended { id, .. } => peer.remote.sp_have() == Some(*id),
         Message::KeepAlive
         | Message::Choke
         | Message::Unchoke

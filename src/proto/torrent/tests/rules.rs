@@ -441,11 +441,11 @@ fn an_idle_seed_waits_for_nothing() {
 
 #[test]
 fn once_our_address_is_known_peers_are_dialled_in_the_canonical_order() {
-    let addrs: Vec<_> = (1..=10).map(|host| SocketAddr::from(([98, 76, host, 32], 1))).collect();
+    let addrs: Vec<_> = (1..=10).map(|host| SocketAddr::from(([98, 76, host, 32], 6881))).collect();
     let dialled = |addrs: &[SocketAddr]| {
         let mut rig = Rig::leech();
         rig.torrent.handle_external_ip(rig.now, "123.213.32.10".parse().unwrap());
-        rig.torrent.handle_candidates(rig.now, Source::Dht, addrs);
+        rig.torrent.handle_candidates(rig.now, Source::Dht { local: false }, addrs);
         rig.drain()
     };
     let reversed: Vec<_> = addrs.iter().rev().copied().collect();
