@@ -16,31 +16,22 @@ use super::runtime;
 use super::size::show_duration;
 use super::text::{counted, printable};
 use super::{dht_items, dht_node};
-use crate::engine::dht::{Announce, DhtHandle, DhtRequest, Found, Outcome, ReadOnly, Search};
-use crate::engine::{Config, DhtConfig, Engine};
-
-/// How often it is looked whether a node has answered.
-const JOIN_INTERVAL: Duration = Duration::from_millis(50);
+use crate::engine::dht::{Announce, DhtHandle, DhtRequest, Found, Outcome, ReadOnly};
+use crate::engine::{Config, DhtConfig, Engine, EngineError};
 
 /// Does what the command says.
 pub(crate) fn run(args: &DhtArgs, report: &Report) -> Result<(), Failure> {
     match &args.command {
         DhtCommand::Node(args) => dht_node::run(args, report),
-        DhtCommand::Peers(args) => {
-            ask(&args.ask, args.port, async |asker| peers(args, &asker.joined().await?, report).await)
+        DhtCommand::Peers(args) => ask(&args.ask, args.port, async |asker| peers(args, &asker, report).await),
+        DhtCommand::Announce(args) => ask(&args.ask, 0, async |asker| announce(args, &asker, report).await),
+        DhtCommand::Get(args) => {
+            ask(&args.ask, args.port, async |asker| dht_items::find(args, &asker, report).await)
         }
-        DhtCommand::Announce(args) => {
-            ask(&args.ask, 0, async |asker| announce(args, &asker.joined().await?, report).await)
-        }
-        DhtCommand::Get(args) => ask(&args.ask, args.port, async |asker| {
-            dht_items::find(args, &asker.joined().await?, report).await
-        }),
         DhtCommand::Put(args) => {
             // What is wrong with the item is told before anybody is asked.
             let draft = dht_items::draft(args, report)?;
-            ask(&args.ask, args.port, async |asker| {
-                dht_items::store(args, draft, &asker.joined().await?, report).await
-            })
+            ask(&args.ask, args.port, async |asker| dht_items::store(args, draft, &asker, report).await)
         }
     }
 }
@@ -77,48 +68,46 @@ fn ask(
 }
 
 impl Asker {
-    /// Waits until some node has answered: from nowhere, no question leads anywhere.
-    async fn joined(self) -> Result<Self, Failure> {
-        while !self.dht.snapshot().await?.overlays.iter().any(|overlay| overlay.nodes.0 > 0) {
-            if Instant::from_std(clock::now()) >= self.until {
-                return Err(Failure::Failed(format!(
-                    "no DHT node answered in {}; name one that does with --dht-bootstrap",
-                    show_duration(self.timeout)
-                )));
+    /// Asks, and hands every finding to `found`; how it went.
+    pub(super) async fn ask(
+        &self,
+        request: DhtRequest,
+        mut found: impl FnMut(Found),
+    ) -> Result<Outcome, Failure> {
+        let mut search = self.dht.start(request).await?;
+        let done = async {
+            loop {
+                match search.next().await? {
+                    Found::Done(outcome) => return Some(outcome),
+                    finding @ (Found::Peers(_) | Found::Item(_)) => found(finding),
+                }
             }
-            tokio::time::sleep(JOIN_INTERVAL).await;
+        };
+        let Ok(done) = timeout_at(self.until, done).await else {
+            let time = show_duration(self.timeout);
+            return Err(Failure::Failed(format!("not done in {time}; give it more time with --timeout")));
+        };
+        let outcome = done.ok_or(EngineError::Stopped)?;
+        if outcome.answered == 0 {
+            return Err(Failure::Failed(
+                "no DHT node answered; name one that does with --dht-bootstrap".to_owned(),
+            ));
         }
-        Ok(self)
-    }
-
-    /// Begins a question.
-    pub(super) async fn start(&self, request: DhtRequest) -> Result<Search, Failure> {
-        Ok(self.dht.start(request).await?)
-    }
-
-    /// The next finding; None: it is over, or takes too long.
-    pub(super) async fn next(&self, search: &mut Search) -> Option<Found> {
-        timeout_at(self.until, search.next()).await.ok().flatten()
+        Ok(outcome)
     }
 }
 
 async fn peers(args: &PeersArgs, asker: &Asker, report: &Report) -> Result<(), Failure> {
     let request = DhtRequest::Peers { infohash: args.infohash, announce: None, scrape: args.scrape };
-    let mut search = asker.start(request).await?;
     let mut seen = BTreeSet::new();
-    let mut outcome = Outcome::default();
-    while let Some(found) = asker.next(&mut search).await {
-        match found {
-            Found::Peers(peers) => {
-                for peer in peers.into_iter().filter(|&peer| seen.insert(peer)) {
-                    report.say(&peer.to_string());
-                    report.event(&json!({"event": "peer", "addr": peer.to_string()}));
-                }
-            }
-            Found::Item(_) => {}
-            Found::Done(done) => outcome = done,
+    let print = |found| {
+        let Found::Peers(peers) = found else { return };
+        for peer in peers.into_iter().filter(|&peer| seen.insert(peer)) {
+            report.say(&peer.to_string());
+            report.event(&json!({"event": "peer", "addr": peer.to_string()}));
         }
-    }
+    };
+    let outcome = asker.ask(request, print).await?;
     let (seeds, downloaders) = outcome.scrape.unzip();
     report.event(&json!({
         "event": "done", "peers": seen.len(), "asked": outcome.asked, "answered": outcome.answered,
@@ -142,23 +131,20 @@ async fn peers(args: &PeersArgs, asker: &Asker, report: &Report) -> Result<(), F
 async fn announce(args: &AnnounceArgs, asker: &Asker, report: &Report) -> Result<(), Failure> {
     let announce = Announce { port: Some(args.port), seed: args.seed };
     let request = DhtRequest::Peers { infohash: args.infohash, announce: Some(announce), scrape: false };
-    let mut search = asker.start(request).await?;
     let mut others = BTreeSet::new();
-    let mut outcome = Outcome::default();
-    while let Some(found) = asker.next(&mut search).await {
-        match found {
-            Found::Peers(peers) => others.extend(peers),
-            Found::Item(_) => {}
-            Found::Done(done) => outcome = done,
+    let count = |found| {
+        if let Found::Peers(peers) = found {
+            others.extend(peers);
         }
-    }
-    stored(&outcome)?;
+    };
+    let outcome = asker.ask(request, count).await?;
+    require_stored(&outcome)?;
     report.event(&json!({
         "event": "announced", "infohash": args.infohash.to_string(), "port": args.port,
         "nodes": outcome.stored, "peers": others.len(),
     }));
     report.say(&format!(
-        "{} keep port {} of this machine for {}; {} of it known",
+        "{} now name port {} of this machine for {}; {} found there",
         counted(outcome.stored as usize, "node"),
         args.port,
         args.infohash,
@@ -168,7 +154,7 @@ async fn announce(args: &AnnounceArgs, asker: &Asker, report: &Report) -> Result
 }
 
 /// Refuses to call it done if no node took what was to be stored.
-pub(super) fn stored(outcome: &Outcome) -> Result<(), Failure> {
+pub(super) fn require_stored(outcome: &Outcome) -> Result<(), Failure> {
     if outcome.stored > 0 {
         return Ok(());
     }
@@ -178,9 +164,6 @@ pub(super) fn stored(outcome: &Outcome) -> Result<(), Failure> {
 
 /// What a question cost, in words.
 pub(super) fn effort(outcome: &Outcome) -> String {
-    if outcome.asked == 0 {
-        return "the time was up before it was over".to_owned();
-    }
     let seconds = outcome.took.as_secs_f64();
     format!("{} of {} nodes answered, {seconds:.1} s", outcome.answered, outcome.asked)
 }

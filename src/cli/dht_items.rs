@@ -8,7 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::dht::{Asker, effort, stored};
+use super::dht::{Asker, effort, require_stored};
 use super::dht_args::{GetArgs, ItemName, PutArgs, parse_hex};
 use super::failure::Failure;
 use super::report::Report;
@@ -39,15 +39,13 @@ pub(super) async fn find(args: &GetArgs, asker: &Asker, report: &Report) -> Resu
 }
 
 async fn newest(key: ItemKey, asker: &Asker) -> Result<(Option<Item>, Outcome), Failure> {
-    let mut search = asker.start(DhtRequest::Get(key)).await?;
-    let (mut newest, mut outcome) = (None, Outcome::default());
-    while let Some(found) = asker.next(&mut search).await {
-        match found {
-            Found::Item(item) => newest = Some(item),
-            Found::Done(done) => outcome = done,
-            Found::Peers(_) => {}
+    let mut newest = None;
+    let keep = |found| {
+        if let Found::Item(item) = found {
+            newest = Some(item);
         }
-    }
+    };
+    let outcome = asker.ask(DhtRequest::Get(key), keep).await?;
     Ok((newest, outcome))
 }
 
@@ -89,15 +87,8 @@ pub(super) async fn store(
         }
     };
     let (key, mutable) = (item.key(), item.mutable().cloned());
-    let mut search = asker.start(DhtRequest::Put { item, cas: args.cas }).await?;
-    let mut outcome = Outcome::default();
-    while let Some(found) = asker.next(&mut search).await {
-        match found {
-            Found::Done(done) => outcome = done,
-            Found::Peers(_) | Found::Item(_) => {}
-        }
-    }
-    stored(&outcome)?;
+    let outcome = asker.ask(DhtRequest::Put { item, cas: args.cas }, drop).await?;
+    require_stored(&outcome)?;
     let seq = mutable.as_ref().map(|mutable| mutable.seq);
     let public_key = mutable.map(|mutable| hex(&mutable.public_key));
     report.event(&json!({

@@ -135,3 +135,57 @@ impl GroupSocket {
         self.socket.recv_from(bytes).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv6Addr;
+    use tokio::time::Duration;
+
+    /// Bound to the group on any port, or on that of another socket.
+    fn bind(group: IpAddr, port: u16) -> GroupSocket {
+        let mut socket = GroupSocket::bind(SocketAddr::new(group, port)).unwrap();
+        socket.group = socket.socket.local_addr().unwrap();
+        socket
+    }
+
+    #[tokio::test]
+    async fn all_programs_of_a_machine_hear_what_one_says() {
+        let group = [239, 192, 152, 143].into();
+        let listen = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let loopback = interfaces(&[listen]);
+        let mut one = bind(group, 0);
+        let mut other = bind(group, one.group.port());
+        for socket in [&mut one, &mut other] {
+            socket.join(&loopback);
+            socket.join(&loopback);
+            assert_eq!(socket.joined.len(), 1);
+        }
+        one.send(b"hello").await;
+        for socket in [&one, &other] {
+            let mut bytes = [0; 16];
+            let heard = tokio::time::timeout(Duration::from_secs(10), socket.receive(&mut bytes));
+            let (len, from) = heard.await.unwrap().unwrap();
+            assert_eq!((&bytes[..len], from.ip()), (&b"hello"[..], listen));
+        }
+        one.join(&[]);
+        assert!(one.joined.is_empty());
+    }
+
+    /// Linux routes no multicast of IPv6 through loopback: that it arrives is seen between namespaces.
+    #[tokio::test]
+    async fn a_group_of_ipv6_is_joined_by_the_number_of_an_interface() {
+        let mut socket = bind([0xff15, 0, 0, 0, 0, 0, 0xefc0, 0x988f].into(), 0);
+        socket.join(&interfaces(&[Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]));
+        assert!(socket.joined.iter().eq(&[Interface::V6(1)]), "{:?}", socket.joined);
+    }
+
+    #[test]
+    fn what_is_not_listened_on_is_not_announced_on() {
+        assert!(interfaces(&["192.0.2.77".parse().unwrap()]).is_empty());
+        let everywhere = interfaces(&[]);
+        let v4 = interfaces(&[Ipv4Addr::UNSPECIFIED.into()]);
+        assert!(v4.iter().all(|found| matches!(found, Interface::V4(_)) && everywhere.contains(found)));
+        assert!(!everywhere.is_empty());
+    }
+}

@@ -167,9 +167,7 @@ impl Answers {
                 let samples = Some((samples, count, SAMPLE_INTERVAL_SECONDS));
                 Ok(Answer { samples, ..nodes(from, target, want, overlays) })
             }
-            Method::Unknown { target: Some(target) } => {
-                Ok(nodes(from, target, Want::default(), overlays))
-            }
+            Method::Unknown { target: Some(target) } => Ok(nodes(from, target, Want::default(), overlays)),
             Method::Unknown { target: None } => Err((code::METHOD, "method unknown")),
         }
     }
@@ -232,7 +230,8 @@ impl Answers {
     ) -> Answer {
         let token = Some(self.tokens.issue(now, from.ip(), target));
         let Some(item) = self.items.find(target) else { return Answer { token, ..answer } };
-        let known = item.mutable().map(|mutable| mutable.seq).filter(|&own| seq.is_some_and(|seq| own <= seq));
+        let known =
+            item.mutable().map(|mutable| mutable.seq).filter(|&own| seq.is_some_and(|seq| own <= seq));
         let item = known.is_none().then(|| item.clone());
         Answer { token, item, seq: known, ..answer }
     }
@@ -254,7 +253,15 @@ impl Answers {
 /// The nodes that we know closest to a target, of the families that the asker wants.
 fn nodes(from: SocketAddr, target: NodeId, want: Want, overlays: &Overlays) -> Answer {
     let neither = !want.v4 && !want.v6;
-    let wants = |is_v6| if neither { from.is_ipv6() == is_v6 } else if is_v6 { want.v6 } else { want.v4 };
+    let wants = |is_v6| {
+        if neither {
+            from.is_ipv6() == is_v6
+        } else if is_v6 {
+            want.v6
+        } else {
+            want.v4
+        }
+    };
     let closest = |is_v6| {
         let overlay = overlays.of(is_v6).filter(|_| wants(is_v6));
         overlay.map(|overlay| overlay.table.closest(target, K))

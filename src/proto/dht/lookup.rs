@@ -232,7 +232,11 @@ impl Lookup {
     /// Steps from our own table to the node at this address: 1 for a node of the table itself; 0: not a candidate.
     pub fn hops(&self, from: SocketAddr) -> u32 {
         let asked = self.candidates.iter().filter(|candidate| !matches!(candidate.state, State::Fresh));
-        asked.filter(|candidate| candidate.node.addr == from).map(|candidate| candidate.hops).min().unwrap_or(0)
+        asked
+            .filter(|candidate| candidate.node.addr == from)
+            .map(|candidate| candidate.hops)
+            .min()
+            .unwrap_or(0)
     }
 
     /// Nodes asked and nodes that answered.

@@ -245,7 +245,9 @@ impl Dht {
 
     /// Tells who sent something that looks like a query what was wrong with it.
     fn handle_malformed(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], what: &str) {
-        let Some(message) = Value::read(bytes, &Limits::KRPC).ok().and_then(|value| value.dict()) else { return };
+        let Some(message) = Value::read(bytes, &Limits::KRPC).ok().and_then(|value| value.dict()) else {
+            return;
+        };
         let is_query = message.get(b"y").and_then(|kind| kind.bytes()) == Some(b"q");
         let transaction = message.get(b"t").and_then(|transaction| transaction.bytes());
         let Some(transaction) = transaction.filter(|bytes| bytes.len() <= krpc::TRANSACTION_LEN_MAX) else {
@@ -322,13 +324,7 @@ impl Dht {
         }
     }
 
-    fn stored(
-        &mut self,
-        now: Instant,
-        sent: &Sent,
-        id: RequestId,
-        how: Option<Result<(), (i64, &[u8])>>,
-    ) {
+    fn stored(&mut self, now: Instant, sent: &Sent, id: RequestId, how: Option<Result<(), (i64, &[u8])>>) {
         let Self { overlays, requests, post, .. } = self;
         if let Some(running) = requests.running(id) {
             running.stored(sent.to, how);

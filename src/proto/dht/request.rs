@@ -59,7 +59,13 @@ pub(super) struct Running {
 
 impl Running {
     /// Begins where nodes are known, and waits elsewhere.
-    pub(super) fn new(id: RequestId, request: Request, since: Instant, now: Instant, overlays: &Overlays) -> Self {
+    pub(super) fn new(
+        id: RequestId,
+        request: Request,
+        since: Instant,
+        now: Instant,
+        overlays: &Overlays,
+    ) -> Self {
         let mut stages = [Stage::Over, Stage::Over];
         for is_v6 in overlays.families() {
             stages[usize::from(is_v6)] = Stage::Waiting { until: now + PATIENCE };

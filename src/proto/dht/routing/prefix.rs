@@ -59,9 +59,8 @@ mod tests {
 
     #[test]
     fn a_neighbourhood_is_a_24_or_a_64_and_local_addresses_have_none() {
-        let same = |left: &str, right: &str| {
-            Prefix::of(left.parse().unwrap()) == Prefix::of(right.parse().unwrap())
-        };
+        let same =
+            |left: &str, right: &str| Prefix::of(left.parse().unwrap()) == Prefix::of(right.parse().unwrap());
         assert!(same("8.8.8.8:1", "8.8.8.200:2") && same("[2001:db8::1]:1", "[2001:db8::2:0:0:1]:2"));
         assert!(!same("8.8.8.8:1", "8.8.9.8:1") && !same("[2001:db8::1]:1", "[2001:db8:0:1::1]:1"));
         assert!(!same("127.0.0.1:1", "127.0.0.1:2") && !same("10.0.0.1:1", "10.0.0.2:1"));
