@@ -76,6 +76,8 @@ struct Candidate {
     /// Its id fits its address (BEP 42).
     fits: bool,
     hops: u32,
+    /// Of our own table: asked in any case, so that those who crowd the target do not even hide who is farther away.
+    is_start: bool,
     namer: Namer,
     state: State,
 }
@@ -124,6 +126,7 @@ impl Lookup {
         for &node in starts {
             lookup.add(node, 1, Namer::Trusted);
         }
+        lookup.candidates.iter_mut().for_each(|candidate| candidate.is_start = true);
         lookup
     }
 
@@ -280,7 +283,16 @@ impl Lookup {
                 break;
             }
         }
-        Survey { next: next_fit.chosen().or(next_unfit.chosen()), is_waiting }
+        let next = next_fit.chosen().or(next_unfit.chosen()).or_else(|| self.next_start());
+        // Late ones of our own table are not worth the wait.
+        let is_awaited = |of: &Candidate| of.is_start && matches!(of.state, State::Asked);
+        Survey { next, is_waiting: is_waiting || self.candidates.iter().any(is_awaited) }
+    }
+
+    /// The closest node of our own table that was not yet asked.
+    fn next_start(&self) -> Option<usize> {
+        let is_next = |of: &Candidate| of.is_start && matches!(of.state, State::Fresh) && self.may_ask(of);
+        self.candidates.iter().position(is_next)
     }
 
     /// How many whose id fits have to answer: all within the distance that should hold k, if they are a crowd.
@@ -296,7 +308,7 @@ impl Lookup {
             .filter(|candidate| candidate.fits && !matches!(candidate.state, State::Failed))
             .take(CLOSEST_COUNT_MAX)
             .count();
-        if within >= CROWD * K { within } else { K }
+        within.max(K)
     }
 
     /// Whether a fresh candidate may be asked: nobody at its address or in its neighbourhood was.
@@ -346,7 +358,7 @@ impl Lookup {
         };
         let fits = node.id.fits(node.addr.ip());
         let prefix = Prefix::of(node.addr);
-        self.candidates.insert(at, Candidate { node, prefix, fits, hops, namer, state: State::Fresh });
+        self.candidates.insert(at, Candidate { node, prefix, fits, hops, is_start: false, namer, state: State::Fresh });
         if self.candidates.len() > CANDIDATE_COUNT_MAX {
             self.forget_one();
         }
@@ -410,5 +422,220 @@ impl Choice {
 
     fn chosen(&self) -> Option<usize> {
         self.preferred.or(self.any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet, VecDeque};
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::proto::dht::routing::Table;
+    use crate::proto::rng::Rng;
+    use crate::proto::time::{Duration, Instant};
+
+    const RTT: Duration = Duration::from_millis(50);
+
+    /// What hostile nodes do.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Plot {
+        /// Ids as close to the target as they like, and they name each other.
+        CrowdUnfit,
+        /// The closest of the eight ids that fit their address, and they name each other.
+        CrowdFit,
+        /// The same, and they name nodes that do not exist, as close as can be, with ids that fit.
+        NameDead,
+    }
+
+    /// Thousands of nodes whose tables are full, each made when it is first asked.
+    struct Overlay {
+        rng: Rng,
+        /// By id.
+        nodes: Vec<Node>,
+        hostile: BTreeSet<SocketAddr>,
+        tables: BTreeMap<SocketAddr, Table>,
+        target: NodeId,
+        plot: Plot,
+    }
+
+    fn public(rng: &mut Rng) -> SocketAddr {
+        loop {
+            let ip = Ipv4Addr::from_bits(rng.bits() as u32);
+            let addr = SocketAddr::new(ip.into(), 1 + rng.below(65_535) as u16);
+            if compact::is_dialable(addr) && !compact::is_local(addr.ip()) {
+                return addr;
+            }
+        }
+    }
+
+    fn closest_id(target: NodeId, addr: SocketAddr, plot: Plot, rng: &mut Rng) -> NodeId {
+        if plot == Plot::CrowdUnfit {
+            let bits = 16 + rng.below(20) as u32;
+            return target.random_at(bits, rng);
+        }
+        let ids = (0..64).map(|_| NodeId::for_ip(addr.ip(), rng));
+        ids.min_by_key(|id| id.distance(target)).unwrap()
+    }
+
+    impl Overlay {
+        fn new(seed: u64, count: usize, hostile_percent: usize, plot: Plot) -> Self {
+            let mut rng = Rng::from_number(seed);
+            let target = NodeId::random(&mut rng);
+            let mut hostile = BTreeSet::new();
+            let mut nodes: Vec<Node> = (0..count)
+                .map(|at| {
+                    let addr = public(&mut rng);
+                    if at * 100 < count * hostile_percent {
+                        hostile.insert(addr);
+                        return Node { id: closest_id(target, addr, plot, &mut rng), addr };
+                    }
+                    Node { id: NodeId::for_ip(addr.ip(), &mut rng), addr }
+                })
+                .collect();
+            nodes.sort();
+            Self { rng, nodes, hostile, tables: BTreeMap::new(), target, plot }
+        }
+
+        /// Somebody honest.
+        fn anybody(&mut self) -> Node {
+            loop {
+                let node = self.nodes[self.rng.below(self.nodes.len())];
+                if !self.hostile.contains(&node.addr) {
+                    return node;
+                }
+            }
+        }
+
+        fn table(&mut self, node: Node) -> &Table {
+            let Self { rng, nodes, tables, .. } = self;
+            tables.entry(node.addr).or_insert_with(|| {
+                let mut table = Table::new(node.id, rng.fork("table"), Instant::ZERO);
+                for bits in 0..30 {
+                    // Those that share exactly so many bits are next to each other.
+                    let least = nodes.partition_point(|other| {
+                        other.id < node.id && other.id.shared_bits(node.id) < bits
+                    });
+                    let end = nodes.partition_point(|other| {
+                        other.id <= node.id || other.id.shared_bits(node.id) >= bits
+                    });
+                    let near = &nodes[least..end];
+                    for _ in 0..(256 >> bits.min(4)) * near.len().min(4) {
+                        table.answered(Instant::ZERO, near[rng.below(near.len())], RTT);
+                    }
+                }
+                table
+            })
+        }
+
+        fn answer(&mut self, asked: Node, target: NodeId) -> Option<Vec<Node>> {
+            if !self.hostile.contains(&asked.addr) {
+                return self.nodes.binary_search(&asked).is_ok().then(|| self.table(asked).closest(target, K));
+            }
+            let (hostile, rng) = (&self.hostile, &mut self.rng);
+            Some(match self.plot {
+                Plot::CrowdUnfit | Plot::CrowdFit => {
+                    let known = self.nodes.iter().filter(|node| hostile.contains(&node.addr));
+                    let mut known: Vec<Node> = known.filter(|_| rng.below(4) == 0).copied().collect();
+                    known.sort_by_key(|node| node.id.distance(target));
+                    known.truncate(NAMED_COUNT_MAX);
+                    known
+                }
+                Plot::NameDead => {
+                    let dead = std::iter::repeat_with(|| {
+                        let addr = public(rng);
+                        Node { id: closest_id(target, addr, Plot::CrowdFit, rng), addr }
+                    });
+                    let mut dead: Vec<Node> = dead.take(300).collect();
+                    dead.sort_by_key(|node| node.id.distance(target));
+                    dead
+                }
+            })
+        }
+
+        /// A lookup to its end, and those that answered.
+        fn look_up(&mut self, from: Node, target: NodeId) -> (Lookup, Vec<Node>) {
+            let table = self.table(from);
+            let mut lookup = Lookup::new(target, &table.closest(target, K), table.size_estimate());
+            let (mut under_way, mut answered) = (VecDeque::new(), Vec::new());
+            loop {
+                while let Some(node) = lookup.next_query() {
+                    under_way.push_back(node);
+                }
+                assert!(under_way.len() <= ALPHA);
+                let Some(asked) = under_way.pop_front() else { break };
+                match self.answer(asked, target) {
+                    Some(nodes) => {
+                        answered.push(asked);
+                        let nodes = nodes.into_iter().filter(|node| node.addr != from.addr);
+                        lookup.answered(asked.addr, asked.id, nodes, Some(b"token"));
+                    }
+                    None => lookup.failed(asked.addr),
+                }
+            }
+            assert!(lookup.is_done());
+            (lookup, answered)
+        }
+    }
+
+    fn median(mut of: Vec<u32>) -> u32 {
+        of.sort_unstable();
+        of[of.len() / 2]
+    }
+
+    #[test]
+    fn a_lookup_in_an_overlay_of_ten_thousand_finds_the_closest_in_three_steps() {
+        let mut overlay = Overlay::new(1, 10_000, 0, Plot::CrowdFit);
+        let (mut hops, mut asked, mut missed) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..40 {
+            let target = NodeId::random(&mut overlay.rng);
+            let from = overlay.anybody();
+            let (lookup, _) = overlay.look_up(from, target);
+            let found = lookup.closest();
+            let mut all: Vec<Node> = overlay.nodes.iter().filter(|node| **node != from).copied().collect();
+            all.sort_by_key(|node| node.id.distance(target));
+            missed += all[..K].iter().filter(|node| !found.iter().any(|f| f.node == **node)).count();
+            assert!(found.is_sorted_by_key(|found| found.node.id.distance(target)));
+            hops.push(lookup.hops(found[0].node.addr));
+            asked.push(lookup.counts().0);
+        }
+        eprintln!("missed {missed} hops {hops:?} asked {asked:?}");
+        assert!(missed <= 3, "{missed} of 320 were not found");
+        assert!(median(hops.clone()) <= 3, "{hops:?}");
+        assert!(median(asked.clone()) <= 25, "{asked:?}");
+    }
+
+    /// Of so many who announce, each followed by one who looks for them: how many are found, percent.
+    fn found_percent(count: usize, hostile_percent: usize, plot: Plot) -> usize {
+        let mut found = 0;
+        let (mut hops, mut asked, mut honest) = (Vec::new(), Vec::new(), Vec::new());
+        for seed in 0..40 {
+            let mut overlay = Overlay::new(seed, count, hostile_percent, plot);
+            let (announcer, searcher) = (overlay.anybody(), overlay.anybody());
+            let (lookup, _) = overlay.look_up(announcer, overlay.target);
+            let stored: Vec<Node> = lookup
+                .closest()
+                .into_iter()
+                .map(|found| found.node)
+                .filter(|node| !overlay.hostile.contains(&node.addr))
+                .collect();
+            let (lookup, answered) = overlay.look_up(searcher, overlay.target);
+            found += usize::from(answered.iter().any(|node| stored.contains(node)));
+            honest.push(stored.len());
+            hops.push(lookup.counts().1);
+            asked.push(lookup.counts().0);
+        }
+        eprintln!("{plot:?} {hostile_percent}%: found {found} of 40, asked {asked:?} answered {hops:?} honest {honest:?}");
+        100 * found / 40
+    }
+
+    #[test]
+    fn hostile_nodes_around_a_target_do_not_hide_the_honest_ones() {
+        for plot in [Plot::CrowdUnfit, Plot::CrowdFit, Plot::NameDead] {
+            for (hostile, least) in [(10, 95), (30, 80)] {
+                let found = found_percent(3_000, hostile, plot);
+                assert!(found >= least, "{plot:?} of {hostile} %: {found} % found");
+            }
+        }
     }
 }
