@@ -1,15 +1,32 @@
 //! Items that others gave us to keep (BEP 44), within limits: 1,024, each for two hours after its last put.
 //!
-//! When full, the item farthest from our own id makes room for a closer one; else the new one is refused.
+//! When full, the item farthest from our own id makes room for a closer one; else the new one is refused. The store
+//! is small when little is in it, and what expires is found without a walk.
 
-use super::item::Item;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::item::{Item, Mutable};
 use super::node_id::NodeId;
-use crate::proto::time::Instant;
+use crate::proto::time::{Duration, Instant};
+
+/// Most items kept: some 1.5 MB of the longest ones. Hit: the farthest from our id gives way, or the new one is
+/// refused.
+pub const ITEM_COUNT_MAX: usize = 1_024;
+/// An item is forgotten so long after its last put (BEP 44: two hours).
+pub const ITEM_AGE_MAX: Duration = Duration::from_secs(2 * 3_600);
 
 /// The store.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ItemStore {
-    _private: (),
+    items: BTreeMap<NodeId, Kept>,
+    /// The targets of all items, those that expire first in front.
+    expiries: BTreeSet<(Instant, NodeId)>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    item: Item,
+    expires_at: Instant,
 }
 
 /// Why a put was refused.
@@ -26,16 +43,26 @@ pub enum PutError {
     Full,
 }
 
+impl PutError {
+    /// Its code in a KRPC error.
+    pub fn code(self) -> i64 {
+        match self {
+            Self::Cas => 301,
+            Self::Seq => 302,
+            Self::Full => 201,
+        }
+    }
+}
+
 impl ItemStore {
     /// Empty.
     pub fn new() -> Self {
-        todo!()
+        Self::default()
     }
 
     /// The item at a target.
     pub fn find(&self, target: NodeId) -> Option<&Item> {
-        let _ = target;
-        todo!()
+        self.items.get(&target).map(|kept| &kept.item)
     }
 
     /// Keeps an item. The same sequence number with the same value only prolongs it; with another value it is
@@ -50,28 +77,154 @@ impl ItemStore {
         item: Item,
         cas: Option<i64>,
     ) -> Result<(), PutError> {
-        let _ = (now, own, item, cas);
-        todo!()
+        self.expire(now);
+        let target = item.target();
+        let expires_at = now + ITEM_AGE_MAX;
+        if let Some(kept) = self.items.get_mut(&target) {
+            if may_replace(&kept.item, &item, cas)? {
+                kept.item = item;
+            }
+            self.expiries.remove(&(kept.expires_at, target));
+            kept.expires_at = expires_at;
+        } else {
+            if self.items.len() >= ITEM_COUNT_MAX {
+                self.make_room(own, target)?;
+            }
+            self.items.insert(target, Kept { item, expires_at });
+        }
+        self.expiries.insert((expires_at, target));
+        Ok(())
+    }
+
+    /// Forgets the item farthest from our id, if it is farther than this target. Walks over all, but only when full,
+    /// for a put that has shown its token and its signature: a tenth of what that cost.
+    fn make_room(&mut self, own: NodeId, target: NodeId) -> Result<(), PutError> {
+        let farthest = self.items.keys().copied().max_by_key(|&kept| own.distance(kept));
+        let farther = |kept: &NodeId| own.distance(*kept) > own.distance(target);
+        let farthest = farthest.filter(farther).ok_or(PutError::Full)?;
+        if let Some(kept) = self.items.remove(&farthest) {
+            self.expiries.remove(&(kept.expires_at, farthest));
+        }
+        Ok(())
     }
 
     /// Drops what has expired.
     pub fn expire(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+        while let Some(&(expires_at, target)) = self.expiries.first()
+            && expires_at <= now
+        {
+            self.expiries.pop_first();
+            self.items.remove(&target);
+        }
     }
 
     /// When [`ItemStore::expire`] has something to do.
     pub fn expires_at(&self) -> Option<Instant> {
-        todo!()
+        self.expiries.first().map(|&(expires_at, _)| expires_at)
     }
 
     /// Items kept.
     pub fn len(&self) -> usize {
-        todo!()
+        self.items.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Whether the new item takes the place of the kept one of the same target (true), or only prolongs it (false).
+fn may_replace(kept: &Item, new: &Item, cas: Option<i64>) -> Result<bool, PutError> {
+    // Of one target, so both are immutable and the same, or both mutable.
+    let (Some(Mutable { seq: kept_seq, .. }), Some(Mutable { seq, .. })) = (kept.mutable(), new.mutable())
+    else {
+        return Ok(false);
+    };
+    if cas.is_some_and(|cas| cas != *kept_seq) {
+        return Err(PutError::Cas);
+    }
+    if seq < kept_seq || (seq == kept_seq && new.value() != kept.value()) {
+        return Err(PutError::Seq);
+    }
+    Ok(seq > kept_seq)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::item::SecretKey;
+    use super::*;
+
+    const OWN: NodeId = NodeId([0; 20]);
+
+    fn at(secs: u64) -> Instant {
+        Instant::from_micros(1_000_000 * secs)
+    }
+
+    fn immutable(number: usize) -> Item {
+        Item::immutable(format!("i{number}e").into()).unwrap()
+    }
+
+    fn mutable(seq: i64, value: &'static str) -> Item {
+        SecretKey::from_bytes([1; 32]).sign("salt".into(), seq, value.into()).unwrap()
+    }
+
+    fn value(store: &ItemStore, item: &Item) -> Option<String> {
+        store.find(item.target()).map(|item| String::from_utf8(item.value().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn only_newer_items_take_the_place_of_older_ones() {
+        let mut store = ItemStore::new();
+        let mut put = |item: Item, cas| {
+            let result = store.insert(at(0), OWN, item.clone(), cas);
+            (result, value(&store, &item).unwrap())
+        };
+        assert_eq!(put(mutable(5, "1:a"), Some(7)), (Ok(()), "1:a".into()), "nothing there to compare with");
+        assert_eq!(put(mutable(4, "1:b"), None), (Err(PutError::Seq), "1:a".into()));
+        assert_eq!(put(mutable(5, "1:b"), None), (Err(PutError::Seq), "1:a".into()));
+        assert_eq!(put(mutable(5, "1:a"), None), (Ok(()), "1:a".into()));
+        assert_eq!(put(mutable(6, "1:c"), Some(4)), (Err(PutError::Cas), "1:a".into()));
+        assert_eq!(put(mutable(6, "1:c"), Some(5)), (Ok(()), "1:c".into()));
+        assert_eq!(put(mutable(i64::MAX, "1:d"), None), (Ok(()), "1:d".into()));
+        assert_eq!(store.len(), 1);
+    }
+
+    #[test]
+    fn items_expire_two_hours_after_their_last_put() {
+        let mut store = ItemStore::new();
+        assert_eq!(store.expires_at(), None);
+        store.insert(at(0), OWN, immutable(1), None).unwrap();
+        store.insert(at(10), OWN, mutable(1, "1:a"), None).unwrap();
+        store.insert(at(7_000), OWN, immutable(1), None).unwrap();
+        assert_eq!(store.expires_at(), Some(at(7_210)));
+        store.expire(at(7_209));
+        assert_eq!(store.len(), 2);
+        store.expire(at(7_210));
+        assert!(store.find(immutable(1).target()).is_some() && store.len() == 1);
+        store.expire(store.expires_at().unwrap());
+        assert!(store.is_empty() && store.expires_at().is_none());
+    }
+
+    #[test]
+    fn a_full_store_keeps_what_is_closest() {
+        let mut store = ItemStore::new();
+        let mut refused = 0;
+        for number in 0..2 * ITEM_COUNT_MAX {
+            match store.insert(at(number as u64), OWN, immutable(number), None) {
+                Ok(()) => (),
+                Err(error) => {
+                    assert_eq!(error, PutError::Full);
+                    refused += 1;
+                }
+            }
+            assert!(store.len() <= ITEM_COUNT_MAX && store.len() == store.expiries.len());
+        }
+        let mut targets: Vec<_> = (0..2 * ITEM_COUNT_MAX).map(|number| immutable(number).target()).collect();
+        targets.sort();
+        let (closest, farthest) = targets.split_at(ITEM_COUNT_MAX);
+        assert!(closest.iter().all(|&target| store.find(target).is_some()));
+        assert!(farthest.iter().all(|&target| store.find(target).is_none()));
+        assert!(refused > 100 && refused < ITEM_COUNT_MAX, "{refused}");
     }
 }
