@@ -358,7 +358,8 @@ impl Lookup {
         };
         let fits = node.id.fits(node.addr.ip());
         let prefix = Prefix::of(node.addr);
-        self.candidates.insert(at, Candidate { node, prefix, fits, hops, is_start: false, namer, state: State::Fresh });
+        self.candidates
+            .insert(at, Candidate { node, prefix, fits, hops, is_start: false, namer, state: State::Fresh });
         if self.candidates.len() > CANDIDATE_COUNT_MAX {
             self.forget_one();
         }
@@ -513,9 +514,8 @@ mod tests {
                 let mut table = Table::new(node.id, rng.fork("table"), Instant::ZERO);
                 for bits in 0..30 {
                     // Those that share exactly so many bits are next to each other.
-                    let least = nodes.partition_point(|other| {
-                        other.id < node.id && other.id.shared_bits(node.id) < bits
-                    });
+                    let least = nodes
+                        .partition_point(|other| other.id < node.id && other.id.shared_bits(node.id) < bits);
                     let end = nodes.partition_point(|other| {
                         other.id <= node.id || other.id.shared_bits(node.id) >= bits
                     });
@@ -530,7 +530,11 @@ mod tests {
 
         fn answer(&mut self, asked: Node, target: NodeId) -> Option<Vec<Node>> {
             if !self.hostile.contains(&asked.addr) {
-                return self.nodes.binary_search(&asked).is_ok().then(|| self.table(asked).closest(target, K));
+                return self
+                    .nodes
+                    .binary_search(&asked)
+                    .is_ok()
+                    .then(|| self.table(asked).closest(target, K));
             }
             let (hostile, rng) = (&self.hostile, &mut self.rng);
             Some(match self.plot {
@@ -625,7 +629,9 @@ mod tests {
             hops.push(lookup.counts().1);
             asked.push(lookup.counts().0);
         }
-        eprintln!("{plot:?} {hostile_percent}%: found {found} of 40, asked {asked:?} answered {hops:?} honest {honest:?}");
+        eprintln!(
+            "{plot:?} {hostile_percent}%: found {found} of 40, asked {asked:?} answered {hops:?} honest {honest:?}"
+        );
         100 * found / 40
     }
 
