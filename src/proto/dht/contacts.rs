@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 
 use super::event::SAVED_COUNT_MAX;
 use super::throttle::Throttle;
+use super::transactions::FAILED_AFTER;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ const ASKED_COUNT_MAX: usize = 128;
 /// How long an address is not asked again because of a hint.
 const ASKED_FOR: Duration = Duration::from_secs(600);
 /// The same while nobody is known: until the query before has failed.
-const ASKED_FOR_ALONE: Duration = Duration::from_secs(4);
+const ASKED_FOR_ALONE: Duration = FAILED_AFTER;
 /// Old nodes kept.
 const OLD_COUNT_MAX: usize = 32;
 /// One in so many answers replaces an old node: at rest some eight an hour.

@@ -235,7 +235,7 @@ impl Dht {
         }
         let Some(overlay) = self.overlays.of_mut(from.is_ipv6()) else { return };
         if !query.read_only
-            && overlay.table.queried(now, Node { id: query.id, addr: from })
+            && overlay.queried(now, Node { id: query.id, addr: from })
             && !self.post.transactions.is_asking(from)
             && self.ping_back.take(now)
         {
@@ -265,7 +265,7 @@ impl Dht {
     fn answered(&mut self, now: Instant, sent: &Sent, external: Option<SocketAddr>, response: &Response) {
         let (from, is_v6) = (Node { id: response.id, addr: sent.to }, sent.to.is_ipv6());
         let Some(overlay) = self.overlays.of_mut(is_v6) else { return };
-        let was_empty = overlay.table.is_empty();
+        let was_alone = overlay.is_alone();
         let external = external.map(compact::canonical);
         let news = overlay.answered(now, from, now.since(sent.at), external);
         self.contacts.met(sent.to);
@@ -276,7 +276,7 @@ impl Dht {
         }
         self.hint_other_family(now, is_v6, response);
         self.follow_answer(now, sent, from, response);
-        if was_empty {
+        if was_alone {
             let Self { requests, overlays, post, .. } = self;
             requests.advance_all(now, is_v6, overlays, post);
         }
@@ -393,7 +393,7 @@ impl Dht {
         if let Some(overlay) = self.overlays.of(addr.is_ipv6())
             && self.post.may_send(addr)
         {
-            self.contacts.hint(now, addr, overlay.table.is_empty());
+            self.contacts.hint(now, addr, overlay.is_alone());
         }
     }
 
@@ -409,7 +409,7 @@ impl Dht {
 
     /// How many overlays know nobody.
     fn empty(&self) -> Empty {
-        let empty = self.overlays.iter().filter(|overlay| overlay.table.is_empty()).count();
+        let empty = self.overlays.iter().filter(|overlay| overlay.is_alone()).count();
         match empty {
             0 => Empty::None,
             _ if empty == self.overlays.iter().count() => Empty::All,

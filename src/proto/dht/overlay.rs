@@ -105,12 +105,24 @@ impl Overlay {
         news
     }
 
+    /// A node asked us something; whether it is worth a ping. As long as few are known every stranger is, so that
+    /// a network where all start at once finds itself within seconds.
+    pub(super) fn queried(&mut self, now: Instant, node: Node) -> bool {
+        let worth_it = self.table.queried(now, node);
+        worth_it || (self.table.len() < K && self.table.good().all(|known| known.addr != node.addr))
+    }
+
     /// A query of ours went unanswered.
     pub(super) fn failed(&mut self, now: Instant, addr: SocketAddr) {
         self.table.failed(now, addr);
-        if self.table.is_empty() && self.walk.is_none() {
+        if self.is_alone() && self.walk.is_none() {
             self.join = Join::Alone;
         }
+    }
+
+    /// Whether nobody is known who answered when last asked.
+    pub(super) fn is_alone(&self) -> bool {
+        self.table.good().next().is_none()
     }
 
     /// Looks our own id up again: part of the overlay had been out of reach.
@@ -132,11 +144,6 @@ impl Overlay {
     /// Since when we take part.
     pub(super) fn since(&self) -> Instant {
         self.since
-    }
-
-    /// Our address as others see it.
-    pub(super) fn external(&self) -> Option<SocketAddr> {
-        self.voter.winner()
     }
 
     /// When [`Overlay::maintain`] has something to do.
@@ -202,7 +209,7 @@ impl Overlay {
 
     /// A lookup of our own is over.
     fn walked(&mut self, now: Instant, target: NodeId) {
-        if self.table.is_empty() {
+        if self.is_alone() {
             self.join = Join::Alone;
         } else if let Join::Due { at, pause } = self.join
             && at <= now

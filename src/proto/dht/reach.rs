@@ -150,13 +150,13 @@ mod tests {
     #[test]
     fn whoever_only_those_reach_whom_it_asked_becomes_read_only_and_tries_again() {
         let mut reach = asked();
-        let mut now = Instant::ZERO + TRIAL - SECOND;
+        let mut now = Instant::ZERO + (TRIAL - SECOND);
         reach.queried(now, host(1));
         assert!(!reach.is_read_only(now), "the trial runs");
         now += SECOND;
         assert!(reach.is_read_only(now));
         reach.sent(now, host(1));
-        assert!(reach.is_read_only(now + RETRY_AFTER - SECOND));
+        assert!(reach.is_read_only(now + (RETRY_AFTER - SECOND)));
         assert!(!reach.is_read_only(now + RETRY_AFTER), "the next trial");
         assert!(reach.is_read_only(now + RETRY_AFTER + TRIAL));
     }

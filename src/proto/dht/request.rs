@@ -88,7 +88,7 @@ impl Running {
         let (Some(speaker), Some(overlay)) = (overlays.speaker(is_v6), overlays.of(is_v6)) else { return };
         let target = self.target();
         let stage = &mut self.stages[usize::from(is_v6)];
-        if matches!(stage, Stage::Waiting { .. }) && !overlay.table.is_empty() {
+        if matches!(stage, Stage::Waiting { .. }) && !overlay.is_alone() {
             let starts = overlay.table.closest(target, START_COUNT);
             *stage = Stage::Looking(Box::new(Lookup::new(target, &starts, overlay.table.size_estimate())));
         }

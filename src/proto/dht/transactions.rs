@@ -16,8 +16,8 @@ use crate::proto::time::{Duration, Instant};
 /// Queries under way at once, about 50 KiB; beyond it lookups wait for the end of others, and pings are left out.
 pub(super) const COUNT_MAX: usize = 512;
 /// When an answer is given up. Of live nodes 99 % answer within 1 s whatever their link; a node that needs more
-/// than four is of no use to a lookup of ten steps.
-pub(super) const FAILED_AFTER: Duration = Duration::from_secs(4);
+/// than three is of no use to a lookup of ten steps.
+pub(super) const FAILED_AFTER: Duration = Duration::from_secs(3);
 /// When a query is slow and another node is asked beside it, as long as nothing was measured, and at most.
 const SLOW_AFTER_MAX: Duration = Duration::from_secs(1);
 /// The same, at least: below it lookups in a fast network would ask twice whenever a machine hesitates.

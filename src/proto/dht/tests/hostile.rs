@@ -1,0 +1,1 @@
+//! Who lies, floods and forges gets nothing, and nobody else is harmed by it.

@@ -1,0 +1,1 @@
+//! Starting, resting, and coming back.
