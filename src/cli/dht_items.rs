@@ -126,16 +126,18 @@ fn load_key(path: &Path, report: &Report) -> Result<SecretKey, Failure> {
         Err(error) => return Err(Failure::io(path, &error, "")),
     };
     let fault = |error| Failure::io(path, &error, "");
-    if file.metadata().map_err(fault)?.permissions().mode() & 0o077 != 0 {
-        let shown = printable(&path.to_string_lossy());
+    let shown = printable(&path.to_string_lossy());
+    let is_open = file.metadata().map_err(fault)?.permissions().mode() & 0o077 != 0;
+    let mut bytes = Vec::new();
+    file.take(KEY_FILE_LEN_MAX).read_to_end(&mut bytes).map_err(fault)?;
+    let Some(seed) = std::str::from_utf8(&bytes).ok().and_then(|text| parse_hex(text.trim())) else {
+        let what = "a key file holds 64 hexadecimal digits; name another to have it made";
+        return Err(Failure::Bad(format!("{shown}: {what}")));
+    };
+    if is_open {
         report.warn(&format!("{shown} can be read by others: chmod 600 it"));
     }
-    let mut text = String::new();
-    file.take(KEY_FILE_LEN_MAX).read_to_string(&mut text).map_err(fault)?;
-    parse_hex(text.trim()).map(SecretKey::from_bytes).ok_or_else(|| {
-        let shown = printable(&path.to_string_lossy());
-        Failure::Bad(format!("{shown}: a key file holds 64 hexadecimal digits; name another to have it made"))
-    })
+    Ok(SecretKey::from_bytes(seed))
 }
 
 /// Longest key file that is read, bytes: the digits and some white space; the rest of a longer one is not looked at.

@@ -127,7 +127,8 @@ fn an_immutable_item_is_found_by_its_hash_and_told_once() {
 fn of_a_mutable_item_the_newest_wins_and_older_ones_are_refused() {
     let mut net = Net::local(8, 16);
     let secret = SecretKey::from_bytes([3; 32]);
-    let version = |seq: i64| secret.sign(Bytes::from_static(b"salt"), seq, format!("i{seq}e").into()).unwrap();
+    let version =
+        |seq: i64| secret.sign(Bytes::from_static(b"salt"), seq, format!("i{seq}e").into()).unwrap();
     let put = |seq, cas| Request::Put { item: version(seq), cas };
     let (_, first) = net.request(2, put(5, None));
     assert_eq!(first.stored, 8, "{first:?}");

@@ -114,7 +114,8 @@ impl Net {
 
     fn add_with(&mut self, addrs: &[SocketAddr], read_only: ReadOnly) -> usize {
         let has = |is_v6| addrs.iter().any(|addr: &SocketAddr| addr.is_ipv6() == is_v6);
-        let config = Config { v4: has(false), v6: has(true), port: addrs[0].port(), read_only, external: None };
+        let config =
+            Config { v4: has(false), v6: has(true), port: addrs[0].port(), read_only, external: None };
         let dht = Dht::new(config, self.rng.fork("node"), self.now);
         self.hosts.push(Host {
             dht,
@@ -202,7 +203,10 @@ impl Net {
             host.dht.handle_timeout(at);
             let again = host.dht.poll_timeout();
             self.drain(place);
-            assert!(again.is_none_or(|again| again > at), "a timer that is due stays due: {again:?} at {at:?}");
+            assert!(
+                again.is_none_or(|again| again > at),
+                "a timer that is due stays due: {again:?} at {at:?}"
+            );
         }
         true
     }
@@ -231,7 +235,8 @@ impl Net {
                     let from = *host.addrs.iter().find(|addr| addr.is_ipv6() == to.is_ipv6()).expect("ours");
                     host.sent_to.insert(to);
                     self.sent_count += 1;
-                    self.flying.insert((self.now + self.delay, self.sent_count), Datagram { from, to, bytes });
+                    self.flying
+                        .insert((self.now + self.delay, self.sent_count), Datagram { from, to, bytes });
                 }
                 Output::Peers { request, peers } => host.peers.entry(request).or_default().extend(peers),
                 Output::Item { request, item } => host.items.entry(request).or_default().push(item),
