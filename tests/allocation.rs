@@ -6,9 +6,13 @@
 use bytes::BytesMut;
 use peak_alloc::PeakAlloc;
 use sprat::proto::bencode::{Limits, scan};
+use sprat::proto::dht::krpc::{self, Body};
+use sprat::proto::dht::node_id::NodeId;
+use sprat::proto::dht::peers::{PEER_COUNT_MAX, PeerStore, TORRENT_COUNT_MAX};
 use sprat::proto::metainfo::Metainfo;
 use sprat::proto::metainfo::magnet::Magnet;
 use sprat::proto::rng::Rng;
+use sprat::proto::time::Instant;
 use sprat::proto::wire::decoder::Decoder;
 use sprat::proto::wire::extension::ExtensionHandshake;
 use sprat::proto::wire::sp_have;
@@ -74,6 +78,48 @@ fn memory_stays_in_proportion_to_what_was_received() {
         println!("{name}: {used} bytes of heap for {len} of input");
         assert!(used <= BASE_LEN + factor * len, "{name}: {used} bytes of heap for {len} of input");
     }
+    reading_krpc_takes_no_heap();
+    a_store_takes_what_its_peers_do();
+}
+
+/// Messages of the DHT are read where they lie, with all that is in them, and refused without a trace.
+fn reading_krpc_takes_no_heap() {
+    let id = "2:id20:abcdefghij0123456789";
+    let nodes = "abcdefghijklmnopqrstuvwxyz".repeat(50);
+    let peers = "6:abcdef".repeat(100);
+    let answer = format!("d1:rd{id}5:nodes{}:{nodes}6:valuesl{peers}ee1:t1:t1:y1:re", nodes.len());
+    let query = format!("d1:ad{id}1:vl{}e5:token0:e1:q3:put1:t1:t1:y1:qe", "0:".repeat(200));
+    let bomb = format!("d1:ad{id}1:v{}", "l".repeat(60_000));
+    let used = peak(|| {
+        for datagram in [&answer, &query, &bomb, "d1:t", ""] {
+            if let Ok(message) = krpc::decode(datagram.as_bytes())
+                && let Body::Response(response) = message.body
+            {
+                assert_eq!((response.nodes().count(), response.peers().count()), (32, 100));
+            }
+        }
+    });
+    assert_eq!(used, 0, "bytes of heap for messages of the DHT");
+}
+
+/// An empty store of peers takes no heap, and a full one less than 24 bytes a peer.
+fn a_store_takes_what_its_peers_do() {
+    let mut store = None;
+    assert_eq!(peak(|| store = Some(PeerStore::new(Rng::from_number(1)))), 0);
+    let Some(mut store) = store else { unreachable!("it was made above") };
+    let used = peak(|| {
+        for number in 0..(TORRENT_COUNT_MAX * PEER_COUNT_MAX) as u32 {
+            let mut infohash = NodeId([0; 20]);
+            infohash.0[..4].copy_from_slice(&(number % TORRENT_COUNT_MAX as u32).to_be_bytes());
+            // Each peer of a torrent in a network of its own.
+            let ip = [8, 8, (number / TORRENT_COUNT_MAX as u32) as u8, 8];
+            assert!(store.insert(Instant::ZERO, infohash, (ip, 1).into(), false));
+        }
+    });
+    let (torrents, peers) = store.counts();
+    println!("peers: {used} bytes of heap for {peers} peers of {torrents} torrents");
+    assert_eq!((torrents, peers), (TORRENT_COUNT_MAX, TORRENT_COUNT_MAX * PEER_COUNT_MAX));
+    assert!(used <= 24 * peers + 128 * torrents, "{used} bytes of heap for {peers} peers");
 }
 
 /// Frames of a stream until it ends or breaks the protocol.

@@ -1,4 +1,4 @@
-//! Castagnoli's CRC of 32 bits, which ties node ids to addresses (BEP 42).
+//! Castagnoli's CRC of 32 bits: it ties node ids to addresses (BEP 42) and orders peers (BEP 40).
 
 /// The remainder of each byte.
 const REMAINDERS: [u32; 256] = remainders();

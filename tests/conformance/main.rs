@@ -29,6 +29,7 @@ mod bep_0048;
 mod bep_0051;
 mod bep_0052_hybrid;
 mod bep_0053_select;
+mod fuzz_krpc;
 mod fuzz_metainfo;
 mod fuzz_tracker;
 mod fuzz_wire;

@@ -49,6 +49,7 @@ const PROTO: &[(&str, Kind, &[&str])] = &[
     ("proto::dht", Kind::Machine, &[]),
     ("proto::dht::node_id", Kind::Leaf, &[]),
     ("proto::dht::bloom", Kind::Leaf, &[]),
+    ("proto::dht::token", Kind::Leaf, &[]),
     ("proto::dht::item", Kind::Codec, &[]),
     ("proto::dht::krpc", Kind::Codec, &[]),
     ("proto::lsd", Kind::Machine, &[]),

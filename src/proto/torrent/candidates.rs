@@ -19,6 +19,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::event::Source;
 use crate::proto::compact;
+use crate::proto::crc32c::crc32c;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 
@@ -450,13 +451,6 @@ fn masked_v4(ours: Ipv4Addr, theirs: Ipv4Addr) -> [Vec<u8>; 2] {
 /// The first `whole` bytes as they are, every second bit of the others.
 fn masked(octets: &[u8], whole: usize) -> Vec<u8> {
     octets.iter().enumerate().map(|(at, octet)| if at < whole { *octet } else { octet & 0x55 }).collect()
-}
-
-/// Castagnoli's CRC, bit by bit: it is computed once an address.
-fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc: u32, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
-    })
 }
 
 #[cfg(test)]

@@ -214,14 +214,15 @@ impl<'a> ItemKeys<'a> {
     /// The item: a value alone, or with all that a mutable one needs.
     fn item(&self) -> Option<ItemRef<'a>> {
         let value = self.value?;
-        let (salt, signature) = (self.salt.unwrap_or_default(), self.signature);
-        match self.public_key {
-            None => Some(ItemRef { value, public_key: None, salt, seq: 0, signature: None }),
-            Some(_) => {
-                signature?;
-                Some(ItemRef { value, public_key: self.public_key, salt, seq: self.seq?, signature })
-            }
-        }
+        let immutable = ItemRef { value, public_key: None, salt: &[], seq: 0, signature: None };
+        let Some(public_key) = self.public_key else { return Some(immutable) };
+        Some(ItemRef {
+            value,
+            public_key: Some(public_key),
+            salt: self.salt.unwrap_or_default(),
+            seq: self.seq?,
+            signature: Some(self.signature?),
+        })
     }
 }
 
