@@ -37,11 +37,11 @@ const ASKED_UNFIT_MAX: u32 = 64;
 /// Queries under way to nodes that one neighbourhood alone named, while there are others to ask.
 const ASKED_OF_NAMER_MAX: usize = ALPHA / 2;
 /// So many dead nodes, and no living one, of those that one neighbourhood alone named, and its word is worth nothing.
-const DEAD_OF_NAMER_MAX: usize = 3;
+const DEAD_OF_NAMER_MAX: usize = 2;
 /// Longest token kept, bytes: longer ones are of nodes that want us to send much, and count as none.
 const TOKEN_LEN_MAX: usize = 64;
-/// So many times more nodes than chance allows around the target are a crowd. The estimates vary by a third.
-const CROWD: usize = 2;
+/// So many nodes where chance expects k are a crowd.
+const CROWD: usize = 3 * K / 2;
 
 /// The lookup.
 #[derive(Debug)]
@@ -76,8 +76,7 @@ struct Candidate {
     /// Its id fits its address (BEP 42).
     fits: bool,
     hops: u32,
-    /// Of our own table: asked in any case, so that those who crowd the target do not even hide who is farther away.
-    is_start: bool,
+    duty: Duty,
     namer: Namer,
     state: State,
 }
@@ -89,6 +88,19 @@ enum Namer {
     Trusted,
     /// One neighbourhood.
     Alone(Prefix),
+}
+
+/// Whether a candidate is asked even if others are closer, so that those who crowd the target do not hide everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Duty {
+    /// It is not.
+    None,
+    /// It is: one of the closest of our own table.
+    Start,
+    /// It is if there is a crowd: so far from the target that nobody would want to be there, or named by such a one.
+    Scout,
+    /// See above, and whom it names are scouts too.
+    Chief,
 }
 
 #[derive(Debug)]
@@ -123,10 +135,10 @@ impl Lookup {
             asked_unfit: 0,
             answered: 0,
         };
-        for &node in starts {
-            lookup.add(node, 1, Namer::Trusted);
+        for (at, &node) in starts.iter().enumerate() {
+            let duty = if at < K { Duty::Start } else { Duty::Chief };
+            lookup.add(node, 1, Namer::Trusted, duty);
         }
-        lookup.candidates.iter_mut().for_each(|candidate| candidate.is_start = true);
         lookup
     }
 
@@ -169,11 +181,12 @@ impl Lookup {
         if self.candidates[at].node.id != id {
             self.correct(at, id);
         }
+        let duty = if self.candidates[at].duty == Duty::Chief { Duty::Scout } else { Duty::None };
         let (namer, from_local) = (Namer::Alone(Prefix::of(from)), compact::is_local(from.ip()));
         for node in nodes.take(NAMED_COUNT_MAX) {
             let is_ours = node.addr.is_ipv4() == from.is_ipv4();
             if is_ours && (from_local || !compact::is_local(node.addr.ip())) {
-                self.add(node, hops + 1, namer);
+                self.add(node, hops + 1, namer, duty);
             }
         }
     }
@@ -283,21 +296,23 @@ impl Lookup {
                 break;
             }
         }
-        let next = next_fit.chosen().or(next_unfit.chosen()).or_else(|| self.next_start());
-        // Late ones of our own table are not worth the wait.
-        let is_awaited = |of: &Candidate| of.is_start && matches!(of.state, State::Asked);
+        let is_crowded = wanted >= CROWD;
+        let next = next_fit.chosen().or(next_unfit.chosen()).or_else(|| self.next_on_duty(is_crowded));
+        // Late ones are not worth the wait.
+        let is_awaited = |of: &Candidate| of.duty.applies(is_crowded) && matches!(of.state, State::Asked);
         Survey { next, is_waiting: is_waiting || self.candidates.iter().any(is_awaited) }
     }
 
-    /// The closest node of our own table that was not yet asked.
-    fn next_start(&self) -> Option<usize> {
-        let is_next = |of: &Candidate| of.is_start && matches!(of.state, State::Fresh) && self.may_ask(of);
-        self.candidates.iter().position(is_next)
+    /// The closest node that is asked in any case.
+    fn next_on_duty(&self, is_crowded: bool) -> Option<usize> {
+        self.candidates.iter().position(|of| {
+            of.duty.applies(is_crowded) && matches!(of.state, State::Fresh) && self.may_ask(of)
+        })
     }
 
     /// How many whose id fits have to answer: all within the distance that should hold k, if they are a crowd.
     fn wanted(&self) -> usize {
-        if self.size_estimate < (CROWD * K) as u64 {
+        if self.size_estimate < CLOSEST_COUNT_MAX as u64 {
             return K;
         }
         let radius = K as f64 / self.size_estimate as f64;
@@ -342,7 +357,7 @@ impl Lookup {
     }
 
     /// Names a candidate.
-    fn add(&mut self, node: Node, hops: u32, namer: Namer) {
+    fn add(&mut self, node: Node, hops: u32, namer: Namer, duty: Duty) {
         let at = match self.find(&node) {
             Ok(at) => {
                 let known = &mut self.candidates[at];
@@ -351,6 +366,9 @@ impl Lookup {
                 }
                 if matches!(known.state, State::Fresh) {
                     known.hops = known.hops.min(hops);
+                    if known.duty == Duty::None {
+                        known.duty = duty;
+                    }
                 }
                 return;
             }
@@ -358,8 +376,7 @@ impl Lookup {
         };
         let fits = node.id.fits(node.addr.ip());
         let prefix = Prefix::of(node.addr);
-        self.candidates
-            .insert(at, Candidate { node, prefix, fits, hops, is_start: false, namer, state: State::Fresh });
+        self.candidates.insert(at, Candidate { node, prefix, fits, hops, duty, namer, state: State::Fresh });
         if self.candidates.len() > CANDIDATE_COUNT_MAX {
             self.forget_one();
         }
@@ -403,6 +420,16 @@ impl Lookup {
     fn find(&self, node: &Node) -> Result<usize, usize> {
         let key = |node: &Node| (node.id.distance(self.target), node.addr);
         self.candidates.binary_search_by(|candidate| key(&candidate.node).cmp(&key(node)))
+    }
+}
+
+impl Duty {
+    fn applies(self, is_crowded: bool) -> bool {
+        match self {
+            Self::None => false,
+            Self::Start => true,
+            Self::Scout | Self::Chief => is_crowded,
+        }
     }
 }
 
@@ -560,7 +587,7 @@ mod tests {
         /// A lookup to its end, and those that answered.
         fn look_up(&mut self, from: Node, target: NodeId) -> (Lookup, Vec<Node>) {
             let table = self.table(from);
-            let mut lookup = Lookup::new(target, &table.closest(target, K), table.size_estimate());
+            let mut lookup = Lookup::new(target, &table.starts(target), table.size_estimate());
             let (mut under_way, mut answered) = (VecDeque::new(), Vec::new());
             loop {
                 while let Some(node) = lookup.next_query() {

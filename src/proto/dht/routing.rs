@@ -44,6 +44,8 @@ const BAD_RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
 const LOST_AFTER: Duration = Duration::from_secs(2 * 3600);
 /// Time for a ping that upkeep asked for to be answered or to fail, before it is asked for again.
 const PING_PENDING: Duration = Duration::from_secs(60);
+/// Nodes far from a target that a lookup may ask if others crowd around it.
+const FAR_START_COUNT: usize = K / 2;
 /// Least time between two pings of strangers that queried us: they may be forged to make us send.
 const STRANGER_GAP: Duration = Duration::from_secs(2);
 /// A bucket that is not full is refreshed this soon, then after twice as long each time,
@@ -56,8 +58,8 @@ const REFRESH_GAP: Duration = Duration::from_secs(5);
 const REFRESH_START: Duration = Duration::from_secs(1);
 
 /// The ranks among the closest nodes that estimate the overlay's size, each by itself; their median is taken. The
-/// closest two vary too much, and of those beyond the twelfth a table does not know all.
-const ESTIMATE_RANKS: std::ops::RangeInclusive<usize> = 3..=12;
+/// closest five vary too much, and of those beyond the twelfth a table does not know all.
+const ESTIMATE_RANKS: std::ops::RangeInclusive<usize> = 6..=12;
 
 /// The table.
 #[derive(Debug)]
@@ -185,6 +187,15 @@ impl Table {
     /// are at most half if enough others are known: so whoever crowds a target with such ids hides nobody.
     pub fn closest(&self, target: NodeId, count: usize) -> Vec<Node> {
         self.entries.closest(target, count)
+    }
+
+    /// Where a lookup begins: the k nodes closest to the target, then four of those farthest from it, where nobody is
+    /// who wants to be close.
+    pub fn starts(&self, target: NodeId) -> Vec<Node> {
+        let mut starts = self.closest(target, K);
+        let far = self.closest(NodeId(target.0.map(|byte| !byte)), FAR_START_COUNT);
+        starts.extend(far.into_iter().filter(|node| !starts.contains(node)).collect::<Vec<_>>());
+        starts
     }
 
     /// Our id is another one from now on; the nodes are sorted anew.
