@@ -5,6 +5,7 @@
 mod bep_0003_metainfo;
 mod bep_0003_wire;
 mod bep_0005_krpc;
+mod bep_0005_node;
 mod bep_0006;
 mod bep_0007;
 mod bep_0009_magnet;
