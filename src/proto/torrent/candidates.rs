@@ -531,29 +531,6 @@ mod tests {
     }
 
     #[test]
-    fn a_million_entries_that_name_a_victim_bring_it_one_dial_a_minute() {
-        let mut candidates = candidates();
-        let (mut now, mut dialled) = (T0, Vec::new());
-        let victims = [IpAddr::from([9, 9, 9, 9]), "2001:db8::9".parse().unwrap(), [192, 168, 0, 9].into()];
-        for entry in 0..1_000_000_u32 {
-            // Ten minutes in all; every dial fails at once.
-            now += Duration::from_micros(600);
-            let source = [PEX, DHT, OPEN][entry as usize % 3];
-            let victim = SocketAddr::new(victims[(entry / 3) as usize % 3], entry.wrapping_mul(7_919) as u16);
-            candidates.add(now, source, victim);
-            while let Some(addr) = candidates.next_dial(now, 9) {
-                dialled.push((addr.ip(), now));
-                candidates.dial_failed(now, addr);
-            }
-        }
-        for victim in victims {
-            let at: Vec<_> = dialled.iter().filter(|(ip, _)| *ip == victim).map(|(_, at)| *at).collect();
-            assert!(at.windows(2).all(|pair| pair[1] - pair[0] >= REDIAL_INTERVAL), "{victim}: {at:?}");
-            assert_eq!(at.is_empty(), compact::is_local(victim), "{victim}");
-        }
-    }
-
-    #[test]
     fn peers_that_share_a_public_host_are_dialled_in_turn_and_local_ones_together() {
         let mut candidates = candidates();
         let shared = ["9.9.9.9:6881", "9.9.9.9:6882", "8.8.8.8:6881"].map(addr);

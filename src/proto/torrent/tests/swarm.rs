@@ -98,8 +98,13 @@ impl Swarm {
 
     /// A machine that has `have` and wants everything; its number.
     pub(super) fn add(&mut self, have: Bitfield) -> usize {
+        let settings = settings(self.nodes.len() as u8);
+        self.add_with(settings, have)
+    }
+
+    /// The same, with settings of its own.
+    pub(super) fn add_with(&mut self, settings: Settings, have: Bitfield) -> usize {
         let number = self.nodes.len();
-        let settings = settings(number as u8);
         let wanted = Bitfield::full(self.geometry.piece_count());
         let rng = Rng::from_number(number as u64);
         let torrent = Torrent::new(settings.clone(), self.geometry, have, wanted, rng, self.now);
