@@ -1,6 +1,7 @@
 //! `sprat dht`: questions to the DHT, asked by a node that joins for as long as they take.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use serde_json::json;
@@ -17,7 +18,7 @@ use super::size::show_duration;
 use super::text::{counted, printable};
 use super::{dht_items, dht_node};
 use crate::engine::dht::{Announce, DhtHandle, DhtRequest, Found, Outcome, ReadOnly};
-use crate::engine::{Config, DhtConfig, Engine, EngineError};
+use crate::engine::{Config, DhtConfig, Engine, EngineError, address};
 
 /// Does what the command says.
 pub(crate) fn run(args: &DhtArgs, report: &Report) -> Result<(), Failure> {
@@ -53,7 +54,10 @@ fn ask(
         let mut interrupts = Interrupts::catch()?;
         // It leaves in a moment: nobody needs to know it.
         let dht = DhtConfig { read_only: ReadOnly::Always, ..plan::dht(&args.bootstrap) };
-        let engine = Engine::start(Config { port, dht: Some(dht), ..Config::default() }).await?;
+        // Without a way out by IPv6, that family's nodes would be waited for in vain.
+        let listen =
+            if address::reaches_ipv6() { Vec::new() } else { vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)] };
+        let engine = Engine::start(Config { port, listen, dht: Some(dht), ..Config::default() }).await?;
         let Some(dht) = engine.dht() else {
             return Err(Failure::Failed("the engine has no DHT node".to_owned()));
         };
