@@ -109,10 +109,11 @@ fn a_store_takes_what_its_peers_do() {
     let Some(mut store) = store else { unreachable!("it was made above") };
     let used = peak(|| {
         for number in 0..(TORRENT_COUNT_MAX * PEER_COUNT_MAX) as u32 {
+            let (torrent, peer) = (number % TORRENT_COUNT_MAX as u32, number / TORRENT_COUNT_MAX as u32);
             let mut infohash = NodeId([0; 20]);
-            infohash.0[..4].copy_from_slice(&(number % TORRENT_COUNT_MAX as u32).to_be_bytes());
+            infohash.0[..4].copy_from_slice(&torrent.to_be_bytes());
             // Each peer of a torrent in a network of its own.
-            let ip = [8, 8, (number / TORRENT_COUNT_MAX as u32) as u8, 8];
+            let ip = [8, (torrent / 16) as u8, peer as u8, 8];
             assert!(store.insert(Instant::ZERO, infohash, (ip, 1).into(), false));
         }
     });

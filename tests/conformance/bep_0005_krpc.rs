@@ -26,17 +26,13 @@ fn node(number: u8, text: &str) -> Node {
 }
 
 fn query(bytes: &[u8]) -> Query<'_> {
-    match decode(bytes).unwrap().body {
-        Body::Query(query) => query,
-        other => panic!("{other:?}"),
-    }
+    let Body::Query(query) = decode(bytes).unwrap().body else { panic!() };
+    query
 }
 
 fn response(bytes: &[u8]) -> Response<'_> {
-    match decode(bytes).unwrap().body {
-        Body::Response(response) => response,
-        other => panic!("{other:?}"),
-    }
+    let Body::Response(response) = decode(bytes).unwrap().body else { panic!() };
+    response
 }
 
 fn error(bytes: &[u8]) -> KrpcError {

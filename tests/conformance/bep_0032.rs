@@ -9,10 +9,8 @@ const ID: NodeId = NodeId(*b"abcdefghij0123456789");
 const TARGET: NodeId = NodeId(*b"mnopqrstuvwxyz123456");
 
 fn response(bytes: &[u8]) -> Response<'_> {
-    match decode(bytes).unwrap().body {
-        Body::Response(response) => response,
-        other => panic!("{other:?}"),
-    }
+    let Body::Response(response) = decode(bytes).unwrap().body else { panic!() };
+    response
 }
 
 #[test]

@@ -20,17 +20,13 @@ fn hex<const LEN: usize>(path: &str) -> [u8; LEN] {
 }
 
 fn query(bytes: &[u8]) -> Method<'_> {
-    match decode(bytes).unwrap().body {
-        Body::Query(query) => query.method,
-        other => panic!("{other:?}"),
-    }
+    let Body::Query(query) = decode(bytes).unwrap().body else { panic!() };
+    query.method
 }
 
 fn response(bytes: &[u8]) -> Response<'_> {
-    match decode(bytes).unwrap().body {
-        Body::Response(response) => response,
-        other => panic!("{other:?}"),
-    }
+    let Body::Response(response) = decode(bytes).unwrap().body else { panic!() };
+    response
 }
 
 #[test]

@@ -8,10 +8,8 @@ use sprat::proto::dht::node_id::NodeId;
 const ID: NodeId = NodeId(*b"abcdefghij0123456789");
 
 fn response(bytes: &[u8]) -> Response<'_> {
-    match decode(bytes).unwrap().body {
-        Body::Response(response) => response,
-        other => panic!("{other:?}"),
-    }
+    let Body::Response(response) = decode(bytes).unwrap().body else { panic!() };
+    response
 }
 
 fn flat(ids: &[NodeId]) -> Vec<u8> {

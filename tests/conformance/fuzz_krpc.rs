@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use sprat::proto::bencode::{Keys, Limits, Trailing, scan};
 use sprat::proto::dht::item::{Item, SecretKey};
 use sprat::proto::dht::krpc::{
     Answer, Body, DATAGRAM_LEN_MAX, Method, NODE_COUNT_MAX, Query, Response, Want, decode, encode_answer,
@@ -197,6 +198,14 @@ fn round_trip(bytes: &[u8]) -> bool {
         }
     }
     true
+}
+
+#[test]
+fn what_we_write_is_canonical() {
+    let strict = Limits { keys: Keys::Ascending, trailing: Trailing::Refused, ..Limits::KRPC };
+    for sample in samples() {
+        assert_eq!(scan(&sample, &strict), Ok(sample.len()), "{}", String::from_utf8_lossy(&sample));
+    }
 }
 
 #[test]

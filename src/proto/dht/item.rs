@@ -103,6 +103,18 @@ pub enum ItemError {
     Other,
 }
 
+impl ItemError {
+    /// Its code in a KRPC error.
+    pub fn code(self) -> i64 {
+        match self {
+            Self::TooLong => 205,
+            Self::Signature => 206,
+            Self::Salt => 207,
+            Self::Other => 203,
+        }
+    }
+}
+
 impl Item {
     /// An immutable item with this bencoded value.
     ///

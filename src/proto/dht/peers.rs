@@ -4,7 +4,7 @@
 //! after their announce. A full store takes no new torrent and gives no token for one, rather than forgetting
 //! what it promised to keep.
 //!
-//! Memory follows what is kept: 12 bytes for an IPv4 peer, 24 for IPv6, 72 for a torrent. Invariants: torrents are in
+//! Memory follows what is kept: 12 bytes for an IPv4 peer, 24 for IPv6, 80 for a torrent. Invariants: torrents are in
 //! order and none is empty; `peer_count` is that of their lists; an address is in a torrent once.
 
 use std::collections::BTreeSet;
@@ -23,6 +23,9 @@ pub const PEER_COUNT_MAX: usize = 200;
 /// Most peers of a torrent from one /24 or /64, so that one network cannot fill it; local addresses are exempt.
 /// Hit: an address that has peers already replaces its oldest, others are refused.
 pub const PREFIX_PEER_COUNT_MAX: usize = 4;
+/// Torrents that one /24 or /64 may be the first to announce while the store is more than half full, so that one
+/// network cannot fill it; local addresses are exempt. Hit: its further ones are refused.
+pub const PREFIX_TORRENT_COUNT_MAX: usize = 256;
 /// A peer is forgotten so long after its last announce: clients repeat theirs every 15 to 30 minutes.
 pub const PEER_AGE_MAX: Duration = Duration::from_secs(30 * 60);
 /// Least time between two walks over all peers for those that have expired; meanwhile they are kept, not named.
@@ -42,6 +45,8 @@ pub struct PeerStore {
 #[derive(Debug)]
 struct Torrent {
     infohash: NodeId,
+    /// Of who announced it first.
+    founder: Prefix,
     v4: Vec<Peer<V4_LEN>>,
     v6: Vec<Peer<V6_LEN>>,
 }
@@ -52,6 +57,16 @@ struct Peer<const LEN: usize> {
     addr: [u8; LEN],
     is_seed: bool,
     announced: Second,
+}
+
+/// The /24 of an IPv4 address, the /64 of an IPv6 one.
+type Prefix = [u8; 8];
+
+fn prefix(ip: IpAddr) -> Prefix {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => u64::from(ip.to_bits() >> 8).to_be_bytes(),
+        IpAddr::V6(ip) => ((ip.to_bits() >> 64) as u64).to_be_bytes(),
+    }
 }
 
 /// Whole seconds since the shell's start: they last for 136 years.
@@ -70,7 +85,7 @@ impl PeerStore {
     /// Whether an announce for this torrent from this address would be kept: else no token is given.
     pub fn has_room(&self, infohash: NodeId, ip: IpAddr) -> bool {
         let Some(torrent) = self.torrent(infohash) else {
-            return self.torrents.len() < TORRENT_COUNT_MAX;
+            return self.may_found(ip);
         };
         let place = match ip.to_canonical() {
             IpAddr::V4(ip) => place(&torrent.v4, &with_port(ip.octets(), 0), torrent.is_full()),
@@ -87,9 +102,10 @@ impl PeerStore {
         }
         let at = match self.torrents.binary_search_by_key(&infohash, |torrent| torrent.infohash) {
             Ok(at) => at,
-            Err(_) if self.torrents.len() >= TORRENT_COUNT_MAX => return false,
+            Err(_) if !self.may_found(peer.ip()) => return false,
             Err(at) => {
-                self.torrents.insert(at, Torrent { infohash, v4: Vec::new(), v6: Vec::new() });
+                let founder = prefix(peer.ip());
+                self.torrents.insert(at, Torrent { infohash, founder, v4: Vec::new(), v6: Vec::new() });
                 at
             }
         };
@@ -176,6 +192,17 @@ impl PeerStore {
     /// Torrents, and peers of all of them.
     pub fn counts(&self) -> (usize, usize) {
         (self.torrents.len(), self.peer_count)
+    }
+
+    /// Whether a torrent that is not here may come from this address. Walks over all, but only when there are many.
+    fn may_found(&self, ip: IpAddr) -> bool {
+        let count = self.torrents.len();
+        if count < TORRENT_COUNT_MAX / 2 || (count < TORRENT_COUNT_MAX && compact::is_local(ip)) {
+            return true;
+        }
+        let prefix = prefix(ip);
+        let founded = || self.torrents.iter().filter(|torrent| torrent.founder == prefix).count();
+        count < TORRENT_COUNT_MAX && founded() < PREFIX_TORRENT_COUNT_MAX
     }
 
     fn torrent(&self, infohash: NodeId) -> Option<&Torrent> {
@@ -390,13 +417,35 @@ mod tests {
         for number in 1..TORRENT_COUNT_MAX as u32 {
             let mut infohash = TORRENT;
             infohash.0[..4].copy_from_slice(&number.to_be_bytes());
-            assert!(store.has_room(infohash, peer(1).ip()));
-            assert!(store.insert(at(0), infohash, peer(1), false));
+            assert!(store.has_room(infohash, peer(number).ip()));
+            assert!(store.insert(at(0), infohash, peer(number), false));
         }
         assert!(!store.has_room(NodeId([1; 20]), peer(1).ip()));
         assert!(!store.insert(at(0), NodeId([1; 20]), peer(1), false));
         assert_eq!(store.counts(), (TORRENT_COUNT_MAX, PEER_COUNT_MAX + TORRENT_COUNT_MAX - 1));
         assert!(store.insert(at(1_800), NodeId([1; 20]), peer(1), false), "others have expired");
+    }
+
+    #[test]
+    fn one_network_cannot_fill_the_store() {
+        let mut store = store();
+        let mut found = |from: u32, count: u32, peer: SocketAddr| {
+            let infohashes = (from..from + count).map(|number| {
+                let mut infohash = TORRENT;
+                infohash.0[..4].copy_from_slice(&number.to_be_bytes());
+                infohash
+            });
+            let kept = infohashes.filter(|&infohash| {
+                store.has_room(infohash, peer.ip()) && store.insert(at(0), infohash, peer, false)
+            });
+            kept.count()
+        };
+        let half = TORRENT_COUNT_MAX / 2;
+        assert_eq!(found(0, 4_096, addr("8.8.8.8:1")), half, "there is room enough");
+        assert_eq!(found(10_000, 4_096, addr("8.8.8.9:1")), 0);
+        assert_eq!(found(20_000, 4_096, addr("[2001:db8::1]:1")), PREFIX_TORRENT_COUNT_MAX);
+        assert_eq!(found(30_000, 1_000, addr("10.0.0.1:1")), 1_000);
+        assert_eq!(found(40_000, 4_096, addr("10.0.0.1:1")), half - PREFIX_TORRENT_COUNT_MAX - 1_000);
     }
 
     #[test]
@@ -469,6 +518,6 @@ mod tests {
 
     #[test]
     fn peers_cost_what_the_header_says() {
-        assert_eq!((size_of::<Peer<6>>(), size_of::<Peer<18>>(), size_of::<Torrent>()), (12, 24, 72));
+        assert_eq!((size_of::<Peer<6>>(), size_of::<Peer<18>>(), size_of::<Torrent>()), (12, 24, 80));
     }
 }

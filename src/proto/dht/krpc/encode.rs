@@ -193,7 +193,7 @@ impl Room {
         fits
     }
 
-    /// How many of these can be taken from the front, after so many bytes for all of them.
+    /// As many of these, from the front, as there is room for, after so many bytes for all of them together.
     fn take_front<'a, T>(&mut self, head_len: usize, all: &'a [T], len: impl Fn(&T) -> usize) -> &'a [T] {
         if all.is_empty() || !self.take(head_len) {
             return &[];
