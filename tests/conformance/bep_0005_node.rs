@@ -73,7 +73,7 @@ fn a_ping_is_answered_with_our_id_the_transaction_and_where_we_see_the_asker() {
     let bytes = answer(&mut dht, "1.2.3.4:26985", ping);
     let mut expected = b"d2:ip6:\x01\x02\x03\x04ii1:rd2:id20:".to_vec();
     expected.extend_from_slice(&own.0);
-    expected.extend_from_slice(b"e1:t2:aa1:y1:re");
+    expected.extend_from_slice(b"e1:t2:aa1:v4:SP\x00\x011:y1:re");
     assert_eq!(bytes, expected);
 }
 

@@ -122,6 +122,11 @@ impl Answers {
         allowed.then_some(bytes)
     }
 
+    /// Peers that we keep ourselves, for a request of our own.
+    pub(super) fn recall_peers(&mut self, now: Instant, infohash: NodeId, is_v6: bool) -> Vec<SocketAddr> {
+        self.peers.sample_peers(now, infohash, is_v6, false, PEERS_V4_MAX)
+    }
+
     /// Drops what has expired.
     pub(super) fn expire(&mut self, now: Instant) {
         if self.expires_at().is_some_and(|at| at <= now) {

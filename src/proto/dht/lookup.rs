@@ -4,12 +4,15 @@
 //! those who crowd the target:
 //! - Nodes whose id fits their address (BEP 42) and others are counted apart: the closest k of each have to answer,
 //!   the others only where they are closer than those that fit. Ids at will hide nobody with a fitting one.
-//! - Ids that fit can be had near the target too, eight for each address. Where twice as many nodes as chance allows
-//!   (by the overlay's size) are within the distance that should hold k, all of them have to answer, up to 24, and
-//!   are given as the closest: so the honest among them are too.
+//! - Ids that fit can be had near the target too, eight for each address. All nodes have to answer, up to 24, that
+//!   are within the distance that should hold k by the overlay's size, and they are given as the closest: so the
+//!   honest among them are too.
+//! - Those of our own table that it begins at are all asked. Where half as many nodes again as chance allows are
+//!   around the target, so are some that are so far from it that nobody who crowds it is there, and whom these name:
+//!   some 30 queries more, that reach the honest ones around the target by ways which do not lead through the crowd.
 //! - One of a /24 or /64 is asked (local addresses are exempt), and each address once, under whatever ids it is named.
 //! - An answer names at most 16; of the nodes that one neighbourhood alone names two are asked at once while there are
-//!   others, and no more when three of them were dead and none alive.
+//!   others, none before others when one was dead and none alive, and no more at all when two were.
 //!
 //! It sends nothing itself and knows no transactions and no time.
 
@@ -49,6 +52,10 @@ pub struct Lookup {
     target: NodeId,
     /// Closest first, each node once.
     candidates: Vec<Candidate>,
+    /// Neighbourhoods of those that were asked and did not fail.
+    taken: Vec<Prefix>,
+    /// Addresses of those that failed.
+    dead: Vec<SocketAddr>,
     /// How many nodes should be within a share of the key space of 1; 0: not known.
     size_estimate: u64,
     /// Whether there was ever a crowd around the target, living or only named.
@@ -134,11 +141,15 @@ struct Survey {
 
 impl Lookup {
     /// Begins at these nodes. `size_estimate` of the overlay tells how close the closest should be: those that
-    /// are closer than chance allows are suspects, and more than k nodes are then looked for.
+    /// are closer than chance allows are suspects, and more than k nodes are then looked for; 0: not known, no crowd is
+    /// looked for. Of the starts ([`Table::starts`](super::routing::Table::starts)) the first k are asked in any
+    /// case, the others if there is a crowd.
     pub fn new(target: NodeId, starts: &[Node], size_estimate: u64) -> Self {
         let mut lookup = Self {
             target,
             candidates: Vec::with_capacity(4 * K),
+            taken: Vec::with_capacity(2 * K),
+            dead: Vec::new(),
             size_estimate,
             is_crowded: false,
             under_way: 0,
@@ -166,6 +177,7 @@ impl Lookup {
         let next = self.survey().next?;
         let candidate = &mut self.candidates[next];
         candidate.state = State::Asked;
+        self.taken.push(candidate.prefix);
         self.under_way += 1;
         self.asked += 1;
         self.asked_unfit += u32::from(!candidate.fits);
@@ -216,6 +228,9 @@ impl Lookup {
         let Some(at) = self.outstanding(from) else { return };
         self.release(at);
         self.candidates[at].state = State::Failed;
+        let prefix = self.candidates[at].prefix;
+        self.taken.retain(|&taken| taken != prefix);
+        self.dead.push(from);
         if let namer @ Namer::Alone(_) = self.candidates[at].namer {
             self.doubt(namer);
         }
@@ -244,14 +259,11 @@ impl Lookup {
                 break;
             }
         }
-        let excess = found.len().saturating_sub(CLOSEST_COUNT_MAX);
-        let mut leave = excess;
-        // From the far end, those that do not fit.
-        for at in (0..found.len()).rev() {
-            if leave > 0 && !found[at].0.fits {
-                found.remove(at);
-                leave -= 1;
-            }
+        // Too many: the farthest of those that do not fit are left out, for they are cheap to have.
+        while found.len() > CLOSEST_COUNT_MAX
+            && let Some(at) = found.iter().rposition(|(candidate, _)| !candidate.fits)
+        {
+            found.remove(at);
         }
         let found = found.into_iter();
         found.map(|(of, token)| Found { node: of.node, token: token.to_vec(), hops: of.hops }).collect()
@@ -313,7 +325,7 @@ impl Lookup {
         let is_awaited = |of: &Candidate| self.is_on_duty(of) && matches!(of.state, State::Asked);
         Survey {
             next: preferred.or(next_fit.any).or(next_unfit.any),
-            is_waiting: is_waiting || self.candidates.iter().any(is_awaited),
+            is_waiting: is_waiting || (self.under_way > 0 && self.candidates.iter().any(is_awaited)),
         }
     }
 
@@ -349,14 +361,10 @@ impl Lookup {
 
     /// Whether a fresh candidate may be asked: nobody at its address or in its neighbourhood was.
     fn may_ask(&self, fresh: &Candidate) -> bool {
-        let is_taken = |other: &Candidate| match other.state {
-            State::Fresh => false,
-            State::Failed => other.node.addr == fresh.node.addr,
-            State::Asked | State::Slow | State::Answered(_) => other.prefix == fresh.prefix,
-        };
         self.asked < ASKED_COUNT_MAX
             && (fresh.fits || self.asked_unfit < ASKED_UNFIT_MAX)
-            && !self.candidates.iter().any(is_taken)
+            && !self.taken.contains(&fresh.prefix)
+            && !self.dead.contains(&fresh.node.addr)
     }
 
     /// Whether another one that only this neighbourhood named is asked before others: not many at once, and none while

@@ -26,7 +26,7 @@ const JOIN_PAUSE_MIN: Duration = Duration::from_secs(2);
 /// Longest of these pauses: a network of three nodes that stays one costs a lookup in five minutes.
 const JOIN_PAUSE_MAX: Duration = Duration::from_secs(300);
 /// Nodes that a lookup starts from.
-pub(super) const START_COUNT: usize = 2 * K;
+const START_COUNT: usize = 2 * K;
 
 /// How far we are in.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,9 @@ pub(super) struct Overlay {
     join: Join,
     walk: Option<Walk>,
     walk_count: u32,
+    /// Nodes that the last contact named while few were known: lookups begin at them too, so that nobody has to
+    /// ask a bootstrap node twice.
+    named: Vec<Node>,
     rng: Rng,
 }
 
@@ -81,6 +84,7 @@ impl Overlay {
             join: Join::Alone,
             walk: None,
             walk_count: 0,
+            named: Vec::new(),
             rng,
         }
     }
@@ -185,11 +189,25 @@ impl Overlay {
         }
     }
 
+    /// Nodes that a contact named in its answer.
+    pub(super) fn named(&mut self, nodes: impl Iterator<Item = Node>) {
+        if self.table.len() < K {
+            let own = self.table.own();
+            self.named = others(nodes, self.is_v6, own).take(START_COUNT).collect();
+        }
+    }
+
+    /// A lookup that begins at the nodes we know.
+    pub(super) fn lookup(&self, target: NodeId) -> Lookup {
+        let mut starts = self.table.closest(target, START_COUNT);
+        starts.extend_from_slice(&self.named);
+        Lookup::new(target, &starts, self.table.size_estimate())
+    }
+
     /// Starts a lookup of our own.
     fn walk(&mut self, now: Instant, target: NodeId, post: &mut Post, want: Want) {
         self.walk_count = self.walk_count.wrapping_add(1);
-        let starts = self.table.closest(target, START_COUNT);
-        let lookup = Lookup::new(target, &starts, self.table.size_estimate());
+        let lookup = self.lookup(target);
         self.walk = Some(Walk { number: self.walk_count, lookup });
         self.advance(now, post, want);
     }
@@ -203,6 +221,7 @@ impl Overlay {
         if lookup.is_done() {
             let target = lookup.target();
             self.walk = None;
+            self.named = Vec::new();
             self.walked(now, target);
         }
     }

@@ -6,13 +6,14 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use super::answer::Answers;
 use super::bloom::Filter;
 use super::event::{Outcome, Output, Request, RequestId};
 use super::item::{Item, ItemKey, ItemRef};
 use super::krpc::{Method, Response, Want};
 use super::lookup::{Found, Lookup};
 use super::node_id::{Node, NodeId};
-use super::overlay::{self, Overlays, START_COUNT};
+use super::overlay::{self, Overlays};
 use super::post::{Post, Speaker};
 use super::transactions::{Purpose, Sent};
 use crate::proto::time::{Duration, Instant};
@@ -83,14 +84,33 @@ impl Running {
         }
     }
 
+    /// Tells what we keep of it ourselves: in a network of two nobody else may have it.
+    pub(super) fn recall(&mut self, now: Instant, answers: &mut Answers, post: &mut Post) {
+        let target = self.target();
+        match &self.request {
+            Request::Peers { .. } => {
+                let peers = [false, true].map(|is_v6| answers.recall_peers(now, target, is_v6));
+                if self.found_peers(peers.into_iter().flatten(), post) {
+                    self.found_after = Some(0);
+                }
+            }
+            Request::Get(key) => {
+                if let Some(item) = answers.items.find(target).filter(|item| item.key() == *key).cloned() {
+                    self.found_item(item, post);
+                    self.found_after = Some(0);
+                }
+            }
+            Request::Put { .. } | Request::Nodes(_) => (),
+        }
+    }
+
     /// Goes on in one overlay: begins the lookup when a node is known, asks whom it wants asked, and stores.
     pub(super) fn advance(&mut self, now: Instant, is_v6: bool, overlays: &Overlays, post: &mut Post) {
         let (Some(speaker), Some(overlay)) = (overlays.speaker(is_v6), overlays.of(is_v6)) else { return };
         let target = self.target();
         let stage = &mut self.stages[usize::from(is_v6)];
         if matches!(stage, Stage::Waiting { .. }) && !overlay.is_alone() {
-            let starts = overlay.table.closest(target, START_COUNT);
-            *stage = Stage::Looking(Box::new(Lookup::new(target, &starts, overlay.table.size_estimate())));
+            *stage = Stage::Looking(Box::new(overlay.lookup(target)));
         }
         if let Stage::Looking(lookup) = stage {
             let method = question(&self.request, target, self.newest, speaker.want);
@@ -193,7 +213,7 @@ impl Running {
         match &self.request {
             Request::Peers { .. } => {
                 self.merge_filters(response);
-                self.found_peers(response, post)
+                self.found_peers(response.peers(), post)
             }
             Request::Get(key) => {
                 let item = response.item.and_then(|item| newer(&item, key, self.newest));
@@ -203,10 +223,10 @@ impl Running {
         }
     }
 
-    fn found_peers(&mut self, response: &Response, post: &mut Post) -> bool {
+    fn found_peers(&mut self, named: impl Iterator<Item = SocketAddr>, post: &mut Post) -> bool {
         let mut has_some = false;
         let mut peers = Vec::new();
-        for peer in response.peers() {
+        for peer in named {
             has_some = true;
             if self.seen.len() < PEER_COUNT_MAX && self.seen.insert(peer) {
                 peers.push(peer);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::answer::Answers;
 use super::event::{Outcome, Output, Request, RequestId};
 use super::overlay::Overlays;
 use super::post::Post;
@@ -47,11 +48,19 @@ impl Requests {
     }
 
     /// Starts as many as may be under way.
-    pub(super) fn start(&mut self, now: Instant, overlays: &Overlays, post: &mut Post) {
+    pub(super) fn start(
+        &mut self,
+        now: Instant,
+        overlays: &Overlays,
+        answers: &mut Answers,
+        post: &mut Post,
+    ) {
         while self.may_start()
             && let Some(Queued { id, request, since }) = self.queue.pop_front()
         {
-            self.active.insert(id, Box::new(Running::new(id, request, since, now, overlays)));
+            let mut running = Box::new(Running::new(id, request, since, now, overlays));
+            running.recall(now, answers, post);
+            self.active.insert(id, running);
             for is_v6 in overlays.families() {
                 self.advance(now, id, is_v6, overlays, post);
             }

@@ -33,7 +33,7 @@ pub const K: usize = 8;
 
 /// A node that was not heard for so long is pinged: early enough that even the last of 300 is heard every 15 min, and
 /// so is good (BEP 5) as long as it has not failed.
-const PING_AFTER: Duration = Duration::from_secs(12 * 60);
+const PING_AFTER: Duration = Duration::from_secs(10 * 60);
 /// Least time between two pings: 300 nodes in 13 min.
 const PING_GAP: Duration = Duration::from_millis(2_500);
 /// A node that failed once is asked again after this: a lost datagram is no death.

@@ -182,3 +182,29 @@ fn without_anybody_a_request_ends_with_nothing_in_the_time_given() {
     let (_, outcome) = net.request(alone, find(INFOHASH));
     assert_eq!((outcome.asked, outcome.stored, outcome.took), (0, 0, 20 * SECOND));
 }
+
+#[test]
+fn two_nodes_find_each_other() {
+    let mut net = Net::local(13, 2);
+    net.request(1, announce(INFOHASH, true));
+    let (id, outcome) = net.request(0, find(INFOHASH));
+    assert_eq!(peers(&net, 0, id), [SocketAddr::new(net.addr(1).ip(), 51_413)], "kept by the seeker itself");
+    assert_eq!(outcome.hops, 0);
+    let item = Item::immutable(Bytes::from_static(b"1:a")).unwrap();
+    net.request(1, Request::Put { item: item.clone(), cas: None });
+    let (id, outcome) = net.request(0, Request::Get(item.key()));
+    assert_eq!((net.hosts[0].items[&id].clone(), outcome.asked), (vec![item], 0));
+}
+
+#[test]
+fn a_bootstrap_node_is_asked_once_and_a_request_goes_on_with_those_it_named() {
+    let mut net = Net::local(14, 12);
+    net.request(3, announce(INFOHASH, false));
+    let new = net.add(&[addr([10, 0, 1, 1])]);
+    let id = net.start(new, find(INFOHASH));
+    net.hint(new, net.addr(0));
+    net.run(2 * MILLI);
+    net.hosts[0].dead = true;
+    net.run(20 * MILLI);
+    assert_eq!(peers(&net, new, id).len(), 1);
+}
