@@ -83,7 +83,7 @@ impl Asker {
             loop {
                 match search.next().await? {
                     Found::Done(outcome) => return Some(outcome),
-                    finding @ (Found::Peers(_) | Found::Item(_)) => found(finding),
+                    finding @ (Found::Peers { .. } | Found::Item(_)) => found(finding),
                 }
             }
         };
@@ -105,7 +105,7 @@ async fn peers(args: &PeersArgs, asker: &Asker, report: &Report) -> Result<(), F
     let request = DhtRequest::Peers { infohash: args.infohash, announce: None, scrape: args.scrape };
     let mut seen = BTreeSet::new();
     let print = |found| {
-        let Found::Peers(peers) = found else { return };
+        let Found::Peers { peers, .. } = found else { return };
         for peer in peers.into_iter().filter(|&peer| seen.insert(peer)) {
             report.say(&peer.to_string());
             report.event(&json!({"event": "peer", "addr": peer.to_string()}));
@@ -137,7 +137,7 @@ async fn announce(args: &AnnounceArgs, asker: &Asker, report: &Report) -> Result
     let request = DhtRequest::Peers { infohash: args.infohash, announce: Some(announce), scrape: false };
     let mut others = BTreeSet::new();
     let count = |found| {
-        if let Found::Peers(peers) = found {
+        if let Found::Peers { peers, .. } = found {
             others.extend(peers);
         }
     };

@@ -25,7 +25,12 @@ pub fn generate_key() -> std::io::Result<SecretKey> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
     /// Peers that a node named.
-    Peers(Vec<SocketAddr>),
+    Peers {
+        /// Where they listen.
+        peers: Vec<SocketAddr>,
+        /// The node is itself on a loopback or private address, or it is ours: it may name such peers.
+        local: bool,
+    },
     /// A verified item; of a mutable one only newer ones follow.
     Item(Item),
     /// It is over.

@@ -5,7 +5,7 @@
 //! reserved from the start.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::mpsc::error::TrySendError;
@@ -66,6 +66,8 @@ pub(crate) struct DhtHost {
     requests: mpsc::Receiver<Request>,
     waiting: BTreeMap<RequestId, Waiting>,
     request_count: u64,
+    /// Whose datagram the machine is at; None: it goes by what it knows itself.
+    from: Option<IpAddr>,
     sweep_at: Option<Instant>,
     save_at: Instant,
     /// Nodes of the last time, until this run has lasted long enough to know better.
@@ -104,6 +106,7 @@ impl DhtHost {
             requests,
             waiting: BTreeMap::new(),
             request_count: 0,
+            from: None,
             sweep_at: None,
             save_at: now + SAVE_INTERVAL,
             earlier: Vec::new(),
@@ -140,7 +143,9 @@ impl DhtHost {
 
     /// Whether the datagram was for the node; then [`DhtHost::poll_send`].
     pub(crate) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> bool {
-        self.is_ready && self.machine.handle_datagram(now, from, bytes)
+        let is_taken = self.is_ready && self.machine.handle_datagram(now, from, bytes);
+        self.from = is_taken.then_some(from.ip());
+        is_taken
     }
 
     /// Time passed; then [`DhtHost::poll_send`].
@@ -171,7 +176,10 @@ impl DhtHost {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Send { to, bytes } => return Some((to, bytes)),
-                Output::Peers { request, peers } => self.find(request, Found::Peers(peers)),
+                Output::Peers { request, peers } => {
+                    let local = self.from.is_none_or(compact::is_local);
+                    self.find(request, Found::Peers { peers, local });
+                }
                 Output::Item { request, item } => self.find(request, Found::Item(item)),
                 Output::Done { request, outcome } => {
                     if let Some(waiting) = self.waiting.remove(&request) {
@@ -182,6 +190,7 @@ impl DhtHost {
                 Output::External(addr) => tracing::info!(%addr, "others see us there"),
             }
         }
+        self.from = None;
         None
     }
 

@@ -11,7 +11,7 @@ use sprat::engine::{AddTorrent, Config, DhtConfig, Engine, InfoHash};
 use sprat::proto::peer_id::PeerId;
 use sprat::proto::wire::handshake::{Capabilities, HANDSHAKE_LEN, Handshake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 
 use super::engine::{Content, addr, seed, within};
 use crate::process::{Ended, Sprat};
@@ -42,7 +42,10 @@ async fn ask(engine: &Engine, request: DhtRequest) -> (Vec<SocketAddr>, Vec<Item
     within(async {
         loop {
             match search.next().await.expect("the end is told") {
-                Found::Peers(found) => peers.extend(found),
+                Found::Peers { peers: found, local } => {
+                    assert!(local);
+                    peers.extend(found);
+                }
                 Found::Item(item) => items.push(item),
                 Found::Done(outcome) => return (peers, items, outcome),
             }
@@ -208,16 +211,49 @@ async fn peers_of_one_host_find_each_other_by_the_local_network() {
 }
 
 #[tokio::test]
-async fn a_torrent_without_a_tracker_is_fetched_by_the_dht() {
+async fn a_torrent_whose_tracker_is_dead_is_fetched_by_the_nodes_of_the_last_time() {
     let content = Content::new(&[("file", 500_000)]);
     let engines = nodes(5).await;
     let _seed = seed(&engines[2], &content).await;
     let dir = tempfile::tempdir().unwrap();
-    let trackers = vec![format!("udp://{NOWHERE}/announce")];
+    let file = dir.path().join("dht-nodes");
+    let first = node(&[addr(&engines[0]).to_string()], Some(&file)).await;
+    assert!(reached(&first).await > 0);
+    within(first.shutdown()).await;
+
+    let again = node(&[NOWHERE.to_owned()], Some(&file)).await;
+    let trackers = vec![format!("http://{NOWHERE}/announce")];
     let download = AddTorrent { trackers, ..content.download(dir.path()) };
-    let mut torrent = engines[4].add(download).await.unwrap();
+    let mut torrent = again.add(download).await.unwrap();
     within(torrent.completed()).await.unwrap();
     content.assert_same(dir.path());
+}
+
+#[tokio::test]
+async fn a_flood_of_nonsense_holds_no_question_up() {
+    let engines = nodes(3).await;
+    let flood = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let nonsense: [&[u8]; 4] =
+        [b"d", b"d1:y1:qe", &[0xff; 1_400], b"d1:rd2:id20:aaaaaaaaaaaaaaaaaaaae1:t4:aaaa1:y1:re"];
+    let send = async {
+        loop {
+            for bytes in nonsense {
+                flood.send_to(bytes, addr(&engines[2])).await.unwrap();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let questions = async {
+        for _ in 0..20 {
+            assert!(reached(&engines[2]).await >= 2);
+        }
+    };
+    tokio::select! {
+        () = send => {}
+        () = questions => {}
+    }
+    let received = engines[2].dht().unwrap().snapshot().await.unwrap().received.0;
+    assert!(received > 100, "{received}");
 }
 
 /// Commands in a folder of their own, with the DHT at `names`.
