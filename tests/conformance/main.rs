@@ -10,6 +10,7 @@ mod bep_0005_port;
 mod bep_0006;
 mod bep_0007;
 mod bep_0009_magnet;
+mod bep_0009_metadata;
 mod bep_0010;
 mod bep_0011;
 mod bep_0012_announcer;

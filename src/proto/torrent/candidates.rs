@@ -65,6 +65,8 @@ struct Known {
     failures: u32,
     /// BEP 40: higher first.
     priority: u32,
+    /// A tracker or the user named it, whoever else did.
+    named: bool,
 }
 
 /// Lower is dialled earlier.
@@ -104,6 +106,14 @@ fn may_name(source: Source, addr: SocketAddr) -> bool {
                 addr.port() >= GOSSIP_PORT_MIN
             }
         }
+    }
+}
+
+/// Whether a source may name peers of a private torrent (BEP 27).
+fn may_be_private(source: Source) -> bool {
+    match source {
+        Source::User | Source::Tracker { .. } => true,
+        Source::Dht { .. } | Source::Pex { .. } | Source::Lsd => false,
     }
 }
 
@@ -205,6 +215,7 @@ impl Candidates {
         if source_rank(source) < source_rank(known.source) {
             again.source = source;
         }
+        again.named |= may_be_private(source);
         match known.state {
             // The user's word counts more than our experience: once.
             State::Waiting(_) | State::Spent(_) if is_wish => again.state = State::Ready,
@@ -215,7 +226,8 @@ impl Candidates {
     }
 
     fn insert(&mut self, addr: SocketAddr, source: Source, state: State) -> bool {
-        let known = Known { source, state, failures: 0, priority: self.priority(addr) };
+        let (priority, named) = (self.priority(addr), may_be_private(source));
+        let known = Known { source, state, failures: 0, priority, named };
         if self.known.len() >= KNOWN_MAX {
             let idle = self.known.iter().filter(|(_, known)| !known.is_busy());
             let worst = idle.max_by_key(|(addr, known)| (known.failures, known.rank(), **addr));
@@ -383,6 +395,18 @@ impl Candidates {
     /// Whether the host of this address is banned: for incoming connections too.
     pub fn is_banned(&self, addr: SocketAddr) -> bool {
         self.banned.contains(&ban_key(addr))
+    }
+
+    /// The torrent is private: forgets whom neither a tracker nor the user named.
+    pub fn keep_named(&mut self) {
+        let others = self.known.iter().filter(|(_, known)| !known.named);
+        let others: Vec<SocketAddr> = others.map(|(addr, _)| *addr).collect();
+        others.into_iter().for_each(|addr| self.remove(addr));
+    }
+
+    /// Whether the address is known, in whatever state.
+    pub fn is_known(&self, addr: SocketAddr) -> bool {
+        self.known.contains_key(&compact::canonical(addr))
     }
 
     /// Our own address as others see it, for the canonical order (BEP 40).
@@ -660,6 +684,21 @@ mod tests {
         assert!(candidates.is_banned(liar) && !candidates.is_banned(other));
         assert!(!candidates.add(T0, Source::User, liar));
         assert_eq!((candidates.len(), candidates.next_dial(T0, 9)), (1, Some(other)));
+    }
+
+    #[test]
+    fn a_private_torrent_forgets_whom_no_tracker_and_no_user_named() {
+        let mut candidates = candidates();
+        let addrs: Vec<_> = (1..=5).map(|host| SocketAddr::from(([80, 1, 1, host], 6881))).collect();
+        let sources = [Source::User, OPEN, DHT, PEX, Source::Lsd];
+        for (&addr, source) in addrs.iter().zip(sources) {
+            candidates.add(T0, source, addr);
+        }
+        candidates.add(T0, OPEN, addrs[2]);
+        candidates.keep_named();
+        let kept: Vec<_> = addrs.iter().map(|&addr| candidates.is_known(addr)).collect();
+        assert_eq!(kept, [true, true, true, false, false]);
+        assert_eq!(candidates.len(), 3);
     }
 
     #[test]

@@ -181,6 +181,9 @@ pub enum DisconnectReason {
     /// Banned address.
     #[error("banned")]
     Banned,
+    /// It thinks that we have no pieces, and can only be told otherwise on a new connection.
+    #[error("to be greeted anew")]
+    Anew,
     /// The torrent pauses or stops.
     #[error("stopping")]
     Stopping,

@@ -1,4 +1,4 @@
-//! What peers say, message by message (BEP 3, 5, 6, 10, 11, 21). An error is the reason to disconnect.
+//! What peers say, message by message (BEP 3, 5, 6, 9, 10, 11, 21). An error is the reason to disconnect.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Torrent;
 use super::event::{ConnId, DisconnectReason, Output, Source};
-use super::pex::may_name;
+use super::pex::heard;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::compact;
@@ -16,6 +16,7 @@ use crate::proto::piece::PieceIndex;
 use crate::proto::time::Instant;
 use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID};
 use crate::proto::wire::message::Message;
+use crate::proto::wire::metadata::{MetadataMessage, UT_METADATA_ID};
 use crate::proto::wire::pex::{PexMessage, UT_PEX_ID};
 use crate::proto::wire::sp_have::{self, SpHave};
 
@@ -99,6 +100,10 @@ impl Torrent {
 
     fn on_bitfield(&mut self, now: Instant, conn: ConnId, field: Bitfield) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        // Connections from before the description are still decoded without knowing how many pieces there are.
+        let field = field
+            .fitted(self.download.pieces.geometry().piece_count())
+            .map_err(|_| DisconnectReason::Protocol("bitfield of another torrent"))?;
         self.download.availability.remove_peer(peer.remote.have());
         let is_first = peer.remote.handle_bitfield(&field, &mut peer.faults);
         self.download.availability.add_peer(peer.remote.have());
@@ -198,6 +203,7 @@ impl Torrent {
         match id {
             0 => self.on_extension_handshake(now, conn, payload),
             SP_HAVE_ID => self.on_sp_have(now, conn, payload),
+            UT_METADATA_ID if !self.settings.private => self.on_metadata(now, conn, payload),
             UT_PEX_ID => self.on_pex(now, conn, payload),
             // BEP 10: what we did not offer is ignored.
             _ => Ok(()),
@@ -220,6 +226,30 @@ impl Torrent {
         self.part_if_useless(conn)
     }
 
+    fn on_metadata(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        let message = MetadataMessage::decode(payload)
+            .map_err(|_| DisconnectReason::Protocol("bad metadata message"))?;
+        match message {
+            MetadataMessage::Request(piece) => {
+                let Some(id) = peer.remote.ut_metadata() else {
+                    return peer.faults.count(Fault::RefusedMetadata);
+                };
+                if self.metadata.ask(conn, piece) {
+                    self.upload.ready(conn);
+                    return Ok(());
+                }
+                let payload = MetadataMessage::Reject(piece).encode();
+                self.out.send(now, peer, Message::Extended { id, payload });
+                peer.faults.count(Fault::RefusedMetadata)
+            }
+            MetadataMessage::Data { .. } | MetadataMessage::Reject(_) => {
+                peer.faults.count(Fault::UnsolicitedMetadata)
+            }
+            MetadataMessage::Unknown => Ok(()),
+        }
+    }
+
     /// The peer's DHT node (BEP 5).
     fn on_port(&mut self, now: Instant, conn: ConnId, port: u16) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
@@ -237,14 +267,7 @@ impl Torrent {
         }
         let Ok(gossip) = PexMessage::decode(payload) else { return peer.faults.count(Fault::Gossip) };
         let teller = peer.connected.addr.ip();
-        // Two seeds would part at once.
-        let seeding = self.status.complete;
-        let addrs: Vec<_> = gossip
-            .added
-            .into_iter()
-            .filter(|(addr, flags)| may_name(teller, addr.ip()) && !(seeding && flags.seed))
-            .map(|(addr, _)| addr)
-            .collect();
+        let addrs = heard(gossip, teller, self.status.complete);
         self.dialer.add(now, Source::Pex { local: compact::is_local(teller) }, &addrs);
         Ok(())
     }

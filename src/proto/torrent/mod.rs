@@ -15,12 +15,14 @@ pub mod choker;
 mod connections;
 mod debut;
 pub mod description;
+mod dialer;
 mod download;
 pub mod endgame;
 pub mod event;
 mod exchange;
 pub mod finder;
 mod messages;
+mod metadata;
 mod news;
 mod outbox;
 mod pex;
@@ -37,6 +39,8 @@ mod upload;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
+
 use super::bitfield::Bitfield;
 use super::block::Block;
 use super::peer::Peer;
@@ -45,13 +49,14 @@ use super::rng::Rng;
 use super::session::{Demand, Lease};
 use super::time::{Duration, Instant};
 use super::wire::message::Message;
-use connections::Dialer;
 use debut::Debut;
+use dialer::Dialer;
 use download::Download;
 use event::{
     Command, ConnId, Connected, DisconnectReason, Event, Output, PieceResult, Receipt, Settings, Source,
     StorageFault, TorrentSnapshot,
 };
+use metadata::Metadata;
 use news::News;
 use outbox::Outbox;
 use pex::Gossip;
@@ -74,6 +79,7 @@ pub struct Torrent {
     download: Download,
     upload: Upload,
     news: News,
+    metadata: Metadata,
     gossip: Gossip,
     dialer: Dialer,
     status: Status,
@@ -122,6 +128,7 @@ impl Torrent {
             download: Download::new(pieces, settings.sequential, &mut rng, now),
             upload: Upload::new(debut, rng.fork("choker"), now),
             news: News::new(settings.swarming_interval, geometry.piece_len()),
+            metadata: Metadata::new(if settings.private { Bytes::new() } else { settings.metadata.clone() }),
             gossip: Gossip::default(),
             dialer: Dialer::new(rng.fork("candidates")),
             status,
@@ -140,10 +147,18 @@ impl Torrent {
     }
 
     /// Goes on with what the fetching of the description began: its candidates and connections. To be the first
-    /// input, if at all. Connections are greeted without a bitfield: it would come too late.
+    /// input, if at all. Peers were told that we have nothing: what we have they hear now, by `sp_have` or by
+    /// HAVEs; who would need too many HAVEs is disconnected, to be dialled again.
     pub fn handle_handover(&mut self, now: Instant, handover: description::Handover) {
-        let _ = (now, handover.introduced, handover.dialer);
-        todo!()
+        debug_assert!(self.peers.is_empty(), "nothing came before");
+        self.dialer = handover.dialer;
+        for addr in handover.parted {
+            self.dialer.parted(now, addr, Some(DisconnectReason::Anew), true);
+        }
+        for introduced in handover.introduced {
+            self.take_over(now, introduced);
+        }
+        self.settle(now);
     }
 
     /// A dial ended without a connection.
@@ -335,10 +350,10 @@ impl Torrent {
                 self.download.fill(now, peer, &mut self.out);
             }
         }
-        self.upload.pump(now, &mut self.peers, &mut self.out);
+        self.upload.pump(now, &mut self.peers, &mut self.metadata, &mut self.out);
         if !self.status.paused {
             let room = self.limits.lease.connection_max.saturating_sub(self.peers.len());
-            self.dialer.dial(now, room, &mut self.out);
+            self.dialer.dial(now, room, |addr| self.out.push(Output::Dial(addr)));
         }
         #[cfg(debug_assertions)]
         self.check_invariant();

@@ -39,6 +39,14 @@ pub(super) fn may_name(teller: IpAddr, about: IpAddr) -> bool {
     }
 }
 
+/// The peers that gossip told of and that are worth a dial. `seeding`: to us other seeds are not, for two of
+/// them would part at once.
+pub(super) fn heard(gossip: PexMessage, teller: IpAddr, seeding: bool) -> Vec<SocketAddr> {
+    let added = gossip.added.into_iter();
+    let worth = added.filter(|(addr, flags)| may_name(teller, addr.ip()) && !(seeding && flags.seed));
+    worth.map(|(addr, _)| addr).collect()
+}
+
 /// Somebody who left.
 #[derive(Debug)]
 struct Gone {

@@ -61,11 +61,9 @@ fn listen(rig: &mut Rig, from: SocketAddr) {
 
 /// What the listener was told.
 fn told(outputs: &[Output]) -> Vec<PexMessage> {
-    let gossip = |output: &Output| match output {
-        Output::Send(PEER, Message::Extended { id: THEIR_PEX, payload }) => {
-            Some(PexMessage::decode(payload).unwrap())
-        }
-        _ => None,
+    let gossip = |output: &Output| {
+        let Output::Send(PEER, Message::Extended { id: THEIR_PEX, payload }) = output else { return None };
+        Some(PexMessage::decode(payload).unwrap())
     };
     outputs.iter().filter_map(gossip).collect()
 }
@@ -99,11 +97,9 @@ fn idle(rig: &mut Rig, span: Duration) -> Vec<Output> {
 
 /// Whether our extension handshake offers gossip.
 fn offers(outputs: &[Output]) -> bool {
-    outputs.iter().any(|output| match output {
-        Output::Send(_, Message::Extended { id: 0, payload }) => {
-            ExtensionHandshake::decode(payload).unwrap().ut_pex == Some(UT_PEX_ID)
-        }
-        _ => false,
+    outputs.iter().any(|output| {
+        let Output::Send(_, Message::Extended { id: 0, payload }) = output else { return false };
+        ExtensionHandshake::decode(payload).unwrap().ut_pex == Some(UT_PEX_ID)
     })
 }
 
