@@ -81,7 +81,7 @@ fn whatever_comes_a_node_stays_within_its_limits() {
         if let Some(at) = bytes.windows(20).position(|part| part == [1; 20]) {
             rng.fill(&mut bytes[at..at + 20]);
         }
-        if round % 1_000 == 0 {
+        if round.is_multiple_of(1_000) {
             let number = (round / 1_000) as u64;
             let peers = Request::Peers { infohash: InfoHash([7; 20]), announce: None, scrape: true };
             dht.handle_request(now, RequestId(number), peers);

@@ -15,7 +15,7 @@ fn announce(token: &[u8]) -> Method<'_> {
     Method::AnnouncePeer { infohash: TARGET, port: Some(1), token, seed: false }
 }
 
-fn get_peers(scrape: bool) -> Method<'static> {
+fn ask_peers(scrape: bool) -> Method<'static> {
     Method::GetPeers { infohash: TARGET, want: Want::default(), scrape, no_seed: false }
 }
 
@@ -51,7 +51,7 @@ fn forged_tokens_store_nothing_and_true_ones_only_where_they_were_given() {
         net.drain(0);
     }
     net.run(MINUTE);
-    let good = token(&net.ask(asker, me, &query(1, get_peers(false))).unwrap());
+    let good = token(&net.ask(asker, me, &query(1, ask_peers(false))).unwrap());
     for (from, token) in [(addr([10, 1, 0, 2]), &good[..]), (asker, &good[..7]), (asker, b"")] {
         assert_eq!(error_code(&net.ask(from, me, &query(1, announce(token))).unwrap()), Some(203));
     }
@@ -230,7 +230,7 @@ fn generous() -> (Net, NodeId) {
     let me = net.addr(0);
     for number in 0..200_u32 {
         let asker = addr([10, 2, 0, number as u8]);
-        let token = token(&net.ask(asker, me, &query(1, get_peers(false))).unwrap());
+        let token = token(&net.ask(asker, me, &query(1, ask_peers(false))).unwrap());
         assert_eq!(error_code(&net.ask(asker, me, &query(1, announce(&token))).unwrap()), None);
         net.run(SECOND / 2);
     }
@@ -264,8 +264,8 @@ fn no_answer_is_larger_than_what_is_stated() {
         ("ping", Method::Ping, 1.2),
         ("find_node", Method::FindNode { target: TARGET, want }, 2.6),
         ("find_node of both families", Method::FindNode { target: TARGET, want: BOTH }, 4.7),
-        ("get_peers", get_peers(false), 5.3),
-        ("get_peers with filters", get_peers(true), 6.9),
+        ("get_peers", ask_peers(false), 5.3),
+        ("get_peers with filters", ask_peers(true), 6.9),
         ("announce_peer", announce(b""), 0.6),
         ("get", Method::Get { target: item, seq: None, want }, 10.7),
         ("sample_infohashes", Method::SampleInfohashes { target: TARGET, want }, 5.3),

@@ -152,3 +152,32 @@ fn a_node_whose_network_was_away_finds_back_by_itself() {
     let (_, outcome) = net.request(5, find);
     assert!(outcome.answered >= 8 && outcome.took < 10 * SECOND, "{outcome:?}");
 }
+
+#[test]
+fn half_of_all_nodes_start_anew_at_once_and_everything_is_found_minutes_later() {
+    let mut net = Net::global(10, 60);
+    net.run(10 * MINUTE);
+    for place in 0..30 {
+        let saved = net.hosts[place].dht.good_nodes();
+        let addrs = net.hosts[place].addrs.clone();
+        net.hosts[place].dead = true;
+        let new = net.add(&addrs);
+        net.hosts[new].dht.handle_saved(net.now, &saved);
+        net.drain(new);
+    }
+    let before: Vec<_> = net.hosts.iter().map(|host| host.dht.snapshot(net.now)).collect();
+    net.run(MINUTE);
+    for (host, before) in net.hosts.iter().zip(before).filter(|(host, _)| !host.dead) {
+        let after = host.dht.snapshot(net.now);
+        let rate = (after.sent.1 - before.sent.1) / 60;
+        assert!(rate < 2_000, "{rate} bytes/s, more than ten times what is allowed at rest");
+        assert!(host.bootstraps.len() <= 1, "{:?}", host.bootstraps);
+    }
+    for number in 0..20_u8 {
+        let infohash = InfoHash([number * 12; 20]);
+        net.request(30 + usize::from(number), announce(infohash));
+        let find = Request::Peers { infohash, announce: None, scrape: false };
+        let (id, outcome) = net.request(89 - usize::from(number), find);
+        assert!(net.hosts[89 - usize::from(number)].peers.contains_key(&id), "{outcome:?}");
+    }
+}
