@@ -8,6 +8,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::dht_args::DhtArgs;
 use super::select::{Selector, parse_selector};
 use super::size::{PieceLen, Rate, parse_duration, parse_len, parse_piece_len, parse_rate};
 
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Run a whole swarm on this machine: a tracker, a seed and some peers
     Demo(DemoArgs),
+    /// Ask the DHT, or be a node of it
+    Dht(DhtArgs),
     /// Print the completion script for a shell
     Completions {
         /// For which shell
@@ -169,12 +172,14 @@ pub(crate) struct SwarmArgs {
     /// How often neighbours are told what we gained
     #[arg(long, env = "SPRAT_SWARMING_INTERVAL", value_name = "TIME", default_value = "1s", value_parser = parse_interval, hide_env = true)]
     pub(crate) swarming_interval: Duration,
+    #[command(flatten)]
+    pub(crate) discovery: DiscoveryArgs,
 }
 
-/// Options about ways to find peers that sprat does not have yet.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Accepted for scripts (sprat has no DHT, PEX, LSD or port forwarding yet)")]
-pub(crate) struct LaterArgs {
+/// Ways to find peers beside trackers; a private torrent uses none of them.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Finding peers")]
+pub(crate) struct DiscoveryArgs {
     /// Do not use the DHT
     #[arg(long, env = "SPRAT_NO_DHT", value_parser = FalseyValueParser::new(), hide_env = true)]
     pub(crate) no_dht: bool,
@@ -184,12 +189,25 @@ pub(crate) struct LaterArgs {
     /// Do not look for peers on the local network
     #[arg(long, env = "SPRAT_NO_LSD", value_parser = FalseyValueParser::new(), hide_env = true)]
     pub(crate) no_lsd: bool,
+    #[command(flatten)]
+    pub(crate) bootstrap: BootstrapArgs,
+}
+
+/// Where the DHT begins.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BootstrapArgs {
+    /// A DHT node to ask first if none is known, instead of the public ones; may be given again; none: nobody
+    #[arg(long, env = "SPRAT_DHT_BOOTSTRAP", value_name = "HOST:PORT", value_delimiter = ',', value_parser = parse_bootstrap, hide_env = true)]
+    pub(crate) dht_bootstrap: Vec<String>,
+}
+
+/// Options about what sprat does not have yet.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Accepted for scripts (sprat has no port forwarding yet)")]
+pub(crate) struct LaterArgs {
     /// Do not ask the router to forward the port
     #[arg(long, env = "SPRAT_NO_PORT_FORWARD", value_parser = FalseyValueParser::new(), hide_env = true)]
     pub(crate) no_port_forward: bool,
-    /// A DHT node to ask first; may be given again
-    #[arg(long, env = "SPRAT_DHT_BOOTSTRAP", value_name = "HOST:PORT", value_delimiter = ',', value_parser = parse_host_port, hide_env = true)]
-    pub(crate) dht_bootstrap: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -281,6 +299,13 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
+/// What stands for an empty list of DHT nodes to ask first.
+pub(crate) const BOOTSTRAP_NONE: &str = "none";
+
+pub(crate) fn parse_bootstrap(text: &str) -> Result<String, String> {
+    if text == BOOTSTRAP_NONE { Ok(text.to_owned()) } else { parse_host_port(text) }
+}
+
 fn parse_host_port(text: &str) -> Result<String, String> {
     let wrong = || "write HOST:PORT, for example 192.168.1.5:6881 or [2001:db8::5]:6881".to_owned();
     let (host, port) = text.trim().rsplit_once(':').ok_or_else(wrong)?;
@@ -344,7 +369,8 @@ mod tests {
         let Command::Download(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
             panic!("not a download");
         };
-        assert!(args.seed && args.later.no_dht && args.swarm.port == Some(7_000));
+        assert!(args.seed && args.swarm.discovery.no_dht && args.later.no_port_forward);
+        assert_eq!(args.swarm.port, Some(7_000));
         let line = "sprat create PATH -o OUT --piece-size 262144";
         let Command::Create(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
             panic!("not a creation");

@@ -9,6 +9,10 @@ mod clock;
 mod create;
 mod demo;
 mod demo_data;
+mod dht;
+mod dht_args;
+mod dht_items;
+mod dht_node;
 mod download;
 mod failure;
 mod interrupt;
@@ -61,6 +65,7 @@ pub fn run() -> ExitCode {
         Command::Show(args) => show::run(args, &report),
         Command::Verify(args) => verify::run(args, &report),
         Command::Demo(args) => demo::run(args, &report),
+        Command::Dht(args) => dht::run(args, &report),
         Command::Completions { shell } => completions(*shell),
     };
     match result {

@@ -3,15 +3,15 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-use super::args::{LeaveArgs, SwarmArgs};
+use super::args::{BOOTSTRAP_NONE, BootstrapArgs, LeaveArgs, SwarmArgs};
 use super::failure::Failure;
 use super::report::Report;
 use super::select::{self, Selector};
 use super::text::printable;
-use crate::engine::{AddTorrent, Config, Engine, EngineError, Info, Limits, Metainfo};
+use crate::engine::{AddTorrent, Config, DhtConfig, Engine, EngineError, Info, Limits, Metainfo};
 
 /// Where peers look first when no port was chosen.
-const PORT_USUAL: u16 = 6_881;
+pub(crate) const PORT_USUAL: u16 = 6_881;
 
 /// Taking part in a swarm, ready to start.
 #[derive(Clone, Debug)]
@@ -42,6 +42,9 @@ impl Plan {
                 ..defaults
             },
             swarming_interval: swarm.swarming_interval,
+            dht: (!swarm.discovery.no_dht).then(|| dht(&swarm.discovery.bootstrap)),
+            pex: !swarm.discovery.no_pex,
+            lsd: !swarm.discovery.no_lsd,
             ..Config::default()
         };
         let mut peers = Vec::new();
@@ -56,12 +59,7 @@ impl Plan {
 
     /// Listens; without a chosen port, on the usual one or else on any.
     pub(crate) async fn start(&self) -> Result<Engine, Failure> {
-        match Engine::start(self.config.clone()).await {
-            Err(EngineError::PortTaken(_)) if !self.port_chosen => {
-                Ok(Engine::start(Config { port: 0, ..self.config.clone() }).await?)
-            }
-            started => Ok(started?),
-        }
+        start(&self.config, self.port_chosen).await
     }
 
     /// Whether seeding ends by itself, by ratio or time.
@@ -71,7 +69,11 @@ impl Plan {
 
     /// Whether there is any way to find a peer by ourselves.
     pub(crate) fn finds_peers(&self, metainfo: &Metainfo) -> bool {
-        !self.peers.is_empty() || !self.trackers.is_empty() || !metainfo.trackers.is_empty()
+        let without_tracker = self.config.dht.is_some() || self.config.lsd;
+        (without_tracker && !metainfo.info.private)
+            || !self.peers.is_empty()
+            || !self.trackers.is_empty()
+            || !metainfo.trackers.is_empty()
     }
 
     /// The torrent for the engine, with all files wanted.
@@ -84,6 +86,34 @@ impl Plan {
             ..AddTorrent::new(metainfo, dir.to_owned())
         }
     }
+}
+
+/// Listens on the port of `config`; if that is taken and was not chosen, on any.
+pub(crate) async fn start(config: &Config, port_chosen: bool) -> Result<Engine, Failure> {
+    match Engine::start(config.clone()).await {
+        Err(EngineError::PortTaken(_)) if !port_chosen => {
+            Ok(Engine::start(Config { port: 0, ..config.clone() }).await?)
+        }
+        started => Ok(started?),
+    }
+}
+
+/// Taking part in the DHT: the public nodes first, or those that the user named instead.
+pub(crate) fn dht(args: &BootstrapArgs) -> DhtConfig {
+    let defaults =
+        DhtConfig { state_file: state_dir().map(|dir| dir.join("dht-nodes")), ..DhtConfig::default() };
+    if args.dht_bootstrap.is_empty() {
+        return defaults;
+    }
+    let named = args.dht_bootstrap.iter().filter(|name| *name != BOOTSTRAP_NONE);
+    DhtConfig { bootstrap: named.cloned().collect(), ..defaults }
+}
+
+/// The folder for what is kept from one start to the next, by the XDG rules; None: there is no home.
+fn state_dir() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    base.map(|base| base.join("sprat"))
 }
 
 /// Which files are wanted; None: all.

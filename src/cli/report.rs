@@ -75,6 +75,15 @@ impl Report {
         }
     }
 
+    /// A line for people beside the result: to standard error, so that the result can be read by programs.
+    pub(crate) fn note(&self, text: &str) {
+        match &self.voice {
+            Voice::Terminal(bars) => bars.suspend(|| print_err(text)),
+            Voice::Lines => print_err(text),
+            Voice::Json | Voice::Quiet => {}
+        }
+    }
+
     /// The command's bad end.
     pub(crate) fn error(text: &str) {
         print_err(&format!("error: {text}"));

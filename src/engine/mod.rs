@@ -1,8 +1,8 @@
 //! The engine: sockets, timers, tasks. It moves bytes and messages and decides nothing; what is decided,
 //! `proto` decides. The public API is what the command line uses and what others may embed.
 //!
-//! One task a torrent, one a connection, one for the UDP sockets, one a listening socket, and the supervisor
-//! that owns the torrents. Bytes of content travel by ownership in buffers of a bounded pool.
+//! One task a torrent, one a connection, one for the UDP sockets (trackers and the DHT), one for the local network,
+//! one a listening socket, and the supervisor that owns the torrents. Bytes of content travel by ownership in buffers of a bounded pool.
 //!
 //! ```no_run
 //! use std::path::PathBuf;
@@ -27,6 +27,7 @@ pub mod config;
 mod connection;
 mod context;
 pub mod dht;
+mod dht_host;
 mod disk;
 pub mod error;
 pub mod fetch;
@@ -35,9 +36,11 @@ mod handshake;
 mod http;
 mod listen;
 mod lsd;
+mod multicast;
 mod pool;
 mod receive;
 mod send;
+mod state;
 mod supervisor;
 mod task;
 mod torrent;
@@ -135,6 +138,9 @@ impl Engine {
         let (port, embedded_tracker) = (sockets.port, config.embedded_tracker);
         let clock = clock::Clock::start();
         let mut rng = seed()?;
+        let (dht, dht_host) =
+            config.dht.clone().map(|dht| start_dht(dht, &sockets, clock, rng.fork("dht"))).unzip();
+        let (lsd_sender, lsd_requests) = mpsc::channel(channels::LSD_REQUEST);
         let (udp_sender, udp_requests) = mpsc::channel(channels::UDP_REQUEST);
         let (supervisor_sender, supervisor_inputs) = mpsc::channel(channels::SUPERVISOR);
         let (registry_sender, registry) = watch::channel(Arc::new(BTreeMap::new()));
@@ -144,22 +150,35 @@ impl Engine {
             disk: disk::DiskQueue::start(config.disk_threads.map_or_else(core_count, |count| count.max(1)))?,
             handles: Handles::new(HANDLE_MAX),
             udp: udp_sender,
-            dht: None,
-            lsd: None,
+            dht: dht.clone(),
+            lsd: config.lsd.then_some(lsd_sender),
             http: http::HttpClient::default(),
             supervisor: supervisor_sender.clone(),
             port,
             config,
         });
-        let udp = udp::UdpTask::new(clock, sockets.udp, udp_requests, embedded_tracker, rng.fork("udp"));
+        let udp =
+            udp::UdpTask::new(clock, sockets.udp, udp_requests, embedded_tracker, dht_host, rng.fork("udp"));
+        let mut tasks = vec![task::spawn("udp", udp.run())];
+        if context.config.lsd {
+            let listen = context.config.listen.clone();
+            let lsd = lsd::LsdTask::new(clock, listen, port, lsd_requests, registry.clone(), rng.fork("lsd"));
+            tasks.push(task::spawn("lsd", lsd.run()));
+        }
         let supervisor = supervisor::Supervisor::new(context, supervisor_inputs, registry_sender, rng);
-        let mut tasks = vec![task::spawn("udp", udp.run()), task::spawn("supervisor", supervisor.run())];
+        tasks.push(task::spawn("supervisor", supervisor.run()));
         let pending = Arc::new(Semaphore::new(listen::PENDING_MAX));
         for listener in sockets.tcp {
             let accepting = listen::accept(listener, pending.clone(), registry.clone());
             tasks.push(task::spawn("listener", accepting));
         }
-        Ok(Self { port, embedded_tracker, supervisor: supervisor_sender, dht: None, _tasks: tasks })
+        Ok(Self {
+            port,
+            embedded_tracker,
+            supervisor: supervisor_sender,
+            dht: dht.map(DhtHandle::new),
+            _tasks: tasks,
+        })
     }
 
     /// Adds a torrent; checking of existing data begins in the background.
@@ -189,7 +208,7 @@ impl Engine {
         self.embedded_tracker.then(|| format!("udp://{addr}/announce"))
     }
 
-    /// Announces `stopped`, flushes and closes everything; at most 5 s.
+    /// Announces `stopped`, flushes, keeps the good DHT nodes and closes everything; at most 5 s.
     pub async fn shutdown(self) {
         let (reply, done) = oneshot::channel();
         let goodbye = async {
@@ -199,10 +218,33 @@ impl Engine {
                 let _ = done.await;
             }
         };
-        if timeout(SHUTDOWN_TIMEOUT, goodbye).await.is_err() {
+        let keep_nodes = async {
+            if let Some(dht) = &self.dht {
+                dht.save().await;
+            }
+        };
+        if timeout(SHUTDOWN_TIMEOUT, async { tokio::join!(goodbye, keep_nodes) }).await.is_err() {
             tracing::warn!("stopped without every good-bye");
         }
     }
+}
+
+/// The DHT node for these sockets, and the way to it.
+fn start_dht(
+    config: DhtConfig,
+    sockets: &listen::Sockets,
+    clock: clock::Clock,
+    rng: Rng,
+) -> (mpsc::Sender<dht::Request>, dht_host::DhtHost) {
+    let (sender, requests) = mpsc::channel(channels::DHT_REQUEST);
+    let has = |is_v4: bool| {
+        let of_family =
+            |socket: &tokio::net::UdpSocket| socket.local_addr().is_ok_and(|local| local.is_ipv4() == is_v4);
+        sockets.udp.iter().any(of_family)
+    };
+    let families = [has(true), has(false)];
+    let host = dht_host::DhtHost::new(config, families, sockets.port, requests, rng, clock.now());
+    (sender, host)
 }
 
 /// The engine's only draw of entropy.

@@ -85,6 +85,7 @@ impl Supervisor {
         }
         let (lease_sender, lease) = watch::channel(None);
         let peer_id = PeerId::generate(&mut self.rng);
+        let dht = self.context.dht.is_some() && !add.metainfo.info.private;
         let rng = self.rng.fork("torrent");
         let spec = Spec { add, peer_id, lease, rng };
         let (handle, control, run) = torrent::prepare(self.context.clone(), spec)?;
@@ -94,7 +95,7 @@ impl Supervisor {
         });
         self.leases.insert(infohash, lease_sender);
         self.register(|torrents| {
-            torrents.insert(infohash, Entry { peer_id, control });
+            torrents.insert(infohash, Entry { peer_id, dht, control });
         });
         self.session.handle_added(self.context.clock.now(), infohash);
         Ok(handle)

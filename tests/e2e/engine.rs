@@ -25,6 +25,15 @@ pub(super) struct Content {
 impl Content {
     /// Files below a folder called `content`; what is in them follows from their place.
     pub(super) fn new(files: &[(&str, usize)]) -> Self {
+        Self::with(files, false)
+    }
+
+    /// The same, for the peers of its trackers only.
+    pub(super) fn private(files: &[(&str, usize)]) -> Self {
+        Self::with(files, true)
+    }
+
+    fn with(files: &[(&str, usize)], private: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("content");
         for (at, (name, len)) in files.iter().enumerate() {
@@ -32,7 +41,7 @@ impl Content {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, noise(at as u64 + 1, *len)).unwrap();
         }
-        let draft = make::survey(&root, Draft { piece_len: 32 * 1024, ..Draft::default() }).unwrap();
+        let draft = make::survey(&root, Draft { piece_len: 32 * 1024, private, ..Draft::default() }).unwrap();
         let metainfo = make::hash(&root, draft, &mut |_| true).unwrap().unwrap();
         Self { dir, metainfo }
     }

@@ -40,8 +40,9 @@ impl TorrentTask {
             }
             Output::Dial(addr) => {
                 let (infohash, peer_id) = (self.infohash(), self.peer_id);
+                let dht = self.context.dht.is_some() && !self.content.info().private;
                 self.tasks.spawn("dial", async move {
-                    Ended::Dialled(addr, handshake::dial(addr, infohash, peer_id).await)
+                    Ended::Dialled(addr, handshake::dial(addr, infohash, peer_id, dht).await)
                 });
             }
             Output::VerifyPiece { piece, block_hashes } => match self.pieces.take(piece, block_hashes) {
