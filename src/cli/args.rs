@@ -77,10 +77,11 @@ Examples:
   sprat download https://example.org/film.torrent --select '*.mkv' --sequential
   sprat download film.torrent --seed --ratio 2
   sprat download film.torrent --peer 192.168.1.5:6881 --down-limit 8mbit
+  sprat download 'magnet:?xt=urn:btih:...'       a link, or 40 digits, is enough
 
 An interrupted download goes on where it was: run the same command again.")]
 pub(crate) struct DownloadArgs {
-    /// A .torrent file, or the http or https address of one
+    /// A .torrent file, the http or https address of one, a magnet link or an infohash
     pub(crate) torrent: String,
     /// Where the content goes
     #[arg(short, long, env = "SPRAT_DIR", default_value = ".", hide_env = true)]
@@ -108,12 +109,12 @@ pub(crate) struct DownloadArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  sprat seed film.mkv                            then, elsewhere: sprat download film.mkv.torrent --peer HOST:PORT
+  sprat seed film.mkv                            prints the magnet link that others download by
   sprat seed film.mkv --with-tracker             be the tracker too, so that nobody has to name peers
   sprat seed film.torrent -d ~/films             the content is in ~/films
   sprat seed torrents/ -d ~/films                every .torrent of a folder")]
 pub(crate) struct SeedArgs {
-    /// A file or folder; or a .torrent file, or a folder of nothing else together with --dir
+    /// A file or folder; or a .torrent file or magnet link, or a folder of .torrent files together with --dir
     pub(crate) path: String,
     /// Where the content of a torrent is [default: the current folder]
     #[arg(short, long, env = "SPRAT_DIR", hide_env = true)]
@@ -136,7 +137,7 @@ pub(crate) struct SeedArgs {
 }
 
 /// When to stop seeding.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 #[command(next_help_heading = "Leaving")]
 pub(crate) struct LeaveArgs {
     /// Seed until so many times the size is sent
@@ -247,12 +248,22 @@ pub(crate) struct CreateArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sprat show film.torrent
+  sprat show 'magnet:?xt=urn:btih:...'           fetches the description from peers
+  sprat show 'magnet:?xt=urn:btih:...' --offline prints what the link says")]
 pub(crate) struct ShowArgs {
     /// A .torrent file, the address of one, a magnet link or an infohash
     pub(crate) torrent: String,
     /// Ask nobody: print only what is here
     #[arg(long)]
     pub(crate) offline: bool,
+    /// How long peers may take to give the description
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) swarm: SwarmArgs,
 }
 
 #[derive(Debug, Args)]

@@ -2,13 +2,16 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::args::{BOOTSTRAP_NONE, BootstrapArgs, LeaveArgs, SwarmArgs};
 use super::failure::Failure;
 use super::report::Report;
 use super::select::{self, Selector};
 use super::text::printable;
-use crate::engine::{AddTorrent, Config, DhtConfig, Engine, EngineError, Info, Limits, Metainfo};
+use crate::engine::{
+    AddTorrent, Config, DhtConfig, Engine, EngineError, Info, Limits, Selection, TorrentSource,
+};
 
 /// Where peers look first when no port was chosen.
 pub(crate) const PORT_USUAL: u16 = 6_881;
@@ -67,23 +70,28 @@ impl Plan {
         self.leave.ratio.is_some() || self.leave.seed_time.is_some()
     }
 
-    /// Whether there is any way to find a peer by ourselves.
-    pub(crate) fn finds_peers(&self, metainfo: &Metainfo) -> bool {
-        let without_tracker = self.config.dht.is_some() || self.config.lsd;
-        (without_tracker && !metainfo.info.private)
+    /// Whether there is any way to find a peer by ourselves, of a torrent that names trackers or peers or does not.
+    pub(crate) fn finds_peers(&self, is_private: bool, names_anyone: bool) -> bool {
+        let finds_without_tracker = self.config.dht.is_some() || self.config.lsd;
+        (!is_private && finds_without_tracker)
             || !self.peers.is_empty()
             || !self.trackers.is_empty()
-            || !metainfo.trackers.is_empty()
+            || names_anyone
     }
 
-    /// The torrent for the engine, with all files wanted.
-    pub(crate) fn torrent(&self, metainfo: Metainfo, dir: &Path) -> AddTorrent {
+    /// The torrent for the engine, with all files wanted, or those that its link names.
+    pub(crate) fn torrent(&self, source: TorrentSource, dir: &Path) -> AddTorrent {
+        let dir = dir.to_owned();
+        let torrent = match source {
+            TorrentSource::Metainfo(metainfo) => AddTorrent::new(metainfo, dir),
+            TorrentSource::Magnet(magnet) => AddTorrent::magnet(magnet, dir),
+        };
         AddTorrent {
             peers: self.peers.clone(),
             trackers: self.trackers.clone(),
             ratio_max: self.leave.ratio,
             seed_time_max: self.leave.seed_time,
-            ..AddTorrent::new(metainfo, dir.to_owned())
+            ..torrent
         }
     }
 }
@@ -116,14 +124,27 @@ fn state_dir() -> Option<PathBuf> {
     base.map(|base| base.join("sprat"))
 }
 
-/// Which files are wanted; None: all.
-pub(crate) fn selected(info: &Info, selectors: &[Selector]) -> Result<Option<Vec<bool>>, Failure> {
+/// Which files are wanted, once they are known.
+pub(crate) fn selection(selectors: &[Selector]) -> Selection {
     if selectors.is_empty() {
-        return Ok(None);
+        return Selection::All;
     }
-    select::select(&info.files, selectors).map(Some).map_err(|selector| {
-        Failure::Usage(format!("--select {selector} fits no file of this torrent; `sprat show` lists them"))
+    let selectors = selectors.to_vec();
+    Selection::Choose(Arc::new(move |info| selected(info, &selectors)))
+}
+
+fn selected(info: &Info, selectors: &[Selector]) -> Result<Vec<bool>, String> {
+    select::select(&info.files, selectors).map_err(|selector| {
+        format!("--select {selector} fits no file of this torrent; `sprat show` lists them")
     })
+}
+
+/// Refuses a choice that fits no file.
+pub(crate) fn require_selected(info: &Info, selectors: &[Selector]) -> Result<(), Failure> {
+    if selectors.is_empty() {
+        return Ok(());
+    }
+    selected(info, selectors).map(|_| ()).map_err(Failure::Usage)
 }
 
 /// The folder, made if it is missing.

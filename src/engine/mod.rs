@@ -20,6 +20,7 @@
 //! }
 //! ```
 
+pub mod add;
 pub mod address;
 mod channels;
 mod clock;
@@ -50,7 +51,6 @@ pub mod verify;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,50 +68,11 @@ pub use crate::proto::torrent::event::{
     Direction, PeerSnapshot, StorageFault, TorrentSnapshot, TrafficSnapshot,
 };
 pub use crate::storage::{content::StorageError, make};
+pub use add::{AddTorrent, Selection, TorrentSource};
 pub use config::{Config, DhtConfig, Limits};
 pub use dht::DhtHandle;
 pub use error::EngineError;
-pub use handle::{Event, Snapshot, Stage, TorrentHandle, TrackerStatus};
-
-/// A torrent to add.
-#[derive(Clone, Debug)]
-pub struct AddTorrent {
-    /// Its description.
-    pub metainfo: Metainfo,
-    /// The folder that holds, or shall hold, its file or folder.
-    pub dir: PathBuf,
-    /// Which files of `metainfo.info.files` to fetch; None: all.
-    pub selected: Option<Vec<bool>>,
-    /// Peers to dial at once.
-    pub peers: Vec<SocketAddr>,
-    /// Trackers beside the torrent's own, one tier each.
-    pub trackers: Vec<String>,
-    /// Pieces in order instead of rarest first.
-    pub sequential: bool,
-    /// Take the content for complete without reading it.
-    pub assume_complete: bool,
-    /// Leave when everything wanted is there and this ratio of sent to size is reached...
-    pub ratio_max: Option<f64>,
-    /// ...or after seeding for so long, whichever is first; both None: seed until told to stop.
-    pub seed_time_max: Option<std::time::Duration>,
-}
-
-impl AddTorrent {
-    /// All files of `metainfo` below `dir`, checked first, seeded until told to stop.
-    pub fn new(metainfo: Metainfo, dir: PathBuf) -> Self {
-        Self {
-            metainfo,
-            dir,
-            selected: None,
-            peers: Vec::new(),
-            trackers: Vec::new(),
-            sequential: false,
-            assume_complete: false,
-            ratio_max: None,
-            seed_time_max: None,
-        }
-    }
-}
+pub use handle::{DhtStatus, Event, Snapshot, Stage, TorrentHandle, TrackerStatus};
 
 /// Time for good-byes at the end; what is not said by then is left unsaid.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);

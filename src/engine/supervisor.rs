@@ -12,7 +12,7 @@ use tokio::time::{Duration, sleep_until, timeout};
 use super::context::{Context, Control, Entry};
 use super::handle::TorrentHandle;
 use super::task::Tasks;
-use super::torrent::{self, Spec};
+use super::torrent::{self, DescriptionMemory, Spec};
 use super::{AddTorrent, EngineError};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
@@ -37,6 +37,7 @@ pub(crate) struct Supervisor {
     session: Session,
     leases: BTreeMap<InfoHash, watch::Sender<Option<Lease>>>,
     torrents: Tasks<InfoHash>,
+    memory: DescriptionMemory,
     rng: Rng,
 }
 
@@ -49,7 +50,17 @@ impl Supervisor {
         rng: Rng,
     ) -> Self {
         let session = Session::new(context.config.limits);
-        Self { context, inputs, registry, session, leases: BTreeMap::new(), torrents: Tasks::new(), rng }
+        let memory = DescriptionMemory::new();
+        Self {
+            context,
+            inputs,
+            registry,
+            session,
+            leases: BTreeMap::new(),
+            torrents: Tasks::new(),
+            memory,
+            rng,
+        }
     }
 
     /// Works until the engine is gone.
@@ -79,15 +90,16 @@ impl Supervisor {
     }
 
     fn add(&mut self, add: AddTorrent) -> Result<TorrentHandle, EngineError> {
-        let infohash = add.metainfo.info.infohash;
+        let infohash = add.source.infohash().ok_or(EngineError::NoInfohash)?;
         if self.leases.contains_key(&infohash) {
             return Err(EngineError::Duplicate);
         }
         let (lease_sender, lease) = watch::channel(None);
         let peer_id = PeerId::generate(&mut self.rng);
-        let dht = self.context.dht.is_some() && !add.metainfo.info.private;
+        let dht = self.context.dht.is_some() && !add.source.is_private();
         let rng = self.rng.fork("torrent");
-        let spec = Spec { add, peer_id, lease, rng };
+        let memory = self.memory.clone();
+        let spec = Spec { infohash, add, peer_id, lease, memory, rng };
         let (handle, control, run) = torrent::prepare(self.context.clone(), spec)?;
         self.torrents.spawn("torrent", async move {
             run.await;

@@ -17,7 +17,7 @@ use super::engine::{Content, addr, seed, within};
 use crate::process::{Ended, Sprat};
 
 /// Where nobody is.
-const NOWHERE: &str = "127.0.0.1:1";
+pub(super) const NOWHERE: &str = "127.0.0.1:1";
 
 fn config() -> Config {
     let dht = DhtConfig { bootstrap: Vec::new(), ..DhtConfig::default() };
@@ -26,7 +26,7 @@ fn config() -> Config {
 }
 
 /// A node that begins at these names and keeps what it learns in this file.
-async fn node(bootstrap: &[String], state_file: Option<&Path>) -> Engine {
+pub(super) async fn node(bootstrap: &[String], state_file: Option<&Path>) -> Engine {
     let dht = DhtConfig {
         bootstrap: bootstrap.to_vec(),
         state_file: state_file.map(Path::to_owned),
@@ -36,7 +36,7 @@ async fn node(bootstrap: &[String], state_file: Option<&Path>) -> Engine {
 }
 
 /// Asks, and collects what is found.
-async fn ask(engine: &Engine, request: DhtRequest) -> (Vec<SocketAddr>, Vec<Item>, Outcome) {
+pub(super) async fn ask(engine: &Engine, request: DhtRequest) -> (Vec<SocketAddr>, Vec<Item>, Outcome) {
     let (mut peers, mut items) = (Vec::new(), Vec::new());
     let mut search = engine.dht().unwrap().start(request).await.unwrap();
     within(async {
@@ -60,7 +60,7 @@ async fn reached(engine: &Engine) -> u32 {
 }
 
 /// So many nodes, all told of the first one and nothing else.
-async fn nodes(count: usize) -> Vec<Engine> {
+pub(super) async fn nodes(count: usize) -> Vec<Engine> {
     let mut engines = vec![node(&[], None).await];
     for _ in 1..count {
         let engine = node(&[], None).await;
@@ -71,7 +71,7 @@ async fn nodes(count: usize) -> Vec<Engine> {
     engines
 }
 
-fn announce(infohash: InfoHash, port: u16) -> DhtRequest {
+pub(super) fn announce(infohash: InfoHash, port: u16) -> DhtRequest {
     let announce = Some(Announce { port: Some(port), seed: true });
     DhtRequest::Peers { infohash, announce, scrape: false }
 }

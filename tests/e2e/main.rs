@@ -6,7 +6,11 @@
 mod cli;
 mod dht;
 mod engine;
+mod fallback;
 mod hostile;
 mod limits;
+mod magnet;
+mod magnet_command;
+mod metadata_peer;
 mod process;
 mod tracker;

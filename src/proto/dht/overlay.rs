@@ -25,8 +25,8 @@ const RENAME_PAUSE: Duration = Duration::from_secs(600);
 const JOIN_PAUSE_MIN: Duration = Duration::from_secs(2);
 /// Longest of these pauses: a network of three nodes that stays one costs a lookup in five minutes.
 const JOIN_PAUSE_MAX: Duration = Duration::from_secs(300);
-/// Nodes named by a contact that a lookup begins at, too.
-const NAMED_MAX: usize = 2 * K;
+/// Nodes that a lookup starts from.
+const START_COUNT: usize = 2 * K;
 
 /// How far we are in.
 #[derive(Clone, Copy, Debug)]
@@ -193,26 +193,21 @@ impl Overlay {
     pub(super) fn named(&mut self, nodes: impl Iterator<Item = Node>) {
         if self.table.len() < K {
             let own = self.table.own();
-            self.named = others(nodes, self.is_v6, own).take(NAMED_MAX).collect();
+            self.named = others(nodes, self.is_v6, own).take(START_COUNT).collect();
         }
     }
 
-    /// A lookup that begins at the nodes we know, and looks behind those who crowd its target.
+    /// A lookup that begins at the nodes we know.
     pub(super) fn lookup(&self, target: NodeId) -> Lookup {
-        Lookup::new(target, &self.starts(target), self.table.size_estimate())
-    }
-
-    fn starts(&self, target: NodeId) -> Vec<Node> {
-        let mut starts = self.table.starts(target);
+        let mut starts = self.table.closest(target, START_COUNT);
         starts.extend_from_slice(&self.named);
-        starts
+        Lookup::new(target, &starts, self.table.size_estimate())
     }
 
     /// Starts a lookup of our own.
     fn walk(&mut self, now: Instant, target: NodeId, post: &mut Post, want: Want) {
         self.walk_count = self.walk_count.wrapping_add(1);
-        // Without an estimate it sees no crowd: nobody gathers at a target that nobody knows.
-        let lookup = Lookup::new(target, &self.starts(target), 0);
+        let lookup = self.lookup(target);
         self.walk = Some(Walk { number: self.walk_count, lookup });
         self.advance(now, post, want);
     }
@@ -225,10 +220,6 @@ impl Overlay {
         ask_next(now, lookup, post, Purpose::Walk(*number), &speaker, method);
         if lookup.is_done() {
             let target = lookup.target();
-            // Around our own id others may gather; around a random one there is chance alone.
-            if let Some(size) = lookup.size_estimate().filter(|_| target != self.table.own()) {
-                self.table.learn_size(size);
-            }
             self.walk = None;
             self.named = Vec::new();
             self.walked(now, target);
