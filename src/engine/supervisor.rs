@@ -25,6 +25,8 @@ pub(crate) enum Input {
     Add(Box<AddTorrent>, oneshot::Sender<Result<TorrentHandle, EngineError>>),
     /// What a torrent could use.
     Demand(InfoHash, Demand),
+    /// A torrent turned out to be private: who dials us there is not told of the DHT.
+    Private(InfoHash),
     /// End all torrents within this time; the sender is dropped when that is done.
     Shutdown(Duration, oneshot::Sender<()>),
 }
@@ -78,6 +80,11 @@ impl Supervisor {
                     Some(Input::Demand(infohash, demand)) => {
                         self.session.handle_demand(clock.now(), infohash, demand);
                     }
+                    Some(Input::Private(infohash)) => self.register(|torrents| {
+                        if let Some(entry) = torrents.get_mut(&infohash) {
+                            entry.dht = false;
+                        }
+                    }),
                     Some(Input::Shutdown(grace, _reply)) => return self.shutdown(grace).await,
                     None => return,
                 },

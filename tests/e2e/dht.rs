@@ -174,7 +174,7 @@ async fn a_request_that_nobody_waits_for_is_forgotten() {
 }
 
 /// The bit of BEP 5 in the handshake of an engine.
-async fn says_dht(engine: &Engine, infohash: InfoHash) -> bool {
+pub(super) async fn says_dht(engine: &Engine, infohash: InfoHash) -> bool {
     let peer_id = PeerId(*b"-XX0000-abcdefghijkl");
     let ours = Handshake { capabilities: Capabilities::default(), infohash, peer_id };
     let mut socket = TcpStream::connect(addr(engine)).await.unwrap();

@@ -274,6 +274,7 @@ async fn a_torrent_that_turns_out_to_be_private_keeps_to_its_trackers() {
         let described = within(torrent.described()).await.unwrap();
         assert!(described.info.private);
         within(hung_up.recv()).await.unwrap();
+        within(async { while dht::says_dht(&engines[3], infohash).await {} }).await;
         event(&mut torrent, |event| matches!(event, Event::Checked { .. })).await;
         let snapshot = torrent.snapshot();
         assert_eq!((snapshot.torrent.peers.len(), snapshot.torrent.candidate_count), (0, 0));

@@ -16,6 +16,7 @@ use super::swarm::{Met, News, Swarm};
 use super::{Inputs, LEFT_UNKNOWN, Leaving, Wishes};
 use crate::engine::context::{Control, Established, Incoming, Input, Outgoing};
 use crate::engine::handle::Stage;
+use crate::engine::supervisor;
 use crate::engine::task::Tasks;
 use crate::proto::metainfo::magnet::Magnet;
 use crate::proto::metainfo::{Info, Metainfo};
@@ -161,6 +162,9 @@ impl DescriptionTask {
         };
         if info.private {
             self.swarm.sources.restrict();
+            // A supervisor that is behind lets the handshakes of others know that we have a DHT node, no more.
+            let told = supervisor::Input::Private(self.swarm.infohash);
+            let _ = self.swarm.context.supervisor.try_send(told);
         }
         let handover = self.machine.into_handover(info.private);
         self.swarm.connections.retain(&handover.connections().collect::<BTreeSet<_>>());
