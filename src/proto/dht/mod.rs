@@ -52,6 +52,7 @@ use self::overlay::Overlays;
 use self::post::Post;
 use self::requests::Requests;
 use self::routing::K;
+use self::routing::prefix::may_name;
 use self::throttle::Throttle;
 use self::transactions::{Due, Purpose, Sent};
 use super::bencode::{Limits, Value};
@@ -265,7 +266,6 @@ impl Dht {
     fn answered(&mut self, now: Instant, sent: &Sent, external: Option<SocketAddr>, response: &Response) {
         let (from, is_v6) = (Node { id: response.id, addr: sent.to }, sent.to.is_ipv6());
         let Some(overlay) = self.overlays.of_mut(is_v6) else { return };
-        let was_alone = overlay.is_alone();
         let external = external.map(compact::canonical);
         let news = overlay.answered(now, from, now.since(sent.at), external);
         self.contacts.met(sent.to);
@@ -274,12 +274,9 @@ impl Dht {
             self.post.own[usize::from(is_v6)] = Some(external);
             self.post.tell(Output::External(external));
         }
-        self.hint_other_family(now, is_v6, response);
+        self.hint_other_family(now, sent.to, response);
         self.follow_answer(now, sent, from, response);
-        if was_alone {
-            let Self { requests, overlays, post, .. } = self;
-            requests.advance_all(now, is_v6, overlays, post);
-        }
+        self.requests.advance_waiting(now, is_v6, &self.overlays, &mut self.post);
     }
 
     /// Hands an answer to whom it was for.
@@ -290,9 +287,9 @@ impl Dht {
         let Some(overlay) = overlays.of_mut(is_v6) else { return };
         match sent.purpose {
             Purpose::Ping => (),
-            Purpose::Hint => overlay.named(response.nodes()),
+            Purpose::Hint => overlay.named(sent.to, response.nodes()),
             Purpose::Saved => {
-                overlay.named(response.nodes());
+                overlay.named(sent.to, response.nodes());
                 if !sent.is_slow {
                     contacts.saved_ended();
                 }
@@ -367,6 +364,7 @@ impl Dht {
             overlay.failed(now, sent.to);
         }
         self.ended(now, sent);
+        self.requests.advance_waiting(now, sent.to.is_ipv6(), &self.overlays, &mut self.post);
     }
 
     /// Nothing is to be waited for any more.
@@ -404,10 +402,10 @@ impl Dht {
     }
 
     /// Nodes that an answer names in the other family are tried, if few are known there (BEP 32).
-    fn hint_other_family(&mut self, now: Instant, is_v6: bool, response: &Response) {
-        if self.overlays.of(!is_v6).is_some_and(|other| other.table.len() < K) {
-            let others = response.nodes().filter(|node| node.addr.is_ipv6() != is_v6);
-            for node in others.take(OTHER_FAMILY_MAX) {
+    fn hint_other_family(&mut self, now: Instant, from: SocketAddr, response: &Response) {
+        if self.overlays.of(from.is_ipv4()).is_some_and(|other| other.table.len() < K) {
+            let others = response.nodes().filter(|node| node.addr.is_ipv4() == from.is_ipv6());
+            for node in others.filter(|node| may_name(from, node.addr)).take(OTHER_FAMILY_MAX) {
                 self.hint(now, node.addr);
             }
         }

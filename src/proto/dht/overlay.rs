@@ -13,6 +13,7 @@ use super::krpc::{Method, Want};
 use super::lookup::Lookup;
 use super::node_id::{Node, NodeId};
 use super::post::{Post, Speaker};
+use super::routing::prefix::may_name;
 use super::routing::{K, Table, Upkeep};
 use super::transactions::{Purpose, Sent};
 use super::voter::Voter;
@@ -190,10 +191,10 @@ impl Overlay {
     }
 
     /// Nodes that a contact named in its answer.
-    pub(super) fn named(&mut self, nodes: impl Iterator<Item = Node>) {
+    pub(super) fn named(&mut self, namer: SocketAddr, nodes: impl Iterator<Item = Node>) {
         if self.table.len() < K {
-            let own = self.table.own();
-            self.named = others(nodes, self.is_v6, own).take(NAMED_MAX).collect();
+            let nodes = others(nodes, self.is_v6, self.table.own());
+            self.named = nodes.filter(|node| may_name(namer, node.addr)).take(NAMED_MAX).collect();
         }
     }
 

@@ -53,6 +53,11 @@ pub(in crate::proto::dht) fn is_same_host(left: SocketAddr, right: SocketAddr) -
     left.ip() == right.ip() && (left.port() == right.port() || !compact::is_local(left.ip()))
 }
 
+/// Whether one node may name another: local ones only to their neighbours, for nobody else can mean them.
+pub(in crate::proto::dht) fn may_name(namer: SocketAddr, named: SocketAddr) -> bool {
+    compact::is_local(namer.ip()) || !compact::is_local(named.ip())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 
+use super::super::event::Announce;
 use super::super::item::{Item, ItemRef, SecretKey};
 use super::super::krpc::Want;
 use super::*;
+use crate::proto::infohash::InfoHash;
 
 const TARGET: NodeId = NodeId([7; 20]);
 const BOTH: Want = Want { v4: true, v6: true };
@@ -31,6 +33,20 @@ fn token(bytes: &[u8]) -> Vec<u8> {
     match krpc::decode(bytes).unwrap().body {
         Body::Response(response) => response.token.unwrap().to_vec(),
         Body::Query(_) | Body::Error(..) => panic!("no answer"),
+    }
+}
+
+/// Runs for a while in which all addresses without a machine answer queries with what `reply` makes of the transaction
+/// id, the query and its sender.
+fn run_with(net: &mut Net, span: Duration, reply: impl Fn(&[u8], &Query, SocketAddr) -> Vec<u8>) {
+    let until = net.now + span;
+    while net.step(until) {
+        for stray in std::mem::take(&mut net.strays) {
+            let message = krpc::decode(&stray.bytes).unwrap();
+            if let Body::Query(query) = message.body {
+                net.inject(stray.to, stray.from, &reply(message.transaction, &query, stray.from));
+            }
+        }
     }
 }
 
@@ -128,6 +144,45 @@ fn thousands_that_claim_one_id_take_one_place() {
     assert!(good.iter().filter(|node| node.id != claimed.id).count() >= 10, "the others are still known");
     let (_, outcome) = net.request(0, Request::Nodes(TARGET));
     assert!(outcome.answered >= 8, "{outcome:?}");
+}
+
+#[test]
+fn nobody_from_the_world_makes_us_ask_our_neighbours() {
+    let mut net = Net::new(11);
+    let me = net.add(&[public(1), "[2001:db8::1]:6881".parse().unwrap()]);
+    net.hint(me, public(2));
+    net.run(2 * MILLI);
+    let asked = net.strays.remove(0);
+    let neighbours = ["192.168.1.1:80", "127.0.0.1:53", "[fd00::1]:6881", "[fe80::1]:6881"];
+    let nodes = neighbours.iter().enumerate();
+    let nodes = nodes.map(|(at, addr)| Node { id: NodeId([at as u8; 20]), addr: addr.parse().unwrap() });
+    let answer = Answer { nodes: nodes.collect(), names_v4: true, names_v6: true, ..Answer::default() };
+    let transaction = krpc::decode(&asked.bytes).unwrap().transaction.to_vec();
+    net.inject(asked.to, asked.from, &krpc::encode_answer(&transaction, TARGET, asked.from, &answer));
+    net.run(10 * SECOND);
+    let elsewhere: Vec<_> = net.strays.iter().filter(|stray| stray.to != public(2)).collect();
+    assert!(!net.strays.is_empty() && elsewhere.is_empty(), "{elsewhere:?}");
+}
+
+#[test]
+fn an_answer_brings_a_hundred_peers_and_a_refusal_steers_no_terminal() {
+    let mut net = Net::new(12);
+    let me = net.add(&[public(1)]);
+    net.hint(me, public(2));
+    let peers: Vec<SocketAddr> = (1..=120).map(public).collect();
+    let infohash = InfoHash(TARGET.0);
+    let announce = Some(Announce { port: None, seed: false });
+    let id = net.start(me, Request::Peers { infohash, announce, scrape: false });
+    run_with(&mut net, 10 * SECOND, |transaction, query, to| match query.method {
+        Method::AnnouncePeer { .. } => krpc::encode_error(transaction, to, 201, "no\x1b[31m"),
+        Method::GetPeers { .. } => {
+            let answer = Answer { peers: peers.clone(), token: Some([1; 8]), ..Answer::default() };
+            krpc::encode_answer(transaction, NodeId([2; 20]), to, &answer)
+        }
+        _ => krpc::encode_answer(transaction, NodeId([2; 20]), to, &Answer::default()),
+    });
+    assert_eq!(net.hosts[me].peers[&id].len(), 100);
+    assert_eq!(net.hosts[me].done[&id].refused.as_deref(), Some("201 no[31m"));
 }
 
 #[test]

@@ -184,6 +184,19 @@ fn without_anybody_a_request_ends_with_nothing_in_the_time_given() {
 }
 
 #[test]
+fn a_request_that_a_short_outage_met_goes_on_when_it_is_over() {
+    let mut net = Net::local(15, 12);
+    net.run(MINUTE);
+    (0..12).filter(|&place| place != 5).for_each(|place| net.hosts[place].dead = true);
+    let id = net.start(5, find(INFOHASH));
+    net.run(4 * SECOND);
+    (0..12).for_each(|place| net.hosts[place].dead = false);
+    net.run(4 * SECOND);
+    let outcome = net.hosts[5].done.get(&id);
+    assert!(outcome.is_some_and(|outcome| outcome.answered >= 8), "{outcome:?}");
+}
+
+#[test]
 fn two_nodes_find_each_other() {
     let mut net = Net::local(13, 2);
     net.request(1, announce(INFOHASH, true));
