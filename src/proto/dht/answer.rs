@@ -98,16 +98,18 @@ impl Answers {
         self.spend(now, bytes, refused)
     }
 
-    /// The datagram that tells an admitted sender what was wrong with its query.
+    /// The datagram that tells an admitted sender what was wrong with its query; None: it would be longer than
+    /// `len_max`, or the budget forbids it.
     pub(super) fn refuse(
         &mut self,
         now: Instant,
         from: SocketAddr,
         transaction: &[u8],
         text: &str,
+        len_max: usize,
     ) -> Option<Vec<u8>> {
         let bytes = krpc::encode_error(transaction, from, code::PROTOCOL, text);
-        self.spend(now, bytes, true)
+        if bytes.len() <= len_max { self.spend(now, bytes, true) } else { None }
     }
 
     /// Counts an answer, and drops it if the budget does not allow it.
@@ -279,18 +281,20 @@ fn nodes(from: SocketAddr, target: NodeId, want: Want, overlays: &Overlays) -> A
 }
 
 fn item_refusal(error: ItemError) -> Refusal {
-    match error {
-        ItemError::TooLong => (205, "value too long"),
-        ItemError::Signature => (206, "bad signature"),
-        ItemError::Salt => (207, "salt too long"),
-        ItemError::Other => (code::PROTOCOL, "bad item"),
-    }
+    let text = match error {
+        ItemError::TooLong => "value too long",
+        ItemError::Signature => "bad signature",
+        ItemError::Salt => "salt too long",
+        ItemError::Other => "bad item",
+    };
+    (error.code(), text)
 }
 
 fn put_refusal(error: PutError) -> Refusal {
-    match error {
-        PutError::Cas => (301, "cas is not the stored seq"),
-        PutError::Seq => (302, "a newer one is stored"),
-        PutError::Full => (code::GENERIC, "no room"),
-    }
+    let text = match error {
+        PutError::Cas => "cas is not the stored seq",
+        PutError::Seq => "a newer one is stored",
+        PutError::Full => "no room",
+    };
+    (error.code(), text)
 }

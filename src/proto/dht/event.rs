@@ -153,7 +153,7 @@ pub struct Snapshot {
     pub stored_items: usize,
     /// Lookups under way.
     pub lookups: usize,
-    /// Whether we tell others not to keep us (BEP 43).
+    /// Whether we tell others not to keep us (BEP 43), in one family at least.
     pub read_only: bool,
 }
 

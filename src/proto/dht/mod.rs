@@ -137,7 +137,7 @@ impl Dht {
 
     /// Starts a request. The id is the shell's and never used twice.
     pub fn handle_request(&mut self, now: Instant, id: RequestId, request: Request) {
-        if self.empty() == Empty::All {
+        if self.overlays.empty() == Empty::All {
             self.contacts.hasten();
         }
         self.requests.add(now, id, request, &mut self.post);
@@ -179,17 +179,18 @@ impl Dht {
             self.answers.expires_at(),
             maintain_at,
         ];
-        let first = self.contacts.due_at(self.empty());
+        let first = self.contacts.due_at(self.overlays.empty());
         Some(others.into_iter().flatten().fold(first, Instant::min))
     }
 
-    /// Nodes worth remembering for the next start: good ones of both families, at most
-    /// [`event::SAVED_COUNT_MAX`].
+    /// Nodes worth remembering for the next start: of both families, good ones first, then others that are known, so
+    /// that an outage before the end loses nothing. At most [`event::SAVED_COUNT_MAX`].
     pub fn good_nodes(&self) -> Vec<Node> {
-        let good = |is_v6| self.overlays.of(is_v6).into_iter().flat_map(|overlay| overlay.table.good());
-        let v6_count = good(true).count();
-        let v4_count = good(false).count().min(SAVED_COUNT_MAX - v6_count.min(SAVED_COUNT_MAX / 2));
-        good(false).take(v4_count).chain(good(true).take(SAVED_COUNT_MAX - v4_count)).collect()
+        let known =
+            |is_v6| self.overlays.of(is_v6).into_iter().flat_map(|overlay| overlay.table.best_first());
+        let v6_count = known(true).count();
+        let v4_count = known(false).count().min(SAVED_COUNT_MAX - v6_count.min(SAVED_COUNT_MAX / 2));
+        known(false).take(v4_count).chain(known(true).take(SAVED_COUNT_MAX - v4_count)).collect()
     }
 
     /// Figures for people.
@@ -203,7 +204,7 @@ impl Dht {
             stored_peers: self.answers.peers.counts(),
             stored_items: self.answers.items.len(),
             lookups: self.requests.active_count() + walks,
-            read_only: self.post.reach.is_read_only(now),
+            read_only: self.overlays.families().any(|is_v6| self.post.is_read_only(now, is_v6)),
         }
     }
 
@@ -229,10 +230,13 @@ impl Dht {
         if !self.answers.admit(now, from) {
             return;
         }
-        self.post.reach.queried(now, from.ip());
+        self.post.reach_mut(from).queried(now, from.ip());
+        if self.post.is_read_only(now, from.is_ipv6()) {
+            return;
+        }
         let asked = Asked { from, transaction, query };
         if let Some(bytes) = self.answers.answer(now, &asked, &self.overlays) {
-            self.post.datagram(now, from, bytes);
+            self.post.answer(now, from, bytes);
         }
         let Some(overlay) = self.overlays.of_mut(from.is_ipv6()) else { return };
         if !query.read_only
@@ -244,7 +248,8 @@ impl Dht {
         }
     }
 
-    /// Tells who sent something that looks like a query what was wrong with it.
+    /// Tells who sent something that looks like a query what was wrong with it, unless that takes more bytes than
+    /// were sent: a forged source is worth no amplification.
     fn handle_malformed(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], what: &str) {
         let Some(message) = Value::read(bytes, &Limits::KRPC).ok().and_then(|value| value.dict()) else {
             return;
@@ -255,10 +260,11 @@ impl Dht {
             return;
         };
         if is_query
+            && !self.post.is_read_only(now, from.is_ipv6())
             && self.answers.admit(now, from)
-            && let Some(bytes) = self.answers.refuse(now, from, transaction, what)
+            && let Some(answer) = self.answers.refuse(now, from, transaction, what, bytes.len())
         {
-            self.post.datagram(now, from, bytes);
+            self.post.answer(now, from, answer);
         }
     }
 
@@ -269,7 +275,7 @@ impl Dht {
         let external = external.map(compact::canonical);
         let news = overlay.answered(now, from, now.since(sent.at), external);
         self.contacts.met(sent.to);
-        self.post.reach.answered(now, sent.to.ip());
+        self.post.reach_mut(sent.to).answered(now, sent.to.ip());
         if let Some(external) = news {
             self.post.own[usize::from(is_v6)] = Some(external);
             self.post.tell(Output::External(external));
@@ -283,7 +289,7 @@ impl Dht {
     fn follow_answer(&mut self, now: Instant, sent: &Sent, from: Node, response: &Response) {
         let is_v6 = from.addr.is_ipv6();
         let Self { overlays, requests, contacts, post, .. } = self;
-        let want = overlays.want(is_v6);
+        let want = overlays.want(now, is_v6);
         let Some(overlay) = overlays.of_mut(is_v6) else { return };
         match sent.purpose {
             Purpose::Ping => (),
@@ -314,16 +320,20 @@ impl Dht {
         }
     }
 
-    /// A query of ours was answered by an error. Who refuses to store may have a reason; who does not even answer
-    /// what every node answers is of no more use than one who is silent.
+    /// A query of ours was answered by an error: whoever sent it lives, but is of no use for this. Only who does not
+    /// even answer a ping, as every node does, counts as silent.
     fn refused(&mut self, now: Instant, sent: &Sent, error: (i64, &[u8])) {
         if let Purpose::Store(id) = sent.purpose {
             self.stored(now, sent, id, Some(Err(error)));
-        } else {
-            if !sent.is_slow {
-                self.slow(now, sent);
-            }
+            return;
+        }
+        if !sent.is_slow {
+            self.slow(now, sent);
+        }
+        if sent.purpose == Purpose::Ping {
             self.failed(now, sent);
+        } else {
+            self.ended(now, sent);
         }
     }
 
@@ -339,7 +349,7 @@ impl Dht {
     fn slow(&mut self, now: Instant, sent: &Sent) {
         let Self { overlays, requests, contacts, post, .. } = self;
         let is_v6 = sent.to.is_ipv6();
-        let want = overlays.want(is_v6);
+        let want = overlays.want(now, is_v6);
         match sent.purpose {
             Purpose::Ping | Purpose::Hint | Purpose::Old(_) | Purpose::Store(_) => (),
             Purpose::Saved => contacts.saved_ended(),
@@ -371,7 +381,7 @@ impl Dht {
     fn ended(&mut self, now: Instant, sent: &Sent) {
         let Self { overlays, requests, contacts, post, .. } = self;
         let is_v6 = sent.to.is_ipv6();
-        let want = overlays.want(is_v6);
+        let want = overlays.want(now, is_v6);
         match sent.purpose {
             Purpose::Ping | Purpose::Hint | Purpose::Saved => (),
             Purpose::Old(place) => {
@@ -411,16 +421,6 @@ impl Dht {
         }
     }
 
-    /// How many overlays know nobody.
-    fn empty(&self) -> Empty {
-        let empty = self.overlays.iter().filter(|overlay| overlay.is_alone()).count();
-        match empty {
-            0 => Empty::None,
-            _ if empty == self.overlays.iter().count() => Empty::All,
-            _ => Empty::One,
-        }
-    }
-
     /// Does what is due now or has become possible. Cheap where nothing is.
     fn go_on(&mut self, now: Instant) {
         if self.post.is_starved && self.post.transactions.has_room() {
@@ -429,7 +429,7 @@ impl Dht {
         }
         if self.overlays.iter().any(|overlay| overlay.maintain_at().is_some_and(|at| at <= now)) {
             for is_v6 in self.overlays.families() {
-                let want = self.overlays.want(is_v6);
+                let want = self.overlays.want(now, is_v6);
                 if let Some(overlay) = self.overlays.of_mut(is_v6) {
                     overlay.maintain(now, &mut self.post, want);
                 }
@@ -445,7 +445,7 @@ impl Dht {
     fn feed(&mut self, now: Instant) {
         let Self { overlays, requests, post, .. } = self;
         for is_v6 in overlays.families() {
-            let want = overlays.want(is_v6);
+            let want = overlays.want(now, is_v6);
             if let Some(overlay) = overlays.of_mut(is_v6) {
                 overlay.advance(now, post, want);
             }
@@ -455,7 +455,7 @@ impl Dht {
 
     /// Asks addresses where nodes may be, or for the bootstrap names.
     fn try_contacts(&mut self, now: Instant) {
-        let empty = self.empty();
+        let empty = self.overlays.empty();
         if !self.contacts.has_saved() && now < self.contacts.due_at(empty) {
             return;
         }
@@ -478,7 +478,7 @@ impl Dht {
 
     /// Asks an address for the nodes around us, of whom some may get to know us.
     fn introduce(&mut self, now: Instant, addr: SocketAddr, purpose: Purpose) -> bool {
-        let Some(speaker) = self.overlays.speaker(addr.is_ipv6()) else { return false };
+        let Some(speaker) = self.overlays.speaker(now, addr.is_ipv6()) else { return false };
         let method = Method::FindNode { target: speaker.id, want: speaker.want };
         self.post.query(now, addr, purpose, &speaker, method)
     }

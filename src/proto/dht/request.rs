@@ -109,7 +109,9 @@ impl Running {
 
     /// Goes on in one overlay: begins the lookup when a node is known, asks whom it wants asked, and stores.
     pub(super) fn advance(&mut self, now: Instant, is_v6: bool, overlays: &Overlays, post: &mut Post) {
-        let (Some(speaker), Some(overlay)) = (overlays.speaker(is_v6), overlays.of(is_v6)) else { return };
+        let (Some(speaker), Some(overlay)) = (overlays.speaker(now, is_v6), overlays.of(is_v6)) else {
+            return;
+        };
         let target = self.target();
         let stage = &mut self.stages[usize::from(is_v6)];
         if matches!(stage, Stage::Waiting { .. }) && !overlay.is_alone() {

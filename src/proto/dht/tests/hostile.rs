@@ -186,6 +186,31 @@ fn an_answer_brings_a_hundred_peers_and_a_refusal_steers_no_terminal() {
 }
 
 #[test]
+fn a_node_that_answers_by_errors_lives() {
+    let mut net = Net::new(13);
+    let me = net.add(&[public(1)]);
+    net.hint(me, public(2));
+    net.start(me, Request::Peers { infohash: InfoHash(TARGET.0), announce: None, scrape: false });
+    run_with(&mut net, MINUTE, |transaction, query, to| match query.method {
+        Method::GetPeers { .. } => krpc::encode_error(transaction, to, 204, "no"),
+        _ => krpc::encode_answer(transaction, NodeId([2; 20]), to, &Answer::default()),
+    });
+    assert_eq!(net.hosts[me].dht.snapshot(net.now).overlays[0].nodes, (1, 1));
+    assert_eq!(net.hosts[me].done.len(), 1);
+}
+
+#[test]
+fn who_is_read_only_does_not_answer() {
+    let mut net = Net::new(14);
+    net.add_with(&[public(1)], ReadOnly::Always);
+    assert!(net.ask(public(2), public(1), &query(1, Method::Ping)).is_none());
+    let malformed = b"d1:q4:ping1:t1:a1:v80:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1:y1:qe";
+    net.inject(public(2), public(1), malformed);
+    net.run(SECOND);
+    assert!(net.strays.is_empty(), "{:?}", net.strays);
+}
+
+#[test]
 fn a_flood_of_hints_is_followed_slowly() {
     let mut net = Net::new(6);
     let me = net.add(&[addr([10, 0, 0, 1])]);
@@ -232,9 +257,10 @@ fn wrong_queries_are_refused_by_their_codes() {
         let errors = net.strays.iter().map(|stray| error_code(&stray.bytes));
         errors.collect::<Vec<_>>().into_iter().flatten().next()
     };
-    assert_eq!(refusal(b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaae1:q9:find_node1:t1:a1:y1:qe"), Some(203));
+    let refused = b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaae1:q9:find_node1:t4:aaaa1:v12:xxxxxxxxxxxx1:y1:qe";
+    assert_eq!(refusal(refused), Some(203));
     assert_eq!(refusal(b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaae1:q5:dance1:t1:a1:y1:qe"), Some(204));
-    assert_eq!(refusal(b"d1:q4:ping1:t1:a1:y1:qe"), Some(203));
+    assert_eq!(refusal(b"d1:q4:ping1:t1:a1:y1:qe"), None, "a refusal would be longer");
     assert_eq!(refusal(b"d1:t1:a1:y1:re"), None, "an answer is no question");
     assert_eq!(refusal(b"d1:q4:ping1:t1:a1:y1:q"), None);
     let with_target =
@@ -334,5 +360,13 @@ fn no_answer_is_larger_than_what_is_stated() {
         println!("{name}: {asked} bytes asked, {} answered, factor {factor:.2}", answer.len());
         assert!((stated - 0.2..stated + 0.05).contains(&factor), "{name}: {factor:.2}, not {stated}");
         net.run(2 * SECOND);
+    }
+    for malformed in
+        [&b"d1:t0:1:y1:qe"[..], b"d1:q4:ping1:t1:a1:v40:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1:y1:qe"]
+    {
+        net.strays.clear();
+        net.inject(addr([10, 3, 0, 1]), me, malformed);
+        net.run(SECOND);
+        assert!(net.strays.iter().all(|stray| stray.bytes.len() <= malformed.len()), "{:?}", net.strays);
     }
 }

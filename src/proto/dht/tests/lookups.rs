@@ -96,6 +96,13 @@ fn a_family_without_anybody_holds_nothing_up() {
     net.run(MINUTE);
     let (_, late) = net.request(both, find(INFOHASH));
     assert!(late.took < 20 * MILLI && late.answered >= 8, "{late:?}");
+    let asks_for_both = |datagram: &&Datagram| datagram.bytes.windows(11).any(|part| part == b"4:wantl2:n4");
+    net.run(MINUTE);
+    net.start(both, find(InfoHash([9; 20])));
+    assert_eq!(net.flying.values().filter(asks_for_both).count(), 0, "not in every query for ever");
+    net.run(8 * MINUTE + SECOND);
+    net.start(both, find(InfoHash([9; 20])));
+    assert!(net.flying.values().filter(asks_for_both).count() > 0, "but now and then");
 }
 
 #[test]
