@@ -5,7 +5,7 @@
 //! an answer may be larger than its query is bounded: see the arithmetic in [the machine](super). It knows the
 //! routing tables as arguments, and neither transactions nor lookups.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::budget::Budget;
 use super::item::{ItemError, ItemRef};
@@ -74,7 +74,7 @@ impl Answers {
             tokens: Tokens::new(rng.fork("tokens"), now),
             peers: PeerStore::new(rng.fork("peers")),
             items: ItemStore::new(),
-            budget: Budget::new(now),
+            budget: Budget::new(rng.fork("budget"), now),
             counts: (0, 0, 0),
         }
     }
@@ -167,7 +167,7 @@ impl Answers {
             }
             Method::Put { token, cas, item } => {
                 self.check_token(now, from, item.target(), token)?;
-                self.keep_item(now, own, cas, &item)
+                self.keep_item(now, (own, from.ip()), cas, &item)
             }
             Method::SampleInfohashes { target, want } => {
                 let (samples, count) = self.peers.sample_infohashes(SAMPLE_COUNT_MAX);
@@ -247,12 +247,12 @@ impl Answers {
     fn keep_item(
         &mut self,
         now: Instant,
-        own: NodeId,
+        (own, from): (NodeId, IpAddr),
         cas: Option<i64>,
         item: &ItemRef,
     ) -> Result<Answer, Refusal> {
         let item = item.verify().map_err(item_refusal)?;
-        self.items.insert(now, own, item, cas).map_err(put_refusal)?;
+        self.items.insert(now, own, from, item, cas).map_err(put_refusal)?;
         Ok(Answer::default())
     }
 }

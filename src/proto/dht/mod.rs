@@ -21,6 +21,7 @@ pub mod bloom;
 pub mod budget;
 mod contacts;
 pub mod event;
+mod founders;
 pub mod item;
 pub mod items;
 pub mod krpc;
