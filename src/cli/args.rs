@@ -49,6 +49,9 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Ask the DHT, or be a node of it
     Dht(DhtArgs),
+    /// Run a swarm or a DHT of production peers in virtual time, against its bound
+    #[command(subcommand)]
+    Simulate(super::simulate::SimulateCommand),
     /// Print the completion script for a shell
     Completions {
         /// For which shell

@@ -27,6 +27,7 @@ mod seed;
 mod seed_many;
 mod select;
 mod show;
+mod simulate;
 mod size;
 mod source;
 mod swarm;
@@ -68,6 +69,7 @@ pub fn run() -> ExitCode {
         Command::Verify(args) => verify::run(args, &report),
         Command::Demo(args) => demo::run(args, &report),
         Command::Dht(args) => dht::run(args, &report),
+        Command::Simulate(command) => simulate::run(command, &report),
         Command::Completions { shell } => completions(*shell),
     };
     match result {
