@@ -218,7 +218,7 @@ impl Overlay {
     /// Starts a lookup of our own.
     fn walk(&mut self, now: Instant, target: NodeId, post: &mut Post, want: Want) {
         self.walk_count = self.walk_count.wrapping_add(1);
-        // Without an estimate it sees no crowd: nobody gathers at a target that nobody knows.
+        // Without an estimate it is not wary: nobody gathers at a target that nobody knows.
         let lookup = Lookup::new(target, &self.starts(target), 0);
         self.walk = Some(Walk { number: self.walk_count, lookup });
         self.advance(now, post, want);

@@ -47,16 +47,21 @@ const BAD_RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
 const LOST_AFTER: Duration = Duration::from_secs(2 * 3600);
 /// Time for a ping that upkeep asked for to be answered or to fail, before it is asked for again.
 const PING_PENDING: Duration = Duration::from_secs(60);
-/// Nodes far from a target that a lookup may ask if others crowd around it.
+/// Nodes far from a target that a wary lookup asks too.
 const FAR_START_COUNT: usize = K / 2;
 /// Least time between two pings of strangers that queried us: they may be forged to make us send.
-const STRANGER_GAP: Duration = Duration::from_secs(2);
+const STRANGER_GAP: Duration = Duration::from_secs(4);
 /// A bucket that is not full is refreshed this soon, then after twice as long each time,
 const REFRESH_FIRST: Duration = Duration::from_secs(15);
 /// up to this (BEP 5).
 const REFRESH_AFTER: Duration = Duration::from_secs(15 * 60);
-/// Least time between two refreshes, so that no start is a storm.
-const REFRESH_GAP: Duration = Duration::from_secs(5);
+/// Least time between two refreshes, so that no start is a storm: half of all nodes may start at once, and each of
+/// them costs others as much as itself.
+const REFRESH_GAP: Duration = Duration::from_secs(30);
+/// The same for whoever knows too few nodes to begin a lookup in the right part of the key space.
+const REFRESH_GAP_FEW: Duration = Duration::from_secs(5);
+/// So many nodes are no longer few.
+const FEW_COUNT: usize = 4 * K;
 /// The first refresh comes within this time: a thousand nodes started at once do not ask at once.
 const REFRESH_START: Duration = Duration::from_secs(1);
 
@@ -315,7 +320,8 @@ impl Table {
         let next = self.refreshes[..=deepest].iter().map(|plan| plan.due).min();
         self.refresh_due = next.unwrap_or(now + REFRESH_AFTER);
         let bucket = found?;
-        self.refresh_allowed = now + jitter(&mut self.rng, REFRESH_GAP);
+        let gap = if self.len() < FEW_COUNT { REFRESH_GAP_FEW } else { REFRESH_GAP };
+        self.refresh_allowed = now + jitter(&mut self.rng, gap);
         let own = self.own();
         let target = if bucket == deepest { own } else { own.random_at(bucket as u32, &mut self.rng) };
         Some(Upkeep::Refresh(target))
