@@ -7,6 +7,7 @@
 //! - Ids that fit can be had near the target too, eight for each address. All nodes have to answer, up to 24, that
 //!   are within the distance that should hold k by the overlay's size, and they are given as the closest: so the
 //!   honest among them are too. And 2k have to answer in any case, k of which may be those who hide the others.
+//! - Where something is to be stored, who answers without a token does not count: hostile or full, nothing is kept there.
 //! - Those of our own table that it begins at are all asked; so are some that are so far from the target that nobody
 //!   who crowds it is there, and whom these name: some 20 queries more, that reach the honest ones around the target
 //!   by ways which do not lead through the crowd. No crowd has to be seen for that: whom one in ten nodes hide, with
@@ -20,9 +21,8 @@
 use std::net::SocketAddr;
 
 use super::node_id::{Node, NodeId};
-use super::routing::prefix::Prefix;
+use super::routing::prefix::{Prefix, may_name};
 use super::routing::{K, share_of_space, size_by_density};
-use crate::proto::compact;
 
 /// Queries under way at once.
 pub const ALPHA: usize = 4;
@@ -60,6 +60,8 @@ pub struct Lookup {
     dead: Vec<SocketAddr>,
     /// How many nodes should be within a share of the key space of 1; 0: not known.
     size_estimate: u64,
+    /// Something is to be stored: who gives no token is passed over.
+    needs_tokens: bool,
     /// Queries that hold a slot.
     under_way: usize,
     asked: u32,
@@ -151,6 +153,7 @@ impl Lookup {
             taken: Vec::with_capacity(2 * K),
             dead: Vec::new(),
             size_estimate,
+            needs_tokens: false,
             under_way: 0,
             asked: 0,
             asked_unfit: 0,
@@ -161,6 +164,12 @@ impl Lookup {
             lookup.add(node, 1, Namer::Trusted, duty);
         }
         lookup
+    }
+
+    /// The same for whoever wants to store something: only who gives a token counts among the closest.
+    pub fn with_tokens(mut self) -> Self {
+        self.needs_tokens = true;
+        self
     }
 
     /// The target.
@@ -204,10 +213,9 @@ impl Lookup {
         if self.candidates[at].node.id != id {
             self.correct(at, id);
         }
-        let (namer, from_local) = (Namer::Alone(Prefix::of(from)), compact::is_local(from.ip()));
+        let namer = Namer::Alone(Prefix::of(from));
         for node in nodes.take(NAMED_COUNT_MAX) {
-            let is_ours = node.addr.is_ipv4() == from.is_ipv4();
-            if is_ours && (from_local || !compact::is_local(node.addr.ip())) {
+            if node.addr.is_ipv4() == from.is_ipv4() && may_name(from, node.addr) {
                 self.add(node, hops + 1, namer, duty);
             }
         }
@@ -241,13 +249,17 @@ impl Lookup {
     }
 
     /// Where to store: the closest that answered, closest first. k of them whose id fits, more where a crowd is
-    /// around the target, and up to k of others that are closer than these; at most [`CLOSEST_COUNT_MAX`].
+    /// around the target, and up to k of others that are closer than these; at most [`CLOSEST_COUNT_MAX`]. Where
+    /// tokens are needed, of those that gave one.
     pub fn closest(&self) -> Vec<Found> {
         let mut found = Vec::with_capacity(2 * K);
         let wanted = self.wanted();
         let (mut fit, mut unfit) = (0, 0);
         for candidate in &self.candidates {
             let State::Answered(token) = &candidate.state else { continue };
+            if self.is_out(candidate) {
+                continue;
+            }
             let (count, most) = if candidate.fits { (&mut fit, wanted) } else { (&mut unfit, K) };
             if *count < most {
                 *count += 1;
@@ -300,18 +312,17 @@ impl Lookup {
         let mut is_waiting = false;
         for (at, candidate) in self.candidates.iter().enumerate() {
             let (count, most) = if candidate.fits { (&mut fit, wanted) } else { (&mut unfit, K) };
-            if *count >= most {
+            if *count >= most || self.is_out(candidate) {
                 continue;
             }
             match &candidate.state {
-                State::Failed => continue,
                 State::Fresh if !self.may_ask(candidate) => continue,
                 State::Fresh => {
                     let choice = if candidate.fits { &mut next_fit } else { &mut next_unfit };
                     choice.offer(at, || self.prefers(candidate.namer));
                 }
                 State::Asked | State::Slow => is_waiting = true,
-                State::Answered(_) => {}
+                State::Answered(_) | State::Failed => {}
             }
             *count += 1;
             if fit >= wanted {
@@ -356,10 +367,19 @@ impl Lookup {
             .candidates
             .iter()
             .take_while(|candidate| share_of_space(candidate.node.id.distance(self.target)) <= radius)
-            .filter(|candidate| candidate.fits && !matches!(candidate.state, State::Failed))
+            .filter(|candidate| candidate.fits && !self.is_out(candidate))
             .take(CLOSEST_COUNT_MAX)
             .count();
         within.max(K)
+    }
+
+    /// Whether a candidate is of no use any more.
+    fn is_out(&self, candidate: &Candidate) -> bool {
+        match &candidate.state {
+            State::Failed => true,
+            State::Answered(token) => self.needs_tokens && token.is_empty(),
+            State::Fresh | State::Asked | State::Slow => false,
+        }
     }
 
     /// Whether a fresh candidate may be asked: nobody at its address or in its neighbourhood was.
@@ -485,6 +505,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::proto::compact;
     use crate::proto::dht::routing::Table;
     use crate::proto::rng::Rng;
     use crate::proto::time::{Duration, Instant};
@@ -746,6 +767,22 @@ mod tests {
         let found = lookup.closest();
         assert!(found.len() == 8 && found[0].token == b"late" && found[1].token.is_empty());
         assert_eq!(lookup.counts(), (8, 8));
+    }
+
+    #[test]
+    fn whoever_wants_to_store_passes_over_those_who_give_no_token() {
+        let starts: Vec<Node> = (1..=12).map(|at| node([10, 0, 0, at], at)).collect();
+        for (needs_tokens, first) in [(false, 0), (true, 3)] {
+            let lookup = Lookup::new(NodeId([0; 20]), &starts[..1], 0);
+            let mut lookup = if needs_tokens { lookup.with_tokens() } else { lookup };
+            while let Some(asked) = lookup.next_query() {
+                let token = (asked.id.0[0] > 3).then_some(&b"token"[..]);
+                lookup.answered(asked.addr, asked.id, starts.iter().copied(), token);
+            }
+            assert!(lookup.is_done());
+            let found: Vec<Node> = lookup.closest().into_iter().map(|found| found.node).collect();
+            assert_eq!(found, starts[first..first + K]);
+        }
     }
 
     #[test]

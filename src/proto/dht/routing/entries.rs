@@ -31,8 +31,10 @@ pub(super) struct Entry {
     fits: bool,
     /// How fast it last answered, milliseconds.
     round_trip: u16,
-    /// When it last answered, or queried us while it did not fail.
+    /// When it last answered.
     pub(super) heard_at: Instant,
+    /// When the last of its failures came to light.
+    pub(super) failed_at: Instant,
     /// When it is to be asked something.
     pub(super) due: Instant,
 }
@@ -70,12 +72,13 @@ impl Entry {
     pub(super) fn new(node: Node, now: Instant, due: Instant, round_trip: Duration) -> Self {
         let fits = node.id.fits(node.addr.ip());
         let round_trip = u16::try_from(round_trip.as_millis()).unwrap_or(u16::MAX);
-        Self { node, fails: 0, fits, round_trip, heard_at: now, due }
+        Self { node, fails: 0, fits, round_trip, heard_at: now, failed_at: now, due }
     }
 
     /// It did not answer.
-    pub(super) fn fail(&mut self) {
+    pub(super) fn fail(&mut self, now: Instant) {
         self.fails = self.fails.saturating_add(1);
+        self.failed_at = now;
     }
 
     /// Whether it is not to be counted on, and whoever comes may take its place.
@@ -123,13 +126,12 @@ impl Entries {
         self.list.iter_mut().find(|entry| entry.node.addr == addr)
     }
 
-    /// Removes the node at this address; whether there was one.
-    pub(super) fn remove_address(&mut self, addr: SocketAddr) -> bool {
-        let at = self.list.iter().position(|entry| entry.node.addr == addr);
-        if let Some(at) = at {
-            self.remove(at);
-        }
-        at.is_some()
+    /// Removes the node at this address; its bucket.
+    pub(super) fn remove_address(&mut self, addr: SocketAddr) -> Option<usize> {
+        let at = self.list.iter().position(|entry| entry.node.addr == addr)?;
+        let bucket = self.bucket_of(self.list[at].node.id);
+        self.remove(at);
+        Some(bucket)
     }
 
     /// The one to be asked first.
@@ -198,21 +200,31 @@ impl Entries {
         }
     }
 
-    /// Puts a spare node in the place of a bad one, if there is one; if not, the bad one stays unless it is lost.
-    pub(super) fn replace(&mut self, bad: NodeId, is_lost: bool) {
-        let Ok(at) = self.find(bad) else { return };
+    /// Puts a spare node in the place of a bad one, if there is one; if not, the bad one stays unless it is lost. When
+    /// the spare one is to be asked something.
+    pub(super) fn replace(&mut self, bad: NodeId, is_lost: bool) -> Option<Instant> {
+        let at = self.find(bad).ok()?;
         let bucket = self.bucket_of(bad);
-        let best = (0..self.spares.len())
+        if !is_lost {
+            self.best_spare(bucket)?;
+        }
+        self.remove(at);
+        self.refill(bucket)
+    }
+
+    /// Lets the best spare node of a bucket in, if there is one; when it is to be asked something.
+    pub(super) fn refill(&mut self, bucket: usize) -> Option<Instant> {
+        let spare = self.spares.swap_remove(self.best_spare(bucket)?);
+        let due = spare.due;
+        self.insert(spare).then_some(due)
+    }
+
+    /// The best of a bucket's spare nodes that may have a place there.
+    fn best_spare(&self, bucket: usize) -> Option<usize> {
+        (0..self.spares.len())
             .filter(|&spare| self.bucket_of(self.spares[spare].node.id) == bucket)
             .filter(|&spare| !matches!(self.place(&self.spares[spare].node, true), Place::Nowhere))
-            .min_by_key(|&spare| (!self.spares[spare].fits, self.spares[spare].round_trip));
-        if best.is_some() || is_lost {
-            self.remove(at);
-        }
-        if let Some(best) = best {
-            let spare = self.spares.swap_remove(best);
-            self.insert(spare);
-        }
+            .min_by_key(|&spare| (!self.spares[spare].fits, self.spares[spare].round_trip))
     }
 
     /// See [`super::Table::closest`].
