@@ -2,12 +2,13 @@
 //!
 //! An address enters in its one form, if anybody can be there, if its source may name it, and if its host is
 //! not banned; it leaves by [`Candidates::next_dial`], one dial at a time and at most one a minute to one host
-//! (to what the user named sooner: that peer may be only just starting), the user's first, then those that failed
-//! least, then in the canonical order of BEP 40 (or at random as long as our own address is unknown).
+//! (to what the user named sooner: that peer may be only just starting), the user's and the link's first and
+//! gossip last, then those that failed least, then in the canonical order of BEP 40 (or at random as long as our
+//! own address is unknown). Of a private torrent (BEP 27) only what trackers, the link or the user named enters.
 //!
-//! Who poisons trackers, DHT or gossip with a victim's address gets it at most one dial a minute from us,
-//! whatever ports it is listed with, and none if the victim is on our local network or the port is a well-known
-//! service's. On a local network many peers may share a host, and only neighbours can name it: there the minute
+//! Who poisons trackers, DHT, gossip or links with a victim's address gets it at most one dial a minute from us,
+//! whatever ports it is listed with; strangers none if the victim is on our local network, gossips none if the
+//! port is a well-known service's. On a local network many peers may share a host, and only neighbours can name it: there the minute
 //! counts for each port by itself.
 //!
 //! Invariants: `ready` holds exactly the addresses in state `Ready`, `waiting` those in `Waiting`; no banned
@@ -26,6 +27,9 @@ use crate::proto::time::{Duration, Instant};
 /// Addresses known at once, about 200 KiB; beyond it the worst that is not connected makes room, or the new
 /// one is dropped.
 pub const KNOWN_MAX: usize = 2_000;
+/// Addresses that may still be dialled, or are, of those that one teller of gossip named; more are dropped. So no
+/// single peer decides whom we meet.
+const PER_TELLER_MAX: usize = 200;
 /// Addresses known of one public host, so that no list can point us all at one victim; more are dropped.
 const PER_HOST_MAX: usize = 8;
 /// Hosts remembered as dialled within [`REDIAL_INTERVAL`], about 200 KiB; at so many the next dial waits.
@@ -65,8 +69,12 @@ struct Known {
     failures: u32,
     /// BEP 40: higher first.
     priority: u32,
-    /// A tracker or the user named it, whoever else did.
+    /// A tracker, the link or the user named it, whoever else did.
     named: bool,
+    /// Who told of it first, if gossip did.
+    teller: Option<IpAddr>,
+    /// To be dialled although its host rests: we left only to begin anew.
+    prompt: bool,
 }
 
 /// Lower is dialled earlier.
@@ -87,9 +95,10 @@ impl Known {
 
 fn source_rank(source: Source) -> u8 {
     match source {
-        Source::User => 0,
+        Source::User | Source::Magnet => 0,
         Source::Lsd => 1,
-        Source::Tracker { .. } | Source::Dht { .. } | Source::Pex { .. } => 2,
+        Source::Tracker { .. } | Source::Dht { .. } => 2,
+        Source::Pex { .. } => 3,
     }
 }
 
@@ -97,7 +106,7 @@ fn source_rank(source: Source) -> u8 {
 fn may_name(source: Source, addr: SocketAddr) -> bool {
     let is_local = compact::is_local(addr.ip());
     match source {
-        Source::User | Source::Lsd => true,
+        Source::User | Source::Magnet | Source::Lsd => true,
         Source::Tracker { local } => local || !is_local,
         Source::Dht { local } | Source::Pex { local } => {
             if is_local {
@@ -112,7 +121,7 @@ fn may_name(source: Source, addr: SocketAddr) -> bool {
 /// Whether a source may name peers of a private torrent (BEP 27).
 fn may_be_private(source: Source) -> bool {
     match source {
-        Source::User | Source::Tracker { .. } => true,
+        Source::User | Source::Magnet | Source::Tracker { .. } => true,
         Source::Dht { .. } | Source::Pex { .. } | Source::Lsd => false,
     }
 }
@@ -171,6 +180,8 @@ pub struct Candidates {
     banned_order: VecDeque<SocketAddr>,
     ourselves: BTreeSet<SocketAddr>,
     external: Option<SocketAddr>,
+    /// Only what [`may_be_private`] enters.
+    private: bool,
     rng: Rng,
 }
 
@@ -186,6 +197,7 @@ impl Candidates {
             banned_order: VecDeque::new(),
             ourselves: BTreeSet::new(),
             external: None,
+            private: false,
             rng,
         }
     }
@@ -193,26 +205,52 @@ impl Candidates {
     /// An address from a source; true if it is new.
     pub fn add(&mut self, now: Instant, source: Source, addr: SocketAddr) -> bool {
         let addr = compact::canonical(addr);
-        let local = compact::is_local(addr.ip());
-        if !self.may_know(addr) || !may_name(source, addr) {
+        if !self.may_know(addr, source) {
             return false;
         }
         if let Some(&known) = self.known.get(&addr) {
             self.named_again(now, source, addr, known);
             return false;
         }
-        let crowded = !local && source != Source::User && self.of_host(addr.ip()).count() >= PER_HOST_MAX;
-        !crowded && self.insert(addr, source, State::Ready)
+        !self.is_crowded(addr, source) && self.insert(addr, source, State::Ready)
     }
 
-    fn may_know(&self, addr: SocketAddr) -> bool {
-        compact::is_dialable(addr) && !self.is_banned(addr) && !self.ourselves.contains(&addr)
+    /// Addresses that somebody at `teller` told by gossip.
+    pub fn add_gossip(&mut self, now: Instant, teller: IpAddr, addrs: &[SocketAddr]) {
+        let source = Source::Pex { local: compact::is_local(teller) };
+        let counts = |known: &&Known| match known.state {
+            State::Ready | State::Waiting(_) | State::Dialling | State::Connected => true,
+            State::Spent(_) => false,
+        };
+        let of_teller = self.known.values().filter(|known| known.teller == Some(teller));
+        let mut kept = of_teller.filter(counts).count();
+        for &addr in addrs {
+            if (kept < PER_TELLER_MAX || self.is_known(addr))
+                && self.add(now, source, addr)
+                && let Some(known) = self.known.get_mut(&compact::canonical(addr))
+            {
+                known.teller = Some(teller);
+                kept += 1;
+            }
+        }
+    }
+
+    fn may_know(&self, addr: SocketAddr, source: Source) -> bool {
+        let is_somebody = compact::is_dialable(addr) && !self.ourselves.contains(&addr);
+        let may_name = may_name(source, addr) && (!self.private || may_be_private(source));
+        is_somebody && may_name && !self.is_banned(addr)
+    }
+
+    /// Whether enough is known of a public host.
+    fn is_crowded(&self, addr: SocketAddr, source: Source) -> bool {
+        let counts = source != Source::User && !compact::is_local(addr.ip());
+        counts && self.of_host(addr.ip()).count() >= PER_HOST_MAX
     }
 
     fn named_again(&mut self, now: Instant, source: Source, addr: SocketAddr, known: Known) {
         let mut again = known;
         let is_wish = source == Source::User && known.source != Source::User;
-        if source_rank(source) < source_rank(known.source) {
+        if is_wish || source_rank(source) < source_rank(known.source) {
             again.source = source;
         }
         again.named |= may_be_private(source);
@@ -227,7 +265,7 @@ impl Candidates {
 
     fn insert(&mut self, addr: SocketAddr, source: Source, state: State) -> bool {
         let (priority, named) = (self.priority(addr), may_be_private(source));
-        let known = Known { source, state, failures: 0, priority, named };
+        let known = Known { source, state, failures: 0, priority, named, teller: None, prompt: false };
         if self.known.len() >= KNOWN_MAX {
             let idle = self.known.iter().filter(|(_, known)| !known.is_busy());
             let worst = idle.max_by_key(|(addr, known)| (known.failures, known.rank(), **addr));
@@ -288,13 +326,17 @@ impl Candidates {
             self.set_state(addr, failures, State::Ready);
         }
         while let Some(&((_, failures, _), addr)) = self.ready.first() {
-            let is_wish = self.known.get(&addr).is_some_and(|known| known.source == Source::User);
-            if let Some(until) = self.rests.until(now, addr).filter(|_| !is_wish) {
+            let known = self.known.get(&addr);
+            let rests = known.is_some_and(|known| known.source != Source::User && !known.prompt);
+            if let Some(until) = self.rests.until(now, addr).filter(|_| rests) {
                 self.set_state(addr, failures, State::Waiting(until));
                 continue;
             }
             self.rests.begin(now, addr);
             self.set_state(addr, failures, State::Dialling);
+            if let Some(known) = self.known.get_mut(&addr) {
+                known.prompt = false;
+            }
             return Some(addr);
         }
         None
@@ -322,9 +364,11 @@ impl Candidates {
     fn backoff(&mut self, source: Source, failures: u32) -> Duration {
         let (least, most) = match source {
             Source::User => (USER_REDIAL_INTERVAL, REDIAL_INTERVAL),
-            Source::Lsd | Source::Tracker { .. } | Source::Dht { .. } | Source::Pex { .. } => {
-                (REDIAL_INTERVAL, BACKOFF_MAX)
-            }
+            Source::Magnet
+            | Source::Lsd
+            | Source::Tracker { .. }
+            | Source::Dht { .. }
+            | Source::Pex { .. } => (REDIAL_INTERVAL, BACKOFF_MAX),
         };
         let doubled = least * (1 << failures.saturating_sub(1).min(10));
         doubled.min(most).mul_f64(1.0 + self.rng.unit() / 2.0)
@@ -341,18 +385,28 @@ impl Candidates {
         self.set_state(addr, failures, State::Connected);
     }
 
-    /// A connected peer listens at this address (extension handshake `p`): not dialled while it is connected.
+    /// A connected peer listens at this address (extension handshake `p`): not dialled while it is connected. It
+    /// says so itself, so that new addresses enter as gossip does.
     pub fn listens_at(&mut self, addr: SocketAddr) {
         let addr = compact::canonical(addr);
         match self.known.get(&addr).map(|known| known.state) {
             // The dial's own end decides.
             Some(State::Dialling) => {}
             Some(_) => self.connected(addr),
-            None if self.may_know(addr) => {
-                let local = compact::is_local(addr.ip());
-                self.insert(addr, Source::Pex { local }, State::Connected);
+            None => {
+                let source = Source::Pex { local: compact::is_local(addr.ip()) };
+                if self.may_know(addr, source) && !self.is_crowded(addr, source) {
+                    self.insert(addr, source, State::Connected);
+                }
             }
-            None => {}
+        }
+    }
+
+    /// We closed the connection to this address only to begin anew: it may be dialled at once, and once.
+    pub fn anew(&mut self, addr: SocketAddr) {
+        let addr = compact::canonical(addr);
+        if let Some(&known) = self.known.get(&addr).filter(|known| known.state == State::Connected) {
+            self.put(addr, Known { state: State::Ready, failures: 0, prompt: true, ..known });
         }
     }
 
@@ -397,11 +451,17 @@ impl Candidates {
         self.banned.contains(&ban_key(addr))
     }
 
-    /// The torrent is private: forgets whom neither a tracker nor the user named.
+    /// The torrent is private: forgets whom no tracker, no link and no user named, and nobody else comes in.
     pub fn keep_named(&mut self) {
+        self.private = true;
         let others = self.known.iter().filter(|(_, known)| !known.named);
         let others: Vec<SocketAddr> = others.map(|(addr, _)| *addr).collect();
         others.into_iter().for_each(|addr| self.remove(addr));
+    }
+
+    /// Whether a tracker, the link or the user named this address.
+    pub fn is_named(&self, addr: SocketAddr) -> bool {
+        self.known.get(&compact::canonical(addr)).is_some_and(|known| known.named)
     }
 
     /// Whether the address is known, in whatever state.
@@ -518,6 +578,30 @@ mod tests {
             let other = format!("[{other}:ffff:ffff:ffff:ffff]:1");
             assert_eq!(priority(ones, &other), inputs(hex), "{other}");
         }
+    }
+
+    #[test]
+    fn a_link_s_peers_come_first_and_cost_a_victim_no_more_than_others() {
+        let mut candidates = candidates();
+        let victim = |port| SocketAddr::from(([9, 9, 9, 9], port));
+        let crowd = (1..100).filter(|&port| candidates.add(T0, Source::Magnet, victim(port)));
+        assert_eq!(crowd.count(), PER_HOST_MAX);
+        candidates.add(T0, OPEN, addr("8.8.8.8:6881"));
+        let (mut now, mut dialled_at) = (T0, Vec::new());
+        while let Some(due) = candidates.next_at().filter(|_| dialled_at.len() < 1_000) {
+            now = now.max(due);
+            let Some(dialled) = candidates.next_dial(now, 9) else { continue };
+            dialled_at.extend((dialled.ip() == victim(1).ip()).then_some(now));
+            assert!(!dialled_at.is_empty(), "before what a tracker named");
+            candidates.dial_failed(now, dialled);
+        }
+        assert_eq!(dialled_at.len(), PER_HOST_MAX * TRIES_MAX as usize, "and then given up");
+        assert!(dialled_at.windows(2).all(|pair| pair[1] - pair[0] >= REDIAL_INTERVAL), "{dialled_at:?}");
+        candidates.add(now, Source::User, victim(1));
+        assert_eq!(candidates.next_dial(now, 9), Some(victim(1)), "the user's word counts more");
+        candidates.dial_failed(now, victim(1));
+        assert!(candidates.next_at().is_some(), "and for ever");
+        assert!(candidates.add(now, Source::Magnet, addr("10.0.0.1:6881")), "a link for the office");
     }
 
     #[test]
@@ -687,6 +771,45 @@ mod tests {
     }
 
     #[test]
+    fn one_teller_names_only_so_many_and_trackers_come_before_gossip() {
+        let mut candidates = candidates();
+        let crowd: Vec<_> = (0..1_000)
+            .map(|host| SocketAddr::from(([80, 1, (host / 250) as u8, (host % 250) as u8], 6881)))
+            .collect();
+        let teller = addr("7.7.7.7:1").ip();
+        crowd.chunks(50).for_each(|told| candidates.add_gossip(T0, teller, told));
+        assert_eq!(candidates.len(), PER_TELLER_MAX);
+        candidates.add_gossip(T0, addr("7.7.7.8:1").ip(), &crowd[900..950]);
+        assert_eq!(candidates.len(), PER_TELLER_MAX + 50);
+        candidates.add(T0, OPEN, addr("8.8.8.8:6881"));
+        assert_eq!(candidates.next_dial(T0, 9), Some(addr("8.8.8.8:6881")));
+    }
+
+    #[test]
+    fn who_says_where_it_listens_is_known_as_gossip_is() {
+        let mut candidates = candidates();
+        let (host, smtp) = ([9, 9, 9, 9], addr("8.8.8.8:25"));
+        (2_000..2_100).for_each(|port| candidates.listens_at(SocketAddr::from((host, port))));
+        candidates.listens_at(smtp);
+        assert_eq!((candidates.known.len(), candidates.is_known(smtp)), (PER_HOST_MAX, false));
+    }
+
+    #[test]
+    fn who_is_left_only_to_begin_anew_is_dialled_at_once_and_once() {
+        let mut candidates = candidates();
+        let peer = addr("1.2.3.4:5005");
+        candidates.add(T0, OPEN, peer);
+        assert_eq!(candidates.next_dial(T0, 9), Some(peer));
+        candidates.anew(peer);
+        candidates.dialled(peer);
+        candidates.anew(peer);
+        assert_eq!(candidates.next_dial(T0, 9), Some(peer));
+        candidates.dialled(peer);
+        candidates.disconnected(T0, peer, true);
+        assert_eq!(candidates.next_dial(T0 + Duration::from_secs(59), 9), None);
+    }
+
+    #[test]
     fn a_private_torrent_forgets_whom_no_tracker_and_no_user_named() {
         let mut candidates = candidates();
         let addrs: Vec<_> = (1..=5).map(|host| SocketAddr::from(([80, 1, 1, host], 6881))).collect();
@@ -698,7 +821,10 @@ mod tests {
         candidates.keep_named();
         let kept: Vec<_> = addrs.iter().map(|&addr| candidates.is_known(addr)).collect();
         assert_eq!(kept, [true, true, true, false, false]);
-        assert_eq!(candidates.len(), 3);
+        [DHT, PEX, Source::Lsd].into_iter().for_each(|source| _ = candidates.add(T0, source, addrs[4]));
+        candidates.listens_at(addrs[3]);
+        assert_eq!(candidates.len(), 3, "and nobody else comes in");
+        assert!(candidates.add(T0, OPEN, addrs[4]) && candidates.is_named(addrs[4]));
     }
 
     #[test]

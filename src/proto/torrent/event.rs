@@ -79,8 +79,11 @@ pub struct Connected {
 /// Where an address came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
-    /// Typed by the user, or `x.pe`: dialled first, loopback and private allowed.
+    /// Typed by the user: dialled first, again soon and for ever, loopback and private allowed.
     User,
+    /// Named by a magnet link (`x.pe`): dialled first, loopback and private allowed, for a link may be for the
+    /// office. Who wrote it may be anybody: hosts have their rest, and what fails is given up.
+    Magnet,
     /// A tracker at this address kind: `local` if the tracker itself is on a local network, which may then
     /// name local addresses.
     Tracker {
