@@ -118,14 +118,6 @@ fn may_name(source: Source, addr: SocketAddr) -> bool {
     }
 }
 
-/// Whether a source may name peers of a private torrent (BEP 27).
-fn may_be_private(source: Source) -> bool {
-    match source {
-        Source::User | Source::Magnet | Source::Tracker { .. } => true,
-        Source::Dht { .. } | Source::Pex { .. } | Source::Lsd => false,
-    }
-}
-
 /// What rests between two dials: a public host with all its ports, a local address by itself.
 fn rest_key(addr: SocketAddr) -> SocketAddr {
     if compact::is_local(addr.ip()) { addr } else { SocketAddr::new(addr.ip(), 0) }
@@ -180,7 +172,7 @@ pub struct Candidates {
     banned_order: VecDeque<SocketAddr>,
     ourselves: BTreeSet<SocketAddr>,
     external: Option<SocketAddr>,
-    /// Only what [`may_be_private`] enters.
+    /// Only what [`Source::may_be_private`] enters.
     private: bool,
     rng: Rng,
 }
@@ -237,7 +229,7 @@ impl Candidates {
 
     fn may_know(&self, addr: SocketAddr, source: Source) -> bool {
         let is_somebody = compact::is_dialable(addr) && !self.ourselves.contains(&addr);
-        let may_name = may_name(source, addr) && (!self.private || may_be_private(source));
+        let may_name = may_name(source, addr) && (!self.private || source.may_be_private());
         is_somebody && may_name && !self.is_banned(addr)
     }
 
@@ -253,7 +245,7 @@ impl Candidates {
         if is_wish || source_rank(source) < source_rank(known.source) {
             again.source = source;
         }
-        again.named |= may_be_private(source);
+        again.named |= source.may_be_private();
         match known.state {
             // The user's word counts more than our experience: once.
             State::Waiting(_) | State::Spent(_) if is_wish => again.state = State::Ready,
@@ -264,7 +256,7 @@ impl Candidates {
     }
 
     fn insert(&mut self, addr: SocketAddr, source: Source, state: State) -> bool {
-        let (priority, named) = (self.priority(addr), may_be_private(source));
+        let (priority, named) = (self.priority(addr), source.may_be_private());
         let known = Known { source, state, failures: 0, priority, named, teller: None, prompt: false };
         if self.known.len() >= KNOWN_MAX {
             let idle = self.known.iter().filter(|(_, known)| !known.is_busy());

@@ -104,6 +104,16 @@ pub enum Source {
     Lsd,
 }
 
+impl Source {
+    /// Whether it may name peers of a private torrent (BEP 27).
+    pub fn may_be_private(self) -> bool {
+        match self {
+            Self::User | Self::Magnet | Self::Tracker { .. } => true,
+            Self::Dht { .. } | Self::Pex { .. } | Self::Lsd => false,
+        }
+    }
+}
+
 /// What to do with a received block's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
