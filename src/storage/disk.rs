@@ -13,10 +13,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use sha1::{Digest, Sha1};
-
 use super::content::{Content, StorageError};
 use super::fs::{FileSystem, RealFs};
+use super::hash;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::piece::PieceIndex;
@@ -27,8 +26,11 @@ pub type DiskContent = Arc<Content<RealFs>>;
 /// Most jobs waiting at once; a full queue is answered by [`Disk::submit`] with the job.
 pub const JOB_MAX: usize = 256;
 
-/// Bytes of a check that one thread takes at a time, rounded to pieces (one at least): some 10 ms of hashing.
+/// Bytes of a check that one thread takes at a time, rounded to pieces: some milliseconds of hashing.
 const CHECK_CUT_LEN: u32 = 8 << 20;
+/// Bytes beyond which pieces that could be hashed side by side are not taken together (one at least): some 30 ms
+/// in which the thread does nothing else.
+const CHECK_CUT_LEN_MAX: u32 = 128 << 20;
 
 /// What to do. Buffers travel by ownership and come back with the result. `B` is the caller's buffer.
 pub enum Job<B> {
@@ -258,12 +260,8 @@ fn store_piece<B: AsRef<[u8]>>(
     block_hashes: bool,
 ) -> StoreOutcome {
     let blocks: Vec<&[u8]> = blocks.iter().map(AsRef::as_ref).collect();
-    let mut hash = Sha1::new();
-    for block in &blocks {
-        hash.update(block);
-    }
-    let hash_blocks = || blocks.iter().map(|block| Sha1::digest(block).into()).collect();
-    if content.info().piece_hash(piece) != Some(hash.finalize().into()) {
+    let hash_blocks = || hash::digests(&blocks.iter().map(std::slice::from_ref).collect::<Vec<_>>());
+    if content.info().piece_hash(piece) != hash::digests(&[&blocks]).pop() {
         return StoreOutcome::Bad(hash_blocks());
     }
     match content.write_piece(piece, &blocks) {
@@ -319,16 +317,18 @@ impl<B: Send + 'static> Check<B> {
     /// Checks the next few pieces, then queues up for more, or ends this thread's part.
     fn run_cut(self: Arc<Self>, worker: &mut Worker) {
         let geometry = self.content.info().geometry;
-        let count = u64::from((CHECK_CUT_LEN / geometry.piece_len()).max(1));
+        let fitting = |len: u32| len / geometry.piece_len();
+        let side_by_side = fitting(CHECK_CUT_LEN_MAX).min(hash::side_by_side() as u32);
+        let count = u64::from(fitting(CHECK_CUT_LEN).max(side_by_side).max(1));
         let first = self.next.fetch_add(count, Ordering::Relaxed);
         let end = (first + count).min(u64::from(geometry.piece_count()));
         if first >= end {
+            worker.scratch = Vec::new();
             return self.leave();
         }
         let pieces = first as PieceIndex..end as PieceIndex;
-        let checked: Result<Vec<bool>, _> =
-            pieces.clone().map(|piece| self.content.check_piece(piece, &mut worker.scratch)).collect();
-        self.record(pieces, checked);
+        let checked = self.content.check_pieces(pieces.clone(), &mut worker.scratch);
+        self.record(pieces, checked.into_iter().collect());
         worker.queue.push_cut(Box::new(move |worker| self.run_cut(worker)));
     }
 
@@ -465,7 +465,7 @@ mod tests {
 
     #[test]
     fn a_check_by_all_threads_finds_the_good_pieces_and_tells_progress_in_order() {
-        let (_folder, sample, content) = set_up(&[("a", 38 << 20), ("b", 3 << 20)], 1 << 20);
+        let (_folder, sample, content) = set_up(&[("a", 38 << 20), ("b", 3 << 20)], 1 << 19);
         let disk = Disk::start(3).unwrap();
         let stored: Vec<u32> = sample.pieces().filter(|piece| piece % 3 != 1).collect();
         for &piece in &stored {
@@ -475,7 +475,7 @@ mod tests {
         }
         let (good, progress) = check(&disk, &content, u32::MAX);
         assert_eq!(good.iter_set().collect::<Vec<_>>(), stored);
-        assert_eq!(progress.last(), Some(&(41, stored.len() as u32)));
+        assert_eq!(progress.last(), Some(&(82, stored.len() as u32)));
         assert!(progress.is_sorted() && progress.len() >= 5, "{progress:?}");
         let (some, progress) = check(&disk, &content, 1);
         assert!(progress.len() <= 3 && some.count() < good.count(), "it stops: {progress:?}");
