@@ -1,9 +1,14 @@
 //! Addresses of peers that we might dial: the one gate for all sources.
 //!
 //! An address enters in its one form, if anybody can be there, if its source may name it, and if its host is
-//! not banned; it leaves by [`Candidates::next_dial`], one dial at a time and at most one a minute (the user's
-//! sooner: that peer may be only just starting), the user's first, then those that failed least, then in the canonical order of BEP 40 (or at random as long as our
-//! own address is unknown).
+//! not banned; it leaves by [`Candidates::next_dial`], one dial at a time and at most one a minute to one host
+//! (to what the user named sooner: that peer may be only just starting), the user's first, then those that failed
+//! least, then in the canonical order of BEP 40 (or at random as long as our own address is unknown).
+//!
+//! Who poisons trackers, DHT or gossip with a victim's address gets it at most one dial a minute from us,
+//! whatever ports it is listed with, and none if the victim is on our local network or the port is a well-known
+//! service's. On a local network many peers may share a host, and only neighbours can name it: there the minute
+//! counts for each port by itself.
 //!
 //! Invariants: `ready` holds exactly the addresses in state `Ready`, `waiting` those in `Waiting`; no banned
 //! host is known; [`KNOWN_MAX`] is kept. It opens no connection and knows no pieces.
@@ -23,18 +28,24 @@ use crate::proto::time::{Duration, Instant};
 pub const KNOWN_MAX: usize = 2_000;
 /// Addresses known of one public host, so that no list can point us all at one victim; more are dropped.
 const PER_HOST_MAX: usize = 8;
+/// Hosts remembered as dialled within [`REDIAL_INTERVAL`], about 200 KiB; at so many the next dial waits.
+const DIALLED_MAX: usize = 2_000;
+/// Gossip may not name lower ports of public hosts: those of mail, names, web and shells, where an unexpected
+/// connection is an attack, and where a peer hardly ever listens. Trackers may, for they saw whom they list.
+const GOSSIP_PORT_MIN: u16 = 1_024;
 /// Hosts remembered as banned; beyond it the first one is forgotten.
 const BANNED_MAX: usize = 10_000;
 /// Own addresses remembered; more are not, and would be noticed again on connecting.
 const OURSELVES_MAX: usize = 16;
-/// Least time between two dials of one address that was not given by the user.
+/// Least time between two dials of one host, or of one local address, that was not given by the user.
 pub const REDIAL_INTERVAL: Duration = Duration::from_secs(60);
 /// Least time between two dials of one address of the user's; doubles up to [`REDIAL_INTERVAL`] and is never
 /// given up.
 pub const USER_REDIAL_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest wait after failures, and the rest that an address gets after [`TRIES_MAX`].
 const BACKOFF_MAX: Duration = Duration::from_secs(3_600);
-/// Dials and connections in a row that brought nothing, after which an address is only dialled if a source names it again later.
+/// Dials and connections in a row that brought nothing, after which an address is only dialled if a source
+/// names it again later.
 const TRIES_MAX: u32 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +65,8 @@ struct Known {
     failures: u32,
     /// BEP 40: higher first.
     priority: u32,
+    /// A tracker or the user named it, whoever else did.
+    named: bool,
 }
 
 /// Lower is dialled earlier.
@@ -76,16 +89,37 @@ fn source_rank(source: Source) -> u8 {
     match source {
         Source::User => 0,
         Source::Lsd => 1,
-        Source::Tracker { .. } | Source::Dht | Source::Pex => 2,
+        Source::Tracker { .. } | Source::Dht { .. } | Source::Pex { .. } => 2,
     }
 }
 
-/// Whether a source may name loopback and private addresses.
-fn may_be_local(source: Source) -> bool {
+/// Whether a source may name this address: local ones only if it is local itself.
+fn may_name(source: Source, addr: SocketAddr) -> bool {
+    let is_local = compact::is_local(addr.ip());
     match source {
-        Source::User | Source::Lsd | Source::Tracker { local: true } => true,
-        Source::Tracker { local: false } | Source::Dht | Source::Pex => false,
+        Source::User | Source::Lsd => true,
+        Source::Tracker { local } => local || !is_local,
+        Source::Dht { local } | Source::Pex { local } => {
+            if is_local {
+                local
+            } else {
+                addr.port() >= GOSSIP_PORT_MIN
+            }
+        }
     }
+}
+
+/// Whether a source may name peers of a private torrent (BEP 27).
+fn may_be_private(source: Source) -> bool {
+    match source {
+        Source::User | Source::Tracker { .. } => true,
+        Source::Dht { .. } | Source::Pex { .. } | Source::Lsd => false,
+    }
+}
+
+/// What rests between two dials: a public host with all its ports, a local address by itself.
+fn rest_key(addr: SocketAddr) -> SocketAddr {
+    if compact::is_local(addr.ip()) { addr } else { SocketAddr::new(addr.ip(), 0) }
 }
 
 /// What is banned for an address that lied: its host, whatever the port, for a new port costs nothing. On
@@ -95,12 +129,43 @@ fn ban_key(addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_loopback() { addr } else { SocketAddr::new(addr.ip(), 0) }
 }
 
+/// Until when hosts rest that were dialled, by [`rest_key`].
+#[derive(Debug, Default)]
+struct Rests {
+    until: BTreeMap<SocketAddr, Instant>,
+    order: BTreeSet<(Instant, SocketAddr)>,
+}
+
+impl Rests {
+    /// Until when this address must not be dialled; None: it may be now.
+    fn until(&mut self, now: Instant, addr: SocketAddr) -> Option<Instant> {
+        while let Some(&(until, key)) = self.order.first()
+            && until <= now
+        {
+            self.order.pop_first();
+            self.until.remove(&key);
+        }
+        let full = || self.order.first().filter(|_| self.order.len() >= DIALLED_MAX).map(|first| first.0);
+        self.until.get(&rest_key(addr)).copied().or_else(full)
+    }
+
+    /// It is dialled now.
+    fn begin(&mut self, now: Instant, addr: SocketAddr) {
+        let (key, until) = (rest_key(addr), now + REDIAL_INTERVAL);
+        if let Some(earlier) = self.until.insert(key, until) {
+            self.order.remove(&(earlier, key));
+        }
+        self.order.insert((until, key));
+    }
+}
+
 /// Known addresses.
 #[derive(Debug)]
 pub struct Candidates {
     known: BTreeMap<SocketAddr, Known>,
     ready: BTreeSet<(Rank, SocketAddr)>,
     waiting: BTreeSet<(Instant, SocketAddr)>,
+    rests: Rests,
     /// By [`ban_key`].
     banned: BTreeSet<SocketAddr>,
     banned_order: VecDeque<SocketAddr>,
@@ -116,6 +181,7 @@ impl Candidates {
             known: BTreeMap::new(),
             ready: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            rests: Rests::default(),
             banned: BTreeSet::new(),
             banned_order: VecDeque::new(),
             ourselves: BTreeSet::new(),
@@ -128,7 +194,7 @@ impl Candidates {
     pub fn add(&mut self, now: Instant, source: Source, addr: SocketAddr) -> bool {
         let addr = compact::canonical(addr);
         let local = compact::is_local(addr.ip());
-        if !self.may_know(addr) || (local && !may_be_local(source)) {
+        if !self.may_know(addr) || !may_name(source, addr) {
             return false;
         }
         if let Some(&known) = self.known.get(&addr) {
@@ -149,6 +215,7 @@ impl Candidates {
         if source_rank(source) < source_rank(known.source) {
             again.source = source;
         }
+        again.named |= may_be_private(source);
         match known.state {
             // The user's word counts more than our experience: once.
             State::Waiting(_) | State::Spent(_) if is_wish => again.state = State::Ready,
@@ -159,7 +226,8 @@ impl Candidates {
     }
 
     fn insert(&mut self, addr: SocketAddr, source: Source, state: State) -> bool {
-        let known = Known { source, state, failures: 0, priority: self.priority(addr) };
+        let (priority, named) = (self.priority(addr), may_be_private(source));
+        let known = Known { source, state, failures: 0, priority, named };
         if self.known.len() >= KNOWN_MAX {
             let idle = self.known.iter().filter(|(_, known)| !known.is_busy());
             let worst = idle.max_by_key(|(addr, known)| (known.failures, known.rank(), **addr));
@@ -219,9 +287,17 @@ impl Candidates {
             let failures = self.known.get(&addr).map_or(0, |known| known.failures);
             self.set_state(addr, failures, State::Ready);
         }
-        let &((_, failures, _), addr) = self.ready.first()?;
-        self.set_state(addr, failures, State::Dialling);
-        Some(addr)
+        while let Some(&((_, failures, _), addr)) = self.ready.first() {
+            let is_wish = self.known.get(&addr).is_some_and(|known| known.source == Source::User);
+            if let Some(until) = self.rests.until(now, addr).filter(|_| !is_wish) {
+                self.set_state(addr, failures, State::Waiting(until));
+                continue;
+            }
+            self.rests.begin(now, addr);
+            self.set_state(addr, failures, State::Dialling);
+            return Some(addr);
+        }
+        None
     }
 
     /// When [`Candidates::next_dial`] may have somebody; in the past if it has already.
@@ -246,7 +322,7 @@ impl Candidates {
     fn backoff(&mut self, source: Source, failures: u32) -> Duration {
         let (least, most) = match source {
             Source::User => (USER_REDIAL_INTERVAL, REDIAL_INTERVAL),
-            Source::Lsd | Source::Tracker { .. } | Source::Dht | Source::Pex => {
+            Source::Lsd | Source::Tracker { .. } | Source::Dht { .. } | Source::Pex { .. } => {
                 (REDIAL_INTERVAL, BACKOFF_MAX)
             }
         };
@@ -273,7 +349,8 @@ impl Candidates {
             Some(State::Dialling) => {}
             Some(_) => self.connected(addr),
             None if self.may_know(addr) => {
-                self.insert(addr, Source::Pex, State::Connected);
+                let local = compact::is_local(addr.ip());
+                self.insert(addr, Source::Pex { local }, State::Connected);
             }
             None => {}
         }
@@ -318,6 +395,18 @@ impl Candidates {
     /// Whether the host of this address is banned: for incoming connections too.
     pub fn is_banned(&self, addr: SocketAddr) -> bool {
         self.banned.contains(&ban_key(addr))
+    }
+
+    /// The torrent is private: forgets whom neither a tracker nor the user named.
+    pub fn keep_named(&mut self) {
+        let others = self.known.iter().filter(|(_, known)| !known.named);
+        let others: Vec<SocketAddr> = others.map(|(addr, _)| *addr).collect();
+        others.into_iter().for_each(|addr| self.remove(addr));
+    }
+
+    /// Whether the address is known, in whatever state.
+    pub fn is_known(&self, addr: SocketAddr) -> bool {
+        self.known.contains_key(&compact::canonical(addr))
     }
 
     /// Our own address as others see it, for the canonical order (BEP 40).
@@ -394,6 +483,8 @@ mod tests {
 
     const T0: Instant = Instant::from_micros(1_000_000);
     const OPEN: Source = Source::Tracker { local: false };
+    const PEX: Source = Source::Pex { local: false };
+    const DHT: Source = Source::Dht { local: false };
 
     fn candidates() -> Candidates {
         Candidates::new(Rng::from_number(1))
@@ -438,13 +529,63 @@ mod tests {
         assert!(candidates.add(T0, Source::Tracker { local: true }, addr("10.0.0.1:5")));
         assert!(candidates.add(T0, Source::Lsd, addr("192.168.0.1:5")));
         assert!(candidates.add(T0, Source::User, addr("127.0.0.1:5")));
-        assert!(candidates.add(T0, Source::Pex, addr("[::ffff:1.2.3.4]:5")));
-        assert!(!candidates.add(T0, OPEN, addr("1.2.3.4:5")), "known in its other form");
+        assert!(candidates.add(T0, PEX, addr("[::ffff:1.2.3.4]:5005")));
+        assert!(!candidates.add(T0, OPEN, addr("1.2.3.4:5005")), "known in its other form");
         assert_eq!(candidates.next_dial(T0, 1), Some(addr("127.0.0.1:5")), "the user's first");
         candidates.ourselves(addr("127.0.0.1:5"));
         assert!(!candidates.add(T0, Source::User, addr("127.0.0.1:5")));
         let crowd = (1..100).filter(|&port| candidates.add(T0, OPEN, SocketAddr::from(([9, 9, 9, 9], port))));
         assert_eq!(crowd.count(), PER_HOST_MAX);
+    }
+
+    #[test]
+    fn gossip_names_no_local_address_to_strangers_and_no_well_known_port() {
+        let mut candidates = candidates();
+        for refused in ["10.0.0.1:6881", "127.0.0.1:6881", "[fd00::1]:6881", "8.8.8.8:53", "[2001:db8::1]:25"]
+        {
+            assert!(!candidates.add(T0, PEX, addr(refused)), "{refused}");
+            assert!(!candidates.add(T0, DHT, addr(refused)), "{refused}");
+        }
+        let local = [Source::Pex { local: true }, Source::Dht { local: true }];
+        for (source, host) in local.into_iter().zip(["10.0.0.1:6881", "10.0.0.2:6881"]) {
+            assert!(!candidates.add(T0, source, addr("8.8.8.8:53")));
+            assert!(candidates.add(T0, source, addr(host)));
+        }
+        assert!(candidates.add(T0, OPEN, addr("8.8.8.8:443")), "a tracker saw who it lists");
+    }
+
+    #[test]
+    fn peers_that_share_a_public_host_are_dialled_in_turn_and_local_ones_together() {
+        let mut candidates = candidates();
+        let shared = ["9.9.9.9:6881", "9.9.9.9:6882", "8.8.8.8:6881"].map(addr);
+        shared.iter().for_each(|&addr| _ = candidates.add(T0, OPEN, addr));
+        let first: Vec<_> = std::iter::from_fn(|| candidates.next_dial(T0, 9)).collect();
+        assert_eq!(first.len(), 2, "{first:?}");
+        let next_at = candidates.next_at().unwrap();
+        assert_eq!(next_at, T0 + REDIAL_INTERVAL);
+        let second = candidates.next_dial(next_at, 9).unwrap();
+        assert!(second.ip() == addr("9.9.9.9:1").ip() && !first.contains(&second));
+        let local = ["127.0.0.1:6881", "127.0.0.1:6882"].map(addr);
+        local.iter().for_each(|&addr| _ = candidates.add(T0, Source::Lsd, addr));
+        assert_eq!(std::iter::from_fn(|| candidates.next_dial(T0, 9)).count(), 2);
+        candidates.add(T0, Source::User, addr("8.8.8.8:7000"));
+        assert_eq!(candidates.next_dial(T0, 9), Some(addr("8.8.8.8:7000")), "the user's wish is not held up");
+    }
+
+    #[test]
+    fn more_hosts_than_are_remembered_wait() {
+        let mut candidates = candidates();
+        let mut dialled = 0;
+        for host in 0..3_000_u32 {
+            candidates.add(T0, PEX, SocketAddr::new(Ipv4Addr::from(0x0800_0000 + host).into(), 6881));
+            if let Some(addr) = candidates.next_dial(T0, 9) {
+                candidates.dial_failed(T0, addr);
+                dialled += 1;
+            }
+        }
+        assert_eq!(dialled, DIALLED_MAX);
+        assert_eq!(candidates.next_at(), Some(T0 + REDIAL_INTERVAL));
+        assert!(candidates.next_dial(T0 + REDIAL_INTERVAL, 9).is_some());
     }
 
     #[test]
@@ -546,10 +687,25 @@ mod tests {
     }
 
     #[test]
+    fn a_private_torrent_forgets_whom_no_tracker_and_no_user_named() {
+        let mut candidates = candidates();
+        let addrs: Vec<_> = (1..=5).map(|host| SocketAddr::from(([80, 1, 1, host], 6881))).collect();
+        let sources = [Source::User, OPEN, DHT, PEX, Source::Lsd];
+        for (&addr, source) in addrs.iter().zip(sources) {
+            candidates.add(T0, source, addr);
+        }
+        candidates.add(T0, OPEN, addrs[2]);
+        candidates.keep_named();
+        let kept: Vec<_> = addrs.iter().map(|&addr| candidates.is_known(addr)).collect();
+        assert_eq!(kept, [true, true, true, false, false]);
+        assert_eq!(candidates.len(), 3);
+    }
+
+    #[test]
     fn memory_is_bounded_and_the_worst_make_room() {
         let mut candidates = candidates();
         for host in 0..3_000_u32 {
-            candidates.add(T0, Source::Pex, SocketAddr::new(Ipv4Addr::from(0x0800_0000 + host).into(), 1));
+            candidates.add(T0, PEX, SocketAddr::new(Ipv4Addr::from(0x0800_0000 + host).into(), 6881));
         }
         assert_eq!(candidates.known.len(), KNOWN_MAX);
         assert!(candidates.add(T0, Source::User, addr("10.0.0.1:1")));

@@ -42,6 +42,18 @@ pub struct Settings {
     pub connection_max: usize,
 }
 
+impl Settings {
+    /// Whether addresses are exchanged with peers (BEP 11): never in a private torrent (BEP 27).
+    pub fn gossips(&self) -> bool {
+        self.pex && !self.private
+    }
+
+    /// The port of our DHT node, where its nodes are exchanged with peers: never in a private torrent.
+    pub fn dht_port(&self) -> Option<u16> {
+        self.dht_port.filter(|_| !self.private)
+    }
+}
+
 /// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -75,10 +87,16 @@ pub enum Source {
         /// The tracker is itself on a loopback or private address.
         local: bool,
     },
-    /// The DHT.
-    Dht,
-    /// Gossip (BEP 11).
-    Pex,
+    /// The DHT: `local` if the node that named it is on a local network.
+    Dht {
+        /// The node is itself on a loopback or private address.
+        local: bool,
+    },
+    /// Gossip (BEP 11): `local` if the peer that named it is on a local network.
+    Pex {
+        /// The peer is itself on a loopback or private address.
+        local: bool,
+    },
     /// The local network (BEP 14).
     Lsd,
 }
@@ -163,6 +181,9 @@ pub enum DisconnectReason {
     /// Banned address.
     #[error("banned")]
     Banned,
+    /// It thinks that we have no pieces, and can only be told otherwise on a new connection.
+    #[error("to be greeted anew")]
+    Anew,
     /// The torrent pauses or stops.
     #[error("stopping")]
     Stopping,

@@ -86,6 +86,21 @@ impl ExtensionHandshake {
         .into()
     }
 
+    /// A later one of the same sender came: it replaces what it names (BEP 10).
+    pub fn update(&mut self, later: Self) {
+        *self = Self {
+            sp_have: later.sp_have.or(self.sp_have),
+            ut_metadata: later.ut_metadata.or(self.ut_metadata),
+            ut_pex: later.ut_pex.or(self.ut_pex),
+            metadata_size: later.metadata_size.or(self.metadata_size),
+            port: later.port.or(self.port),
+            client: later.client.or(self.client.take()),
+            request_queue_max: later.request_queue_max.or(self.request_queue_max),
+            your_ip: later.your_ip.or(self.your_ip),
+            upload_only: later.upload_only,
+        };
+    }
+
     /// Reads the payload of extended message 0; values of the wrong kind or range count as absent.
     ///
     /// # Errors
