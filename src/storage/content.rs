@@ -317,6 +317,9 @@ impl<F: FileSystem> Content<F> {
     ) -> Vec<Result<bool, StorageError>> {
         let len = pieces.first().map_or(0, |piece| self.info.geometry.len_of(*piece));
         let digests = hash::digests_of_reads(pieces.len(), len as usize, scratch, |at, offset, buffer| {
+            if pieces.len() > 1 && offset.is_multiple_of(hash::FETCH_LEN) {
+                self.will_read(pieces[at], offset as u32, unselected);
+            }
             self.read_range(pieces[at], offset as u32, buffer, unselected)
         });
         let check = |(piece, digest): (&PieceIndex, Result<_, StorageError>)| match digest {
@@ -350,20 +353,39 @@ impl<F: FileSystem> Content<F> {
         buffer: &mut [u8],
         unselected: Unselected,
     ) -> Result<(), StorageError> {
-        let file = &self.info.files[span.file];
-        if file.attributes.pad {
+        if self.info.files[span.file].attributes.pad {
             buffer.fill(0);
             return Ok(());
         }
-        let in_parts = !self.selected[span.file] && unselected == Unselected::InParts;
-        let (path, offset) = match self.place_in_parts(piece, span).filter(|_| in_parts) {
-            Some(offset) => (&self.parts.path, offset),
-            None => (&file.path, span.offset),
-        };
+        let (path, offset) = self.place(piece, span, unselected);
         self.fs
             .open_read(path)
             .and_then(|open| self.fs.read_exact_at(&open, buffer, offset))
             .map_err(|source| self.error(path, source))
+    }
+
+    /// What [`hash::FETCH_LEN`] says of a piece from an offset on.
+    fn will_read(&self, piece: PieceIndex, offset: u32, unselected: Unselected) {
+        let len = hash::FETCH_LEN.min((self.info.geometry.len_of(piece) - offset) as usize);
+        let start = self.info.geometry.offset_of(piece) + u64::from(offset);
+        for span in spans(&self.info.files, start, len) {
+            let (path, offset) = self.place(piece, span, unselected);
+            // What cannot be opened is told by the read.
+            if !self.info.files[span.file].attributes.pad
+                && let Ok(open) = self.fs.open_read(path)
+            {
+                self.fs.will_read(&open, offset, span.len as u64);
+            }
+        }
+    }
+
+    /// The file where a span of a piece is read, and the offset there.
+    fn place(&self, piece: PieceIndex, span: Span, unselected: Unselected) -> (&[String], u64) {
+        let in_parts = !self.selected[span.file] && unselected == Unselected::InParts;
+        match self.place_in_parts(piece, span).filter(|_| in_parts) {
+            Some(offset) => (&self.parts.path, offset),
+            None => (&self.info.files[span.file].path, span.offset),
+        }
     }
 
     fn write_span(&self, piece: PieceIndex, span: Span, bytes: &[&[u8]]) -> Result<(), StorageError> {

@@ -171,14 +171,27 @@ impl Work {
         for alike in pieces.chunk_by(|one, other| self.geometry.len_of(*one) == self.geometry.len_of(*other))
         {
             let len = self.geometry.len_of(alike[0]) as usize;
-            let read = |at: usize, offset, buffer: &mut [u8]| {
-                self.read(self.geometry.offset_of(alike[at]) + offset as u64, buffer)
+            let read = |at: usize, offset: usize, buffer: &mut [u8]| {
+                let start = self.geometry.offset_of(alike[at]) + offset as u64;
+                if alike.len() > 1 && offset.is_multiple_of(hash::FETCH_LEN) {
+                    self.will_read(start, hash::FETCH_LEN.min(len - offset));
+                }
+                self.read(start, buffer)
             };
             for hash in hash::digests_of_reads(alike.len(), len, scratch, read) {
                 hashes.push(hash?);
             }
         }
         Ok(hashes)
+    }
+
+    fn will_read(&self, offset: u64, len: usize) {
+        for span in spans(&self.files, offset, len) {
+            // What cannot be opened is told by the read.
+            if let Ok(file) = self.fs.open_read(&self.files[span.file].path) {
+                self.fs.will_read(&file, span.offset, span.len as u64);
+            }
+        }
     }
 
     fn read(&self, offset: u64, mut buffer: &mut [u8]) -> Result<(), StorageError> {
