@@ -1,3 +1,4 @@
 //! Swarms of production peers in virtual time: each scenario runs in seconds and repeats bit for bit.
 
+mod dht;
 mod swarm;

@@ -5,7 +5,7 @@
 //! an answer may be larger than its query is bounded: see the arithmetic in [the machine](super). It knows the
 //! routing tables as arguments, and neither transactions nor lookups.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::budget::Budget;
 use super::item::{ItemError, ItemRef};
@@ -74,7 +74,7 @@ impl Answers {
             tokens: Tokens::new(rng.fork("tokens"), now),
             peers: PeerStore::new(rng.fork("peers")),
             items: ItemStore::new(),
-            budget: Budget::new(now),
+            budget: Budget::new(rng.fork("budget"), now),
             counts: (0, 0, 0),
         }
     }
@@ -98,16 +98,18 @@ impl Answers {
         self.spend(now, bytes, refused)
     }
 
-    /// The datagram that tells an admitted sender what was wrong with its query.
+    /// The datagram that tells an admitted sender what was wrong with its query; None: it would be longer than
+    /// `len_max`, or the budget forbids it.
     pub(super) fn refuse(
         &mut self,
         now: Instant,
         from: SocketAddr,
         transaction: &[u8],
         text: &str,
+        len_max: usize,
     ) -> Option<Vec<u8>> {
         let bytes = krpc::encode_error(transaction, from, code::PROTOCOL, text);
-        self.spend(now, bytes, true)
+        if bytes.len() <= len_max { self.spend(now, bytes, true) } else { None }
     }
 
     /// Counts an answer, and drops it if the budget does not allow it.
@@ -165,7 +167,7 @@ impl Answers {
             }
             Method::Put { token, cas, item } => {
                 self.check_token(now, from, item.target(), token)?;
-                self.keep_item(now, own, cas, &item)
+                self.keep_item(now, (own, from.ip()), cas, &item)
             }
             Method::SampleInfohashes { target, want } => {
                 let (samples, count) = self.peers.sample_infohashes(SAMPLE_COUNT_MAX);
@@ -245,12 +247,12 @@ impl Answers {
     fn keep_item(
         &mut self,
         now: Instant,
-        own: NodeId,
+        (own, from): (NodeId, IpAddr),
         cas: Option<i64>,
         item: &ItemRef,
     ) -> Result<Answer, Refusal> {
         let item = item.verify().map_err(item_refusal)?;
-        self.items.insert(now, own, item, cas).map_err(put_refusal)?;
+        self.items.insert(now, own, from, item, cas).map_err(put_refusal)?;
         Ok(Answer::default())
     }
 }
@@ -279,18 +281,20 @@ fn nodes(from: SocketAddr, target: NodeId, want: Want, overlays: &Overlays) -> A
 }
 
 fn item_refusal(error: ItemError) -> Refusal {
-    match error {
-        ItemError::TooLong => (205, "value too long"),
-        ItemError::Signature => (206, "bad signature"),
-        ItemError::Salt => (207, "salt too long"),
-        ItemError::Other => (code::PROTOCOL, "bad item"),
-    }
+    let text = match error {
+        ItemError::TooLong => "value too long",
+        ItemError::Signature => "bad signature",
+        ItemError::Salt => "salt too long",
+        ItemError::Other => "bad item",
+    };
+    (error.code(), text)
 }
 
 fn put_refusal(error: PutError) -> Refusal {
-    match error {
-        PutError::Cas => (301, "cas is not the stored seq"),
-        PutError::Seq => (302, "a newer one is stored"),
-        PutError::Full => (code::GENERIC, "no room"),
-    }
+    let text = match error {
+        PutError::Cas => "cas is not the stored seq",
+        PutError::Seq => "a newer one is stored",
+        PutError::Full => "no room",
+    };
+    (error.code(), text)
 }

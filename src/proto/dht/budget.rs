@@ -1,14 +1,18 @@
 //! What answering may cost: queries by prefix, and bytes in all, so that nobody can use us against a third.
 //!
 //! 10 queries a second of one /24 or /64 (in bursts of five seconds) and 16 kB of answers a second; prefixes are
-//! counted in a table of fixed size (8 kB) where the longest silent makes room. Local addresses share only the bytes.
+//! counted in a table of fixed size (8 kB) where the longest silent makes room; the places are those of a hash with a
+//! secret key, so that nobody chooses prefixes that wear out the place of another. Local addresses share only the bytes.
 //! Datagrams beyond a budget are dropped, not answered, and nobody is banned for them: their source may be forged.
 
 use std::net::IpAddr;
 
+use siphasher::sip::SipHasher13;
+
 use super::routing::prefix::Prefix;
 use crate::proto::bandwidth::Bucket;
 use crate::proto::compact;
+use crate::proto::rng::Rng;
 use crate::proto::time::Instant;
 
 /// Queries a second of one prefix, in the long run; others are dropped. One is a tick.
@@ -27,6 +31,7 @@ const SET_LEN: usize = 8;
 #[derive(Debug)]
 pub struct Budget {
     bytes: Bucket,
+    key: SipHasher13,
     /// Allocated by the first query.
     slots: Vec<Slot>,
 }
@@ -41,9 +46,10 @@ struct Slot {
 }
 
 impl Budget {
-    /// Full.
-    pub fn new(now: Instant) -> Self {
-        Self { bytes: Bucket::new(Some(ANSWER_RATE), now), slots: Vec::new() }
+    /// Full; the secret is drawn from `rng`.
+    pub fn new(mut rng: Rng, now: Instant) -> Self {
+        let key = SipHasher13::new_with_keys(rng.bits(), rng.bits());
+        Self { bytes: Bucket::new(Some(ANSWER_RATE), now), key, slots: Vec::new() }
     }
 
     /// Whether a query from this address may be looked at; counts it.
@@ -71,7 +77,7 @@ impl Budget {
 
     /// The place of a prefix; if it has none, that of the longest silent of its set.
     fn slot(&mut self, from: IpAddr) -> &mut Slot {
-        let hash = Prefix::of_ip(from).spread();
+        let hash = self.key.hash(&Prefix::of_ip(from).to_bits().to_ne_bytes());
         let (tag, set) = ((hash >> 32) as u32, hash as usize % (SLOT_COUNT / SET_LEN));
         let slots = &mut self.slots[set * SET_LEN..][..SET_LEN];
         let at = slots.iter().position(|slot| slot.tag == tag).unwrap_or_else(|| {
@@ -104,7 +110,7 @@ mod tests {
     #[test]
     fn a_prefix_has_its_burst_and_then_ten_a_second_and_others_have_their_own() {
         let mut now = Instant::from_micros(77_777_777);
-        let mut budget = Budget::new(now);
+        let mut budget = Budget::new(Rng::from_number(1), now);
         let admitted =
             (0..500).filter(|host| budget.admit(now, ip(&format!("8.8.8.{}", host % 256)))).count();
         assert_eq!(admitted, 50, "one /24 has one budget");
@@ -122,7 +128,7 @@ mod tests {
     #[test]
     fn many_prefixes_do_not_wear_out_one_another() {
         let mut now = Instant::ZERO;
-        let mut budget = Budget::new(now);
+        let mut budget = Budget::new(Rng::from_number(1), now);
         let mut admitted = 0;
         // 100 prefixes, each at half its rate, for a minute.
         for round in 0..300 {
@@ -139,7 +145,7 @@ mod tests {
     #[test]
     fn answers_have_a_rate_of_bytes() {
         let mut now = Instant::ZERO;
-        let mut budget = Budget::new(now);
+        let mut budget = Budget::new(Rng::from_number(1), now);
         let mut spent = 0;
         while now < Instant::from_micros(100_000_000) {
             spent += if budget.spend(now, 300) { 300 } else { 0 };

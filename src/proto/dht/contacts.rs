@@ -18,7 +18,7 @@ use crate::proto::time::{Duration, Instant};
 /// Saved nodes asked at once.
 const SAVED_AT_ONCE: usize = 8;
 /// Known nodes of an overlay beyond which its saved ones are no longer tried.
-pub(super) const SAVED_ENOUGH: usize = 64;
+pub(super) const SAVED_ENOUGH: usize = 32;
 /// How long saved nodes have before the bootstrap names are looked up too.
 const SAVED_PATIENCE: Duration = Duration::from_secs(2);
 /// Hints that wait; more are dropped.

@@ -126,11 +126,11 @@ pub struct Outcome {
     pub hops: u32,
     /// Nodes that took the announce or the item.
     pub stored: u32,
-    /// Nodes that refused it, with the last reason in their words.
+    /// Why the last of those that refused it did: its code and words, without what could steer a terminal.
     pub refused: Option<String>,
     /// From the request on.
     pub took: Duration,
-    /// The closest nodes that answered, closest first.
+    /// The closest nodes that answered, closest first; where something is stored, of those that gave a token.
     pub closest: Vec<super::node_id::Node>,
     /// BEP 33, if asked for: estimated seeds and downloaders.
     pub scrape: Option<(u32, u32)>,
@@ -153,7 +153,7 @@ pub struct Snapshot {
     pub stored_items: usize,
     /// Lookups under way.
     pub lookups: usize,
-    /// Whether we tell others not to keep us (BEP 43).
+    /// Whether we tell others not to keep us (BEP 43), in one family at least.
     pub read_only: bool,
 }
 

@@ -1,17 +1,23 @@
 //! Items that others gave us to keep (BEP 44), within limits: 1,024, each for two hours after its last put.
 //!
-//! When full, the item farthest from our own id makes room for a closer one; else the new one is refused. The store
+//! While it is more than half full, one network may have 64 of them there. When full, the item farthest from our own id makes room for a closer one; else the new one is refused. The store
 //! is small when little is in it, and what expires is found without a walk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
+use super::founders::Founders;
 use super::item::{Item, Mutable};
 use super::node_id::NodeId;
+use super::routing::prefix::Prefix;
 use crate::proto::time::{Duration, Instant};
 
 /// Most items kept: some 1.5 MB of the longest ones. Hit: the farthest from our id gives way, or the new one is
 /// refused.
 pub const ITEM_COUNT_MAX: usize = 1_024;
+/// Items that one /24 or /48 may be the first to put while the store is more than half full, so that one network cannot
+/// fill it; local addresses are exempt. Hit: its further ones are refused.
+pub const PREFIX_ITEM_COUNT_MAX: u32 = 64;
 /// An item is forgotten so long after its last put (BEP 44: two hours).
 pub const ITEM_AGE_MAX: Duration = Duration::from_secs(2 * 3_600);
 
@@ -21,11 +27,14 @@ pub struct ItemStore {
     items: BTreeMap<NodeId, Kept>,
     /// The targets of all items, those that expire first in front.
     expiries: BTreeSet<(Instant, NodeId)>,
+    founders: Founders,
 }
 
 #[derive(Debug)]
 struct Kept {
     item: Item,
+    /// Of who put it first.
+    founder: Prefix,
     expires_at: Instant,
 }
 
@@ -65,7 +74,7 @@ impl ItemStore {
         self.items.get(&target).map(|kept| &kept.item)
     }
 
-    /// Keeps an item. The same sequence number with the same value only prolongs it; with another value it is
+    /// Keeps an item that `from` put. The same sequence number with the same value only prolongs it; with another value it is
     /// refused.
     ///
     /// # Errors
@@ -74,6 +83,7 @@ impl ItemStore {
         &mut self,
         now: Instant,
         own: NodeId,
+        from: IpAddr,
         item: Item,
         cas: Option<i64>,
     ) -> Result<(), PutError> {
@@ -87,10 +97,14 @@ impl ItemStore {
             self.expiries.remove(&(kept.expires_at, target));
             kept.expires_at = expires_at;
         } else {
+            if !self.founders.may_found(from, self.items.len(), ITEM_COUNT_MAX, PREFIX_ITEM_COUNT_MAX) {
+                return Err(PutError::Full);
+            }
             if self.items.len() >= ITEM_COUNT_MAX {
                 self.make_room(own, target)?;
             }
-            self.items.insert(target, Kept { item, expires_at });
+            let founder = self.founders.add(from);
+            self.items.insert(target, Kept { item, founder, expires_at });
         }
         self.expiries.insert((expires_at, target));
         Ok(())
@@ -104,6 +118,7 @@ impl ItemStore {
         let farthest = farthest.filter(farther).ok_or(PutError::Full)?;
         if let Some(kept) = self.items.remove(&farthest) {
             self.expiries.remove(&(kept.expires_at, farthest));
+            self.founders.remove(kept.founder);
         }
         Ok(())
     }
@@ -114,7 +129,9 @@ impl ItemStore {
             && expires_at <= now
         {
             self.expiries.pop_first();
-            self.items.remove(&target);
+            if let Some(kept) = self.items.remove(&target) {
+                self.founders.remove(kept.founder);
+            }
         }
     }
 
@@ -152,10 +169,18 @@ fn may_replace(kept: &Item, new: &Item, cas: Option<i64>) -> Result<bool, PutErr
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::super::item::SecretKey;
     use super::*;
 
     const OWN: NodeId = NodeId([0; 20]);
+    const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8));
+
+    /// Each in a network of its own.
+    fn host(number: usize) -> IpAddr {
+        Ipv4Addr::from_bits(0x0800_0000 + ((number as u32) << 8)).into()
+    }
 
     fn at(secs: u64) -> Instant {
         Instant::from_micros(1_000_000 * secs)
@@ -177,7 +202,7 @@ mod tests {
     fn only_newer_items_take_the_place_of_older_ones() {
         let mut store = ItemStore::new();
         let mut put = |item: Item, cas| {
-            let result = store.insert(at(0), OWN, item.clone(), cas);
+            let result = store.insert(at(0), OWN, HOST, item.clone(), cas);
             (result, value(&store, &item).unwrap())
         };
         assert_eq!(put(mutable(5, "1:a"), Some(7)), (Ok(()), "1:a".into()), "nothing there to compare with");
@@ -194,9 +219,9 @@ mod tests {
     fn items_expire_two_hours_after_their_last_put() {
         let mut store = ItemStore::new();
         assert_eq!(store.expires_at(), None);
-        store.insert(at(0), OWN, immutable(1), None).unwrap();
-        store.insert(at(10), OWN, mutable(1, "1:a"), None).unwrap();
-        store.insert(at(7_000), OWN, immutable(1), None).unwrap();
+        store.insert(at(0), OWN, HOST, immutable(1), None).unwrap();
+        store.insert(at(10), OWN, HOST, mutable(1, "1:a"), None).unwrap();
+        store.insert(at(7_000), OWN, HOST, immutable(1), None).unwrap();
         assert_eq!(store.expires_at(), Some(at(7_210)));
         store.expire(at(7_209));
         assert_eq!(store.len(), 2);
@@ -207,11 +232,27 @@ mod tests {
     }
 
     #[test]
+    fn one_network_cannot_fill_the_store() {
+        let mut store = ItemStore::new();
+        let mut put = |from: usize, host: &dyn Fn(usize) -> IpAddr| {
+            let items = (from..from + ITEM_COUNT_MAX).map(|number| (immutable(number), host(number)));
+            items.filter(|(item, host)| store.insert(at(0), OWN, *host, item.clone(), None).is_ok()).count()
+        };
+        assert_eq!(put(0, &|_| HOST), ITEM_COUNT_MAX / 2, "there is room enough");
+        assert_eq!(put(10_000, &|_| HOST), 0);
+        let site = |number: usize| IpAddr::from([0x2001, 0xdb8, 0, number as u16, 0, 0, 0, 1]);
+        assert_eq!(put(20_000, &site), PREFIX_ITEM_COUNT_MAX as usize);
+        assert!(put(30_000, &host) > ITEM_COUNT_MAX / 4, "others still find room");
+        store.expire(at(7_200));
+        assert_eq!(store.insert(at(7_200), OWN, HOST, immutable(1), None), Ok(()));
+    }
+
+    #[test]
     fn a_full_store_keeps_what_is_closest() {
         let mut store = ItemStore::new();
         let mut refused = 0;
         for number in 0..2 * ITEM_COUNT_MAX {
-            match store.insert(at(number as u64), OWN, immutable(number), None) {
+            match store.insert(at(number as u64), OWN, host(number), immutable(number), None) {
                 Ok(()) => (),
                 Err(error) => {
                     assert_eq!(error, PutError::Full);

@@ -21,6 +21,7 @@ pub mod bloom;
 pub mod budget;
 mod contacts;
 pub mod event;
+mod founders;
 pub mod item;
 pub mod items;
 pub mod krpc;
@@ -52,6 +53,7 @@ use self::overlay::Overlays;
 use self::post::Post;
 use self::requests::Requests;
 use self::routing::K;
+use self::routing::prefix::may_name;
 use self::throttle::Throttle;
 use self::transactions::{Due, Purpose, Sent};
 use super::bencode::{Limits, Value};
@@ -136,7 +138,7 @@ impl Dht {
 
     /// Starts a request. The id is the shell's and never used twice.
     pub fn handle_request(&mut self, now: Instant, id: RequestId, request: Request) {
-        if self.empty() == Empty::All {
+        if self.overlays.empty() == Empty::All {
             self.contacts.hasten();
         }
         self.requests.add(now, id, request, &mut self.post);
@@ -178,17 +180,18 @@ impl Dht {
             self.answers.expires_at(),
             maintain_at,
         ];
-        let first = self.contacts.due_at(self.empty());
+        let first = self.contacts.due_at(self.overlays.empty());
         Some(others.into_iter().flatten().fold(first, Instant::min))
     }
 
-    /// Nodes worth remembering for the next start: good ones of both families, at most
-    /// [`event::SAVED_COUNT_MAX`].
+    /// Nodes worth remembering for the next start: of both families, good ones first, then others that are known, so
+    /// that an outage before the end loses nothing. At most [`event::SAVED_COUNT_MAX`].
     pub fn good_nodes(&self) -> Vec<Node> {
-        let good = |is_v6| self.overlays.of(is_v6).into_iter().flat_map(|overlay| overlay.table.good());
-        let v6_count = good(true).count();
-        let v4_count = good(false).count().min(SAVED_COUNT_MAX - v6_count.min(SAVED_COUNT_MAX / 2));
-        good(false).take(v4_count).chain(good(true).take(SAVED_COUNT_MAX - v4_count)).collect()
+        let known =
+            |is_v6| self.overlays.of(is_v6).into_iter().flat_map(|overlay| overlay.table.best_first());
+        let v6_count = known(true).count();
+        let v4_count = known(false).count().min(SAVED_COUNT_MAX - v6_count.min(SAVED_COUNT_MAX / 2));
+        known(false).take(v4_count).chain(known(true).take(SAVED_COUNT_MAX - v4_count)).collect()
     }
 
     /// Figures for people.
@@ -202,7 +205,7 @@ impl Dht {
             stored_peers: self.answers.peers.counts(),
             stored_items: self.answers.items.len(),
             lookups: self.requests.active_count() + walks,
-            read_only: self.post.reach.is_read_only(now),
+            read_only: self.overlays.families().any(|is_v6| self.post.is_read_only(now, is_v6)),
         }
     }
 
@@ -228,10 +231,13 @@ impl Dht {
         if !self.answers.admit(now, from) {
             return;
         }
-        self.post.reach.queried(now, from.ip());
+        self.post.reach_mut(from).queried(now, from.ip());
+        if self.post.is_read_only(now, from.is_ipv6()) {
+            return;
+        }
         let asked = Asked { from, transaction, query };
         if let Some(bytes) = self.answers.answer(now, &asked, &self.overlays) {
-            self.post.datagram(now, from, bytes);
+            self.post.answer(now, from, bytes);
         }
         let Some(overlay) = self.overlays.of_mut(from.is_ipv6()) else { return };
         if !query.read_only
@@ -243,7 +249,8 @@ impl Dht {
         }
     }
 
-    /// Tells who sent something that looks like a query what was wrong with it.
+    /// Tells who sent something that looks like a query what was wrong with it, unless that takes more bytes than
+    /// were sent: a forged source is worth no amplification.
     fn handle_malformed(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], what: &str) {
         let Some(message) = Value::read(bytes, &Limits::KRPC).ok().and_then(|value| value.dict()) else {
             return;
@@ -254,10 +261,11 @@ impl Dht {
             return;
         };
         if is_query
+            && !self.post.is_read_only(now, from.is_ipv6())
             && self.answers.admit(now, from)
-            && let Some(bytes) = self.answers.refuse(now, from, transaction, what)
+            && let Some(answer) = self.answers.refuse(now, from, transaction, what, bytes.len())
         {
-            self.post.datagram(now, from, bytes);
+            self.post.answer(now, from, answer);
         }
     }
 
@@ -265,34 +273,30 @@ impl Dht {
     fn answered(&mut self, now: Instant, sent: &Sent, external: Option<SocketAddr>, response: &Response) {
         let (from, is_v6) = (Node { id: response.id, addr: sent.to }, sent.to.is_ipv6());
         let Some(overlay) = self.overlays.of_mut(is_v6) else { return };
-        let was_alone = overlay.is_alone();
         let external = external.map(compact::canonical);
         let news = overlay.answered(now, from, now.since(sent.at), external);
         self.contacts.met(sent.to);
-        self.post.reach.answered(now, sent.to.ip());
+        self.post.reach_mut(sent.to).answered(now, sent.to.ip());
         if let Some(external) = news {
             self.post.own[usize::from(is_v6)] = Some(external);
             self.post.tell(Output::External(external));
         }
-        self.hint_other_family(now, is_v6, response);
+        self.hint_other_family(now, sent.to, response);
         self.follow_answer(now, sent, from, response);
-        if was_alone {
-            let Self { requests, overlays, post, .. } = self;
-            requests.advance_all(now, is_v6, overlays, post);
-        }
+        self.requests.advance_waiting(now, is_v6, &self.overlays, &mut self.post);
     }
 
     /// Hands an answer to whom it was for.
     fn follow_answer(&mut self, now: Instant, sent: &Sent, from: Node, response: &Response) {
         let is_v6 = from.addr.is_ipv6();
         let Self { overlays, requests, contacts, post, .. } = self;
-        let want = overlays.want(is_v6);
+        let want = overlays.want(now, is_v6);
         let Some(overlay) = overlays.of_mut(is_v6) else { return };
         match sent.purpose {
             Purpose::Ping => (),
-            Purpose::Hint => overlay.named(response.nodes()),
+            Purpose::Hint => overlay.named(sent.to, response.nodes()),
             Purpose::Saved => {
-                overlay.named(response.nodes());
+                overlay.named(sent.to, response.nodes());
                 if !sent.is_slow {
                     contacts.saved_ended();
                 }
@@ -317,16 +321,20 @@ impl Dht {
         }
     }
 
-    /// A query of ours was answered by an error. Who refuses to store may have a reason; who does not even answer
-    /// what every node answers is of no more use than one who is silent.
+    /// A query of ours was answered by an error: whoever sent it lives, but is of no use for this. Only who does not
+    /// even answer a ping, as every node does, counts as silent.
     fn refused(&mut self, now: Instant, sent: &Sent, error: (i64, &[u8])) {
         if let Purpose::Store(id) = sent.purpose {
             self.stored(now, sent, id, Some(Err(error)));
-        } else {
-            if !sent.is_slow {
-                self.slow(now, sent);
-            }
+            return;
+        }
+        if !sent.is_slow {
+            self.slow(now, sent);
+        }
+        if sent.purpose == Purpose::Ping {
             self.failed(now, sent);
+        } else {
+            self.ended(now, sent);
         }
     }
 
@@ -342,7 +350,7 @@ impl Dht {
     fn slow(&mut self, now: Instant, sent: &Sent) {
         let Self { overlays, requests, contacts, post, .. } = self;
         let is_v6 = sent.to.is_ipv6();
-        let want = overlays.want(is_v6);
+        let want = overlays.want(now, is_v6);
         match sent.purpose {
             Purpose::Ping | Purpose::Hint | Purpose::Old(_) | Purpose::Store(_) => (),
             Purpose::Saved => contacts.saved_ended(),
@@ -367,13 +375,14 @@ impl Dht {
             overlay.failed(now, sent.to);
         }
         self.ended(now, sent);
+        self.requests.advance_waiting(now, sent.to.is_ipv6(), &self.overlays, &mut self.post);
     }
 
     /// Nothing is to be waited for any more.
     fn ended(&mut self, now: Instant, sent: &Sent) {
         let Self { overlays, requests, contacts, post, .. } = self;
         let is_v6 = sent.to.is_ipv6();
-        let want = overlays.want(is_v6);
+        let want = overlays.want(now, is_v6);
         match sent.purpose {
             Purpose::Ping | Purpose::Hint | Purpose::Saved => (),
             Purpose::Old(place) => {
@@ -404,22 +413,12 @@ impl Dht {
     }
 
     /// Nodes that an answer names in the other family are tried, if few are known there (BEP 32).
-    fn hint_other_family(&mut self, now: Instant, is_v6: bool, response: &Response) {
-        if self.overlays.of(!is_v6).is_some_and(|other| other.table.len() < K) {
-            let others = response.nodes().filter(|node| node.addr.is_ipv6() != is_v6);
-            for node in others.take(OTHER_FAMILY_MAX) {
+    fn hint_other_family(&mut self, now: Instant, from: SocketAddr, response: &Response) {
+        if self.overlays.of(from.is_ipv4()).is_some_and(|other| other.table.len() < K) {
+            let others = response.nodes().filter(|node| node.addr.is_ipv4() == from.is_ipv6());
+            for node in others.filter(|node| may_name(from, node.addr)).take(OTHER_FAMILY_MAX) {
                 self.hint(now, node.addr);
             }
-        }
-    }
-
-    /// How many overlays know nobody.
-    fn empty(&self) -> Empty {
-        let empty = self.overlays.iter().filter(|overlay| overlay.is_alone()).count();
-        match empty {
-            0 => Empty::None,
-            _ if empty == self.overlays.iter().count() => Empty::All,
-            _ => Empty::One,
         }
     }
 
@@ -431,7 +430,7 @@ impl Dht {
         }
         if self.overlays.iter().any(|overlay| overlay.maintain_at().is_some_and(|at| at <= now)) {
             for is_v6 in self.overlays.families() {
-                let want = self.overlays.want(is_v6);
+                let want = self.overlays.want(now, is_v6);
                 if let Some(overlay) = self.overlays.of_mut(is_v6) {
                     overlay.maintain(now, &mut self.post, want);
                 }
@@ -447,7 +446,7 @@ impl Dht {
     fn feed(&mut self, now: Instant) {
         let Self { overlays, requests, post, .. } = self;
         for is_v6 in overlays.families() {
-            let want = overlays.want(is_v6);
+            let want = overlays.want(now, is_v6);
             if let Some(overlay) = overlays.of_mut(is_v6) {
                 overlay.advance(now, post, want);
             }
@@ -457,7 +456,7 @@ impl Dht {
 
     /// Asks addresses where nodes may be, or for the bootstrap names.
     fn try_contacts(&mut self, now: Instant) {
-        let empty = self.empty();
+        let empty = self.overlays.empty();
         if !self.contacts.has_saved() && now < self.contacts.due_at(empty) {
             return;
         }
@@ -480,7 +479,7 @@ impl Dht {
 
     /// Asks an address for the nodes around us, of whom some may get to know us.
     fn introduce(&mut self, now: Instant, addr: SocketAddr, purpose: Purpose) -> bool {
-        let Some(speaker) = self.overlays.speaker(addr.is_ipv6()) else { return false };
+        let Some(speaker) = self.overlays.speaker(now, addr.is_ipv6()) else { return false };
         let method = Method::FindNode { target: speaker.id, want: speaker.want };
         self.post.query(now, addr, purpose, &speaker, method)
     }

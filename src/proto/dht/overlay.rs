@@ -8,11 +8,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::contacts::Empty;
 use super::event::{Config, OverlaySnapshot};
 use super::krpc::{Method, Want};
 use super::lookup::Lookup;
 use super::node_id::{Node, NodeId};
 use super::post::{Post, Speaker};
+use super::routing::prefix::may_name;
 use super::routing::{K, Table, Upkeep};
 use super::transactions::{Purpose, Sent};
 use super::voter::Voter;
@@ -27,6 +29,11 @@ const JOIN_PAUSE_MIN: Duration = Duration::from_secs(2);
 const JOIN_PAUSE_MAX: Duration = Duration::from_secs(300);
 /// Nodes named by a contact that a lookup begins at, too.
 const NAMED_MAX: usize = 2 * K;
+
+/// Where nobody of a family is known, the other family is asked for its nodes during this time,
+const WANT_SPAN: Duration = Duration::from_secs(60);
+/// once in this one: many hosts have an IPv6 address and no way to the world by it.
+const WANT_PERIOD: Duration = Duration::from_secs(600);
 
 /// How far we are in.
 #[derive(Clone, Copy, Debug)]
@@ -190,10 +197,10 @@ impl Overlay {
     }
 
     /// Nodes that a contact named in its answer.
-    pub(super) fn named(&mut self, nodes: impl Iterator<Item = Node>) {
+    pub(super) fn named(&mut self, namer: SocketAddr, nodes: impl Iterator<Item = Node>) {
         if self.table.len() < K {
-            let own = self.table.own();
-            self.named = others(nodes, self.is_v6, own).take(NAMED_MAX).collect();
+            let nodes = others(nodes, self.is_v6, self.table.own());
+            self.named = nodes.filter(|node| may_name(namer, node.addr)).take(NAMED_MAX).collect();
         }
     }
 
@@ -211,7 +218,7 @@ impl Overlay {
     /// Starts a lookup of our own.
     fn walk(&mut self, now: Instant, target: NodeId, post: &mut Post, want: Want) {
         self.walk_count = self.walk_count.wrapping_add(1);
-        // Without an estimate it sees no crowd: nobody gathers at a target that nobody knows.
+        // Without an estimate it is not wary: nobody gathers at a target that nobody knows.
         let lookup = Lookup::new(target, &self.starts(target), 0);
         self.walk = Some(Walk { number: self.walk_count, lookup });
         self.advance(now, post, want);
@@ -352,20 +359,34 @@ impl Overlays {
         [false, true].into_iter().filter(move |&is_v6| if is_v6 { v6 } else { v4 })
     }
 
+    /// How many know nobody.
+    pub(super) fn empty(&self) -> Empty {
+        let empty = self.iter().filter(|overlay| overlay.is_alone()).count();
+        match empty {
+            0 => Empty::None,
+            _ if empty == self.iter().count() => Empty::All,
+            _ => Empty::One,
+        }
+    }
+
     /// Whether an id is one of ours.
     pub(super) fn is_own(&self, id: NodeId) -> bool {
         self.iter().any(|overlay| overlay.table.own() == id)
     }
 
-    /// Which nodes to ask for in one family: those of the other too, if few are known there.
-    pub(super) fn want(&self, is_v6: bool) -> Want {
-        let both = self.of(!is_v6).is_some_and(|other| other.table.len() < K);
+    /// Which nodes to ask for in one family: those of the other too, if few are known there; if nobody is, now and
+    /// then.
+    pub(super) fn want(&self, now: Instant, is_v6: bool) -> Want {
+        let both = self.of(!is_v6).is_some_and(|other| {
+            let age = now.since(other.since).as_micros() % WANT_PERIOD.as_micros();
+            other.table.len() < K && (!other.is_alone() || age < WANT_SPAN.as_micros())
+        });
         Want { v4: both, v6: both }
     }
 
     /// Who we are in a family.
-    pub(super) fn speaker(&self, is_v6: bool) -> Option<Speaker> {
+    pub(super) fn speaker(&self, now: Instant, is_v6: bool) -> Option<Speaker> {
         let id = self.of(is_v6)?.table.own();
-        Some(Speaker { id, want: self.want(is_v6) })
+        Some(Speaker { id, want: self.want(now, is_v6) })
     }
 }

@@ -1,6 +1,6 @@
 //! Peers that others announced to us, by torrent (BEP 5, 33, 51), within limits.
 //!
-//! At most 4,096 torrents of 200 peers each, of which one /24 or /64 may have a few; peers expire half an hour
+//! At most 4,096 torrents of 200 peers each, of which one /24 or /48 may have a few; peers expire half an hour
 //! after their announce. A full store takes no new torrent and gives no token for one, rather than forgetting
 //! what it promised to keep.
 //!
@@ -11,7 +11,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::bloom::Filter;
+use super::founders::Founders;
 use super::node_id::NodeId;
+use super::routing::prefix::Prefix;
 use crate::proto::compact::{self, V4_LEN, V6_LEN};
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
@@ -20,12 +22,12 @@ use crate::proto::time::{Duration, Instant};
 pub const TORRENT_COUNT_MAX: usize = 4_096;
 /// Most peers of a torrent, of both families. Hit: further ones are refused until others expire.
 pub const PEER_COUNT_MAX: usize = 200;
-/// Most peers of a torrent from one /24 or /64, so that one network cannot fill it; local addresses are exempt.
+/// Most peers of a torrent from one /24 or /48, so that one network cannot fill it; local addresses are exempt.
 /// Hit: an address that has peers already replaces its oldest, others are refused.
 pub const PREFIX_PEER_COUNT_MAX: usize = 4;
-/// Torrents that one /24 or /64 may be the first to announce while the store is more than half full, so that one
+/// Torrents that one /24 or /48 may be the first to announce while the store is more than half full, so that one
 /// network cannot fill it; local addresses are exempt. Hit: its further ones are refused.
-pub const PREFIX_TORRENT_COUNT_MAX: usize = 256;
+pub const PREFIX_TORRENT_COUNT_MAX: u32 = 256;
 /// A peer is forgotten so long after its last announce: clients repeat theirs every 15 to 30 minutes.
 pub const PEER_AGE_MAX: Duration = Duration::from_secs(30 * 60);
 /// Least time between two walks over all peers for those that have expired; meanwhile they are kept, not named.
@@ -37,6 +39,7 @@ pub struct PeerStore {
     /// By infohash.
     torrents: Vec<Torrent>,
     peer_count: usize,
+    founders: Founders,
     /// No peer expires before; None: there are none.
     sweep_at: Option<Instant>,
     rng: Rng,
@@ -59,16 +62,6 @@ struct Peer<const LEN: usize> {
     announced: Second,
 }
 
-/// The /24 of an IPv4 address, the /64 of an IPv6 one.
-type Prefix = [u8; 8];
-
-fn prefix(ip: IpAddr) -> Prefix {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => u64::from(ip.to_bits() >> 8).to_be_bytes(),
-        IpAddr::V6(ip) => ((ip.to_bits() >> 64) as u64).to_be_bytes(),
-    }
-}
-
 /// Whole seconds since the shell's start: they last for 136 years.
 type Second = u32;
 
@@ -79,7 +72,8 @@ fn second(now: Instant) -> Second {
 impl PeerStore {
     /// Empty; `rng` chooses which peers are named.
     pub fn new(rng: Rng) -> Self {
-        Self { torrents: Vec::new(), peer_count: 0, sweep_at: None, rng }
+        let founders = Founders::default();
+        Self { torrents: Vec::new(), peer_count: 0, founders, sweep_at: None, rng }
     }
 
     /// Whether an announce for this torrent from this address would be kept: else no token is given.
@@ -104,7 +98,7 @@ impl PeerStore {
             Ok(at) => at,
             Err(_) if !self.may_found(peer.ip()) => return false,
             Err(at) => {
-                let founder = prefix(peer.ip());
+                let founder = self.founders.add(peer.ip());
                 self.torrents.insert(at, Torrent { infohash, founder, v4: Vec::new(), v6: Vec::new() });
                 at
             }
@@ -170,13 +164,18 @@ impl PeerStore {
             return;
         }
         let mut oldest: Second = 0;
-        self.torrents.retain_mut(|torrent| {
+        let Self { torrents, founders, .. } = self;
+        torrents.retain_mut(|torrent| {
             for age in
                 [drop_expired(&mut torrent.v4, second(now)), drop_expired(&mut torrent.v6, second(now))]
             {
                 oldest = oldest.max(age.unwrap_or(0));
             }
-            torrent.len() > 0
+            let is_empty = torrent.len() == 0;
+            if is_empty {
+                founders.remove(torrent.founder);
+            }
+            !is_empty
         });
         shrink(&mut self.torrents);
         self.peer_count = self.torrents.iter().map(Torrent::len).sum();
@@ -194,15 +193,11 @@ impl PeerStore {
         (self.torrents.len(), self.peer_count)
     }
 
-    /// Whether a torrent that is not here may come from this address. Walks over all, but only when there are many.
+    /// Whether a torrent that is not here may come from this address.
     fn may_found(&self, ip: IpAddr) -> bool {
         let count = self.torrents.len();
-        if count < TORRENT_COUNT_MAX / 2 || (count < TORRENT_COUNT_MAX && compact::is_local(ip)) {
-            return true;
-        }
-        let prefix = prefix(ip);
-        let founded = || self.torrents.iter().filter(|torrent| torrent.founder == prefix).count();
-        count < TORRENT_COUNT_MAX && founded() < PREFIX_TORRENT_COUNT_MAX
+        count < TORRENT_COUNT_MAX
+            && self.founders.may_found(ip, count, TORRENT_COUNT_MAX, PREFIX_TORRENT_COUNT_MAX)
     }
 
     fn torrent(&self, infohash: NodeId) -> Option<&Torrent> {
@@ -261,8 +256,8 @@ fn place<const LEN: usize>(peers: &[Peer<LEN>], addr: &[u8; LEN], full: bool) ->
         return Some(at);
     }
     let ip_len = LEN - 2;
-    // /24 of IPv4, /64 of IPv6.
-    let prefix_len = if LEN == V4_LEN { 3 } else { 8 };
+    // /24 of IPv4, /48 of IPv6.
+    let prefix_len = if LEN == V4_LEN { 3 } else { 6 };
     let is_local =
         |addr: [u8; LEN]| compact::is_local(Peer { addr, is_seed: false, announced: 0 }.addr().ip());
     let of_prefix = || peers.iter().filter(|peer| peer.addr[..prefix_len] == addr[..prefix_len]).count();
@@ -443,9 +438,11 @@ mod tests {
         let half = TORRENT_COUNT_MAX / 2;
         assert_eq!(found(0, 4_096, addr("8.8.8.8:1")), half, "there is room enough");
         assert_eq!(found(10_000, 4_096, addr("8.8.8.9:1")), 0);
-        assert_eq!(found(20_000, 4_096, addr("[2001:db8::1]:1")), PREFIX_TORRENT_COUNT_MAX);
+        let share = PREFIX_TORRENT_COUNT_MAX as usize;
+        assert_eq!(found(20_000, 4_096, addr("[2001:db8::1]:1")), share);
+        assert_eq!(found(25_000, 4_096, addr("[2001:db8:0:1::1]:1")), 0, "of the same /48");
         assert_eq!(found(30_000, 1_000, addr("10.0.0.1:1")), 1_000);
-        assert_eq!(found(40_000, 4_096, addr("10.0.0.1:1")), half - PREFIX_TORRENT_COUNT_MAX - 1_000);
+        assert_eq!(found(40_000, 4_096, addr("10.0.0.1:1")), half - share - 1_000);
     }
 
     #[test]
@@ -462,7 +459,8 @@ mod tests {
         assert_eq!(taken("8.8.8.N:5"), PREFIX_PEER_COUNT_MAX);
         assert_eq!(taken("8.8.9.N:5"), PREFIX_PEER_COUNT_MAX);
         assert_eq!(taken("[2001:db8::N]:5"), PREFIX_PEER_COUNT_MAX);
-        assert_eq!(taken("[2001:db8:0:1::N]:5"), PREFIX_PEER_COUNT_MAX);
+        assert_eq!(taken("[2001:db8:0:N::1]:5"), 0, "a /48 has many /64");
+        assert_eq!(taken("[2001:db8:1:N::1]:5"), PREFIX_PEER_COUNT_MAX);
         assert_eq!(taken("10.0.0.N:5"), 20);
         assert_eq!(taken("127.0.0.1:N"), 20);
         assert_eq!(taken("[fd00::N]:5"), 20);

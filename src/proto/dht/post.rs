@@ -28,8 +28,8 @@ pub(super) struct Speaker {
 pub(super) struct Post {
     /// Queries under way.
     pub(super) transactions: Transactions,
-    /// Whether others reach us.
-    pub(super) reach: Reach,
+    /// Whether others reach us: IPv4, IPv6.
+    reach: [Reach; 2],
     /// Our own addresses, as far as known: IPv4, IPv6.
     pub(super) own: [Option<SocketAddr>; 2],
     /// A lookup had to wait for room among the transactions.
@@ -43,7 +43,7 @@ impl Post {
     pub(super) fn new(read_only: ReadOnly, rng: Rng, now: Instant) -> Self {
         Self {
             transactions: Transactions::new(rng),
-            reach: Reach::new(read_only, now),
+            reach: [Reach::new(read_only, now), Reach::new(read_only, now)],
             own: [None; 2],
             is_starved: false,
             outputs: VecDeque::new(),
@@ -69,15 +69,30 @@ impl Post {
             return false;
         }
         let transaction = self.transactions.open(now, to, purpose);
-        let read_only = self.reach.is_read_only(now);
+        let read_only = self.is_read_only(now, to.is_ipv6());
         let bytes = krpc::encode_query(transaction, &Query { id: speaker.id, read_only, method });
-        self.datagram(now, to, bytes);
+        self.reach_mut(to).asked(now, to.ip());
+        self.send(to, bytes);
         true
     }
 
-    /// Sends an answer, or anything that is written already.
-    pub(super) fn datagram(&mut self, now: Instant, to: SocketAddr, bytes: Vec<u8>) {
-        self.reach.sent(now, to.ip());
+    /// Sends an answer.
+    pub(super) fn answer(&mut self, now: Instant, to: SocketAddr, bytes: Vec<u8>) {
+        self.reach_mut(to).replied(now, to.ip());
+        self.send(to, bytes);
+    }
+
+    /// Whether others reach us by the family of this address.
+    pub(super) fn reach_mut(&mut self, addr: SocketAddr) -> &mut Reach {
+        &mut self.reach[usize::from(addr.is_ipv6())]
+    }
+
+    /// Whether we say `ro` in a family.
+    pub(super) fn is_read_only(&self, now: Instant, is_v6: bool) -> bool {
+        self.reach[usize::from(is_v6)].is_read_only(now)
+    }
+
+    fn send(&mut self, to: SocketAddr, bytes: Vec<u8>) {
         self.sent = (self.sent.0 + 1, self.sent.1 + bytes.len() as u64);
         self.outputs.push_back(Output::Send { to, bytes });
     }

@@ -1,10 +1,10 @@
-//! Whether others reach us (BEP 43): a node behind a translator that lets nobody in tells so by `ro`, so that no
+//! Whether others reach us by one family (BEP 43): a node behind a translator that lets nobody in tells so by `ro`, so that no
 //! routing table keeps an address where nobody answers.
 //!
 //! Who reaches us without having heard from us within [`FORGOTTEN_AFTER`] proves that anybody can. If nobody has
 //! within [`TRIAL`] of the first answer of a public node, we are read-only, and try again every [`RETRY_AFTER`].
-//! Whom we have sent something is remembered by the bits of a filter: one that is full takes strangers for
-//! acquaintances, which only makes the proof come later. Local networks have no translators between their nodes:
+//! Whom we have asked something is remembered by the bits of a filter; who asked first and was answered is not, or
+//! forged askers would fill it, and a full one takes strangers for acquaintances and waits for the proof in vain. Local networks have no translators between their nodes:
 //! as long as no public node answered, nobody is read-only.
 
 use std::hash::Hasher;
@@ -45,23 +45,34 @@ enum State {
 pub(super) struct Reach {
     mode: ReadOnly,
     state: State,
-    /// Whom we sent something since the second turn before, and since the last one.
-    sent_to: [[u64; FILTER_WORDS]; 2],
+    /// Whom we asked something since the second turn before, and since the last one.
+    asked: [[u64; FILTER_WORDS]; 2],
     turned_at: Instant,
 }
 
 impl Reach {
     /// Nothing known.
     pub(super) fn new(mode: ReadOnly, now: Instant) -> Self {
-        Self { mode, state: State::Local, sent_to: [[0; FILTER_WORDS]; 2], turned_at: now }
+        Self { mode, state: State::Local, asked: [[0; FILTER_WORDS]; 2], turned_at: now }
     }
 
-    /// Something was sent to this host.
-    pub(super) fn sent(&mut self, now: Instant, to: IpAddr) {
+    /// We asked this host something.
+    pub(super) fn asked(&mut self, now: Instant, to: IpAddr) {
+        self.remember(now, to, true);
+    }
+
+    /// We answered this host: if it was remembered, it is for longer.
+    pub(super) fn replied(&mut self, now: Instant, to: IpAddr) {
+        self.remember(now, to, false);
+    }
+
+    fn remember(&mut self, now: Instant, to: IpAddr, is_new: bool) {
         if self.mode == ReadOnly::Auto && !compact::is_local(to) {
             self.turn(now);
             let (word, bit) = place(to);
-            self.sent_to[1][word] |= bit;
+            if is_new || self.asked[0][word] & bit != 0 {
+                self.asked[1][word] |= bit;
+            }
         }
     }
 
@@ -79,7 +90,7 @@ impl Reach {
         }
         self.turn(now);
         let (word, bit) = place(from);
-        if self.sent_to.iter().all(|filter| filter[word] & bit == 0) {
+        if self.asked.iter().all(|filter| filter[word] & bit == 0) {
             self.state = State::Reached { until: now + RETRY_AFTER };
         }
     }
@@ -104,8 +115,8 @@ impl Reach {
     fn turn(&mut self, now: Instant) {
         if now.since(self.turned_at) >= FORGOTTEN_AFTER {
             let long_ago = now.since(self.turned_at) >= 2 * FORGOTTEN_AFTER;
-            self.sent_to[0] = if long_ago { [0; FILTER_WORDS] } else { self.sent_to[1] };
-            self.sent_to[1] = [0; FILTER_WORDS];
+            self.asked[0] = if long_ago { [0; FILTER_WORDS] } else { self.asked[1] };
+            self.asked[1] = [0; FILTER_WORDS];
             self.turned_at = now;
         }
         let ended_at = match self.state {
@@ -142,7 +153,7 @@ mod tests {
 
     fn asked() -> Reach {
         let mut reach = Reach::new(ReadOnly::Auto, Instant::ZERO);
-        reach.sent(Instant::ZERO, host(1));
+        reach.asked(Instant::ZERO, host(1));
         reach.answered(Instant::ZERO, host(1));
         reach
     }
@@ -155,7 +166,7 @@ mod tests {
         assert!(!reach.is_read_only(now), "the trial runs");
         now += SECOND;
         assert!(reach.is_read_only(now));
-        reach.sent(now, host(1));
+        reach.asked(now, host(1));
         assert!(reach.is_read_only(now + (RETRY_AFTER - SECOND)));
         assert!(!reach.is_read_only(now + RETRY_AFTER), "the next trial");
         assert!(reach.is_read_only(now + RETRY_AFTER + TRIAL));
@@ -165,12 +176,12 @@ mod tests {
     fn a_stranger_proves_that_we_are_reached_until_nobody_comes_any_more() {
         let mut reach = asked();
         let mut now = Instant::ZERO + TRIAL * 2;
-        reach.sent(now, host(1));
+        reach.asked(now, host(1));
         assert!(reach.is_read_only(now));
         reach.queried(now, host(2));
         assert!(!reach.is_read_only(now));
         now += FORGOTTEN_AFTER;
-        reach.sent(now, host(3));
+        reach.asked(now, host(3));
         now += FORGOTTEN_AFTER;
         reach.queried(now, host(1));
         assert!(!reach.is_read_only(now + RETRY_AFTER), "one whom we asked long ago is a stranger again");
@@ -178,10 +189,26 @@ mod tests {
     }
 
     #[test]
+    fn however_many_forge_that_they_asked_a_stranger_is_told_from_acquaintances() {
+        let mut reach = asked();
+        for number in 0..100_000_u32 {
+            let forged = IpAddr::from((0x0b00_0000 + number).to_be_bytes());
+            reach.queried(Instant::ZERO, forged);
+            reach.replied(Instant::ZERO, forged);
+        }
+        let mut now = Instant::ZERO + RETRY_AFTER + TRIAL;
+        reach.replied(now, host(1));
+        assert!(reach.is_read_only(now));
+        now += SECOND;
+        reach.queried(now, host(9));
+        assert!(!reach.is_read_only(now));
+    }
+
+    #[test]
     fn nobody_is_read_only_where_all_nodes_are_local() {
         let mut reach = Reach::new(ReadOnly::Auto, Instant::ZERO);
         let local = IpAddr::from([192, 168, 1, 1]);
-        reach.sent(Instant::ZERO, local);
+        reach.asked(Instant::ZERO, local);
         reach.answered(Instant::ZERO, local);
         assert!(!reach.is_read_only(Instant::ZERO + TRIAL * 100));
         assert!(Reach::new(ReadOnly::Always, Instant::ZERO).is_read_only(Instant::ZERO));

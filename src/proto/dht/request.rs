@@ -17,6 +17,7 @@ use super::overlay::{self, Overlays};
 use super::post::{Post, Speaker};
 use super::transactions::{Purpose, Sent};
 use crate::proto::time::{Duration, Instant};
+use crate::proto::tracker::words;
 
 /// How long a request waits for the first node of an overlay: bootstrap names are looked up twice in this time.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const PATIENCE_BESIDE: Duration = Duration::from_secs(3);
 /// Peers of one request that are told apart, about 130 KiB; further ones are left out.
 const PEER_COUNT_MAX: usize = 4_096;
+/// Peers of one answer that count; further ones are left out, so that a few who lie do not use up all that may be told.
+const ANSWER_PEER_COUNT_MAX: usize = 100;
 /// Characters of a refusal that are kept.
 const REFUSAL_LEN_MAX: usize = 100;
 
@@ -106,11 +109,15 @@ impl Running {
 
     /// Goes on in one overlay: begins the lookup when a node is known, asks whom it wants asked, and stores.
     pub(super) fn advance(&mut self, now: Instant, is_v6: bool, overlays: &Overlays, post: &mut Post) {
-        let (Some(speaker), Some(overlay)) = (overlays.speaker(is_v6), overlays.of(is_v6)) else { return };
+        let (Some(speaker), Some(overlay)) = (overlays.speaker(now, is_v6), overlays.of(is_v6)) else {
+            return;
+        };
         let target = self.target();
         let stage = &mut self.stages[usize::from(is_v6)];
         if matches!(stage, Stage::Waiting { .. }) && !overlay.is_alone() {
-            *stage = Stage::Looking(Box::new(overlay.lookup(target)));
+            let lookup = overlay.lookup(target);
+            let lookup = if stores(&self.request) { lookup.with_tokens() } else { lookup };
+            *stage = Stage::Looking(Box::new(lookup));
         }
         if let Stage::Looking(lookup) = stage {
             let method = question(&self.request, target, self.newest, speaker.want);
@@ -159,7 +166,7 @@ impl Running {
         match how {
             Some(Ok(())) => self.outcome.stored += 1,
             Some(Err((code, text))) => {
-                let text: String = String::from_utf8_lossy(text).chars().take(REFUSAL_LEN_MAX).collect();
+                let text: String = words(text).chars().take(REFUSAL_LEN_MAX).collect();
                 self.outcome.refused = Some(format!("{code} {text}"));
             }
             None => (),
@@ -173,6 +180,11 @@ impl Running {
                 *stage = Stage::Over;
             }
         }
+    }
+
+    /// Whether it waits for a node of this overlay.
+    pub(super) fn is_waiting(&self, is_v6: bool) -> bool {
+        matches!(self.stages[usize::from(is_v6)], Stage::Waiting { .. })
     }
 
     /// When waiting ends.
@@ -213,7 +225,7 @@ impl Running {
         match &self.request {
             Request::Peers { .. } => {
                 self.merge_filters(response);
-                self.found_peers(response.peers(), post)
+                self.found_peers(response.peers().take(ANSWER_PEER_COUNT_MAX), post)
             }
             Request::Get(key) => {
                 let item = response.item.and_then(|item| newer(&item, key, self.newest));
@@ -272,18 +284,13 @@ impl Running {
 
     /// A lookup is done: store, or wait anew if nobody answered.
     fn looked(&mut self, now: Instant, is_v6: bool) {
+        let answered_before = self.outcome.answered;
         let mut closest = self.close(is_v6);
-        let stores = match &self.request {
-            Request::Peers { announce, .. } => announce.is_some(),
-            Request::Put { .. } => true,
-            Request::Get(_) | Request::Nodes(_) => false,
-        };
         let until = self.since + PATIENCE;
         let stage = &mut self.stages[usize::from(is_v6)];
-        if closest.is_empty() && now < until {
+        if self.outcome.answered == answered_before && now < until {
             *stage = Stage::Waiting { until };
-        } else if stores {
-            closest.retain(|found| !found.token.is_empty());
+        } else if stores(&self.request) {
             closest.reverse();
             *stage = Stage::Storing { left: closest, under_way: 0 };
         }
@@ -320,6 +327,15 @@ impl Running {
     }
 }
 
+/// Whether something is stored at the end.
+fn stores(request: &Request) -> bool {
+    match request {
+        Request::Peers { announce, .. } => announce.is_some(),
+        Request::Put { .. } => true,
+        Request::Get(_) | Request::Nodes(_) => false,
+    }
+}
+
 /// What a lookup asks at each step.
 fn question(request: &Request, target: NodeId, newest: Option<i64>, want: Want) -> Method<'static> {
     match request {
@@ -341,20 +357,8 @@ fn statement<'a>(request: &'a Request, token: &'a [u8]) -> Option<Method<'a>> {
             let infohash = NodeId::from(*infohash);
             Some(Method::AnnouncePeer { infohash, port: announce.port, token, seed: announce.seed })
         }
-        Request::Put { item, cas } => Some(Method::Put { token, cas: *cas, item: stated(item) }),
+        Request::Put { item, cas } => Some(Method::Put { token, cas: *cas, item: item.as_item_ref() }),
         Request::Get(_) | Request::Nodes(_) => None,
-    }
-}
-
-/// An item of ours as it is written into a query.
-fn stated(item: &Item) -> ItemRef<'_> {
-    let mutable = item.mutable();
-    ItemRef {
-        value: item.value(),
-        public_key: mutable.map(|mutable| &mutable.public_key),
-        salt: mutable.map_or(&[], |mutable| &mutable.salt),
-        seq: mutable.map_or(0, |mutable| mutable.seq),
-        signature: mutable.map(|mutable| &mutable.signature),
     }
 }
 

@@ -93,6 +93,20 @@ impl Requests {
         }
     }
 
+    /// Begins with those that wait for a node of one overlay, if one is known by now.
+    pub(super) fn advance_waiting(
+        &mut self,
+        now: Instant,
+        is_v6: bool,
+        overlays: &Overlays,
+        post: &mut Post,
+    ) {
+        let waiting = self.active.iter().filter(|(_, running)| running.is_waiting(is_v6));
+        for id in waiting.map(|(&id, _)| id).collect::<Vec<_>>() {
+            self.advance(now, id, is_v6, overlays, post);
+        }
+    }
+
     /// Goes on with all requests in one overlay.
     pub(super) fn advance_all(&mut self, now: Instant, is_v6: bool, overlays: &Overlays, post: &mut Post) {
         for id in self.active.keys().copied().collect::<Vec<_>>() {

@@ -8,7 +8,7 @@
 //!
 //! There is a bucket for each number of leading bits shared with our id. The farthest are wider than k (128, 64, 32,
 //! 16): they hold most of the network, and a step from there gains up to four bits more. A table has 230 nodes in an
-//! overlay of 1,000 and 310 in one of 100,000, at 72 bytes each, in one list sorted by distance from us: a bucket is
+//! overlay of 1,000 and 310 in one of 100,000, at 80 bytes each, in one list sorted by distance from us: a bucket is
 //! a range of it, and the nodes closest to a target are found by descending as in a trie.
 //!
 //! What rest costs: at most one ping in 2.5 s (about 100 bytes there, 80 back), and as many from others: 72 bytes/s
@@ -16,7 +16,7 @@
 //! some 17 queries each, as many from others: answers of 300 bytes make 28 bytes/s each way, queries 9. Together
 //! less than 110 bytes/s each way.
 //!
-//! It knows no transactions and sends nothing.
+//! It knows no query under way and sends nothing.
 
 mod entries;
 pub(super) mod prefix;
@@ -24,6 +24,7 @@ pub(super) mod prefix;
 use std::net::SocketAddr;
 
 use super::node_id::{Node, NodeId};
+use super::transactions::FAILED_AFTER;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use entries::{BUCKET_COUNT, Entries, Entry, Place};
@@ -34,6 +35,8 @@ pub const K: usize = 8;
 /// A node that was not heard for so long is pinged: early enough that even the last of 300 is heard every 15 min, and
 /// so is good (BEP 5) as long as it has not failed.
 const PING_AFTER: Duration = Duration::from_secs(10 * 60);
+/// So long after its last answer a node is pinged however often it queries us: a forged source would keep a dead one.
+const QUERIES_SUFFICE: Duration = Duration::from_secs(30 * 60);
 /// Least time between two pings: 300 nodes in 13 min.
 const PING_GAP: Duration = Duration::from_millis(2_500);
 /// A node that failed once is asked again after this: a lost datagram is no death.
@@ -44,16 +47,21 @@ const BAD_RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
 const LOST_AFTER: Duration = Duration::from_secs(2 * 3600);
 /// Time for a ping that upkeep asked for to be answered or to fail, before it is asked for again.
 const PING_PENDING: Duration = Duration::from_secs(60);
-/// Nodes far from a target that a lookup may ask if others crowd around it.
+/// Nodes far from a target that a wary lookup asks too.
 const FAR_START_COUNT: usize = K / 2;
 /// Least time between two pings of strangers that queried us: they may be forged to make us send.
-const STRANGER_GAP: Duration = Duration::from_secs(2);
+const STRANGER_GAP: Duration = Duration::from_secs(4);
 /// A bucket that is not full is refreshed this soon, then after twice as long each time,
 const REFRESH_FIRST: Duration = Duration::from_secs(15);
 /// up to this (BEP 5).
 const REFRESH_AFTER: Duration = Duration::from_secs(15 * 60);
-/// Least time between two refreshes, so that no start is a storm.
-const REFRESH_GAP: Duration = Duration::from_secs(5);
+/// Least time between two refreshes, so that no start is a storm: half of all nodes may start at once, and each of
+/// them costs others as much as itself.
+const REFRESH_GAP: Duration = Duration::from_secs(30);
+/// The same for whoever knows too few nodes to begin a lookup in the right part of the key space.
+const REFRESH_GAP_FEW: Duration = Duration::from_secs(5);
+/// So many nodes are no longer few.
+const FEW_COUNT: usize = 4 * K;
 /// The first refresh comes within this time: a thousand nodes started at once do not ask at once.
 const REFRESH_START: Duration = Duration::from_secs(1);
 
@@ -135,7 +143,9 @@ impl Table {
             *known = entry;
             return;
         }
-        if self.entries.remove_address(node.addr) {
+        if let Some(removed) = self.entries.remove_address(node.addr) {
+            let refilled = self.entries.refill(removed);
+            self.entered(refilled);
             return;
         }
         if self.is_empty() {
@@ -148,18 +158,28 @@ impl Table {
         }
     }
 
-    /// A query of ours to this address went unanswered.
+    /// A query of ours to this address went unanswered. One that was sent before the last failure came to light tells
+    /// nothing new: many lookups may ask a node within one outage.
     pub fn failed(&mut self, now: Instant, addr: SocketAddr) {
         let Some(entry) = self.entries.at_address(addr) else { return };
-        entry.fail();
+        if entry.fails > 0 && now - entry.failed_at < FAILED_AFTER {
+            return;
+        }
+        entry.fail(now);
         let wait = if entry.is_bad() { BAD_RETRY_AFTER } else { RETRY_AFTER };
         entry.due = now + jitter(&mut self.rng, wait);
         self.ping_due = self.ping_due.min(entry.due);
         if entry.is_bad() {
             let is_lost = now - entry.heard_at >= LOST_AFTER;
             let id = entry.node.id;
-            self.entries.replace(id, is_lost);
+            let replaced = self.entries.replace(id, is_lost);
+            self.entered(replaced);
         }
+    }
+
+    /// A spare node has a place now: it was heard when it became one, perhaps long ago.
+    fn entered(&mut self, due: Option<Instant>) {
+        self.ping_due = due.map_or(self.ping_due, |due| self.ping_due.min(due));
     }
 
     /// A node queried us: a known one lives; whether an unknown one is worth a ping of ours.
@@ -169,8 +189,8 @@ impl Table {
         }
         if let Some(known) = self.entries.known(&node) {
             if known.fails == 0 {
-                known.heard_at = now;
-                known.due = now + jitter(&mut self.rng, PING_AFTER);
+                let due = now + jitter(&mut self.rng, PING_AFTER);
+                known.due = due.min(known.heard_at + QUERIES_SUFFICE).max(known.due);
             } else {
                 // Back from the dead, perhaps; its source may be forged, so ask.
                 known.due = known.due.min(now);
@@ -238,6 +258,12 @@ impl Table {
         self.entries.iter().filter(|entry| entry.fails == 0).map(|entry| entry.node)
     }
 
+    /// All nodes, good ones first.
+    pub fn best_first(&self) -> impl Iterator<Item = Node> {
+        let failed = self.entries.iter().filter(|entry| entry.fails > 0).map(|entry| entry.node);
+        self.good().chain(failed)
+    }
+
     /// Nodes.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -294,7 +320,8 @@ impl Table {
         let next = self.refreshes[..=deepest].iter().map(|plan| plan.due).min();
         self.refresh_due = next.unwrap_or(now + REFRESH_AFTER);
         let bucket = found?;
-        self.refresh_allowed = now + jitter(&mut self.rng, REFRESH_GAP);
+        let gap = if self.len() < FEW_COUNT { REFRESH_GAP_FEW } else { REFRESH_GAP };
+        self.refresh_allowed = now + jitter(&mut self.rng, gap);
         let own = self.own();
         let target = if bucket == deepest { own } else { own.random_at(bucket as u32, &mut self.rng) };
         Some(Upkeep::Refresh(target))
@@ -345,6 +372,7 @@ pub(super) fn share_of_space(distance: NodeId) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
@@ -414,8 +442,8 @@ mod tests {
         claims.iter().for_each(|&node| table.answered(at(0), node, RTT));
         assert_eq!(table.closest(id, K), [claims[0]]);
         table.failed(at(1), claims[0].addr);
-        table.failed(at(2), claims[0].addr);
-        table.answered(at(3), claims[7], RTT);
+        table.failed(at(4), claims[0].addr);
+        table.answered(at(5), claims[7], RTT);
         assert_eq!(table.closest(id, K), [claims[7]], "until it fails");
     }
 
@@ -480,11 +508,21 @@ mod tests {
 
         table.failed(at(3), fit[3].addr);
         assert!(table.good().all(|node| node != fit[3]) && table.len() == K, "a datagram may be lost");
-        table.failed(at(4), fit[3].addr);
+        table.failed(at(5), fit[3].addr);
+        assert!(
+            table.len() == K && nodes(&table).contains(&fit[3]),
+            "many that are lost at once are one outage"
+        );
+        table.failed(at(6), fit[3].addr);
         assert!(
             !nodes(&table).contains(&fit[3]) && nodes(&table).contains(&fit[K]),
             "a spare one has its place"
         );
+        let late = at(3_600);
+        (0..K).for_each(|place| table.answered(late, fit[place], RTT));
+        while let Some(Upkeep::Ping(node)) = table.upkeep(late) {
+            assert_eq!(node, fit[K], "which was heard an hour ago and has to answer first");
+        }
     }
 
     /// The first bucket that is not wide.
@@ -595,10 +633,15 @@ mod tests {
         let mut rng = Rng::from_number(11);
         let (mut table, nodes) = full(20, &mut rng);
         while table.upkeep(at(0)).is_some() {}
+        let mut pinged = BTreeMap::new();
         for seconds in 1..3_600 {
             nodes.iter().for_each(|&node| assert!(!table.queried(at(seconds), node)));
-            assert!(!matches!(table.upkeep(at(seconds)), Some(Upkeep::Ping(_))), "nobody needs a ping");
+            if let Some(Upkeep::Ping(node)) = table.upkeep(at(seconds)) {
+                pinged.entry(node).or_insert(seconds);
+            }
         }
+        assert!(pinged.values().all(|&first| first >= 30 * 60), "nobody needs a ping before: {pinged:?}");
+        assert_eq!(pinged.len(), 20, "the source of a query may be forged");
         table.failed(at(3_600), nodes[3].addr);
         assert!(!table.queried(at(3_601), nodes[3]));
         let due = std::iter::from_fn(|| table.upkeep(at(3_601))).collect::<Vec<_>>();

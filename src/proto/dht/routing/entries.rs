@@ -31,8 +31,10 @@ pub(super) struct Entry {
     fits: bool,
     /// How fast it last answered, milliseconds.
     round_trip: u16,
-    /// When it last answered, or queried us while it did not fail.
+    /// When it last answered.
     pub(super) heard_at: Instant,
+    /// When the last of its failures came to light.
+    pub(super) failed_at: Instant,
     /// When it is to be asked something.
     pub(super) due: Instant,
 }
@@ -56,6 +58,9 @@ pub(super) struct Entries {
     own: NodeId,
     /// Closest to us first.
     list: Vec<Entry>,
+    /// The leading bits of their distances: an answer to a query is found in these 2 KiB, not in the 20 KiB of
+    /// `list`, which are in no cache of a process that does other things between two datagrams.
+    keys: Vec<u64>,
     /// In no order; at most [`SPARE_COUNT_MAX`] of a bucket.
     spares: Vec<Entry>,
     /// How many of `list` do not fit their address.
@@ -67,12 +72,13 @@ impl Entry {
     pub(super) fn new(node: Node, now: Instant, due: Instant, round_trip: Duration) -> Self {
         let fits = node.id.fits(node.addr.ip());
         let round_trip = u16::try_from(round_trip.as_millis()).unwrap_or(u16::MAX);
-        Self { node, fails: 0, fits, round_trip, heard_at: now, due }
+        Self { node, fails: 0, fits, round_trip, heard_at: now, failed_at: now, due }
     }
 
     /// It did not answer.
-    pub(super) fn fail(&mut self) {
+    pub(super) fn fail(&mut self, now: Instant) {
         self.fails = self.fails.saturating_add(1);
+        self.failed_at = now;
     }
 
     /// Whether it is not to be counted on, and whoever comes may take its place.
@@ -87,7 +93,7 @@ impl Entry {
 
 impl Entries {
     pub(super) fn new(own: NodeId) -> Self {
-        Self { own, list: Vec::new(), spares: Vec::new(), unfit: 0 }
+        Self { own, list: Vec::new(), keys: Vec::new(), spares: Vec::new(), unfit: 0 }
     }
 
     pub(super) fn own(&self) -> NodeId {
@@ -120,13 +126,12 @@ impl Entries {
         self.list.iter_mut().find(|entry| entry.node.addr == addr)
     }
 
-    /// Removes the node at this address; whether there was one.
-    pub(super) fn remove_address(&mut self, addr: SocketAddr) -> bool {
-        let at = self.list.iter().position(|entry| entry.node.addr == addr);
-        if let Some(at) = at {
-            self.remove(at);
-        }
-        at.is_some()
+    /// Removes the node at this address; its bucket.
+    pub(super) fn remove_address(&mut self, addr: SocketAddr) -> Option<usize> {
+        let at = self.list.iter().position(|entry| entry.node.addr == addr)?;
+        let bucket = self.bucket_of(self.list[at].node.id);
+        self.remove(at);
+        Some(bucket)
     }
 
     /// The one to be asked first.
@@ -195,21 +200,31 @@ impl Entries {
         }
     }
 
-    /// Puts a spare node in the place of a bad one, if there is one; if not, the bad one stays unless it is lost.
-    pub(super) fn replace(&mut self, bad: NodeId, is_lost: bool) {
-        let Ok(at) = self.find(bad) else { return };
+    /// Puts a spare node in the place of a bad one, if there is one; if not, the bad one stays unless it is lost. When
+    /// the spare one is to be asked something.
+    pub(super) fn replace(&mut self, bad: NodeId, is_lost: bool) -> Option<Instant> {
+        let at = self.find(bad).ok()?;
         let bucket = self.bucket_of(bad);
-        let best = (0..self.spares.len())
+        if !is_lost {
+            self.best_spare(bucket)?;
+        }
+        self.remove(at);
+        self.refill(bucket)
+    }
+
+    /// Lets the best spare node of a bucket in, if there is one; when it is to be asked something.
+    pub(super) fn refill(&mut self, bucket: usize) -> Option<Instant> {
+        let spare = self.spares.swap_remove(self.best_spare(bucket)?);
+        let due = spare.due;
+        self.insert(spare).then_some(due)
+    }
+
+    /// The best of a bucket's spare nodes that may have a place there.
+    fn best_spare(&self, bucket: usize) -> Option<usize> {
+        (0..self.spares.len())
             .filter(|&spare| self.bucket_of(self.spares[spare].node.id) == bucket)
             .filter(|&spare| !matches!(self.place(&self.spares[spare].node, true), Place::Nowhere))
-            .min_by_key(|&spare| (!self.spares[spare].fits, self.spares[spare].round_trip));
-        if best.is_some() || is_lost {
-            self.remove(at);
-        }
-        if let Some(best) = best {
-            let spare = self.spares.swap_remove(best);
-            self.insert(spare);
-        }
+            .min_by_key(|&spare| (!self.spares[spare].fits, self.spares[spare].round_trip))
     }
 
     /// See [`super::Table::closest`].
@@ -227,13 +242,27 @@ impl Entries {
     /// The closest of those that `may` be named; half of them fit their address, if so many are known.
     fn closest_of(&self, target: NodeId, count: usize, may: impl Fn(&Entry) -> bool) -> Vec<Node> {
         let mut nodes = Vec::with_capacity(count + K);
-        self.descend(&self.list, target, 0, count, &|entry: &Entry| entry.fits && may(entry), &mut nodes);
+        self.descend(
+            0..self.list.len(),
+            target,
+            0,
+            count,
+            &|entry: &Entry| entry.fits && may(entry),
+            &mut nodes,
+        );
         if self.unfit == 0 {
             nodes.truncate(count);
             return nodes;
         }
         let mut unfit = Vec::with_capacity(count + K);
-        self.descend(&self.list, target, 0, count, &|entry: &Entry| !entry.fits && may(entry), &mut unfit);
+        self.descend(
+            0..self.list.len(),
+            target,
+            0,
+            count,
+            &|entry: &Entry| !entry.fits && may(entry),
+            &mut unfit,
+        );
         nodes.truncate(count);
         unfit.truncate((count / 2).max(count - nodes.len()));
         nodes.append(&mut unfit);
@@ -242,11 +271,11 @@ impl Entries {
         nodes
     }
 
-    /// Appends the closest of a range in which all ids share their first `bits`, until there are `count` or, rather
+    /// Appends the closest of a range in which all ids share the leading bits, until there are `count` or, rather
     /// than sorting twice, a few more.
     fn descend(
         &self,
-        range: &[Entry],
+        range: Range<usize>,
         target: NodeId,
         bits: u32,
         count: usize,
@@ -256,28 +285,33 @@ impl Entries {
         if nodes.len() >= count {
             return;
         }
-        if range.len() <= K {
+        if range.len() <= K || bits == u64::BITS {
             let sorted = nodes.len();
-            nodes.extend(range.iter().filter(|entry| may(entry)).map(|entry| entry.node));
+            nodes.extend(self.list[range].iter().filter(|entry| may(entry)).map(|entry| entry.node));
             nodes[sorted..].sort_unstable_by_key(|node| node.id.distance(target));
             return;
         }
-        let differs = |id: NodeId| bit(id, bits) != bit(self.own, bits);
-        let (near, far) = range.split_at(range.partition_point(|entry| !differs(entry.node.id)));
-        let (first, second) = if differs(target) { (far, near) } else { (near, far) };
+        let differs = |key: u64| key << bits >= 1 << (u64::BITS - 1);
+        let keys = &self.keys[range.clone()];
+        let middle = range.start + keys.partition_point(|&key| !differs(key));
+        let (near, far) = (range.start..middle, middle..range.end);
+        let is_far = differs(key_of(target.distance(self.own)));
+        let (first, second) = if is_far { (far, near) } else { (near, far) };
         self.descend(first, target, bits + 1, count, may, nodes);
         self.descend(second, target, bits + 1, count, may, nodes);
     }
 
     fn find(&self, id: NodeId) -> Result<usize, usize> {
         let distance = id.distance(self.own);
-        self.list.binary_search_by(|entry| entry.node.id.distance(self.own).cmp(&distance))
+        let from = self.keys.partition_point(|&key| key < key_of(distance));
+        let to = from + self.keys[from..].iter().take_while(|&&key| key == key_of(distance)).count();
+        let among =
+            self.list[from..to].binary_search_by(|entry| entry.node.id.distance(self.own).cmp(&distance));
+        among.map(|at| from + at).map_err(|at| from + at)
     }
 
     fn range(&self, bucket: usize) -> Range<usize> {
-        let end_of = |bits: usize| {
-            self.list.partition_point(|entry| self.own.shared_bits(entry.node.id) as usize >= bits)
-        };
+        let end_of = |bits: usize| self.keys.partition_point(|key| key.leading_zeros() as usize >= bits);
         let start = if bucket + 1 < BUCKET_COUNT { end_of(bucket + 1) } else { 0 };
         start..end_of(bucket)
     }
@@ -286,11 +320,14 @@ impl Entries {
         let (Ok(at) | Err(at)) = self.find(entry.node.id);
         self.unfit += usize::from(!entry.fits);
         self.spares.retain(|spare| !is_same_host(spare.node.addr, entry.node.addr));
+        let bucket = self.bucket_of(entry.node.id);
+        self.keys.insert(at, key_of(entry.node.id.distance(self.own)));
         self.list.insert(at, entry);
-        self.check_invariant();
+        self.check_invariant(bucket);
     }
 
     fn remove(&mut self, at: usize) {
+        self.keys.remove(at);
         let removed = self.list.remove(at);
         self.unfit -= usize::from(!removed.fits);
     }
@@ -323,10 +360,11 @@ impl Entries {
         }
     }
 
-    /// Sorted, so one an id; and no more of a bucket than it may have.
-    fn check_invariant(&self) {
+    /// Sorted, so one an id; and no more of the bucket that grew than it may have.
+    fn check_invariant(&self, bucket: usize) {
+        debug_assert!(self.list.len() == self.keys.len());
         debug_assert!(self.list.is_sorted_by_key(|entry| entry.node.id.distance(self.own)));
-        debug_assert!((0..BUCKET_COUNT).all(|bucket| self.range(bucket).len() <= capacity(bucket)));
+        debug_assert!(self.range(bucket).len() <= capacity(bucket));
     }
 }
 
@@ -334,6 +372,7 @@ fn capacity(bucket: usize) -> usize {
     WIDE.get(bucket).copied().unwrap_or(K)
 }
 
-fn bit(id: NodeId, at: u32) -> bool {
-    id.0.get((at / 8) as usize).is_some_and(|byte| byte & (0x80 >> (at % 8)) != 0)
+/// The leading bits of a distance, in its order.
+fn key_of(distance: NodeId) -> u64 {
+    distance.0.first_chunk().copied().map_or(0, u64::from_be_bytes)
 }

@@ -40,17 +40,26 @@ impl Prefix {
         }
     }
 
-    /// Spread over the whole range, to choose a place in a table by.
-    pub(in crate::proto::dht) fn spread(self) -> u64 {
-        // The golden ratio: neighbours end up far apart.
-        let mixed = (self.0 ^ self.0 >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed ^ mixed >> 32
+    /// The network of a host: a /24 of IPv4, a /48 of IPv6, which has as many neighbourhoods as one hand wants.
+    pub(in crate::proto::dht) fn site(ip: IpAddr) -> Self {
+        let Self(prefix) = Self::of_ip(ip);
+        Self(if ip.to_canonical().is_ipv4() { prefix } else { prefix >> 16 << 16 })
+    }
+
+    /// As a number, to be hashed.
+    pub(in crate::proto::dht) fn to_bits(self) -> u64 {
+        self.0
     }
 }
 
 /// Whether two addresses are one node's as far as anybody can tell: one host, or of local hosts one port.
 pub(in crate::proto::dht) fn is_same_host(left: SocketAddr, right: SocketAddr) -> bool {
     left.ip() == right.ip() && (left.port() == right.port() || !compact::is_local(left.ip()))
+}
+
+/// Whether one node may name another: local ones only to their neighbours, for nobody else can mean them.
+pub(in crate::proto::dht) fn may_name(namer: SocketAddr, named: SocketAddr) -> bool {
+    compact::is_local(namer.ip()) || !compact::is_local(named.ip())
 }
 
 #[cfg(test)]
@@ -64,6 +73,11 @@ mod tests {
         assert!(same("8.8.8.8:1", "8.8.8.200:2") && same("[2001:db8::1]:1", "[2001:db8::2:0:0:1]:2"));
         assert!(!same("8.8.8.8:1", "8.8.9.8:1") && !same("[2001:db8::1]:1", "[2001:db8:0:1::1]:1"));
         assert!(!same("127.0.0.1:1", "127.0.0.1:2") && !same("10.0.0.1:1", "10.0.0.2:1"));
+        let site = |ip: &str| Prefix::site(ip.parse().unwrap());
+        assert!(
+            site("2001:db8::1") == site("2001:db8:0:ff::1") && site("2001:db8::") != site("2001:db8:1::")
+        );
+        assert!(site("8.8.8.8") == site("8.8.8.200") && site("8.8.8.8") != site("8.8.9.8"));
         assert!(!same("[fe80::1]:1", "[fe80::2]:1") && same("10.0.0.1:1", "10.0.0.1:1"));
     }
 }

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 
+use super::super::event::Announce;
 use super::super::item::{Item, ItemRef, SecretKey};
 use super::super::krpc::Want;
 use super::*;
+use crate::proto::infohash::InfoHash;
 
 const TARGET: NodeId = NodeId([7; 20]);
 const BOTH: Want = Want { v4: true, v6: true };
@@ -31,6 +33,20 @@ fn token(bytes: &[u8]) -> Vec<u8> {
     match krpc::decode(bytes).unwrap().body {
         Body::Response(response) => response.token.unwrap().to_vec(),
         Body::Query(_) | Body::Error(..) => panic!("no answer"),
+    }
+}
+
+/// Runs for a while in which all addresses without a machine answer queries with what `reply` makes of the transaction
+/// id, the query and its sender.
+fn run_with(net: &mut Net, span: Duration, reply: impl Fn(&[u8], &Query, SocketAddr) -> Vec<u8>) {
+    let until = net.now + span;
+    while net.step(until) {
+        for stray in std::mem::take(&mut net.strays) {
+            let message = krpc::decode(&stray.bytes).unwrap();
+            if let Body::Query(query) = message.body {
+                net.inject(stray.to, stray.from, &reply(message.transaction, &query, stray.from));
+            }
+        }
     }
 }
 
@@ -131,6 +147,70 @@ fn thousands_that_claim_one_id_take_one_place() {
 }
 
 #[test]
+fn nobody_from_the_world_makes_us_ask_our_neighbours() {
+    let mut net = Net::new(11);
+    let me = net.add(&[public(1), "[2001:db8::1]:6881".parse().unwrap()]);
+    net.hint(me, public(2));
+    net.run(2 * MILLI);
+    let asked = net.strays.remove(0);
+    let neighbours = ["192.168.1.1:80", "127.0.0.1:53", "[fd00::1]:6881", "[fe80::1]:6881"];
+    let nodes = neighbours.iter().enumerate();
+    let nodes = nodes.map(|(at, addr)| Node { id: NodeId([at as u8; 20]), addr: addr.parse().unwrap() });
+    let answer = Answer { nodes: nodes.collect(), names_v4: true, names_v6: true, ..Answer::default() };
+    let transaction = krpc::decode(&asked.bytes).unwrap().transaction.to_vec();
+    net.inject(asked.to, asked.from, &krpc::encode_answer(&transaction, TARGET, asked.from, &answer));
+    net.run(10 * SECOND);
+    let elsewhere: Vec<_> = net.strays.iter().filter(|stray| stray.to != public(2)).collect();
+    assert!(!net.strays.is_empty() && elsewhere.is_empty(), "{elsewhere:?}");
+}
+
+#[test]
+fn an_answer_brings_a_hundred_peers_and_a_refusal_steers_no_terminal() {
+    let mut net = Net::new(12);
+    let me = net.add(&[public(1)]);
+    net.hint(me, public(2));
+    let peers: Vec<SocketAddr> = (1..=120).map(public).collect();
+    let infohash = InfoHash(TARGET.0);
+    let announce = Some(Announce { port: None, seed: false });
+    let id = net.start(me, Request::Peers { infohash, announce, scrape: false });
+    run_with(&mut net, 10 * SECOND, |transaction, query, to| match query.method {
+        Method::AnnouncePeer { .. } => krpc::encode_error(transaction, to, 201, "no\x1b[31m"),
+        Method::GetPeers { .. } => {
+            let answer = Answer { peers: peers.clone(), token: Some([1; 8]), ..Answer::default() };
+            krpc::encode_answer(transaction, NodeId([2; 20]), to, &answer)
+        }
+        _ => krpc::encode_answer(transaction, NodeId([2; 20]), to, &Answer::default()),
+    });
+    assert_eq!(net.hosts[me].peers[&id].len(), 100);
+    assert_eq!(net.hosts[me].done[&id].refused.as_deref(), Some("201 no[31m"));
+}
+
+#[test]
+fn a_node_that_answers_by_errors_lives() {
+    let mut net = Net::new(13);
+    let me = net.add(&[public(1)]);
+    net.hint(me, public(2));
+    net.start(me, Request::Peers { infohash: InfoHash(TARGET.0), announce: None, scrape: false });
+    run_with(&mut net, MINUTE, |transaction, query, to| match query.method {
+        Method::GetPeers { .. } => krpc::encode_error(transaction, to, 204, "no"),
+        _ => krpc::encode_answer(transaction, NodeId([2; 20]), to, &Answer::default()),
+    });
+    assert_eq!(net.hosts[me].dht.snapshot(net.now).overlays[0].nodes, (1, 1));
+    assert_eq!(net.hosts[me].done.len(), 1);
+}
+
+#[test]
+fn who_is_read_only_does_not_answer() {
+    let mut net = Net::new(14);
+    net.add_with(&[public(1)], ReadOnly::Always);
+    assert!(net.ask(public(2), public(1), &query(1, Method::Ping)).is_none());
+    let malformed = b"d1:q4:ping1:t1:a1:v80:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1:y1:qe";
+    net.inject(public(2), public(1), malformed);
+    net.run(SECOND);
+    assert!(net.strays.is_empty(), "{:?}", net.strays);
+}
+
+#[test]
 fn a_flood_of_hints_is_followed_slowly() {
     let mut net = Net::new(6);
     let me = net.add(&[addr([10, 0, 0, 1])]);
@@ -177,9 +257,10 @@ fn wrong_queries_are_refused_by_their_codes() {
         let errors = net.strays.iter().map(|stray| error_code(&stray.bytes));
         errors.collect::<Vec<_>>().into_iter().flatten().next()
     };
-    assert_eq!(refusal(b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaae1:q9:find_node1:t1:a1:y1:qe"), Some(203));
+    let refused = b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaae1:q9:find_node1:t4:aaaa1:v12:xxxxxxxxxxxx1:y1:qe";
+    assert_eq!(refusal(refused), Some(203));
     assert_eq!(refusal(b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaae1:q5:dance1:t1:a1:y1:qe"), Some(204));
-    assert_eq!(refusal(b"d1:q4:ping1:t1:a1:y1:qe"), Some(203));
+    assert_eq!(refusal(b"d1:q4:ping1:t1:a1:y1:qe"), None, "a refusal would be longer");
     assert_eq!(refusal(b"d1:t1:a1:y1:re"), None, "an answer is no question");
     assert_eq!(refusal(b"d1:q4:ping1:t1:a1:y1:q"), None);
     let with_target =
@@ -279,5 +360,13 @@ fn no_answer_is_larger_than_what_is_stated() {
         println!("{name}: {asked} bytes asked, {} answered, factor {factor:.2}", answer.len());
         assert!((stated - 0.2..stated + 0.05).contains(&factor), "{name}: {factor:.2}, not {stated}");
         net.run(2 * SECOND);
+    }
+    for malformed in
+        [&b"d1:t0:1:y1:qe"[..], b"d1:q4:ping1:t1:a1:v40:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1:y1:qe"]
+    {
+        net.strays.clear();
+        net.inject(addr([10, 3, 0, 1]), me, malformed);
+        net.run(SECOND);
+        assert!(net.strays.iter().all(|stray| stray.bytes.len() <= malformed.len()), "{:?}", net.strays);
     }
 }

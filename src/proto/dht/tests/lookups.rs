@@ -96,6 +96,13 @@ fn a_family_without_anybody_holds_nothing_up() {
     net.run(MINUTE);
     let (_, late) = net.request(both, find(INFOHASH));
     assert!(late.took < 20 * MILLI && late.answered >= 8, "{late:?}");
+    let asks_for_both = |datagram: &&Datagram| datagram.bytes.windows(11).any(|part| part == b"4:wantl2:n4");
+    net.run(MINUTE);
+    net.start(both, find(InfoHash([9; 20])));
+    assert_eq!(net.flying.values().filter(asks_for_both).count(), 0, "not in every query for ever");
+    net.run(8 * MINUTE + SECOND);
+    net.start(both, find(InfoHash([9; 20])));
+    assert!(net.flying.values().filter(asks_for_both).count() > 0, "but now and then");
 }
 
 #[test]
@@ -181,6 +188,19 @@ fn without_anybody_a_request_ends_with_nothing_in_the_time_given() {
     let alone = net.add(&[addr([10, 0, 0, 1])]);
     let (_, outcome) = net.request(alone, find(INFOHASH));
     assert_eq!((outcome.asked, outcome.stored, outcome.took), (0, 0, 20 * SECOND));
+}
+
+#[test]
+fn a_request_that_a_short_outage_met_goes_on_when_it_is_over() {
+    let mut net = Net::local(15, 12);
+    net.run(MINUTE);
+    (0..12).filter(|&place| place != 5).for_each(|place| net.hosts[place].dead = true);
+    let id = net.start(5, find(INFOHASH));
+    net.run(4 * SECOND);
+    (0..12).for_each(|place| net.hosts[place].dead = false);
+    net.run(4 * SECOND);
+    let outcome = net.hosts[5].done.get(&id);
+    assert!(outcome.is_some_and(|outcome| outcome.answered >= 8), "{outcome:?}");
 }
 
 #[test]

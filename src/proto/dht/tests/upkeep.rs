@@ -146,6 +146,7 @@ fn a_node_whose_network_was_away_finds_back_by_itself() {
     (0..12).filter(|&place| place != 5).for_each(|place| net.hosts[place].dead = true);
     net.run(30 * MINUTE);
     assert!(net.hosts[5].bootstraps.len() > 1);
+    assert!(net.hosts[5].dht.good_nodes().len() >= 8, "who ends now still knows where to begin again");
     net.hosts[5].addrs = reachable;
     (0..12).for_each(|place| net.hosts[place].dead = false);
     let find = Request::Peers { infohash: InfoHash([1; 20]), announce: None, scrape: false };
