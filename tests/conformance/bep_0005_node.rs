@@ -107,7 +107,9 @@ fn what_is_wrong_is_said_in_the_codes_of_the_standard() {
     };
     let bad_token = b"d1:ad2:id20:abcdefghij01234567899:info_hash20:mnopqrstuvwxyz1234564:porti6881e5:token8:aoeusnthe1:q13:announce_peer1:t2:aa1:y1:qe";
     assert_eq!(code(&answer(&mut dht, "10.0.0.9:1", bad_token)), 203);
-    let no_target = b"d1:ad2:id20:abcdefghij0123456789e1:q9:find_node1:t2:aa1:y1:qe";
+    // Long enough that the error is no amplification.
+    let no_target =
+        b"d1:ad2:id20:abcdefghij0123456789e1:q9:find_node1:t2:aa1:v20:abcdefghij01234567891:y1:qe";
     assert_eq!(code(&answer(&mut dht, "10.0.0.9:1", no_target)), 203);
     let unknown = b"d1:ad2:id20:abcdefghij0123456789e1:q4:vote1:t2:aa1:y1:qe";
     assert_eq!(code(&answer(&mut dht, "10.0.0.9:1", unknown)), 204);

@@ -237,7 +237,7 @@ impl Dht {
         }
         let asked = Asked { from, transaction, query };
         if let Some(bytes) = self.answers.answer(now, &asked, &self.overlays) {
-            self.post.answer(now, from, bytes);
+            self.post.datagram(from, bytes);
         }
         let Some(overlay) = self.overlays.of_mut(from.is_ipv6()) else { return };
         if !query.read_only
@@ -265,7 +265,7 @@ impl Dht {
             && self.answers.admit(now, from)
             && let Some(answer) = self.answers.refuse(now, from, transaction, what, bytes.len())
         {
-            self.post.answer(now, from, answer);
+            self.post.datagram(from, answer);
         }
     }
 

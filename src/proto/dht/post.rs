@@ -72,14 +72,14 @@ impl Post {
         let read_only = self.is_read_only(now, to.is_ipv6());
         let bytes = krpc::encode_query(transaction, &Query { id: speaker.id, read_only, method });
         self.reach_mut(to).asked(now, to.ip());
-        self.send(to, bytes);
+        self.datagram(to, bytes);
         true
     }
 
-    /// Sends an answer.
-    pub(super) fn answer(&mut self, now: Instant, to: SocketAddr, bytes: Vec<u8>) {
-        self.reach_mut(to).replied(now, to.ip());
-        self.send(to, bytes);
+    /// Sends an answer, or anything that is written already.
+    pub(super) fn datagram(&mut self, to: SocketAddr, bytes: Vec<u8>) {
+        self.sent = (self.sent.0 + 1, self.sent.1 + bytes.len() as u64);
+        self.outputs.push_back(Output::Send { to, bytes });
     }
 
     /// Whether others reach us by the family of this address.
@@ -90,11 +90,6 @@ impl Post {
     /// Whether we say `ro` in a family.
     pub(super) fn is_read_only(&self, now: Instant, is_v6: bool) -> bool {
         self.reach[usize::from(is_v6)].is_read_only(now)
-    }
-
-    fn send(&mut self, to: SocketAddr, bytes: Vec<u8>) {
-        self.sent = (self.sent.0 + 1, self.sent.1 + bytes.len() as u64);
-        self.outputs.push_back(Output::Send { to, bytes });
     }
 
     /// Tells the shell something else.

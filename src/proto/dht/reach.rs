@@ -3,9 +3,10 @@
 //!
 //! Who reaches us without having heard from us within [`FORGOTTEN_AFTER`] proves that anybody can. If nobody has
 //! within [`TRIAL`] of the first answer of a public node, we are read-only, and try again every [`RETRY_AFTER`].
-//! Whom we have asked something is remembered by the bits of a filter; who asked first and was answered is not, or
-//! forged askers would fill it, and a full one takes strangers for acquaintances and waits for the proof in vain. Local networks have no translators between their nodes:
-//! as long as no public node answered, nobody is read-only.
+//! Whom we have asked something is remembered by the bits of a filter, longer as long as they ask us: a translator may
+//! keep the way open for whoever uses it. Who asked first is not, or forged askers would fill the filter, and a full one
+//! takes strangers for acquaintances and waits for the proof in vain. Local networks have no translators between their
+//! nodes: as long as no public node answered, nobody is read-only.
 
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -58,21 +59,10 @@ impl Reach {
 
     /// We asked this host something.
     pub(super) fn asked(&mut self, now: Instant, to: IpAddr) {
-        self.remember(now, to, true);
-    }
-
-    /// We answered this host: if it was remembered, it is for longer.
-    pub(super) fn replied(&mut self, now: Instant, to: IpAddr) {
-        self.remember(now, to, false);
-    }
-
-    fn remember(&mut self, now: Instant, to: IpAddr, is_new: bool) {
         if self.mode == ReadOnly::Auto && !compact::is_local(to) {
             self.turn(now);
             let (word, bit) = place(to);
-            if is_new || self.asked[0][word] & bit != 0 {
-                self.asked[1][word] |= bit;
-            }
+            self.asked[1][word] |= bit;
         }
     }
 
@@ -92,6 +82,8 @@ impl Reach {
         let (word, bit) = place(from);
         if self.asked.iter().all(|filter| filter[word] & bit == 0) {
             self.state = State::Reached { until: now + RETRY_AFTER };
+        } else {
+            self.asked[1][word] |= bit;
         }
     }
 
@@ -194,14 +186,23 @@ mod tests {
         for number in 0..100_000_u32 {
             let forged = IpAddr::from((0x0b00_0000 + number).to_be_bytes());
             reach.queried(Instant::ZERO, forged);
-            reach.replied(Instant::ZERO, forged);
         }
         let mut now = Instant::ZERO + RETRY_AFTER + TRIAL;
-        reach.replied(now, host(1));
+        reach.asked(now, host(1));
         assert!(reach.is_read_only(now));
         now += SECOND;
         reach.queried(now, host(9));
         assert!(!reach.is_read_only(now));
+    }
+
+    #[test]
+    fn an_acquaintance_that_goes_on_asking_is_no_proof() {
+        let (mut reach, mut now) = (asked(), Instant::ZERO);
+        for _ in 0..10 {
+            now += FORGOTTEN_AFTER - SECOND;
+            reach.queried(now, host(1));
+            assert!(reach.is_read_only(now));
+        }
     }
 
     #[test]
