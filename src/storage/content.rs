@@ -13,22 +13,18 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sha1::{Digest, Sha1};
-
 use super::fs::FileSystem;
+use super::hash;
 use super::span::{Span, spans};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::metainfo::Info;
 use crate::proto::metainfo::files::File;
 use crate::proto::piece::PieceIndex;
-
-/// Bytes of one read while checking: fits the processor's cache, so that hashing finds it there; large enough
-/// that the system call does not count. Longer pieces take several.
-const CHECK_READ_LEN: usize = 256 * 1024;
 
 /// Files that a sync takes one by one; for more the whole file system is synced, since each file costs a
 /// commit of some milliseconds, and 100,000 files would take minutes.
@@ -177,22 +173,36 @@ impl<F: FileSystem> Content<F> {
         Ok(())
     }
 
-    /// Reads and hashes a piece; a missing or short file is `Ok(false)`. `scratch` is room for reading that
-    /// the next call can use again.
+    /// Reads and hashes a piece: [`Content::check_pieces`] of one.
     ///
     /// # Errors
     /// A file is there and cannot be read.
     pub fn check_piece(&self, piece: PieceIndex, scratch: &mut Vec<u8>) -> Result<bool, StorageError> {
-        let Some(expected) = self.info.piece_hash(piece) else { return Ok(false) };
-        let slot = self.parts.slot(piece).filter(|_| self.has_unselected(piece));
-        if let Some(slot) = slot {
-            let found = self.hash_piece(piece, scratch, Unselected::InParts)? == Some(expected);
-            self.parts.filled[slot].store(found, Ordering::Release);
-            if found {
-                return Ok(true);
+        self.check_pieces(piece..piece + 1, scratch).pop().unwrap_or(Ok(false))
+    }
+
+    /// Reads and hashes some pieces, best [`hash::side_by_side`] of them; the result of each, in order: a missing
+    /// or short file is `Ok(false)`, one that is there and cannot be read an error. `scratch` is room for reading
+    /// that the next call can use again.
+    pub fn check_pieces(
+        &self,
+        pieces: Range<PieceIndex>,
+        scratch: &mut Vec<u8>,
+    ) -> Vec<Result<bool, StorageError>> {
+        let mut checked = Vec::with_capacity(pieces.len());
+        let pieces: Vec<PieceIndex> = pieces.collect();
+        let len_of = |piece: &PieceIndex| self.info.geometry.len_of(*piece);
+        let slot_of = |piece: &PieceIndex| self.parts.slot(*piece).filter(|_| self.has_unselected(*piece));
+        let alike = |one: &PieceIndex, other: &PieceIndex| {
+            len_of(one) == len_of(other) && slot_of(one).is_none() && slot_of(other).is_none()
+        };
+        for pieces in pieces.chunk_by(alike) {
+            match slot_of(&pieces[0]) {
+                Some(slot) => checked.push(self.check_with_parts(pieces[0], slot, scratch)),
+                None => checked.append(&mut self.check_alike(pieces, scratch, Unselected::InFiles)),
             }
         }
-        Ok(self.hash_piece(piece, scratch, Unselected::InFiles)? == Some(expected))
+        checked
     }
 
     /// Whether any file of the content exists (else a check at start can be skipped).
@@ -285,27 +295,39 @@ impl<F: FileSystem> Content<F> {
             .any(|span| !self.selected[span.file] && !self.info.files[span.file].attributes.pad)
     }
 
-    /// None: a file is missing or short.
-    fn hash_piece(
+    fn check_with_parts(
         &self,
         piece: PieceIndex,
+        slot: usize,
+        scratch: &mut Vec<u8>,
+    ) -> Result<bool, StorageError> {
+        let mut check =
+            |unselected| self.check_alike(&[piece], scratch, unselected).pop().unwrap_or(Ok(false));
+        let found = check(Unselected::InParts)?;
+        self.parts.filled[slot].store(found, Ordering::Release);
+        if found { Ok(true) } else { check(Unselected::InFiles) }
+    }
+
+    /// Pieces of one length.
+    fn check_alike(
+        &self,
+        pieces: &[PieceIndex],
         scratch: &mut Vec<u8>,
         unselected: Unselected,
-    ) -> Result<Option<[u8; 20]>, StorageError> {
-        let len = self.info.geometry.len_of(piece);
-        scratch.resize(CHECK_READ_LEN, 0);
-        let mut hash = Sha1::new();
-        let mut offset = 0;
-        while offset < len {
-            let buffer = &mut scratch[..CHECK_READ_LEN.min((len - offset) as usize)];
-            match self.read_range(piece, offset, buffer, unselected) {
-                Ok(()) => hash.update(&*buffer),
-                Err(error) if is_absent(&error.source) => return Ok(None),
-                Err(error) => return Err(error),
+    ) -> Vec<Result<bool, StorageError>> {
+        let len = pieces.first().map_or(0, |piece| self.info.geometry.len_of(*piece));
+        let digests = hash::digests_of_reads(pieces.len(), len as usize, scratch, |at, offset, buffer| {
+            if pieces.len() > 1 && offset.is_multiple_of(hash::FETCH_LEN) {
+                self.will_read(pieces[at], offset as u32, unselected);
             }
-            offset += buffer.len() as u32;
-        }
-        Ok(Some(hash.finalize().into()))
+            self.read_range(pieces[at], offset as u32, buffer, unselected)
+        });
+        let check = |(piece, digest): (&PieceIndex, Result<_, StorageError>)| match digest {
+            Ok(digest) => Ok(self.info.piece_hash(*piece) == Some(digest)),
+            Err(error) if is_absent(&error.source) => Ok(false),
+            Err(error) => Err(error),
+        };
+        pieces.iter().zip(digests).map(check).collect()
     }
 
     fn read_range(
@@ -331,20 +353,39 @@ impl<F: FileSystem> Content<F> {
         buffer: &mut [u8],
         unselected: Unselected,
     ) -> Result<(), StorageError> {
-        let file = &self.info.files[span.file];
-        if file.attributes.pad {
+        if self.info.files[span.file].attributes.pad {
             buffer.fill(0);
             return Ok(());
         }
-        let in_parts = !self.selected[span.file] && unselected == Unselected::InParts;
-        let (path, offset) = match self.place_in_parts(piece, span).filter(|_| in_parts) {
-            Some(offset) => (&self.parts.path, offset),
-            None => (&file.path, span.offset),
-        };
+        let (path, offset) = self.place(piece, span, unselected);
         self.fs
             .open_read(path)
             .and_then(|open| self.fs.read_exact_at(&open, buffer, offset))
             .map_err(|source| self.error(path, source))
+    }
+
+    /// What [`hash::FETCH_LEN`] says of a piece from an offset on.
+    fn will_read(&self, piece: PieceIndex, offset: u32, unselected: Unselected) {
+        let len = hash::FETCH_LEN.min((self.info.geometry.len_of(piece) - offset) as usize);
+        let start = self.info.geometry.offset_of(piece) + u64::from(offset);
+        for span in spans(&self.info.files, start, len) {
+            let (path, offset) = self.place(piece, span, unselected);
+            // What cannot be opened is told by the read.
+            if !self.info.files[span.file].attributes.pad
+                && let Ok(open) = self.fs.open_read(path)
+            {
+                self.fs.will_read(&open, offset, span.len as u64);
+            }
+        }
+    }
+
+    /// The file where a span of a piece is read, and the offset there.
+    fn place(&self, piece: PieceIndex, span: Span, unselected: Unselected) -> (&[String], u64) {
+        let in_parts = !self.selected[span.file] && unselected == Unselected::InParts;
+        match self.place_in_parts(piece, span).filter(|_| in_parts) {
+            Some(offset) => (&self.parts.path, offset),
+            None => (&self.info.files[span.file].path, span.offset),
+        }
     }
 
     fn write_span(&self, piece: PieceIndex, span: Span, bytes: &[&[u8]]) -> Result<(), StorageError> {

@@ -156,7 +156,7 @@ impl Sources {
 
     /// Whether addresses from this source may be used.
     pub(super) fn admits(&self, source: Source) -> bool {
-        self.public.is_some() || is_named(source)
+        self.public.is_some() || source.may_be_private()
     }
 
     /// The torrent turned out to be private, or it leaves: trackers alone from now on.
@@ -165,7 +165,7 @@ impl Sources {
         self.public = None;
         // What was found and not told yet is not told any more.
         self.found.retain(|news| match news {
-            News::Peers(source, _) => is_named(*source),
+            News::Peers(source, _) => source.may_be_private(),
             News::Connected(_) | News::DialFailed(_) | News::ExternalIp(_) => true,
         });
     }
@@ -260,7 +260,7 @@ impl Sources {
                     report.event(Event::TrackerOk { url, peers });
                 }
             }
-            Arrived::Resolved(addrs) => self.found.push_back(News::Peers(Source::User, addrs)),
+            Arrived::Resolved(addrs) => self.found.push_back(News::Peers(Source::Magnet, addrs)),
             Arrived::Told => {}
             Arrived::Found(Some(Found::Peers { peers, local })) => self.named(peers, local),
             // Nobody asked for one.
@@ -382,7 +382,7 @@ impl Sources {
         let is_written = |name: &String| name.parse::<SocketAddr>().is_ok();
         let (written, names): (Vec<_>, Vec<_>) = names.into_iter().partition(is_written);
         self.found.push_back(News::Peers(
-            Source::User,
+            Source::Magnet,
             written.iter().filter_map(|name| name.parse().ok()).collect(),
         ));
         for name in names.into_iter().take(NAME_MAX) {
@@ -404,14 +404,6 @@ impl Sources {
                 Arrived::Told
             });
         }
-    }
-}
-
-/// Whether a private torrent may use addresses from this source.
-fn is_named(source: Source) -> bool {
-    match source {
-        Source::User | Source::Tracker { .. } => true,
-        Source::Dht { .. } | Source::Pex { .. } | Source::Lsd => false,
     }
 }
 

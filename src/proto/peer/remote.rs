@@ -159,10 +159,7 @@ impl Remote {
 
     /// Their extension handshake; a later one replaces what it names (BEP 10).
     pub fn handle_extension(&mut self, later: ExtensionHandshake) {
-        match &mut self.extension {
-            Some(known) => known.update(later),
-            None => self.extension = Some(later),
-        }
+        self.extension.get_or_insert_default().update(later);
     }
 
     /// Their extension handshake, if it came.

@@ -2,30 +2,36 @@
 //!
 //! An address enters in its one form, if anybody can be there, if its source may name it, and if its host is
 //! not banned; it leaves by [`Candidates::next_dial`], one dial at a time and at most one a minute to one host
-//! (to what the user named sooner: that peer may be only just starting), the user's first, then those that failed
-//! least, then in the canonical order of BEP 40 (or at random as long as our own address is unknown).
+//! (to what the user named sooner: that peer may be only just starting), the user's and the link's first and
+//! gossip last, then those that failed least, then in the canonical order of BEP 40 (or at random as long as our
+//! own address is unknown). Of a private torrent (BEP 27) only what trackers, the link or the user named enters.
 //!
-//! Who poisons trackers, DHT or gossip with a victim's address gets it at most one dial a minute from us,
-//! whatever ports it is listed with, and none if the victim is on our local network or the port is a well-known
-//! service's. On a local network many peers may share a host, and only neighbours can name it: there the minute
+//! Who poisons trackers, DHT, gossip or links with a victim's address gets it at most one dial a minute from us,
+//! whatever ports it is listed with; strangers none if the victim is on our local network, gossips none if the
+//! port is a well-known service's. On a local network many peers may share a host, and only neighbours can name it: there the minute
 //! counts for each port by itself.
 //!
 //! Invariants: `ready` holds exactly the addresses in state `Ready`, `waiting` those in `Waiting`; no banned
 //! host is known; [`KNOWN_MAX`] is kept. It opens no connection and knows no pieces.
 
+mod priority;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use super::event::Source;
 use crate::proto::compact;
-use crate::proto::crc32c::crc32c;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
+use priority::canonical_priority;
 
 /// Addresses known at once, about 200 KiB; beyond it the worst that is not connected makes room, or the new
 /// one is dropped.
 pub const KNOWN_MAX: usize = 2_000;
+/// Addresses that may still be dialled, or are, of those that one teller of gossip named; more are dropped. So no
+/// single peer decides whom we meet.
+const PER_TELLER_MAX: usize = 200;
 /// Addresses known of one public host, so that no list can point us all at one victim; more are dropped.
 const PER_HOST_MAX: usize = 8;
 /// Hosts remembered as dialled within [`REDIAL_INTERVAL`], about 200 KiB; at so many the next dial waits.
@@ -65,8 +71,12 @@ struct Known {
     failures: u32,
     /// BEP 40: higher first.
     priority: u32,
-    /// A tracker or the user named it, whoever else did.
+    /// A tracker, the link or the user named it, whoever else did.
     named: bool,
+    /// Who told of it first, if gossip did.
+    teller: Option<IpAddr>,
+    /// To be dialled although its host rests: we left only to begin anew.
+    prompt: bool,
 }
 
 /// Lower is dialled earlier.
@@ -87,9 +97,10 @@ impl Known {
 
 fn source_rank(source: Source) -> u8 {
     match source {
-        Source::User => 0,
+        Source::User | Source::Magnet => 0,
         Source::Lsd => 1,
-        Source::Tracker { .. } | Source::Dht { .. } | Source::Pex { .. } => 2,
+        Source::Tracker { .. } | Source::Dht { .. } => 2,
+        Source::Pex { .. } => 3,
     }
 }
 
@@ -97,7 +108,7 @@ fn source_rank(source: Source) -> u8 {
 fn may_name(source: Source, addr: SocketAddr) -> bool {
     let is_local = compact::is_local(addr.ip());
     match source {
-        Source::User | Source::Lsd => true,
+        Source::User | Source::Magnet | Source::Lsd => true,
         Source::Tracker { local } => local || !is_local,
         Source::Dht { local } | Source::Pex { local } => {
             if is_local {
@@ -106,14 +117,6 @@ fn may_name(source: Source, addr: SocketAddr) -> bool {
                 addr.port() >= GOSSIP_PORT_MIN
             }
         }
-    }
-}
-
-/// Whether a source may name peers of a private torrent (BEP 27).
-fn may_be_private(source: Source) -> bool {
-    match source {
-        Source::User | Source::Tracker { .. } => true,
-        Source::Dht { .. } | Source::Pex { .. } | Source::Lsd => false,
     }
 }
 
@@ -171,6 +174,8 @@ pub struct Candidates {
     banned_order: VecDeque<SocketAddr>,
     ourselves: BTreeSet<SocketAddr>,
     external: Option<SocketAddr>,
+    /// Only what [`Source::may_be_private`] enters.
+    private: bool,
     rng: Rng,
 }
 
@@ -186,6 +191,7 @@ impl Candidates {
             banned_order: VecDeque::new(),
             ourselves: BTreeSet::new(),
             external: None,
+            private: false,
             rng,
         }
     }
@@ -193,29 +199,51 @@ impl Candidates {
     /// An address from a source; true if it is new.
     pub fn add(&mut self, now: Instant, source: Source, addr: SocketAddr) -> bool {
         let addr = compact::canonical(addr);
-        let local = compact::is_local(addr.ip());
-        if !self.may_know(addr) || !may_name(source, addr) {
+        if !self.may_know(addr, source) {
             return false;
         }
         if let Some(&known) = self.known.get(&addr) {
             self.named_again(now, source, addr, known);
             return false;
         }
-        let crowded = !local && source != Source::User && self.of_host(addr.ip()).count() >= PER_HOST_MAX;
-        !crowded && self.insert(addr, source, State::Ready)
+        !self.is_crowded(addr, source) && self.insert(addr, source, State::Ready)
     }
 
-    fn may_know(&self, addr: SocketAddr) -> bool {
-        compact::is_dialable(addr) && !self.is_banned(addr) && !self.ourselves.contains(&addr)
+    /// Addresses that somebody at `teller` told by gossip.
+    pub fn add_gossip(&mut self, now: Instant, teller: IpAddr, addrs: &[SocketAddr]) {
+        let source = Source::Pex { local: compact::is_local(teller) };
+        let counts = |known: &&Known| known.teller == Some(teller) && !matches!(known.state, State::Spent(_));
+        let mut kept = self.known.values().filter(counts).count();
+        for &addr in addrs {
+            if (kept < PER_TELLER_MAX || self.is_known(addr))
+                && self.add(now, source, addr)
+                && let Some(known) = self.known.get_mut(&compact::canonical(addr))
+            {
+                known.teller = Some(teller);
+                kept += 1;
+            }
+        }
+    }
+
+    fn may_know(&self, addr: SocketAddr, source: Source) -> bool {
+        let is_somebody = compact::is_dialable(addr) && !self.ourselves.contains(&addr);
+        let may_name = may_name(source, addr) && (!self.private || source.may_be_private());
+        is_somebody && may_name && !self.is_banned(addr)
+    }
+
+    /// Whether enough is known of a public host.
+    fn is_crowded(&self, addr: SocketAddr, source: Source) -> bool {
+        let counts = source != Source::User && !compact::is_local(addr.ip());
+        counts && self.of_host(addr.ip()).count() >= PER_HOST_MAX
     }
 
     fn named_again(&mut self, now: Instant, source: Source, addr: SocketAddr, known: Known) {
         let mut again = known;
         let is_wish = source == Source::User && known.source != Source::User;
-        if source_rank(source) < source_rank(known.source) {
+        if is_wish || source_rank(source) < source_rank(known.source) {
             again.source = source;
         }
-        again.named |= may_be_private(source);
+        again.named |= source.may_be_private();
         match known.state {
             // The user's word counts more than our experience: once.
             State::Waiting(_) | State::Spent(_) if is_wish => again.state = State::Ready,
@@ -226,8 +254,8 @@ impl Candidates {
     }
 
     fn insert(&mut self, addr: SocketAddr, source: Source, state: State) -> bool {
-        let (priority, named) = (self.priority(addr), may_be_private(source));
-        let known = Known { source, state, failures: 0, priority, named };
+        let (priority, named) = (self.priority(addr), source.may_be_private());
+        let known = Known { source, state, failures: 0, priority, named, teller: None, prompt: false };
         if self.known.len() >= KNOWN_MAX {
             let idle = self.known.iter().filter(|(_, known)| !known.is_busy());
             let worst = idle.max_by_key(|(addr, known)| (known.failures, known.rank(), **addr));
@@ -288,13 +316,17 @@ impl Candidates {
             self.set_state(addr, failures, State::Ready);
         }
         while let Some(&((_, failures, _), addr)) = self.ready.first() {
-            let is_wish = self.known.get(&addr).is_some_and(|known| known.source == Source::User);
-            if let Some(until) = self.rests.until(now, addr).filter(|_| !is_wish) {
+            let known = self.known.get(&addr);
+            let rests = known.is_some_and(|known| known.source != Source::User && !known.prompt);
+            if let Some(until) = self.rests.until(now, addr).filter(|_| rests) {
                 self.set_state(addr, failures, State::Waiting(until));
                 continue;
             }
             self.rests.begin(now, addr);
             self.set_state(addr, failures, State::Dialling);
+            if let Some(known) = self.known.get_mut(&addr) {
+                known.prompt = false;
+            }
             return Some(addr);
         }
         None
@@ -322,9 +354,11 @@ impl Candidates {
     fn backoff(&mut self, source: Source, failures: u32) -> Duration {
         let (least, most) = match source {
             Source::User => (USER_REDIAL_INTERVAL, REDIAL_INTERVAL),
-            Source::Lsd | Source::Tracker { .. } | Source::Dht { .. } | Source::Pex { .. } => {
-                (REDIAL_INTERVAL, BACKOFF_MAX)
-            }
+            Source::Magnet
+            | Source::Lsd
+            | Source::Tracker { .. }
+            | Source::Dht { .. }
+            | Source::Pex { .. } => (REDIAL_INTERVAL, BACKOFF_MAX),
         };
         let doubled = least * (1 << failures.saturating_sub(1).min(10));
         doubled.min(most).mul_f64(1.0 + self.rng.unit() / 2.0)
@@ -341,18 +375,28 @@ impl Candidates {
         self.set_state(addr, failures, State::Connected);
     }
 
-    /// A connected peer listens at this address (extension handshake `p`): not dialled while it is connected.
+    /// A connected peer listens at this address (extension handshake `p`): not dialled while it is connected. It
+    /// says so itself, so that new addresses enter as gossip does.
     pub fn listens_at(&mut self, addr: SocketAddr) {
         let addr = compact::canonical(addr);
         match self.known.get(&addr).map(|known| known.state) {
             // The dial's own end decides.
             Some(State::Dialling) => {}
             Some(_) => self.connected(addr),
-            None if self.may_know(addr) => {
-                let local = compact::is_local(addr.ip());
-                self.insert(addr, Source::Pex { local }, State::Connected);
+            None => {
+                let source = Source::Pex { local: compact::is_local(addr.ip()) };
+                if self.may_know(addr, source) && !self.is_crowded(addr, source) {
+                    self.insert(addr, source, State::Connected);
+                }
             }
-            None => {}
+        }
+    }
+
+    /// We closed the connection to this address only to begin anew: it may be dialled at once, and once.
+    pub fn anew(&mut self, addr: SocketAddr) {
+        let addr = compact::canonical(addr);
+        if let Some(&known) = self.known.get(&addr).filter(|known| known.state == State::Connected) {
+            self.put(addr, Known { state: State::Ready, failures: 0, prompt: true, ..known });
         }
     }
 
@@ -397,11 +441,17 @@ impl Candidates {
         self.banned.contains(&ban_key(addr))
     }
 
-    /// The torrent is private: forgets whom neither a tracker nor the user named.
+    /// The torrent is private: forgets whom no tracker, no link and no user named, and nobody else comes in.
     pub fn keep_named(&mut self) {
+        self.private = true;
         let others = self.known.iter().filter(|(_, known)| !known.named);
         let others: Vec<SocketAddr> = others.map(|(addr, _)| *addr).collect();
         others.into_iter().for_each(|addr| self.remove(addr));
+    }
+
+    /// Whether a tracker, the link or the user named this address.
+    pub fn is_named(&self, addr: SocketAddr) -> bool {
+        self.known.get(&compact::canonical(addr)).is_some_and(|known| known.named)
     }
 
     /// Whether the address is known, in whatever state.
@@ -439,46 +489,10 @@ impl Candidates {
     }
 }
 
-/// BEP 40: both ends of a connection compute the same number, so that a swarm of full peers does not fall
-/// into cliques. None for addresses of different families.
-fn canonical_priority(ours: SocketAddr, theirs: SocketAddr) -> Option<u32> {
-    let mut ends = match (ours.ip(), theirs.ip()) {
-        (ours_ip, theirs_ip) if ours_ip == theirs_ip => {
-            [ours.port().to_be_bytes().to_vec(), theirs.port().to_be_bytes().to_vec()]
-        }
-        (IpAddr::V4(ours), IpAddr::V4(theirs)) => masked_v4(ours, theirs),
-        (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
-            let (ours, theirs) = (ours.octets(), theirs.octets());
-            let whole = match () {
-                () if ours[..4] != theirs[..4] => 6,
-                () if ours[..6] != theirs[..6] => 7,
-                () => 8,
-            };
-            [masked(&ours, whole), masked(&theirs, whole)]
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
-    };
-    ends.sort_unstable();
-    Some(crc32c(&ends.concat()))
-}
-
-fn masked_v4(ours: Ipv4Addr, theirs: Ipv4Addr) -> [Vec<u8>; 2] {
-    let (ours, theirs) = (ours.octets(), theirs.octets());
-    let whole = match () {
-        () if ours[..2] != theirs[..2] => 2,
-        () if ours[..3] != theirs[..3] => 3,
-        () => 4,
-    };
-    [masked(&ours, whole), masked(&theirs, whole)]
-}
-
-/// The first `whole` bytes as they are, every second bit of the others.
-fn masked(octets: &[u8], whole: usize) -> Vec<u8> {
-    octets.iter().enumerate().map(|(at, octet)| if at < whole { *octet } else { octet & 0x55 }).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     const T0: Instant = Instant::from_micros(1_000_000);
@@ -499,25 +513,27 @@ mod tests {
     }
 
     #[test]
-    fn canonical_priorities_are_those_of_bep_40() {
-        let priority = |ours: &str, theirs: &str| canonical_priority(addr(ours), addr(theirs)).unwrap();
-        assert_eq!(priority("123.213.32.10:1", "98.76.54.32:2"), 0xec2d_7224);
-        assert_eq!(priority("123.213.32.10:1", "123.213.32.234:2"), 0x9956_8189);
-        assert_eq!(priority("206.248.98.111:1", "142.147.89.224:2"), 0x2b41_d456);
-        assert_eq!(priority("98.76.54.32:2", "123.213.32.10:1"), 0xec2d_7224);
-        assert_eq!(priority("230.12.123.3:1234", "230.12.123.3:300"), crc32c(&[0x01, 0x2c, 0x04, 0xd2]));
-        let inputs = |hex: &str| crc32c(&data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap());
-        assert_eq!(priority("230.12.23.1:1", "230.12.123.3:1"), inputs("e60c1701e60c7b01"));
-        assert_eq!(priority("230.120.23.1:1", "230.12.123.3:1"), inputs("e60c5101e6781501"));
-        let ones = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:1";
-        for (other, hex) in [
-            ("ffff:0fff:ffff:ffff", "ffff0fffffff55555555555555555555ffffffffffff55555555555555555555"),
-            ("ffff:ffff:ff0f:ffff", "ffffffffff0fff555555555555555555ffffffffffffff555555555555555555"),
-            ("ffff:ffff:ffff:0fff", "ffffffffffff0fff5555555555555555ffffffffffffffff5555555555555555"),
-        ] {
-            let other = format!("[{other}:ffff:ffff:ffff:ffff]:1");
-            assert_eq!(priority(ones, &other), inputs(hex), "{other}");
+    fn a_link_s_peers_come_first_and_cost_a_victim_no_more_than_others() {
+        let mut candidates = candidates();
+        let victim = |port| SocketAddr::from(([9, 9, 9, 9], port));
+        let crowd = (1..100).filter(|&port| candidates.add(T0, Source::Magnet, victim(port)));
+        assert_eq!(crowd.count(), PER_HOST_MAX);
+        candidates.add(T0, OPEN, addr("8.8.8.8:6881"));
+        let (mut now, mut dialled_at) = (T0, Vec::new());
+        while let Some(due) = candidates.next_at().filter(|_| dialled_at.len() < 1_000) {
+            now = now.max(due);
+            let Some(dialled) = candidates.next_dial(now, 9) else { continue };
+            dialled_at.extend((dialled.ip() == victim(1).ip()).then_some(now));
+            assert!(!dialled_at.is_empty(), "before what a tracker named");
+            candidates.dial_failed(now, dialled);
         }
+        assert_eq!(dialled_at.len(), PER_HOST_MAX * TRIES_MAX as usize, "and then given up");
+        assert!(dialled_at.windows(2).all(|pair| pair[1] - pair[0] >= REDIAL_INTERVAL), "{dialled_at:?}");
+        candidates.add(now, Source::User, victim(1));
+        assert_eq!(candidates.next_dial(now, 9), Some(victim(1)), "the user's word counts more");
+        candidates.dial_failed(now, victim(1));
+        assert!(candidates.next_at().is_some(), "and for ever");
+        assert!(candidates.add(now, Source::Magnet, addr("10.0.0.1:6881")), "a link for the office");
     }
 
     #[test]
@@ -687,6 +703,45 @@ mod tests {
     }
 
     #[test]
+    fn one_teller_names_only_so_many_and_trackers_come_before_gossip() {
+        let mut candidates = candidates();
+        let crowd: Vec<_> = (0..1_000)
+            .map(|host| SocketAddr::from(([80, 1, (host / 250) as u8, (host % 250) as u8], 6881)))
+            .collect();
+        let teller = addr("7.7.7.7:1").ip();
+        crowd.chunks(50).for_each(|told| candidates.add_gossip(T0, teller, told));
+        assert_eq!(candidates.len(), PER_TELLER_MAX);
+        candidates.add_gossip(T0, addr("7.7.7.8:1").ip(), &crowd[900..950]);
+        assert_eq!(candidates.len(), PER_TELLER_MAX + 50);
+        candidates.add(T0, OPEN, addr("8.8.8.8:6881"));
+        assert_eq!(candidates.next_dial(T0, 9), Some(addr("8.8.8.8:6881")));
+    }
+
+    #[test]
+    fn who_says_where_it_listens_is_known_as_gossip_is() {
+        let mut candidates = candidates();
+        let (host, smtp) = ([9, 9, 9, 9], addr("8.8.8.8:25"));
+        (2_000..2_100).for_each(|port| candidates.listens_at(SocketAddr::from((host, port))));
+        candidates.listens_at(smtp);
+        assert_eq!((candidates.known.len(), candidates.is_known(smtp)), (PER_HOST_MAX, false));
+    }
+
+    #[test]
+    fn who_is_left_only_to_begin_anew_is_dialled_at_once_and_once() {
+        let mut candidates = candidates();
+        let peer = addr("1.2.3.4:5005");
+        candidates.add(T0, OPEN, peer);
+        assert_eq!(candidates.next_dial(T0, 9), Some(peer));
+        candidates.anew(peer);
+        candidates.dialled(peer);
+        candidates.anew(peer);
+        assert_eq!(candidates.next_dial(T0, 9), Some(peer));
+        candidates.dialled(peer);
+        candidates.disconnected(T0, peer, true);
+        assert_eq!(candidates.next_dial(T0 + Duration::from_secs(59), 9), None);
+    }
+
+    #[test]
     fn a_private_torrent_forgets_whom_no_tracker_and_no_user_named() {
         let mut candidates = candidates();
         let addrs: Vec<_> = (1..=5).map(|host| SocketAddr::from(([80, 1, 1, host], 6881))).collect();
@@ -698,7 +753,10 @@ mod tests {
         candidates.keep_named();
         let kept: Vec<_> = addrs.iter().map(|&addr| candidates.is_known(addr)).collect();
         assert_eq!(kept, [true, true, true, false, false]);
-        assert_eq!(candidates.len(), 3);
+        [DHT, PEX, Source::Lsd].into_iter().for_each(|source| _ = candidates.add(T0, source, addrs[4]));
+        candidates.listens_at(addrs[3]);
+        assert_eq!(candidates.len(), 3, "and nobody else comes in");
+        assert!(candidates.add(T0, OPEN, addrs[4]) && candidates.is_named(addrs[4]));
     }
 
     #[test]

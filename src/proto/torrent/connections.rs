@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::description::Introduced;
+use super::dialer::stands_for;
 use super::event::{ConnId, Connected, Direction, DisconnectReason, Event, Output};
 use super::upload::Share;
 use super::{Torrent, UPKEEP};
@@ -24,35 +25,41 @@ impl Torrent {
     pub(super) fn connect(&mut self, now: Instant, conn: ConnId, connected: Connected) {
         let asked_for = self.dialer.connected(&connected);
         match asked_for.and_then(|()| self.admit(now, &connected)) {
-            Ok(()) => self.greet(now, conn, connected),
+            Ok(listen_addr) => self.greet(now, conn, connected, listen_addr),
             Err(reason) => {
                 self.out.push(Output::Disconnect(conn, reason));
-                self.dialer.refused(now, &connected, reason);
+                let others = self.peers.values_mut().map(|peer| (peer.connected, &mut peer.listen_addr));
+                self.dialer.refused(now, &connected, reason, others);
             }
         }
     }
 
-    /// Whether to take the connection; may let another one go for it.
-    fn admit(&mut self, now: Instant, connected: &Connected) -> Result<(), DisconnectReason> {
+    /// Whether to take the connection; may let another one go for it. With where the peer listens, if another
+    /// connection to it that goes knew.
+    fn admit(&mut self, now: Instant, connected: &Connected) -> Result<Option<SocketAddr>, DisconnectReason> {
         if self.status.paused {
             return Err(DisconnectReason::Stopping);
         }
         let others = self.peers.values().map(|peer| (peer.conn, peer.connected));
         if let Some(conn) = self.dialer.admit(self.settings.peer_id, connected, others)? {
+            let known = (connected.direction == Direction::Outgoing).then_some(connected.addr);
+            let stays = |addr: &mut SocketAddr| stands_for(connected.addr, known, *addr);
+            let listen_addr = self.peers.get_mut(&conn).and_then(|peer| peer.listen_addr.take_if(stays));
             self.disconnect(now, conn, DisconnectReason::Duplicate);
+            return Ok(listen_addr);
         }
         if self.peers.len() < self.limits.lease.connection_max {
-            return Ok(());
+            return Ok(None);
         }
         let useless = |peer: &&Peer| {
             peer.state.useless_since().is_some_and(|useless_at| now - useless_at >= USELESS_AFTER)
         };
         let evicted = self.peers.values().find(useless).ok_or(DisconnectReason::Full)?.conn;
         self.disconnect(now, evicted, DisconnectReason::Full);
-        Ok(())
+        Ok(None)
     }
 
-    fn greet(&mut self, now: Instant, conn: ConnId, connected: Connected) {
+    fn greet(&mut self, now: Instant, conn: ConnId, connected: Connected, listen_addr: Option<SocketAddr>) {
         let have = self.download.pieces.have();
         let mut peer = Peer::new(conn, connected, have.len(), now);
         if let Some(message) = greeting::availability(have, peer.is_fast()) {
@@ -61,19 +68,22 @@ impl Torrent {
         if let Some(message) = greeting::dht_port(&self.settings, &connected) {
             self.out.send(now, &mut peer, message);
         }
-        self.enlist(now, peer);
+        peer.listen_addr = listen_addr;
+        self.enlist(now, peer, false);
         self.out.event(Event::PeerConnected(connected.addr));
     }
 
     /// Puts a connection on the books whose peer knows, or is about to be told, which pieces we have.
-    fn enlist(&mut self, now: Instant, mut peer: Peer) {
+    /// `introduced`: the description was fetched on it.
+    fn enlist(&mut self, now: Instant, mut peer: Peer, introduced: bool) {
         let connected = peer.connected;
         if connected.direction == Direction::Outgoing {
             peer.listen_addr = Some(connected.addr);
         }
         peer.offer.greet(self.download.pieces.have(), self.news.gained());
         if connected.capabilities.extensions {
-            let message = greeting::extension(&self.settings, &connected, self.status.complete);
+            let complete = self.status.complete;
+            let message = greeting::extension(&self.settings, &connected, complete, introduced);
             self.out.send(now, &mut peer, message);
         }
         self.peers.insert(peer.conn, peer);
@@ -83,8 +93,10 @@ impl Torrent {
     /// Goes on with a connection on which the description was fetched: hears what the peer said meanwhile, as if
     /// it came now, and tells it our pieces.
     pub(super) fn take_over(&mut self, now: Instant, introduced: Introduced) {
-        let Introduced { conn, connected, messages } = introduced;
-        self.enlist(now, Peer::new(conn, connected, self.download.pieces.geometry().piece_count(), now));
+        let Introduced { conn, connected, listen_addr, messages } = introduced;
+        let mut peer = Peer::new(conn, connected, self.download.pieces.geometry().piece_count(), now);
+        peer.listen_addr = listen_addr;
+        self.enlist(now, peer, true);
         let heard = messages.into_iter().try_for_each(|message| self.receive_message(now, conn, message));
         let full = self.status.paused || self.peers.len() > self.limits.lease.connection_max;
         let room = if full { Err(DisconnectReason::Full) } else { Ok(()) };
@@ -200,6 +212,7 @@ impl Torrent {
         for conn in gone {
             self.disconnect(now, conn, DisconnectReason::Idle);
         }
+        self.metadata.upkeep().into_iter().for_each(|conn| self.upload.ready(conn));
         self.totals.upkeep(now, self.upload.take_starved(), self.download.take_starved());
         self.download.retry();
     }

@@ -10,7 +10,7 @@
 //! of whom in `fetch`, by what each `describer` does, over the buffers of `copy`.
 //!
 //! Invariants, checked in debug builds: nobody is asked who is not connected; there is upkeep exactly while
-//! there are connections; the bounds of the fetching hold.
+//! there are connections or room is reserved; the bounds of the fetching hold.
 
 mod acquaintances;
 mod copy;
@@ -100,6 +100,8 @@ pub struct Introduced {
     pub conn: ConnId,
     /// What the handshakes said.
     pub connected: Connected,
+    /// Where the peer takes connections, if that is known.
+    pub listen_addr: Option<SocketAddr>,
     /// What the peer said; a bitfield has the length of its bytes.
     pub messages: Vec<Message>,
 }
@@ -121,7 +123,7 @@ pub struct Description {
     dialer: Dialer,
     fetch: Fetch,
     connection_max: usize,
-    /// When to look after connections; None without any.
+    /// When to look after connections and copies; None without any.
     upkeep_at: Option<Instant>,
     out: VecDeque<Output>,
 }
@@ -131,7 +133,7 @@ impl Description {
     pub fn new(settings: Settings, mut rng: Rng, _now: Instant) -> Self {
         Self {
             peers: BTreeMap::new(),
-            dialer: Dialer::new(rng.fork("candidates")),
+            dialer: Dialer::new(rng.fork("candidates"), false),
             fetch: Fetch::new(settings.infohash, rng.fork("fetch")),
             connection_max: settings.connection_max,
             upkeep_at: None,
@@ -235,14 +237,16 @@ impl Description {
         Progress { connected, describing, done_len, total_len }
     }
 
-    /// After [`Output::Described`]: what the torrent goes on with. `private`: only what trackers and the user
-    /// named is handed over, and no connection (BEP 27); their closing is the shell's.
+    /// After [`Output::Described`]: what the torrent goes on with. `private`: only addresses that trackers, the
+    /// link or the user named are handed over, and connections to peers that listen there (BEP 27); the closing
+    /// of others is the shell's.
     pub fn into_handover(mut self, private: bool) -> Handover {
         let (mut introduced, mut parted) = (Vec::new(), Vec::new());
-        for (conn, peer) in self.peers {
-            match peer.introduction.into_messages().filter(|_| !private) {
-                Some(messages) => introduced.push(Introduced { conn, connected: peer.connected, messages }),
-                None => parted.extend(peer.listen_addr),
+        for (conn, Acquaintance { connected, introduction, listen_addr, .. }) in self.peers {
+            let goes_on = !private || listen_addr.is_some_and(|addr| self.dialer.is_named(addr));
+            match introduction.into_messages().filter(|_| goes_on) {
+                Some(messages) => introduced.push(Introduced { conn, connected, listen_addr, messages }),
+                None => parted.extend(listen_addr),
             }
         }
         if private {
@@ -264,16 +268,26 @@ impl Description {
                 Decision::Described(info) => self.out.push_back(Output::Described(info)),
             }
         }
+        if self.needs_upkeep() {
+            self.upkeep_at.get_or_insert(now + UPKEEP);
+        } else {
+            self.upkeep_at = None;
+        }
         let room = self.connection_max.saturating_sub(self.peers.len());
         self.dialer.dial(now, room, |addr| self.out.push_back(Output::Dial(addr)));
         #[cfg(debug_assertions)]
         self.check_invariant();
     }
 
+    /// Room stays reserved for what a peer left behind, until it is clear that nobody goes on with it.
+    fn needs_upkeep(&self) -> bool {
+        !self.peers.is_empty() || self.fetch.holds_room()
+    }
+
     /// Says whether the books agree.
     #[cfg(debug_assertions)]
     fn check_invariant(&self) {
-        debug_assert_eq!(self.upkeep_at.is_some(), !self.peers.is_empty());
+        debug_assert_eq!(self.upkeep_at.is_some(), self.needs_upkeep());
         debug_assert!(
             self.peers.keys().filter(|conn| self.fetch.is_describer(**conn)).count()
                 == self.fetch.describer_count()

@@ -5,7 +5,7 @@
 //! what they are worth, is for whoever owns it.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::candidates::Candidates;
 use super::event::{ConnId, Connected, Direction, DisconnectReason, Source};
@@ -32,15 +32,13 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    /// Nobody known.
-    pub(super) fn new(rng: Rng) -> Self {
-        Self {
-            candidates: Candidates::new(rng),
-            dialing: BTreeSet::new(),
-            disowned: BTreeSet::new(),
-            stale: false,
-            look_at: None,
+    /// Nobody known. `private`: only trackers, the link and the user may name peers (BEP 27).
+    pub(super) fn new(rng: Rng, private: bool) -> Self {
+        let mut candidates = Candidates::new(rng);
+        if private {
+            candidates.keep_named();
         }
+        Self { candidates, dialing: BTreeSet::new(), disowned: BTreeSet::new(), stale: false, look_at: None }
     }
 
     /// Addresses from a source.
@@ -50,6 +48,12 @@ impl Dialer {
             self.candidates.add(now, source, addr);
             self.stale = true;
         }
+    }
+
+    /// Addresses that somebody at `teller` told by gossip.
+    pub(super) fn add_gossip(&mut self, now: Instant, teller: IpAddr, addrs: &[SocketAddr]) {
+        self.candidates.add_gossip(now, teller, addrs);
+        self.stale = true;
     }
 
     /// Our own address as others see it.
@@ -94,18 +98,31 @@ impl Dialer {
         if self.is_banned(connected.addr) {
             return Err(DisconnectReason::Banned);
         }
-        let same = |other: &Connected| other.peer_id == connected.peer_id || other.addr == connected.addr;
-        match others.find(|(_, other)| same(other)) {
+        match others.find(|(_, other)| is_same(connected, other)) {
             None => Ok(None),
             Some((conn, other)) if replaces(ours, connected, &other) => Ok(Some(conn)),
             Some(_) => Err(DisconnectReason::Duplicate),
         }
     }
 
-    /// The connection was not taken.
-    pub(super) fn refused(&mut self, now: Instant, connected: &Connected, reason: DisconnectReason) {
-        if connected.direction == Direction::Outgoing && reason != DisconnectReason::Ourselves {
-            self.candidates.disconnected(now, connected.addr, false);
+    /// The connection was not taken. Of the `others`, with where they are known to listen, one to the same peer
+    /// stands for the address that was dialled from now on.
+    pub(super) fn refused<'a>(
+        &mut self,
+        now: Instant,
+        connected: &Connected,
+        reason: DisconnectReason,
+        mut others: impl Iterator<Item = (Connected, &'a mut Option<SocketAddr>)>,
+    ) {
+        if connected.direction == Direction::Incoming || reason == DisconnectReason::Ourselves {
+            return;
+        }
+        let stays = |(other, known): &(Connected, &mut Option<SocketAddr>)| {
+            is_same(connected, other) && stands_for(other.addr, **known, connected.addr)
+        };
+        match others.find(stays).filter(|_| reason == DisconnectReason::Duplicate) {
+            Some((_, listen_addr)) => *listen_addr = Some(connected.addr),
+            None => self.candidates.disconnected(now, connected.addr, false),
         }
     }
 
@@ -123,6 +140,9 @@ impl Dialer {
         reason: Option<DisconnectReason>,
         gave: bool,
     ) {
+        if reason == Some(DisconnectReason::Anew) {
+            self.candidates.anew(addr);
+        }
         let useful = match reason {
             Some(DisconnectReason::Stopping | DisconnectReason::Anew) => true,
             None | Some(DisconnectReason::Idle | DisconnectReason::Full) => gave,
@@ -149,7 +169,12 @@ impl Dialer {
         self.candidates.is_banned(addr)
     }
 
-    /// The torrent is private (BEP 27): only what trackers and the user named stays.
+    /// Whether a tracker, the link or the user named this address.
+    pub(super) fn is_named(&self, addr: SocketAddr) -> bool {
+        self.candidates.is_named(addr)
+    }
+
+    /// The torrent is private (BEP 27): only what trackers, the link and the user named stays or comes in.
     pub(super) fn keep_named(&mut self) {
         self.candidates.keep_named();
         let candidates = &self.candidates;
@@ -193,6 +218,17 @@ impl Dialer {
         self.look_at =
             self.candidates.next_at().filter(|_| waits).map(|next_at| next_at.max(now + LOOK_SPACING));
     }
+}
+
+fn is_same(one: &Connected, other: &Connected) -> bool {
+    one.peer_id == other.peer_id || one.addr == other.addr
+}
+
+/// Of two connections to one peer, whether the one that stays, from or to `addr`, stands for the address where the
+/// other one knew the peer to listen; `known`: where it does itself. Then that address stays connected, instead
+/// of being dialled again and again for one connection too many.
+pub(super) fn stands_for(addr: SocketAddr, known: Option<SocketAddr>, listen_addr: SocketAddr) -> bool {
+    addr.ip() == listen_addr.ip() && known.is_none_or(|known| known == listen_addr)
 }
 
 /// Of two connections between the same two, both ends keep the one that the greater peer id dialled. A

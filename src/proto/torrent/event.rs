@@ -79,8 +79,11 @@ pub struct Connected {
 /// Where an address came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
-    /// Typed by the user, or `x.pe`: dialled first, loopback and private allowed.
+    /// Typed by the user: dialled first, again soon and for ever, loopback and private allowed.
     User,
+    /// Named by a magnet link (`x.pe`): dialled first, loopback and private allowed, for a link may be for the
+    /// office. Who wrote it may be anybody: hosts have their rest, and what fails is given up.
+    Magnet,
     /// A tracker at this address kind: `local` if the tracker itself is on a local network, which may then
     /// name local addresses.
     Tracker {
@@ -99,6 +102,16 @@ pub enum Source {
     },
     /// The local network (BEP 14).
     Lsd,
+}
+
+impl Source {
+    /// Whether it may name peers of a private torrent (BEP 27).
+    pub fn may_be_private(self) -> bool {
+        match self {
+            Self::User | Self::Magnet | Self::Tracker { .. } => true,
+            Self::Dht { .. } | Self::Pex { .. } | Self::Lsd => false,
+        }
+    }
 }
 
 /// What to do with a received block's bytes.

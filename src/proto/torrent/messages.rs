@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::Torrent;
-use super::event::{ConnId, DisconnectReason, Output, Source};
+use super::event::{ConnId, DisconnectReason, Output};
 use super::pex::heard;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
-use crate::proto::compact;
 use crate::proto::peer::faults::Fault;
 use crate::proto::peer::uploads::Refused;
 use crate::proto::piece::PieceIndex;
@@ -17,7 +16,7 @@ use crate::proto::time::Instant;
 use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID};
 use crate::proto::wire::message::Message;
 use crate::proto::wire::metadata::{MetadataMessage, UT_METADATA_ID};
-use crate::proto::wire::pex::{PexMessage, UT_PEX_ID};
+use crate::proto::wire::pex::UT_PEX_ID;
 use crate::proto::wire::sp_have::{self, SpHave};
 
 type Verdict = Result<(), DisconnectReason>;
@@ -262,13 +261,10 @@ impl Torrent {
     /// Gossip: addresses that the peer may name become candidates (BEP 11). Who is gone tells us nothing.
     fn on_pex(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn).filter(|_| self.settings.gossips()) else { return Ok(()) };
-        if !peer.pace.takes_gossip(now) {
-            return peer.faults.count(Fault::Gossip);
-        }
-        let Ok(gossip) = PexMessage::decode(payload) else { return peer.faults.count(Fault::Gossip) };
         let teller = peer.connected.addr.ip();
-        let addrs = heard(gossip, teller, self.status.complete);
-        self.dialer.add(now, Source::Pex { local: compact::is_local(teller) }, &addrs);
+        let told = (teller, self.status.complete);
+        let addrs = heard(now, payload, told, &mut peer.pace, &mut peer.faults)?;
+        self.dialer.add_gossip(now, teller, &addrs);
         Ok(())
     }
 

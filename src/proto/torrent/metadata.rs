@@ -3,7 +3,8 @@
 //! Requests wait in a queue a peer and leave in turns with the blocks, under the same rate limit. One connection
 //! gets the whole at most [`COPIES_MAX`] times, the rest is refused; so nobody can make a small request cost us
 //! an upload without end. All payloads lie in one buffer, made when somebody first asks and dropped with the
-//! last who asked: what waits for a peer that does not read is a reference, not a copy.
+//! last who asked. The shell copies what it is handed, and does not say when that has left: so one connection is
+//! handed at most [`WINDOW_COUNT`] pieces a second, and the rest waits here as numbers.
 //!
 //! Invariants: no piece waits twice for one peer; nobody waits for what was refused.
 
@@ -19,12 +20,18 @@ use crate::proto::wire::metadata::{
 /// How many times one connection may have the whole: once, and what it lost or mistrusts again. More is refused.
 const COPIES_MAX: usize = 2;
 
+/// Pieces handed out to one connection between two seconds of upkeep, 256 KiB: an ordinary description at once, one
+/// of 32 MiB in two minutes. More wait.
+const WINDOW_COUNT: usize = 16;
+
 /// One peer's requests.
 #[derive(Debug, Default)]
 struct Asker {
     waiting: VecDeque<u32>,
     /// Pieces granted so far, those that wait included.
     granted: usize,
+    /// Pieces handed out since the last upkeep.
+    handed: usize,
 }
 
 /// The giving side.
@@ -64,15 +71,24 @@ impl Metadata {
         true
     }
 
-    /// Bytes of the piece that the peer gets next.
+    /// Bytes of the piece that the peer gets next; None if nothing waits or it had enough for now.
     pub(super) fn next_len(&self, conn: ConnId) -> Option<u32> {
-        let piece = *self.askers.get(&conn)?.waiting.front()?;
-        Some(metadata_piece_len(self.len(), piece))
+        let asker = self.askers.get(&conn).filter(|asker| asker.handed < WINDOW_COUNT)?;
+        Some(metadata_piece_len(self.len(), *asker.waiting.front()?))
+    }
+
+    /// Some time passed: those who wait for more may have it.
+    pub(super) fn upkeep(&mut self) -> Vec<ConnId> {
+        self.askers.values_mut().for_each(|asker| asker.handed = 0);
+        let waiting = self.askers.iter().filter(|(_, asker)| !asker.waiting.is_empty());
+        waiting.map(|(conn, _)| *conn).collect()
     }
 
     /// The payload that the peer gets next.
     pub(super) fn pop(&mut self, conn: ConnId) -> Option<Bytes> {
-        let piece = self.askers.get_mut(&conn)?.waiting.pop_front()?;
+        let asker = self.askers.get_mut(&conn).filter(|asker| asker.handed < WINDOW_COUNT)?;
+        let piece = asker.waiting.pop_front()?;
+        asker.handed += 1;
         let payloads = self.payloads.get_or_insert_with(|| Payloads::new(&self.bytes));
         payloads.of(piece)
     }

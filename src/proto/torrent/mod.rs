@@ -130,7 +130,7 @@ impl Torrent {
             news: News::new(settings.swarming_interval, geometry.piece_len()),
             metadata: Metadata::new(if settings.private { Bytes::new() } else { settings.metadata.clone() }),
             gossip: Gossip::default(),
-            dialer: Dialer::new(rng.fork("candidates")),
+            dialer: Dialer::new(rng.fork("candidates"), settings.private),
             status,
             limits: Limits { lease, upload_rate: None, download_rate: None },
             totals: Totals::new(now),
@@ -152,6 +152,9 @@ impl Torrent {
     pub fn handle_handover(&mut self, now: Instant, handover: description::Handover) {
         debug_assert!(self.peers.is_empty(), "nothing came before");
         self.dialer = handover.dialer;
+        if self.settings.private {
+            self.dialer.keep_named();
+        }
         for addr in handover.parted {
             self.dialer.parted(now, addr, Some(DisconnectReason::Anew), true);
         }
@@ -234,6 +237,7 @@ impl Torrent {
             Command::Pause => {
                 self.status.paused = true;
                 self.disconnect_all(now, DisconnectReason::Stopping);
+                self.dialer.look();
             }
             Command::Resume => {
                 self.status.paused = false;
@@ -351,10 +355,10 @@ impl Torrent {
             }
         }
         self.upload.pump(now, &mut self.peers, &mut self.metadata, &mut self.out);
-        if !self.status.paused {
-            let room = self.limits.lease.connection_max.saturating_sub(self.peers.len());
-            self.dialer.dial(now, room, |addr| self.out.push(Output::Dial(addr)));
-        }
+        // While paused too: the dialer has to learn that it waits for nobody.
+        let connection_max = if self.status.paused { 0 } else { self.limits.lease.connection_max };
+        let room = connection_max.saturating_sub(self.peers.len());
+        self.dialer.dial(now, room, |addr| self.out.push(Output::Dial(addr)));
         #[cfg(debug_assertions)]
         self.check_invariant();
     }

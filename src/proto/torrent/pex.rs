@@ -12,10 +12,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use super::event::{ConnId, Direction};
+use super::event::{ConnId, Direction, DisconnectReason};
 use super::outbox::Outbox;
 use crate::proto::compact;
 use crate::proto::peer::Peer;
+use crate::proto::peer::faults::{Fault, Faults};
+use crate::proto::peer::pace::Pace;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::wire::message::Message;
 use crate::proto::wire::pex::{PEX_COUNT_MAX, PexFlags, PexMessage};
@@ -39,12 +41,23 @@ pub(super) fn may_name(teller: IpAddr, about: IpAddr) -> bool {
     }
 }
 
-/// The peers that gossip told of and that are worth a dial. `seeding`: to us other seeds are not, for two of
-/// them would part at once.
-pub(super) fn heard(gossip: PexMessage, teller: IpAddr, seeding: bool) -> Vec<SocketAddr> {
+/// The peers that a message of gossip tells of and that are worth a dial; none if it comes too often or cannot be
+/// read, which is a fault. `seeding`: to us other seeds are not, for two of them would part at once.
+pub(super) fn heard(
+    now: Instant,
+    payload: &[u8],
+    (teller, seeding): (IpAddr, bool),
+    pace: &mut Pace,
+    faults: &mut Faults,
+) -> Result<Vec<SocketAddr>, DisconnectReason> {
+    let gossip = if pace.takes_gossip(now) { PexMessage::decode(payload).ok() } else { None };
+    let Some(gossip) = gossip else {
+        faults.count(Fault::Gossip)?;
+        return Ok(Vec::new());
+    };
     let added = gossip.added.into_iter();
     let worth = added.filter(|(addr, flags)| may_name(teller, addr.ip()) && !(seeding && flags.seed));
-    worth.map(|(addr, _)| addr).collect()
+    Ok(worth.map(|(addr, _)| addr).collect())
 }
 
 /// Somebody who left.
@@ -174,15 +187,6 @@ impl Gossip {
         let to = peers.get(&conn)?.connected.addr.ip();
         let mut message = PexMessage::default();
         let (told, mut joined, mut gone) = (listener.joined, self.last, self.last);
-        for (&number, &(addr, other)) in self.here.range(told + 1..) {
-            if message.added.len() == PEX_COUNT_MAX {
-                joined = number - 1;
-                break;
-            }
-            if let Some(peer) = peers.get(&other).filter(|_| other != conn && may_name(to, addr.ip())) {
-                message.added.push((addr, flags(peer)));
-            }
-        }
         for (&number, left) in self.gone.range(listener.gone + 1..) {
             if message.dropped.len() == PEX_COUNT_MAX {
                 gone = number - 1;
@@ -190,6 +194,19 @@ impl Gossip {
             }
             if left.joined <= told && may_name(to, left.addr.ip()) {
                 message.dropped.push(left.addr);
+            }
+        }
+        // Whose leaving has to wait for the next message, and who was not told of before, must not count as told
+        // of then: so far the comings go.
+        let untold = self.gone.range(gone + 1..).map(|(_, left)| left.joined).filter(|&joined| joined > told);
+        joined = untold.min().map_or(joined, |untold| untold - 1);
+        for (&number, &(addr, other)) in self.here.range(told + 1..).take_while(|here| *here.0 <= joined) {
+            if message.added.len() == PEX_COUNT_MAX {
+                joined = number - 1;
+                break;
+            }
+            if let Some(peer) = peers.get(&other).filter(|_| other != conn && may_name(to, addr.ip())) {
+                message.added.push((addr, flags(peer)));
             }
         }
         (listener.joined, listener.gone) = (joined, gone);

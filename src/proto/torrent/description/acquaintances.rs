@@ -8,21 +8,20 @@ use super::introduction::Introduction;
 use super::{Description, Output};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
-use crate::proto::compact;
 use crate::proto::peer::faults::{Fault, Faults};
 use crate::proto::peer::greeting;
 use crate::proto::peer::pace::Pace;
 use crate::proto::peer::traffic::Traffic;
 use crate::proto::time::{Duration, Instant};
-use crate::proto::torrent::UPKEEP;
-use crate::proto::torrent::event::{ConnId, Connected, Direction, DisconnectReason, Event, Source};
+use crate::proto::torrent::dialer::stands_for;
+use crate::proto::torrent::event::{ConnId, Connected, Direction, DisconnectReason, Event};
 use crate::proto::torrent::pex::heard;
 use crate::proto::wire::extension::ExtensionHandshake;
 use crate::proto::wire::message::Message;
 use crate::proto::wire::metadata::{MetadataMessage, UT_METADATA_ID};
-use crate::proto::wire::pex::{PexMessage, UT_PEX_ID};
+use crate::proto::wire::pex::UT_PEX_ID;
 
-/// A peer that could not give us the description for so long makes room for another.
+/// A peer that gave us nothing of the description for so long, whatever it claims, makes room for another.
 const USELESS_AFTER: Duration = Duration::from_secs(60);
 /// Bytes of all bitfields that are kept: those of a hundred peers of a torrent of a million pieces. A peer whose
 /// bitfield does not fit does not go on to the torrent.
@@ -47,38 +46,47 @@ impl Description {
     pub(super) fn connect(&mut self, now: Instant, conn: ConnId, connected: Connected) {
         let asked_for = self.dialer.connected(&connected);
         match asked_for.and_then(|()| self.admit(now, &connected)) {
-            Ok(()) => self.greet(now, conn, connected),
+            Ok(listen_addr) => self.greet(now, conn, connected, listen_addr),
             Err(reason) => {
                 self.out.push_back(Output::Disconnect(conn, reason));
-                self.dialer.refused(now, &connected, reason);
+                let others = self.peers.values_mut().map(|peer| (peer.connected, &mut peer.listen_addr));
+                self.dialer.refused(now, &connected, reason, others);
             }
         }
     }
 
-    /// Whether to take the connection; may let another one go for it.
-    fn admit(&mut self, now: Instant, connected: &Connected) -> Verdict {
+    /// Whether to take the connection; may let another one go for it. With where the peer listens, if we dialled
+    /// it or another connection to it that goes knew.
+    fn admit(&mut self, now: Instant, connected: &Connected) -> Result<Option<SocketAddr>, DisconnectReason> {
+        let known = (connected.direction == Direction::Outgoing).then_some(connected.addr);
         let others = self.peers.iter().map(|(conn, peer)| (*conn, peer.connected));
         if let Some(conn) = self.dialer.admit(self.settings.peer_id, connected, others)? {
+            let stays = |addr: &mut SocketAddr| stands_for(connected.addr, known, *addr);
+            let listen_addr = self.peers.get_mut(&conn).and_then(|peer| peer.listen_addr.take_if(stays));
             self.forget(now, conn, Some(DisconnectReason::Duplicate));
+            return Ok(known.or(listen_addr));
         }
         if self.peers.len() >= self.connection_max {
             let evicted = self.useless(now).ok_or(DisconnectReason::Full)?;
             self.forget(now, evicted, Some(DisconnectReason::Full));
         }
-        Ok(())
+        Ok(known)
     }
 
-    /// Of those who had time to give us the description and did not offer it, the one that was here longest.
+    /// Of those who had time to give us the description and gave nothing of it lately, the one that was here
+    /// longest; whoever does not even claim to have it comes first.
     fn useless(&self, now: Instant) -> Option<ConnId> {
         let useless = |(conn, peer): &(&ConnId, &Acquaintance)| {
-            !self.fetch.is_describer(**conn) && now - peer.traffic.connected_at >= USELESS_AFTER
+            let gave_at = self.fetch.gave_at(**conn);
+            now - gave_at.unwrap_or(peer.traffic.connected_at) >= USELESS_AFTER
         };
-        let useless = self.peers.iter().filter(useless);
-        useless.min_by_key(|(_, peer)| peer.traffic.connected_at).map(|(conn, _)| *conn)
+        let order = |(conn, peer): &(&ConnId, &Acquaintance)| {
+            (self.fetch.is_describer(**conn), peer.traffic.connected_at)
+        };
+        self.peers.iter().filter(useless).min_by_key(order).map(|(conn, _)| *conn)
     }
 
-    fn greet(&mut self, now: Instant, conn: ConnId, connected: Connected) {
-        let listen_addr = (connected.direction == Direction::Outgoing).then_some(connected.addr);
+    fn greet(&mut self, now: Instant, conn: ConnId, connected: Connected, listen_addr: Option<SocketAddr>) {
         let peer = Acquaintance {
             connected,
             introduction: Introduction::new(),
@@ -88,7 +96,6 @@ impl Description {
             pace: Pace::new(now),
         };
         self.peers.insert(conn, peer);
-        self.upkeep_at.get_or_insert(now + UPKEEP);
         let capabilities = connected.capabilities;
         if capabilities.fast {
             self.send(now, conn, Message::HaveNone);
@@ -125,15 +132,12 @@ impl Description {
         if let Some(reason) = reason {
             self.out.push_back(Output::Disconnect(conn, reason));
         }
-        let gave = self.fetch.is_describer(conn);
+        let gave = self.fetch.gave_at(conn).is_some();
         self.fetch.left(now, conn);
         if let Some(addr) = peer.listen_addr {
             self.dialer.parted(now, addr, reason, gave);
         }
         self.dialer.look();
-        if self.peers.is_empty() {
-            self.upkeep_at = None;
-        }
         self.out.push_back(Output::Event(Event::PeerDisconnected(peer.connected.addr, reason)));
     }
 
@@ -258,7 +262,12 @@ impl Description {
             peer.listen_addr = Some(addr);
             self.dialer.listens_at(addr);
         }
-        claim.map_or(Ok(()), |total_len| self.fetch.joined(now, conn, addr, total_len))
+        if let Some(total_len) = claim {
+            return self.fetch.joined(now, conn, addr, total_len);
+        }
+        // It may have switched off what it offered before.
+        self.fetch.left(now, conn);
+        Ok(())
     }
 
     fn on_metadata(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {
@@ -281,12 +290,9 @@ impl Description {
 
     fn on_pex(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
-        if !peer.pace.takes_gossip(now) {
-            return peer.faults.count(Fault::Gossip);
-        }
-        let Ok(gossip) = PexMessage::decode(payload) else { return peer.faults.count(Fault::Gossip) };
         let teller = peer.connected.addr.ip();
-        self.dialer.add(now, Source::Pex { local: compact::is_local(teller) }, &heard(gossip, teller, false));
+        let addrs = heard(now, payload, (teller, false), &mut peer.pace, &mut peer.faults)?;
+        self.dialer.add_gossip(now, teller, &addrs);
         Ok(())
     }
 }

@@ -37,8 +37,12 @@ pub(super) struct Describer {
     pub(super) total_len: u32,
     /// How often a copy of its own stalled.
     pub(super) stall_count: u32,
+    /// When it sent the last piece that we had asked for.
+    pub(super) gave_at: Option<Instant>,
     /// Pieces asked for, and when.
     asks: Vec<(u32, Instant)>,
+    /// When it was asked last.
+    asked_at: Option<Instant>,
     /// Pieces that are not waited for any more.
     late: VecDeque<u32>,
     /// Rejects and silences in a row.
@@ -53,11 +57,18 @@ impl Describer {
             addr,
             total_len,
             stall_count: 0,
+            gave_at: None,
             asks: Vec::new(),
+            asked_at: None,
             late: VecDeque::new(),
             setback_count: 0,
             rest_until: now,
         }
+    }
+
+    /// Lower is asked earlier: who was not asked yet, or longest ago, of those who failed us least.
+    pub(super) fn turn(&self) -> (u32, Option<Instant>) {
+        (self.setback_count, self.asked_at)
     }
 
     /// Whether it may be asked for one piece more.
@@ -73,6 +84,7 @@ impl Describer {
     /// It is asked for a piece.
     pub(super) fn ask(&mut self, now: Instant, piece: u32) {
         self.asks.push((piece, now));
+        self.asked_at = Some(now);
     }
 
     /// It sent a piece.
@@ -81,6 +93,7 @@ impl Describer {
         if answer != Answer::Unasked {
             self.setback_count = 0;
             self.rest_until = now;
+            self.gave_at = Some(now);
         }
         answer
     }

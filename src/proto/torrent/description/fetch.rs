@@ -34,7 +34,8 @@ const ALONE_MAX: usize = 4;
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// Bytes a second: so the peers that hold all copies with lies have to send them, and are found out.
 const RATE_MIN: u64 = 8 << 10;
-/// A copy to which nothing was added for so long is dropped: other torrents may need the room.
+/// A copy to which nothing was added for so long is dropped, and one of that age that grows slower than
+/// [`RATE_MIN`]: other torrents may need the room. It is begun again if anybody still claims it.
 const ABANDONED_AFTER: Duration = Duration::from_secs(300);
 
 /// What is to be done.
@@ -66,11 +67,7 @@ impl Stage {
     /// Whether it is to make room for a copy that others claim.
     fn is_stalled(&self, now: Instant) -> bool {
         match self {
-            Self::Open(copy) => {
-                let age = now - copy.opened_at;
-                let is_slow = u64::from(copy.done_len()) < age.as_secs() * RATE_MIN;
-                age >= STALLED_AFTER && (is_slow || now - copy.progress_at >= STALLED_AFTER)
-            }
+            Self::Open(copy) => is_late(copy, now, STALLED_AFTER),
             Self::Reserving => false,
         }
     }
@@ -78,10 +75,17 @@ impl Stage {
     /// Whether it is not worth its room even if nobody here needs it.
     fn is_abandoned(&self, now: Instant) -> bool {
         match self {
-            Self::Open(copy) => now - copy.progress_at >= ABANDONED_AFTER,
+            Self::Open(copy) => is_late(copy, now, ABANDONED_AFTER),
             Self::Reserving => false,
         }
     }
+}
+
+/// Whether nothing was added for so long, or too little in all of at least that time.
+fn is_late(copy: &Copy, now: Instant, span: Duration) -> bool {
+    let age = now - copy.opened_at;
+    let is_slow = u64::from(copy.done_len()) < age.as_secs() * RATE_MIN;
+    age >= span && (is_slow || now - copy.progress_at >= span)
 }
 
 /// What is known of a size that somebody claims.
@@ -167,6 +171,16 @@ impl Fetch {
     /// Whether this peer is one of those that have it.
     pub(super) fn is_describer(&self, conn: ConnId) -> bool {
         self.describers.contains_key(&conn)
+    }
+
+    /// When this peer sent a piece of it last.
+    pub(super) fn gave_at(&self, conn: ConnId) -> Option<Instant> {
+        self.describers.get(&conn)?.gave_at
+    }
+
+    /// Whether anything is reserved, or about to be: someone has to look after it.
+    pub(super) fn holds_room(&self) -> bool {
+        !self.copies.is_empty()
     }
 
     /// How many say that they have it.
@@ -326,14 +340,19 @@ impl Fetch {
                 claim.evidence = copy.evidence();
             }
         }
-        // What is on its way may come, to where it belongs now.
+        self.withdraw(id);
+        self.decisions.push_back(Decision::Release(id.0));
+        self.forget_claims();
+        self.advance(now);
+    }
+
+    /// A copy is gone: nobody is asked for its pieces any more. What is on its way may come, to where it belongs
+    /// then.
+    fn withdraw(&mut self, id: CopyId) {
         let asked = |(conn, describer): &(&ConnId, &mut Describer)| {
             describer.total_len == id.0 && id.1.is_none_or(|alone| alone == **conn)
         };
         self.describers.iter_mut().filter(asked).for_each(|(_, describer)| describer.give_up_all());
-        self.decisions.push_back(Decision::Release(id.0));
-        self.forget_claims();
-        self.advance(now);
     }
 
     /// Opens what copies there is room for, and asks whoever may be asked.
@@ -412,6 +431,7 @@ impl Fetch {
         // Of one that is only being reserved, the room is given back when it is granted.
         if let Some(Stage::Open(_)) = self.copies.remove(&id) {
             self.decisions.push_back(Decision::Release(id.0));
+            self.withdraw(id);
         }
     }
 
@@ -422,9 +442,12 @@ impl Fetch {
         self.claims.retain(|len, _| claimed.contains(len) || copies.contains_key(&(*len, None)));
     }
 
+    /// In turns, or the silent that came first would take every slot that others of their kind leave.
     fn fill_all(&mut self, now: Instant) {
-        let conns: Vec<ConnId> = self.describers.keys().copied().collect();
-        conns.into_iter().for_each(|conn| self.fill(now, conn));
+        let turns = self.describers.iter().map(|(conn, describer)| (describer.turn(), *conn));
+        let mut turns: Vec<_> = turns.collect();
+        turns.sort_unstable();
+        turns.into_iter().for_each(|(_, conn)| self.fill(now, conn));
     }
 
     /// Asks a peer for as much as it may be asked.
@@ -453,3 +476,19 @@ impl Fetch {
 }
 
 const ANOTHER_SIZE: DisconnectReason = DisconnectReason::Protocol("metadata of another size than before");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_is_dropped_leaves_nobody_asked() {
+        let (mut fetch, now) = (Fetch::new(InfoHash([7; 20]), Rng::from_number(1)), Instant::ZERO);
+        let conn = ConnId(1);
+        fetch.joined(now, conn, "80.0.0.1:1".parse().unwrap(), 100_000).unwrap();
+        fetch.reserved(now, 100_000);
+        assert!(!fetch.describers[&conn].asked().is_empty());
+        fetch.stalled((100_000, None));
+        assert!(fetch.describers[&conn].asked().is_empty());
+    }
+}

@@ -81,6 +81,9 @@ impl Introduction {
         fits: bool,
         faults: &mut Faults,
     ) -> Result<(), DisconnectReason> {
+        if field.len() == 0 {
+            return self.have_none(faults);
+        }
         self.announced = true;
         match &mut self.told {
             Told::Haves(haves) if fits => {
@@ -139,10 +142,7 @@ impl Introduction {
 
     /// Its extension handshake; a later one replaces what it names.
     pub(super) fn handle_extension(&mut self, later: ExtensionHandshake) {
-        match &mut self.extension {
-            Some(known) => known.update(later),
-            None => self.extension = Some(later),
-        }
+        self.extension.get_or_insert_default().update(later);
     }
 
     /// Its extension handshake, if it came.
@@ -199,6 +199,15 @@ mod tests {
         assert!(peer.bitfield(field(&[0]), true, &mut faults).is_err(), "of another length");
         assert_eq!(peer.field_len(), 2);
         assert_eq!(peer.into_messages(), Some(vec![Message::Bitfield(field(&[0x90, 1]))]));
+    }
+
+    #[test]
+    fn an_empty_bitfield_says_nothing() {
+        let mut faults = Faults::default();
+        let mut peer = Introduction::new();
+        peer.bitfield(field(&[]), true, &mut faults).unwrap();
+        peer.have(3).unwrap();
+        assert_eq!(peer.into_messages(), Some(vec![Message::Have(3)]));
     }
 
     #[test]

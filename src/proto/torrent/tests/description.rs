@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
 use super::played::{Manner, Rig, SECOND, THEIR_ID, addr_of, falsified, honest, own_settings};
 use super::rules::connected;
 use super::swarm::{FAST, PLAIN, addr};
 use crate::proto::block::{BLOCK_LEN, Block};
+use crate::proto::infohash::InfoHash;
 use crate::proto::rng::Rng;
 use crate::proto::session::Lease;
-use crate::proto::torrent::description::{Description, METADATA_LEN_MAX, Output};
-use crate::proto::torrent::event::{ConnId, Connected, DisconnectReason, Event, Source};
+use crate::proto::torrent::description::{Description, METADATA_LEN_MAX, Output, Settings};
+use crate::proto::torrent::event::{ConnId, Connected, Direction, DisconnectReason, Event, Source};
 use crate::proto::wire::extension::ExtensionHandshake;
 use crate::proto::wire::handshake::Capabilities;
 use crate::proto::wire::message::Message;
@@ -149,6 +152,84 @@ fn alone_the_silent_do_not_keep_the_others_from_proving_themselves() {
     assert!(rig.run(600 * SECOND));
     assert_eq!(rig.banned(), BTreeSet::from([addr_of(1)]));
     assert!(rig.reserved_max <= 800_000, "{}", rig.reserved_max);
+}
+
+#[test]
+fn a_late_comer_is_asked_before_the_silent_are_asked_again() {
+    let small = Bytes::from(vec![3; 10_000]);
+    let mut rig = Rig::new();
+    let settings = Settings { infohash: InfoHash::of(&small), ..own_settings() };
+    rig.description = Description::new(settings, Rng::from_number(1), rig.now);
+    for number in 1..10 {
+        rig.meet(number, Manner::Silent(10_000));
+        rig.run(SECOND);
+    }
+    rig.run(50 * SECOND);
+    rig.meet(10, Manner::Answers(small.clone()));
+    rig.run(30 * SECOND);
+    assert_eq!(rig.described, Some(small));
+}
+
+#[test]
+fn liars_that_keep_their_connections_alive_make_room_for_others() {
+    let mut rig = Rig::new();
+    let lease = Lease { connection_max: 3, unchoke_max: None, upload_rate: None, download_rate: None };
+    rig.description.handle_lease(rig.now, lease);
+    (1..=3).for_each(|number| _ = rig.meet(number, Manner::Silent(100_000)));
+    rig.description.handle_candidates(rig.now, Source::User, &[addr(9)]);
+    for _ in 0..7 {
+        rig.run(10 * SECOND);
+        (1..=3).for_each(|conn| rig.say(ConnId(conn), Message::KeepAlive));
+    }
+    assert!(rig.outputs.contains(&Output::Dial(addr(9))));
+}
+
+#[test]
+fn what_a_liar_leaves_behind_or_hardly_feeds_does_not_keep_its_room() {
+    let mut rig = Rig::new();
+    let total_len = METADATA_LEN_MAX;
+    let released =
+        |rig: &Rig| rig.outputs.iter().filter(|output| **output == Output::Release(total_len)).count();
+    let data = |piece| MetadataMessage::Data { piece, total_len, bytes: vec![0; 16_384].into() };
+    let conn = rig.meet(1, Manner::Silent(total_len));
+    rig.say_metadata(conn, &data(rig.asked(conn)[0]));
+    rig.description.handle_disconnected(rig.now, conn);
+    rig.drain();
+    assert_eq!(rig.reserved, u64::from(total_len));
+    rig.run(301 * SECOND);
+    assert_eq!((rig.reserved, rig.description.poll_timeout(), released(&rig)), (0, None, 1));
+    let conn = rig.meet(2, Manner::Silent(total_len));
+    for at in 0..4 {
+        rig.say_metadata(conn, &data(rig.asked(conn)[at]));
+        rig.run(100 * SECOND);
+    }
+    assert_eq!((rig.closed(conn), released(&rig)), (None, 2));
+}
+
+#[test]
+fn who_switches_its_metadata_off_is_not_asked_any_more() {
+    let mut rig = Rig::new();
+    let conn = rig.meet(1, Manner::Silent(100_000));
+    let off = ExtensionHandshake { ut_metadata: Some(0), ..ExtensionHandshake::default() };
+    rig.say(conn, Message::Extended { id: 0, payload: off.encode() });
+    assert_eq!((rig.description.progress().describing, rig.closed(conn)), (0, None));
+}
+
+#[test]
+fn of_two_connections_the_one_that_stays_stands_for_the_address_that_was_dialled() {
+    for (name, incoming_first) in [(1, true), (1, false), (b'z', true), (b'z', false)] {
+        let mut rig = Rig::new();
+        rig.description.handle_candidates(rig.now, Source::Tracker { local: false }, &[addr(1)]);
+        let mut incoming = connected(1, FAST);
+        incoming.peer_id.0[0] = name;
+        let outgoing = Connected { addr: addr(1), direction: Direction::Outgoing, ..incoming };
+        let (first, second) = if incoming_first { (incoming, outgoing) } else { (outgoing, incoming) };
+        rig.description.handle_connected(rig.now, ConnId(1), first);
+        rig.description.handle_connected(rig.now, ConnId(2), second);
+        assert_eq!((rig.description.progress().connected, rig.description.demand().candidates), (1, 0));
+        (1..=2).for_each(|conn| rig.description.handle_disconnected(rig.now, ConnId(conn)));
+        assert_eq!((rig.description.progress().connected, rig.description.demand().candidates), (0, 1));
+    }
 }
 
 #[test]

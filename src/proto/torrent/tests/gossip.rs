@@ -267,6 +267,39 @@ fn who_is_private_or_was_told_not_to_neither_speaks_nor_listens() {
 }
 
 #[test]
+fn of_a_private_torrent_only_trackers_and_the_user_name_peers() {
+    let mut rig = Rig::with(Settings { private: true, ..gossiping() }, Bitfield::new(PIECES));
+    for source in [Source::Dht { local: false }, Source::Pex { local: false }, Source::Lsd] {
+        rig.torrent.handle_candidates(rig.now, source, &[host(1)]);
+    }
+    listen(&mut rig, host(99));
+    rig.torrent.handle_disconnected(rig.now, PEER);
+    assert_eq!(dials(&rig.drain()), []);
+    assert_eq!(rig.torrent.snapshot(rig.now).candidate_count, 0, "nor do peers name themselves");
+    rig.torrent.handle_candidates(rig.now, Source::Tracker { local: false }, &[host(1)]);
+    assert_eq!(dials(&rig.drain()), [host(1)]);
+}
+
+#[test]
+fn who_was_not_told_of_is_not_told_of_as_gone() {
+    let mut rig = leech();
+    listen(&mut rig, host(99));
+    (100..160).for_each(|number| meet(&mut rig, number, host(number)));
+    let mut outputs = idle(&mut rig, 2 * MINUTE);
+    assert_eq!(told(&outputs).iter().map(|message| message.added.len()).sum::<usize>(), 60);
+    // Sixty leave, the next one comes and goes between two messages, and one stays.
+    (100..160).for_each(|number| rig.torrent.handle_disconnected(rig.now, ConnId(number)));
+    meet(&mut rig, 200, host(200));
+    rig.torrent.handle_disconnected(rig.now, ConnId(200));
+    meet(&mut rig, 201, host(201));
+    outputs = idle(&mut rig, 3 * MINUTE);
+    let dropped: Vec<_> = told(&outputs).into_iter().flat_map(|message| message.dropped).collect();
+    assert_eq!((dropped.len(), dropped.contains(&host(200))), (60, false));
+    let added: Vec<_> = told(&outputs).into_iter().flat_map(|message| message.added).collect();
+    assert_eq!(added.iter().map(|(addr, _)| *addr).collect::<Vec<_>>(), [host(201)]);
+}
+
+#[test]
 fn a_million_entries_that_name_a_victim_bring_it_one_dial_a_minute() {
     let mut rig = leech();
     let victims = [IpAddr::from([9, 9, 9, 9]), "2001:db8::9".parse().unwrap(), [192, 168, 0, 9].into()];

@@ -5,8 +5,10 @@ use bytes::Bytes;
 use super::swarm::{PLAIN, Swarm, addr};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::piece::Geometry;
-use crate::proto::time::Duration;
-use crate::proto::torrent::event::{DisconnectReason, Event};
+use crate::proto::time::{Duration, Instant};
+use crate::proto::torrent::event::{DisconnectReason, Event, Output, Source};
+use crate::proto::wire::extension::ExtensionHandshake;
+use crate::proto::wire::message::Message;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -115,32 +117,38 @@ fn with_too_much_to_tell_by_haves_the_peer_is_dialled_again() {
     most.clear(1_999);
     let magnet = swarm.add_magnet(most);
     swarm.nodes[leech].capabilities = PLAIN;
-    swarm.introduce(magnet, leech);
+    swarm.introduce_by(Source::Tracker { local: false }, magnet, leech);
     swarm.introduce(magnet, seed);
     assert!(swarm.run(MINUTE, |swarm| swarm.is_complete(leech) && swarm.is_complete(magnet)));
+    let met =
+        |(at, event): &(Instant, Event)| (*event == Event::PeerConnected(addr(leech as u8))).then_some(*at);
+    let met: Vec<_> = swarm.nodes[magnet].events.iter().filter_map(met).collect();
+    assert!(met.len() == 2 && met[1] - met[0] < SECOND, "at once: {met:?}");
     let anew =
         |(_, event): &(_, Event)| matches!(event, Event::PeerDisconnected(_, Some(DisconnectReason::Anew)));
     assert!(swarm.nodes[magnet].events.iter().any(anew));
 }
 
 #[test]
-fn a_private_torrent_starts_again_with_whom_it_may_know() {
+fn a_private_torrent_goes_on_with_whom_it_may_know() {
     let mut swarm = swarm();
     swarm.private = true;
     let (seed, stranger) = (swarm.add_seed(), swarm.add_seed());
     let magnet = swarm.add_magnet(nothing());
-    swarm.introduce(magnet, seed);
-    let now = swarm.now;
-    let description = swarm.nodes[magnet].description.as_mut().unwrap();
-    description.handle_candidates(
-        now,
-        crate::proto::torrent::event::Source::Dht { local: false },
-        &[addr(stranger as u8)],
-    );
+    swarm.introduce_by(Source::Dht { local: false }, magnet, stranger);
+    swarm.introduce_by(Source::Tracker { local: false }, magnet, seed);
     assert!(swarm.run(SECOND, |swarm| swarm.nodes[magnet].description.is_none()));
-    assert_eq!(peer_count(&swarm, magnet), 0, "no connection goes on");
+    let peers = swarm.nodes[magnet].torrent.snapshot(swarm.now).peers;
+    assert_eq!(peers.iter().map(|peer| peer.addr).collect::<Vec<_>>(), [addr(seed as u8)]);
+    // What was offered before anybody knew is taken back.
+    let offer = |(_, output): &(Instant, Output)| {
+        let Output::Send(_, Message::Extended { id: 0, payload }) = output else { return None };
+        ExtensionHandshake::decode(payload).ok()
+    };
+    let offer = swarm.nodes[magnet].outputs.iter().find_map(offer).unwrap();
+    assert_eq!((offer.ut_metadata, offer.ut_pex), (Some(0), Some(0)));
     let mut met = false;
-    while swarm.now < crate::proto::time::Instant::ZERO + 10 * MINUTE && !swarm.is_complete(magnet) {
+    while swarm.now < Instant::ZERO + 10 * MINUTE && !swarm.is_complete(magnet) {
         swarm.run(SECOND, |_| false);
         let peers = swarm.nodes[magnet].torrent.snapshot(swarm.now).peers;
         met |= peers.iter().any(|peer| peer.addr == addr(stranger as u8));

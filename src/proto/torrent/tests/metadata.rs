@@ -71,6 +71,19 @@ fn the_description_leaves_under_the_upload_limit() {
 }
 
 #[test]
+fn one_connection_gets_only_so_much_of_a_long_description_a_second() {
+    let settings = Settings { metadata: vec![3; 50 * 16_384].into(), ..settings(0) };
+    let mut rig = Rig::with(settings, Bitfield::full(PIECES));
+    rig.connect(PEER, connected(1, FAST));
+    let payload = ExtensionHandshake { ut_metadata: Some(9), ..ExtensionHandshake::default() }.encode();
+    rig.say(Message::Extended { id: 0, payload });
+    let outputs: Vec<_> = (0..50).flat_map(|piece| ask_metadata(&mut rig, piece)).collect();
+    assert_eq!(metadata(&outputs).len(), 16);
+    let seconds: Vec<_> = (0..4).map(|_| metadata(&rig.wait(Duration::from_secs(1))).len()).collect();
+    assert_eq!(seconds, [16, 16, 2, 0]);
+}
+
+#[test]
 fn a_private_torrent_s_description_is_not_given() {
     let mut rig = describing_seed(true);
     assert!(ask_metadata(&mut rig, 0).is_empty());

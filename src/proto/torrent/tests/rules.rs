@@ -14,7 +14,7 @@ use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::Torrent;
 use crate::proto::torrent::event::{
-    ConnId, Connected, Direction, DisconnectReason, Output, PieceResult, Receipt, Settings, Source,
+    Command, ConnId, Connected, Direction, DisconnectReason, Output, PieceResult, Receipt, Settings, Source,
 };
 use crate::proto::wire::extension::ExtensionHandshake;
 use crate::proto::wire::handshake::Capabilities;
@@ -156,6 +156,48 @@ fn what_breaks_the_protocol_ends_the_connection() {
         assert_eq!(disconnected(&rig.say(message)), None);
     }
     assert_eq!(rig.torrent.snapshot(rig.now).peers[0].have_count, 2);
+}
+
+#[test]
+fn a_paused_torrent_waits_for_nobody() {
+    let mut rig = Rig::leech();
+    rig.torrent.handle_candidates(rig.now, Source::Tracker { local: false }, &[addr(9)]);
+    rig.torrent.handle_dial_failed(rig.now, addr(9));
+    rig.drain();
+    assert!(rig.torrent.poll_timeout().is_some());
+    rig.torrent.handle_command(rig.now, Command::Pause);
+    assert_eq!(rig.torrent.poll_timeout(), None);
+    rig.now += Duration::from_secs(300);
+    rig.torrent.handle_command(rig.now, Command::Resume);
+    assert!(rig.drain().contains(&Output::Dial(addr(9))));
+}
+
+#[test]
+fn of_two_connections_the_one_that_stays_stands_for_the_address_that_was_dialled() {
+    let port = ExtensionHandshake { port: Some(6881), ..ExtensionHandshake::default() };
+    for (name, incoming_first, tells) in
+        [1, b'z'].into_iter().flat_map(|name| [(name, true, true), (name, true, false), (name, false, false)])
+    {
+        let mut rig = Rig::leech();
+        rig.torrent.handle_candidates(rig.now, Source::Tracker { local: false }, &[addr(1)]);
+        let mut incoming = connected(1, FAST);
+        incoming.peer_id.0[0] = name;
+        let outgoing = Connected { addr: addr(1), direction: Direction::Outgoing, ..incoming };
+        let (first, second) = if incoming_first { (incoming, outgoing) } else { (outgoing, incoming) };
+        rig.connect(PEER, first);
+        if tells {
+            rig.say(Message::Extended { id: 0, payload: port.encode() });
+        }
+        assert_eq!(disconnected(&rig.connect(ConnId(2), second)), Some(DisconnectReason::Duplicate));
+        let snapshot = rig.torrent.snapshot(rig.now);
+        assert_eq!(
+            (snapshot.peers.len(), snapshot.candidate_count),
+            (1, 0),
+            "{name} {incoming_first} {tells}"
+        );
+        [PEER, ConnId(2)].into_iter().for_each(|conn| rig.torrent.handle_disconnected(rig.now, conn));
+        assert_eq!(rig.torrent.snapshot(rig.now).candidate_count, 1, "to be dialled again later");
+    }
 }
 
 #[test]

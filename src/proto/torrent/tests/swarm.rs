@@ -155,7 +155,9 @@ impl Swarm {
 
     /// A machine that has `have` and knows only the infohash; its number.
     pub(super) fn add_magnet(&mut self, have: Bitfield) -> usize {
-        let number = self.add(have);
+        let private = self.private;
+        let own = settings(self.nodes.len() as u8);
+        let number = self.add_with(Settings { private, metadata: self.metadata.clone(), ..own }, have);
         let settings = description::Settings {
             infohash: InfoHash::of(&self.metadata),
             peer_id: self.nodes[number].settings.peer_id,
@@ -171,10 +173,15 @@ impl Swarm {
 
     /// `from` hears of `to`.
     pub(super) fn introduce(&mut self, from: usize, to: usize) {
+        self.introduce_by(Source::User, from, to);
+    }
+
+    /// The same, from this source.
+    pub(super) fn introduce_by(&mut self, source: Source, from: usize, to: usize) {
         let (now, addrs) = (self.now, [addr(to as u8)]);
         match &mut self.nodes[from].description {
-            Some(description) => description.handle_candidates(now, Source::User, &addrs),
-            None => self.nodes[from].torrent.handle_candidates(now, Source::User, &addrs),
+            Some(description) => description.handle_candidates(now, source, &addrs),
+            None => self.nodes[from].torrent.handle_candidates(now, source, &addrs),
         }
         self.drain(from);
     }
