@@ -255,11 +255,8 @@ impl Lookup {
         let mut found = Vec::with_capacity(2 * K);
         let wanted = self.wanted();
         let (mut fit, mut unfit) = (0, 0);
-        for candidate in &self.candidates {
+        for candidate in self.candidates.iter().filter(|candidate| !self.is_out(candidate)) {
             let State::Answered(token) = &candidate.state else { continue };
-            if self.is_out(candidate) {
-                continue;
-            }
             let (count, most) = if candidate.fits { (&mut fit, wanted) } else { (&mut unfit, K) };
             if *count < most {
                 *count += 1;
