@@ -83,7 +83,7 @@ fn samples() -> Vec<Vec<u8>> {
     let queries = methods.map(|method| encode_query(*b"tttt", &Query { id: ID, read_only: true, method }));
     let to: SocketAddr = "1.2.3.4:5".parse().unwrap();
     let node = |number: u8| {
-        let addr = if number % 2 == 0 { to } else { "[2001:db8::1]:9".parse().unwrap() };
+        let addr = if number.is_multiple_of(2) { to } else { "[2001:db8::1]:9".parse().unwrap() };
         Node { id: NodeId([number; 20]), addr }
     };
     let nodes: Vec<_> = (0..4).map(node).collect();

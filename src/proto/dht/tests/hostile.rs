@@ -179,7 +179,12 @@ fn an_answer_brings_a_hundred_peers_and_a_refusal_steers_no_terminal() {
             let answer = Answer { peers: peers.clone(), token: Some([1; 8]), ..Answer::default() };
             krpc::encode_answer(transaction, NodeId([2; 20]), to, &answer)
         }
-        _ => krpc::encode_answer(transaction, NodeId([2; 20]), to, &Answer::default()),
+        Method::Ping
+        | Method::FindNode { .. }
+        | Method::Get { .. }
+        | Method::Put { .. }
+        | Method::SampleInfohashes { .. }
+        | Method::Unknown { .. } => krpc::encode_answer(transaction, NodeId([2; 20]), to, &Answer::default()),
     });
     assert_eq!(net.hosts[me].peers[&id].len(), 100);
     assert_eq!(net.hosts[me].done[&id].refused.as_deref(), Some("201 no[31m"));
@@ -193,7 +198,13 @@ fn a_node_that_answers_by_errors_lives() {
     net.start(me, Request::Peers { infohash: InfoHash(TARGET.0), announce: None, scrape: false });
     run_with(&mut net, MINUTE, |transaction, query, to| match query.method {
         Method::GetPeers { .. } => krpc::encode_error(transaction, to, 204, "no"),
-        _ => krpc::encode_answer(transaction, NodeId([2; 20]), to, &Answer::default()),
+        Method::Ping
+        | Method::FindNode { .. }
+        | Method::AnnouncePeer { .. }
+        | Method::Get { .. }
+        | Method::Put { .. }
+        | Method::SampleInfohashes { .. }
+        | Method::Unknown { .. } => krpc::encode_answer(transaction, NodeId([2; 20]), to, &Answer::default()),
     });
     assert_eq!(net.hosts[me].dht.snapshot(net.now).overlays[0].nodes, (1, 1));
     assert_eq!(net.hosts[me].done.len(), 1);

@@ -81,7 +81,7 @@ impl Introduction {
         fits: bool,
         faults: &mut Faults,
     ) -> Result<(), DisconnectReason> {
-        if field.len() == 0 {
+        if field.is_empty() {
             return self.have_none(faults);
         }
         self.announced = true;
