@@ -1,4 +1,5 @@
-//! What decoding costs: the wire's messages, a large torrent, a bencode scan. `cargo bench --bench codecs`
+//! What decoding costs: the wire's messages, a large torrent, a bencode scan, messages of the DHT both ways.
+//! `cargo bench --bench codecs`
 
 use std::hint::black_box;
 
@@ -6,6 +7,8 @@ use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sprat::proto::bencode::{Limits, scan};
 use sprat::proto::block::Block;
+use sprat::proto::dht::krpc::{self, Answer, Method, Query, Want};
+use sprat::proto::dht::node_id::{Node, NodeId};
 use sprat::proto::metainfo::Metainfo;
 use sprat::proto::metainfo::create::{Draft, DraftFile};
 use sprat::proto::wire::decoder::Decoder;
@@ -58,5 +61,43 @@ fn metainfo(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, wire, metainfo);
+fn krpc(criterion: &mut Criterion) {
+    let target = NodeId([7; 20]);
+    let addr = ([192, 0, 2, 1], 6881).into();
+    let query = Query {
+        id: NodeId([1; 20]),
+        read_only: false,
+        method: Method::GetPeers { infohash: target, want: Want::default(), scrape: false, no_seed: false },
+    };
+    let answer = Answer {
+        nodes: (0..8).map(|number| Node { id: NodeId([number; 20]), addr }).collect(),
+        token: Some([2; 8]),
+        ..Answer::default()
+    };
+    let query_bytes = krpc::encode_query([3; 4], &query);
+    let answer_bytes = krpc::encode_answer(&[3; 4], target, addr, &answer);
+    let mut group = criterion.benchmark_group("krpc");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("encode query", |bencher| {
+        bencher.iter(|| krpc::encode_query([3; 4], black_box(&query)));
+    });
+    group.bench_function("encode answer", |bencher| {
+        bencher.iter(|| krpc::encode_answer(&[3; 4], target, addr, black_box(&answer)));
+    });
+    group.bench_function("decode query", |bencher| {
+        bencher.iter(|| krpc::decode(black_box(&query_bytes)).is_ok());
+    });
+    group.bench_function("decode answer and its nodes", |bencher| {
+        bencher.iter(|| {
+            let Ok(message) = krpc::decode(black_box(&answer_bytes)) else { return 0 };
+            match message.body {
+                krpc::Body::Response(response) => response.nodes().count(),
+                krpc::Body::Query(_) | krpc::Body::Error(..) => 0,
+            }
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, wire, metainfo, krpc);
 criterion_main!(benches);

@@ -8,6 +8,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::dht_args::DhtArgs;
 use super::select::{Selector, parse_selector};
 use super::size::{PieceLen, Rate, parse_duration, parse_len, parse_piece_len, parse_rate};
 
@@ -46,6 +47,11 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Run a whole swarm on this machine: a tracker, a seed and some peers
     Demo(DemoArgs),
+    /// Ask the DHT, or be a node of it
+    Dht(DhtArgs),
+    /// Run a swarm or a DHT of production peers in virtual time, against its bound
+    #[command(subcommand)]
+    Simulate(super::simulate::SimulateCommand),
     /// Print the completion script for a shell
     Completions {
         /// For which shell
@@ -74,10 +80,11 @@ Examples:
   sprat download https://example.org/film.torrent --select '*.mkv' --sequential
   sprat download film.torrent --seed --ratio 2
   sprat download film.torrent --peer 192.168.1.5:6881 --down-limit 8mbit
+  sprat download 'magnet:?xt=urn:btih:...'       a link, or 40 digits, is enough
 
 An interrupted download goes on where it was: run the same command again.")]
 pub(crate) struct DownloadArgs {
-    /// A .torrent file, or the http or https address of one
+    /// A .torrent file, the http or https address of one, a magnet link or an infohash
     pub(crate) torrent: String,
     /// Where the content goes
     #[arg(short, long, env = "SPRAT_DIR", default_value = ".", hide_env = true)]
@@ -105,12 +112,12 @@ pub(crate) struct DownloadArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  sprat seed film.mkv                            then, elsewhere: sprat download film.mkv.torrent --peer HOST:PORT
+  sprat seed film.mkv                            prints the magnet link that others download by
   sprat seed film.mkv --with-tracker             be the tracker too, so that nobody has to name peers
   sprat seed film.torrent -d ~/films             the content is in ~/films
   sprat seed torrents/ -d ~/films                every .torrent of a folder")]
 pub(crate) struct SeedArgs {
-    /// A file or folder; or a .torrent file, or a folder of nothing else together with --dir
+    /// A file or folder; or a .torrent file or magnet link, or a folder of .torrent files together with --dir
     pub(crate) path: String,
     /// Where the content of a torrent is [default: the current folder]
     #[arg(short, long, env = "SPRAT_DIR", hide_env = true)]
@@ -133,7 +140,7 @@ pub(crate) struct SeedArgs {
 }
 
 /// When to stop seeding.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 #[command(next_help_heading = "Leaving")]
 pub(crate) struct LeaveArgs {
     /// Seed until so many times the size is sent
@@ -169,12 +176,14 @@ pub(crate) struct SwarmArgs {
     /// How often neighbours are told what we gained
     #[arg(long, env = "SPRAT_SWARMING_INTERVAL", value_name = "TIME", default_value = "1s", value_parser = parse_interval, hide_env = true)]
     pub(crate) swarming_interval: Duration,
+    #[command(flatten)]
+    pub(crate) discovery: DiscoveryArgs,
 }
 
-/// Options about ways to find peers that sprat does not have yet.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Accepted for scripts (sprat has no DHT, PEX, LSD or port forwarding yet)")]
-pub(crate) struct LaterArgs {
+/// Ways to find peers beside trackers; a private torrent uses none of them.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Finding peers")]
+pub(crate) struct DiscoveryArgs {
     /// Do not use the DHT
     #[arg(long, env = "SPRAT_NO_DHT", value_parser = FalseyValueParser::new(), hide_env = true)]
     pub(crate) no_dht: bool,
@@ -184,12 +193,25 @@ pub(crate) struct LaterArgs {
     /// Do not look for peers on the local network
     #[arg(long, env = "SPRAT_NO_LSD", value_parser = FalseyValueParser::new(), hide_env = true)]
     pub(crate) no_lsd: bool,
+    #[command(flatten)]
+    pub(crate) bootstrap: BootstrapArgs,
+}
+
+/// Where the DHT begins.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BootstrapArgs {
+    /// A DHT node to ask first if none is known, instead of the public ones; may be given again; none: nobody
+    #[arg(long, env = "SPRAT_DHT_BOOTSTRAP", value_name = "HOST:PORT", value_delimiter = ',', value_parser = parse_bootstrap, hide_env = true)]
+    pub(crate) dht_bootstrap: Vec<String>,
+}
+
+/// Options about what sprat does not have yet.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Accepted for scripts (sprat has no port forwarding yet)")]
+pub(crate) struct LaterArgs {
     /// Do not ask the router to forward the port
     #[arg(long, env = "SPRAT_NO_PORT_FORWARD", value_parser = FalseyValueParser::new(), hide_env = true)]
     pub(crate) no_port_forward: bool,
-    /// A DHT node to ask first; may be given again
-    #[arg(long, env = "SPRAT_DHT_BOOTSTRAP", value_name = "HOST:PORT", value_delimiter = ',', value_parser = parse_host_port, hide_env = true)]
-    pub(crate) dht_bootstrap: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -229,12 +251,22 @@ pub(crate) struct CreateArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sprat show film.torrent
+  sprat show 'magnet:?xt=urn:btih:...'           fetches the description from peers
+  sprat show 'magnet:?xt=urn:btih:...' --offline prints what the link says")]
 pub(crate) struct ShowArgs {
     /// A .torrent file, the address of one, a magnet link or an infohash
     pub(crate) torrent: String,
     /// Ask nobody: print only what is here
     #[arg(long)]
     pub(crate) offline: bool,
+    /// How long peers may take to give the description
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) swarm: SwarmArgs,
 }
 
 #[derive(Debug, Args)]
@@ -279,6 +311,13 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
         return Err("it lies between 10ms and 60s".to_owned());
     }
     Ok(interval)
+}
+
+/// What stands for an empty list of DHT nodes to ask first.
+pub(crate) const BOOTSTRAP_NONE: &str = "none";
+
+pub(crate) fn parse_bootstrap(text: &str) -> Result<String, String> {
+    if text == BOOTSTRAP_NONE { Ok(text.to_owned()) } else { parse_host_port(text) }
 }
 
 fn parse_host_port(text: &str) -> Result<String, String> {
@@ -344,7 +383,8 @@ mod tests {
         let Command::Download(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
             panic!("not a download");
         };
-        assert!(args.seed && args.later.no_dht && args.swarm.port == Some(7_000));
+        assert!(args.seed && args.swarm.discovery.no_dht && args.later.no_port_forward);
+        assert_eq!(args.swarm.port, Some(7_000));
         let line = "sprat create PATH -o OUT --piece-size 262144";
         let Command::Create(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
             panic!("not a creation");

@@ -1,67 +1,123 @@
 //! `sprat download`: fetch a torrent's content, and hand it on meanwhile.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use super::args::DownloadArgs;
+use super::describe::{self, Describer};
 use super::failure::Failure;
 use super::interrupt::{Interrupts, Signal};
+use super::narrator::Narrator;
 use super::plan::{self, Plan};
 use super::report::Report;
 use super::runtime;
+use super::select::Selector;
 use super::size::show_len;
 use super::source::Source;
 use super::swarm::{End, Follower, Until};
 use super::text::{counted, printable};
-use crate::engine::{AddTorrent, Engine, Info, Metainfo};
+use crate::engine::{AddTorrent, Engine, Info, Magnet, TorrentHandle, TorrentSource};
 
 /// Runs until everything wanted is there, or seeding ends.
 pub(crate) fn run(args: &DownloadArgs, report: &Report) -> Result<(), Failure> {
     let source = Source::parse(&args.torrent)?;
     runtime::block_on(async {
         let mut interrupts = Interrupts::catch()?;
-        let metainfo = tokio::select! {
+        let source = tokio::select! {
             signal = interrupts.next() => return Err(Failure::Interrupted(signal)),
-            metainfo = source.load() => metainfo?,
+            source = source.open() => source?,
         };
-        download(args, metainfo, report, &mut interrupts).await
+        download(args, source, report, &mut interrupts).await
     })
 }
 
 async fn download(
     args: &DownloadArgs,
-    metainfo: Metainfo,
+    source: TorrentSource,
     report: &Report,
     interrupts: &mut Interrupts,
 ) -> Result<(), Failure> {
     let plan = Plan::new(&args.swarm, args.leave, report);
-    let selected = plan::selected(&metainfo.info, &args.select)?;
+    if let TorrentSource::Metainfo(metainfo) = &source {
+        plan::require_selected(&metainfo.info, &args.select)?;
+    }
     let dir = plan::make_dir(&args.dir)?;
-    let info = metainfo.info.clone();
-    let finds_peers = plan.finds_peers(&metainfo);
-    let torrent = AddTorrent { selected, sequential: args.sequential, ..plan.torrent(metainfo, &dir) };
+    let selection = plan::selection(&args.select);
+    let torrent = AddTorrent { selection, sequential: args.sequential, ..plan.torrent(source.clone(), &dir) };
     let engine = plan.start().await?;
     let mut handle = engine.add(torrent).await?;
-    announce(args, &info, &engine, report);
-    if !finds_peers {
-        report.warn("this torrent names no tracker and no peer was given: waiting to be found; see --peer");
-    }
-    let until = if args.seed || plan.leaves() { Until::Stopped } else { Until::Complete };
-    let end = Follower::new(report, info, dir, args.files).follow(&mut handle, until, interrupts).await;
-    interrupts.unless(engine.shutdown()).await;
+    let download = Download { args, plan, dir, engine, report };
+    let end = download.follow(source, &mut handle, interrupts).await;
+    interrupts.unless(download.engine.shutdown()).await;
     let figures = handle.snapshot().torrent;
     report.event(&json!({
         "event": "stopped", "uploaded": figures.traffic.uploaded, "downloaded": figures.traffic.downloaded,
     }));
-    match end? {
-        End::Complete | End::Stopped | End::Incomplete { .. } => Ok(()),
-        End::Interrupted(Signal::Terminate) if figures.complete => Ok(()),
-        End::Interrupted(signal) => {
+    match end {
+        Ok(End::Complete | End::Stopped | End::Incomplete { .. }) => Ok(()),
+        Ok(End::Interrupted(Signal::Terminate)) if figures.complete => Ok(()),
+        Ok(End::Interrupted(signal)) | Err(Failure::Interrupted(signal)) => {
             if !figures.complete {
                 report.say("Interrupted; run the same command again to go on from here");
             }
             Err(Failure::Interrupted(signal))
         }
+        Err(failure) => Err(failure),
     }
+}
+
+/// A download under way.
+struct Download<'a> {
+    args: &'a DownloadArgs,
+    plan: Plan,
+    dir: PathBuf,
+    engine: Engine,
+    report: &'a Report,
+}
+
+impl Download<'_> {
+    /// Shows what happens until the end: first, of a torrent of which only the name is known, how its
+    /// description comes.
+    async fn follow(
+        &self,
+        source: TorrentSource,
+        handle: &mut TorrentHandle,
+        interrupts: &mut Interrupts,
+    ) -> Result<End, Failure> {
+        let Self { args, plan, dir, engine, report } = self;
+        let mut narrator = Narrator::new(report, dir);
+        let names_anyone = source.names_anyone();
+        let info = match source {
+            TorrentSource::Metainfo(metainfo) => metainfo.info,
+            TorrentSource::Magnet(magnet) => {
+                describe::announce(&magnet, plan.finds_peers(false, names_anyone), report);
+                let metainfo = Describer::new(report, &mut narrator).follow(handle, interrupts).await?;
+                plan::require_selected(&metainfo.info, &args.select)?;
+                require_linked(&metainfo.info, &magnet, &args.select)?;
+                metainfo.info.clone()
+            }
+        };
+        announce(args, &info, engine, report);
+        // Of a magnet that was public as long as nobody knew better, the warning may be news only now.
+        if !plan.finds_peers(info.private, names_anyone) {
+            report.warn(describe::NOBODY);
+        }
+        let until = if args.seed || plan.leaves() { Until::Stopped } else { Until::Complete };
+        let mut follower = Follower::new(report, info, dir.clone(), args.files, narrator);
+        follower.follow(handle, until, interrupts).await
+    }
+}
+
+/// Refuses a link whose `so` names no file there is.
+fn require_linked(info: &Info, magnet: &Magnet, selectors: &[Selector]) -> Result<(), Failure> {
+    let fits = |&(first, _): &(u32, u32)| (first as usize) < info.files.len();
+    if !selectors.is_empty() || magnet.select.is_empty() || magnet.select.iter().any(fits) {
+        return Ok(());
+    }
+    Err(Failure::Bad(
+        "the magnet link selects files that this torrent does not have; see --select".to_owned(),
+    ))
 }
 
 /// What is about to be fetched, and where we listen.

@@ -71,6 +71,8 @@ impl From<EngineError> for Failure {
                 "{addr} is in use by another program; choose another port with --port, or any with --port 0"
             ),
             EngineError::Storage(error) => return error.into(),
+            EngineError::Selection(why) => return Self::Usage(printable(&why)),
+            EngineError::NoInfohash => return Self::Bad(error.to_string()),
             other @ (EngineError::Listen(..)
             | EngineError::Duplicate
             | EngineError::System(_)

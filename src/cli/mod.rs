@@ -9,10 +9,16 @@ mod clock;
 mod create;
 mod demo;
 mod demo_data;
+mod describe;
+mod dht;
+mod dht_args;
+mod dht_items;
+mod dht_node;
 mod download;
 mod failure;
 mod interrupt;
 mod make;
+mod narrator;
 mod plan;
 mod presence;
 mod report;
@@ -21,6 +27,7 @@ mod seed;
 mod seed_many;
 mod select;
 mod show;
+mod simulate;
 mod size;
 mod source;
 mod swarm;
@@ -61,6 +68,8 @@ pub fn run() -> ExitCode {
         Command::Show(args) => show::run(args, &report),
         Command::Verify(args) => verify::run(args, &report),
         Command::Demo(args) => demo::run(args, &report),
+        Command::Dht(args) => dht::run(args, &report),
+        Command::Simulate(command) => simulate::run(command, &report),
         Command::Completions { shell } => completions(*shell),
     };
     match result {

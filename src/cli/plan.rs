@@ -2,16 +2,19 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::args::{LeaveArgs, SwarmArgs};
+use super::args::{BOOTSTRAP_NONE, BootstrapArgs, LeaveArgs, SwarmArgs};
 use super::failure::Failure;
 use super::report::Report;
 use super::select::{self, Selector};
 use super::text::printable;
-use crate::engine::{AddTorrent, Config, Engine, EngineError, Info, Limits, Metainfo};
+use crate::engine::{
+    AddTorrent, Config, DhtConfig, Engine, EngineError, Info, Limits, Selection, TorrentSource,
+};
 
 /// Where peers look first when no port was chosen.
-const PORT_USUAL: u16 = 6_881;
+pub(crate) const PORT_USUAL: u16 = 6_881;
 
 /// Taking part in a swarm, ready to start.
 #[derive(Clone, Debug)]
@@ -42,6 +45,9 @@ impl Plan {
                 ..defaults
             },
             swarming_interval: swarm.swarming_interval,
+            dht: (!swarm.discovery.no_dht).then(|| dht(&swarm.discovery.bootstrap)),
+            pex: !swarm.discovery.no_pex,
+            lsd: !swarm.discovery.no_lsd,
             ..Config::default()
         };
         let mut peers = Vec::new();
@@ -56,12 +62,7 @@ impl Plan {
 
     /// Listens; without a chosen port, on the usual one or else on any.
     pub(crate) async fn start(&self) -> Result<Engine, Failure> {
-        match Engine::start(self.config.clone()).await {
-            Err(EngineError::PortTaken(_)) if !self.port_chosen => {
-                Ok(Engine::start(Config { port: 0, ..self.config.clone() }).await?)
-            }
-            started => Ok(started?),
-        }
+        start(&self.config, self.port_chosen).await
     }
 
     /// Whether seeding ends by itself, by ratio or time.
@@ -69,31 +70,81 @@ impl Plan {
         self.leave.ratio.is_some() || self.leave.seed_time.is_some()
     }
 
-    /// Whether there is any way to find a peer by ourselves.
-    pub(crate) fn finds_peers(&self, metainfo: &Metainfo) -> bool {
-        !self.peers.is_empty() || !self.trackers.is_empty() || !metainfo.trackers.is_empty()
+    /// Whether there is any way to find a peer by ourselves, of a torrent that names trackers or peers or does not.
+    pub(crate) fn finds_peers(&self, is_private: bool, names_anyone: bool) -> bool {
+        let finds_without_tracker = self.config.dht.is_some() || self.config.lsd;
+        (!is_private && finds_without_tracker)
+            || !self.peers.is_empty()
+            || !self.trackers.is_empty()
+            || names_anyone
     }
 
-    /// The torrent for the engine, with all files wanted.
-    pub(crate) fn torrent(&self, metainfo: Metainfo, dir: &Path) -> AddTorrent {
+    /// The torrent for the engine, with all files wanted, or those that its link names.
+    pub(crate) fn torrent(&self, source: TorrentSource, dir: &Path) -> AddTorrent {
+        let dir = dir.to_owned();
+        let torrent = match source {
+            TorrentSource::Metainfo(metainfo) => AddTorrent::new(metainfo, dir),
+            TorrentSource::Magnet(magnet) => AddTorrent::magnet(magnet, dir),
+        };
         AddTorrent {
             peers: self.peers.clone(),
             trackers: self.trackers.clone(),
             ratio_max: self.leave.ratio,
             seed_time_max: self.leave.seed_time,
-            ..AddTorrent::new(metainfo, dir.to_owned())
+            ..torrent
         }
     }
 }
 
-/// Which files are wanted; None: all.
-pub(crate) fn selected(info: &Info, selectors: &[Selector]) -> Result<Option<Vec<bool>>, Failure> {
-    if selectors.is_empty() {
-        return Ok(None);
+/// Listens on the port of `config`; if that is taken and was not chosen, on any.
+pub(crate) async fn start(config: &Config, port_chosen: bool) -> Result<Engine, Failure> {
+    match Engine::start(config.clone()).await {
+        Err(EngineError::PortTaken(_)) if !port_chosen => {
+            Ok(Engine::start(Config { port: 0, ..config.clone() }).await?)
+        }
+        started => Ok(started?),
     }
-    select::select(&info.files, selectors).map(Some).map_err(|selector| {
-        Failure::Usage(format!("--select {selector} fits no file of this torrent; `sprat show` lists them"))
+}
+
+/// Taking part in the DHT: the public nodes first, or those that the user named instead.
+pub(crate) fn dht(args: &BootstrapArgs) -> DhtConfig {
+    let defaults =
+        DhtConfig { state_file: state_dir().map(|dir| dir.join("dht-nodes")), ..DhtConfig::default() };
+    if args.dht_bootstrap.is_empty() {
+        return defaults;
+    }
+    let named = args.dht_bootstrap.iter().filter(|name| *name != BOOTSTRAP_NONE);
+    DhtConfig { bootstrap: named.cloned().collect(), ..defaults }
+}
+
+/// The folder for what is kept from one start to the next, by the XDG rules; None: there is no home.
+fn state_dir() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    base.map(|base| base.join("sprat"))
+}
+
+/// Which files are wanted, once they are known.
+pub(crate) fn selection(selectors: &[Selector]) -> Selection {
+    if selectors.is_empty() {
+        return Selection::All;
+    }
+    let selectors = selectors.to_vec();
+    Selection::Choose(Arc::new(move |info| selected(info, &selectors)))
+}
+
+fn selected(info: &Info, selectors: &[Selector]) -> Result<Vec<bool>, String> {
+    select::select(&info.files, selectors).map_err(|selector| {
+        format!("--select {selector} fits no file of this torrent; `sprat show` lists them")
     })
+}
+
+/// Refuses a choice that fits no file.
+pub(crate) fn require_selected(info: &Info, selectors: &[Selector]) -> Result<(), Failure> {
+    if selectors.is_empty() {
+        return Ok(());
+    }
+    selected(info, selectors).map(|_| ()).map_err(Failure::Usage)
 }
 
 /// The folder, made if it is missing.

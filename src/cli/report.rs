@@ -17,11 +17,15 @@ use super::clock;
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two JSON events of progress.
 const EVENT_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two moves of what shows that something goes on.
+const SPIN_INTERVAL: Duration = Duration::from_millis(120);
 
 /// A command's voice. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     voice: Voice,
+    /// Standard output is for the command's result alone.
+    is_aside: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -41,7 +45,16 @@ impl Report {
             (false, false) if std::io::stderr().is_terminal() => Voice::Terminal(MultiProgress::new()),
             (false, false) => Voice::Lines,
         };
-        Self { voice }
+        Self { voice, is_aside: false }
+    }
+
+    /// The same, for what happens on the way to a result: people hear it on standard error, programs do not.
+    pub(crate) fn aside(&self) -> Self {
+        let voice = match &self.voice {
+            Voice::Json => Voice::Quiet,
+            voice @ (Voice::Terminal(_) | Voice::Lines | Voice::Quiet) => voice.clone(),
+        };
+        Self { voice, is_aside: true }
     }
 
     /// Whether programs read this.
@@ -52,10 +65,14 @@ impl Report {
     /// A line for people.
     pub(crate) fn say(&self, text: &str) {
         match &self.voice {
-            Voice::Terminal(bars) => bars.suspend(|| print_out(text)),
-            Voice::Lines => print_out(text),
+            Voice::Terminal(bars) => bars.suspend(|| self.print(text)),
+            Voice::Lines => self.print(text),
             Voice::Json | Voice::Quiet => {}
         }
+    }
+
+    fn print(&self, text: &str) {
+        if self.is_aside { print_err(text) } else { print_out(text) }
     }
 
     /// An event for programs.
@@ -75,9 +92,31 @@ impl Report {
         }
     }
 
+    /// A line for people beside the result: to standard error, so that the result can be read by programs.
+    pub(crate) fn note(&self, text: &str) {
+        match &self.voice {
+            Voice::Terminal(bars) => bars.suspend(|| print_err(text)),
+            Voice::Lines => print_err(text),
+            Voice::Json | Voice::Quiet => {}
+        }
+    }
+
     /// The command's bad end.
     pub(crate) fn error(text: &str) {
         print_err(&format!("error: {text}"));
+    }
+
+    /// Shows that something goes on of which nobody knows how long it takes.
+    pub(crate) fn spinner(&self) -> Meter {
+        let bar = match &self.voice {
+            Voice::Terminal(bars) => {
+                let bar = bars.add(ProgressBar::new_spinner());
+                bar.enable_steady_tick(SPIN_INTERVAL);
+                Some(bar)
+            }
+            Voice::Lines | Voice::Json | Voice::Quiet => None,
+        };
+        self.meter_on(bar, 0)
     }
 
     /// Shows how far something is: `total` steps or bytes.
@@ -113,6 +152,7 @@ impl Report {
 pub(crate) struct Meter {
     report: Report,
     bar: Option<ProgressBar>,
+    /// 0: nobody knows.
     total: u64,
     last: Mutex<Last>,
 }
@@ -139,7 +179,7 @@ impl Meter {
                 let text = text();
                 last.at = clock::now();
                 if text != last.text {
-                    self.report.say(&format!("{:>3}% {text}", self.percent(done)));
+                    self.report.say(&self.line(done, &text));
                     last.text = text;
                 }
             }
@@ -151,8 +191,11 @@ impl Meter {
         }
     }
 
-    fn percent(&self, done: u64) -> u128 {
-        u128::from(done) * 100 / u128::from(self.total.max(1))
+    fn line(&self, done: u64, text: &str) -> String {
+        match (u128::from(done) * 100).checked_div(u128::from(self.total)) {
+            Some(percent) => format!("{percent:>3}% {text}"),
+            None => text.to_owned(),
+        }
     }
 
     /// How much there is turned out differently.

@@ -16,9 +16,9 @@ use super::size::show_len;
 use super::source::Source;
 use super::swarm::{End, Follower, Until};
 use super::text::printable;
-use super::{presence, seed_many};
+use super::{describe, presence, seed_many};
 use crate::engine::metainfo::create::Draft;
-use crate::engine::{AddTorrent, Engine, Magnet, Metainfo, TorrentHandle, address};
+use crate::engine::{AddTorrent, Engine, Magnet, Metainfo, TorrentHandle, TorrentSource, address};
 
 /// What the argument turned out to be.
 enum Offer {
@@ -49,9 +49,16 @@ pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
                 (*metainfo, dir, Some(content))
             }
             Offer::Torrent(source) => {
-                let metainfo = tokio::select! {
+                let source = tokio::select! {
                     signal = interrupts.next() => return Err(Failure::Interrupted(signal)),
-                    metainfo = source.load() => metainfo?,
+                    source = source.open() => source?,
+                };
+                let metainfo = match source {
+                    TorrentSource::Metainfo(metainfo) => metainfo,
+                    TorrentSource::Magnet(magnet) => {
+                        let described = describe::fetch(&plan, magnet, None, report, &mut interrupts).await?;
+                        described.as_ref().clone()
+                    }
                 };
                 presence::require(&metainfo.info, &dir)?;
                 (metainfo, dir, None)
@@ -137,7 +144,7 @@ impl Seed<'_> {
         };
         let torrent = AddTorrent {
             assume_complete: self.content.is_some() || self.args.assume_complete,
-            ..self.plan.torrent(self.metainfo.clone(), &self.dir)
+            ..self.plan.torrent(TorrentSource::Metainfo(self.metainfo.clone()), &self.dir)
         };
         let mut handle = self.engine.add(torrent).await?;
         let result = self.follow(&mut handle, written.as_deref(), report, interrupts).await;
@@ -212,24 +219,32 @@ impl Seed<'_> {
             format!("  torrent  {}", printable(&torrent)),
             format!("  magnet   {}", printable(&magnet.to_string())),
         ];
-        if magnet.trackers.is_empty() {
-            let peer = here.map_or_else(|| format!("ADDRESS:{port}"), |here| here.to_string());
-            lines.push(format!(
-                "Others need the torrent and run: sprat download {} --peer {peer}",
-                file_name(&torrent)
-            ));
-            lines.push(
-                "With --with-tracker this machine is the tracker too, and nobody has to name a peer."
-                    .to_owned(),
-            );
-        } else {
-            lines.push(format!("Others need the torrent and run: sprat download {}", file_name(&torrent)));
-        }
+        lines.extend(self.how_others_get_it(&magnet, here));
         report.say(&lines.join("\n"));
     }
-}
 
-/// The last part of a path, as the receiver of the file will call it.
-fn file_name(path: &str) -> String {
-    printable(Path::new(path).file_name().map_or(path.into(), |name| name.to_string_lossy()).as_ref())
+    /// What others type, and how they find this seed.
+    fn how_others_get_it(&self, magnet: &Magnet, here: Option<SocketAddr>) -> [String; 2] {
+        let info = &self.metainfo.info;
+        let port = self.engine.listen_port();
+        let peer = here.map_or_else(|| format!("ADDRESS:{port}"), |here| here.to_string());
+        let ways = [
+            (!magnet.trackers.is_empty(), "the tracker"),
+            (!info.private && self.plan.config.dht.is_some(), "the DHT"),
+            (!info.private && self.plan.config.lsd, "the local network"),
+        ];
+        let ways: Vec<&str> = ways.into_iter().filter(|(is_open, _)| *is_open).map(|(_, way)| way).collect();
+        if ways.is_empty() {
+            return [
+                format!("Others run: sprat download {} --peer {peer}", info.infohash),
+                "With --with-tracker this machine is the tracker too, and nobody has to name a peer."
+                    .to_owned(),
+            ];
+        }
+        [
+            "Others run: sprat download 'LINK', with the magnet link in quotes, or with the torrent"
+                .to_owned(),
+            format!("They find this seed by {}, or directly with --peer {peer}", ways.join(", by ")),
+        ]
+    }
 }

@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::report::Report;
 use super::source::Source;
 use super::text::{counted, printable};
-use crate::engine::{AddTorrent, Engine, Stage, TorrentHandle};
+use crate::engine::{AddTorrent, Engine, Stage, TorrentHandle, TorrentSource};
 
 /// Between two looks at torrents that are still being checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -94,7 +94,7 @@ async fn add(
     plan: &Plan,
 ) -> Result<TorrentHandle, Failure> {
     let metainfo = Source::File(path.to_owned()).load().await?;
-    let torrent = AddTorrent { assume_complete, ..plan.torrent(metainfo, dir) };
+    let torrent = AddTorrent { assume_complete, ..plan.torrent(TorrentSource::Metainfo(metainfo), dir) };
     engine.add(torrent).await.map_err(|error| {
         let failure = Failure::from(error);
         let text = failure.text().unwrap_or_default();
@@ -110,7 +110,10 @@ async fn settle(mut checking: Vec<(&PathBuf, TorrentHandle)>, report: &Report) -
         for (path, handle) in checking {
             let snapshot = handle.snapshot();
             let why = match snapshot.stage {
-                Stage::Starting | Stage::Checking { .. } => {
+                Stage::Starting
+                | Stage::FindingPeers { .. }
+                | Stage::FetchingDescription { .. }
+                | Stage::Checking { .. } => {
                     unknown.push((path, handle));
                     continue;
                 }

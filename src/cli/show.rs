@@ -1,39 +1,52 @@
 //! `sprat show`: what a torrent or a magnet link says, for people or as one JSON object.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use super::args::ShowArgs;
+use super::args::{LeaveArgs, ShowArgs};
+use super::describe;
 use super::failure::Failure;
+use super::interrupt::Interrupts;
+use super::plan::Plan;
 use super::report::{Report, print_out};
 use super::runtime;
 use super::size::show_len;
 use super::source::Source;
 use super::text::printable;
-use crate::engine::{Attributes, Info, Magnet, Metainfo};
+use crate::engine::{Attributes, Info, Magnet, Metainfo, TorrentSource};
 
 /// Prints it.
 pub(crate) fn run(args: &ShowArgs, report: &Report) -> Result<(), Failure> {
     let source = Source::parse(&args.torrent)?;
-    let (object, text) = match &source {
-        Source::Magnet(magnet) => (magnet_object(magnet), magnet_text(magnet)),
-        Source::InfoHash(infohash) => {
-            let magnet = Magnet { infohash: Some(*infohash), ..Magnet::default() };
-            (magnet_object(&magnet), magnet_text(&magnet))
+    if args.offline && matches!(source, Source::Url(_)) {
+        return Err(Failure::Usage("--offline asks nobody, and this torrent is elsewhere".to_owned()));
+    }
+    let (object, text) = runtime::block_on(async {
+        match source.open().await? {
+            TorrentSource::Magnet(magnet) if args.offline => {
+                Ok((magnet_object(&magnet), magnet_text(&magnet)))
+            }
+            TorrentSource::Magnet(magnet) => {
+                let metainfo = describe(args, magnet, report).await?;
+                Ok((torrent_object(&metainfo), torrent_text(&metainfo)))
+            }
+            TorrentSource::Metainfo(metainfo) => Ok((torrent_object(&metainfo), torrent_text(&metainfo))),
         }
-        Source::Url(_) if args.offline => {
-            return Err(Failure::Usage("--offline asks nobody, and this torrent is elsewhere".to_owned()));
-        }
-        Source::Url(_) | Source::File(_) => {
-            let metainfo = runtime::block_on(source.load())?;
-            (torrent_object(&metainfo), torrent_text(&metainfo))
-        }
-    };
+    })?;
     if report.is_json() {
         print_out(&object.to_string());
     } else {
         report.say(&text);
     }
     Ok(())
+}
+
+/// The description, from peers.
+async fn describe(args: &ShowArgs, magnet: Magnet, report: &Report) -> Result<Arc<Metainfo>, Failure> {
+    let mut interrupts = Interrupts::catch()?;
+    let plan = Plan::new(&args.swarm, LeaveArgs::default(), report);
+    describe::fetch(&plan, magnet, Some(args.timeout), report, &mut interrupts).await
 }
 
 /// The torrent as one object; its keys are what scripts rely on.
@@ -162,7 +175,9 @@ fn magnet_text(magnet: &Magnet) -> String {
     if !ranges.is_empty() {
         lines.push(format!("files      {}", ranges.join(",")));
     }
-    lines.push("A magnet link only names a torrent: size and files are in its .torrent file.".to_owned());
+    lines.push(
+        "A magnet link only names a torrent; without --offline size and files are asked of peers.".to_owned(),
+    );
     lines.join("\n")
 }
 

@@ -3,10 +3,11 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::describe;
 use super::failure::Failure;
 use super::text::{printable, without_number};
 use crate::engine::metainfo::METAINFO_LEN_MAX;
-use crate::engine::{InfoHash, Magnet, Metainfo, fetch};
+use crate::engine::{InfoHash, Magnet, Metainfo, TorrentSource, fetch};
 
 /// A torrent as named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Source {
             return match scheme.to_ascii_lowercase().as_str() {
                 "http" | "https" => Ok(Self::Url(text.to_owned())),
                 _ => Err(Failure::Usage(format!(
-                    "unknown scheme `{}`: a torrent is a .torrent file, or the http:// or https:// address of one",
+                    "unknown scheme `{}`: a torrent is a .torrent file, the http:// or https:// address of one, or a magnet link",
                     printable(scheme)
                 ))),
             };
@@ -42,7 +43,21 @@ impl Source {
         let path = PathBuf::from(text);
         match text.parse() {
             Ok(infohash) if !path.exists() => Ok(Self::InfoHash(infohash)),
+            Err(_) if is_nearly_infohash(text) && !path.exists() => Err(Failure::Bad(format!(
+                "{text}: an infohash has 40 hexadecimal digits or 32 base32 letters, this has {} characters, and there \
+                 is no such file",
+                text.len()
+            ))),
             _ => Ok(Self::File(path)),
+        }
+    }
+
+    /// What the engine starts from: a name as it is, a description from disk or over HTTP.
+    pub(crate) async fn open(self) -> Result<TorrentSource, Failure> {
+        match self {
+            Self::Magnet(magnet) => Ok(TorrentSource::Magnet(*magnet)),
+            Self::InfoHash(infohash) => Ok(TorrentSource::Magnet(describe::bare(infohash))),
+            Self::File(_) | Self::Url(_) => Ok(TorrentSource::Metainfo(self.load().await?)),
         }
     }
 
@@ -62,10 +77,8 @@ impl Source {
                 (url.clone(), bytes)
             }
             Self::Magnet(_) | Self::InfoHash(_) => {
-                return Err(Failure::Failed(
-                    "a magnet link or infohash only names a torrent, and sprat cannot ask peers for its \
-                     description yet: give the .torrent file"
-                        .to_owned(),
+                return Err(Failure::Usage(
+                    "a magnet link or infohash only names a torrent: give the .torrent file here".to_owned(),
                 ));
             }
         };
@@ -75,6 +88,14 @@ impl Source {
             Failure::Bad(format!("{}: {why}{hint}", printable(&place)))
         })
     }
+}
+
+/// Lengths of what may have been meant for an infohash.
+const NEARLY: std::ops::RangeInclusive<usize> = 30..=64;
+
+/// Whether somebody may have meant an infohash, and slipped.
+fn is_nearly_infohash(text: &str) -> bool {
+    NEARLY.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// A file that can be a torrent: no folder, not too long.
@@ -108,5 +129,8 @@ mod tests {
         assert!(matches!(Source::parse("https://example.org/x"), Ok(Source::Url(_))));
         assert!(matches!(Source::parse(&"ab".repeat(20)), Ok(Source::InfoHash(_))));
         assert!(matches!(Source::parse("ftp://example.org/x"), Err(Failure::Usage(_))));
+        assert!(matches!(Source::parse("ubuntu"), Ok(Source::File(_))));
+        let error = Source::parse(&"a".repeat(39)).unwrap_err();
+        assert!(error.text().is_some_and(|text| text.contains("39 characters")), "{error:?}");
     }
 }

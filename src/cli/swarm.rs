@@ -9,6 +9,7 @@ use serde_json::json;
 use super::clock;
 use super::failure::Failure;
 use super::interrupt::{Interrupts, Signal};
+use super::narrator::Narrator;
 use super::report::{Meter, Report};
 use super::size::{show_duration, show_len, show_rate};
 use super::text::{counted, printable, without_number};
@@ -59,13 +60,12 @@ pub(crate) struct Follower {
     /// When fetching began: after the check of what was there.
     fetching_since: Option<Instant>,
     completed: bool,
-    /// The last complaint of each tracker, so that it is told once.
-    tracker_errors: BTreeMap<String, String>,
+    narrator: Narrator,
 }
 
 impl Follower {
-    /// Nothing seen yet.
-    pub(crate) fn new(report: &Report, info: Info, dir: PathBuf, files: bool) -> Self {
+    /// Nothing seen of its content yet; `narrator` goes on.
+    pub(crate) fn new(report: &Report, info: Info, dir: PathBuf, files: bool, narrator: Narrator) -> Self {
         Self {
             report: report.clone(),
             info,
@@ -76,13 +76,14 @@ impl Follower {
             downloads: true,
             fetching_since: None,
             completed: false,
-            tracker_errors: BTreeMap::new(),
+            narrator,
         }
     }
 
     /// The same for one that begins complete.
     pub(crate) fn seeding(report: &Report, info: Info, dir: PathBuf) -> Self {
-        Self { downloads: false, ..Self::new(report, info, dir, false) }
+        let narrator = Narrator::new(report, &dir);
+        Self { downloads: false, ..Self::new(report, info, dir, false, narrator) }
     }
 
     /// Shows what happens until the end.
@@ -96,7 +97,12 @@ impl Follower {
         loop {
             tokio::select! {
                 signal = interrupts.next() => return Ok(End::Interrupted(signal)),
-                Some(event) = events.next_event() => self.hear(event),
+                Some(event) = events.next_event() => {
+                    if matches!(event, Event::Checked { .. }) {
+                        self.meter = None;
+                    }
+                    self.narrator.hear(event);
+                }
                 result = done.completed(), if !self.completed => {
                     let snapshot = figures.snapshot();
                     if result.is_err() {
@@ -169,7 +175,12 @@ impl Follower {
     /// Figures to bars and lines.
     fn show(&mut self, snapshot: &Snapshot) {
         match &snapshot.stage {
-            Stage::Starting | Stage::Paused | Stage::Stopped | Stage::Failed(_) => {}
+            Stage::Starting
+            | Stage::FindingPeers { .. }
+            | Stage::FetchingDescription { .. }
+            | Stage::Paused
+            | Stage::Stopped
+            | Stage::Failed(_) => {}
             Stage::Checking { checked, good } => {
                 let total = self.info.geometry.piece_count();
                 let (checked, good) = (*checked, *good);
@@ -229,52 +240,6 @@ impl Follower {
         meter.set_total(total);
         meter
     }
-
-    /// Events to words.
-    fn hear(&mut self, event: Event) {
-        match event {
-            Event::Checked { good, total } => {
-                self.meter = None;
-                self.report.event(&json!({"event": "checked", "good": good, "total": total}));
-                if good > 0 && good < total {
-                    self.report.say(&format!("{good} of {total} pieces are there already"));
-                }
-            }
-            Event::TrackerOk { url, peers } => {
-                self.tracker_errors.remove(&url);
-                self.report.event(&json!({"event": "tracker", "url": url, "peers": peers}));
-            }
-            Event::TrackerWarning { url, text } => {
-                self.complain(url, format!("says: {text}"));
-            }
-            Event::TrackerFailed { url, error } => self.complain(url, error),
-            Event::PeerBanned(addr) => {
-                self.report.warn(&format!("peer {addr} sent false data and is banned"))
-            }
-            Event::PieceFailed(piece) => {
-                self.report.warn(&format!("piece {piece} came false and is fetched again"));
-            }
-            Event::Storage(Some(fault)) => self
-                .report
-                .warn(&format!("{}; downloading waits and goes on by itself", fault_text(&fault, &self.dir))),
-            Event::Storage(None) => self.report.say("The disk takes data again; downloading goes on"),
-            Event::PeerConnected(addr) => {
-                self.report.event(&json!({"event": "peer", "addr": addr.to_string(), "connected": true}));
-            }
-            Event::PeerDisconnected(addr, reason) => self.report.event(&json!({
-                "event": "peer", "addr": addr.to_string(), "connected": false, "reason": reason,
-            })),
-            Event::Piece(_) | Event::Completed | Event::Stopped | Event::Skipped(_) => {}
-        }
-    }
-
-    /// A tracker's trouble, told once; others go on.
-    fn complain(&mut self, url: String, text: String) {
-        if self.tracker_errors.get(&url) != Some(&text) {
-            self.report.warn(&format!("tracker {}: {}", printable(&url), printable(&without_number(&text))));
-            self.tracker_errors.insert(url, text);
-        }
-    }
 }
 
 /// What the last figures say about a torrent that goes no further.
@@ -286,6 +251,8 @@ fn ended(snapshot: &Snapshot) -> Result<End, Failure> {
         ))),
         Stage::Stopped => Ok(End::Stopped),
         Stage::Starting
+        | Stage::FindingPeers { .. }
+        | Stage::FetchingDescription { .. }
         | Stage::Checking { .. }
         | Stage::Downloading
         | Stage::Seeding
@@ -323,11 +290,4 @@ fn time_left(snapshot: &Snapshot) -> Option<Duration> {
     let figures = &snapshot.torrent;
     let missing = figures.wanted_len.saturating_sub(figures.wanted_done_len);
     missing.checked_div(figures.traffic.download_rate).map(Duration::from_secs)
-}
-
-fn fault_text(fault: &StorageFault, dir: &std::path::Path) -> String {
-    match fault {
-        StorageFault::Full => format!("the disk of {} is full: make room", printable(&dir.to_string_lossy())),
-        StorageFault::Failed(error) => printable(error),
-    }
 }

@@ -10,10 +10,17 @@ const FAR: [(IpAddr, IpAddr); 2] = [
 
 /// The address that the system would send from towards the world, IPv4 first; None: no route there.
 pub fn primary_address() -> Option<IpAddr> {
-    FAR.iter().find_map(|&(local, far)| {
-        let socket = UdpSocket::bind(SocketAddr::new(local, 0)).ok()?;
-        socket.connect(SocketAddr::new(far, 9)).ok()?;
-        let address = socket.local_addr().ok()?.ip();
-        (!address.is_unspecified() && !address.is_loopback()).then_some(address)
-    })
+    FAR.iter().find_map(|&(local, far)| towards(local, far))
+}
+
+/// Whether the system would send anything towards the world by IPv6.
+pub fn reaches_ipv6() -> bool {
+    FAR.iter().any(|&(local, far)| far.is_ipv6() && towards(local, far).is_some())
+}
+
+fn towards(local: IpAddr, far: IpAddr) -> Option<IpAddr> {
+    let socket = UdpSocket::bind(SocketAddr::new(local, 0)).ok()?;
+    socket.connect(SocketAddr::new(far, 9)).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_unspecified() && !address.is_loopback()).then_some(address)
 }

@@ -8,7 +8,6 @@ use std::io;
 use tokio::sync::mpsc;
 
 use super::context::{Established, Input, Outgoing};
-use super::pool::BlockPool;
 use super::receive::Receiver;
 use super::send::{BlockSource, Sender};
 use crate::proto::torrent::event::ConnId;
@@ -17,13 +16,9 @@ use crate::proto::torrent::event::ConnId;
 pub(crate) struct Wiring {
     /// Its name.
     pub(crate) conn: ConnId,
-    /// Pieces of the torrent.
-    pub(crate) piece_count: u32,
     /// Where received things go.
     pub(crate) inbox: mpsc::Sender<Input>,
-    /// Where buffers come from.
-    pub(crate) pool: BlockPool,
-    /// Where blocks come from.
+    /// Where blocks and buffers come from.
     pub(crate) source: BlockSource,
     /// What is to be sent; its end closes the connection.
     pub(crate) outbox: mpsc::Receiver<Outgoing>,
@@ -34,10 +29,10 @@ pub(crate) struct Wiring {
 /// When the torrent closes the queue, what is queued still goes out and the peer is given the time to read
 /// it: closing a socket that has unread input would throw away what is on its way.
 pub(crate) async fn run(established: Established, wiring: Wiring) {
-    let Wiring { conn, piece_count, inbox, pool, source, outbox } = wiring;
+    let Wiring { conn, inbox, source, outbox } = wiring;
     let addr = established.connected.addr;
     let (read, write) = established.stream.into_split();
-    let mut receiver = Receiver::new(read, conn, piece_count, pool, inbox.clone());
+    let mut receiver = Receiver::new(read, conn, source.clone(), inbox.clone());
     let mut sender = Sender::new(write, conn, source, outbox, inbox.clone());
     let (ended, by_us): (io::Result<()>, bool) = tokio::select! {
         ended = receiver.run() => (ended, false),

@@ -69,6 +69,8 @@ pub(crate) type Registry = watch::Receiver<Arc<BTreeMap<InfoHash, Entry>>>;
 pub(crate) struct Entry {
     /// Our name in its swarm.
     pub(crate) peer_id: PeerId,
+    /// Whether its peers may know that we are a node of the DHT: not those of a private torrent.
+    pub(crate) dht: bool,
     /// Where accepted connections go.
     pub(crate) control: mpsc::Sender<Control>,
 }

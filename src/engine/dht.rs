@@ -1,5 +1,6 @@
-//! The DHT node of an engine: hosts the machine beside the tracker client on the UDP sockets, looks up bootstrap
-//! names, keeps good nodes from one start to the next, and carries requests to it and findings back.
+//! The DHT node as the engine's user and its tasks see it: requests to it, findings back, figures.
+//!
+//! Knows the node by its channel alone; `dht_host` is at the other end of it.
 
 use std::net::SocketAddr;
 
@@ -12,11 +13,24 @@ pub use crate::proto::dht::event::{
 pub use crate::proto::dht::item::{Item, ItemKey, SecretKey};
 pub use crate::proto::dht::node_id::{Node, NodeId};
 
+/// A new key for mutable items.
+///
+/// # Errors
+/// The system gives no randomness.
+pub fn generate_key() -> std::io::Result<SecretKey> {
+    Ok(SecretKey::generate(&mut super::seed()?))
+}
+
 /// What a request found, as it comes; the last is `Done`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
     /// Peers that a node named.
-    Peers(Vec<SocketAddr>),
+    Peers {
+        /// Where they listen.
+        peers: Vec<SocketAddr>,
+        /// The node is itself on a loopback or private address, or it is ours: it may name such peers.
+        local: bool,
+    },
     /// A verified item; of a mutable one only newer ones follow.
     Item(Item),
     /// It is over.
@@ -33,6 +47,8 @@ pub(crate) enum Request {
     Hint(SocketAddr),
     /// Figures.
     Snapshot(oneshot::Sender<Snapshot>),
+    /// Write the good nodes to the state file; the sender is dropped when that is done.
+    Save(oneshot::Sender<()>),
 }
 
 /// The DHT node of a running engine.
@@ -87,5 +103,14 @@ impl DhtHandle {
         let (sender, snapshot) = oneshot::channel();
         self.requests.send(Request::Snapshot(sender)).await.map_err(|_| EngineError::Stopped)?;
         snapshot.await.map_err(|_| EngineError::Stopped)
+    }
+
+    /// Waits until the good nodes are in the state file, or cannot be.
+    pub(crate) async fn save(&self) {
+        let (sender, done) = oneshot::channel();
+        if self.requests.send(Request::Save(sender)).await.is_ok() {
+            // The node drops its end when it is done.
+            let _ = done.await;
+        }
     }
 }

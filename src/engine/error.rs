@@ -17,6 +17,12 @@ pub enum EngineError {
     /// The torrent is there already.
     #[error("this torrent is already running")]
     Duplicate,
+    /// A magnet that has no infohash of the first version.
+    #[error("the magnet link names only a v2 torrent, which is not spoken here yet")]
+    NoInfohash,
+    /// None of the files that the user selects is there, in words.
+    #[error("{0}")]
+    Selection(String),
     /// The folder or a file cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
@@ -10,6 +11,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::EngineError;
 use super::context::Control;
 use crate::proto::infohash::InfoHash;
+use crate::proto::metainfo::Metainfo;
 use crate::proto::torrent::event::{Command, Source, StorageFault, TorrentSnapshot};
 
 /// A running torrent. Cheap to clone; dropping it leaves the torrent running. A clone reads all events from
@@ -19,15 +21,32 @@ pub struct TorrentHandle {
     infohash: InfoHash,
     control: mpsc::Sender<Control>,
     snapshot: watch::Receiver<Snapshot>,
+    described: watch::Receiver<Option<Arc<Metainfo>>>,
     events: broadcast::Receiver<Event>,
 }
 
 /// What a torrent is doing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Stage {
-    /// Reading existing data: pieces looked at, pieces good.
+    /// Just added.
     #[default]
     Starting,
+    /// Only its name is known, and nobody who has its description.
+    FindingPeers {
+        /// Addresses known.
+        known: usize,
+        /// Of these, connected.
+        connected: usize,
+    },
+    /// Fetching its description from peers.
+    FetchingDescription {
+        /// Bytes received.
+        done: u32,
+        /// Bytes in all, as peers say.
+        total: u32,
+        /// Peers that have it.
+        peers: usize,
+    },
     /// Hashing existing data.
     Checking {
         /// Pieces looked at.
@@ -58,6 +77,8 @@ pub struct Snapshot {
     pub torrent: TorrentSnapshot,
     /// Each tracker.
     pub trackers: Vec<TrackerStatus>,
+    /// The DHT, for this torrent; None: it is not asked, as for private torrents.
+    pub dht: Option<DhtStatus>,
     /// Bytes of each file of `info.files` that are verified.
     pub file_done_lens: Vec<u64>,
     /// Whether every wanted piece is there and durable; stays true when the torrent stops.
@@ -77,9 +98,26 @@ pub struct TrackerStatus {
     pub error: Option<String>,
 }
 
+/// How things stand with the DHT for one torrent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DhtStatus {
+    /// A lookup is under way.
+    pub asking: bool,
+    /// Lookups that are over.
+    pub lookups: u32,
+    /// Nodes that answered the last of these.
+    pub answered: u32,
+    /// Different peers that nodes named in the lookup under way, or else in the last one.
+    pub peers: usize,
+    /// Nodes that took down in the last lookup that we are here.
+    pub announced: u32,
+}
+
 /// What happened, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// A magnet's description is there: see [`TorrentHandle::metainfo`].
+    Described,
     /// Existing data is checked: pieces good, pieces in all.
     Checked {
         /// Good.
@@ -114,6 +152,13 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// A lookup in the DHT is over.
+    DhtAnswered {
+        /// Nodes that answered.
+        nodes: u32,
+        /// Different peers that they named.
+        peers: usize,
+    },
     /// A peer is connected.
     PeerConnected(SocketAddr),
     /// A peer is gone.
@@ -134,6 +179,7 @@ impl Clone for TorrentHandle {
             infohash: self.infohash,
             control: self.control.clone(),
             snapshot: self.snapshot.clone(),
+            described: self.described.clone(),
             events: self.events.resubscribe(),
         }
     }
@@ -144,14 +190,30 @@ impl TorrentHandle {
         infohash: InfoHash,
         control: mpsc::Sender<Control>,
         snapshot: watch::Receiver<Snapshot>,
+        described: watch::Receiver<Option<Arc<Metainfo>>>,
         events: broadcast::Receiver<Event>,
     ) -> Self {
-        Self { infohash, control, snapshot, events }
+        Self { infohash, control, snapshot, described, events }
     }
 
     /// Which torrent.
     pub fn infohash(&self) -> InfoHash {
         self.infohash
+    }
+
+    /// A magnet's description, from its peers, with the link's trackers and web seeds; None: not there yet. Of a
+    /// torrent that was added by its description always None: who added it has it, and it is not kept twice.
+    pub fn metainfo(&self) -> Option<Arc<Metainfo>> {
+        self.described.borrow().clone()
+    }
+
+    /// Waits for a magnet's description.
+    ///
+    /// # Errors
+    /// The torrent ended before, or was added by its description.
+    pub async fn described(&mut self) -> Result<Arc<Metainfo>, EngineError> {
+        let described = self.described.wait_for(Option::is_some).await.map_err(|_| EngineError::Stopped)?;
+        described.clone().ok_or(EngineError::Stopped)
     }
 
     /// The latest figures.
@@ -192,6 +254,8 @@ impl TorrentHandle {
             _ if snapshot.finished => Ok(()),
             Stage::Failed(error) => Err(EngineError::System(io::Error::other(error.clone()))),
             Stage::Starting
+            | Stage::FindingPeers { .. }
+            | Stage::FetchingDescription { .. }
             | Stage::Checking { .. }
             | Stage::Downloading
             | Stage::Seeding

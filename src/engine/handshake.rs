@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
-use super::context::{Control, Established, Registry};
+use super::context::{Control, Entry, Established, Registry};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::torrent::event::{Connected, Direction};
@@ -20,17 +20,25 @@ use crate::proto::wire::handshake::{Capabilities, HANDSHAKE_LEN, Handshake, NotB
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the peer's handshake; then the connection is closed.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What we can do: BEP 6 and BEP 10.
-const CAPABILITIES: Capabilities = Capabilities { dht: false, fast: true, extensions: true, v2: false };
 
-/// Dials a peer of `infohash`, where we are called `peer_id`.
+/// What we can do: BEP 6, BEP 10, and BEP 5 if the torrent has a node of the DHT.
+fn capabilities(dht: bool) -> Capabilities {
+    Capabilities { dht, fast: true, extensions: true, v2: false }
+}
+
+/// Dials a peer of `infohash`, where we are called `peer_id`; `dht`: it may know that we are a node.
 ///
 /// # Errors
 /// It cannot be reached, is silent, or is no peer of this torrent.
-pub(crate) async fn dial(addr: SocketAddr, infohash: InfoHash, peer_id: PeerId) -> io::Result<Established> {
+pub(crate) async fn dial(
+    addr: SocketAddr,
+    infohash: InfoHash,
+    peer_id: PeerId,
+    dht: bool,
+) -> io::Result<Established> {
     let mut stream = timeout(DIAL_TIMEOUT, TcpStream::connect(addr)).await??;
     stream.set_nodelay(true)?;
-    let ours = Handshake { capabilities: CAPABILITIES, infohash, peer_id };
+    let ours = Handshake { capabilities: capabilities(dht), infohash, peer_id };
     let theirs = timeout(HANDSHAKE_TIMEOUT, async {
         stream.write_all(&ours.encode()).await?;
         read(&mut stream).await
@@ -50,8 +58,8 @@ pub(crate) async fn accept(mut stream: TcpStream, addr: SocketAddr, torrents: &R
         let theirs = read(&mut stream).await?;
         let entry = torrents.borrow().get(&theirs.infohash).cloned();
         let entry = entry.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such torrent here"))?;
-        let ours =
-            Handshake { capabilities: CAPABILITIES, infohash: theirs.infohash, peer_id: entry.peer_id };
+        let Entry { peer_id, dht, .. } = entry;
+        let ours = Handshake { capabilities: capabilities(dht), infohash: theirs.infohash, peer_id };
         stream.write_all(&ours.encode()).await?;
         io::Result::Ok((theirs, entry))
     });

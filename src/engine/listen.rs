@@ -30,6 +30,9 @@ const PENDING_PREFIX_MAX: u32 = 4;
 const PENDING_LOCAL_MAX: u32 = 128;
 /// Connections that the system may hold for us before we accept them.
 const BACKLOG: i32 = 1024;
+/// Bytes of datagrams that the system may hold for us, if it allows as much: thousands of nodes may answer or ask
+/// at once. More are lost.
+const RECEIVE_BUFFER_LEN: usize = 1 << 20;
 /// Pause after an accept failed, as it does when the process has no more file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(250);
 /// How often a free port is looked for that is free for every address and protocol.
@@ -42,7 +45,7 @@ pub(crate) struct Sockets {
     pub(crate) port: u16,
     /// For peers.
     pub(crate) tcp: Vec<TcpListener>,
-    /// For trackers.
+    /// For trackers and the DHT.
     pub(crate) udp: Vec<UdpSocket>,
 }
 
@@ -90,6 +93,8 @@ fn bind_addr(addr: SocketAddr) -> io::Result<(StdTcpListener, StdUdpSocket)> {
     tcp.listen(BACKLOG)?;
     let tcp = StdTcpListener::from(tcp);
     let udp = open(addr, Type::DGRAM, Protocol::UDP)?;
+    // Less than that is no reason not to start.
+    let _ = udp.set_recv_buffer_size(RECEIVE_BUFFER_LEN);
     udp.bind(&SocketAddr::new(addr.ip(), tcp.local_addr()?.port()).into())?;
     Ok((tcp, udp.into()))
 }

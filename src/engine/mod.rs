@@ -1,8 +1,8 @@
 //! The engine: sockets, timers, tasks. It moves bytes and messages and decides nothing; what is decided,
 //! `proto` decides. The public API is what the command line uses and what others may embed.
 //!
-//! One task a torrent, one a connection, one for the UDP sockets, one a listening socket, and the supervisor
-//! that owns the torrents. Bytes of content travel by ownership in buffers of a bounded pool.
+//! One task a torrent, one a connection, one for the UDP sockets (trackers and the DHT), one for the local network,
+//! one a listening socket, and the supervisor that owns the torrents. Bytes of content travel by ownership in buffers of a bounded pool.
 //!
 //! ```no_run
 //! use std::path::PathBuf;
@@ -20,6 +20,7 @@
 //! }
 //! ```
 
+pub mod add;
 pub mod address;
 mod channels;
 mod clock;
@@ -27,6 +28,7 @@ pub mod config;
 mod connection;
 mod context;
 pub mod dht;
+mod dht_host;
 mod disk;
 pub mod error;
 pub mod fetch;
@@ -35,9 +37,11 @@ mod handshake;
 mod http;
 mod listen;
 mod lsd;
+mod multicast;
 mod pool;
 mod receive;
 mod send;
+mod state;
 mod supervisor;
 mod task;
 mod torrent;
@@ -47,7 +51,6 @@ pub mod verify;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,50 +68,11 @@ pub use crate::proto::torrent::event::{
     Direction, PeerSnapshot, StorageFault, TorrentSnapshot, TrafficSnapshot,
 };
 pub use crate::storage::{content::StorageError, make};
+pub use add::{AddTorrent, Selection, TorrentSource};
 pub use config::{Config, DhtConfig, Limits};
 pub use dht::DhtHandle;
 pub use error::EngineError;
-pub use handle::{Event, Snapshot, Stage, TorrentHandle, TrackerStatus};
-
-/// A torrent to add.
-#[derive(Clone, Debug)]
-pub struct AddTorrent {
-    /// Its description.
-    pub metainfo: Metainfo,
-    /// The folder that holds, or shall hold, its file or folder.
-    pub dir: PathBuf,
-    /// Which files of `metainfo.info.files` to fetch; None: all.
-    pub selected: Option<Vec<bool>>,
-    /// Peers to dial at once.
-    pub peers: Vec<SocketAddr>,
-    /// Trackers beside the torrent's own, one tier each.
-    pub trackers: Vec<String>,
-    /// Pieces in order instead of rarest first.
-    pub sequential: bool,
-    /// Take the content for complete without reading it.
-    pub assume_complete: bool,
-    /// Leave when everything wanted is there and this ratio of sent to size is reached...
-    pub ratio_max: Option<f64>,
-    /// ...or after seeding for so long, whichever is first; both None: seed until told to stop.
-    pub seed_time_max: Option<std::time::Duration>,
-}
-
-impl AddTorrent {
-    /// All files of `metainfo` below `dir`, checked first, seeded until told to stop.
-    pub fn new(metainfo: Metainfo, dir: PathBuf) -> Self {
-        Self {
-            metainfo,
-            dir,
-            selected: None,
-            peers: Vec::new(),
-            trackers: Vec::new(),
-            sequential: false,
-            assume_complete: false,
-            ratio_max: None,
-            seed_time_max: None,
-        }
-    }
-}
+pub use handle::{DhtStatus, Event, Snapshot, Stage, TorrentHandle, TrackerStatus};
 
 /// Time for good-byes at the end; what is not said by then is left unsaid.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -135,6 +99,9 @@ impl Engine {
         let (port, embedded_tracker) = (sockets.port, config.embedded_tracker);
         let clock = clock::Clock::start();
         let mut rng = seed()?;
+        let (dht, dht_host) =
+            config.dht.clone().map(|dht| start_dht(dht, &sockets, clock, rng.fork("dht"))).unzip();
+        let (lsd_sender, lsd_requests) = mpsc::channel(channels::LSD_REQUEST);
         let (udp_sender, udp_requests) = mpsc::channel(channels::UDP_REQUEST);
         let (supervisor_sender, supervisor_inputs) = mpsc::channel(channels::SUPERVISOR);
         let (registry_sender, registry) = watch::channel(Arc::new(BTreeMap::new()));
@@ -144,22 +111,35 @@ impl Engine {
             disk: disk::DiskQueue::start(config.disk_threads.map_or_else(core_count, |count| count.max(1)))?,
             handles: Handles::new(HANDLE_MAX),
             udp: udp_sender,
-            dht: None,
-            lsd: None,
+            dht: dht.clone(),
+            lsd: config.lsd.then_some(lsd_sender),
             http: http::HttpClient::default(),
             supervisor: supervisor_sender.clone(),
             port,
             config,
         });
-        let udp = udp::UdpTask::new(clock, sockets.udp, udp_requests, embedded_tracker, rng.fork("udp"));
+        let udp =
+            udp::UdpTask::new(clock, sockets.udp, udp_requests, embedded_tracker, dht_host, rng.fork("udp"));
+        let mut tasks = vec![task::spawn("udp", udp.run())];
+        if context.config.lsd {
+            let listen = context.config.listen.clone();
+            let lsd = lsd::LsdTask::new(clock, listen, port, lsd_requests, registry.clone(), rng.fork("lsd"));
+            tasks.push(task::spawn("lsd", lsd.run()));
+        }
         let supervisor = supervisor::Supervisor::new(context, supervisor_inputs, registry_sender, rng);
-        let mut tasks = vec![task::spawn("udp", udp.run()), task::spawn("supervisor", supervisor.run())];
+        tasks.push(task::spawn("supervisor", supervisor.run()));
         let pending = Arc::new(Semaphore::new(listen::PENDING_MAX));
         for listener in sockets.tcp {
             let accepting = listen::accept(listener, pending.clone(), registry.clone());
             tasks.push(task::spawn("listener", accepting));
         }
-        Ok(Self { port, embedded_tracker, supervisor: supervisor_sender, dht: None, _tasks: tasks })
+        Ok(Self {
+            port,
+            embedded_tracker,
+            supervisor: supervisor_sender,
+            dht: dht.map(DhtHandle::new),
+            _tasks: tasks,
+        })
     }
 
     /// Adds a torrent; checking of existing data begins in the background.
@@ -189,7 +169,7 @@ impl Engine {
         self.embedded_tracker.then(|| format!("udp://{addr}/announce"))
     }
 
-    /// Announces `stopped`, flushes and closes everything; at most 5 s.
+    /// Announces `stopped`, flushes, keeps the good DHT nodes and closes everything; at most 5 s.
     pub async fn shutdown(self) {
         let (reply, done) = oneshot::channel();
         let goodbye = async {
@@ -199,10 +179,33 @@ impl Engine {
                 let _ = done.await;
             }
         };
-        if timeout(SHUTDOWN_TIMEOUT, goodbye).await.is_err() {
+        let keep_nodes = async {
+            if let Some(dht) = &self.dht {
+                dht.save().await;
+            }
+        };
+        if timeout(SHUTDOWN_TIMEOUT, async { tokio::join!(goodbye, keep_nodes) }).await.is_err() {
             tracing::warn!("stopped without every good-bye");
         }
     }
+}
+
+/// The DHT node for these sockets, and the way to it.
+fn start_dht(
+    config: DhtConfig,
+    sockets: &listen::Sockets,
+    clock: clock::Clock,
+    rng: Rng,
+) -> (mpsc::Sender<dht::Request>, dht_host::DhtHost) {
+    let (sender, requests) = mpsc::channel(channels::DHT_REQUEST);
+    let has = |is_v4: bool| {
+        let of_family =
+            |socket: &tokio::net::UdpSocket| socket.local_addr().is_ok_and(|local| local.is_ipv4() == is_v4);
+        sockets.udp.iter().any(of_family)
+    };
+    let families = [has(true), has(false)];
+    let host = dht_host::DhtHost::new(config, families, sockets.port, requests, rng, clock.now());
+    (sender, host)
 }
 
 /// The engine's only draw of entropy.

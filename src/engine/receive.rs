@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 
 use super::channels::RECEIVE_BATCH_MAX;
 use super::context::{Incoming, Input};
-use super::pool::{BlockBuf, BlockPool};
-use super::send::Sender;
+use super::pool::BlockBuf;
+use super::send::{BlockSource, Sender};
 use crate::proto::block::Block;
 use crate::proto::torrent::event::ConnId;
 use crate::proto::wire::decoder::{Decoder, Frame};
@@ -31,7 +31,9 @@ pub(crate) struct Receiver {
     socket: OwnedReadHalf,
     conn: ConnId,
     decoder: Decoder,
-    pool: BlockPool,
+    /// Whether the decoder knows how many pieces there are.
+    is_described: bool,
+    source: BlockSource,
     inbox: mpsc::Sender<Input>,
     buffer: BytesMut,
     batch: Vec<Incoming>,
@@ -42,12 +44,12 @@ impl Receiver {
     pub(crate) fn new(
         socket: OwnedReadHalf,
         conn: ConnId,
-        piece_count: u32,
-        pool: BlockPool,
+        source: BlockSource,
         inbox: mpsc::Sender<Input>,
     ) -> Self {
-        let decoder = Decoder::new(piece_count);
-        Self { socket, conn, decoder, pool, inbox, buffer: BytesMut::new(), batch: Vec::new() }
+        let (decoder, is_described) = (Decoder::new(None), false);
+        let (buffer, batch) = (BytesMut::new(), Vec::new());
+        Self { socket, conn, decoder, is_described, source, inbox, buffer, batch }
     }
 
     /// Reads until the other side closes.
@@ -87,6 +89,12 @@ impl Receiver {
     }
 
     fn decode(&mut self) -> io::Result<Option<Frame>> {
+        if !self.is_described
+            && let Some(content) = self.source.content.get()
+        {
+            self.decoder = Decoder::new(content.info().geometry.piece_count());
+            self.is_described = true;
+        }
         self.decoder
             .decode(&mut self.buffer)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
@@ -115,12 +123,12 @@ impl Receiver {
 
     /// Reads the content of a block, and a little of what follows it.
     async fn read_block(&mut self, block: Block) -> io::Result<BlockBuf> {
-        let mut content = match self.pool.try_take(block.len) {
+        let mut content = match self.source.pool.try_take(block.len) {
             Some(content) => content,
             None => {
                 // Never wait for buffers while holding some.
                 self.flush().await?;
-                self.pool.take(block.len).await
+                self.source.pool.take(block.len).await
             }
         };
         let ready = self.buffer.len().min(content.as_ref().len());

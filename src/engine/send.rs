@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::{Arc, OnceLock};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -30,8 +31,8 @@ const TAKE_MAX: usize = 256;
 pub(crate) struct BlockSource {
     /// The threads that read.
     pub(crate) disk: DiskQueue,
-    /// The torrent's files.
-    pub(crate) content: DiskContent,
+    /// The torrent's files; unset while its description is still being fetched.
+    pub(crate) content: Arc<OnceLock<DiskContent>>,
     /// Where buffers come from.
     pub(crate) pool: BlockPool,
 }
@@ -129,7 +130,8 @@ impl Sender {
             blocks.push((block, content));
             self.blocks.pop_front();
         }
-        let error = match self.source.disk.run(&self.source.content, Job::Read { blocks }).await {
+        let content = self.source.content.get().expect("blocks are only sent of content that is open");
+        let error = match self.source.disk.run(content, Job::Read { blocks }).await {
             Some(Done::Read { blocks, error: None }) => return Ok(blocks),
             Some(Done::Read { error: Some(error), .. }) => error.to_string(),
             Some(Done::StorePiece { .. } | Done::Check(_) | Done::Finish(_)) | None => {

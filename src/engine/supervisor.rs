@@ -12,7 +12,7 @@ use tokio::time::{Duration, sleep_until, timeout};
 use super::context::{Context, Control, Entry};
 use super::handle::TorrentHandle;
 use super::task::Tasks;
-use super::torrent::{self, Spec};
+use super::torrent::{self, DescriptionMemory, Spec};
 use super::{AddTorrent, EngineError};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
@@ -25,6 +25,8 @@ pub(crate) enum Input {
     Add(Box<AddTorrent>, oneshot::Sender<Result<TorrentHandle, EngineError>>),
     /// What a torrent could use.
     Demand(InfoHash, Demand),
+    /// A torrent turned out to be private: who dials us there is not told of the DHT.
+    Private(InfoHash),
     /// End all torrents within this time; the sender is dropped when that is done.
     Shutdown(Duration, oneshot::Sender<()>),
 }
@@ -37,6 +39,7 @@ pub(crate) struct Supervisor {
     session: Session,
     leases: BTreeMap<InfoHash, watch::Sender<Option<Lease>>>,
     torrents: Tasks<InfoHash>,
+    memory: DescriptionMemory,
     rng: Rng,
 }
 
@@ -49,7 +52,17 @@ impl Supervisor {
         rng: Rng,
     ) -> Self {
         let session = Session::new(context.config.limits);
-        Self { context, inputs, registry, session, leases: BTreeMap::new(), torrents: Tasks::new(), rng }
+        let memory = DescriptionMemory::new();
+        Self {
+            context,
+            inputs,
+            registry,
+            session,
+            leases: BTreeMap::new(),
+            torrents: Tasks::new(),
+            memory,
+            rng,
+        }
     }
 
     /// Works until the engine is gone.
@@ -67,6 +80,11 @@ impl Supervisor {
                     Some(Input::Demand(infohash, demand)) => {
                         self.session.handle_demand(clock.now(), infohash, demand);
                     }
+                    Some(Input::Private(infohash)) => self.register(|torrents| {
+                        if let Some(entry) = torrents.get_mut(&infohash) {
+                            entry.dht = false;
+                        }
+                    }),
                     Some(Input::Shutdown(grace, _reply)) => return self.shutdown(grace).await,
                     None => return,
                 },
@@ -79,14 +97,16 @@ impl Supervisor {
     }
 
     fn add(&mut self, add: AddTorrent) -> Result<TorrentHandle, EngineError> {
-        let infohash = add.metainfo.info.infohash;
+        let infohash = add.source.infohash().ok_or(EngineError::NoInfohash)?;
         if self.leases.contains_key(&infohash) {
             return Err(EngineError::Duplicate);
         }
         let (lease_sender, lease) = watch::channel(None);
         let peer_id = PeerId::generate(&mut self.rng);
+        let dht = self.context.dht.is_some() && !add.source.is_private();
         let rng = self.rng.fork("torrent");
-        let spec = Spec { add, peer_id, lease, rng };
+        let memory = self.memory.clone();
+        let spec = Spec { infohash, add, peer_id, lease, memory, rng };
         let (handle, control, run) = torrent::prepare(self.context.clone(), spec)?;
         self.torrents.spawn("torrent", async move {
             run.await;
@@ -94,7 +114,7 @@ impl Supervisor {
         });
         self.leases.insert(infohash, lease_sender);
         self.register(|torrents| {
-            torrents.insert(infohash, Entry { peer_id, control });
+            torrents.insert(infohash, Entry { peer_id, dht, control });
         });
         self.session.handle_added(self.context.clock.now(), infohash);
         Ok(handle)

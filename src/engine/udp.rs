@@ -1,10 +1,12 @@
-//! The task of the UDP sockets: tracker announces of all torrents, and the embedded tracker.
+//! The task of the UDP sockets: tracker announces of all torrents, the DHT node, and the embedded tracker.
 //!
 //! One socket per listening address, all on the peer port. A datagram from a tracker that we asked is the
-//! client's, any other the embedded tracker's. It moves datagrams; transactions are `proto`'s.
+//! client's; else KRPC, known by its first byte, is the DHT's, and what remains the embedded tracker's. The task
+//! moves datagrams; transactions are `proto`'s. A datagram that a socket does not take at once is dropped, as any
+//! router on its way might: nothing here ever waits for the network, and every machine asks again by itself.
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context as TaskContext, Poll};
@@ -15,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use super::clock::Clock;
+use super::dht_host::{DhtHost, Event};
 use crate::proto::compact;
 use crate::proto::rng::Rng;
 use crate::proto::time::Instant;
@@ -23,7 +26,9 @@ use crate::proto::tracker::udp_client::{Output, UdpClient};
 use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
 
 /// Longest datagram read: an Ethernet frame's worth and room for loopback; the rest of a longer one is cut.
-const DATAGRAM_LEN_MAX: usize = 4096;
+pub(crate) const DATAGRAM_LEN_MAX: usize = 4096;
+/// Most datagrams read at one wake-up before timers and requests have their turn: some milliseconds of work.
+const BATCH_MAX: usize = 64;
 
 /// An announce by UDP.
 #[derive(Debug)]
@@ -41,52 +46,72 @@ pub(crate) struct Request {
 /// The state of the task.
 pub(crate) struct UdpTask {
     clock: Clock,
-    sockets: Vec<UdpSocket>,
+    sockets: Sockets,
     requests: mpsc::Receiver<Request>,
     client: UdpClient<u64>,
+    dht: Option<DhtHost>,
     service: Option<Service>,
     waiting: BTreeMap<u64, oneshot::Sender<Result<AnnounceReply, TrackerError>>>,
     request_count: u64,
 }
 
+/// Where a datagram came from, and at which socket: answers leave from the address that was asked.
+#[derive(Clone, Copy)]
+struct Origin {
+    socket: usize,
+    from: SocketAddr,
+}
+
 impl UdpTask {
-    /// Ready to run; `embedded_tracker`: answer as a tracker.
+    /// Ready to run; `embedded_tracker`: answer as a tracker; `dht`: be a node.
     pub(crate) fn new(
         clock: Clock,
         sockets: Vec<UdpSocket>,
         requests: mpsc::Receiver<Request>,
         embedded_tracker: bool,
+        dht: Option<DhtHost>,
         mut rng: Rng,
     ) -> Self {
         let client = UdpClient::new(rng.fork("udp client"));
         let service = embedded_tracker.then(|| Service::new(rng.fork("embedded tracker"), clock.now()));
-        Self { clock, sockets, requests, client, service, waiting: BTreeMap::new(), request_count: 0 }
+        let sockets = Sockets::new(sockets);
+        Self { clock, sockets, requests, client, dht, service, waiting: BTreeMap::new(), request_count: 0 }
     }
 
-    /// Serves until the engine is gone.
+    /// Serves until it is dropped.
     pub(crate) async fn run(mut self) {
+        self.sockets.writable().await;
         let mut bytes = [0; DATAGRAM_LEN_MAX];
         let mut answer = Vec::new();
         loop {
-            self.drain().await;
-            let service_timeout = self.service.as_ref().and_then(Service::poll_timeout);
-            let deadline = self.client.poll_timeout().into_iter().chain(service_timeout).min();
+            self.drain(None);
+            let deadline = self.poll_timeout();
             let timer = self.clock.timer(deadline.unwrap_or_default());
             tokio::select! {
-                request = self.requests.recv() => match request {
-                    Some(request) => self.handle_request(request),
-                    None => return,
-                },
-                (socket, received) = receive(&self.sockets, &mut bytes) => {
-                    // An error here is an ICMP message about an earlier datagram: the client's timer knows.
-                    if let Ok((len, from)) = received {
-                        let to = self.handle_datagram(from, &bytes[..len], &mut answer).then_some(from);
-                        self.send(socket, &answer, to).await;
+                Some(request) = self.requests.recv() => self.handle_request(request),
+                event = next_event(&mut self.dht) => {
+                    if let Some(dht) = &mut self.dht {
+                        dht.handle_event(self.clock.now(), event);
+                    }
+                }
+                (socket, received) = self.sockets.receive(&mut bytes) => {
+                    self.handle_received(socket, received, &bytes, &mut answer);
+                    for _ in 1..BATCH_MAX {
+                        match self.sockets.try_receive(socket, &mut bytes) {
+                            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                            received => self.handle_received(socket, received, &bytes, &mut answer),
+                        }
                     }
                 }
                 () = sleep_until(timer), if deadline.is_some() => self.handle_timeout(self.clock.now()),
             }
         }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let service = self.service.as_ref().and_then(Service::poll_timeout);
+        let dht = self.dht.as_ref().and_then(DhtHost::poll_timeout);
+        self.client.poll_timeout().into_iter().chain(service).chain(dht).min()
     }
 
     fn handle_request(&mut self, request: Request) {
@@ -96,33 +121,49 @@ impl UdpTask {
         self.client.handle_announce(self.clock.now(), self.request_count, tracker, &url_data, announce);
     }
 
-    /// Whether `answer` is to be sent back.
-    fn handle_datagram(&mut self, from: SocketAddr, bytes: &[u8], answer: &mut Vec<u8>) -> bool {
-        let now = self.clock.now();
-        let from = compact::canonical(from);
-        if self.client.handle_datagram(now, from, bytes) {
-            return false;
+    /// A datagram, or an ICMP message about an earlier one: of that the timers know.
+    fn handle_received(
+        &mut self,
+        socket: usize,
+        received: io::Result<(usize, SocketAddr)>,
+        bytes: &[u8],
+        answer: &mut Vec<u8>,
+    ) {
+        let Ok((len, from)) = received else { return };
+        let origin = Origin { socket, from: compact::canonical(from) };
+        self.handle_datagram(origin, &bytes[..len], answer);
+        self.drain(Some(origin));
+    }
+
+    fn handle_datagram(&mut self, origin: Origin, bytes: &[u8], answer: &mut Vec<u8>) {
+        let (now, from) = (self.clock.now(), origin.from);
+        let is_taken = self.client.handle_datagram(now, from, bytes)
+            || self.dht.as_mut().is_some_and(|dht| dht.handle_datagram(now, from, bytes));
+        if is_taken {
+            return;
         }
-        self.service.as_mut().is_some_and(|service| service.handle_datagram(now, from, bytes, answer))
+        if let Some(service) = &mut self.service
+            && service.handle_datagram(now, from, bytes, answer)
+        {
+            self.sockets.send(Some(origin), from, answer);
+        }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         self.client.handle_timeout(now);
+        if let Some(dht) = &mut self.dht {
+            dht.handle_timeout(now);
+        }
         if let Some(service) = &mut self.service {
             service.handle_timeout(now);
         }
     }
 
-    async fn drain(&mut self) {
+    /// Carries out what the machines decided, after a datagram from `origin` if there was one.
+    fn drain(&mut self, origin: Option<Origin>) {
         while let Some(output) = self.client.poll_output() {
             match output {
-                Output::Datagram { to, bytes } => {
-                    let family = |socket: &UdpSocket| {
-                        socket.local_addr().is_ok_and(|local| local.is_ipv4() == to.is_ipv4())
-                    };
-                    let socket = self.sockets.iter().position(family);
-                    self.send(socket.unwrap_or(0), &bytes, Some(to)).await;
-                }
+                Output::Datagram { to, bytes } => self.sockets.send(origin, to, &bytes),
                 Output::Reply { key, reply } => {
                     if let Some(waiting) = self.waiting.remove(&key) {
                         // A torrent that has ended needs no answer.
@@ -131,30 +172,79 @@ impl UdpTask {
                 }
             }
         }
-    }
-
-    /// Sends a datagram; one that does not leave counts as lost on the way.
-    async fn send(&self, socket: usize, bytes: &[u8], to: Option<SocketAddr>) {
-        if let (Some(socket), Some(to)) = (self.sockets.get(socket), to)
-            && let Err(error) = socket.send_to(bytes, to).await
-        {
-            tracing::debug!(%to, %error, "datagram not sent");
+        while let Some((to, bytes)) = self.dht.as_mut().and_then(DhtHost::poll_send) {
+            self.sockets.send(origin, to, &bytes);
         }
     }
 }
 
-/// The next datagram at any of the sockets, and at which.
-async fn receive(sockets: &[UdpSocket], bytes: &mut [u8]) -> (usize, io::Result<(usize, SocketAddr)>) {
-    poll_fn(|task| {
-        let ready = sockets.iter().enumerate().map(|(at, socket)| (at, poll_one(socket, task, bytes)));
-        for (at, polled) in ready {
-            if let Poll::Ready(received) = polled {
-                return Poll::Ready((at, received));
+/// What the DHT node waits for; nothing, ever, without one.
+async fn next_event(dht: &mut Option<DhtHost>) -> Event {
+    match dht {
+        Some(dht) => dht.next_event().await,
+        None => pending().await,
+    }
+}
+
+/// UDP sockets that are read as one.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    sockets: Vec<UdpSocket>,
+    /// Of each, whether it is of IPv4.
+    v4: Vec<bool>,
+    /// Which is read first the next time, so that a flood at one does not silence the others.
+    first: usize,
+}
+
+impl Sockets {
+    /// All of them.
+    pub(crate) fn new(sockets: Vec<UdpSocket>) -> Self {
+        let is_v4 = |socket: &UdpSocket| socket.local_addr().is_ok_and(|local| local.is_ipv4());
+        Self { v4: sockets.iter().map(is_v4).collect(), sockets, first: 0 }
+    }
+
+    /// Waits until each has been writable once: before, tokio would call it full.
+    async fn writable(&self) {
+        for socket in &self.sockets {
+            if let Err(error) = socket.writable().await {
+                tracing::warn!(%error, "a UDP socket is unusable");
             }
         }
-        Poll::Pending
-    })
-    .await
+    }
+
+    /// The next datagram at any of them, and at which.
+    pub(crate) async fn receive(&mut self, bytes: &mut [u8]) -> (usize, io::Result<(usize, SocketAddr)>) {
+        let (socket, received) = poll_fn(|task| {
+            let count = self.sockets.len();
+            for at in (self.first..count).chain(0..self.first) {
+                if let Poll::Ready(received) = poll_one(&self.sockets[at], task, bytes) {
+                    return Poll::Ready((at, received));
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        self.first = (socket + 1) % self.sockets.len();
+        (socket, received)
+    }
+
+    /// One more datagram at that socket, if it is there already.
+    fn try_receive(&self, socket: usize, bytes: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.sockets[socket].try_recv_from(bytes)
+    }
+
+    /// Sends a datagram: an answer from where the question came, others from the first socket of their family. One
+    /// that does not leave counts as lost on the way.
+    fn send(&self, origin: Option<Origin>, to: SocketAddr, bytes: &[u8]) {
+        let asked = origin.filter(|origin| origin.from == to).map(|origin| origin.socket);
+        let of_family = || self.v4.iter().position(|&is_v4| is_v4 == to.is_ipv4());
+        let socket = asked.or_else(of_family).and_then(|at| self.sockets.get(at));
+        if let Some(socket) = socket
+            && let Err(error) = socket.try_send_to(bytes, to)
+        {
+            tracing::debug!(%to, %error, "datagram not sent");
+        }
+    }
 }
 
 fn poll_one(

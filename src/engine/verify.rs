@@ -11,6 +11,7 @@ use crate::proto::metainfo::Info;
 use crate::storage::content::{Content, StorageError};
 use crate::storage::fs::RealFs;
 use crate::storage::handles::{HANDLE_MAX, Handles};
+use crate::storage::hash;
 pub use crate::storage::report::{Condition, FileReport};
 
 /// What a check found.
@@ -35,15 +36,18 @@ pub fn verify(info: &Info, dir: &Path, progress: &(dyn Fn(u64) + Sync)) -> Resul
     let (next, checked_len) = (AtomicU32::new(0), AtomicU64::new(0));
     let check = || {
         let mut scratch = Vec::new();
+        let count = hash::side_by_side() as u32;
         loop {
-            let piece = next.fetch_add(1, Ordering::Relaxed);
-            if piece >= geometry.piece_count() {
+            let first = next.fetch_add(count, Ordering::Relaxed);
+            let pieces = first..first.saturating_add(count).min(geometry.piece_count());
+            if pieces.is_empty() {
                 return;
             }
-            if content.check_piece(piece, &mut scratch).unwrap_or(false) {
+            let checked = content.check_pieces(pieces.clone(), &mut scratch);
+            for (piece, _) in pieces.clone().zip(checked).filter(|(_, checked)| matches!(checked, Ok(true))) {
                 good.lock().unwrap_or_else(PoisonError::into_inner).set(piece);
             }
-            let len = u64::from(geometry.len_of(piece));
+            let len = pieces.map(|piece| u64::from(geometry.len_of(piece))).sum();
             progress(checked_len.fetch_add(len, Ordering::Relaxed) + len);
         }
     };

@@ -50,12 +50,28 @@ impl Bitfield {
             return Err(BitfieldError::Length { expected, actual: bytes.len() });
         }
         let ones = bytes.iter().map(|byte| byte.count_ones()).sum();
-        let field = Self { bytes: bytes.to_vec(), len, ones };
-        let spare = field.spare_bits();
-        if field.bytes.last().is_some_and(|last| last & ((1_u16 << spare) - 1) as u8 != 0) {
+        Self { bytes: bytes.to_vec(), len, ones }.without_spare()
+    }
+
+    /// The same pieces out of `len`: for a field that came before the number of pieces was known, and so counts
+    /// the spare bits of its last byte.
+    ///
+    /// # Errors
+    /// The length does not fit, or a spare bit is set.
+    pub fn fitted(self, len: u32) -> Result<Self, BitfieldError> {
+        let expected = Self::byte_len(len);
+        if self.bytes.len() != expected {
+            return Err(BitfieldError::Length { expected, actual: self.bytes.len() });
+        }
+        Self { len, ..self }.without_spare()
+    }
+
+    fn without_spare(self) -> Result<Self, BitfieldError> {
+        let spare = self.spare_bits();
+        if self.bytes.last().is_some_and(|last| last & ((1_u16 << spare) - 1) as u8 != 0) {
             return Err(BitfieldError::SpareBits);
         }
-        Ok(field)
+        Ok(self)
     }
 
     /// Bytes that a bitfield of `len` pieces takes.
@@ -151,6 +167,17 @@ mod tests {
         }
         assert_eq!(Bitfield::from_wire(&[0x01], 7), Err(BitfieldError::SpareBits));
         assert_eq!(Bitfield::from_wire(&[0; 2], 8), Err(BitfieldError::Length { expected: 1, actual: 2 }));
+    }
+
+    #[test]
+    fn a_field_of_unknown_length_is_fitted_when_it_is_known() {
+        let came = Bitfield::from_wire(&[0xff, 0xe0], 16).unwrap();
+        assert_eq!(came.clone().fitted(11), Ok(Bitfield::full(11)));
+        assert_eq!(came.clone().fitted(16), Ok(came.clone()));
+        assert_eq!(came.clone().fitted(10), Err(BitfieldError::SpareBits));
+        for wrong in [8, 17] {
+            assert!(matches!(came.clone().fitted(wrong), Err(BitfieldError::Length { actual: 2, .. })));
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod bencode;
 pub mod bitfield;
 pub mod block;
 pub mod compact;
+pub mod crc32c;
 pub mod dht;
 pub mod infohash;
 pub mod lsd;

@@ -6,6 +6,7 @@
 //! process, and hours into seconds.
 
 mod content;
+pub mod dht;
 pub mod disk;
 mod host;
 mod network;

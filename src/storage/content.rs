@@ -11,28 +11,21 @@
 //!
 //! Knows no threads; state is a flag per file and slot, so that pieces may be written and read side by side.
 
-use std::collections::BTreeSet;
+mod durable;
+
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sha1::{Digest, Sha1};
-
-use super::fs::{FileSystem, Stamp};
+use super::fs::FileSystem;
+use super::hash;
 use super::span::{Span, spans};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::metainfo::Info;
 use crate::proto::metainfo::files::File;
 use crate::proto::piece::PieceIndex;
-
-/// Bytes of one read while checking: fits the processor's cache, so that hashing finds it there; large enough
-/// that the system call does not count. Longer pieces take several.
-const CHECK_READ_LEN: usize = 256 * 1024;
-
-/// Files that a sync takes one by one; for more the whole file system is synced, since each file costs a
-/// commit of some milliseconds, and 100,000 files would take minutes.
-const SYNC_EACH_MAX: usize = 64;
 
 /// What went wrong at which file. `kind` drives the policy: full disks pause, the rest stops.
 #[derive(Debug, thiserror::Error)]
@@ -177,22 +170,36 @@ impl<F: FileSystem> Content<F> {
         Ok(())
     }
 
-    /// Reads and hashes a piece; a missing or short file is `Ok(false)`. `scratch` is room for reading that
-    /// the next call can use again.
+    /// Reads and hashes a piece: [`Content::check_pieces`] of one.
     ///
     /// # Errors
     /// A file is there and cannot be read.
     pub fn check_piece(&self, piece: PieceIndex, scratch: &mut Vec<u8>) -> Result<bool, StorageError> {
-        let Some(expected) = self.info.piece_hash(piece) else { return Ok(false) };
-        let slot = self.parts.slot(piece).filter(|_| self.has_unselected(piece));
-        if let Some(slot) = slot {
-            let found = self.hash_piece(piece, scratch, Unselected::InParts)? == Some(expected);
-            self.parts.filled[slot].store(found, Ordering::Release);
-            if found {
-                return Ok(true);
+        self.check_pieces(piece..piece + 1, scratch).pop().unwrap_or(Ok(false))
+    }
+
+    /// Reads and hashes some pieces, best [`hash::side_by_side`] of them; the result of each, in order: a missing
+    /// or short file is `Ok(false)`, one that is there and cannot be read an error. `scratch` is room for reading
+    /// that the next call can use again.
+    pub fn check_pieces(
+        &self,
+        pieces: Range<PieceIndex>,
+        scratch: &mut Vec<u8>,
+    ) -> Vec<Result<bool, StorageError>> {
+        let mut checked = Vec::with_capacity(pieces.len());
+        let pieces: Vec<PieceIndex> = pieces.collect();
+        let len_of = |piece: &PieceIndex| self.info.geometry.len_of(*piece);
+        let slot_of = |piece: &PieceIndex| self.parts.slot(*piece).filter(|_| self.has_unselected(*piece));
+        let alike = |one: &PieceIndex, other: &PieceIndex| {
+            len_of(one) == len_of(other) && slot_of(one).is_none() && slot_of(other).is_none()
+        };
+        for pieces in pieces.chunk_by(alike) {
+            match slot_of(&pieces[0]) {
+                Some(slot) => checked.push(self.check_with_parts(pieces[0], slot, scratch)),
+                None => checked.append(&mut self.check_alike(pieces, scratch, Unselected::InFiles)),
             }
         }
-        Ok(self.hash_piece(piece, scratch, Unselected::InFiles)? == Some(expected))
+        checked
     }
 
     /// Whether any file of the content exists (else a check at start can be skipped).
@@ -207,126 +214,6 @@ impl<F: FileSystem> Content<F> {
             }
         }
         Ok(false)
-    }
-
-    /// Makes empty files and executable bits, and syncs; called when every wanted piece is there.
-    ///
-    /// # Errors
-    /// A file cannot be made or made durable.
-    pub fn finish(&self) -> Result<(), StorageError> {
-        for (at, file) in self.selected_files() {
-            let at_path = |source| self.error(&file.path, source);
-            if file.len == 0 && self.fs.len(&file.path).map_err(at_path)?.is_none() {
-                self.fs.open_write(&file.path).map_err(at_path)?;
-                self.written[at].dirty.store(true, Ordering::Release);
-            }
-            if file.attributes.executable {
-                self.fs.set_executable(&file.path).map_err(at_path)?;
-            }
-        }
-        self.sync()
-    }
-
-    /// Makes what was written durable.
-    ///
-    /// # Errors
-    /// A file could not be; it is tried again with the next call.
-    pub fn sync(&self) -> Result<(), StorageError> {
-        self.sync_written().map(drop)
-    }
-
-    /// The same, and how each file that was synced looked afterwards, by number; the parts file comes after the
-    /// last.
-    ///
-    /// # Errors
-    /// A file could not be; it is tried again with the next call.
-    pub fn sync_stamped(&self) -> Result<Vec<(u32, Stamp)>, StorageError> {
-        let mut stamps = Vec::new();
-        for number in self.sync_written()? {
-            stamps.extend(self.stamp(number)?.map(|stamp| (number as u32, stamp)));
-        }
-        Ok(stamps)
-    }
-
-    /// How a file looks, by number; the parts file comes after the last. None: not there, or a pad file.
-    ///
-    /// # Errors
-    /// Something else stands in the place of the file.
-    pub fn stamp(&self, number: usize) -> Result<Option<Stamp>, StorageError> {
-        let path = match self.info.files.get(number) {
-            Some(file) if file.attributes.pad => return Ok(None),
-            Some(file) => &file.path,
-            None => &self.parts.path,
-        };
-        self.fs.stamp(path).map_err(|source| self.error(path, source))
-    }
-
-    /// Whether a file is wanted.
-    pub fn is_selected(&self, file: usize) -> bool {
-        self.selected[file]
-    }
-
-    /// Whether bytes of the piece lie in the parts file.
-    pub fn is_in_parts(&self, piece: PieceIndex) -> bool {
-        self.parts.slot(piece).is_some_and(|slot| self.parts.filled[slot].load(Ordering::Acquire))
-    }
-
-    /// What [`Content::is_in_parts`] said when these pieces were written, by the journal.
-    pub fn restore_parts(&self, in_parts: &Bitfield) {
-        for slot in in_parts.iter_set().filter_map(|piece| self.parts.slot(piece)) {
-            self.parts.filled[slot].store(true, Ordering::Release);
-        }
-    }
-
-    /// A piece was found by hashing: who wrote it may not have synced it, so the next sync takes its files along.
-    pub fn found(&self, piece: PieceIndex) {
-        let geometry = self.info.geometry;
-        for span in spans(&self.info.files, geometry.offset_of(piece), geometry.len_of(piece) as usize) {
-            let in_parts = !self.selected[span.file] && self.is_in_parts(piece);
-            let number = if in_parts { self.info.files.len() } else { span.file };
-            if !self.info.files[span.file].attributes.pad {
-                self.written[number].dirty.store(true, Ordering::Release);
-            }
-        }
-    }
-
-    /// Syncs the files that were written; which.
-    fn sync_written(&self) -> Result<Vec<usize>, StorageError> {
-        // Cleared first: a write during the sync marks its file again.
-        let dirty = |at: &usize| self.written[*at].dirty.swap(false, Ordering::AcqRel);
-        let files: Vec<usize> = (0..self.written.len()).filter(dirty).collect();
-        let result = self.sync_files(&files);
-        if result.is_err() {
-            files.iter().for_each(|&at| self.written[at].dirty.store(true, Ordering::Release));
-        }
-        result.map(|()| files)
-    }
-
-    fn sync_files(&self, files: &[usize]) -> Result<(), StorageError> {
-        if files.len() > SYNC_EACH_MAX {
-            return self.fs.sync_all().map_err(|source| self.error(&[], source));
-        }
-        for &at in files {
-            let path = self.info.files.get(at).map_or(&self.parts.path, |file| &file.path);
-            // To read: a file that someone removed shall be an error, not an empty file.
-            let synced = self.fs.open_read(path).and_then(|file| self.fs.sync(&file));
-            synced.map_err(|source| self.error(path, source))?;
-        }
-        self.sync_folders(files)
-    }
-
-    /// A file that was made is there after a power cut only if its folder says so, and that one's folder.
-    fn sync_folders(&self, files: &[usize]) -> Result<(), StorageError> {
-        let mut folders = BTreeSet::new();
-        for &at in files {
-            let path = self.info.files.get(at).map_or(&self.parts.path, |file| &file.path);
-            folders.extend((0..path.len()).map(|depth| &path[..depth]));
-        }
-        // The deepest first: who is named shall be whole.
-        for folder in folders.into_iter().rev() {
-            self.fs.sync_folder(folder).map_err(|source| self.error(folder, source))?;
-        }
-        Ok(())
     }
 
     /// The full path of a file of the torrent, for errors.
@@ -345,27 +232,39 @@ impl<F: FileSystem> Content<F> {
             .any(|span| !self.selected[span.file] && !self.info.files[span.file].attributes.pad)
     }
 
-    /// None: a file is missing or short.
-    fn hash_piece(
+    fn check_with_parts(
         &self,
         piece: PieceIndex,
+        slot: usize,
+        scratch: &mut Vec<u8>,
+    ) -> Result<bool, StorageError> {
+        let mut check =
+            |unselected| self.check_alike(&[piece], scratch, unselected).pop().unwrap_or(Ok(false));
+        let found = check(Unselected::InParts)?;
+        self.parts.filled[slot].store(found, Ordering::Release);
+        if found { Ok(true) } else { check(Unselected::InFiles) }
+    }
+
+    /// Pieces of one length.
+    fn check_alike(
+        &self,
+        pieces: &[PieceIndex],
         scratch: &mut Vec<u8>,
         unselected: Unselected,
-    ) -> Result<Option<[u8; 20]>, StorageError> {
-        let len = self.info.geometry.len_of(piece);
-        scratch.resize(CHECK_READ_LEN, 0);
-        let mut hash = Sha1::new();
-        let mut offset = 0;
-        while offset < len {
-            let buffer = &mut scratch[..CHECK_READ_LEN.min((len - offset) as usize)];
-            match self.read_range(piece, offset, buffer, unselected) {
-                Ok(()) => hash.update(&*buffer),
-                Err(error) if is_absent(&error.source) => return Ok(None),
-                Err(error) => return Err(error),
+    ) -> Vec<Result<bool, StorageError>> {
+        let len = pieces.first().map_or(0, |piece| self.info.geometry.len_of(*piece));
+        let digests = hash::digests_of_reads(pieces.len(), len as usize, scratch, |at, offset, buffer| {
+            if pieces.len() > 1 && offset.is_multiple_of(hash::FETCH_LEN) {
+                self.will_read(pieces[at], offset as u32, unselected);
             }
-            offset += buffer.len() as u32;
-        }
-        Ok(Some(hash.finalize().into()))
+            self.read_range(pieces[at], offset as u32, buffer, unselected)
+        });
+        let check = |(piece, digest): (&PieceIndex, Result<_, StorageError>)| match digest {
+            Ok(digest) => Ok(self.info.piece_hash(*piece) == Some(digest)),
+            Err(error) if is_absent(&error.source) => Ok(false),
+            Err(error) => Err(error),
+        };
+        pieces.iter().zip(digests).map(check).collect()
     }
 
     fn read_range(
@@ -391,20 +290,39 @@ impl<F: FileSystem> Content<F> {
         buffer: &mut [u8],
         unselected: Unselected,
     ) -> Result<(), StorageError> {
-        let file = &self.info.files[span.file];
-        if file.attributes.pad {
+        if self.info.files[span.file].attributes.pad {
             buffer.fill(0);
             return Ok(());
         }
-        let in_parts = !self.selected[span.file] && unselected == Unselected::InParts;
-        let (path, offset) = match self.place_in_parts(piece, span).filter(|_| in_parts) {
-            Some(offset) => (&self.parts.path, offset),
-            None => (&file.path, span.offset),
-        };
+        let (path, offset) = self.place(piece, span, unselected);
         self.fs
             .open_read(path)
             .and_then(|open| self.fs.read_exact_at(&open, buffer, offset))
             .map_err(|source| self.error(path, source))
+    }
+
+    /// What [`hash::FETCH_LEN`] says of a piece from an offset on.
+    fn will_read(&self, piece: PieceIndex, offset: u32, unselected: Unselected) {
+        let len = hash::FETCH_LEN.min((self.info.geometry.len_of(piece) - offset) as usize);
+        let start = self.info.geometry.offset_of(piece) + u64::from(offset);
+        for span in spans(&self.info.files, start, len) {
+            let (path, offset) = self.place(piece, span, unselected);
+            // What cannot be opened is told by the read.
+            if !self.info.files[span.file].attributes.pad
+                && let Ok(open) = self.fs.open_read(path)
+            {
+                self.fs.will_read(&open, offset, span.len as u64);
+            }
+        }
+    }
+
+    /// The file where a span of a piece is read, and the offset there.
+    fn place(&self, piece: PieceIndex, span: Span, unselected: Unselected) -> (&[String], u64) {
+        let in_parts = !self.selected[span.file] && unselected == Unselected::InParts;
+        match self.place_in_parts(piece, span).filter(|_| in_parts) {
+            Some(offset) => (&self.parts.path, offset),
+            None => (&self.info.files[span.file].path, span.offset),
+        }
     }
 
     fn write_span(&self, piece: PieceIndex, span: Span, bytes: &[&[u8]]) -> Result<(), StorageError> {

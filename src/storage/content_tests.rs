@@ -367,7 +367,7 @@ impl FileSystem for Faulty {
 
 #[test]
 fn a_full_disk_passes_and_a_failed_sync_is_tried_again() {
-    let names: Vec<_> = (0..=SYNC_EACH_MAX).map(|at| at.to_string()).collect();
+    let names: Vec<_> = (0..=durable::SYNC_EACH_MAX).map(|at| at.to_string()).collect();
     for file_count in [2, names.len()] {
         let folder = tempfile::tempdir().unwrap();
         let files: Vec<_> = names[..file_count].iter().map(|name| (name.as_str(), 10)).collect();

@@ -3,7 +3,8 @@
 //! One queue (a mutex and a condition variable, held to push or pop one job), served first come first by all
 //! threads. Small jobs run to the end. A check is cut: every thread takes the next few pieces of it, then
 //! goes to the end of the queue again, so that a check uses all threads and a small job waits for one cut of
-//! each at most.
+//! each at most. Pieces to store that wait one behind the other are taken together, if that many are hashed
+//! faster side by side: the busier the threads, the less each piece costs.
 //!
 //! The threads end when the last [`Disk`] is dropped and the queue is empty; nobody waits for them, so who
 //! must know that something is written waits for its [`Done`]. A panic in a job is a bug: it ends the process
@@ -13,10 +14,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use sha1::{Digest, Sha1};
-
 use super::content::{Content, StorageError};
 use super::fs::{FileSystem, RealFs};
+use super::hash;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::piece::PieceIndex;
@@ -27,8 +27,11 @@ pub type DiskContent = Arc<Content<RealFs>>;
 /// Most jobs waiting at once; a full queue is answered by [`Disk::submit`] with the job.
 pub const JOB_MAX: usize = 256;
 
-/// Bytes of a check that one thread takes at a time, rounded to pieces (one at least): some 10 ms of hashing.
+/// Bytes of a check that one thread takes at a time, rounded to pieces: some milliseconds of hashing.
 const CHECK_CUT_LEN: u32 = 8 << 20;
+/// Bytes beyond which pieces that could be hashed side by side are not taken together (one at least): some 30 ms
+/// in which the thread does nothing else.
+const CHECK_CUT_LEN_MAX: u32 = 128 << 20;
 
 /// What to do. Buffers travel by ownership and come back with the result. `B` is the caller's buffer.
 pub enum Job<B> {
@@ -119,6 +122,8 @@ struct Queue {
 enum Queued {
     /// A job, from its beginning.
     Job(Task),
+    /// A job, too: a piece to store.
+    Store(Box<dyn Store>),
     /// The next cut of a job that was let in already.
     Cut(Task),
 }
@@ -176,8 +181,7 @@ impl Disk {
             return Err((job, done));
         }
         state.job_count += 1;
-        let task = Box::new(move |worker: &mut Worker| run_job(worker, content, job, done));
-        state.tasks.push_back(Queued::Job(task));
+        state.tasks.push_back(queued(content, job, done));
         drop(state);
         self.owner.queue.changed.notify_one();
         Ok(())
@@ -212,11 +216,30 @@ impl Queue {
                     state.job_count -= 1;
                     return Some(task);
                 }
+                Some(Queued::Store(first)) => {
+                    let stores = state.take_stores(first);
+                    state.job_count -= stores.len();
+                    return Some(Box::new(|_| store_all(stores)));
+                }
                 Some(Queued::Cut(task)) => return Some(task),
                 None if state.closed => return None,
                 None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         }
+    }
+}
+
+impl QueueState {
+    /// The first piece to store, and those right behind it if all of them are better hashed side by side.
+    fn take_stores(&mut self, first: Box<dyn Store>) -> Vec<Box<dyn Store>> {
+        let is_store = |queued: &&Queued| matches!(queued, Queued::Store(_));
+        let behind = self.tasks.iter().take(hash::LANE_MAX - 1).take_while(is_store).count();
+        let together = (behind + 1).min(hash::Kind::best(behind + 1).lanes());
+        let behind = self.tasks.drain(..together - 1).filter_map(|queued| match queued {
+            Queued::Store(store) => Some(store),
+            Queued::Job(_) | Queued::Cut(_) => None,
+        });
+        [first].into_iter().chain(behind).collect()
     }
 }
 
@@ -229,46 +252,68 @@ impl Worker {
     }
 }
 
-fn run_job<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static>(
-    worker: &mut Worker,
+fn queued<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static>(
     content: DiskContent,
     job: Job<B>,
     done: DoneFn<B>,
-) {
+) -> Queued {
     match job {
         Job::StorePiece { piece, blocks, block_hashes } => {
-            let outcome = store_piece(&content, piece, &blocks, block_hashes);
-            done(Done::StorePiece { piece, blocks, outcome });
+            Queued::Store(Box::new(Storing { content, piece, blocks, block_hashes, done }))
         }
-        Job::Read { mut blocks } => {
+        Job::Read { mut blocks } => Queued::Job(Box::new(move |_| {
             let mut reads =
                 blocks.iter_mut().map(|(block, buffer)| content.read_block(*block, buffer.as_mut()));
             let error = reads.find_map(Result::err);
             done(Done::Read { blocks, error });
+        })),
+        Job::Check { progress } => {
+            Queued::Job(Box::new(move |worker| Check::start(worker, content, progress, done)))
         }
-        Job::Check { progress } => Check::start(worker, content, progress, done),
-        Job::Finish => done(Done::Finish(content.finish())),
+        Job::Finish => Queued::Job(Box::new(move |_| done(Done::Finish(content.finish())))),
     }
 }
 
-fn store_piece<B: AsRef<[u8]>>(
-    content: &Content<RealFs>,
+/// A piece to store, in whatever buffers.
+trait Store: Send {
+    fn blocks(&self) -> Vec<&[u8]>;
+    /// The piece has this hash.
+    fn store(self: Box<Self>, hash: [u8; 20]);
+}
+
+struct Storing<B> {
+    content: DiskContent,
     piece: PieceIndex,
-    blocks: &[B],
+    blocks: Vec<B>,
     block_hashes: bool,
-) -> StoreOutcome {
-    let blocks: Vec<&[u8]> = blocks.iter().map(AsRef::as_ref).collect();
-    let mut hash = Sha1::new();
-    for block in &blocks {
-        hash.update(block);
+    done: DoneFn<B>,
+}
+
+impl<B: AsRef<[u8]> + Send> Store for Storing<B> {
+    fn blocks(&self) -> Vec<&[u8]> {
+        self.blocks.iter().map(AsRef::as_ref).collect()
     }
-    let hash_blocks = || blocks.iter().map(|block| Sha1::digest(block).into()).collect();
-    if content.info().piece_hash(piece) != Some(hash.finalize().into()) {
-        return StoreOutcome::Bad(hash_blocks());
+
+    fn store(self: Box<Self>, hash: [u8; 20]) {
+        let blocks = self.blocks();
+        let hash_blocks = || hash::digests(&blocks.iter().map(std::slice::from_ref).collect::<Vec<_>>());
+        let outcome = if self.content.info().piece_hash(self.piece) != Some(hash) {
+            StoreOutcome::Bad(hash_blocks())
+        } else {
+            match self.content.write_piece(self.piece, &blocks) {
+                Ok(()) => StoreOutcome::Good(self.block_hashes.then(hash_blocks)),
+                Err(error) => StoreOutcome::Error(error),
+            }
+        };
+        (self.done)(Done::StorePiece { piece: self.piece, blocks: self.blocks, outcome });
     }
-    match content.write_piece(piece, &blocks) {
-        Ok(()) => StoreOutcome::Good(block_hashes.then(hash_blocks)),
-        Err(error) => StoreOutcome::Error(error),
+}
+
+fn store_all(stores: Vec<Box<dyn Store>>) {
+    let blocks: Vec<Vec<&[u8]>> = stores.iter().map(|store| store.blocks()).collect();
+    let hashes = hash::digests(&blocks.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    for (store, hash) in stores.into_iter().zip(hashes) {
+        store.store(hash);
     }
 }
 
@@ -319,16 +364,18 @@ impl<B: Send + 'static> Check<B> {
     /// Checks the next few pieces, then queues up for more, or ends this thread's part.
     fn run_cut(self: Arc<Self>, worker: &mut Worker) {
         let geometry = self.content.info().geometry;
-        let count = u64::from((CHECK_CUT_LEN / geometry.piece_len()).max(1));
+        let fitting = |len: u32| len / geometry.piece_len();
+        let side_by_side = fitting(CHECK_CUT_LEN_MAX).min(hash::side_by_side() as u32);
+        let count = u64::from(fitting(CHECK_CUT_LEN).max(side_by_side).max(1));
         let first = self.next.fetch_add(count, Ordering::Relaxed);
         let end = (first + count).min(u64::from(geometry.piece_count()));
         if first >= end {
+            worker.scratch = Vec::new();
             return self.leave();
         }
         let pieces = first as PieceIndex..end as PieceIndex;
-        let checked: Result<Vec<bool>, _> =
-            pieces.clone().map(|piece| self.content.check_piece(piece, &mut worker.scratch)).collect();
-        self.record(pieces, checked);
+        let checked = self.content.check_pieces(pieces.clone(), &mut worker.scratch);
+        self.record(pieces, checked.into_iter().collect());
         worker.queue.push_cut(Box::new(move |worker| self.run_cut(worker)));
     }
 
@@ -454,6 +501,31 @@ mod tests {
     }
 
     #[test]
+    fn pieces_that_wait_together_are_each_judged_alone() {
+        let (_folder, sample, content) = set_up(&[("a", 1_000), ("b", 30)], 32);
+        let (_elsewhere, other, other_content) = set_up(&[("a", 500)], 100);
+        let disk = Disk::start(1).unwrap();
+        let (go, wait) = sync_channel::<()>(0);
+        let hold = Box::new(move |_: Done<Buffer>| wait.recv().unwrap());
+        assert!(disk.submit(Arc::clone(&content), Job::Finish, hold).is_ok());
+        let store = |content, piece, mut bytes: Vec<u8>| {
+            bytes[0] ^= u8::from(piece % 5 == 3);
+            let blocks = bytes.chunks(16).map(<[u8]>::to_vec).collect();
+            (piece, submit(&disk, content, Job::StorePiece { piece, blocks, block_hashes: false }))
+        };
+        let mut told: Vec<_> =
+            sample.pieces().map(|piece| store(&content, piece, sample.piece(piece).to_vec())).collect();
+        told.push(store(&other_content, 0, other.piece(0).to_vec()));
+        go.send(()).unwrap();
+        for (piece, told) in told {
+            let Done::StorePiece { outcome, .. } = told.recv().unwrap() else { panic!("another answer") };
+            assert_eq!(matches!(outcome, StoreOutcome::Good(None)), piece % 5 != 3, "{piece}: {outcome:?}");
+        }
+        let expected: Vec<_> = sample.pieces().filter(|piece| piece % 5 != 3).collect();
+        assert_eq!(sample.check(&content), expected);
+    }
+
+    #[test]
     fn what_cannot_be_written_comes_back_with_the_error() {
         let (folder, sample, content) = set_up(&[("a", 50)], 32);
         std::fs::create_dir(folder.path().join("a")).unwrap();
@@ -465,7 +537,7 @@ mod tests {
 
     #[test]
     fn a_check_by_all_threads_finds_the_good_pieces_and_tells_progress_in_order() {
-        let (_folder, sample, content) = set_up(&[("a", 38 << 20), ("b", 3 << 20)], 1 << 20);
+        let (_folder, sample, content) = set_up(&[("a", 38 << 20), ("b", 3 << 20)], 1 << 19);
         let disk = Disk::start(3).unwrap();
         let stored: Vec<u32> = sample.pieces().filter(|piece| piece % 3 != 1).collect();
         for &piece in &stored {
@@ -475,7 +547,7 @@ mod tests {
         }
         let (good, progress) = check(&disk, &content, u32::MAX);
         assert_eq!(good.iter_set().collect::<Vec<_>>(), stored);
-        assert_eq!(progress.last(), Some(&(41, stored.len() as u32)));
+        assert_eq!(progress.last(), Some(&(82, stored.len() as u32)));
         assert!(progress.is_sorted() && progress.len() >= 5, "{progress:?}");
         let (some, progress) = check(&disk, &content, 1);
         assert!(progress.len() <= 3 && some.count() < good.count(), "it stops: {progress:?}");

@@ -8,12 +8,13 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{self, Advice, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::content::StorageError;
@@ -47,6 +48,9 @@ pub trait FileSystem: Send + Sync {
     fn open_write(&self, path: &[String]) -> io::Result<Self::File>;
     /// Reads into all of `buffer`; an early end is `UnexpectedEof`.
     fn read_exact_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// This much will be read soon, with other reads between: it may be fetched in one go. A hint; by itself it
+    /// changes nothing, and need not do anything.
+    fn will_read(&self, _file: &Self::File, _offset: u64, _len: u64) {}
     /// Writes all of `parts` one after the other from `offset`.
     fn write_all_at(&self, file: &Self::File, parts: &[&[u8]], offset: u64) -> io::Result<()>;
     /// Sets the length, sparse when growing.
@@ -185,6 +189,11 @@ impl FileSystem for RealFs {
 
     fn read_exact_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         FileExt::read_exact_at(&**file, buffer, offset)
+    }
+
+    fn will_read(&self, file: &Self::File, offset: u64, len: u64) {
+        // Who cannot fetch ahead will read all the same.
+        let _ = fs::fadvise(file, offset, NonZero::new(len), Advice::WillNeed);
     }
 
     fn write_all_at(&self, file: &Self::File, parts: &[&[u8]], mut offset: u64) -> io::Result<()> {

@@ -10,25 +10,23 @@
 use std::fs;
 use std::io;
 use std::num::NonZero;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use sha1::{Digest, Sha1};
-
 use super::content::StorageError;
 use super::fs::{FileSystem, RealFs};
 use super::handles::{HANDLE_MAX, Handles};
+use super::hash;
 use super::span::spans;
 use crate::proto::metainfo::Metainfo;
 use crate::proto::metainfo::create::{Draft, DraftFile, automatic_piece_len};
 use crate::proto::metainfo::files::{Attributes, File};
 use crate::proto::piece::{Geometry, PieceIndex};
 
-/// Bytes of one read: stays in the processor's cache until it is hashed.
-const READ_LEN: usize = 256 * 1024;
-/// Bytes that a thread hashes before it tells, rounded to pieces (one at least).
+/// Bytes that a thread hashes before it tells, rounded to pieces, and no fewer of these than go side by side.
 const TURN_LEN: u32 = 4 << 20;
 /// Results that may wait for the thread that collects them; when full, hashing waits.
 const RESULT_MAX: usize = 64;
@@ -145,16 +143,15 @@ impl Work {
     }
 
     fn run(&self, results: SyncSender<Hashed>) {
-        let count = (TURN_LEN / self.geometry.piece_len()).max(1);
-        let mut scratch = vec![0; READ_LEN];
+        let count = (TURN_LEN / self.geometry.piece_len()).max(hash::side_by_side() as u32);
+        let mut scratch = Vec::new();
         while !self.stopped.load(Ordering::Relaxed) {
             let first = self.next.fetch_add(count, Ordering::Relaxed);
             let end = first.saturating_add(count).min(self.geometry.piece_count());
             if first >= end {
                 return;
             }
-            let hashes: Result<Vec<_>, _> =
-                (first..end).map(|piece| self.hash_piece(piece, &mut scratch)).collect();
+            let hashes = self.hash_pieces(first..end, &mut scratch);
             let last_end = self.geometry.offset_of(end).min(self.geometry.total_len());
             let hashed = hashes.map(|hashes| (first, hashes, last_end - self.geometry.offset_of(first)));
             if results.send(hashed).is_err() {
@@ -163,22 +160,49 @@ impl Work {
         }
     }
 
-    fn hash_piece(&self, piece: PieceIndex, scratch: &mut [u8]) -> Result<[u8; 20], StorageError> {
-        let mut hash = Sha1::new();
-        let len = self.geometry.len_of(piece) as usize;
-        for span in spans(&self.files, self.geometry.offset_of(piece), len) {
-            let path = &self.files[span.file].path;
-            let at_path = |source| self.error(path, source);
-            let file = self.fs.open_read(path).map_err(at_path)?;
-            let mut read = 0;
-            while read < span.len {
-                let buffer = &mut scratch[..READ_LEN.min(span.len - read)];
-                self.fs.read_exact_at(&file, buffer, span.offset + read as u64).map_err(at_path)?;
-                hash.update(&*buffer);
-                read += buffer.len();
+    fn hash_pieces(
+        &self,
+        pieces: Range<PieceIndex>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Vec<[u8; 20]>, StorageError> {
+        // All are of one length but the torrent's last.
+        let pieces: Vec<PieceIndex> = pieces.collect();
+        let mut hashes = Vec::with_capacity(pieces.len());
+        for alike in pieces.chunk_by(|one, other| self.geometry.len_of(*one) == self.geometry.len_of(*other))
+        {
+            let len = self.geometry.len_of(alike[0]) as usize;
+            let read = |at: usize, offset: usize, buffer: &mut [u8]| {
+                let start = self.geometry.offset_of(alike[at]) + offset as u64;
+                if alike.len() > 1 && offset.is_multiple_of(hash::FETCH_LEN) {
+                    self.will_read(start, hash::FETCH_LEN.min(len - offset));
+                }
+                self.read(start, buffer)
+            };
+            for hash in hash::digests_of_reads(alike.len(), len, scratch, read) {
+                hashes.push(hash?);
             }
         }
-        Ok(hash.finalize().into())
+        Ok(hashes)
+    }
+
+    fn will_read(&self, offset: u64, len: usize) {
+        for span in spans(&self.files, offset, len) {
+            // What cannot be opened is told by the read.
+            if let Ok(file) = self.fs.open_read(&self.files[span.file].path) {
+                self.fs.will_read(&file, span.offset, span.len as u64);
+            }
+        }
+    }
+
+    fn read(&self, offset: u64, mut buffer: &mut [u8]) -> Result<(), StorageError> {
+        for span in spans(&self.files, offset, buffer.len()) {
+            let path = &self.files[span.file].path;
+            let (head, rest) = buffer.split_at_mut(span.len);
+            let read = |file| self.fs.read_exact_at(&file, head, span.offset);
+            self.fs.open_read(path).and_then(read).map_err(|source| self.error(path, source))?;
+            buffer = rest;
+        }
+        Ok(())
     }
 
     /// The lengths are still those of the survey.
@@ -281,6 +305,8 @@ fn refused(path: &Path, why: &'static str) -> StorageError {
 mod tests {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
+
+    use sha1::{Digest, Sha1};
 
     use super::*;
     use crate::proto::bitfield::Bitfield;

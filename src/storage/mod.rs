@@ -1,7 +1,7 @@
 //! Files: where content lies on disk, how it is read, written and checked. Knows no peers and no tokio.
 //!
 //! Core, thread-free over [`fs::FileSystem`]: `span` (content to files), `content` (one torrent's files),
-//! `report` (what is wrong with which file).
+//! `report` (what is wrong with which file), `hash` (SHA-1 of many pieces at once).
 //! Shell: `fs::RealFs` with its bounded `handles`, `disk` (own threads, bounded queue), `make` (content to
 //! torrent).
 
@@ -9,6 +9,7 @@ pub mod content;
 pub mod disk;
 pub mod fs;
 pub mod handles;
+pub mod hash;
 pub mod journal;
 pub mod make;
 pub mod report;

@@ -77,8 +77,12 @@ fn what_is_of_the_wrong_kind_or_out_of_range_counts_as_absent() {
 
 #[test]
 fn number_zero_switches_an_extension_off() {
-    assert_eq!(decode(b"d1:md11:ut_metadatai2e6:ut_pexi0eee").ut_pex, None);
-    assert_eq!(decode(b"d1:md11:ut_metadatai2e6:ut_pexi0eee").ut_metadata, Some(2));
+    let mut known = ExtensionHandshake::default();
+    known.update(decode(b"d1:md11:ut_metadatai2e6:ut_pexi0eee"));
+    assert_eq!((known.ut_metadata, known.ut_pex), (Some(2), None));
+    known.update(decode(b"d1:md6:ut_pexi7eee"));
+    known.update(decode(b"d1:md11:ut_metadatai0eee"));
+    assert_eq!((known.ut_metadata, known.ut_pex), (None, Some(7)));
 }
 
 #[test]

@@ -1,20 +1,23 @@
 //! A million random and mutated inputs a run for the wire codecs: no panic, no endless loop, no more memory
 //! than the input warrants, and what decodes encodes to the same bytes.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use sprat::proto::bitfield::Bitfield;
 use sprat::proto::block::Block;
+use sprat::proto::piece::PIECE_COUNT_MAX;
 use sprat::proto::rng::Rng;
 use sprat::proto::wire::decoder::{Decoder, EXTENDED_PAYLOAD_MAX, Frame};
 use sprat::proto::wire::extension::ExtensionHandshake;
 use sprat::proto::wire::handshake::{HANDSHAKE_LEN, Handshake};
 use sprat::proto::wire::message::{Message, block_header};
+use sprat::proto::wire::metadata::{METADATA_PIECE_LEN, MetadataMessage};
 use sprat::proto::wire::sp_have::{self, SpHave};
 
 const STREAM_COUNT: usize = 600_000;
 const SP_HAVE_COUNT: usize = 250_000;
 const HANDSHAKE_COUNT: usize = 50_000;
 const EXTENSION_COUNT: usize = 100_000;
+const METADATA_COUNT: usize = 200_000;
 
 /// Some bytes that begin like a message, or not at all.
 fn stream(rng: &mut Rng, piece_count: u32) -> Vec<u8> {
@@ -80,6 +83,11 @@ fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>) {
     }
 }
 
+/// What may be waited for behind a prefix: an extended message, or the bitfield of the largest torrent.
+const LONGEST: usize =
+    1 + if EXTENDED_PAYLOAD_MAX > FIELD_MAX { EXTENDED_PAYLOAD_MAX } else { 1 + FIELD_MAX };
+const FIELD_MAX: usize = PIECE_COUNT_MAX as usize / 8;
+
 /// Decodes all that `bytes` hold, as a connection does; the number of frames.
 fn read_all(decoder: &mut Decoder, bytes: &[u8]) -> usize {
     let mut buffer = BytesMut::from(bytes);
@@ -101,7 +109,7 @@ fn read_all(decoder: &mut Decoder, bytes: &[u8]) -> usize {
             }
             Ok(None) => {
                 assert_eq!((taken, buffer.len()), (0, before.len()));
-                assert!((1..=EXTENDED_PAYLOAD_MAX + 1).contains(&needed));
+                assert!((1..=LONGEST).contains(&needed));
                 return frames;
             }
             Err(_) => {
@@ -121,7 +129,9 @@ fn streams() {
     for round in 0..STREAM_COUNT {
         let piece_count = [1, 25, 64, 2_000][round % 4];
         let bytes = stream(&mut rng, piece_count);
-        frames += read_all(&mut Decoder::new(piece_count), &bytes);
+        // Now and then by one who does not know how many pieces there are.
+        let known = (round % 5 > 0).then_some(piece_count);
+        frames += read_all(&mut Decoder::new(known), &bytes);
     }
     assert!(frames > STREAM_COUNT / 2, "the inputs reach the decoders: {frames} frames");
 }
@@ -188,4 +198,35 @@ fn extension_handshakes() {
         }
     }
     assert!(good > EXTENSION_COUNT / 4, "{good}");
+}
+
+#[test]
+fn metadata_messages() {
+    let mut rng = Rng::from_number(0x5f63);
+    let mut good = 0;
+    for round in 0..METADATA_COUNT {
+        let piece = rng.bits() as u32 >> rng.below(32);
+        let whole = match round % 4 {
+            0 => MetadataMessage::Request(piece),
+            1 => MetadataMessage::Reject(piece),
+            2 => MetadataMessage::Unknown,
+            _ => {
+                let mut bytes = vec![0; rng.below(40)];
+                rng.fill(&mut bytes);
+                MetadataMessage::Data { piece, total_len: rng.bits() as u32, bytes: bytes.into() }
+            }
+        };
+        let mut payload = whole.encode().to_vec();
+        for _ in 0..rng.below(3) {
+            mutate(&mut rng, &mut payload);
+        }
+        let payload = Bytes::from(payload);
+        let Ok(message) = MetadataMessage::decode(&payload) else { continue };
+        if let MetadataMessage::Data { bytes, .. } = &message {
+            assert!(payload.ends_with(bytes) && bytes.len() <= METADATA_PIECE_LEN as usize);
+        }
+        assert_eq!(MetadataMessage::decode(&message.encode()), Ok(message));
+        good += 1;
+    }
+    assert!(good > METADATA_COUNT / 2, "{good}");
 }

@@ -111,6 +111,7 @@ fn bad_input_is_answered_by_one_line_and_an_exit_code() {
     std::fs::write(path.join("text.torrent"), "<html>no torrent</html>").unwrap();
     let taken = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
+    let v2 = format!("magnet:?xt=urn:btmh:1220{}", "ab".repeat(32));
     let cases: &[(&[&str], i32, &str)] = &[
         (&["show", "none.torrent"], 1, "none.torrent"),
         (&["show", "text.torrent"], 3, "text.torrent: not a torrent"),
@@ -118,8 +119,12 @@ fn bad_input_is_answered_by_one_line_and_an_exit_code() {
         (&["show", "set"], 2, "folder"),
         (&["download", "gopher://example.org/x"], 2, "unknown scheme"),
         (&["show", "magnet:?xt=urn:btih:123"], 3, "magnet"),
-        (&["download", "magnet:?xt=urn:btih:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"], 1, "description"),
-        (&["download", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"], 1, "description"),
+        (&["download", "magnet:?xt=urn:btih:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"], 3, "39 characters"),
+        (&["download", "magnet:?xt=urn:btih:zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"], 3, "hexadecimal"),
+        (&["download", "magnet:?dn=x&tr=&so=&x.pe=:::&xt=%ff"], 3, "no infohash"),
+        (&["download", &v2], 3, "v2"),
+        (&["download", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"], 3, "this has 39 characters"),
+        (&["verify", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"], 2, ".torrent"),
         (&["download", "set.torrent", "-d", "set.torrent/below"], 1, "-d"),
         (&["download", "set.torrent", "-d", "/proc/none"], 1, "/proc/none"),
         (&["download", "set.torrent", "-d", "/proc/none"], 1, "-d"),

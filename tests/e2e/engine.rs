@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sprat::engine::metainfo::create::Draft;
-use sprat::engine::{AddTorrent, Config, Engine, EngineError, Event, Metainfo, Stage, TorrentHandle, make};
+use sprat::engine::{
+    AddTorrent, Config, Engine, EngineError, Event, Metainfo, Selection, Stage, TorrentHandle, make,
+};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, UdpSocket};
 
 /// Longest that any step of a test may take.
 const LIMIT: Duration = Duration::from_secs(60);
-const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(super) const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Content in a folder of its own, and its torrent.
 pub(super) struct Content {
@@ -25,6 +27,15 @@ pub(super) struct Content {
 impl Content {
     /// Files below a folder called `content`; what is in them follows from their place.
     pub(super) fn new(files: &[(&str, usize)]) -> Self {
+        Self::with(files, false)
+    }
+
+    /// The same, for the peers of its trackers only.
+    pub(super) fn private(files: &[(&str, usize)]) -> Self {
+        Self::with(files, true)
+    }
+
+    fn with(files: &[(&str, usize)], private: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("content");
         for (at, (name, len)) in files.iter().enumerate() {
@@ -32,13 +43,13 @@ impl Content {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, noise(at as u64 + 1, *len)).unwrap();
         }
-        let draft = make::survey(&root, Draft { piece_len: 32 * 1024, ..Draft::default() }).unwrap();
+        let draft = make::survey(&root, Draft { piece_len: 32 * 1024, private, ..Draft::default() }).unwrap();
         let metainfo = make::hash(&root, draft, &mut |_| true).unwrap().unwrap();
         Self { dir, metainfo }
     }
 
     /// Several files, deep and empty ones among them.
-    fn folder() -> Self {
+    pub(super) fn folder() -> Self {
         Self::new(&[("a/b/deep", 300_000), ("a/empty", 0), ("big", 1_500_000), ("c", 1), ("z/empty", 0)])
     }
 
@@ -66,7 +77,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// Every file below `root`, by path.
-fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(super) fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -86,7 +97,7 @@ pub(super) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, what).await.expect("takes too long")
 }
 
-async fn engine_at(ip: IpAddr, embedded_tracker: bool) -> Engine {
+pub(super) async fn engine_at(ip: IpAddr, embedded_tracker: bool) -> Engine {
     let config = Config {
         listen: vec![ip],
         embedded_tracker,
@@ -190,8 +201,8 @@ async fn only_selected_files_appear() {
     let (seeder, leecher) = (engine().await, engine().await);
     let _seed = seed(&seeder, &content).await;
     let dir = tempfile::tempdir().unwrap();
-    let selected = Some(vec![false, true, false]);
-    let download = AddTorrent { selected, peers: vec![addr(&seeder)], ..content.download(dir.path()) };
+    let selection = Selection::Flags(vec![false, true, false]);
+    let download = AddTorrent { selection, peers: vec![addr(&seeder)], ..content.download(dir.path()) };
     let mut torrent = leecher.add(download).await.unwrap();
     within(torrent.completed()).await.unwrap();
     let names: Vec<_> = tree(&dir.path().join("content")).into_keys().collect();

@@ -1,6 +1,6 @@
 //! Where the system or the user sets limits: a full disk, few descriptors, rates, and a user who will not wait.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -122,6 +122,8 @@ fn a_second_ctrl_c_ends_at_once() {
     assert_eq!(sprat(path, &["create", "set", "--tracker", &url]).code, Some(0));
     let mut download = Sprat::start(path, &["download", "set.torrent", "-d", "copy", "-p", "0", "--json"]);
     let (mut greeted, _) = tracker.accept().unwrap();
+    // An answer to what was not asked yet is none.
+    assert_ne!(greeted.read(&mut [0; 4096]).unwrap(), 0);
     let body = "d8:intervali1800e5:peers0:e";
     let answer =
         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());

@@ -4,8 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cli;
+mod dht;
 mod engine;
+mod fallback;
 mod hostile;
 mod limits;
+mod magnet;
+mod magnet_command;
+mod metadata_peer;
 mod process;
 mod tracker;

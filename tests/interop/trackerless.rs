@@ -77,22 +77,31 @@ impl Place<'_> {
         command
     }
 
-    /// Takes torrents and magnets from a watched folder.
-    fn transmission(&self, folder: &Path, name: &str, torrent: &[u8]) -> Command {
+    /// Takes torrents from a watched folder, and magnets by RPC.
+    fn transmission(&self, folder: &Path) -> Command {
         let watch = self.state.join("watch");
         std::fs::create_dir(&watch).expect("a new folder");
-        std::fs::write(watch.join(name), torrent).expect("a new file");
         let bootstrap: String = self.nodes.iter().map(|node| node.replace(':', " ") + "\n").collect();
         std::fs::write(self.state.join("dht.bootstrap"), bootstrap).expect("a new file");
         let settings = serde_json::json!({
             "download-dir": folder, "peer-port": PORT, "watch-dir": watch, "watch-dir-enabled": true,
-            "dht-enabled": true, "lpd-enabled": false, "pex-enabled": false, "utp-enabled": false, "rpc-enabled": false,
-            "port-forwarding-enabled": false, "encryption": 0, "incomplete-dir-enabled": false, "rename-partial-files": false,
+            "dht-enabled": true, "lpd-enabled": false, "pex-enabled": false, "utp-enabled": false,
+            "rpc-enabled": true, "rpc-port": 9091, "rpc-whitelist-enabled": false, "port-forwarding-enabled": false,
+            "encryption": 0, "incomplete-dir-enabled": false, "rename-partial-files": false,
         });
         std::fs::write(self.state.join("settings.json"), settings.to_string()).expect("a new file");
         let mut command = self.host.command("transmission-daemon");
-        command.arg("-f").arg("-g").arg(self.state).arg("--log-error");
+        command.arg("-f").arg("-g").arg(self.state).arg("--log-info");
         command
+    }
+
+    fn tell_transmission(&self, magnet: &str) {
+        let mut command = self.host.command("python3");
+        command
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/transmission_add.py"))
+            .arg(magnet);
+        let told = command.output().expect("python3");
+        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
     }
 
     fn node(&self, kind: Kind) -> Process {
@@ -113,23 +122,29 @@ impl Place<'_> {
             }
             Kind::Libtorrent => self.libtorrent(content.folder(), &["seed", path]),
             Kind::Transmission => {
-                let torrent = std::fs::read(torrent).expect("the torrent just made");
-                self.transmission(content.folder(), "content.torrent", &torrent)
+                let command = self.transmission(content.folder());
+                let watched = self.state.join("watch/content.torrent");
+                std::fs::copy(torrent, watched).expect("a copy of the torrent");
+                command
             }
         })
     }
 
     fn download(&self, kind: Kind, infohash: &str, folder: &Path) -> Process {
         let magnet = format!("magnet:?xt=urn:btih:{infohash}");
-        self.start(match kind {
+        let process = self.start(match kind {
             Kind::Sprat => {
                 let mut command = self.sprat(&["download", infohash, "--no-lsd", "--seed"]);
                 command.arg("-d").arg(folder);
                 command
             }
             Kind::Libtorrent => self.libtorrent(folder, &["download", &magnet]),
-            Kind::Transmission => self.transmission(folder, "content.magnet", magnet.as_bytes()),
-        })
+            Kind::Transmission => self.transmission(folder),
+        });
+        if kind == Kind::Transmission {
+            self.tell_transmission(&magnet);
+        }
+        process
     }
 }
 

@@ -3,22 +3,23 @@
 //! Sending never waits: a connection whose queue is full has not taken anything for thousands of messages
 //! and is given up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use crate::engine::channels::OUTBOX;
 use crate::engine::connection::{self, Wiring};
-use crate::engine::context::{Established, Input, Outgoing};
+use crate::engine::context::{Context, Established, Input, Outgoing};
 use crate::engine::send::BlockSource;
 use crate::engine::task::{self, Task};
 use crate::proto::torrent::event::ConnId;
+use crate::storage::disk::DiskContent;
 
 /// All connections.
 pub(super) struct Connections {
     open: BTreeMap<ConnId, Connection>,
     opened_count: u32,
-    piece_count: u32,
     source: BlockSource,
     inbox: mpsc::Sender<Input>,
 }
@@ -34,9 +35,17 @@ struct Connection {
 pub(super) struct Stalled;
 
 impl Connections {
-    /// None yet; blocks come from `source`, what is received goes to `inbox`.
-    pub(super) fn new(piece_count: u32, source: BlockSource, inbox: mpsc::Sender<Input>) -> Self {
-        Self { open: BTreeMap::new(), opened_count: 0, piece_count, source, inbox }
+    /// None yet; what is received goes to `inbox`.
+    pub(super) fn new(context: &Context, inbox: mpsc::Sender<Input>) -> Self {
+        let (disk, pool) = (context.disk.clone(), context.pool.clone());
+        let source = BlockSource { disk, content: Arc::default(), pool };
+        Self { open: BTreeMap::new(), opened_count: 0, source, inbox }
+    }
+
+    /// The content is known: connections can read blocks of it, and know how many pieces there are.
+    pub(super) fn describe(&self, content: &DiskContent) {
+        let is_first = self.source.content.set(content.clone()).is_ok();
+        debug_assert!(is_first, "a torrent is described once");
     }
 
     /// Starts the task of a connection; its name was never used before.
@@ -44,14 +53,8 @@ impl Connections {
         let conn = ConnId(self.opened_count);
         self.opened_count += 1;
         let (outbox, receiver) = mpsc::channel(OUTBOX);
-        let wiring = Wiring {
-            conn,
-            piece_count: self.piece_count,
-            inbox: self.inbox.clone(),
-            pool: self.source.pool.clone(),
-            source: self.source.clone(),
-            outbox: receiver,
-        };
+        let wiring =
+            Wiring { conn, inbox: self.inbox.clone(), source: self.source.clone(), outbox: receiver };
         let task = task::spawn("connection", connection::run(established, wiring));
         self.open.insert(conn, Connection { outbox, task });
         conn
@@ -70,6 +73,11 @@ impl Connections {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err(Stalled),
         }
+    }
+
+    /// Closes all but these.
+    pub(super) fn retain(&mut self, kept: &BTreeSet<ConnId>) {
+        self.open.retain(|conn, _| kept.contains(conn));
     }
 
     /// Closes it; whether it was open.

@@ -1,123 +1,129 @@
-//! One torrent: the task that owns its machine, its announcer and the bytes of its pieces.
+//! One torrent: the task that owns its machines and the bytes of its pieces.
+//!
+//! Its life has up to three parts: who has only a magnet's name fetches the description (`describe`), then files
+//! are opened and what is there is checked (`start`), then content is transferred (`transfer`, `outputs`) until
+//! the torrent leaves (`leave`). What it has all along is its `swarm`.
 //!
 //! It carries inputs to the machines and does what they decide; it decides nothing. It waits for nothing but
 //! inputs: queues of connections are bounded and never waited for, disk jobs and dials are tasks of their
 //! own, and while the disk is behind the inbox of the connections is left alone.
 
 mod connections;
+mod describe;
 mod leave;
+mod memory;
 mod outputs;
 mod pieces;
 mod report;
+mod sources;
 mod start;
+mod swarm;
 mod trackers;
+mod transfer;
 
-use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::{Duration, sleep_until};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::Duration;
 
+use super::add::{Selection, TorrentSource};
 use super::channels::{CONTROL, EVENT, INBOX};
-use super::context::{Context, Control, Established, Incoming, Input};
+use super::context::{Context, Control, Input};
 use super::handle::{Event, Snapshot, Stage, TorrentHandle};
-use super::pool::BlockBuf;
-use super::send::BlockSource;
-use super::supervisor;
-use super::task::Tasks;
 use super::{AddTorrent, EngineError};
 use crate::proto::bitfield::Bitfield;
+use crate::proto::infohash::InfoHash;
+use crate::proto::metainfo::Metainfo;
+use crate::proto::metainfo::magnet::Magnet;
 use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
-use crate::proto::session::{Demand, Lease};
-use crate::proto::time::Instant;
-use crate::proto::torrent::Torrent;
-use crate::proto::torrent::event::{ConnId, Receipt, Settings, Source, StorageFault};
+use crate::proto::session::Lease;
+use crate::proto::torrent::event::Command;
 use crate::proto::tracker::announcer::{self, Announcer, Progress};
-use crate::storage::disk::{DiskContent, Done};
+use crate::storage::disk::DiskContent;
 use connections::Connections;
-use pieces::PieceBuffers;
+use describe::{DescriptionTask, Outcome};
+pub(crate) use memory::DescriptionMemory;
 use report::Report;
-use start::{Plan, Started, Wishes};
-use trackers::{Announced, Trackers};
+use sources::{Hints, Sources};
+use start::Started;
+use swarm::Swarm;
+use transfer::TorrentTask;
 
 /// Peers wanted of each announce: as many as a torrent connects to by default.
 const NUMWANT: u32 = 100;
-/// Inputs of connections taken before timers and the user are looked at again.
-const INPUT_MAX: usize = 64;
-/// Least time between two demands told to the session.
-const DEMAND_INTERVAL: Duration = crate::proto::session::LEASE_INTERVAL;
-/// Fewer connections than this, and nobody left to dial, is reason to ask trackers for more peers.
-const CONNECTIONS_FEW: usize = 10;
+/// Bytes missing, as trackers are told while nobody knows how many there are: not 0, which would make us a seed.
+const LEFT_UNKNOWN: u64 = 16 << 10;
 
 /// What a torrent is made of.
 pub(crate) struct Spec {
+    /// Which.
+    pub(crate) infohash: InfoHash,
     /// From the user.
     pub(crate) add: AddTorrent,
     /// Our name in the swarm.
     pub(crate) peer_id: PeerId,
     /// Our share of the session's budgets; None: not yet.
     pub(crate) lease: watch::Receiver<Option<Lease>>,
+    /// Shared by all torrents.
+    pub(crate) memory: DescriptionMemory,
     /// Seed of all chance in it.
     pub(crate) rng: Rng,
 }
 
-/// A torrent whose files are open.
-struct Opened {
+/// What a torrent has when it begins.
+struct Origin {
     context: Arc<Context>,
-    content: DiskContent,
-    plan: Plan,
+    infohash: InfoHash,
     peer_id: PeerId,
+    plan: Plan,
+    hints: Hints,
     lease: watch::Receiver<Option<Lease>>,
     rng: Rng,
 }
 
-/// How far the content is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Completion {
-    /// Wanted pieces are missing.
-    Missing,
-    /// Every wanted piece is there; empty files and durability are under way, or wait for the disk.
-    Finishing,
-    /// All is there and durable, since then.
-    Finished(Instant),
+/// What of the user's wishes matters to the end: of many files there is one list only.
+struct Plan {
+    /// Where the content lies.
+    dir: PathBuf,
+    /// Pieces in order.
+    sequential: bool,
+    /// Do not check.
+    assume_complete: bool,
+    /// Fetch the description alone.
+    describe_only: bool,
+    /// Leave at this ratio of sent to size.
+    ratio_max: Option<f64>,
+    /// Leave after seeding for so long.
+    seed_time_max: Option<Duration>,
 }
 
-/// A task of the torrent has ended.
-enum Ended {
-    /// A dial.
-    Dialled(SocketAddr, io::Result<Established>),
-    /// A piece came back from the disk; whether block hashes were asked for.
-    Stored(bool, Option<Done<BlockBuf>>),
-    /// The content was made complete and durable, or not.
-    Finished(Option<Done<BlockBuf>>),
-    /// What was written is durable as far as possible.
-    Synced,
-    /// All peers have hung up, or took too long.
-    HungUp,
-    /// An announce.
-    Announced(Announced),
+/// What is known of the content at the start.
+enum Known {
+    /// Its files are open.
+    Content(DiskContent),
+    /// A name.
+    Magnet(Box<Named>),
 }
 
-/// The state of a torrent's task.
-struct TorrentTask {
-    context: Arc<Context>,
-    content: DiskContent,
-    plan: Plan,
-    peer_id: PeerId,
-    machine: Torrent,
-    trackers: Trackers,
-    connections: Connections,
-    pieces: PieceBuffers,
-    completion: Completion,
-    /// Nothing was missing from the start.
-    started_complete: bool,
-    /// Why the torrent cannot go on, in words.
-    failure: Option<String>,
-    report: Report,
-    demand: (Demand, Instant),
-    tasks: Tasks<Ended>,
+/// A torrent whose description is to be fetched.
+struct Named {
+    magnet: Magnet,
+    selection: Selection,
+    memory: DescriptionMemory,
+    /// For the user.
+    described: watch::Sender<Option<Arc<Metainfo>>>,
+}
+
+/// What the user says before there is a machine to tell.
+#[derive(Debug, Default)]
+struct Wishes {
+    /// In order.
+    commands: Vec<Command>,
+    /// Peers to dial.
+    peers: Vec<SocketAddr>,
 }
 
 /// Where a torrent's inputs come from.
@@ -130,14 +136,14 @@ struct Inputs {
 /// Why a torrent leaves the swarm.
 enum Leaving {
     /// The user says so: how long it may take, and whom to tell by dropping it.
-    Told(Duration, Option<tokio::sync::oneshot::Sender<()>>),
-    /// Ratio or seeding time is reached.
+    Told(Duration, Option<oneshot::Sender<()>>),
+    /// Ratio or seeding time is reached, or only the description was wanted.
     GoalReached,
     /// It cannot go on.
     Failed(String),
 }
 
-/// Opens the torrent's files; the future is the torrent's life.
+/// Opens the torrent's files, if they are known; the future is the torrent's life.
 ///
 /// # Errors
 /// Its folder cannot be used.
@@ -145,322 +151,142 @@ pub(crate) fn prepare(
     context: Arc<Context>,
     spec: Spec,
 ) -> Result<(TorrentHandle, mpsc::Sender<Control>, impl Future<Output = ()> + Send + use<>), EngineError> {
-    let Spec { add, peer_id, lease, rng } = spec;
-    let (content, plan) = start::open(&context, add)?;
+    let Spec { infohash, add, peer_id, lease, memory, rng } = spec;
+    let (described_sender, described) = watch::channel(None);
+    let AddTorrent { source, selection, peers, trackers, .. } = add;
+    let plan = Plan {
+        dir: add.dir,
+        sequential: add.sequential,
+        assume_complete: add.assume_complete,
+        describe_only: add.describe_only,
+        ratio_max: add.ratio_max,
+        seed_time_max: add.seed_time_max,
+    };
+    let hints = Hints::new(&source, trackers);
+    let known = match source {
+        TorrentSource::Metainfo(metainfo) => {
+            let flags = selection.flags(&metainfo.info, &[]).map_err(EngineError::Selection)?;
+            Known::Content(start::open(&context, &plan.dir, metainfo.info, flags)?)
+        }
+        TorrentSource::Magnet(magnet) => {
+            Known::Magnet(Box::new(Named { magnet, selection, memory, described: described_sender }))
+        }
+    };
     let (control_sender, control) = mpsc::channel(CONTROL);
     let (snapshot_sender, snapshot) = watch::channel(Snapshot::default());
     let (event_sender, events) = broadcast::channel(EVENT);
-    let report = Report::new(content.info(), snapshot_sender, event_sender);
-    let handle = TorrentHandle::new(content.info().infohash, control_sender.clone(), snapshot, events);
-    let opened = Opened { context, content, plan, peer_id, lease, rng };
-    Ok((handle, control_sender, live(opened, control, report)))
-}
-
-async fn live(opened: Opened, mut control: mpsc::Receiver<Control>, mut report: Report) {
-    let Opened { context, content, plan, .. } = &opened;
-    let started = if plan.assume_complete {
-        let have = Bitfield::full(content.info().geometry.piece_count());
-        Started::Ready { have, wishes: Wishes::default() }
-    } else {
-        start::check(context, &plan.dir, content, &mut control, &mut report).await
+    let handle = TorrentHandle::new(infohash, control_sender.clone(), snapshot, described, events);
+    let report = Report::new(snapshot_sender, event_sender);
+    let wishes = Wishes { commands: Vec::new(), peers };
+    let origin = Origin { context, infohash, peer_id, plan, hints, lease, rng };
+    let life = async move {
+        match known {
+            Known::Content(content) => origin.live(content, control, report, wishes).await,
+            // Boxed, so that the many torrents that need none of it do not have room for it.
+            Known::Magnet(named) => Box::pin(origin.live_from_name(*named, control, report, wishes)).await,
+        }
     };
-    match started {
-        Started::Ready { have, wishes } => {
-            let (sender, inbox) = mpsc::channel(INBOX);
-            let inputs = Inputs { control, inbox, lease: opened.lease.clone() };
-            let task = TorrentTask::new(opened, have, sender, report);
-            task.run(inputs, wishes).await;
+    Ok((handle, control_sender, life))
+}
+
+impl Origin {
+    /// The life of a torrent whose files are open.
+    async fn live(
+        mut self,
+        content: DiskContent,
+        mut control: mpsc::Receiver<Control>,
+        mut report: Report,
+        wishes: Wishes,
+    ) {
+        let checked = start::check(&self.context, &self.plan, &content, &mut control, &mut report, wishes);
+        match checked.await {
+            Started::Ready { have, wishes } => {
+                let progress = Progress { uploaded: 0, downloaded: 0, left: left(&content, &have) };
+                let (swarm, inputs) = self.join(content.info().private, progress, control, report);
+                swarm.connections.describe(&content);
+                let task = TorrentTask::new(swarm, content, self.plan, have, self.rng);
+                task.run(inputs, None, wishes).await;
+            }
+            Started::Stopped(reply) => {
+                report.end(Stage::Stopped);
+                drop(reply);
+            }
+            Started::Failed(error) => report.end(Stage::Failed(error)),
         }
-        Started::Stopped(reply) => {
-            report.stage(Stage::Stopped);
-            report.event(Event::Stopped);
-            drop(reply);
+    }
+
+    /// The life of a torrent of which only the name is known.
+    async fn live_from_name(
+        mut self,
+        named: Named,
+        control: mpsc::Receiver<Control>,
+        report: Report,
+        wishes: Wishes,
+    ) {
+        let Named { magnet, selection, memory, described } = named;
+        let progress = Progress { uploaded: 0, downloaded: 0, left: LEFT_UNKNOWN };
+        let (swarm, mut inputs) = self.join(false, progress, control, report);
+        let task = DescriptionTask::new(swarm, memory, self.rng.fork("description"));
+        let (mut swarm, info, handover, wishes) = match task.run(&mut inputs, wishes).await {
+            Outcome::Described { swarm, info, handover, wishes } => (*swarm, *info, *handover, wishes),
+            Outcome::Left { swarm, leaving } => return swarm.leave(leaving, inputs, progress).await,
+        };
+        described.send_replace(Some(Arc::new(describe::metainfo(&magnet, info.clone()))));
+        swarm.report.event(Event::Described);
+        if self.plan.describe_only {
+            return swarm.leave(Leaving::GoalReached, inputs, progress).await;
         }
-        Started::Failed(error) => {
-            report.stage(Stage::Failed(error));
-            report.event(Event::Stopped);
+        let opened = selection.flags(&info, &magnet.select).and_then(|flags| {
+            start::open(&self.context, &self.plan.dir, info, flags).map_err(|error| error.to_string())
+        });
+        let content = match opened {
+            Ok(content) => content,
+            Err(error) => return swarm.leave(Leaving::Failed(error), inputs, progress).await,
+        };
+        swarm.connections.describe(&content);
+        let (control, report) = (&mut inputs.control, &mut swarm.report);
+        match start::check(&self.context, &self.plan, &content, control, report, wishes).await {
+            Started::Ready { have, wishes } => {
+                let task = TorrentTask::new(swarm, content, self.plan, have, self.rng);
+                task.run(inputs, Some(handover), wishes).await;
+            }
+            Started::Stopped(reply) => {
+                swarm.leave(Leaving::Told(leave::GRACE, reply), inputs, progress).await;
+            }
+            Started::Failed(error) => swarm.leave(Leaving::Failed(error), inputs, progress).await,
         }
+    }
+
+    /// Joins the swarm.
+    fn join(
+        &mut self,
+        private: bool,
+        progress: Progress,
+        control: mpsc::Receiver<Control>,
+        report: Report,
+    ) -> (Swarm, Inputs) {
+        let context = &self.context;
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let hints = std::mem::take(&mut self.hints);
+        let config = announcer::Config {
+            infohash: self.infohash,
+            peer_id: self.peer_id,
+            port: context.port,
+            tiers: hints.tiers.clone(),
+            numwant: NUMWANT,
+        };
+        let announcer = Announcer::new(config, progress, self.rng.fork("announcer"), context.clock.now());
+        let sources =
+            Sources::new(context, self.infohash, hints, private, announcer, self.rng.fork("sources"));
+        let connections = Connections::new(context, sender);
+        let swarm = Swarm::new(context.clone(), self.infohash, self.peer_id, connections, sources, report);
+        (swarm, Inputs { control, inbox, lease: self.lease.clone() })
     }
 }
 
-impl TorrentTask {
-    fn new(opened: Opened, have: Bitfield, inbox: mpsc::Sender<Input>, mut report: Report) -> Self {
-        let Opened { context, content, plan, peer_id, lease: _, mut rng } = opened;
-        let (now, info) = (context.clock.now(), content.info());
-        report.have(&have);
-        let settings = Settings {
-            infohash: info.infohash,
-            peer_id,
-            listen_port: Some(context.port),
-            swarming_interval: context.config.swarming_interval,
-            sequential: plan.sequential,
-            metadata: info.bytes.clone(),
-            private: info.private,
-            pex: context.config.pex && !info.private,
-            dht_port: context.dht.is_some().then_some(context.port),
-            connection_max: context.config.limits.torrent_connection_max,
-        };
-        let geometry = info.geometry;
-        let wanted = content.wanted();
-        let machine = Torrent::new(settings, geometry, have, wanted, rng.fork("machine"), now);
-        let trackers = new_trackers(&context, &plan, &content, peer_id, &machine, rng.fork("announcer"));
-        let source =
-            BlockSource { disk: context.disk.clone(), content: content.clone(), pool: context.pool.clone() };
-        Self {
-            connections: Connections::new(geometry.piece_count(), source, inbox),
-            pieces: PieceBuffers::new(geometry),
-            completion: Completion::Missing,
-            failure: None,
-            demand: (Demand::default(), now),
-            tasks: Tasks::new(),
-            context,
-            content,
-            plan,
-            peer_id,
-            machine,
-            trackers,
-            started_complete: false,
-            report,
-        }
-    }
-
-    /// Begins, and lives until the torrent leaves.
-    async fn run(mut self, mut inputs: Inputs, wishes: Wishes) {
-        self.begin(wishes);
-        let leaving = loop {
-            let now = self.context.clock.now();
-            self.drain(now);
-            if let Some(failure) = self.failure.take() {
-                break Leaving::Failed(failure);
-            }
-            if self.is_goal_reached(now) {
-                break Leaving::GoalReached;
-            }
-            self.tell_demand(now);
-            self.publish(now);
-            let deadline = self.deadline();
-            let timer = self.context.clock.timer(deadline.unwrap_or_default());
-            tokio::select! {
-                control = inputs.control.recv() => match control {
-                    Some(Control::Stop(grace, reply)) => break Leaving::Told(grace, Some(reply)),
-                    Some(control) => self.handle_control(control),
-                    None => break Leaving::Told(Duration::ZERO, None),
-                },
-                Some(input) = inputs.inbox.recv(), if self.pieces.has_room() => {
-                    self.handle_inputs(input, &mut inputs.inbox);
-                }
-                ended = self.tasks.next() => self.handle_ended(ended),
-                Ok(()) = inputs.lease.changed() => {
-                    let lease = *inputs.lease.borrow_and_update();
-                    if let Some(lease) = lease {
-                        self.machine.handle_lease(self.context.clock.now(), lease);
-                    }
-                }
-                () = sleep_until(timer), if deadline.is_some() => self.handle_timeout(),
-            }
-        };
-        self.leave(leaving, inputs).await;
-    }
-
-    /// The first inputs: what the user gave, and completion if nothing is missing.
-    fn begin(&mut self, wishes: Wishes) {
-        let now = self.context.clock.now();
-        let peers: Vec<_> = std::mem::take(&mut self.plan.peers).into_iter().chain(wishes.peers).collect();
-        for command in wishes.commands {
-            self.machine.handle_command(now, command);
-            self.drain(now);
-        }
-        self.machine.handle_candidates(now, Source::User, &peers);
-        self.drain(now);
-        self.started_complete = self.machine.snapshot(now).complete;
-        if self.plan.assume_complete {
-            self.finished(now);
-        } else if self.started_complete {
-            self.complete();
-        }
-        self.report.hurry();
-    }
-
-    fn handle_control(&mut self, control: Control) {
-        let now = self.context.clock.now();
-        self.report.touch();
-        match control {
-            Control::Accepted(established) => self.connected(now, *established),
-            Control::Command(command, reply) => {
-                self.machine.handle_command(now, command);
-                self.drain(now);
-                self.report.hurry();
-                // Who does not wait any more needs no answer.
-                let _ = reply.send(());
-            }
-            Control::Peers(source, peers) => self.machine.handle_candidates(now, source, &peers),
-            // Taken out before.
-            Control::Stop(_, reply) => drop(reply),
-        }
-    }
-
-    fn connected(&mut self, now: Instant, established: Established) {
-        let connected = established.connected;
-        let conn = self.connections.open(established);
-        self.machine.handle_connected(now, conn, connected);
-        self.drain(now);
-    }
-
-    /// Takes what the connections said, some of it at a time.
-    fn handle_inputs(&mut self, first: Input, inbox: &mut mpsc::Receiver<Input>) {
-        let now = self.context.clock.now();
-        self.report.touch();
-        let mut next = Some(first);
-        for _ in 0..INPUT_MAX {
-            let Some(input) = next.take() else { break };
-            self.handle_input(now, input);
-            next = if self.pieces.has_room() { inbox.try_recv().ok() } else { None };
-        }
-        if let Some(input) = next {
-            self.handle_input(now, input);
-        }
-    }
-
-    fn handle_input(&mut self, now: Instant, input: Input) {
-        match input {
-            Input::Received(conn, batch) => self.handle_received(now, conn, batch),
-            Input::Sent(conn, count, len) => {
-                if self.connections.is_open(conn) {
-                    self.machine.handle_blocks_sent(now, conn, count, len);
-                }
-            }
-            Input::ReadFailed(error) => self.storage_failed(now, error),
-            Input::Closed(conn) => self.disconnected(now, conn),
-        }
-        self.drain(now);
-    }
-
-    fn handle_received(&mut self, now: Instant, conn: ConnId, batch: Vec<Incoming>) {
-        for incoming in batch {
-            if !self.connections.is_open(conn) {
-                return;
-            }
-            match incoming {
-                Incoming::Message(message) => self.machine.handle_message(now, conn, message),
-                Incoming::Block(block, content) => match self.machine.handle_block(now, conn, block) {
-                    Receipt::Keep => self.pieces.keep(block, content),
-                    Receipt::Discard => drop(content),
-                },
-            }
-            self.drain(now);
-        }
-    }
-
-    fn disconnected(&mut self, now: Instant, conn: ConnId) {
-        if self.connections.close(conn) {
-            self.machine.handle_disconnected(now, conn);
-        }
-    }
-
-    fn handle_timeout(&mut self) {
-        let now = self.context.clock.now();
-        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if due(self.machine.poll_timeout()) {
-            self.machine.handle_timeout(now);
-            self.report.touch();
-        }
-        if due(self.trackers.poll_timeout()) {
-            let progress = self.progress(now);
-            self.trackers.announcer(progress).handle_timeout(now);
-            self.report.touch();
-        }
-        self.retry_storage(now);
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let seed_until = match (self.completion, self.plan.seed_time_max) {
-            (Completion::Finished(at), Some(span)) => Some(at + span),
-            (Completion::Missing | Completion::Finishing | Completion::Finished(_), _) => None,
-        };
-        let machines = [self.machine.poll_timeout(), self.trackers.poll_timeout()];
-        let (told, told_at) = self.demand;
-        let demand_at = (told != self.machine.demand()).then(|| told_at + DEMAND_INTERVAL);
-        let others = [self.pieces.retry_at(), self.report.due_at(), seed_until, demand_at];
-        machines.into_iter().chain(others).flatten().min()
-    }
-
-    /// Whether seeding has done what the user wanted of it.
-    fn is_goal_reached(&self, now: Instant) -> bool {
-        let Completion::Finished(at) = self.completion else { return false };
-        let time_is_over = self.plan.seed_time_max.is_some_and(|span| now - at >= span);
-        time_is_over
-            || self.plan.ratio_max.is_some_and(|ratio| {
-                let figures = self.machine.snapshot(now);
-                figures.traffic.uploaded as f64 >= ratio * figures.wanted_len as f64
-            })
-    }
-
-    fn tell_demand(&mut self, now: Instant) {
-        let (last, at) = self.demand;
-        let demand = self.machine.demand();
-        if demand == last || now - at < DEMAND_INTERVAL {
-            return;
-        }
-        let told = supervisor::Input::Demand(self.content.info().infohash, demand);
-        // A supervisor that is behind is told again after another interval.
-        let is_told = self.context.supervisor.try_send(told).is_ok();
-        self.demand = (if is_told { demand } else { last }, now);
-        let alone = demand.candidates == 0 && demand.connections < CONNECTIONS_FEW;
-        if alone && self.completion == Completion::Missing {
-            let progress = self.progress(now);
-            self.trackers.announcer(progress).handle_need_peers(now);
-            self.drain(now);
-        }
-    }
-
-    fn publish(&mut self, now: Instant) {
-        if self.report.due_at().is_some_and(|at| at <= now) {
-            let figures = self.machine.snapshot(now);
-            let stage = self.stage(figures.paused, figures.storage_fault.clone());
-            let finished = matches!(self.completion, Completion::Finished(_));
-            self.report.publish(now, stage, finished, figures, self.trackers.statuses().to_vec());
-        }
-    }
-
-    fn stage(&self, paused: bool, fault: Option<StorageFault>) -> Stage {
-        match (self.completion, fault) {
-            _ if paused => Stage::Paused,
-            (_, Some(fault)) => Stage::Waiting(fault),
-            (Completion::Finished(_), None) => Stage::Seeding,
-            (Completion::Missing | Completion::Finishing, None) => Stage::Downloading,
-        }
-    }
-
-    /// Counters for announces.
-    fn progress(&self, now: Instant) -> Progress {
-        progress(&self.machine, now)
-    }
-}
-
-fn progress(machine: &Torrent, now: Instant) -> Progress {
-    let figures = machine.snapshot(now);
-    Progress {
-        uploaded: figures.traffic.uploaded,
-        downloaded: figures.traffic.downloaded,
-        left: figures.left,
-    }
-}
-
-fn new_trackers(
-    context: &Context,
-    plan: &Plan,
-    content: &DiskContent,
-    peer_id: PeerId,
-    machine: &Torrent,
-    rng: Rng,
-) -> Trackers {
-    let now = context.clock.now();
-    let config = announcer::Config {
-        infohash: content.info().infohash,
-        peer_id,
-        port: context.port,
-        tiers: plan.tiers.clone(),
-        numwant: NUMWANT,
-    };
-    Trackers::new(Announcer::new(config, progress(machine, now), rng, now), &plan.tiers)
+/// Bytes of the pieces that are not there.
+fn left(content: &DiskContent, have: &Bitfield) -> u64 {
+    let geometry = content.info().geometry;
+    let there: u64 = have.iter_set().map(|piece| u64::from(geometry.len_of(piece))).sum();
+    geometry.total_len() - there
 }

@@ -2,18 +2,16 @@
 
 use crate::engine::context::Outgoing;
 use crate::engine::handle::Event;
-use crate::engine::handshake;
 use crate::engine::pool::BlockBuf;
-use crate::proto::infohash::InfoHash;
 use crate::proto::time::Instant;
-use crate::proto::torrent::event::{self, ConnId, Output, PieceResult, Source, StorageFault};
-use crate::proto::tracker::announcer;
+use crate::proto::torrent::event::{self, ConnId, Output, PieceResult, StorageFault};
 use crate::storage::content::StorageError;
 use crate::storage::disk::{Done, Job, StoreOutcome};
 
 use super::pieces::WholePiece;
-use super::trackers::announce;
-use super::{Completion, Ended, TorrentTask};
+use super::report::shown;
+use super::swarm::News;
+use super::transfer::{Completion, Ended, TorrentTask, progress};
 
 impl TorrentTask {
     /// Does all that the machines have decided.
@@ -21,11 +19,20 @@ impl TorrentTask {
         loop {
             if let Some(output) = self.machine.poll_output() {
                 self.handle_output(now, output);
-            } else if let Some(output) = self.trackers.poll_output() {
-                self.handle_announcer_output(now, output);
+            } else if let Some(news) = self.swarm.poll(now) {
+                self.handle_news(now, news);
             } else {
                 return;
             }
+        }
+    }
+
+    pub(super) fn handle_news(&mut self, now: Instant, news: News) {
+        match news {
+            News::Connected(established) => self.connected(now, established),
+            News::DialFailed(addr) => self.machine.handle_dial_failed(now, addr),
+            News::Peers(source, peers) => self.machine.handle_candidates(now, source, &peers),
+            News::ExternalIp(ip) => self.machine.handle_external_ip(now, ip),
         }
     }
 
@@ -35,31 +42,22 @@ impl TorrentTask {
             Output::SendBlock(conn, block) => self.send(now, conn, Outgoing::Block(block)),
             Output::Disconnect(conn, reason) => {
                 tracing::debug!(?conn, %reason, "disconnecting");
-                self.connections.close(conn);
+                self.swarm.connections.close(conn);
                 self.machine.handle_disconnected(now, conn);
             }
-            Output::Dial(addr) => {
-                let (infohash, peer_id) = (self.infohash(), self.peer_id);
-                self.tasks.spawn("dial", async move {
-                    Ended::Dialled(addr, handshake::dial(addr, infohash, peer_id).await)
-                });
-            }
+            Output::Dial(addr) => self.swarm.dial(addr),
             Output::VerifyPiece { piece, block_hashes } => match self.pieces.take(piece, block_hashes) {
                 Some(whole) => self.store(whole),
                 None => self.machine.handle_piece_result(now, piece, PieceResult::Lost),
             },
             Output::DropPiece(piece) => self.pieces.discard(piece),
-            Output::DhtNode(addr) => self.context.hint(addr),
+            Output::DhtNode(addr) => self.swarm.context.hint(addr),
             Output::Event(event) => self.handle_event(event),
         }
     }
 
-    fn infohash(&self) -> InfoHash {
-        self.content.info().infohash
-    }
-
     fn send(&mut self, now: Instant, conn: ConnId, outgoing: Outgoing) {
-        if self.connections.send(conn, outgoing).is_err() {
+        if self.swarm.connections.send(conn, outgoing).is_err() {
             tracing::debug!(?conn, "the peer does not read what it is sent");
             self.disconnected(now, conn);
         }
@@ -67,20 +65,16 @@ impl TorrentTask {
 
     fn handle_event(&mut self, event: event::Event) {
         match event {
-            event::Event::PieceCompleted(piece) => self.report.piece(piece),
-            event::Event::Completed => self.complete(),
-            event::Event::PeerConnected(addr) => self.report.event(Event::PeerConnected(addr)),
-            event::Event::PeerDisconnected(addr, reason) => {
-                let reason = reason.map(|reason| reason.to_string());
-                self.report.event(Event::PeerDisconnected(addr, reason));
-            }
-            event::Event::PeerBanned(addr) => self.report.event(Event::PeerBanned(addr)),
-            event::Event::PieceFailed(piece) => self.report.event(Event::PieceFailed(piece)),
-            event::Event::Storage(fault) => {
-                self.report.event(Event::Storage(fault));
-                self.report.hurry();
-            }
+            // Told when it is durable.
+            event::Event::Completed => return self.complete(),
+            event::Event::PieceCompleted(piece) => self.files.add(piece),
+            event::Event::Storage(_) => self.swarm.report.hurry(),
+            event::Event::PeerConnected(_)
+            | event::Event::PeerDisconnected(..)
+            | event::Event::PeerBanned(_)
+            | event::Event::PieceFailed(_) => {}
         }
+        self.swarm.report.event(shown(event));
     }
 
     /// Every wanted piece is there: once, makes the content whole and durable.
@@ -92,31 +86,26 @@ impl TorrentTask {
     }
 
     fn finish(&mut self) {
-        let (context, content) = (self.context.clone(), self.content.clone());
-        self.tasks
+        let (context, content) = (self.swarm.context.clone(), self.content.clone());
+        self.jobs
             .spawn("finish", async move { Ended::Finished(context.disk.run(&content, Job::Finish).await) });
     }
 
     fn store(&mut self, whole: WholePiece) {
         let WholePiece { piece, blocks, block_hashes } = whole;
         self.pieces.storing(piece);
-        let (context, content) = (self.context.clone(), self.content.clone());
-        self.tasks.spawn("store", async move {
+        let (context, content) = (self.swarm.context.clone(), self.content.clone());
+        self.jobs.spawn("store", async move {
             let job = Job::StorePiece { piece, blocks, block_hashes };
             Ended::Stored(block_hashes, context.disk.run(&content, job).await)
         });
     }
 
-    /// A task of the torrent has ended.
+    /// A disk job has ended.
     pub(super) fn handle_ended(&mut self, ended: Ended) {
-        let now = self.context.clock.now();
-        self.report.touch();
+        let now = self.swarm.now();
+        self.swarm.report.touch();
         match ended {
-            Ended::Dialled(_, Ok(established)) => self.connected(now, established),
-            Ended::Dialled(addr, Err(error)) => {
-                tracing::debug!(%addr, %error, "cannot connect");
-                self.machine.handle_dial_failed(now, addr);
-            }
             Ended::Stored(block_hashes, done) => self.handle_stored(now, block_hashes, done),
             Ended::Finished(Some(Done::Finish(Ok(())))) => self.finished(now),
             Ended::Finished(Some(Done::Finish(Err(error)))) if self.started_complete => {
@@ -126,13 +115,7 @@ impl TorrentTask {
             }
             Ended::Finished(Some(Done::Finish(Err(error)))) => self.write_failed(now, &error),
             Ended::Finished(_) => self.failure = Some(DISK_GONE.to_owned()),
-            Ended::Synced | Ended::HungUp => {}
-            Ended::Announced(announced) => {
-                let progress = self.progress(now);
-                if let Some((url, peers)) = self.trackers.answered(now, progress, announced) {
-                    self.report.event(Event::TrackerOk { url, peers });
-                }
-            }
+            Ended::Synced => {}
         }
         self.drain(now);
     }
@@ -166,12 +149,13 @@ impl TorrentTask {
         }
         self.completion = Completion::Finished(now);
         self.recovered(now);
-        self.report.event(Event::Completed);
-        self.report.hurry();
-        if !self.started_complete && self.machine.have().is_full() {
-            let progress = self.progress(now);
-            self.trackers.announcer(progress).handle_completed(now);
+        self.swarm.report.event(Event::Completed);
+        self.swarm.report.hurry();
+        if self.machine.have().is_full() {
+            let news = (!self.started_complete).then(|| progress(&self.machine, now));
+            self.swarm.sources.handle_completed(now, news);
         }
+        self.swarm.sources.handle_need(now, false);
     }
 
     /// A full disk is a state that passes; anything else ends the torrent.
@@ -213,39 +197,7 @@ impl TorrentTask {
         if to_finish {
             self.finish();
         }
-        self.report.touch();
-    }
-
-    fn handle_announcer_output(&mut self, now: Instant, output: announcer::Output) {
-        match output {
-            announcer::Output::Announce { request, url, announce: what } => {
-                self.trackers.asked(request, url.clone());
-                let context = self.context.clone();
-                self.tasks.spawn("announce", async move {
-                    Ended::Announced(announce(context, request, url, what).await)
-                });
-            }
-            announcer::Output::Peers { url, peers } => {
-                let source = Source::Tracker { local: self.trackers.is_local(&url) };
-                self.machine.handle_candidates(now, source, &peers);
-            }
-            announcer::Output::ExternalIp(ip) => self.machine.handle_external_ip(now, ip),
-            announcer::Output::Announced { url, seeders, leechers } => {
-                if let Some(status) = self.trackers.status(&url) {
-                    (status.seeders, status.leechers, status.error) = (seeders, leechers, None);
-                }
-            }
-            announcer::Output::Warning { url, text } => {
-                self.report.event(Event::TrackerWarning { url, text });
-            }
-            announcer::Output::Failed { url, error, retry_at: _ } => {
-                let error = error.to_string();
-                if let Some(status) = self.trackers.status(&url) {
-                    status.error = Some(error.clone());
-                }
-                self.report.event(Event::TrackerFailed { url, error });
-            }
-        }
+        self.swarm.report.touch();
     }
 }
 

@@ -4,12 +4,12 @@
 
 use tokio::sync::{broadcast, watch};
 
-use crate::engine::handle::{Event, Snapshot, Stage, TrackerStatus};
+use crate::engine::handle::{Event, Snapshot, Stage};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::metainfo::Info;
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::time::{Duration, Instant};
-use crate::proto::torrent::event::TorrentSnapshot;
+use crate::proto::torrent::event;
 
 /// Least time between two snapshots.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(200);
@@ -19,22 +19,15 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(200);
 pub(super) struct Report {
     snapshot: watch::Sender<Snapshot>,
     events: broadcast::Sender<Event>,
-    files: FileProgress,
     /// Something happened since the last snapshot.
     is_stale: bool,
     next_at: Instant,
 }
 
 impl Report {
-    /// For a torrent with these files, nothing of which is verified yet.
-    pub(super) fn new(
-        info: &Info,
-        snapshot: watch::Sender<Snapshot>,
-        events: broadcast::Sender<Event>,
-    ) -> Self {
-        let spans = info.files.iter().map(|file| (file.offset, file.len)).collect();
-        let files = FileProgress::new(info.geometry, spans);
-        Self { snapshot, events, files, is_stale: true, next_at: Instant::ZERO }
+    /// Nothing told yet.
+    pub(super) fn new(snapshot: watch::Sender<Snapshot>, events: broadcast::Sender<Event>) -> Self {
+        Self { snapshot, events, is_stale: true, next_at: Instant::ZERO }
     }
 
     /// Tells what happened; nobody may be listening.
@@ -42,22 +35,15 @@ impl Report {
         let _ = self.events.send(event);
     }
 
-    /// These pieces are verified.
-    pub(super) fn have(&mut self, have: &Bitfield) {
-        for piece in have.iter_set() {
-            self.files.add(piece);
-        }
-    }
-
-    /// One more piece is verified.
-    pub(super) fn piece(&mut self, piece: PieceIndex) {
-        self.files.add(piece);
-        self.event(Event::Piece(piece));
-    }
-
     /// The stage alone has changed, at once.
     pub(super) fn stage(&self, stage: Stage) {
         self.snapshot.send_modify(|snapshot| snapshot.stage = stage);
+    }
+
+    /// The torrent has ended, and nothing more is told.
+    pub(super) fn end(&self, stage: Stage) {
+        self.stage(stage);
+        self.event(Event::Stopped);
     }
 
     /// Something happened: figures are to be made soon.
@@ -77,24 +63,31 @@ impl Report {
     }
 
     /// Shows new figures.
-    pub(super) fn publish(
-        &mut self,
-        now: Instant,
-        stage: Stage,
-        finished: bool,
-        torrent: TorrentSnapshot,
-        trackers: Vec<TrackerStatus>,
-    ) {
+    pub(super) fn publish(&mut self, now: Instant, snapshot: Snapshot) {
         self.is_stale = false;
         self.next_at = now + SNAPSHOT_INTERVAL;
-        let file_done_lens = self.files.done_lens.clone();
-        self.snapshot.send_replace(Snapshot { stage, torrent, trackers, file_done_lens, finished });
+        self.snapshot.send_replace(snapshot);
+    }
+}
+
+/// What a machine tells people, in the words of the engine's user.
+pub(super) fn shown(event: event::Event) -> Event {
+    match event {
+        event::Event::PieceCompleted(piece) => Event::Piece(piece),
+        event::Event::Completed => Event::Completed,
+        event::Event::PeerConnected(addr) => Event::PeerConnected(addr),
+        event::Event::PeerDisconnected(addr, reason) => {
+            Event::PeerDisconnected(addr, reason.map(|reason| reason.to_string()))
+        }
+        event::Event::PeerBanned(addr) => Event::PeerBanned(addr),
+        event::Event::PieceFailed(piece) => Event::PieceFailed(piece),
+        event::Event::Storage(fault) => Event::Storage(fault),
     }
 }
 
 /// Verified bytes of each file.
 #[derive(Debug)]
-struct FileProgress {
+pub(super) struct FileProgress {
     geometry: Geometry,
     /// Offset and length of each file.
     spans: Vec<(u64, u64)>,
@@ -102,11 +95,25 @@ struct FileProgress {
 }
 
 impl FileProgress {
-    fn new(geometry: Geometry, spans: Vec<(u64, u64)>) -> Self {
+    /// For a torrent with these files, of which these pieces are verified.
+    pub(super) fn new(info: &Info, have: &Bitfield) -> Self {
+        let spans = info.files.iter().map(|file| (file.offset, file.len)).collect();
+        let mut progress = Self::of_spans(info.geometry, spans);
+        have.iter_set().for_each(|piece| progress.add(piece));
+        progress
+    }
+
+    fn of_spans(geometry: Geometry, spans: Vec<(u64, u64)>) -> Self {
         Self { geometry, done_lens: vec![0; spans.len()], spans }
     }
 
-    fn add(&mut self, piece: PieceIndex) {
+    /// Verified bytes of each file.
+    pub(super) fn done_lens(&self) -> &[u64] {
+        &self.done_lens
+    }
+
+    /// One more piece is verified.
+    pub(super) fn add(&mut self, piece: PieceIndex) {
         let start = self.geometry.offset_of(piece);
         let end = start + u64::from(self.geometry.len_of(piece));
         let first = self.spans.partition_point(|(offset, len)| offset + len <= start);
@@ -132,7 +139,7 @@ mod tests {
             (offset - len, len)
         };
         let spans = lens.into_iter().map(span).collect();
-        let mut progress = FileProgress::new(Geometry::new(40, 16).unwrap(), spans);
+        let mut progress = FileProgress::of_spans(Geometry::new(40, 16).unwrap(), spans);
         progress.add(0);
         assert_eq!(progress.done_lens, [10, 0, 6, 0, 0]);
         progress.add(2);

@@ -1,9 +1,8 @@
 //! How a torrent begins: its files are opened, and what is there already is checked.
 //!
-//! While pieces are hashed the torrent has no machine yet: peers are turned away, the user's wishes are kept
-//! for later.
+//! While pieces are hashed the torrent has no machine for them yet: peers are turned away, those that gave the
+//! description wait unread, the user's wishes are kept for later.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,33 +10,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::report::Report;
-use crate::engine::AddTorrent;
+use super::{Plan, Wishes};
 use crate::engine::context::{Context, Control};
 use crate::engine::handle::{Event, Stage};
 use crate::engine::task;
 use crate::proto::bitfield::Bitfield;
-use crate::proto::torrent::event::Command;
+use crate::proto::metainfo::Info;
 use crate::storage::content::{Content, StorageError};
 use crate::storage::disk::{DiskContent, Done, Job};
 use crate::storage::fs::RealFs;
-
-/// What of the user's wishes matters once the files are open: of many files there is one list only.
-pub(super) struct Plan {
-    /// Where the content lies.
-    pub(super) dir: PathBuf,
-    /// Peers to dial at once.
-    pub(super) peers: Vec<SocketAddr>,
-    /// Trackers.
-    pub(super) tiers: Vec<Vec<String>>,
-    /// Pieces in order.
-    pub(super) sequential: bool,
-    /// Do not check.
-    pub(super) assume_complete: bool,
-    /// Leave at this ratio of sent to size.
-    pub(super) ratio_max: Option<f64>,
-    /// Leave after seeding for so long.
-    pub(super) seed_time_max: Option<Duration>,
-}
 
 /// How the beginning ended.
 pub(super) enum Started {
@@ -54,33 +35,16 @@ pub(super) enum Started {
     Failed(String),
 }
 
-/// What the user says before there is a machine to tell.
-#[derive(Debug, Default)]
-pub(super) struct Wishes {
-    /// In order.
-    pub(super) commands: Vec<Command>,
-    /// Peers to dial.
-    pub(super) peers: Vec<SocketAddr>,
-}
-
 /// The torrent's files below its folder, which is made if missing. An existing one need not be writable: what
 /// is complete can be seeded from anywhere.
-pub(super) fn open(context: &Context, add: AddTorrent) -> Result<(DiskContent, Plan), StorageError> {
-    let AddTorrent { metainfo, dir, selected, peers, trackers, .. } = add;
-    let files = open_folder(context, &dir)?;
-    let selected = selected.unwrap_or_else(|| vec![true; metainfo.info.files.len()]);
-    let content = Content::new(metainfo.info, selected, files);
-    let own_tier = |url: String| vec![url];
-    let plan = Plan {
-        dir,
-        peers,
-        tiers: metainfo.trackers.into_iter().chain(trackers.into_iter().map(own_tier)).collect(),
-        sequential: add.sequential,
-        assume_complete: add.assume_complete,
-        ratio_max: add.ratio_max,
-        seed_time_max: add.seed_time_max,
-    };
-    Ok((Arc::new(content), plan))
+pub(super) fn open(
+    context: &Context,
+    dir: &Path,
+    info: Info,
+    selected: Vec<bool>,
+) -> Result<DiskContent, StorageError> {
+    let files = open_folder(context, dir)?;
+    Ok(Arc::new(Content::new(info, selected, files)))
 }
 
 fn open_folder(context: &Context, dir: &Path) -> Result<RealFs, StorageError> {
@@ -97,18 +61,22 @@ async fn require_writable(context: Arc<Context>, dir: PathBuf) -> Result<(), Str
     }
 }
 
-/// Finds out which pieces are there, with progress in `report`.
+/// Finds out which pieces are there, with progress in `report`; what the user wants meanwhile is added to
+/// `wishes`.
 pub(super) async fn check(
     context: &Arc<Context>,
-    dir: &Path,
+    plan: &Plan,
     content: &DiskContent,
     control: &mut mpsc::Receiver<Control>,
     report: &mut Report,
+    mut wishes: Wishes,
 ) -> Started {
     let total = content.info().geometry.piece_count();
-    let mut wishes = Wishes::default();
+    if plan.assume_complete {
+        return Started::Ready { have: Bitfield::full(total), wishes };
+    }
     let (sender, mut progress) = watch::channel((0, 0));
-    let checking = find(context, dir, content, sender);
+    let checking = find(context, &plan.dir, content, sender);
     tokio::pin!(checking);
     loop {
         tokio::select! {

@@ -2,7 +2,7 @@
 //!
 //! When to announce what to whom, the announcer decides. A name is looked up anew for each announce.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::engine::http::Answer;
 use crate::engine::udp;
 use crate::proto::compact;
 use crate::proto::time::Instant;
-use crate::proto::tracker::announcer::{self, Announcer, Progress, RequestId};
+use crate::proto::tracker::announcer::{self, Announcer, Progress, RequestId, TRACKER_MAX};
 use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
 
 /// Time for looking up the name of a UDP tracker; then it counts as unreachable.
@@ -44,7 +44,9 @@ impl Trackers {
     /// Those of `config`, none of which has answered yet.
     pub(super) fn new(announcer: Announcer, tiers: &[Vec<String>]) -> Self {
         let status = |url: &String| TrackerStatus { url: url.clone(), ..TrackerStatus::default() };
-        let statuses = tiers.iter().flatten().map(status).collect();
+        let mut seen = BTreeSet::new();
+        let used = tiers.iter().flatten().filter(|url| seen.insert(*url)).take(TRACKER_MAX);
+        let statuses = used.map(status).collect();
         Self { announcer, statuses, asked: BTreeMap::new(), local: BTreeMap::new() }
     }
 
@@ -72,6 +74,11 @@ impl Trackers {
     /// What people see.
     pub(super) fn statuses(&self) -> &[TrackerStatus] {
         &self.statuses
+    }
+
+    /// Whether every tracker has failed, each at its last announce.
+    pub(super) fn all_failed(&self) -> bool {
+        self.statuses.iter().all(|status| status.error.is_some())
     }
 
     /// Whether the tracker at this URL answered from a local address.

@@ -60,6 +60,15 @@ impl Limits {
         trailing: Trailing::Ignored,
         keys: Keys::LastWins,
     };
+    /// Messages of the DHT: a datagram; one of 1,500 bytes has no room for more than 200 tokens that mean
+    /// anything.
+    pub const KRPC: Self = Self {
+        len_max: 64 << 10,
+        depth_max: 8,
+        token_max: 256,
+        trailing: Trailing::Ignored,
+        keys: Keys::LastWins,
+    };
 }
 
 /// Bytes after the root value.
@@ -153,9 +162,40 @@ pub fn encode_dict<'a>(entries: impl IntoIterator<Item = (&'a [u8], Vec<u8>)>) -
 
 /// Appends a byte string.
 pub fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(bytes.len().to_string().as_bytes());
-    out.push(b':');
+    write_len(out, bytes.len());
     out.extend_from_slice(bytes);
+}
+
+/// Appends what stands before the `len` bytes of a string, which the caller appends.
+pub fn write_len(out: &mut Vec<u8>, len: usize) {
+    write_digits(out, len as u64);
+    out.push(b':');
+}
+
+/// Appends an integer.
+pub fn write_integer(out: &mut Vec<u8>, integer: i64) {
+    out.push(b'i');
+    if integer < 0 {
+        out.push(b'-');
+    }
+    write_digits(out, integer.unsigned_abs());
+    out.push(b'e');
+}
+
+/// Appends a number in decimal, without an allocation of its own: each string of each message has one.
+fn write_digits(out: &mut Vec<u8>, mut number: u64) {
+    // 2^64 has 20 digits.
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
 }
 
 #[cfg(test)]
@@ -209,6 +249,19 @@ mod tests {
         assert!(decode::<i64>(b"i+1e", &Limits::EXTENSION).is_err());
         assert!(decode::<i64>(b"i1e-", &Limits::METAINFO).is_err());
         assert_eq!(decode::<i64>(b"i1e-", &Limits::EXTENSION), Ok(1));
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_are_read() {
+        for number in [0, 1, -1, 9, 10, -10, 1_234_567_890, i64::MAX, i64::MIN] {
+            let mut out = Vec::new();
+            write_integer(&mut out, number);
+            assert_eq!(out, format!("i{number}e").into_bytes());
+        }
+        let mut out = Vec::new();
+        write_bytes(&mut out, &[b'x'; 100]);
+        write_bytes(&mut out, b"");
+        assert_eq!(out, format!("100:{}0:", "x".repeat(100)).into_bytes());
     }
 
     #[test]

@@ -26,13 +26,13 @@ pub enum Kind<'a> {
 }
 
 /// The elements of a list.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct List<'a> {
     rest: &'a [u8],
 }
 
 /// The entries of a dictionary, in the order of the bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dict<'a> {
     rest: &'a [u8],
 }

@@ -17,7 +17,8 @@ pub struct RequestId(pub u64);
 /// Whether others may keep us in their routing tables (BEP 43).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadOnly {
-    /// As long as nobody whom we have not asked first reaches us.
+    /// Not at first; then as long as nobody whom we have not asked lately reaches us, with a new trial now and
+    /// then. Never where only local nodes answer.
     #[default]
     Auto,
     /// Never: everybody is known to reach us.
@@ -120,15 +121,16 @@ pub struct Outcome {
     pub asked: u32,
     /// Of these, nodes that answered.
     pub answered: u32,
-    /// Steps from our own table to the first node that had what was sought, or else to the closest one.
+    /// Steps from our own table to the first node that had what was sought, or else to the closest one: 0 if we
+    /// kept it ourselves or nobody answered, 1 for a node of our own table.
     pub hops: u32,
     /// Nodes that took the announce or the item.
     pub stored: u32,
-    /// Nodes that refused it, with the last reason in their words.
+    /// Why the last of those that refused it did: its code and words, without what could steer a terminal.
     pub refused: Option<String>,
     /// From the request on.
     pub took: Duration,
-    /// The closest nodes that answered, closest first.
+    /// The closest nodes that answered, closest first; where something is stored, of those that gave a token.
     pub closest: Vec<super::node_id::Node>,
     /// BEP 33, if asked for: estimated seeds and downloaders.
     pub scrape: Option<(u32, u32)>,
@@ -151,7 +153,7 @@ pub struct Snapshot {
     pub stored_items: usize,
     /// Lookups under way.
     pub lookups: usize,
-    /// Whether we tell others not to keep us (BEP 43).
+    /// Whether we tell others not to keep us (BEP 43), in one family at least.
     pub read_only: bool,
 }
 

@@ -1,14 +1,29 @@
 //! Items of the DHT (BEP 44): immutable ones named by their hash, mutable ones by a key and a salt.
 
+use std::fmt;
+
 use bytes::Bytes;
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use sha1::{Digest, Sha1};
 
 use super::node_id::NodeId;
+use crate::proto::bencode::{Keys, Limits, Trailing, scan, write_bytes, write_integer};
 use crate::proto::rng::Rng;
 
 /// Longest value, bencoded, bytes; longer ones are refused with error 205.
 pub const VALUE_LEN_MAX: usize = 1_000;
 /// Longest salt, bytes; longer ones are refused with error 207.
 pub const SALT_LEN_MAX: usize = 64;
+
+/// What a value may be: it has to fit into a message that is read within [`Limits::KRPC`], two levels down and
+/// beside at most 30 other tokens. A value beyond that counts as no bencode.
+const VALUE: Limits = Limits {
+    len_max: VALUE_LEN_MAX,
+    depth_max: Limits::KRPC.depth_max - 2,
+    token_max: 200,
+    trailing: Trailing::Refused,
+    keys: Keys::LastWins,
+};
 
 /// What names an item.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +42,10 @@ pub enum ItemKey {
 impl ItemKey {
     /// Where in the key space it is kept.
     pub fn target(&self) -> NodeId {
-        todo!()
+        match self {
+            Self::Immutable(target) => *target,
+            Self::Mutable { public_key, salt } => mutable_target(public_key, salt),
+        }
     }
 }
 
@@ -54,7 +72,7 @@ pub struct Mutable {
 }
 
 /// An item as received, nothing of it believed yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ItemRef<'a> {
     /// `v`, bencoded as it came.
     pub value: &'a [u8],
@@ -85,19 +103,44 @@ pub enum ItemError {
     Other,
 }
 
+impl ItemError {
+    /// Its code in a KRPC error.
+    pub fn code(self) -> i64 {
+        match self {
+            Self::TooLong => 205,
+            Self::Signature => 206,
+            Self::Salt => 207,
+            Self::Other => 203,
+        }
+    }
+}
+
 impl Item {
     /// An immutable item with this bencoded value.
     ///
     /// # Errors
     /// The value is too long, or no bencode.
     pub fn immutable(value: Bytes) -> Result<Self, ItemError> {
-        let _ = value;
-        todo!()
+        check_value(&value)?;
+        Ok(Self { value, mutable: None })
     }
 
     /// What names it.
     pub fn key(&self) -> ItemKey {
-        todo!()
+        match &self.mutable {
+            None => ItemKey::Immutable(immutable_target(&self.value)),
+            Some(Mutable { public_key, salt, .. }) => {
+                ItemKey::Mutable { public_key: *public_key, salt: salt.clone() }
+            }
+        }
+    }
+
+    /// Where in the key space it is kept.
+    pub fn target(&self) -> NodeId {
+        match &self.mutable {
+            None => immutable_target(&self.value),
+            Some(Mutable { public_key, salt, .. }) => mutable_target(public_key, salt),
+        }
     }
 
     /// Bencoded.
@@ -109,12 +152,27 @@ impl Item {
     pub fn mutable(&self) -> Option<&Mutable> {
         self.mutable.as_ref()
     }
+
+    /// As it is sent.
+    pub fn as_item_ref(&self) -> ItemRef<'_> {
+        let mutable = self.mutable.as_ref();
+        ItemRef {
+            value: &self.value,
+            public_key: mutable.map(|mutable| &mutable.public_key),
+            salt: mutable.map_or(&[], |mutable| &mutable.salt),
+            seq: mutable.map_or(0, |mutable| mutable.seq),
+            signature: mutable.map(|mutable| &mutable.signature),
+        }
+    }
 }
 
 impl ItemRef<'_> {
     /// Where in the key space it belongs; costs a hash, no signature.
     pub fn target(&self) -> NodeId {
-        todo!()
+        match self.public_key {
+            None => immutable_target(self.value),
+            Some(public_key) => mutable_target(public_key, self.salt),
+        }
     }
 
     /// The item, if its lengths and its signature are good. Verifying a signature costs some 50 microseconds:
@@ -123,7 +181,26 @@ impl ItemRef<'_> {
     /// # Errors
     /// See [`ItemError`].
     pub fn verify(&self) -> Result<Item, ItemError> {
-        todo!()
+        check_value(self.value)?;
+        let mutable = match self.public_key {
+            None => None,
+            Some(&public_key) => {
+                check_salt(self.salt)?;
+                let signature = *self.signature.ok_or(ItemError::Signature)?;
+                let text = signed_text(self.salt, self.seq, self.value);
+                // Strictly: with a key of small order anybody's signature would fit.
+                VerifyingKey::from_bytes(&public_key)
+                    .and_then(|key| key.verify_strict(&text, &Signature::from_bytes(&signature)))
+                    .map_err(|_| ItemError::Signature)?;
+                Some(Mutable {
+                    public_key,
+                    salt: Bytes::copy_from_slice(self.salt),
+                    seq: self.seq,
+                    signature,
+                })
+            }
+        };
+        Ok(Item { value: Bytes::copy_from_slice(self.value), mutable })
     }
 
     /// The item, if it is the one that `key` names (an answer to `get` carries no salt: the key's is used).
@@ -131,37 +208,43 @@ impl ItemRef<'_> {
     /// # Errors
     /// See [`ItemError`].
     pub fn verify_as(&self, key: &ItemKey) -> Result<Item, ItemError> {
-        let _ = key;
-        todo!()
+        let own: ItemRef<'_> = *self;
+        match key {
+            ItemKey::Immutable(target) if immutable_target(self.value) == *target => {
+                ItemRef { public_key: None, signature: None, ..own }.verify()
+            }
+            ItemKey::Mutable { public_key, salt } if self.public_key == Some(public_key) => {
+                ItemRef { salt, ..own }.verify()
+            }
+            ItemKey::Immutable(_) | ItemKey::Mutable { .. } => Err(ItemError::Other),
+        }
     }
 }
 
 /// The secret half of a key: 32 bytes of seed, as in RFC 8032.
-pub struct SecretKey {
-    _private: (),
-}
+pub struct SecretKey(SigningKey);
 
 impl SecretKey {
     /// A new one.
     pub fn generate(rng: &mut Rng) -> Self {
-        let _ = rng;
-        todo!()
+        let mut seed = [0; 32];
+        rng.fill(&mut seed);
+        Self::from_bytes(seed)
     }
 
     /// From its 32 bytes.
     pub fn from_bytes(seed: [u8; 32]) -> Self {
-        let _ = seed;
-        todo!()
+        Self(SigningKey::from_bytes(&seed))
     }
 
     /// Its 32 bytes, to be kept secret.
     pub fn to_bytes(&self) -> [u8; 32] {
-        todo!()
+        self.0.to_bytes()
     }
 
     /// The public half.
     pub fn public_key(&self) -> [u8; 32] {
-        todo!()
+        self.0.verifying_key().to_bytes()
     }
 
     /// A mutable item with this bencoded value.
@@ -169,7 +252,143 @@ impl SecretKey {
     /// # Errors
     /// Value or salt is too long, or the value no bencode.
     pub fn sign(&self, salt: Bytes, seq: i64, value: Bytes) -> Result<Item, ItemError> {
-        let _ = (salt, seq, value);
-        todo!()
+        check_value(&value)?;
+        check_salt(&salt)?;
+        let signature = self.0.sign(&signed_text(&salt, seq, &value)).to_bytes();
+        let mutable = Mutable { public_key: self.public_key(), salt, seq, signature };
+        Ok(Item { value, mutable: Some(mutable) })
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    /// The public half only: what is printed ends up in logs.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "SecretKey(of {})", data_encoding::HEXLOWER.encode(&self.public_key()))
+    }
+}
+
+fn immutable_target(value: &[u8]) -> NodeId {
+    NodeId(Sha1::digest(value).into())
+}
+
+fn mutable_target(public_key: &[u8; 32], salt: &[u8]) -> NodeId {
+    NodeId(Sha1::new().chain_update(public_key).chain_update(salt).finalize().into())
+}
+
+/// What a signature is over: `salt`, `seq` and `v` as they stand in a dictionary, an empty salt not at all.
+fn signed_text(salt: &[u8], seq: i64, value: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(48 + salt.len() + value.len());
+    if !salt.is_empty() {
+        text.extend_from_slice(b"4:salt");
+        write_bytes(&mut text, salt);
+    }
+    text.extend_from_slice(b"3:seq");
+    write_integer(&mut text, seq);
+    text.extend_from_slice(b"1:v");
+    text.extend_from_slice(value);
+    text
+}
+
+fn check_value(value: &[u8]) -> Result<(), ItemError> {
+    if value.len() > VALUE_LEN_MAX {
+        return Err(ItemError::TooLong);
+    }
+    scan(value, &VALUE).map(drop).map_err(|_| ItemError::Other)
+}
+
+fn check_salt(salt: &[u8]) -> Result<(), ItemError> {
+    if salt.len() > SALT_LEN_MAX { Err(ItemError::Salt) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u64) -> SecretKey {
+        SecretKey::generate(&mut Rng::from_number(number))
+    }
+
+    #[test]
+    fn what_is_signed_verifies_and_what_is_changed_does_not() {
+        let item = key(1).sign("salt".into(), -3, "5:hello".into()).unwrap();
+        let sent = item.as_item_ref();
+        assert_eq!(sent.verify(), Ok(item.clone()));
+        assert_eq!(sent.target(), item.key().target());
+        let (other_key, mut other_signature) = (key(2).public_key(), *sent.signature.unwrap());
+        other_signature[63] ^= 0x10;
+        for changed in [
+            ItemRef { value: b"5:hellO", ..sent },
+            ItemRef { seq: -2, ..sent },
+            ItemRef { salt: b"", ..sent },
+            ItemRef { public_key: Some(&other_key), ..sent },
+            ItemRef { signature: Some(&other_signature), ..sent },
+            ItemRef { signature: None, ..sent },
+        ] {
+            assert_eq!(changed.verify(), Err(ItemError::Signature));
+        }
+        let answered = ItemRef { salt: b"", ..sent };
+        assert_eq!(answered.verify_as(&item.key()), Ok(item), "an answer carries no salt");
+    }
+
+    #[test]
+    fn only_the_item_that_was_asked_for_is_taken() {
+        let immutable = Item::immutable("5:hello".into()).unwrap();
+        let mutable = key(1).sign(Bytes::new(), 1, "5:hello".into()).unwrap();
+        assert_eq!(mutable.as_item_ref().verify_as(&immutable.key()), Ok(immutable.clone()));
+        assert_eq!(immutable.as_item_ref().verify_as(&mutable.key()), Err(ItemError::Other));
+        let other = Item::immutable("5:hallo".into()).unwrap();
+        assert_eq!(other.as_item_ref().verify_as(&immutable.key()), Err(ItemError::Other));
+        let of_other_key = key(2).sign(Bytes::new(), 1, "5:hello".into()).unwrap();
+        assert_eq!(of_other_key.as_item_ref().verify_as(&mutable.key()), Err(ItemError::Other));
+    }
+
+    #[test]
+    fn lengths_have_limits() {
+        let value = |len: usize| Bytes::from(format!("{}:{}", len - 4, "x".repeat(len - 4)));
+        assert!(Item::immutable(value(VALUE_LEN_MAX)).is_ok());
+        assert_eq!(Item::immutable(value(VALUE_LEN_MAX + 1)), Err(ItemError::TooLong));
+        let salt = |len: usize| Bytes::from(vec![b's'; len]);
+        assert!(key(1).sign(salt(SALT_LEN_MAX), 1, value(10)).is_ok());
+        assert_eq!(key(1).sign(salt(SALT_LEN_MAX + 1), 1, value(10)), Err(ItemError::Salt));
+        let item = key(1).sign(salt(SALT_LEN_MAX), 1, value(10)).unwrap();
+        let long = salt(SALT_LEN_MAX + 1);
+        assert_eq!(ItemRef { salt: &long, ..item.as_item_ref() }.verify(), Err(ItemError::Salt));
+        let long = value(VALUE_LEN_MAX + 1);
+        assert_eq!(ItemRef { value: &long, ..item.as_item_ref() }.verify(), Err(ItemError::TooLong));
+    }
+
+    #[test]
+    fn a_value_is_one_bencoded_value_that_fits_into_a_message() {
+        let deep = |depth: usize| Bytes::from(["l".repeat(depth), "e".repeat(depth)].concat());
+        assert!(Item::immutable(deep(6)).is_ok());
+        let many = format!("l{}e", "0:".repeat(200));
+        for value in [deep(7), many.into(), "".into(), "5:hell".into(), "0:0:".into(), "i01e".into()] {
+            assert_eq!(Item::immutable(value), Err(ItemError::Other));
+        }
+    }
+
+    #[test]
+    fn a_key_of_small_order_signs_nothing() {
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        let mut signature = [0; 64];
+        signature[0] = 1;
+        let forged = ItemRef {
+            value: b"0:",
+            public_key: Some(&neutral),
+            salt: b"",
+            seq: 1,
+            signature: Some(&signature),
+        };
+        assert_eq!(forged.verify(), Err(ItemError::Signature));
+    }
+
+    #[test]
+    fn a_secret_is_kept_by_its_bytes_and_never_printed() {
+        let secret = key(5);
+        assert_eq!(SecretKey::from_bytes(secret.to_bytes()).public_key(), secret.public_key());
+        let printed = format!("{secret:?}");
+        assert!(!printed.contains(&data_encoding::HEXLOWER.encode(&secret.to_bytes())));
+        assert!(!printed.contains(&format!("{:?}", secret.to_bytes())) && printed.len() < 100);
     }
 }

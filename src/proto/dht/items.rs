@@ -1,15 +1,41 @@
 //! Items that others gave us to keep (BEP 44), within limits: 1,024, each for two hours after its last put.
 //!
-//! When full, the item farthest from our own id makes room for a closer one; else the new one is refused.
+//! While it is more than half full, one network may have 64 of them there. When full, the item farthest from our own id makes room for a closer one; else the new one is refused. The store
+//! is small when little is in it, and what expires is found without a walk.
 
-use super::item::Item;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::founders::Founders;
+use super::item::{Item, Mutable};
 use super::node_id::NodeId;
-use crate::proto::time::Instant;
+use super::routing::prefix::Prefix;
+use crate::proto::time::{Duration, Instant};
+
+/// Most items kept: some 1.5 MB of the longest ones. Hit: the farthest from our id gives way, or the new one is
+/// refused.
+pub const ITEM_COUNT_MAX: usize = 1_024;
+/// Items that one /24 or /48 may be the first to put while the store is more than half full, so that one network cannot
+/// fill it; local addresses are exempt. Hit: its further ones are refused.
+pub const PREFIX_ITEM_COUNT_MAX: u32 = 64;
+/// An item is forgotten so long after its last put (BEP 44: two hours).
+pub const ITEM_AGE_MAX: Duration = Duration::from_secs(2 * 3_600);
 
 /// The store.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ItemStore {
-    _private: (),
+    items: BTreeMap<NodeId, Kept>,
+    /// The targets of all items, those that expire first in front.
+    expiries: BTreeSet<(Instant, NodeId)>,
+    founders: Founders,
+}
+
+#[derive(Debug)]
+struct Kept {
+    item: Item,
+    /// Of who put it first.
+    founder: Prefix,
+    expires_at: Instant,
 }
 
 /// Why a put was refused.
@@ -26,19 +52,29 @@ pub enum PutError {
     Full,
 }
 
+impl PutError {
+    /// Its code in a KRPC error.
+    pub fn code(self) -> i64 {
+        match self {
+            Self::Cas => 301,
+            Self::Seq => 302,
+            Self::Full => 201,
+        }
+    }
+}
+
 impl ItemStore {
     /// Empty.
     pub fn new() -> Self {
-        todo!()
+        Self::default()
     }
 
     /// The item at a target.
     pub fn find(&self, target: NodeId) -> Option<&Item> {
-        let _ = target;
-        todo!()
+        self.items.get(&target).map(|kept| &kept.item)
     }
 
-    /// Keeps an item. The same sequence number with the same value only prolongs it; with another value it is
+    /// Keeps an item that `from` put. The same sequence number with the same value only prolongs it; with another value it is
     /// refused.
     ///
     /// # Errors
@@ -47,31 +83,189 @@ impl ItemStore {
         &mut self,
         now: Instant,
         own: NodeId,
+        from: IpAddr,
         item: Item,
         cas: Option<i64>,
     ) -> Result<(), PutError> {
-        let _ = (now, own, item, cas);
-        todo!()
+        self.expire(now);
+        let target = item.target();
+        let expires_at = now + ITEM_AGE_MAX;
+        if let Some(kept) = self.items.get_mut(&target) {
+            if may_replace(&kept.item, &item, cas)? {
+                kept.item = item;
+            }
+            self.expiries.remove(&(kept.expires_at, target));
+            kept.expires_at = expires_at;
+        } else {
+            if !self.founders.may_found(from, self.items.len(), ITEM_COUNT_MAX, PREFIX_ITEM_COUNT_MAX) {
+                return Err(PutError::Full);
+            }
+            if self.items.len() >= ITEM_COUNT_MAX {
+                self.make_room(own, target)?;
+            }
+            let founder = self.founders.add(from);
+            self.items.insert(target, Kept { item, founder, expires_at });
+        }
+        self.expiries.insert((expires_at, target));
+        Ok(())
+    }
+
+    /// Forgets the item farthest from our id, if it is farther than this target. Walks over all, but only when full,
+    /// for a put that has shown its token and its signature: a tenth of what that cost.
+    fn make_room(&mut self, own: NodeId, target: NodeId) -> Result<(), PutError> {
+        let farthest = self.items.keys().copied().max_by_key(|&kept| own.distance(kept));
+        let farther = |kept: &NodeId| own.distance(*kept) > own.distance(target);
+        let farthest = farthest.filter(farther).ok_or(PutError::Full)?;
+        if let Some(kept) = self.items.remove(&farthest) {
+            self.expiries.remove(&(kept.expires_at, farthest));
+            self.founders.remove(kept.founder);
+        }
+        Ok(())
     }
 
     /// Drops what has expired.
     pub fn expire(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+        while let Some(&(expires_at, target)) = self.expiries.first()
+            && expires_at <= now
+        {
+            self.expiries.pop_first();
+            if let Some(kept) = self.items.remove(&target) {
+                self.founders.remove(kept.founder);
+            }
+        }
     }
 
     /// When [`ItemStore::expire`] has something to do.
     pub fn expires_at(&self) -> Option<Instant> {
-        todo!()
+        self.expiries.first().map(|&(expires_at, _)| expires_at)
     }
 
     /// Items kept.
     pub fn len(&self) -> usize {
-        todo!()
+        self.items.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Whether the new item takes the place of the kept one of the same target (true), or only prolongs it (false).
+fn may_replace(kept: &Item, new: &Item, cas: Option<i64>) -> Result<bool, PutError> {
+    // Of one target, so both are immutable and the same, or both mutable.
+    let (Some(Mutable { seq: kept_seq, .. }), Some(Mutable { seq, .. })) = (kept.mutable(), new.mutable())
+    else {
+        return Ok(false);
+    };
+    if cas.is_some_and(|cas| cas != *kept_seq) {
+        return Err(PutError::Cas);
+    }
+    if seq < kept_seq || (seq == kept_seq && new.value() != kept.value()) {
+        return Err(PutError::Seq);
+    }
+    Ok(seq > kept_seq)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::item::SecretKey;
+    use super::*;
+
+    const OWN: NodeId = NodeId([0; 20]);
+    const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8));
+
+    /// Each in a network of its own.
+    fn host(number: usize) -> IpAddr {
+        Ipv4Addr::from_bits(0x0800_0000 + ((number as u32) << 8)).into()
+    }
+
+    fn at(secs: u64) -> Instant {
+        Instant::from_micros(1_000_000 * secs)
+    }
+
+    fn immutable(number: usize) -> Item {
+        Item::immutable(format!("i{number}e").into()).unwrap()
+    }
+
+    fn mutable(seq: i64, value: &'static str) -> Item {
+        SecretKey::from_bytes([1; 32]).sign("salt".into(), seq, value.into()).unwrap()
+    }
+
+    fn value(store: &ItemStore, item: &Item) -> Option<String> {
+        store.find(item.target()).map(|item| String::from_utf8(item.value().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn only_newer_items_take_the_place_of_older_ones() {
+        let mut store = ItemStore::new();
+        let mut put = |item: Item, cas| {
+            let result = store.insert(at(0), OWN, HOST, item.clone(), cas);
+            (result, value(&store, &item).unwrap())
+        };
+        assert_eq!(put(mutable(5, "1:a"), Some(7)), (Ok(()), "1:a".into()), "nothing there to compare with");
+        assert_eq!(put(mutable(4, "1:b"), None), (Err(PutError::Seq), "1:a".into()));
+        assert_eq!(put(mutable(5, "1:b"), None), (Err(PutError::Seq), "1:a".into()));
+        assert_eq!(put(mutable(5, "1:a"), None), (Ok(()), "1:a".into()));
+        assert_eq!(put(mutable(6, "1:c"), Some(4)), (Err(PutError::Cas), "1:a".into()));
+        assert_eq!(put(mutable(6, "1:c"), Some(5)), (Ok(()), "1:c".into()));
+        assert_eq!(put(mutable(i64::MAX, "1:d"), None), (Ok(()), "1:d".into()));
+        assert_eq!(store.len(), 1);
+    }
+
+    #[test]
+    fn items_expire_two_hours_after_their_last_put() {
+        let mut store = ItemStore::new();
+        assert_eq!(store.expires_at(), None);
+        store.insert(at(0), OWN, HOST, immutable(1), None).unwrap();
+        store.insert(at(10), OWN, HOST, mutable(1, "1:a"), None).unwrap();
+        store.insert(at(7_000), OWN, HOST, immutable(1), None).unwrap();
+        assert_eq!(store.expires_at(), Some(at(7_210)));
+        store.expire(at(7_209));
+        assert_eq!(store.len(), 2);
+        store.expire(at(7_210));
+        assert!(store.find(immutable(1).target()).is_some() && store.len() == 1);
+        store.expire(store.expires_at().unwrap());
+        assert!(store.is_empty() && store.expires_at().is_none());
+    }
+
+    #[test]
+    fn one_network_cannot_fill_the_store() {
+        let mut store = ItemStore::new();
+        let mut put = |from: usize, host: &dyn Fn(usize) -> IpAddr| {
+            let items = (from..from + ITEM_COUNT_MAX).map(|number| (immutable(number), host(number)));
+            items.filter(|(item, host)| store.insert(at(0), OWN, *host, item.clone(), None).is_ok()).count()
+        };
+        assert_eq!(put(0, &|_| HOST), ITEM_COUNT_MAX / 2, "there is room enough");
+        assert_eq!(put(10_000, &|_| HOST), 0);
+        let site = |number: usize| IpAddr::from([0x2001, 0xdb8, 0, number as u16, 0, 0, 0, 1]);
+        assert_eq!(put(20_000, &site), PREFIX_ITEM_COUNT_MAX as usize);
+        assert!(put(30_000, &host) > ITEM_COUNT_MAX / 4, "others still find room");
+        store.expire(at(7_200));
+        assert_eq!(store.insert(at(7_200), OWN, HOST, immutable(1), None), Ok(()));
+    }
+
+    #[test]
+    fn a_full_store_keeps_what_is_closest() {
+        let mut store = ItemStore::new();
+        let mut refused = 0;
+        for number in 0..2 * ITEM_COUNT_MAX {
+            match store.insert(at(number as u64), OWN, host(number), immutable(number), None) {
+                Ok(()) => (),
+                Err(error) => {
+                    assert_eq!(error, PutError::Full);
+                    refused += 1;
+                }
+            }
+            assert!(store.len() <= ITEM_COUNT_MAX && store.len() == store.expiries.len());
+        }
+        let mut targets: Vec<_> = (0..2 * ITEM_COUNT_MAX).map(|number| immutable(number).target()).collect();
+        targets.sort();
+        let (closest, farthest) = targets.split_at(ITEM_COUNT_MAX);
+        assert!(closest.iter().all(|&target| store.find(target).is_some()));
+        assert!(farthest.iter().all(|&target| store.find(target).is_none()));
+        assert!(refused > 100 && refused < ITEM_COUNT_MAX, "{refused}");
     }
 }

@@ -1,21 +1,44 @@
 //! KRPC: the DHT's messages as datagrams (BEP 5, with the keys of BEP 32, 33, 42, 43, 44, 51).
 //!
 //! Decoding borrows from the datagram and allocates nothing; what is missing, of the wrong kind or of a wrong
-//! length counts as absent, and what cannot do without it is an error.
+//! length counts as absent, and what cannot do without it is an error. Encoding is canonical: keys in order.
+//!
+//! Knows no node, no transaction under way and no policy; whether a signature or a token is good is not its matter.
+
+mod decode;
+mod encode;
 
 use std::net::SocketAddr;
 
 use super::item::{Item, ItemRef};
 use super::node_id::{Node, NodeId};
+use super::token::TOKEN_LEN;
+use crate::proto::bencode::List;
+use crate::proto::compact;
+pub use decode::decode;
+pub use encode::{encode_answer, encode_error, encode_query};
 
 /// Longest datagram that we send, bytes: the payload of the smallest IPv6 MTU (1,280) with room for headers.
-/// Longer answers are cut short by naming fewer nodes, peers or samples.
+/// Longer answers are cut short by naming fewer peers, samples and nodes.
 pub const DATAGRAM_LEN_MAX: usize = 1_200;
 /// Bytes of a transaction id of ours.
 pub const TRANSACTION_LEN: usize = 4;
+/// Longest transaction id of others, bytes: it is echoed, and a longer one is an error. Clients use 2 to 8.
+pub const TRANSACTION_LEN_MAX: usize = 32;
+/// Nodes of one family that are read from an answer, further ones are not: who asks for k = 8 is told of 8, by some
+/// implementations of 20, and no one answer may fill a lookup.
+pub const NODE_COUNT_MAX: usize = 32;
+
+/// Bytes of an IPv4 node in an answer: id, address, port.
+const NODE_V4_LEN: usize = ID_LEN + compact::V4_LEN;
+/// The same for IPv6 (BEP 32).
+const NODE_V6_LEN: usize = ID_LEN + compact::V6_LEN;
+const ID_LEN: usize = 20;
+/// Bytes of a filter (BEP 33).
+const FILTER_LEN: usize = 256;
 
 /// A datagram, read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     /// `t`: echoed in answers; at most 32 bytes.
     pub transaction: &'a [u8],
@@ -26,7 +49,7 @@ pub struct Message<'a> {
 }
 
 /// The three kinds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
     /// `q`
     Query(Query<'a>),
@@ -46,7 +69,7 @@ pub struct Want {
 }
 
 /// A query.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query<'a> {
     /// Who asks.
     pub id: NodeId,
@@ -57,7 +80,7 @@ pub struct Query<'a> {
 }
 
 /// What a query asks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method<'a> {
     /// Are you there.
     Ping,
@@ -115,7 +138,8 @@ pub enum Method<'a> {
         /// Families wanted.
         want: Want,
     },
-    /// A method that we do not know; to be answered by error 204, or as `find_node` if it has a target.
+    /// A method that we do not know; to be answered by error 204, or as `find_node` if it has a target. Written,
+    /// its name is empty.
     Unknown {
         /// `target` or `info_hash`, if there.
         target: Option<NodeId>,
@@ -123,7 +147,7 @@ pub enum Method<'a> {
 }
 
 /// An answer; every key but the id is optional, whoever asked knows what to look for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response<'a> {
     /// Who answers.
     pub id: NodeId,
@@ -134,9 +158,9 @@ pub struct Response<'a> {
     /// `token`
     pub token: Option<&'a [u8]>,
     /// `values`: read by [`Response::peers`].
-    pub values: Option<crate::proto::bencode::List<'a>>,
+    pub values: Option<List<'a>>,
     /// `BFsd`, `BFpe` (BEP 33).
-    pub filters: Option<(&'a [u8; 256], &'a [u8; 256])>,
+    pub filters: Option<(&'a [u8; FILTER_LEN], &'a [u8; FILTER_LEN])>,
     /// `samples`, 20 bytes each; with `num` (BEP 51).
     pub samples: Option<(&'a [u8], i64)>,
     /// `v`, `k`, `sig`, `seq` (BEP 44).
@@ -146,15 +170,37 @@ pub struct Response<'a> {
 }
 
 impl<'a> Response<'a> {
-    /// The nodes of both families, canonical; those that nobody can be reached at left out.
+    /// The nodes of both families, canonical; those that nobody can be reached at left out. At most
+    /// [`NODE_COUNT_MAX`] of each family.
     pub fn nodes(&self) -> impl Iterator<Item = Node> + use<'a> {
-        todo!() as std::iter::Empty<Node>
+        let v4 = self.nodes.as_chunks::<NODE_V4_LEN>().0.iter().take(NODE_COUNT_MAX);
+        let v6 = self.nodes6.as_chunks::<NODE_V6_LEN>().0.iter().take(NODE_COUNT_MAX);
+        let v4 = v4.filter_map(|node| node_at(node, |addr| compact::decode_v4(addr).next()));
+        let v6 = v6.filter_map(|node| node_at(node, |addr| compact::decode_v6(addr).next()));
+        v4.chain(v6)
     }
 
     /// The peers, canonical; those that nobody can be reached at left out.
     pub fn peers(&self) -> impl Iterator<Item = SocketAddr> + use<'a> {
-        todo!() as std::iter::Empty<SocketAddr>
+        self.values.into_iter().flatten().filter_map(|value| address(value.bytes()?))
     }
+}
+
+/// A node of an answer, if it could be reached.
+fn node_at(bytes: &[u8], addr: impl Fn(&[u8]) -> Option<SocketAddr>) -> Option<Node> {
+    let (id, rest) = bytes.split_first_chunk::<ID_LEN>()?;
+    let addr = addr(rest).filter(|&addr| compact::is_dialable(addr))?;
+    Some(Node { id: NodeId(*id), addr })
+}
+
+/// A compact address of either family, canonical, if somebody could be reached there.
+fn address(bytes: &[u8]) -> Option<SocketAddr> {
+    let addr = match bytes.len() {
+        compact::V4_LEN => compact::decode_v4(bytes).next(),
+        compact::V6_LEN => compact::decode_v6(bytes).next(),
+        _ => None,
+    };
+    addr.filter(|&addr| compact::is_dialable(addr))
 }
 
 /// An answer to be written; empty parts are left out.
@@ -169,9 +215,9 @@ pub struct Answer {
     /// `values`
     pub peers: Vec<SocketAddr>,
     /// `token`
-    pub token: Option<[u8; 8]>,
+    pub token: Option<[u8; TOKEN_LEN]>,
     /// `BFsd`, `BFpe`
-    pub filters: Option<Box<([u8; 256], [u8; 256])>>,
+    pub filters: Option<Box<([u8; FILTER_LEN], [u8; FILTER_LEN])>>,
     /// `samples`, `num`, `interval` in seconds.
     pub samples: Option<(Vec<NodeId>, usize, u64)>,
     /// The item.
@@ -184,33 +230,3 @@ pub struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad KRPC message: {0}")]
 pub struct KrpcError(pub &'static str);
-
-/// Reads a datagram.
-///
-/// # Errors
-/// It is not bencode within limits (64 KiB, depth 8, 256 tokens), has no `t` or `y`, or misses what its kind
-/// needs.
-pub fn decode(bytes: &[u8]) -> Result<Message<'_>, KrpcError> {
-    let _ = bytes;
-    todo!()
-}
-
-/// A query as a datagram.
-pub fn encode_query(transaction: [u8; TRANSACTION_LEN], query: &Query) -> Vec<u8> {
-    let _ = (transaction, query);
-    todo!()
-}
-
-/// An answer as a datagram of at most [`DATAGRAM_LEN_MAX`] bytes: peers, samples and then nodes are left out from
-/// the end until it fits. `to`: the asker, told as `ip` (BEP 42).
-pub fn encode_answer(transaction: &[u8], id: NodeId, to: SocketAddr, answer: &Answer) -> Vec<u8> {
-    let _ = (transaction, id, to, answer);
-    todo!()
-}
-
-/// An error as a datagram: 201 generic, 203 protocol, 204 method unknown; BEP 44: 205 too big, 206 bad
-/// signature, 207 salt too big, 301 cas mismatch, 302 seq less than current.
-pub fn encode_error(transaction: &[u8], to: SocketAddr, code: i64, text: &str) -> Vec<u8> {
-    let _ = (transaction, to, code, text);
-    todo!()
-}

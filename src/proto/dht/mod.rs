@@ -1,98 +1,493 @@
 //! The DHT (BEP 5, 32, 33, 42, 43, 44, 51): a node that finds peers and keeps items, without a tracker.
 //!
-//! [`Dht`] is the machine. It owns one [`routing::Table`] for each address family (BEP 32: two overlays that
-//! share a socket port), the transactions under way, the lookups that requests have started, and what the node
-//! stores for others. The shell moves datagrams and looks up names.
+//! [`Dht`] is the machine. It owns two overlays, one for each address family (BEP 32), the transactions under
+//! way, the requests, and what the node keeps for others. The shell moves datagrams and looks up names.
+//!
+//! Invariants: a node enters a table only by an answer to a query of ours, from the address that was asked and
+//! with its transaction id; whatever else comes is ignored, and nobody is punished for it, for its source may be
+//! forged. Nothing is sent to port 0, to a group of hosts, or to ourselves. Who says that it may not be kept
+//! (BEP 43) is answered and neither kept nor asked. Every request ends in one [`Output::Done`]. No datagram makes
+//! the machine walk over all that it knows.
+//!
+//! How much larger an answer may be than its query, both with 28 bytes of headers: BEP 5 wants eight nodes named
+//! (208 bytes of IPv4, 304 of IPv6) to whoever asks with 91 bytes, a factor of 2.6, or 4.7 if both families are
+//! wanted, and peers besides: 40 of them, or a sample of 16 infohashes, make 5.3. Filters (BEP 33) make 6.9, an item
+//! (BEP 44), which cannot be shortened, 10.7; ping 1.2 and errors less. A source may be forged, so the factor is not
+//! the defence; the budget is: 10 queries a second of one prefix, 16 kB of all answers a second ([`budget`]). So no
+//! victim gets more than 12 kB/s from us, however many forge its address. A test measures each kind.
 
+mod answer;
 pub mod bloom;
 pub mod budget;
+mod contacts;
 pub mod event;
+mod founders;
 pub mod item;
 pub mod items;
 pub mod krpc;
 pub mod lookup;
 pub mod node_id;
+mod overlay;
 pub mod peers;
+mod post;
+mod reach;
+mod request;
+mod requests;
 pub mod routing;
+mod throttle;
 pub mod token;
+mod transactions;
 pub mod voter;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 
+use self::answer::{Answers, Asked};
+use self::contacts::{Contacts, Empty, SAVED_ENOUGH};
+use self::event::{Config, Output, Request, RequestId, SAVED_COUNT_MAX, Snapshot};
+use self::krpc::{Body, Message, Method, Query, Response};
+use self::node_id::Node;
+use self::overlay::Overlays;
+use self::post::Post;
+use self::requests::Requests;
+use self::routing::K;
+use self::routing::prefix::may_name;
+use self::throttle::Throttle;
+use self::transactions::{Due, Purpose, Sent};
+use super::bencode::{Limits, Value};
+use super::compact;
 use super::rng::Rng;
-use super::time::Instant;
-use event::{Config, Output, Request, RequestId, Snapshot};
-use node_id::Node;
+use super::time::{Duration, Instant};
+
+/// Unknown askers pinged at once, to know them too: a forged source must not make us a sender of pings.
+const PING_BACK_BURST: u32 = 16;
+/// Afterwards, time between two of them.
+const PING_BACK_PAUSE: Duration = Duration::from_millis(500);
+/// Nodes of the other family in an answer that are tried, where few are known there.
+const OTHER_FAMILY_MAX: usize = 4;
 
 /// The machine.
+///
+/// After each `handle_*` drain [`Dht::poll_output`]; then wait until [`Dht::poll_timeout`] or for the next input.
 #[derive(Debug)]
 pub struct Dht {
-    _private: (),
+    port: u16,
+    overlays: Overlays,
+    post: Post,
+    answers: Answers,
+    requests: Requests,
+    contacts: Contacts,
+    ping_back: Throttle,
+    /// Datagrams and bytes.
+    received: (u64, u64),
 }
 
 impl Dht {
     /// A node that knows nobody. Nothing happens before the first input.
-    pub fn new(config: Config, rng: Rng, now: Instant) -> Self {
-        let _ = (config, rng, now);
-        todo!()
+    pub fn new(config: Config, mut rng: Rng, now: Instant) -> Self {
+        let mut post = Post::new(config.read_only, rng.fork("transactions"), now);
+        if let Some(ip) = config.external.map(|ip| ip.to_canonical()) {
+            post.own[usize::from(ip.is_ipv6())] = Some(SocketAddr::new(ip, config.port));
+        }
+        Self {
+            port: config.port,
+            overlays: Overlays::new(&config, &mut rng, now),
+            post,
+            answers: Answers::new(&mut rng, now),
+            requests: Requests::default(),
+            contacts: Contacts::new(rng.fork("contacts"), now),
+            ping_back: Throttle::new(PING_BACK_PAUSE, PING_BACK_BURST),
+            received: (0, 0),
+        }
     }
 
     /// A datagram came. Whether it was KRPC (its first byte says so): false leaves it to somebody else.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> bool {
-        let _ = (now, from, bytes);
-        todo!()
+        if bytes.first() != Some(&b'd') {
+            return false;
+        }
+        self.received = (self.received.0 + 1, self.received.1 + bytes.len() as u64);
+        let from = compact::canonical(from);
+        if self.overlays.of(from.is_ipv6()).is_some() && self.post.may_send(from) {
+            match krpc::decode(bytes) {
+                Ok(message) => self.handle_message(now, from, &message),
+                Err(error) => self.handle_malformed(now, from, bytes, error.0),
+            }
+            self.go_on(now);
+        }
+        true
     }
 
     /// Somebody may be a node there: a bootstrap name looked up, a PORT message, a torrent's `nodes`. Asked once
     /// and known only if it answers.
     pub fn handle_hint(&mut self, now: Instant, addr: SocketAddr) {
-        let _ = (now, addr);
-        todo!()
+        self.hint(now, compact::canonical(addr));
+        self.go_on(now);
     }
 
     /// Nodes known good when the program last ended ([`Dht::good_nodes`]): tried before any bootstrap name.
     pub fn handle_saved(&mut self, now: Instant, nodes: &[Node]) {
-        let _ = (now, nodes);
-        todo!()
+        let (overlays, post) = (&self.overlays, &self.post);
+        let addrs = nodes.iter().map(|node| compact::canonical(node.addr));
+        let usable = |addr: &SocketAddr| overlays.of(addr.is_ipv6()).is_some() && post.may_send(*addr);
+        self.contacts.save(now, addrs.filter(usable));
+        self.go_on(now);
     }
 
     /// Starts a request. The id is the shell's and never used twice.
     pub fn handle_request(&mut self, now: Instant, id: RequestId, request: Request) {
-        let _ = (now, id, request);
-        todo!()
+        if self.overlays.empty() == Empty::All {
+            self.contacts.hasten();
+        }
+        self.requests.add(now, id, request, &mut self.post);
+        self.go_on(now);
     }
 
     /// Nobody waits for this request any more.
     pub fn handle_cancel(&mut self, id: RequestId) {
-        let _ = id;
-        todo!()
+        self.requests.cancel(id);
     }
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+        while let Some(due) = self.post.transactions.due(now) {
+            match due {
+                Due::Slow(sent) => self.slow(now, &sent),
+                Due::Failed(sent) => self.failed(now, &sent),
+            }
+        }
+        self.requests.expire(now, &mut self.post);
+        self.answers.expire(now);
+        self.go_on(now);
     }
 
     /// The next decision; drain to None after every input.
     pub fn poll_output(&mut self) -> Option<Output> {
-        todo!()
+        self.post.poll_output()
     }
 
     /// When to call [`Dht::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        if self.requests.may_start() {
+            return Some(Instant::ZERO);
+        }
+        let maintain_at = self.overlays.iter().filter_map(|overlay| overlay.maintain_at()).min();
+        let others = [
+            self.post.transactions.due_at(),
+            self.requests.waits_until(),
+            self.answers.expires_at(),
+            maintain_at,
+        ];
+        let first = self.contacts.due_at(self.overlays.empty());
+        Some(others.into_iter().flatten().fold(first, Instant::min))
     }
 
-    /// Nodes worth remembering for the next start: good ones of both families, at most
-    /// [`event::SAVED_COUNT_MAX`].
+    /// Nodes worth remembering for the next start: of both families, good ones first, then others that are known, so
+    /// that an outage before the end loses nothing. At most [`event::SAVED_COUNT_MAX`].
     pub fn good_nodes(&self) -> Vec<Node> {
-        todo!()
+        let known =
+            |is_v6| self.overlays.of(is_v6).into_iter().flat_map(|overlay| overlay.table.best_first());
+        let v6_count = known(true).count();
+        let v4_count = known(false).count().min(SAVED_COUNT_MAX - v6_count.min(SAVED_COUNT_MAX / 2));
+        known(false).take(v4_count).chain(known(true).take(SAVED_COUNT_MAX - v4_count)).collect()
     }
 
     /// Figures for people.
     pub fn snapshot(&self, now: Instant) -> Snapshot {
-        let _ = now;
-        todo!()
+        let walks = self.overlays.iter().filter(|overlay| overlay.is_walking()).count();
+        Snapshot {
+            overlays: self.overlays.iter().map(|overlay| overlay.snapshot(self.port)).collect(),
+            received: self.received,
+            sent: self.post.sent(),
+            queries: self.answers.counts,
+            stored_peers: self.answers.peers.counts(),
+            stored_items: self.answers.items.len(),
+            lookups: self.requests.active_count() + walks,
+            read_only: self.overlays.families().any(|is_v6| self.post.is_read_only(now, is_v6)),
+        }
+    }
+
+    fn handle_message(&mut self, now: Instant, from: SocketAddr, message: &Message) {
+        match &message.body {
+            Body::Query(query) if self.overlays.is_own(query.id) => (),
+            Body::Response(response) if self.overlays.is_own(response.id) => (),
+            Body::Query(query) => self.handle_query(now, from, message.transaction, query),
+            Body::Response(response) => {
+                if let Some(sent) = self.post.transactions.close(now, from, message.transaction) {
+                    self.answered(now, &sent, message.external, response);
+                }
+            }
+            Body::Error(code, text) => {
+                if let Some(sent) = self.post.transactions.close(now, from, message.transaction) {
+                    self.refused(now, &sent, (*code, text));
+                }
+            }
+        }
+    }
+
+    fn handle_query(&mut self, now: Instant, from: SocketAddr, transaction: &[u8], query: &Query) {
+        if !self.answers.admit(now, from) {
+            return;
+        }
+        self.post.reach_mut(from).queried(now, from.ip());
+        if self.post.is_read_only(now, from.is_ipv6()) {
+            return;
+        }
+        let asked = Asked { from, transaction, query };
+        if let Some(bytes) = self.answers.answer(now, &asked, &self.overlays) {
+            self.post.datagram(from, bytes);
+        }
+        let Some(overlay) = self.overlays.of_mut(from.is_ipv6()) else { return };
+        if !query.read_only
+            && overlay.queried(now, Node { id: query.id, addr: from })
+            && !self.post.transactions.is_asking(from)
+            && self.ping_back.take(now)
+        {
+            overlay.ping(now, from, &mut self.post);
+        }
+    }
+
+    /// Tells who sent something that looks like a query what was wrong with it, unless that takes more bytes than
+    /// were sent: a forged source is worth no amplification.
+    fn handle_malformed(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], what: &str) {
+        let Some(message) = Value::read(bytes, &Limits::KRPC).ok().and_then(|value| value.dict()) else {
+            return;
+        };
+        let is_query = message.get(b"y").and_then(|kind| kind.bytes()) == Some(b"q");
+        let transaction = message.get(b"t").and_then(|transaction| transaction.bytes());
+        let Some(transaction) = transaction.filter(|bytes| bytes.len() <= krpc::TRANSACTION_LEN_MAX) else {
+            return;
+        };
+        if is_query
+            && !self.post.is_read_only(now, from.is_ipv6())
+            && self.answers.admit(now, from)
+            && let Some(answer) = self.answers.refuse(now, from, transaction, what, bytes.len())
+        {
+            self.post.datagram(from, answer);
+        }
+    }
+
+    /// A query of ours was answered.
+    fn answered(&mut self, now: Instant, sent: &Sent, external: Option<SocketAddr>, response: &Response) {
+        let (from, is_v6) = (Node { id: response.id, addr: sent.to }, sent.to.is_ipv6());
+        let Some(overlay) = self.overlays.of_mut(is_v6) else { return };
+        let external = external.map(compact::canonical);
+        let news = overlay.answered(now, from, now.since(sent.at), external);
+        self.contacts.met(sent.to);
+        self.post.reach_mut(sent.to).answered(now, sent.to.ip());
+        if let Some(external) = news {
+            self.post.own[usize::from(is_v6)] = Some(external);
+            self.post.tell(Output::External(external));
+        }
+        self.hint_other_family(now, sent.to, response);
+        self.follow_answer(now, sent, from, response);
+        self.requests.advance_waiting(now, is_v6, &self.overlays, &mut self.post);
+    }
+
+    /// Hands an answer to whom it was for.
+    fn follow_answer(&mut self, now: Instant, sent: &Sent, from: Node, response: &Response) {
+        let is_v6 = from.addr.is_ipv6();
+        let Self { overlays, requests, contacts, post, .. } = self;
+        let want = overlays.want(now, is_v6);
+        let Some(overlay) = overlays.of_mut(is_v6) else { return };
+        match sent.purpose {
+            Purpose::Ping => (),
+            Purpose::Hint => overlay.named(sent.to, response.nodes()),
+            Purpose::Saved => {
+                overlay.named(sent.to, response.nodes());
+                if !sent.is_slow {
+                    contacts.saved_ended();
+                }
+            }
+            Purpose::Old(place) => {
+                if contacts.old_ended(place, from.addr, false) {
+                    overlay.rejoin(now);
+                }
+            }
+            Purpose::Walk(number) => {
+                overlay.walk_answered(number, from, response.nodes());
+                overlay.advance(now, post, want);
+            }
+            Purpose::Lookup(id) => {
+                let own = overlay.table.own();
+                if let Some(running) = requests.running(id) {
+                    running.answered(from, response, own, post);
+                }
+                requests.advance(now, id, is_v6, overlays, post);
+            }
+            Purpose::Store(id) => self.stored(now, sent, id, Some(Ok(()))),
+        }
+    }
+
+    /// A query of ours was answered by an error: whoever sent it lives, but is of no use for this. Only who does not
+    /// even answer a ping, as every node does, counts as silent.
+    fn refused(&mut self, now: Instant, sent: &Sent, error: (i64, &[u8])) {
+        if let Purpose::Store(id) = sent.purpose {
+            self.stored(now, sent, id, Some(Err(error)));
+            return;
+        }
+        if !sent.is_slow {
+            self.slow(now, sent);
+        }
+        if sent.purpose == Purpose::Ping {
+            self.failed(now, sent);
+        } else {
+            self.ended(now, sent);
+        }
+    }
+
+    fn stored(&mut self, now: Instant, sent: &Sent, id: RequestId, how: Option<Result<(), (i64, &[u8])>>) {
+        let Self { overlays, requests, post, .. } = self;
+        if let Some(running) = requests.running(id) {
+            running.stored(sent.to, how);
+        }
+        requests.advance(now, id, sent.to.is_ipv6(), overlays, post);
+    }
+
+    /// An answer is late: others are asked beside.
+    fn slow(&mut self, now: Instant, sent: &Sent) {
+        let Self { overlays, requests, contacts, post, .. } = self;
+        let is_v6 = sent.to.is_ipv6();
+        let want = overlays.want(now, is_v6);
+        match sent.purpose {
+            Purpose::Ping | Purpose::Hint | Purpose::Old(_) | Purpose::Store(_) => (),
+            Purpose::Saved => contacts.saved_ended(),
+            Purpose::Walk(number) => {
+                if let Some(overlay) = overlays.of_mut(is_v6) {
+                    overlay.walk_slow(number, sent);
+                    overlay.advance(now, post, want);
+                }
+            }
+            Purpose::Lookup(id) => {
+                if let Some(running) = requests.running(id) {
+                    running.slow(sent);
+                }
+                requests.advance(now, id, is_v6, overlays, post);
+            }
+        }
+    }
+
+    /// An answer did not come.
+    fn failed(&mut self, now: Instant, sent: &Sent) {
+        if let Some(overlay) = self.overlays.of_mut(sent.to.is_ipv6()) {
+            overlay.failed(now, sent.to);
+        }
+        self.ended(now, sent);
+        self.requests.advance_waiting(now, sent.to.is_ipv6(), &self.overlays, &mut self.post);
+    }
+
+    /// Nothing is to be waited for any more.
+    fn ended(&mut self, now: Instant, sent: &Sent) {
+        let Self { overlays, requests, contacts, post, .. } = self;
+        let is_v6 = sent.to.is_ipv6();
+        let want = overlays.want(now, is_v6);
+        match sent.purpose {
+            Purpose::Ping | Purpose::Hint | Purpose::Saved => (),
+            Purpose::Old(place) => {
+                contacts.old_ended(place, sent.to, true);
+            }
+            Purpose::Walk(number) => {
+                if let Some(overlay) = overlays.of_mut(is_v6) {
+                    overlay.walk_failed(number, sent);
+                    overlay.advance(now, post, want);
+                }
+            }
+            Purpose::Lookup(id) => {
+                if let Some(running) = requests.running(id) {
+                    running.failed(sent);
+                }
+                requests.advance(now, id, is_v6, overlays, post);
+            }
+            Purpose::Store(id) => self.stored(now, sent, id, None),
+        }
+    }
+
+    fn hint(&mut self, now: Instant, addr: SocketAddr) {
+        if let Some(overlay) = self.overlays.of(addr.is_ipv6())
+            && self.post.may_send(addr)
+        {
+            self.contacts.hint(now, addr, overlay.is_alone());
+        }
+    }
+
+    /// Nodes that an answer names in the other family are tried, if few are known there (BEP 32).
+    fn hint_other_family(&mut self, now: Instant, from: SocketAddr, response: &Response) {
+        if self.overlays.of(from.is_ipv4()).is_some_and(|other| other.table.len() < K) {
+            let others = response.nodes().filter(|node| node.addr.is_ipv4() == from.is_ipv6());
+            for node in others.filter(|node| may_name(from, node.addr)).take(OTHER_FAMILY_MAX) {
+                self.hint(now, node.addr);
+            }
+        }
+    }
+
+    /// Does what is due now or has become possible. Cheap where nothing is.
+    fn go_on(&mut self, now: Instant) {
+        if self.post.is_starved && self.post.transactions.has_room() {
+            self.post.is_starved = false;
+            self.feed(now);
+        }
+        if self.overlays.iter().any(|overlay| overlay.maintain_at().is_some_and(|at| at <= now)) {
+            for is_v6 in self.overlays.families() {
+                let want = self.overlays.want(now, is_v6);
+                if let Some(overlay) = self.overlays.of_mut(is_v6) {
+                    overlay.maintain(now, &mut self.post, want);
+                }
+            }
+        }
+        self.requests.start(now, &self.overlays, &mut self.answers, &mut self.post);
+        self.try_contacts(now);
+        #[cfg(debug_assertions)]
+        self.check_invariant();
+    }
+
+    /// Lets all lookups go on that had to wait for room.
+    fn feed(&mut self, now: Instant) {
+        let Self { overlays, requests, post, .. } = self;
+        for is_v6 in overlays.families() {
+            let want = overlays.want(now, is_v6);
+            if let Some(overlay) = overlays.of_mut(is_v6) {
+                overlay.advance(now, post, want);
+            }
+            requests.advance_all(now, is_v6, overlays, post);
+        }
+    }
+
+    /// Asks addresses where nodes may be, or for the bootstrap names.
+    fn try_contacts(&mut self, now: Instant) {
+        let empty = self.overlays.empty();
+        if !self.contacts.has_saved() && now < self.contacts.due_at(empty) {
+            return;
+        }
+        while let Some(addr) = self.contacts.next_saved() {
+            let known = self.overlays.of(addr.is_ipv6()).map_or(0, |overlay| overlay.table.len());
+            if known >= SAVED_ENOUGH || !self.introduce(now, addr, Purpose::Saved) {
+                self.contacts.saved_ended();
+            }
+        }
+        while let Some(addr) = self.contacts.next_hint(now) {
+            self.introduce(now, addr, Purpose::Hint);
+        }
+        if let Some((place, addr)) = self.contacts.next_old(now) {
+            self.introduce(now, addr, Purpose::Old(place));
+        }
+        if self.contacts.bootstrap(now, empty) {
+            self.post.tell(Output::Bootstrap);
+        }
+    }
+
+    /// Asks an address for the nodes around us, of whom some may get to know us.
+    fn introduce(&mut self, now: Instant, addr: SocketAddr, purpose: Purpose) -> bool {
+        let Some(speaker) = self.overlays.speaker(now, addr.is_ipv6()) else { return false };
+        let method = Method::FindNode { target: speaker.id, want: speaker.want };
+        self.post.query(now, addr, purpose, &speaker, method)
+    }
+
+    /// What must hold after every input.
+    #[cfg(debug_assertions)]
+    fn check_invariant(&self) {
+        self.post.transactions.check_invariant();
+        assert!(self.requests.active_count() <= requests::ACTIVE_MAX);
     }
 }

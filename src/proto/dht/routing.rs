@@ -1,95 +1,272 @@
 //! The routing table of one overlay (BEP 5): nodes by how much of their id they share with ours.
 //!
-//! A node enters only by an answer to a query of ours; one node an address, one a /24 or /64 in a bucket (local
-//! addresses are exempt). Of two nodes that compete for a place the one whose id fits its address (BEP 42) wins,
-//! then the one that has been there longer. Who fails is replaced from the bucket's replacement cache.
+//! A node enters only by an answer to a query of ours; one node an id, one an address, one a /24 or /64 in a bucket
+//! (local addresses are exempt). Of two nodes that compete for a place the one whose id fits its address (BEP 42)
+//! wins, then the one that has been there longer. Who fails is replaced from the bucket's spare nodes; who fails
+//! where nobody is to take its place stays for two hours and is asked now and then, so that the halves of a divided
+//! network find each other again.
+//!
+//! There is a bucket for each number of leading bits shared with our id. The farthest are wider than k (128, 64, 32,
+//! 16): they hold most of the network, and a step from there gains up to four bits more. A table has 230 nodes in an
+//! overlay of 1,000 and 310 in one of 100,000, at 80 bytes each, in one list sorted by distance from us: a bucket is
+//! a range of it, and the nodes closest to a target are found by descending as in a trie.
+//!
+//! What rest costs: at most one ping in 2.5 s (about 100 bytes there, 80 back), and as many from others: 72 bytes/s
+//! each way. Of the buckets only those that are not full are refreshed, in the long run five or so each 15 min with
+//! some 17 queries each, as many from others: answers of 300 bytes make 28 bytes/s each way, queries 9. Together
+//! less than 110 bytes/s each way.
+//!
+//! It knows no query under way and sends nothing.
+
+mod entries;
+pub(super) mod prefix;
 
 use std::net::SocketAddr;
 
 use super::node_id::{Node, NodeId};
+use super::transactions::FAILED_AFTER;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
+use entries::{BUCKET_COUNT, Entries, Entry, Place};
 
 /// Nodes in a bucket, and in an answer (BEP 5).
 pub const K: usize = 8;
 
+/// A node that was not heard for so long is pinged: early enough that even the last of 300 is heard every 15 min, and
+/// so is good (BEP 5) as long as it has not failed.
+const PING_AFTER: Duration = Duration::from_secs(10 * 60);
+/// So long after its last answer a node is pinged however often it queries us: a forged source would keep a dead one.
+const QUERIES_SUFFICE: Duration = Duration::from_secs(30 * 60);
+/// Least time between two pings: 300 nodes in 13 min.
+const PING_GAP: Duration = Duration::from_millis(2_500);
+/// A node that failed once is asked again after this: a lost datagram is no death.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+/// A bad node whose place nobody takes is asked again after this.
+const BAD_RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
+/// A bad node that was not heard for so long is forgotten: the longest division of a network that heals by itself.
+const LOST_AFTER: Duration = Duration::from_secs(2 * 3600);
+/// Time for a ping that upkeep asked for to be answered or to fail, before it is asked for again.
+const PING_PENDING: Duration = Duration::from_secs(60);
+/// Nodes far from a target that a wary lookup asks too.
+const FAR_START_COUNT: usize = K / 2;
+/// Least time between two pings of strangers that queried us: they may be forged to make us send.
+const STRANGER_GAP: Duration = Duration::from_secs(4);
+/// A bucket that is not full is refreshed this soon, then after twice as long each time,
+const REFRESH_FIRST: Duration = Duration::from_secs(15);
+/// up to this (BEP 5).
+const REFRESH_AFTER: Duration = Duration::from_secs(15 * 60);
+/// Least time between two refreshes, so that no start is a storm: half of all nodes may start at once, and each of
+/// them costs others as much as itself.
+const REFRESH_GAP: Duration = Duration::from_secs(30);
+/// The same for whoever knows too few nodes to begin a lookup in the right part of the key space.
+const REFRESH_GAP_FEW: Duration = Duration::from_secs(5);
+/// So many nodes are no longer few.
+const FEW_COUNT: usize = 4 * K;
+/// The first refresh comes within this time: a thousand nodes started at once do not ask at once.
+const REFRESH_START: Duration = Duration::from_secs(1);
+
+/// The ranks among the closest nodes that estimate the overlay's size, each by itself; their median is taken. The
+/// closest five vary too much, and of those beyond the twelfth a table does not know all.
+const ESTIMATE_RANKS: std::ops::RangeInclusive<usize> = 6..=12;
+/// Sizes learnt from lookups that are remembered: their median varies by a tenth.
+const SIZE_COUNT_MAX: usize = 15;
+/// With fewer, our own neighbours tell as much.
+const SIZE_COUNT_MIN: usize = 5;
+
 /// The table.
 #[derive(Debug)]
 pub struct Table {
-    _private: (),
+    entries: Entries,
+    rng: Rng,
+    /// No node is due for a ping before this.
+    ping_due: Instant,
+    /// No ping before this, whoever is due.
+    ping_allowed: Instant,
+    stranger_allowed: Instant,
+    /// No bucket is due for a refresh before this.
+    refresh_due: Instant,
+    /// No refresh before this, whichever is due.
+    refresh_allowed: Instant,
+    refreshes: [RefreshPlan; BUCKET_COUNT],
+    /// What the latest lookups found the overlay's size to be, oldest first.
+    sizes: Vec<u64>,
+}
+
+/// When a bucket is refreshed, if it is not full by then.
+#[derive(Clone, Copy, Debug)]
+struct RefreshPlan {
+    due: Instant,
+    /// From this time to the next.
+    wait: Duration,
 }
 
 /// What the table wants of the machine, to stay good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Upkeep {
-    /// Nothing was heard of it for long, or it is to be tried as a replacement: ask it something.
+    /// Nothing was heard of it for long: ask it something.
     Ping(Node),
     /// A part of the key space was not looked at for long: look up this target.
     Refresh(NodeId),
 }
 
 impl Table {
-    /// Empty.
+    /// Empty. It has nothing to do until the first node answers; then it wants to look up our own id.
     pub fn new(own: NodeId, rng: Rng, now: Instant) -> Self {
-        let _ = (own, rng, now);
-        todo!()
+        Self {
+            entries: Entries::new(own),
+            rng,
+            ping_due: now,
+            ping_allowed: now,
+            stranger_allowed: now,
+            refresh_due: now,
+            refresh_allowed: now,
+            refreshes: [RefreshPlan { due: now, wait: REFRESH_FIRST }; BUCKET_COUNT],
+            sizes: Vec::new(),
+        }
     }
 
     /// Our id here.
     pub fn own(&self) -> NodeId {
-        todo!()
+        self.entries.own()
     }
 
-    /// A node answered a query of ours. An id that changes evicts the node.
+    /// A node answered a query of ours. An id that changes evicts the node; with the new one it enters when it
+    /// answers again.
     pub fn answered(&mut self, now: Instant, node: Node, round_trip: Duration) {
-        let _ = (now, node, round_trip);
-        todo!()
+        if node.id == self.own() {
+            return;
+        }
+        let due = now + jitter(&mut self.rng, PING_AFTER);
+        let entry = Entry::new(node, now, due, round_trip);
+        if let Some(known) = self.entries.known(&node) {
+            *known = entry;
+            return;
+        }
+        if let Some(removed) = self.entries.remove_address(node.addr) {
+            let refilled = self.entries.refill(removed);
+            self.entered(refilled);
+            return;
+        }
+        if self.is_empty() {
+            self.refresh_allowed = now + REFRESH_START.mul_f64(self.rng.unit());
+        }
+        if self.entries.insert(entry) {
+            self.ping_due = self.ping_due.min(due);
+            let bucket = self.entries.bucket_of(node.id);
+            self.refresh_due = self.refresh_due.min(self.refreshes[bucket].due);
+        }
     }
 
-    /// A query of ours to this address went unanswered.
+    /// A query of ours to this address went unanswered. One that was sent before the last failure came to light tells
+    /// nothing new: many lookups may ask a node within one outage.
     pub fn failed(&mut self, now: Instant, addr: SocketAddr) {
-        let _ = (now, addr);
-        todo!()
+        let Some(entry) = self.entries.at_address(addr) else { return };
+        if entry.fails > 0 && now - entry.failed_at < FAILED_AFTER {
+            return;
+        }
+        entry.fail(now);
+        let wait = if entry.is_bad() { BAD_RETRY_AFTER } else { RETRY_AFTER };
+        entry.due = now + jitter(&mut self.rng, wait);
+        self.ping_due = self.ping_due.min(entry.due);
+        if entry.is_bad() {
+            let is_lost = now - entry.heard_at >= LOST_AFTER;
+            let id = entry.node.id;
+            let replaced = self.entries.replace(id, is_lost);
+            self.entered(replaced);
+        }
+    }
+
+    /// A spare node has a place now: it was heard when it became one, perhaps long ago.
+    fn entered(&mut self, due: Option<Instant>) {
+        self.ping_due = due.map_or(self.ping_due, |due| self.ping_due.min(due));
     }
 
     /// A node queried us: a known one lives; whether an unknown one is worth a ping of ours.
     pub fn queried(&mut self, now: Instant, node: Node) -> bool {
-        let _ = (now, node);
-        todo!()
+        if node.id == self.own() {
+            return false;
+        }
+        if let Some(known) = self.entries.known(&node) {
+            if known.fails == 0 {
+                let due = now + jitter(&mut self.rng, PING_AFTER);
+                known.due = due.min(known.heard_at + QUERIES_SUFFICE).max(known.due);
+            } else {
+                // Back from the dead, perhaps; its source may be forged, so ask.
+                known.due = known.due.min(now);
+                self.ping_due = self.ping_due.min(now);
+            }
+            return false;
+        }
+        let is_worth_it = now >= self.stranger_allowed
+            && match self.entries.place(&node, node.id.fits(node.addr.ip())) {
+                Place::Room | Place::Over(_) => true,
+                Place::Spare | Place::Nowhere => false,
+            };
+        if is_worth_it {
+            self.stranger_allowed = now + STRANGER_GAP;
+        }
+        is_worth_it
     }
 
-    /// The known nodes closest to a target, good ones first among equals, at most `count`, closest first.
+    /// The known nodes closest to a target, at most `count`, closest first. Nodes that failed lately are named only
+    /// where others do not suffice, bad ones only if there are no others. Those whose id does not fit their address
+    /// are at most half if enough others are known: so whoever crowds a target with such ids hides nobody.
     pub fn closest(&self, target: NodeId, count: usize) -> Vec<Node> {
-        let _ = (target, count);
-        todo!()
+        self.entries.closest(target, count)
+    }
+
+    /// Where a lookup begins: the k nodes closest to the target, then four of those farthest from it, where nobody is
+    /// who wants to be close.
+    pub fn starts(&self, target: NodeId) -> Vec<Node> {
+        let mut starts = self.closest(target, K);
+        let far = self.closest(NodeId(target.0.map(|byte| !byte)), FAR_START_COUNT);
+        starts.extend(far.into_iter().filter(|node| !starts.contains(node)).collect::<Vec<_>>());
+        starts
     }
 
     /// Our id is another one from now on; the nodes are sorted anew.
     pub fn rename(&mut self, now: Instant, own: NodeId) {
-        let _ = (now, own);
-        todo!()
+        if own == self.own() {
+            return;
+        }
+        let old = std::mem::replace(&mut self.entries, Entries::new(own));
+        for entry in old.into_entries().filter(|entry| entry.node.id != own) {
+            self.entries.insert(entry);
+        }
+        self.refreshes = [RefreshPlan { due: now, wait: REFRESH_FIRST }; BUCKET_COUNT];
+        self.refresh_due = now;
     }
 
     /// What is due. None: nothing before [`Table::upkeep_at`].
     pub fn upkeep(&mut self, now: Instant) -> Option<Upkeep> {
-        let _ = now;
-        todo!()
+        if self.is_empty() {
+            return None;
+        }
+        self.due_ping(now).or_else(|| self.due_refresh(now))
     }
 
-    /// When [`Table::upkeep`] has something.
+    /// When [`Table::upkeep`] has something, or wants to look again.
     pub fn upkeep_at(&self) -> Option<Instant> {
-        todo!()
+        let ping_at = self.ping_due.max(self.ping_allowed);
+        let refresh_at = self.refresh_due.max(self.refresh_allowed);
+        (!self.is_empty()).then(|| ping_at.min(refresh_at))
     }
 
-    /// Good nodes: answered lately.
+    /// Good nodes: answered when last asked.
     pub fn good(&self) -> impl Iterator<Item = Node> {
-        todo!() as std::iter::Empty<Node>
+        self.entries.iter().filter(|entry| entry.fails == 0).map(|entry| entry.node)
+    }
+
+    /// All nodes, good ones first.
+    pub fn best_first(&self) -> impl Iterator<Item = Node> {
+        let failed = self.entries.iter().filter(|entry| entry.fails > 0).map(|entry| entry.node);
+        self.good().chain(failed)
     }
 
     /// Nodes.
     pub fn len(&self) -> usize {
-        todo!()
+        self.entries.len()
     }
 
     /// Whether there are none.
@@ -97,8 +274,410 @@ impl Table {
         self.len() == 0
     }
 
-    /// Nodes in the whole overlay, estimated from the density around our own id.
+    /// Nodes in the whole overlay: the median of what lookups of random targets found lately, or else estimated from
+    /// the density around our own id, within a third or so.
     pub fn size_estimate(&self) -> u64 {
-        todo!()
+        let mut learnt = self.sizes.clone();
+        if learnt.len() >= SIZE_COUNT_MIN {
+            learnt.sort_unstable();
+            return learnt[learnt.len() / 2];
+        }
+        let living = self.entries.iter().filter(|entry| !entry.is_bad());
+        size_by_density(living.map(|entry| entry.node.id.distance(self.own())))
+    }
+
+    /// A lookup of a target that nobody else chose found the overlay this large
+    /// ([`size_estimate`](super::lookup::Lookup::size_estimate)).
+    pub fn learn_size(&mut self, size: u64) {
+        if self.sizes.len() >= SIZE_COUNT_MAX {
+            self.sizes.remove(0);
+        }
+        self.sizes.push(size);
+    }
+
+    fn due_ping(&mut self, now: Instant) -> Option<Upkeep> {
+        if now < self.ping_due.max(self.ping_allowed) {
+            return None;
+        }
+        let entry = self.entries.most_due()?;
+        if now < entry.due {
+            self.ping_due = entry.due;
+            return None;
+        }
+        entry.due = now + PING_PENDING;
+        let node = entry.node;
+        self.ping_allowed = now + jitter(&mut self.rng, PING_GAP);
+        Some(Upkeep::Ping(node))
+    }
+
+    fn due_refresh(&mut self, now: Instant) -> Option<Upkeep> {
+        if now < self.refresh_due.max(self.refresh_allowed) {
+            return None;
+        }
+        let deepest = self.entries.deepest();
+        // Where our neighbours are first: they are who others look for when they look for what we keep.
+        let found = (0..=deepest).rev().find(|&bucket| self.wants_refresh(now, bucket));
+        let next = self.refreshes[..=deepest].iter().map(|plan| plan.due).min();
+        self.refresh_due = next.unwrap_or(now + REFRESH_AFTER);
+        let bucket = found?;
+        let gap = if self.len() < FEW_COUNT { REFRESH_GAP_FEW } else { REFRESH_GAP };
+        self.refresh_allowed = now + jitter(&mut self.rng, gap);
+        let own = self.own();
+        let target = if bucket == deepest { own } else { own.random_at(bucket as u32, &mut self.rng) };
+        Some(Upkeep::Refresh(target))
+    }
+
+    /// Whether a bucket is to be refreshed now; plans when to ask again.
+    fn wants_refresh(&mut self, now: Instant, bucket: usize) -> bool {
+        let RefreshPlan { due, wait } = self.refreshes[bucket];
+        if now < due {
+            return false;
+        }
+        let is_full = self.entries.is_full(bucket);
+        let wait = if is_full { REFRESH_AFTER } else { wait };
+        self.refreshes[bucket] =
+            RefreshPlan { due: now + jitter(&mut self.rng, wait), wait: REFRESH_AFTER.min(wait * 2) };
+        !is_full
+    }
+}
+
+/// A span between three and five quarters of this one: what starts together does not go on together.
+fn jitter(rng: &mut Rng, span: Duration) -> Duration {
+    span.mul_f64(0.75 + rng.unit() / 2.0)
+}
+
+/// Nodes in the overlay, by how far the closest ones are from a point, closest first: the i-th of N is at i/N of the
+/// key space. The median of several ranks, so that a few nodes placed there on purpose do not count for much.
+pub(super) fn size_by_density(distances: impl Iterator<Item = NodeId>) -> u64 {
+    let mut estimates = [0.0; 16];
+    let mut count = 0;
+    let mut known = 0_u64;
+    for (at, distance) in distances.take(*ESTIMATE_RANKS.end()).enumerate() {
+        known += 1;
+        if ESTIMATE_RANKS.contains(&(at + 1)) {
+            estimates[count] = (at + 1) as f64 / share_of_space(distance);
+            count += 1;
+        }
+    }
+    let estimates = &mut estimates[..count];
+    estimates.sort_by(f64::total_cmp);
+    estimates.get(count / 2).map_or(known, |&median| (median as u64).max(known))
+}
+
+/// A distance as a share of the key space, more than 0 and at most 1.
+pub(super) fn share_of_space(distance: NodeId) -> f64 {
+    let leading = distance.0.first_chunk().copied().map_or(0, u64::from_be_bytes);
+    (leading as f64 + 1.0) / 2.0_f64.powi(64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(50);
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_micros(seconds * 1_000_000)
+    }
+
+    fn empty(rng: &mut Rng) -> Table {
+        Table::new(NodeId::random(rng), rng.fork("table"), Instant::ZERO)
+    }
+
+    fn local(port: u16, id: NodeId) -> Node {
+        Node { id, addr: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port) }
+    }
+
+    /// Somewhere in the world, one of a /24, with an id that fits.
+    fn public(rng: &mut Rng) -> Node {
+        let ip = IpAddr::from([11 + rng.below(80) as u8, rng.below(256) as u8, rng.below(256) as u8, 1]);
+        Node { id: NodeId::for_ip(ip, rng), addr: SocketAddr::new(ip, 6881) }
+    }
+
+    /// A public node that shares exactly `bits` with our id, and fits or not.
+    fn near(table: &Table, bits: u32, fits: bool, rng: &mut Rng) -> Node {
+        loop {
+            let node = public(rng);
+            if !fits {
+                let id = table.own().random_at(bits, rng);
+                if !id.fits(node.addr.ip()) {
+                    return Node { id, addr: node.addr };
+                }
+            } else if node.id.shared_bits(table.own()) == bits {
+                return node;
+            }
+        }
+    }
+
+    /// A table that has met everybody.
+    fn full(count: usize, rng: &mut Rng) -> (Table, Vec<Node>) {
+        let mut table = empty(rng);
+        let nodes: Vec<Node> = (0..count).map(|_| public(rng)).collect();
+        nodes.iter().for_each(|&node| table.answered(Instant::ZERO, node, RTT));
+        (table, nodes)
+    }
+
+    #[test]
+    fn who_only_asks_is_never_in_the_table_and_is_seldom_worth_a_ping() {
+        let mut rng = Rng::from_number(1);
+        let mut table = empty(&mut rng);
+        let worth = (0..1_000).filter(|_| table.queried(at(0), public(&mut rng))).count();
+        assert_eq!((worth, table.len()), (1, 0));
+        assert!(table.queried(at(10), public(&mut rng)), "later another one");
+        let own = table.own();
+        assert!(!table.queried(at(20), local(1, own)), "whoever sends our id back to us is a mirror");
+        table.answered(at(20), local(1, own), RTT);
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn thousands_that_claim_one_id_are_one_node_and_the_first_stays() {
+        let mut rng = Rng::from_number(2);
+        let mut table = empty(&mut rng);
+        let id = NodeId::random(&mut rng);
+        let claims: Vec<Node> = (0..5_000).map(|_| Node { id, ..public(&mut rng) }).collect();
+        claims.iter().for_each(|&node| table.answered(at(0), node, RTT));
+        assert_eq!(table.closest(id, K), [claims[0]]);
+        table.failed(at(1), claims[0].addr);
+        table.failed(at(4), claims[0].addr);
+        table.answered(at(5), claims[7], RTT);
+        assert_eq!(table.closest(id, K), [claims[7]], "until it fails");
+    }
+
+    #[test]
+    fn a_host_and_a_neighbourhood_of_a_bucket_count_once_but_local_ones_do_not() {
+        let mut rng = Rng::from_number(3);
+        let mut table = empty(&mut rng);
+        let first = near(&table, 0, true, &mut rng);
+        table.answered(at(0), first, RTT);
+        for (host, port) in [(1, 7000), (2, 6881), (200, 1)] {
+            let mut octets = [0; 4];
+            octets[..3].copy_from_slice(&Ipv4Addr::from_bits(ip_bits(first)).octets()[..3]);
+            octets[3] = host;
+            let id = table.own().random_at(0, &mut rng);
+            table.answered(at(0), Node { id, addr: SocketAddr::new(octets.into(), port) }, RTT);
+        }
+        assert_eq!(table.len(), 1);
+        for port in 1..=100 {
+            let id = table.own().random_at(0, &mut rng);
+            table.answered(at(0), local(port, id), RTT);
+        }
+        assert_eq!(table.len(), 101);
+    }
+
+    fn ip_bits(node: Node) -> u32 {
+        match node.addr.ip() {
+            IpAddr::V4(ip) => ip.to_bits(),
+            IpAddr::V6(_) => 0,
+        }
+    }
+
+    #[test]
+    fn an_id_that_changes_evicts_its_node_until_it_answers_again() {
+        let mut rng = Rng::from_number(4);
+        let mut table = empty(&mut rng);
+        let ids = [(); 2].map(|()| NodeId::random(&mut rng));
+        table.answered(at(0), local(1, ids[0]), RTT);
+        assert!(!table.queried(at(10), local(1, ids[0])));
+        assert!(table.queried(at(10), local(1, ids[1])), "to be asked, for its source may be forged");
+        assert_eq!(table.len(), 1);
+        table.answered(at(11), local(1, ids[1]), RTT);
+        assert_eq!(table.len(), 0);
+        table.answered(at(12), local(1, ids[1]), RTT);
+        assert_eq!(table.closest(ids[0], K), [local(1, ids[1])]);
+    }
+
+    #[test]
+    fn in_a_full_bucket_the_old_stay_and_those_go_that_fail_or_do_not_fit() {
+        let mut rng = Rng::from_number(5);
+        let mut table = empty(&mut rng);
+        let bits = WIDE_COUNT;
+        let unfit: Vec<Node> = (0..K).map(|_| near(&table, bits, false, &mut rng)).collect();
+        unfit.iter().for_each(|&node| table.answered(at(0), node, RTT));
+        let late = near(&table, bits, false, &mut rng);
+        table.answered(at(1), late, RTT);
+        let nodes = |table: &Table| table.closest(table.own(), 100);
+        assert!(table.len() == K && !nodes(&table).contains(&late), "full of nodes that are not worse");
+
+        let fit: Vec<Node> = (0..=K).map(|_| near(&table, bits, true, &mut rng)).collect();
+        fit.iter().for_each(|&node| table.answered(at(2), node, RTT));
+        assert!(nodes(&table).len() == K && fit[..K].iter().all(|node| nodes(&table).contains(node)));
+
+        table.failed(at(3), fit[3].addr);
+        assert!(table.good().all(|node| node != fit[3]) && table.len() == K, "a datagram may be lost");
+        table.failed(at(5), fit[3].addr);
+        assert!(
+            table.len() == K && nodes(&table).contains(&fit[3]),
+            "many that are lost at once are one outage"
+        );
+        table.failed(at(6), fit[3].addr);
+        assert!(
+            !nodes(&table).contains(&fit[3]) && nodes(&table).contains(&fit[K]),
+            "a spare one has its place"
+        );
+        let late = at(3_600);
+        (0..K).for_each(|place| table.answered(late, fit[place], RTT));
+        while let Some(Upkeep::Ping(node)) = table.upkeep(late) {
+            assert_eq!(node, fit[K], "which was heard an hour ago and has to answer first");
+        }
+    }
+
+    /// The first bucket that is not wide.
+    const WIDE_COUNT: u32 = 4;
+
+    #[test]
+    fn the_closest_are_the_closest_of_all_that_have_not_failed() {
+        let mut rng = Rng::from_number(6);
+        let (mut table, nodes) = full(3_000, &mut rng);
+        for node in nodes.iter().step_by(3) {
+            table.failed(at(1), node.addr);
+        }
+        let mut known: Vec<Node> = table.good().collect();
+        for _ in 0..200 {
+            let target = NodeId::random(&mut rng);
+            known.sort_by_key(|node| node.id.distance(target));
+            assert_eq!(table.closest(target, K), known[..K]);
+        }
+        let all = table.closest(table.own(), 1_000);
+        assert_eq!(all.len(), table.len(), "those who failed once are better than nobody");
+    }
+
+    #[test]
+    fn ids_at_will_hide_none_that_fit() {
+        let mut rng = Rng::from_number(7);
+        let (mut table, _) = full(50, &mut rng);
+        let target = table.own().random_at(1, &mut rng);
+        for bits in 20..60 {
+            let node = Node { id: target.random_at(bits, &mut rng), ..public(&mut rng) };
+            table.answered(at(0), node, RTT);
+        }
+        let named = table.closest(target, K);
+        assert!(named.is_sorted_by_key(|node| node.id.distance(target)) && named.len() == K);
+        assert_eq!(named.iter().filter(|node| node.id.fits(node.addr.ip())).count(), K / 2);
+    }
+
+    /// An hour in which each ping is answered: when each node was heard last but one, and how often what happened.
+    fn rest(table: &mut Table, seconds: u64) -> (u32, u32) {
+        let (mut pings, mut refreshes) = (0, 0);
+        let end = at(seconds);
+        while let Some(now) = table.upkeep_at().filter(|&now| now <= end) {
+            while let Some(upkeep) = table.upkeep(now) {
+                match upkeep {
+                    Upkeep::Ping(node) => {
+                        pings += 1;
+                        table.answered(now, node, RTT);
+                    }
+                    Upkeep::Refresh(_) => refreshes += 1,
+                }
+            }
+            assert!(table.upkeep_at() > Some(now), "nothing more is due before upkeep_at");
+        }
+        (pings, refreshes)
+    }
+
+    #[test]
+    fn rest_is_cheap_and_everybody_is_heard_in_time() {
+        let mut rng = Rng::from_number(8);
+        let (mut table, _) = full(10_000, &mut rng);
+        assert!((240..320).contains(&table.len()), "{}", table.len());
+        rest(&mut table, 3_600);
+        let quiet =
+            table.entries.iter().filter(|entry| at(3_600) - entry.heard_at > Duration::from_secs(16 * 60));
+        assert_eq!(quiet.count(), 0);
+        let (pings, refreshes) = rest(&mut table, 2 * 3_600);
+        assert!(pings <= 1_450, "{pings} pings an hour");
+        assert!((4..=40).contains(&refreshes), "{refreshes} refreshes an hour");
+    }
+
+    #[test]
+    fn what_starts_together_does_not_go_on_together() {
+        let nodes: Vec<Node> = full(10, &mut Rng::from_number(9)).1;
+        let mut pinged_at: Vec<Instant> = (0..100)
+            .map(|seed| {
+                let mut table = empty(&mut Rng::from_number(seed));
+                nodes.iter().for_each(|&node| table.answered(at(0), node, RTT));
+                while table.upkeep(at(0)).is_some() {}
+                table.ping_due
+            })
+            .collect();
+        pinged_at.sort();
+        assert!(pinged_at[99] - pinged_at[0] > Duration::from_secs(60));
+    }
+
+    #[test]
+    fn the_other_half_of_a_divided_network_is_found_again() {
+        let mut rng = Rng::from_number(10);
+        let mut table = empty(&mut rng);
+        let lost = near(&table, 5, true, &mut rng);
+        table.answered(at(0), lost, RTT);
+        for (seconds, pinged) in [(3_600, true), (3 * 3_600, false)] {
+            let mut tried = 0;
+            while let Some(now) = table.upkeep_at().filter(|&now| now < at(seconds)) {
+                if let Some(Upkeep::Ping(node)) = table.upkeep(now) {
+                    table.failed(now, node.addr);
+                    tried += 1;
+                }
+            }
+            assert!((2..30).contains(&tried), "{tried} pings");
+            assert_eq!(table.len() == 1, pinged, "kept for an hour, not for ever");
+        }
+        table.answered(at(3 * 3_600), lost, RTT);
+        assert_eq!(table.good().count(), 1);
+    }
+
+    #[test]
+    fn a_known_node_that_queries_lives_and_one_that_failed_is_asked_soon() {
+        let mut rng = Rng::from_number(11);
+        let (mut table, nodes) = full(20, &mut rng);
+        while table.upkeep(at(0)).is_some() {}
+        let mut pinged = BTreeMap::new();
+        for seconds in 1..3_600 {
+            nodes.iter().for_each(|&node| assert!(!table.queried(at(seconds), node)));
+            if let Some(Upkeep::Ping(node)) = table.upkeep(at(seconds)) {
+                pinged.entry(node).or_insert(seconds);
+            }
+        }
+        assert!(pinged.values().all(|&first| first >= 30 * 60), "nobody needs a ping before: {pinged:?}");
+        assert_eq!(pinged.len(), 20, "the source of a query may be forged");
+        table.failed(at(3_600), nodes[3].addr);
+        assert!(!table.queried(at(3_601), nodes[3]));
+        let due = std::iter::from_fn(|| table.upkeep(at(3_601))).collect::<Vec<_>>();
+        assert!(due.contains(&Upkeep::Ping(nodes[3])));
+    }
+
+    #[test]
+    fn a_new_id_sorts_the_nodes_anew() {
+        let mut rng = Rng::from_number(12);
+        let (mut table, _) = full(1_000, &mut rng);
+        let own = NodeId::random(&mut rng);
+        let mut before: Vec<Node> = table.good().collect();
+        before.sort_by_key(|node| node.id.distance(own));
+        table.rename(at(1), own);
+        assert_eq!(table.own(), own);
+        assert_eq!(table.closest(own, K), before[..K]);
+        assert!(matches!(table.upkeep(at(1)), Some(Upkeep::Refresh(target)) if target == own));
+    }
+
+    #[test]
+    fn the_size_of_the_overlay_is_estimated_and_a_few_sybils_do_not_change_much() {
+        for (count, seed) in [(100, 13), (1_000, 14), (10_000, 15)] {
+            let mut rng = Rng::from_number(seed);
+            let (mut table, _) = full(count, &mut rng);
+            let within = |estimate: u64| (count as u64 / 3..=count as u64 * 3).contains(&estimate);
+            assert!(within(table.size_estimate()), "{} of {count}", table.size_estimate());
+            for bits in 40..42 {
+                let id = table.own().random_at(bits, &mut rng);
+                table.answered(at(0), Node { id, ..public(&mut rng) }, RTT);
+            }
+            assert!(within(table.size_estimate()), "{} of {count} with sybils", table.size_estimate());
+            for size in [5, 7, 6, 1_000_000, 6] {
+                table.learn_size(size);
+            }
+            assert_eq!(table.size_estimate(), 6, "what lookups found counts more");
+        }
+        assert_eq!(empty(&mut Rng::from_number(1)).size_estimate(), 0);
     }
 }

@@ -19,6 +19,13 @@ pub const UNSOLICITED_REJECT_MAX: u32 = 1_000;
 pub const REJECT_RUN_MAX: u32 = 50;
 /// Allowed-fast and suggest messages beyond those that we keep; beyond: disconnected.
 pub const HINT_MAX: u32 = 1_000;
+/// Requests of metadata that we refuse; beyond: disconnected.
+pub const REFUSED_METADATA_MAX: u32 = 300;
+/// Metadata that we did not ask for; what was asked for while the description was being fetched and comes later
+/// counts too. Beyond: disconnected.
+pub const UNSOLICITED_METADATA_MAX: u32 = 100;
+/// Gossip that comes more often than once a minute, or that nobody can read; beyond: disconnected.
+pub const GOSSIP_MAX: u32 = 10;
 
 /// A kind of misbehaviour that is borne a number of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +44,12 @@ pub enum Fault {
     Reject,
     /// A hint that we do not keep.
     Hint,
+    /// A request of metadata that we refuse.
+    RefusedMetadata,
+    /// Metadata, or its refusal, that we did not ask for.
+    UnsolicitedMetadata,
+    /// Gossip out of turn, or unreadable.
+    Gossip,
 }
 
 /// How often a peer did what.
@@ -49,6 +62,9 @@ pub struct Faults {
     unsolicited_rejects: u32,
     reject_run: u32,
     hints: u32,
+    refused_metadata: u32,
+    unsolicited_metadata: u32,
+    gossip: u32,
 }
 
 impl Faults {
@@ -73,6 +89,13 @@ impl Faults {
             }
             Fault::Reject => (&mut self.reject_run, REJECT_RUN_MAX, "rejects everything"),
             Fault::Hint => (&mut self.hints, HINT_MAX, "too many hints"),
+            Fault::RefusedMetadata => {
+                (&mut self.refused_metadata, REFUSED_METADATA_MAX, "too many requests of metadata")
+            }
+            Fault::UnsolicitedMetadata => {
+                (&mut self.unsolicited_metadata, UNSOLICITED_METADATA_MAX, "metadata not asked for")
+            }
+            Fault::Gossip => (&mut self.gossip, GOSSIP_MAX, "too much gossip"),
         };
         *counter += 1;
         if *counter > max { Err(DisconnectReason::Protocol(text)) } else { Ok(()) }

@@ -8,6 +8,8 @@ use crate::proto::torrent::event::{Connected, Settings};
 use crate::proto::wire::allowed_fast::allowed_fast_set;
 use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID};
 use crate::proto::wire::message::Message;
+use crate::proto::wire::metadata::UT_METADATA_ID;
+use crate::proto::wire::pex::UT_PEX_ID;
 
 /// Pieces that a newcomer may ask for while choked; peers with as many pieces get none.
 pub const ALLOWED_FAST_COUNT: usize = 10;
@@ -25,20 +27,48 @@ pub fn availability(have: &Bitfield, fast: bool) -> Option<Message> {
     }
 }
 
-/// Our extension handshake. `upload_only`: we will not ask for anything (BEP 21).
-pub fn extension(settings: &Settings, connected: &Connected, upload_only: bool) -> Message {
+/// Our extension handshake. `upload_only`: we will not ask for anything (BEP 21). `introduced`: [`introduction`]
+/// came before on this connection; what it offered and we do not, of a private torrent, is switched off.
+pub fn extension(settings: &Settings, connected: &Connected, upload_only: bool, introduced: bool) -> Message {
+    let off = introduced.then_some(0);
+    // Private or not there to be given: then we do not offer it.
+    let metadata_len = u32::try_from(settings.metadata.len()).ok();
+    let metadata_len = metadata_len.filter(|&len| len > 0 && !settings.private);
     let handshake = ExtensionHandshake {
         sp_have: Some(SP_HAVE_ID),
-        ut_metadata: None,
-        ut_pex: None,
-        metadata_size: None,
-        port: settings.listen_port,
+        ut_metadata: metadata_len.map(|_| UT_METADATA_ID).or(off),
+        ut_pex: settings.gossips().then_some(UT_PEX_ID).or(off),
+        metadata_size: metadata_len,
+        upload_only,
+        ..plain(settings.listen_port, connected)
+    };
+    Message::Extended { id: 0, payload: handshake.encode() }
+}
+
+/// Where our DHT node is, for a peer that has one too (BEP 5).
+pub fn dht_port(settings: &Settings, connected: &Connected) -> Option<Message> {
+    settings.dht_port().filter(|_| connected.capabilities.dht).map(Message::Port)
+}
+
+/// Our extension handshake while we have no description of the torrent and ask for it. `pex`: we take gossip.
+pub fn introduction(listen_port: Option<u16>, pex: bool, connected: &Connected) -> Message {
+    let handshake = ExtensionHandshake {
+        ut_metadata: Some(UT_METADATA_ID),
+        ut_pex: pex.then_some(UT_PEX_ID),
+        ..plain(listen_port, connected)
+    };
+    Message::Extended { id: 0, payload: handshake.encode() }
+}
+
+/// What every handshake of ours says.
+fn plain(listen_port: Option<u16>, connected: &Connected) -> ExtensionHandshake {
+    ExtensionHandshake {
+        port: listen_port,
         client: Some(CLIENT.to_owned()),
         request_queue_max: Some(QUEUE_COUNT_MAX as u32),
         your_ip: Some(connected.addr.ip()),
-        upload_only,
-    };
-    Message::Extended { id: 0, payload: handshake.encode() }
+        ..ExtensionHandshake::default()
+    }
 }
 
 /// The pieces of ours that a newcomer may ask for while choked.

@@ -6,6 +6,7 @@
 pub mod faults;
 pub mod greeting;
 pub mod offer;
+pub mod pace;
 pub mod remote;
 pub mod requests;
 pub mod state;
@@ -18,6 +19,7 @@ use crate::proto::time::Instant;
 use crate::proto::torrent::event::{ConnId, Connected};
 use faults::Faults;
 use offer::Offer;
+use pace::Pace;
 use remote::Remote;
 use requests::Requests;
 use state::State;
@@ -45,6 +47,8 @@ pub struct Peer {
     pub traffic: Traffic,
     /// Misbehaviour borne so far.
     pub faults: Faults,
+    /// How often it may tell of others.
+    pub pace: Pace,
     /// Where it takes connections: dialled, or told in the extension handshake.
     pub listen_addr: Option<SocketAddr>,
 }
@@ -62,6 +66,7 @@ impl Peer {
             uploads: Uploads::default(),
             traffic: Traffic::new(now),
             faults: Faults::default(),
+            pace: Pace::new(now),
             listen_addr: None,
         }
     }

@@ -159,21 +159,7 @@ impl Remote {
 
     /// Their extension handshake; a later one replaces what it names (BEP 10).
     pub fn handle_extension(&mut self, later: ExtensionHandshake) {
-        let Some(known) = &mut self.extension else {
-            self.extension = Some(later);
-            return;
-        };
-        *known = ExtensionHandshake {
-            sp_have: later.sp_have.or(known.sp_have),
-            ut_metadata: later.ut_metadata.or(known.ut_metadata),
-            ut_pex: later.ut_pex.or(known.ut_pex),
-            metadata_size: later.metadata_size.or(known.metadata_size),
-            port: later.port.or(known.port),
-            client: later.client.or(known.client.take()),
-            request_queue_max: later.request_queue_max.or(known.request_queue_max),
-            your_ip: later.your_ip.or(known.your_ip),
-            upload_only: later.upload_only,
-        };
+        self.extension.get_or_insert_default().update(later);
     }
 
     /// Their extension handshake, if it came.
@@ -184,6 +170,11 @@ impl Remote {
     /// Their number for `sp_have`, if they take it.
     pub fn sp_have(&self) -> Option<u8> {
         self.extension.as_ref().and_then(|extension| extension.sp_have)
+    }
+
+    /// Their number for `ut_metadata`, if they take it.
+    pub fn ut_metadata(&self) -> Option<u8> {
+        self.extension.as_ref().and_then(|extension| extension.ut_metadata)
     }
 
     /// Whether they will never ask us for anything: complete, or upload-only (BEP 21).

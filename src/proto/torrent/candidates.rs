@@ -1,39 +1,57 @@
 //! Addresses of peers that we might dial: the one gate for all sources.
 //!
 //! An address enters in its one form, if anybody can be there, if its source may name it, and if its host is
-//! not banned; it leaves by [`Candidates::next_dial`], one dial at a time and at most one a minute (the user's
-//! sooner: that peer may be only just starting), the user's first, then those that failed least, then in the canonical order of BEP 40 (or at random as long as our
-//! own address is unknown).
+//! not banned; it leaves by [`Candidates::next_dial`], one dial at a time and at most one a minute to one host
+//! (to what the user named sooner: that peer may be only just starting), the user's and the link's first and
+//! gossip last, then those that failed least, then in the canonical order of BEP 40 (or at random as long as our
+//! own address is unknown). Of a private torrent (BEP 27) only what trackers, the link or the user named enters.
+//!
+//! Who poisons trackers, DHT, gossip or links with a victim's address gets it at most one dial a minute from us,
+//! whatever ports it is listed with; strangers none if the victim is on our local network, gossips none if the
+//! port is a well-known service's. On a local network many peers may share a host, and only neighbours can name it: there the minute
+//! counts for each port by itself.
 //!
 //! Invariants: `ready` holds exactly the addresses in state `Ready`, `waiting` those in `Waiting`; no banned
 //! host is known; [`KNOWN_MAX`] is kept. It opens no connection and knows no pieces.
 
+mod priority;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use super::event::Source;
 use crate::proto::compact;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
+use priority::canonical_priority;
 
 /// Addresses known at once, about 200 KiB; beyond it the worst that is not connected makes room, or the new
 /// one is dropped.
 pub const KNOWN_MAX: usize = 2_000;
+/// Addresses that may still be dialled, or are, of those that one teller of gossip named; more are dropped. So no
+/// single peer decides whom we meet.
+const PER_TELLER_MAX: usize = 200;
 /// Addresses known of one public host, so that no list can point us all at one victim; more are dropped.
 const PER_HOST_MAX: usize = 8;
+/// Hosts remembered as dialled within [`REDIAL_INTERVAL`], about 200 KiB; at so many the next dial waits.
+const DIALLED_MAX: usize = 2_000;
+/// Gossip may not name lower ports of public hosts: those of mail, names, web and shells, where an unexpected
+/// connection is an attack, and where a peer hardly ever listens. Trackers may, for they saw whom they list.
+const GOSSIP_PORT_MIN: u16 = 1_024;
 /// Hosts remembered as banned; beyond it the first one is forgotten.
 const BANNED_MAX: usize = 10_000;
 /// Own addresses remembered; more are not, and would be noticed again on connecting.
 const OURSELVES_MAX: usize = 16;
-/// Least time between two dials of one address that was not given by the user.
+/// Least time between two dials of one host, or of one local address, that was not given by the user.
 pub const REDIAL_INTERVAL: Duration = Duration::from_secs(60);
 /// Least time between two dials of one address of the user's; doubles up to [`REDIAL_INTERVAL`] and is never
 /// given up.
 pub const USER_REDIAL_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest wait after failures, and the rest that an address gets after [`TRIES_MAX`].
 const BACKOFF_MAX: Duration = Duration::from_secs(3_600);
-/// Dials and connections in a row that brought nothing, after which an address is only dialled if a source names it again later.
+/// Dials and connections in a row that brought nothing, after which an address is only dialled if a source
+/// names it again later.
 const TRIES_MAX: u32 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +71,12 @@ struct Known {
     failures: u32,
     /// BEP 40: higher first.
     priority: u32,
+    /// A tracker, the link or the user named it, whoever else did.
+    named: bool,
+    /// Who told of it first, if gossip did.
+    teller: Option<IpAddr>,
+    /// To be dialled although its host rests: we left only to begin anew.
+    prompt: bool,
 }
 
 /// Lower is dialled earlier.
@@ -73,18 +97,32 @@ impl Known {
 
 fn source_rank(source: Source) -> u8 {
     match source {
-        Source::User => 0,
+        Source::User | Source::Magnet => 0,
         Source::Lsd => 1,
-        Source::Tracker { .. } | Source::Dht | Source::Pex => 2,
+        Source::Tracker { .. } | Source::Dht { .. } => 2,
+        Source::Pex { .. } => 3,
     }
 }
 
-/// Whether a source may name loopback and private addresses.
-fn may_be_local(source: Source) -> bool {
+/// Whether a source may name this address: local ones only if it is local itself.
+fn may_name(source: Source, addr: SocketAddr) -> bool {
+    let is_local = compact::is_local(addr.ip());
     match source {
-        Source::User | Source::Lsd | Source::Tracker { local: true } => true,
-        Source::Tracker { local: false } | Source::Dht | Source::Pex => false,
+        Source::User | Source::Magnet | Source::Lsd => true,
+        Source::Tracker { local } => local || !is_local,
+        Source::Dht { local } | Source::Pex { local } => {
+            if is_local {
+                local
+            } else {
+                addr.port() >= GOSSIP_PORT_MIN
+            }
+        }
     }
+}
+
+/// What rests between two dials: a public host with all its ports, a local address by itself.
+fn rest_key(addr: SocketAddr) -> SocketAddr {
+    if compact::is_local(addr.ip()) { addr } else { SocketAddr::new(addr.ip(), 0) }
 }
 
 /// What is banned for an address that lied: its host, whatever the port, for a new port costs nothing. On
@@ -94,17 +132,50 @@ fn ban_key(addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_loopback() { addr } else { SocketAddr::new(addr.ip(), 0) }
 }
 
+/// Until when hosts rest that were dialled, by [`rest_key`].
+#[derive(Debug, Default)]
+struct Rests {
+    until: BTreeMap<SocketAddr, Instant>,
+    order: BTreeSet<(Instant, SocketAddr)>,
+}
+
+impl Rests {
+    /// Until when this address must not be dialled; None: it may be now.
+    fn until(&mut self, now: Instant, addr: SocketAddr) -> Option<Instant> {
+        while let Some(&(until, key)) = self.order.first()
+            && until <= now
+        {
+            self.order.pop_first();
+            self.until.remove(&key);
+        }
+        let full = || self.order.first().filter(|_| self.order.len() >= DIALLED_MAX).map(|first| first.0);
+        self.until.get(&rest_key(addr)).copied().or_else(full)
+    }
+
+    /// It is dialled now.
+    fn begin(&mut self, now: Instant, addr: SocketAddr) {
+        let (key, until) = (rest_key(addr), now + REDIAL_INTERVAL);
+        if let Some(earlier) = self.until.insert(key, until) {
+            self.order.remove(&(earlier, key));
+        }
+        self.order.insert((until, key));
+    }
+}
+
 /// Known addresses.
 #[derive(Debug)]
 pub struct Candidates {
     known: BTreeMap<SocketAddr, Known>,
     ready: BTreeSet<(Rank, SocketAddr)>,
     waiting: BTreeSet<(Instant, SocketAddr)>,
+    rests: Rests,
     /// By [`ban_key`].
     banned: BTreeSet<SocketAddr>,
     banned_order: VecDeque<SocketAddr>,
     ourselves: BTreeSet<SocketAddr>,
     external: Option<SocketAddr>,
+    /// Only what [`Source::may_be_private`] enters.
+    private: bool,
     rng: Rng,
 }
 
@@ -115,10 +186,12 @@ impl Candidates {
             known: BTreeMap::new(),
             ready: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            rests: Rests::default(),
             banned: BTreeSet::new(),
             banned_order: VecDeque::new(),
             ourselves: BTreeSet::new(),
             external: None,
+            private: false,
             rng,
         }
     }
@@ -126,28 +199,51 @@ impl Candidates {
     /// An address from a source; true if it is new.
     pub fn add(&mut self, now: Instant, source: Source, addr: SocketAddr) -> bool {
         let addr = compact::canonical(addr);
-        let local = compact::is_local(addr.ip());
-        if !self.may_know(addr) || (local && !may_be_local(source)) {
+        if !self.may_know(addr, source) {
             return false;
         }
         if let Some(&known) = self.known.get(&addr) {
             self.named_again(now, source, addr, known);
             return false;
         }
-        let crowded = !local && source != Source::User && self.of_host(addr.ip()).count() >= PER_HOST_MAX;
-        !crowded && self.insert(addr, source, State::Ready)
+        !self.is_crowded(addr, source) && self.insert(addr, source, State::Ready)
     }
 
-    fn may_know(&self, addr: SocketAddr) -> bool {
-        compact::is_dialable(addr) && !self.is_banned(addr) && !self.ourselves.contains(&addr)
+    /// Addresses that somebody at `teller` told by gossip.
+    pub fn add_gossip(&mut self, now: Instant, teller: IpAddr, addrs: &[SocketAddr]) {
+        let source = Source::Pex { local: compact::is_local(teller) };
+        let counts = |known: &&Known| known.teller == Some(teller) && !matches!(known.state, State::Spent(_));
+        let mut kept = self.known.values().filter(counts).count();
+        for &addr in addrs {
+            if (kept < PER_TELLER_MAX || self.is_known(addr))
+                && self.add(now, source, addr)
+                && let Some(known) = self.known.get_mut(&compact::canonical(addr))
+            {
+                known.teller = Some(teller);
+                kept += 1;
+            }
+        }
+    }
+
+    fn may_know(&self, addr: SocketAddr, source: Source) -> bool {
+        let is_somebody = compact::is_dialable(addr) && !self.ourselves.contains(&addr);
+        let may_name = may_name(source, addr) && (!self.private || source.may_be_private());
+        is_somebody && may_name && !self.is_banned(addr)
+    }
+
+    /// Whether enough is known of a public host.
+    fn is_crowded(&self, addr: SocketAddr, source: Source) -> bool {
+        let counts = source != Source::User && !compact::is_local(addr.ip());
+        counts && self.of_host(addr.ip()).count() >= PER_HOST_MAX
     }
 
     fn named_again(&mut self, now: Instant, source: Source, addr: SocketAddr, known: Known) {
         let mut again = known;
         let is_wish = source == Source::User && known.source != Source::User;
-        if source_rank(source) < source_rank(known.source) {
+        if is_wish || source_rank(source) < source_rank(known.source) {
             again.source = source;
         }
+        again.named |= source.may_be_private();
         match known.state {
             // The user's word counts more than our experience: once.
             State::Waiting(_) | State::Spent(_) if is_wish => again.state = State::Ready,
@@ -158,7 +254,8 @@ impl Candidates {
     }
 
     fn insert(&mut self, addr: SocketAddr, source: Source, state: State) -> bool {
-        let known = Known { source, state, failures: 0, priority: self.priority(addr) };
+        let (priority, named) = (self.priority(addr), source.may_be_private());
+        let known = Known { source, state, failures: 0, priority, named, teller: None, prompt: false };
         if self.known.len() >= KNOWN_MAX {
             let idle = self.known.iter().filter(|(_, known)| !known.is_busy());
             let worst = idle.max_by_key(|(addr, known)| (known.failures, known.rank(), **addr));
@@ -218,9 +315,21 @@ impl Candidates {
             let failures = self.known.get(&addr).map_or(0, |known| known.failures);
             self.set_state(addr, failures, State::Ready);
         }
-        let &((_, failures, _), addr) = self.ready.first()?;
-        self.set_state(addr, failures, State::Dialling);
-        Some(addr)
+        while let Some(&((_, failures, _), addr)) = self.ready.first() {
+            let known = self.known.get(&addr);
+            let rests = known.is_some_and(|known| known.source != Source::User && !known.prompt);
+            if let Some(until) = self.rests.until(now, addr).filter(|_| rests) {
+                self.set_state(addr, failures, State::Waiting(until));
+                continue;
+            }
+            self.rests.begin(now, addr);
+            self.set_state(addr, failures, State::Dialling);
+            if let Some(known) = self.known.get_mut(&addr) {
+                known.prompt = false;
+            }
+            return Some(addr);
+        }
+        None
     }
 
     /// When [`Candidates::next_dial`] may have somebody; in the past if it has already.
@@ -245,9 +354,11 @@ impl Candidates {
     fn backoff(&mut self, source: Source, failures: u32) -> Duration {
         let (least, most) = match source {
             Source::User => (USER_REDIAL_INTERVAL, REDIAL_INTERVAL),
-            Source::Lsd | Source::Tracker { .. } | Source::Dht | Source::Pex => {
-                (REDIAL_INTERVAL, BACKOFF_MAX)
-            }
+            Source::Magnet
+            | Source::Lsd
+            | Source::Tracker { .. }
+            | Source::Dht { .. }
+            | Source::Pex { .. } => (REDIAL_INTERVAL, BACKOFF_MAX),
         };
         let doubled = least * (1 << failures.saturating_sub(1).min(10));
         doubled.min(most).mul_f64(1.0 + self.rng.unit() / 2.0)
@@ -264,17 +375,28 @@ impl Candidates {
         self.set_state(addr, failures, State::Connected);
     }
 
-    /// A connected peer listens at this address (extension handshake `p`): not dialled while it is connected.
+    /// A connected peer listens at this address (extension handshake `p`): not dialled while it is connected. It
+    /// says so itself, so that new addresses enter as gossip does.
     pub fn listens_at(&mut self, addr: SocketAddr) {
         let addr = compact::canonical(addr);
         match self.known.get(&addr).map(|known| known.state) {
             // The dial's own end decides.
             Some(State::Dialling) => {}
             Some(_) => self.connected(addr),
-            None if self.may_know(addr) => {
-                self.insert(addr, Source::Pex, State::Connected);
+            None => {
+                let source = Source::Pex { local: compact::is_local(addr.ip()) };
+                if self.may_know(addr, source) && !self.is_crowded(addr, source) {
+                    self.insert(addr, source, State::Connected);
+                }
             }
-            None => {}
+        }
+    }
+
+    /// We closed the connection to this address only to begin anew: it may be dialled at once, and once.
+    pub fn anew(&mut self, addr: SocketAddr) {
+        let addr = compact::canonical(addr);
+        if let Some(&known) = self.known.get(&addr).filter(|known| known.state == State::Connected) {
+            self.put(addr, Known { state: State::Ready, failures: 0, prompt: true, ..known });
         }
     }
 
@@ -319,6 +441,24 @@ impl Candidates {
         self.banned.contains(&ban_key(addr))
     }
 
+    /// The torrent is private: forgets whom no tracker, no link and no user named, and nobody else comes in.
+    pub fn keep_named(&mut self) {
+        self.private = true;
+        let others = self.known.iter().filter(|(_, known)| !known.named);
+        let others: Vec<SocketAddr> = others.map(|(addr, _)| *addr).collect();
+        others.into_iter().for_each(|addr| self.remove(addr));
+    }
+
+    /// Whether a tracker, the link or the user named this address.
+    pub fn is_named(&self, addr: SocketAddr) -> bool {
+        self.known.get(&compact::canonical(addr)).is_some_and(|known| known.named)
+    }
+
+    /// Whether the address is known, in whatever state.
+    pub fn is_known(&self, addr: SocketAddr) -> bool {
+        self.known.contains_key(&compact::canonical(addr))
+    }
+
     /// Our own address as others see it, for the canonical order (BEP 40).
     pub fn external_addr(&mut self, addr: SocketAddr) {
         let addr = compact::canonical(addr);
@@ -349,57 +489,16 @@ impl Candidates {
     }
 }
 
-/// BEP 40: both ends of a connection compute the same number, so that a swarm of full peers does not fall
-/// into cliques. None for addresses of different families.
-fn canonical_priority(ours: SocketAddr, theirs: SocketAddr) -> Option<u32> {
-    let mut ends = match (ours.ip(), theirs.ip()) {
-        (ours_ip, theirs_ip) if ours_ip == theirs_ip => {
-            [ours.port().to_be_bytes().to_vec(), theirs.port().to_be_bytes().to_vec()]
-        }
-        (IpAddr::V4(ours), IpAddr::V4(theirs)) => masked_v4(ours, theirs),
-        (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
-            let (ours, theirs) = (ours.octets(), theirs.octets());
-            let whole = match () {
-                () if ours[..4] != theirs[..4] => 6,
-                () if ours[..6] != theirs[..6] => 7,
-                () => 8,
-            };
-            [masked(&ours, whole), masked(&theirs, whole)]
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
-    };
-    ends.sort_unstable();
-    Some(crc32c(&ends.concat()))
-}
-
-fn masked_v4(ours: Ipv4Addr, theirs: Ipv4Addr) -> [Vec<u8>; 2] {
-    let (ours, theirs) = (ours.octets(), theirs.octets());
-    let whole = match () {
-        () if ours[..2] != theirs[..2] => 2,
-        () if ours[..3] != theirs[..3] => 3,
-        () => 4,
-    };
-    [masked(&ours, whole), masked(&theirs, whole)]
-}
-
-/// The first `whole` bytes as they are, every second bit of the others.
-fn masked(octets: &[u8], whole: usize) -> Vec<u8> {
-    octets.iter().enumerate().map(|(at, octet)| if at < whole { *octet } else { octet & 0x55 }).collect()
-}
-
-/// Castagnoli's CRC, bit by bit: it is computed once an address.
-fn crc32c(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc: u32, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     const T0: Instant = Instant::from_micros(1_000_000);
     const OPEN: Source = Source::Tracker { local: false };
+    const PEX: Source = Source::Pex { local: false };
+    const DHT: Source = Source::Dht { local: false };
 
     fn candidates() -> Candidates {
         Candidates::new(Rng::from_number(1))
@@ -414,25 +513,27 @@ mod tests {
     }
 
     #[test]
-    fn canonical_priorities_are_those_of_bep_40() {
-        let priority = |ours: &str, theirs: &str| canonical_priority(addr(ours), addr(theirs)).unwrap();
-        assert_eq!(priority("123.213.32.10:1", "98.76.54.32:2"), 0xec2d_7224);
-        assert_eq!(priority("123.213.32.10:1", "123.213.32.234:2"), 0x9956_8189);
-        assert_eq!(priority("206.248.98.111:1", "142.147.89.224:2"), 0x2b41_d456);
-        assert_eq!(priority("98.76.54.32:2", "123.213.32.10:1"), 0xec2d_7224);
-        assert_eq!(priority("230.12.123.3:1234", "230.12.123.3:300"), crc32c(&[0x01, 0x2c, 0x04, 0xd2]));
-        let inputs = |hex: &str| crc32c(&data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap());
-        assert_eq!(priority("230.12.23.1:1", "230.12.123.3:1"), inputs("e60c1701e60c7b01"));
-        assert_eq!(priority("230.120.23.1:1", "230.12.123.3:1"), inputs("e60c5101e6781501"));
-        let ones = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:1";
-        for (other, hex) in [
-            ("ffff:0fff:ffff:ffff", "ffff0fffffff55555555555555555555ffffffffffff55555555555555555555"),
-            ("ffff:ffff:ff0f:ffff", "ffffffffff0fff555555555555555555ffffffffffffff555555555555555555"),
-            ("ffff:ffff:ffff:0fff", "ffffffffffff0fff5555555555555555ffffffffffffffff5555555555555555"),
-        ] {
-            let other = format!("[{other}:ffff:ffff:ffff:ffff]:1");
-            assert_eq!(priority(ones, &other), inputs(hex), "{other}");
+    fn a_link_s_peers_come_first_and_cost_a_victim_no_more_than_others() {
+        let mut candidates = candidates();
+        let victim = |port| SocketAddr::from(([9, 9, 9, 9], port));
+        let crowd = (1..100).filter(|&port| candidates.add(T0, Source::Magnet, victim(port)));
+        assert_eq!(crowd.count(), PER_HOST_MAX);
+        candidates.add(T0, OPEN, addr("8.8.8.8:6881"));
+        let (mut now, mut dialled_at) = (T0, Vec::new());
+        while let Some(due) = candidates.next_at().filter(|_| dialled_at.len() < 1_000) {
+            now = now.max(due);
+            let Some(dialled) = candidates.next_dial(now, 9) else { continue };
+            dialled_at.extend((dialled.ip() == victim(1).ip()).then_some(now));
+            assert!(!dialled_at.is_empty(), "before what a tracker named");
+            candidates.dial_failed(now, dialled);
         }
+        assert_eq!(dialled_at.len(), PER_HOST_MAX * TRIES_MAX as usize, "and then given up");
+        assert!(dialled_at.windows(2).all(|pair| pair[1] - pair[0] >= REDIAL_INTERVAL), "{dialled_at:?}");
+        candidates.add(now, Source::User, victim(1));
+        assert_eq!(candidates.next_dial(now, 9), Some(victim(1)), "the user's word counts more");
+        candidates.dial_failed(now, victim(1));
+        assert!(candidates.next_at().is_some(), "and for ever");
+        assert!(candidates.add(now, Source::Magnet, addr("10.0.0.1:6881")), "a link for the office");
     }
 
     #[test]
@@ -444,13 +545,63 @@ mod tests {
         assert!(candidates.add(T0, Source::Tracker { local: true }, addr("10.0.0.1:5")));
         assert!(candidates.add(T0, Source::Lsd, addr("192.168.0.1:5")));
         assert!(candidates.add(T0, Source::User, addr("127.0.0.1:5")));
-        assert!(candidates.add(T0, Source::Pex, addr("[::ffff:1.2.3.4]:5")));
-        assert!(!candidates.add(T0, OPEN, addr("1.2.3.4:5")), "known in its other form");
+        assert!(candidates.add(T0, PEX, addr("[::ffff:1.2.3.4]:5005")));
+        assert!(!candidates.add(T0, OPEN, addr("1.2.3.4:5005")), "known in its other form");
         assert_eq!(candidates.next_dial(T0, 1), Some(addr("127.0.0.1:5")), "the user's first");
         candidates.ourselves(addr("127.0.0.1:5"));
         assert!(!candidates.add(T0, Source::User, addr("127.0.0.1:5")));
         let crowd = (1..100).filter(|&port| candidates.add(T0, OPEN, SocketAddr::from(([9, 9, 9, 9], port))));
         assert_eq!(crowd.count(), PER_HOST_MAX);
+    }
+
+    #[test]
+    fn gossip_names_no_local_address_to_strangers_and_no_well_known_port() {
+        let mut candidates = candidates();
+        for refused in ["10.0.0.1:6881", "127.0.0.1:6881", "[fd00::1]:6881", "8.8.8.8:53", "[2001:db8::1]:25"]
+        {
+            assert!(!candidates.add(T0, PEX, addr(refused)), "{refused}");
+            assert!(!candidates.add(T0, DHT, addr(refused)), "{refused}");
+        }
+        let local = [Source::Pex { local: true }, Source::Dht { local: true }];
+        for (source, host) in local.into_iter().zip(["10.0.0.1:6881", "10.0.0.2:6881"]) {
+            assert!(!candidates.add(T0, source, addr("8.8.8.8:53")));
+            assert!(candidates.add(T0, source, addr(host)));
+        }
+        assert!(candidates.add(T0, OPEN, addr("8.8.8.8:443")), "a tracker saw who it lists");
+    }
+
+    #[test]
+    fn peers_that_share_a_public_host_are_dialled_in_turn_and_local_ones_together() {
+        let mut candidates = candidates();
+        let shared = ["9.9.9.9:6881", "9.9.9.9:6882", "8.8.8.8:6881"].map(addr);
+        shared.iter().for_each(|&addr| _ = candidates.add(T0, OPEN, addr));
+        let first: Vec<_> = std::iter::from_fn(|| candidates.next_dial(T0, 9)).collect();
+        assert_eq!(first.len(), 2, "{first:?}");
+        let next_at = candidates.next_at().unwrap();
+        assert_eq!(next_at, T0 + REDIAL_INTERVAL);
+        let second = candidates.next_dial(next_at, 9).unwrap();
+        assert!(second.ip() == addr("9.9.9.9:1").ip() && !first.contains(&second));
+        let local = ["127.0.0.1:6881", "127.0.0.1:6882"].map(addr);
+        local.iter().for_each(|&addr| _ = candidates.add(T0, Source::Lsd, addr));
+        assert_eq!(std::iter::from_fn(|| candidates.next_dial(T0, 9)).count(), 2);
+        candidates.add(T0, Source::User, addr("8.8.8.8:7000"));
+        assert_eq!(candidates.next_dial(T0, 9), Some(addr("8.8.8.8:7000")), "the user's wish is not held up");
+    }
+
+    #[test]
+    fn more_hosts_than_are_remembered_wait() {
+        let mut candidates = candidates();
+        let mut dialled = 0;
+        for host in 0..3_000_u32 {
+            candidates.add(T0, PEX, SocketAddr::new(Ipv4Addr::from(0x0800_0000 + host).into(), 6881));
+            if let Some(addr) = candidates.next_dial(T0, 9) {
+                candidates.dial_failed(T0, addr);
+                dialled += 1;
+            }
+        }
+        assert_eq!(dialled, DIALLED_MAX);
+        assert_eq!(candidates.next_at(), Some(T0 + REDIAL_INTERVAL));
+        assert!(candidates.next_dial(T0 + REDIAL_INTERVAL, 9).is_some());
     }
 
     #[test]
@@ -552,10 +703,67 @@ mod tests {
     }
 
     #[test]
+    fn one_teller_names_only_so_many_and_trackers_come_before_gossip() {
+        let mut candidates = candidates();
+        let crowd: Vec<_> = (0..1_000)
+            .map(|host| SocketAddr::from(([80, 1, (host / 250) as u8, (host % 250) as u8], 6881)))
+            .collect();
+        let teller = addr("7.7.7.7:1").ip();
+        crowd.chunks(50).for_each(|told| candidates.add_gossip(T0, teller, told));
+        assert_eq!(candidates.len(), PER_TELLER_MAX);
+        candidates.add_gossip(T0, addr("7.7.7.8:1").ip(), &crowd[900..950]);
+        assert_eq!(candidates.len(), PER_TELLER_MAX + 50);
+        candidates.add(T0, OPEN, addr("8.8.8.8:6881"));
+        assert_eq!(candidates.next_dial(T0, 9), Some(addr("8.8.8.8:6881")));
+    }
+
+    #[test]
+    fn who_says_where_it_listens_is_known_as_gossip_is() {
+        let mut candidates = candidates();
+        let (host, smtp) = ([9, 9, 9, 9], addr("8.8.8.8:25"));
+        (2_000..2_100).for_each(|port| candidates.listens_at(SocketAddr::from((host, port))));
+        candidates.listens_at(smtp);
+        assert_eq!((candidates.known.len(), candidates.is_known(smtp)), (PER_HOST_MAX, false));
+    }
+
+    #[test]
+    fn who_is_left_only_to_begin_anew_is_dialled_at_once_and_once() {
+        let mut candidates = candidates();
+        let peer = addr("1.2.3.4:5005");
+        candidates.add(T0, OPEN, peer);
+        assert_eq!(candidates.next_dial(T0, 9), Some(peer));
+        candidates.anew(peer);
+        candidates.dialled(peer);
+        candidates.anew(peer);
+        assert_eq!(candidates.next_dial(T0, 9), Some(peer));
+        candidates.dialled(peer);
+        candidates.disconnected(T0, peer, true);
+        assert_eq!(candidates.next_dial(T0 + Duration::from_secs(59), 9), None);
+    }
+
+    #[test]
+    fn a_private_torrent_forgets_whom_no_tracker_and_no_user_named() {
+        let mut candidates = candidates();
+        let addrs: Vec<_> = (1..=5).map(|host| SocketAddr::from(([80, 1, 1, host], 6881))).collect();
+        let sources = [Source::User, OPEN, DHT, PEX, Source::Lsd];
+        for (&addr, source) in addrs.iter().zip(sources) {
+            candidates.add(T0, source, addr);
+        }
+        candidates.add(T0, OPEN, addrs[2]);
+        candidates.keep_named();
+        let kept: Vec<_> = addrs.iter().map(|&addr| candidates.is_known(addr)).collect();
+        assert_eq!(kept, [true, true, true, false, false]);
+        [DHT, PEX, Source::Lsd].into_iter().for_each(|source| _ = candidates.add(T0, source, addrs[4]));
+        candidates.listens_at(addrs[3]);
+        assert_eq!(candidates.len(), 3, "and nobody else comes in");
+        assert!(candidates.add(T0, OPEN, addrs[4]) && candidates.is_named(addrs[4]));
+    }
+
+    #[test]
     fn memory_is_bounded_and_the_worst_make_room() {
         let mut candidates = candidates();
         for host in 0..3_000_u32 {
-            candidates.add(T0, Source::Pex, SocketAddr::new(Ipv4Addr::from(0x0800_0000 + host).into(), 1));
+            candidates.add(T0, PEX, SocketAddr::new(Ipv4Addr::from(0x0800_0000 + host).into(), 6881));
         }
         assert_eq!(candidates.known.len(), KNOWN_MAX);
         assert!(candidates.add(T0, Source::User, addr("10.0.0.1:1")));

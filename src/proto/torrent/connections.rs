@@ -1,184 +1,127 @@
 //! Who is connected: whom we dial, whom we take, whom we let go, and what each connection needs each second.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::candidates::Candidates;
-use super::event::{ConnId, Connected, Direction, DisconnectReason, Event, Output, Source};
-use super::outbox::Outbox;
+use super::description::Introduced;
+use super::dialer::stands_for;
+use super::event::{ConnId, Connected, Direction, DisconnectReason, Event, Output};
 use super::upload::Share;
 use super::{Torrent, UPKEEP};
 use crate::proto::peer::{Peer, greeting};
-use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::wire::message::Message;
+use crate::proto::wire::sp_have;
 
-/// Dials under way at once: home routers choke on more. Others wait.
-const DIALING_MAX: usize = 20;
-/// Least time between two looks at the candidates, so that nothing spins.
-const LOOK_SPACING: Duration = Duration::from_millis(100);
 /// A connection of which neither side wanted anything for so long makes room for a new one.
 const USELESS_AFTER: Duration = Duration::from_secs(600);
 /// Of so many connections one may be a newcomer with an allowed-fast set; one always may.
 const NEWCOMER_SHARE: usize = 8;
-
-/// Whom we dial.
-#[derive(Debug)]
-pub(super) struct Dialer {
-    candidates: Candidates,
-    dialing: BTreeSet<SocketAddr>,
-    /// Whether there may be somebody to dial now.
-    stale: bool,
-    /// When there may be somebody to dial.
-    look_at: Option<Instant>,
-}
-
-impl Dialer {
-    /// Nobody known.
-    pub(super) fn new(rng: Rng) -> Self {
-        Self { candidates: Candidates::new(rng), dialing: BTreeSet::new(), stale: false, look_at: None }
-    }
-
-    /// Addresses from a source.
-    pub(super) fn add(&mut self, now: Instant, source: Source, addrs: &[SocketAddr]) {
-        for &addr in addrs {
-            // Also an address known before may be worth a try again.
-            self.candidates.add(now, source, addr);
-            self.stale = true;
-        }
-    }
-
-    /// Our own address as others see it.
-    pub(super) fn set_external(&mut self, addr: SocketAddr) {
-        self.candidates.external_addr(addr);
-    }
-
-    /// A dial failed.
-    pub(super) fn failed(&mut self, now: Instant, addr: SocketAddr) {
-        self.dialing.remove(&addr);
-        self.candidates.dial_failed(now, addr);
-        self.stale = true;
-    }
-
-    /// There may be somebody to dial now.
-    pub(super) fn look(&mut self) {
-        self.stale = true;
-    }
-
-    /// When there may be somebody to dial.
-    pub(super) fn look_at(&self) -> Option<Instant> {
-        self.look_at
-    }
-
-    /// Dials under way.
-    pub(super) fn dialing_count(&self) -> usize {
-        self.dialing.len()
-    }
-
-    /// Addresses that may be dialled now or later.
-    pub(super) fn candidate_count(&self) -> usize {
-        self.candidates.len()
-    }
-
-    /// Dials whoever is due, at most `room` of them together with those under way.
-    pub(super) fn dial(&mut self, now: Instant, room: usize, out: &mut Outbox) {
-        if !std::mem::take(&mut self.stale) {
-            return;
-        }
-        let room = room.min(DIALING_MAX);
-        while let Some(left) = room.checked_sub(self.dialing.len()).filter(|&left| left > 0) {
-            let Some(addr) = self.candidates.next_dial(now, left) else { break };
-            self.dialing.insert(addr);
-            out.push(Output::Dial(addr));
-        }
-        // Without room the end of a dial or of a connection makes us look again.
-        let waits = self.dialing.len() < room;
-        self.look_at =
-            self.candidates.next_at().filter(|_| waits).map(|next_at| next_at.max(now + LOOK_SPACING));
-    }
-}
+/// HAVEs, 9 bytes each, that make up for the bitfield that a peer did not get while we fetched the description.
+/// With more pieces it is disconnected instead, and dialled again.
+const LATE_HAVES_MAX: u32 = 1_024;
 
 impl Torrent {
     /// A connection is up: taken or refused.
     pub(super) fn connect(&mut self, now: Instant, conn: ConnId, connected: Connected) {
-        if connected.direction == Direction::Outgoing {
-            self.dialer.dialing.remove(&connected.addr);
-            self.dialer.candidates.dialled(connected.addr);
-            self.dialer.look();
-        }
-        match self.admit(now, &connected) {
-            Ok(()) => self.greet(now, conn, connected),
+        let asked_for = self.dialer.connected(&connected);
+        match asked_for.and_then(|()| self.admit(now, &connected)) {
+            Ok(listen_addr) => self.greet(now, conn, connected, listen_addr),
             Err(reason) => {
                 self.out.push(Output::Disconnect(conn, reason));
-                if connected.direction == Direction::Outgoing && reason != DisconnectReason::Ourselves {
-                    self.dialer.candidates.disconnected(now, connected.addr, false);
-                }
+                let others = self.peers.values_mut().map(|peer| (peer.connected, &mut peer.listen_addr));
+                self.dialer.refused(now, &connected, reason, others);
             }
         }
     }
 
-    /// Whether to take the connection; may let another one go for it.
-    fn admit(&mut self, now: Instant, connected: &Connected) -> Result<(), DisconnectReason> {
+    /// Whether to take the connection; may let another one go for it. With where the peer listens, if another
+    /// connection to it that goes knew.
+    fn admit(&mut self, now: Instant, connected: &Connected) -> Result<Option<SocketAddr>, DisconnectReason> {
         if self.status.paused {
             return Err(DisconnectReason::Stopping);
         }
-        if connected.peer_id == self.settings.peer_id {
-            if connected.direction == Direction::Outgoing {
-                self.dialer.candidates.ourselves(connected.addr);
-            }
-            return Err(DisconnectReason::Ourselves);
-        }
-        if self.dialer.candidates.is_banned(connected.addr) {
-            return Err(DisconnectReason::Banned);
-        }
-        if let Some((conn, other)) = self.duplicate_of(connected) {
-            if !self.replaces(connected, &other) {
-                return Err(DisconnectReason::Duplicate);
-            }
+        let others = self.peers.values().map(|peer| (peer.conn, peer.connected));
+        if let Some(conn) = self.dialer.admit(self.settings.peer_id, connected, others)? {
+            let known = (connected.direction == Direction::Outgoing).then_some(connected.addr);
+            let stays = |addr: &mut SocketAddr| stands_for(connected.addr, known, *addr);
+            let listen_addr = self.peers.get_mut(&conn).and_then(|peer| peer.listen_addr.take_if(stays));
             self.disconnect(now, conn, DisconnectReason::Duplicate);
+            return Ok(listen_addr);
         }
         if self.peers.len() < self.limits.lease.connection_max {
-            return Ok(());
+            return Ok(None);
         }
         let useless = |peer: &&Peer| {
             peer.state.useless_since().is_some_and(|useless_at| now - useless_at >= USELESS_AFTER)
         };
         let evicted = self.peers.values().find(useless).ok_or(DisconnectReason::Full)?.conn;
         self.disconnect(now, evicted, DisconnectReason::Full);
-        Ok(())
+        Ok(None)
     }
 
-    fn duplicate_of(&self, connected: &Connected) -> Option<(ConnId, Connected)> {
-        let same = |other: &Connected| other.peer_id == connected.peer_id || other.addr == connected.addr;
-        let peer = self.peers.values().find(|peer| same(&peer.connected))?;
-        Some((peer.conn, peer.connected))
-    }
-
-    /// Of two connections between the same two, both ends keep the one that the greater peer id dialled. A
-    /// stranger who borrows a peer's name from another host does not get its place.
-    fn replaces(&self, newer: &Connected, older: &Connected) -> bool {
-        let kept =
-            if self.settings.peer_id > newer.peer_id { Direction::Outgoing } else { Direction::Incoming };
-        newer.addr.ip() == older.addr.ip() && newer.direction == kept && older.direction != kept
-    }
-
-    fn greet(&mut self, now: Instant, conn: ConnId, connected: Connected) {
+    fn greet(&mut self, now: Instant, conn: ConnId, connected: Connected, listen_addr: Option<SocketAddr>) {
         let have = self.download.pieces.have();
         let mut peer = Peer::new(conn, connected, have.len(), now);
+        if let Some(message) = greeting::availability(have, peer.is_fast()) {
+            self.out.send_availability(now, &mut peer, message);
+        }
+        if let Some(message) = greeting::dht_port(&self.settings, &connected) {
+            self.out.send(now, &mut peer, message);
+        }
+        peer.listen_addr = listen_addr;
+        self.enlist(now, peer, false);
+        self.out.event(Event::PeerConnected(connected.addr));
+    }
+
+    /// Puts a connection on the books whose peer knows, or is about to be told, which pieces we have.
+    /// `introduced`: the description was fetched on it.
+    fn enlist(&mut self, now: Instant, mut peer: Peer, introduced: bool) {
+        let connected = peer.connected;
         if connected.direction == Direction::Outgoing {
             peer.listen_addr = Some(connected.addr);
         }
-        if let Some(message) = greeting::availability(have, peer.is_fast()) {
-            self.out.send(now, &mut peer, message);
-        }
-        peer.offer.greet(have, self.news.gained());
+        peer.offer.greet(self.download.pieces.have(), self.news.gained());
         if connected.capabilities.extensions {
-            let message = greeting::extension(&self.settings, &connected, self.status.complete);
+            let complete = self.status.complete;
+            let message = greeting::extension(&self.settings, &connected, complete, introduced);
             self.out.send(now, &mut peer, message);
         }
-        self.peers.insert(conn, peer);
+        self.peers.insert(peer.conn, peer);
         self.upkeep_at.get_or_insert(now + UPKEEP);
-        self.out.event(Event::PeerConnected(connected.addr));
+    }
+
+    /// Goes on with a connection on which the description was fetched: hears what the peer said meanwhile, as if
+    /// it came now, and tells it our pieces.
+    pub(super) fn take_over(&mut self, now: Instant, introduced: Introduced) {
+        let Introduced { conn, connected, listen_addr, messages } = introduced;
+        let mut peer = Peer::new(conn, connected, self.download.pieces.geometry().piece_count(), now);
+        peer.listen_addr = listen_addr;
+        self.enlist(now, peer, true);
+        let heard = messages.into_iter().try_for_each(|message| self.receive_message(now, conn, message));
+        let full = self.status.paused || self.peers.len() > self.limits.lease.connection_max;
+        let room = if full { Err(DisconnectReason::Full) } else { Ok(()) };
+        if let Err(reason) = heard.and(room).and_then(|()| self.tell_pieces(now, conn)) {
+            self.disconnect(now, conn, reason);
+        }
+    }
+
+    /// Tells our pieces to a peer that thinks that we have none.
+    fn tell_pieces(&mut self, now: Instant, conn: ConnId) -> Result<(), DisconnectReason> {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        let have = self.download.pieces.have();
+        let told = have.iter_set();
+        match peer.remote.sp_have() {
+            _ if have.count() == 0 => {}
+            Some(id) => {
+                let payload = sp_have::encode(&told.collect::<Vec<_>>(), have);
+                self.out.send_availability(now, peer, Message::Extended { id, payload });
+            }
+            None if have.count() <= LATE_HAVES_MAX => {
+                told.for_each(|piece| self.out.send_availability(now, peer, Message::Have(piece)));
+            }
+            None => return Err(DisconnectReason::Anew),
+        }
+        Ok(())
     }
 
     /// The peer told its first pieces: a newcomer gets its allowed-fast set, if newcomers are few. In a flash
@@ -218,22 +161,11 @@ impl Torrent {
         let had_slot = !peer.state.am_choking;
         self.download.forget(&mut peer);
         self.upload.forget(&mut peer);
+        self.metadata.forget(conn);
+        self.gossip.leave(now, conn);
         if let Some(addr) = peer.listen_addr {
-            let useful = match reason {
-                Some(DisconnectReason::Stopping) => true,
-                None | Some(DisconnectReason::Idle | DisconnectReason::Full) => {
-                    peer.traffic.downloaded + peer.traffic.uploaded > 0
-                }
-                Some(
-                    DisconnectReason::Protocol(_)
-                    | DisconnectReason::Poison
-                    | DisconnectReason::Ourselves
-                    | DisconnectReason::Duplicate
-                    | DisconnectReason::BothComplete
-                    | DisconnectReason::Banned,
-                ) => false,
-            };
-            self.dialer.candidates.disconnected(now, addr, useful);
+            let gave = peer.traffic.downloaded + peer.traffic.uploaded > 0;
+            self.dialer.parted(now, addr, reason, gave);
         }
         self.dialer.look();
         if self.peers.is_empty() {
@@ -280,6 +212,7 @@ impl Torrent {
         for conn in gone {
             self.disconnect(now, conn, DisconnectReason::Idle);
         }
+        self.metadata.upkeep().into_iter().for_each(|conn| self.upload.ready(conn));
         self.totals.upkeep(now, self.upload.take_starved(), self.download.take_starved());
         self.download.retry();
     }
@@ -299,16 +232,26 @@ impl Torrent {
         if peer.listen_addr.is_none() && port != 0 {
             let addr = SocketAddr::new(peer.connected.addr.ip(), port);
             peer.listen_addr = Some(addr);
-            self.dialer.candidates.listens_at(addr);
+            self.dialer.listens_at(addr);
+        }
+    }
+
+    /// The peer's extension handshake came: others may hear of it, and it of others.
+    pub(super) fn gossip_with(&mut self, now: Instant, conn: ConnId) {
+        let Some(peer) = self.peers.get(&conn).filter(|_| self.settings.gossips()) else { return };
+        if let Some(addr) = peer.listen_addr {
+            self.gossip.join(now, conn, addr);
+        }
+        if peer.remote.extension().is_some_and(|extension| extension.ut_pex.is_some()) {
+            self.gossip.listen(now, conn);
         }
     }
 
     /// The address lied: its host is done with, and so is every connection of it.
     pub(super) fn ban(&mut self, now: Instant, addr: SocketAddr) {
-        self.dialer.candidates.ban(addr);
+        self.dialer.ban(addr);
         self.out.event(Event::PeerBanned(addr));
-        let candidates = &self.dialer.candidates;
-        let liars = self.peers.values().filter(|peer| candidates.is_banned(peer.connected.addr));
+        let liars = self.peers.values().filter(|peer| self.dialer.is_banned(peer.connected.addr));
         let liars: Vec<_> = liars.map(|peer| peer.conn).collect();
         for conn in liars {
             self.disconnect(now, conn, DisconnectReason::Poison);

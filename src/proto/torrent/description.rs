@@ -4,12 +4,27 @@
 //! pieces of metadata and keeps what peers say about the content, so that [`super::Torrent`] can go on with the
 //! same connections. Buffers belong to senders: what one peer claims about the size costs the others nothing.
 //! When the whole does not hash, each contributor has to give it alone, and the liar is banned.
+//!
+//! It tells peers that it has no pieces, serves nothing, and chokes everybody. Its inputs are here; who is
+//! connected and what peers say in `acquaintances`, what is kept of it in `introduction`, which piece is asked
+//! of whom in `fetch`, by what each `describer` does, over the buffers of `copy`.
+//!
+//! Invariants, checked in debug builds: nobody is asked who is not connected; there is upkeep exactly while
+//! there are connections or room is reserved; the bounds of the fetching hold.
 
+mod acquaintances;
+mod copy;
+mod describer;
+mod fetch;
+mod introduction;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
-use super::candidates::Candidates;
+use super::UPKEEP;
+use super::dialer::Dialer;
 use super::event::{ConnId, Connected, DisconnectReason, Event, Source};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
@@ -17,6 +32,9 @@ use crate::proto::rng::Rng;
 use crate::proto::session::{Demand, Lease};
 use crate::proto::time::Instant;
 use crate::proto::wire::message::Message;
+use crate::proto::wire::metadata::MetadataMessage;
+use acquaintances::Acquaintance;
+use fetch::{Decision, Fetch};
 
 /// Longest description that is fetched, bytes; whoever claims a longer one is not asked.
 pub const METADATA_LEN_MAX: u32 = 32 << 20;
@@ -49,8 +67,10 @@ pub enum Output {
     /// Dial; answered by `handle_connected` or `handle_dial_failed`.
     Dial(SocketAddr),
     /// Room for so many bytes is needed, of what the process allows all descriptions together; answered by
-    /// `handle_reserved`. What was reserved is given back when the machine is dropped.
+    /// `handle_reserved`. What was reserved and not released is given back when the machine is dropped.
     Reserve(u32),
+    /// So many bytes of what was reserved are not needed any more.
+    Release(u32),
     /// A peer has a DHT node at this address (PORT message).
     DhtNode(SocketAddr),
     /// The info dictionary, hashed and right. Take [`Description::into_handover`] and go on with a torrent.
@@ -72,14 +92,16 @@ pub struct Progress {
     pub total_len: u32,
 }
 
-/// A connection that goes on, and what the peer said on it so far, in order: availability, interest, choking,
-/// extension handshake.
+/// A connection that goes on, and what the peer said on it so far, in order: availability, extension handshake,
+/// allowed-fast pieces, interest, choking.
 #[derive(Clone, Debug)]
 pub struct Introduced {
     /// The shell's name for it.
     pub conn: ConnId,
     /// What the handshakes said.
     pub connected: Connected,
+    /// Where the peer takes connections, if that is known.
+    pub listen_addr: Option<SocketAddr>,
     /// What the peer said; a bitfield has the length of its bytes.
     pub messages: Vec<Message>,
 }
@@ -88,107 +110,189 @@ pub struct Introduced {
 #[derive(Debug)]
 pub struct Handover {
     pub(super) introduced: Vec<Introduced>,
-    pub(super) dialer: super::connections::Dialer,
+    /// Where those listen whose connections do not go on.
+    pub(super) parted: Vec<SocketAddr>,
+    pub(super) dialer: Dialer,
 }
 
 /// The machine.
 #[derive(Debug)]
 pub struct Description {
-    _private: (),
+    settings: Settings,
+    peers: BTreeMap<ConnId, Acquaintance>,
+    dialer: Dialer,
+    fetch: Fetch,
+    connection_max: usize,
+    /// When to look after connections and copies; None without any.
+    upkeep_at: Option<Instant>,
+    out: VecDeque<Output>,
 }
 
 impl Description {
     /// Nobody known.
-    pub fn new(settings: Settings, rng: Rng, now: Instant) -> Self {
-        let _ = (settings, rng, now, Candidates::new);
-        todo!()
+    pub fn new(settings: Settings, mut rng: Rng, _now: Instant) -> Self {
+        Self {
+            peers: BTreeMap::new(),
+            dialer: Dialer::new(rng.fork("candidates"), false),
+            fetch: Fetch::new(settings.infohash, rng.fork("fetch")),
+            connection_max: settings.connection_max,
+            upkeep_at: None,
+            out: VecDeque::new(),
+            settings,
+        }
     }
 
     /// Both handshakes are done. The id is the shell's and never used twice in one torrent.
     pub fn handle_connected(&mut self, now: Instant, conn: ConnId, connected: Connected) {
-        let _ = (now, conn, connected);
-        todo!()
+        self.connect(now, conn, connected);
+        self.settle(now);
     }
 
     /// A dial ended without a connection.
     pub fn handle_dial_failed(&mut self, now: Instant, addr: SocketAddr) {
-        let _ = (now, addr);
-        todo!()
+        self.dialer.failed(now, addr);
+        self.settle(now);
     }
 
     /// The connection is gone, whoever closed it. Must follow every [`Output::Disconnect`] too.
     pub fn handle_disconnected(&mut self, now: Instant, conn: ConnId) {
-        let _ = (now, conn);
-        todo!()
+        self.forget(now, conn, None);
+        self.settle(now);
     }
 
-    /// A message came.
+    /// A message came. A peer that breaks the rules is disconnected by output; the shell needs no error.
     pub fn handle_message(&mut self, now: Instant, conn: ConnId, message: Message) {
-        let _ = (now, conn, message);
-        todo!()
+        if let Err(reason) = self.receive_message(now, conn, message) {
+            self.forget(now, conn, Some(reason));
+        }
+        self.settle(now);
     }
 
     /// A block came: nobody asked for one, so the peer is disconnected.
     pub fn handle_block(&mut self, now: Instant, conn: ConnId) {
-        let _ = (now, conn);
-        todo!()
+        self.forget(now, conn, Some(DisconnectReason::Protocol("block not asked for")));
+        self.settle(now);
     }
 
     /// Addresses from a source.
     pub fn handle_candidates(&mut self, now: Instant, source: Source, addrs: &[SocketAddr]) {
-        let _ = (now, source, addrs);
-        todo!()
+        self.dialer.add(now, source, addrs);
+        self.settle(now);
     }
 
     /// Our own address as a tracker sees it (BEP 40).
     pub fn handle_external_ip(&mut self, now: Instant, ip: IpAddr) {
-        let _ = (now, ip);
-        todo!()
+        self.dialer.set_external(SocketAddr::new(ip, self.settings.listen_port.unwrap_or(0)));
+        self.settle(now);
     }
 
     /// The session's share.
     pub fn handle_lease(&mut self, now: Instant, lease: Lease) {
-        let _ = (now, lease);
-        todo!()
+        self.connection_max = lease.connection_max;
+        self.dialer.look();
+        self.settle(now);
     }
 
     /// What [`Output::Reserve`] asked for is there.
     pub fn handle_reserved(&mut self, now: Instant, len: u32) {
-        let _ = (now, len);
-        todo!()
+        self.fetch.reserved(now, len);
+        self.settle(now);
     }
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+        if self.upkeep_at.is_some_and(|at| at <= now) {
+            self.upkeep_at = Some(now + UPKEEP);
+            self.upkeep(now);
+        }
+        if self.dialer.look_at().is_some_and(|at| at <= now) {
+            self.dialer.look();
+        }
+        self.settle(now);
     }
 
     /// The next decision; drain to None after every input.
     pub fn poll_output(&mut self) -> Option<Output> {
-        todo!()
+        self.out.pop_front()
     }
 
     /// When to call [`Description::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        [self.upkeep_at, self.dialer.look_at()].into_iter().flatten().min()
     }
 
     /// What it could use of the session's budgets.
     pub fn demand(&self) -> Demand {
-        todo!()
+        Demand {
+            connections: self.peers.len() + self.dialer.dialing_count(),
+            candidates: self.dialer.candidate_count(),
+            ..Demand::default()
+        }
     }
 
     /// For people.
     pub fn progress(&self) -> Progress {
-        todo!()
+        let (done_len, total_len) = self.fetch.progress();
+        let (connected, describing) = (self.peers.len(), self.fetch.describer_count());
+        Progress { connected, describing, done_len, total_len }
     }
 
-    /// After [`Output::Described`]: what the torrent goes on with. `private`: only what trackers and the user
-    /// named is handed over, and no connection (BEP 27); their closing is the shell's.
-    pub fn into_handover(self, private: bool) -> Handover {
-        let _ = private;
-        todo!()
+    /// After [`Output::Described`]: what the torrent goes on with. `private`: only addresses that trackers, the
+    /// link or the user named are handed over, and connections to peers that listen there (BEP 27); the closing
+    /// of others is the shell's.
+    pub fn into_handover(mut self, private: bool) -> Handover {
+        let (mut introduced, mut parted) = (Vec::new(), Vec::new());
+        for (conn, Acquaintance { connected, introduction, listen_addr, .. }) in self.peers {
+            let goes_on = !private || listen_addr.is_some_and(|addr| self.dialer.is_named(addr));
+            match introduction.into_messages().filter(|_| goes_on) {
+                Some(messages) => introduced.push(Introduced { conn, connected, listen_addr, messages }),
+                None => parted.extend(listen_addr),
+            }
+        }
+        if private {
+            self.dialer.keep_named();
+        }
+        Handover { introduced, parted, dialer: self.dialer }
+    }
+
+    /// The end of every input: decisions of the fetching are carried out, and whoever is due is dialled.
+    fn settle(&mut self, now: Instant) {
+        while let Some(decision) = self.fetch.pop() {
+            match decision {
+                Decision::Ask(conn, piece) => {
+                    self.send_metadata(now, conn, &MetadataMessage::Request(piece));
+                }
+                Decision::Reserve(len) => self.out.push_back(Output::Reserve(len)),
+                Decision::Release(len) => self.out.push_back(Output::Release(len)),
+                Decision::Liar(addr) => self.ban(now, addr),
+                Decision::Described(info) => self.out.push_back(Output::Described(info)),
+            }
+        }
+        if self.needs_upkeep() {
+            self.upkeep_at.get_or_insert(now + UPKEEP);
+        } else {
+            self.upkeep_at = None;
+        }
+        let room = self.connection_max.saturating_sub(self.peers.len());
+        self.dialer.dial(now, room, |addr| self.out.push_back(Output::Dial(addr)));
+        #[cfg(debug_assertions)]
+        self.check_invariant();
+    }
+
+    /// Room stays reserved for what a peer left behind, until it is clear that nobody goes on with it.
+    fn needs_upkeep(&self) -> bool {
+        !self.peers.is_empty() || self.fetch.holds_room()
+    }
+
+    /// Says whether the books agree.
+    #[cfg(debug_assertions)]
+    fn check_invariant(&self) {
+        debug_assert_eq!(self.upkeep_at.is_some(), self.needs_upkeep());
+        debug_assert!(
+            self.peers.keys().filter(|conn| self.fetch.is_describer(**conn)).count()
+                == self.fetch.describer_count()
+        );
+        self.fetch.check_invariant();
     }
 }
 

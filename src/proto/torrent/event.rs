@@ -42,6 +42,18 @@ pub struct Settings {
     pub connection_max: usize,
 }
 
+impl Settings {
+    /// Whether addresses are exchanged with peers (BEP 11): never in a private torrent (BEP 27).
+    pub fn gossips(&self) -> bool {
+        self.pex && !self.private
+    }
+
+    /// The port of our DHT node, where its nodes are exchanged with peers: never in a private torrent.
+    pub fn dht_port(&self) -> Option<u16> {
+        self.dht_port.filter(|_| !self.private)
+    }
+}
+
 /// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -67,20 +79,39 @@ pub struct Connected {
 /// Where an address came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
-    /// Typed by the user, or `x.pe`: dialled first, loopback and private allowed.
+    /// Typed by the user: dialled first, again soon and for ever, loopback and private allowed.
     User,
+    /// Named by a magnet link (`x.pe`): dialled first, loopback and private allowed, for a link may be for the
+    /// office. Who wrote it may be anybody: hosts have their rest, and what fails is given up.
+    Magnet,
     /// A tracker at this address kind: `local` if the tracker itself is on a local network, which may then
     /// name local addresses.
     Tracker {
         /// The tracker is itself on a loopback or private address.
         local: bool,
     },
-    /// The DHT.
-    Dht,
-    /// Gossip (BEP 11).
-    Pex,
+    /// The DHT: `local` if the node that named it is on a local network.
+    Dht {
+        /// The node is itself on a loopback or private address.
+        local: bool,
+    },
+    /// Gossip (BEP 11): `local` if the peer that named it is on a local network.
+    Pex {
+        /// The peer is itself on a loopback or private address.
+        local: bool,
+    },
     /// The local network (BEP 14).
     Lsd,
+}
+
+impl Source {
+    /// Whether it may name peers of a private torrent (BEP 27).
+    pub fn may_be_private(self) -> bool {
+        match self {
+            Self::User | Self::Magnet | Self::Tracker { .. } => true,
+            Self::Dht { .. } | Self::Pex { .. } | Self::Lsd => false,
+        }
+    }
 }
 
 /// What to do with a received block's bytes.
@@ -163,6 +194,9 @@ pub enum DisconnectReason {
     /// Banned address.
     #[error("banned")]
     Banned,
+    /// It thinks that we have no pieces, and can only be told otherwise on a new connection.
+    #[error("to be greeted anew")]
+    Anew,
     /// The torrent pauses or stops.
     #[error("stopping")]
     Stopping,

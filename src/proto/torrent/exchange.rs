@@ -150,7 +150,7 @@ impl Torrent {
         }
         // Peers are not told of pieces that they have, so this is how seeds learn that we are done (BEP 21).
         for peer in self.peers.values_mut().filter(|peer| peer.connected.capabilities.extensions) {
-            let message = greeting::extension(&self.settings, &peer.connected, complete);
+            let message = greeting::extension(&self.settings, &peer.connected, complete, false);
             self.out.send(now, peer, message);
         }
         if complete {

@@ -1,9 +1,12 @@
-//! What peers say, message by message (BEP 3, 6, 10, 21). An error is the reason to disconnect.
+//! What peers say, message by message (BEP 3, 5, 6, 9, 10, 11, 21). An error is the reason to disconnect.
+
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 
 use super::Torrent;
-use super::event::{ConnId, DisconnectReason};
+use super::event::{ConnId, DisconnectReason, Output};
+use super::pex::heard;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::peer::faults::Fault;
@@ -12,6 +15,8 @@ use crate::proto::piece::PieceIndex;
 use crate::proto::time::Instant;
 use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID};
 use crate::proto::wire::message::Message;
+use crate::proto::wire::metadata::{MetadataMessage, UT_METADATA_ID};
+use crate::proto::wire::pex::UT_PEX_ID;
 use crate::proto::wire::sp_have::{self, SpHave};
 
 type Verdict = Result<(), DisconnectReason>;
@@ -22,7 +27,8 @@ impl Torrent {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
         peer.traffic.received_at = now;
         match message {
-            Message::KeepAlive | Message::Port(_) => Ok(()),
+            Message::KeepAlive => Ok(()),
+            Message::Port(port) => self.on_port(now, conn, port),
             Message::Choke => self.on_choke(conn),
             Message::Unchoke => self.on_unchoke(now, conn),
             Message::Interested => self.on_interest(now, conn, true),
@@ -93,6 +99,10 @@ impl Torrent {
 
     fn on_bitfield(&mut self, now: Instant, conn: ConnId, field: Bitfield) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        // Connections from before the description are still decoded without knowing how many pieces there are.
+        let field = field
+            .fitted(self.download.pieces.geometry().piece_count())
+            .map_err(|_| DisconnectReason::Protocol("bitfield of another torrent"))?;
         self.download.availability.remove_peer(peer.remote.have());
         let is_first = peer.remote.handle_bitfield(&field, &mut peer.faults);
         self.download.availability.add_peer(peer.remote.have());
@@ -190,14 +200,16 @@ impl Torrent {
 
     fn on_extended(&mut self, now: Instant, conn: ConnId, id: u8, payload: &Bytes) -> Verdict {
         match id {
-            0 => self.on_extension_handshake(conn, payload),
+            0 => self.on_extension_handshake(now, conn, payload),
             SP_HAVE_ID => self.on_sp_have(now, conn, payload),
+            UT_METADATA_ID if !self.settings.private => self.on_metadata(now, conn, payload),
+            UT_PEX_ID => self.on_pex(now, conn, payload),
             // BEP 10: what we did not offer is ignored.
             _ => Ok(()),
         }
     }
 
-    fn on_extension_handshake(&mut self, conn: ConnId, payload: &Bytes) -> Verdict {
+    fn on_extension_handshake(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
         let handshake = ExtensionHandshake::decode(payload)
             .map_err(|_| DisconnectReason::Protocol("bad extension handshake"))?;
@@ -209,7 +221,51 @@ impl Torrent {
         if let Some(port) = port {
             self.listens_at(conn, port);
         }
+        self.gossip_with(now, conn);
         self.part_if_useless(conn)
+    }
+
+    fn on_metadata(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        let message = MetadataMessage::decode(payload)
+            .map_err(|_| DisconnectReason::Protocol("bad metadata message"))?;
+        match message {
+            MetadataMessage::Request(piece) => {
+                let Some(id) = peer.remote.ut_metadata() else {
+                    return peer.faults.count(Fault::RefusedMetadata);
+                };
+                if self.metadata.ask(conn, piece) {
+                    self.upload.ready(conn);
+                    return Ok(());
+                }
+                let payload = MetadataMessage::Reject(piece).encode();
+                self.out.send(now, peer, Message::Extended { id, payload });
+                peer.faults.count(Fault::RefusedMetadata)
+            }
+            MetadataMessage::Data { .. } | MetadataMessage::Reject(_) => {
+                peer.faults.count(Fault::UnsolicitedMetadata)
+            }
+            MetadataMessage::Unknown => Ok(()),
+        }
+    }
+
+    /// The peer's DHT node (BEP 5).
+    fn on_port(&mut self, now: Instant, conn: ConnId, port: u16) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        if self.settings.dht_port().is_some() && port != 0 && peer.pace.takes_port(now) {
+            self.out.push(Output::DhtNode(SocketAddr::new(peer.connected.addr.ip(), port)));
+        }
+        Ok(())
+    }
+
+    /// Gossip: addresses that the peer may name become candidates (BEP 11). Who is gone tells us nothing.
+    fn on_pex(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn).filter(|_| self.settings.gossips()) else { return Ok(()) };
+        let teller = peer.connected.addr.ip();
+        let told = (teller, self.status.complete);
+        let addrs = heard(now, payload, told, &mut peer.pace, &mut peer.faults)?;
+        self.dialer.add_gossip(now, teller, &addrs);
+        Ok(())
     }
 
     fn on_sp_have(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {

@@ -15,14 +15,17 @@ pub mod choker;
 mod connections;
 mod debut;
 pub mod description;
+mod dialer;
 mod download;
 pub mod endgame;
 pub mod event;
 mod exchange;
 pub mod finder;
 mod messages;
+mod metadata;
 mod news;
 mod outbox;
+mod pex;
 pub mod picker;
 pub mod pieces;
 pub mod rate;
@@ -36,6 +39,8 @@ mod upload;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
+
 use super::bitfield::Bitfield;
 use super::block::Block;
 use super::peer::Peer;
@@ -44,15 +49,17 @@ use super::rng::Rng;
 use super::session::{Demand, Lease};
 use super::time::{Duration, Instant};
 use super::wire::message::Message;
-use connections::Dialer;
 use debut::Debut;
+use dialer::Dialer;
 use download::Download;
 use event::{
     Command, ConnId, Connected, DisconnectReason, Event, Output, PieceResult, Receipt, Settings, Source,
     StorageFault, TorrentSnapshot,
 };
+use metadata::Metadata;
 use news::News;
 use outbox::Outbox;
+use pex::Gossip;
 use pieces::Pieces;
 use snapshot::Totals;
 use upload::{Share, Upload};
@@ -72,6 +79,8 @@ pub struct Torrent {
     download: Download,
     upload: Upload,
     news: News,
+    metadata: Metadata,
+    gossip: Gossip,
     dialer: Dialer,
     status: Status,
     limits: Limits,
@@ -119,7 +128,9 @@ impl Torrent {
             download: Download::new(pieces, settings.sequential, &mut rng, now),
             upload: Upload::new(debut, rng.fork("choker"), now),
             news: News::new(settings.swarming_interval, geometry.piece_len()),
-            dialer: Dialer::new(rng.fork("candidates")),
+            metadata: Metadata::new(if settings.private { Bytes::new() } else { settings.metadata.clone() }),
+            gossip: Gossip::default(),
+            dialer: Dialer::new(rng.fork("candidates"), settings.private),
             status,
             limits: Limits { lease, upload_rate: None, download_rate: None },
             totals: Totals::new(now),
@@ -136,10 +147,21 @@ impl Torrent {
     }
 
     /// Goes on with what the fetching of the description began: its candidates and connections. To be the first
-    /// input, if at all. Connections are greeted without a bitfield: it would come too late.
+    /// input, if at all. Peers were told that we have nothing: what we have they hear now, by `sp_have` or by
+    /// HAVEs; who would need too many HAVEs is disconnected, to be dialled again.
     pub fn handle_handover(&mut self, now: Instant, handover: description::Handover) {
-        let _ = (now, handover.introduced, handover.dialer);
-        todo!()
+        debug_assert!(self.peers.is_empty(), "nothing came before");
+        self.dialer = handover.dialer;
+        if self.settings.private {
+            self.dialer.keep_named();
+        }
+        for addr in handover.parted {
+            self.dialer.parted(now, addr, Some(DisconnectReason::Anew), true);
+        }
+        for introduced in handover.introduced {
+            self.take_over(now, introduced);
+        }
+        self.settle(now);
     }
 
     /// A dial ended without a connection.
@@ -215,6 +237,7 @@ impl Torrent {
             Command::Pause => {
                 self.status.paused = true;
                 self.disconnect_all(now, DisconnectReason::Stopping);
+                self.dialer.look();
             }
             Command::Resume => {
                 self.status.paused = false;
@@ -248,6 +271,9 @@ impl Torrent {
         if due(self.news.due_at()) {
             self.news.tell(now, self.download.pieces.have(), &mut self.peers, &mut self.out);
         }
+        if due(self.gossip.due_at()) {
+            self.gossip.tell(now, &mut self.peers, &mut self.out);
+        }
         if due(self.round_at()) {
             let share = Share {
                 seeding: self.status.complete,
@@ -275,6 +301,7 @@ impl Torrent {
         let timers = [
             self.upkeep_at,
             self.news.due_at(),
+            self.gossip.due_at(),
             self.round_at(),
             self.upload.ready_at(),
             self.download.ready_at(),
@@ -327,11 +354,11 @@ impl Torrent {
                 self.download.fill(now, peer, &mut self.out);
             }
         }
-        self.upload.pump(now, &mut self.peers, &mut self.out);
-        if !self.status.paused {
-            let room = self.limits.lease.connection_max.saturating_sub(self.peers.len());
-            self.dialer.dial(now, room, &mut self.out);
-        }
+        self.upload.pump(now, &mut self.peers, &mut self.metadata, &mut self.out);
+        // While paused too: the dialer has to learn that it waits for nobody.
+        let connection_max = if self.status.paused { 0 } else { self.limits.lease.connection_max };
+        let room = connection_max.saturating_sub(self.peers.len());
+        self.dialer.dial(now, room, |addr| self.out.push(Output::Dial(addr)));
         #[cfg(debug_assertions)]
         self.check_invariant();
     }
@@ -342,6 +369,7 @@ impl Torrent {
         debug_assert_eq!(self.upkeep_at.is_some(), !self.peers.is_empty());
         debug_assert!(!self.status.paused || self.peers.is_empty());
         self.download.pieces.check_invariant();
+        self.gossip.check_invariant();
         for peer in self.peers.values() {
             peer.check_invariant();
             debug_assert_eq!(peer.state.am_interested, peer.remote.wanted_count() > 0);

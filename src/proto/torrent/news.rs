@@ -66,7 +66,7 @@ impl News {
             let at_once = peer.offer.is_exhausted() || (is_fast && is_idle(peer));
             if at_once && !peer.offer.is_owed() {
                 peer.offer.tell_early(piece);
-                out.send(now, peer, Message::Have(piece));
+                out.send_availability(now, peer, Message::Have(piece));
             } else {
                 peer.offer.owe();
             }
@@ -111,12 +111,14 @@ impl News {
         match (fresh.as_slice(), peer.remote.sp_have()) {
             ([], _) => {}
             // One HAVE is shorter than any extension message.
-            ([piece], _) => out.send(now, peer, Message::Have(*piece)),
+            ([piece], _) => out.send_availability(now, peer, Message::Have(*piece)),
             (pieces, Some(id)) => {
                 let payload = sp_have::encode(pieces, have);
-                out.send(now, peer, Message::Extended { id, payload });
+                out.send_availability(now, peer, Message::Extended { id, payload });
             }
-            (pieces, None) => pieces.iter().for_each(|&piece| out.send(now, peer, Message::Have(piece))),
+            (pieces, None) => {
+                pieces.iter().for_each(|&piece| out.send_availability(now, peer, Message::Have(piece)));
+            }
         }
     }
 }

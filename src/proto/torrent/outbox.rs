@@ -19,13 +19,16 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Says something to a peer.
     pub(super) fn send(&mut self, now: Instant, peer: &mut Peer, message: Message) {
-        if is_availability(&message) {
-            let len = message.encoded_len() as u64;
-            peer.traffic.availability_sent += len;
-            self.availability_sent += len;
-        }
         peer.traffic.sent_at = now;
         self.push(Output::Send(peer.conn, message));
+    }
+
+    /// Tells a peer which pieces we have: what that costs is counted.
+    pub(super) fn send_availability(&mut self, now: Instant, peer: &mut Peer, message: Message) {
+        let len = message.encoded_len() as u64;
+        peer.traffic.availability_sent += len;
+        self.availability_sent += len;
+        self.send(now, peer, message);
     }
 
     /// Sends a block to a peer.
@@ -52,25 +55,5 @@ impl Outbox {
     /// The oldest decision.
     pub(super) fn pop(&mut self) -> Option<Output> {
         self.queue.pop_front()
-    }
-}
-
-/// Whether the message tells which pieces we have.
-fn is_availability(message: &Message) -> bool {
-    match message {
-        Message::Have(_) | Message::Bitfield(_) | Message::HaveAll | Message::HaveNone => true,
-        // The only extension that we send under a peer's number is sp_have; 0 is the handshake.
-        Message::Extended { id, .. } => *id != 0,
-        Message::KeepAlive
-        | Message::Choke
-        | Message::Unchoke
-        | Message::Interested
-        | Message::NotInterested
-        | Message::Request(_)
-        | Message::Cancel(_)
-        | Message::Port(_)
-        | Message::Suggest(_)
-        | Message::Reject(_)
-        | Message::AllowedFast(_) => false,
     }
 }

@@ -6,6 +6,7 @@ use super::availability::Availability;
 use super::choker::{Candidate, Capacity, Change, Choker};
 use super::debut::Debut;
 use super::event::ConnId;
+use super::metadata::Metadata;
 use super::outbox::Outbox;
 use super::rota::Rota;
 use crate::proto::bandwidth::Bucket;
@@ -77,22 +78,33 @@ impl Upload {
         self.ready.push(conn);
     }
 
-    /// Hands blocks to the shell, a block a peer in turns, as far as windows and the limit allow.
-    pub(super) fn pump(&mut self, now: Instant, peers: &mut BTreeMap<ConnId, Peer>, out: &mut Outbox) {
+    /// Hands blocks and metadata to the shell, one a peer in turns, as far as windows and the limit allow.
+    pub(super) fn pump(
+        &mut self,
+        now: Instant,
+        peers: &mut BTreeMap<ConnId, Peer>,
+        metadata: &mut Metadata,
+        out: &mut Outbox,
+    ) {
         self.ready_at = None;
         while let Some(conn) = self.ready.pop() {
             let Some(peer) = peers.get_mut(&conn) else { continue };
-            let Some(len) = peer.uploads.next_len() else { continue };
+            let Some(len) = metadata.next_len(conn).or_else(|| peer.uploads.next_len()) else { continue };
             if !self.bucket.take(u64::from(len), now) {
                 self.ready.push_front(conn);
                 self.ready_at = self.bucket.ready_at(u64::from(len));
                 self.starved = true;
                 return;
             }
-            if let Some(block) = peer.uploads.pop() {
+            if let Some(payload) = metadata.pop(conn) {
+                // Who switched the extension off after asking gets nothing.
+                if let Some(id) = peer.remote.ut_metadata() {
+                    out.send(now, peer, Message::Extended { id, payload });
+                }
+            } else if let Some(block) = peer.uploads.pop() {
                 out.send_block(now, peer, block);
-                self.ready.push(conn);
             }
+            self.ready.push(conn);
         }
     }
 

@@ -143,7 +143,7 @@ pub(crate) fn clamped_interval(secs: i64) -> Duration {
     Duration::from_secs(u64::try_from(secs).unwrap_or(0)).clamp(INTERVAL_MIN, INTERVAL_MAX)
 }
 
-/// A tracker's text fit for a terminal: no control or direction-changing characters, at most
+/// A stranger's text fit for a terminal: no control or direction-changing characters, at most
 /// [`WORDS_LEN_MAX`] characters.
 pub(crate) fn words(bytes: &[u8]) -> String {
     // A character is at most four bytes, so the rest need not be looked at.

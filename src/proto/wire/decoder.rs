@@ -5,6 +5,8 @@
 //! more than the longest message of that type, and [`Decoder::needed`] never asks for more. Decoding
 //! allocates nothing but the bitfield of a `bitfield` message, which has the torrent's own size; the payload
 //! of an extended message is split off the buffer, not copied (it keeps that buffer alive: read and drop it).
+//! While the torrent's description is being fetched nobody knows its number of pieces: then a bitfield may have
+//! any length up to that of the largest torrent, and comes with its last byte whole.
 //!
 //! Whether a piece exists, a block was asked for, or a message belongs here at all is the torrent's to judge.
 //! Types 21 to 23 (BEP 52) are unknown: they are for those who offered the upgrade bit, and we never do.
@@ -13,6 +15,7 @@ use bytes::{Buf, BytesMut};
 
 use crate::proto::bitfield::{Bitfield, BitfieldError};
 use crate::proto::block::{BLOCK_LEN, Block};
+use crate::proto::piece::PIECE_COUNT_MAX;
 use crate::proto::wire::message::{BLOCK_HEADER_LEN, Message, PREFIX_LEN, id};
 
 /// Most bytes of an extended message's payload, unless the torrent's bitfield is longer: ample for every
@@ -35,8 +38,8 @@ pub enum Frame {
 /// Decodes the stream of one connection.
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    /// Pieces of the torrent: fixes the length of a bitfield.
-    pub piece_count: u32,
+    /// Pieces of the torrent: fixes the length of a bitfield; None: not known yet.
+    piece_count: Option<u32>,
 }
 
 /// The peer broke the protocol: close the connection.
@@ -69,9 +72,9 @@ enum Front {
 }
 
 impl Decoder {
-    /// For a torrent with so many pieces.
-    pub fn new(piece_count: u32) -> Self {
-        Self { piece_count }
+    /// For a torrent with so many pieces; None: only its infohash is known.
+    pub fn new(piece_count: impl Into<Option<u32>>) -> Self {
+        Self { piece_count: piece_count.into() }
     }
 
     /// Takes one frame off the front of `buffer`; None: more bytes are needed, and nothing was taken.
@@ -127,8 +130,9 @@ impl Decoder {
         }
     }
 
+    /// The longest bitfield; the only length that one may have if the number of pieces is known.
     fn bitfield_len(&self) -> u32 {
-        Bitfield::byte_len(self.piece_count) as u32
+        Bitfield::byte_len(self.piece_count.unwrap_or(PIECE_COUNT_MAX)) as u32
     }
 
     /// The longest payload of an extended message: `sp_have` may carry a whole bitfield and one byte.
@@ -149,6 +153,7 @@ impl Decoder {
             id::PORT => len == 3,
             id::HAVE | id::SUGGEST | id::ALLOWED_FAST => len == 5,
             id::REQUEST | id::CANCEL | id::REJECT => len == 13,
+            id::BITFIELD if self.piece_count.is_none() => len <= 1 + self.bitfield_len(),
             id::BITFIELD => len == 1 + self.bitfield_len(),
             // A block of nothing is no answer to any request.
             id::PIECE => len > PIECE_OVERHEAD && len <= PIECE_OVERHEAD + BLOCK_LEN,
@@ -181,7 +186,8 @@ impl Decoder {
     }
 
     fn bitfield(&self, body: &[u8]) -> Result<Bitfield, WireError> {
-        Bitfield::from_wire(body, self.piece_count).map_err(|error| match error {
+        let piece_count = self.piece_count.unwrap_or(8 * body.len() as u32);
+        Bitfield::from_wire(body, piece_count).map_err(|error| match error {
             BitfieldError::Length { actual, .. } => {
                 WireError::Length { id: id::BITFIELD, len: 1 + actual as u32 }
             }
@@ -228,6 +234,20 @@ mod tests {
         assert_eq!(Decoder::new(piece_count).decode(&mut prefix(d)), Ok(None));
         let refused = Decoder::new(piece_count).decode(&mut prefix(d + 1));
         assert_eq!(refused, Err(WireError::Length { id: 255, len: 4 + piece_count / 8 }));
+    }
+
+    #[test]
+    fn without_a_piece_count_any_bitfield_of_a_torrent_is_read_whole() {
+        let decode = |bytes: &[u8]| Decoder::new(None).decode(&mut BytesMut::from(bytes));
+        let field = Bitfield::from_wire(&[0xff, 0x01], 16).unwrap();
+        assert_eq!(decode(&[0, 0, 0, 3, 5, 0xff, 0x01]), Ok(Some(Frame::Message(Message::Bitfield(field)))));
+        let empty = Frame::Message(Message::Bitfield(Bitfield::new(0)));
+        assert_eq!(decode(&[0, 0, 0, 1, 5]), Ok(Some(empty)));
+        let [a, b, c, d] = (1 + PIECE_COUNT_MAX / 8).to_be_bytes();
+        assert_eq!(decode(&[a, b, c, d, 5]), Ok(None));
+        assert_eq!(Decoder::new(None).needed(&[a, b, c, d, 5]), PIECE_COUNT_MAX as usize / 8);
+        let refused = Err(WireError::Length { id: 5, len: 2 + PIECE_COUNT_MAX / 8 });
+        assert_eq!(decode(&[a, b, c, d + 1, 5]), refused);
     }
 
     #[test]

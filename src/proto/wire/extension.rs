@@ -1,10 +1,10 @@
 //! The extension handshake (BEP 10): which extensions a peer speaks, under which numbers.
 //!
 //! A message's number is chosen by whoever receives it, so what `m` says is how to write to its sender. The
-//! handshake may come again and then replaces what it names; that is the peer machine's to do. Read
-//! tolerantly: what is missing, of the wrong kind or out of range counts as absent, since clients differ and
-//! nothing here is worth losing one for. Keys that nobody knows are ignored (as is an `m` entry of 0, which
-//! switches an extension off).
+//! handshake may come again and then replaces what it names; that is the peer machine's to do. An `m` entry of 0
+//! switches an extension off: [`ExtensionHandshake::update`] forgets its number. Read tolerantly: what is missing,
+//! of the wrong kind or out of range counts as absent, since clients differ and nothing here is worth losing one
+//! for. Keys that nobody knows are ignored.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,7 +21,8 @@ pub const SP_HAVE_ID: u8 = 1;
 /// Most characters of a client's name that are kept; the rest is cut off.
 pub const CLIENT_CHAR_MAX: usize = 64;
 
-/// An extension handshake; everything is optional.
+/// An extension handshake; everything is optional. A number of 0 switches its extension off; in what a peer's
+/// handshakes add up to by [`ExtensionHandshake::update`] there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtensionHandshake {
     /// The sender's number for `sp_have`.
@@ -86,6 +87,22 @@ impl ExtensionHandshake {
         .into()
     }
 
+    /// A later one of the same sender came: it replaces what it names (BEP 10).
+    pub fn update(&mut self, later: Self) {
+        let is_on = |number: &u8| *number > 0;
+        *self = Self {
+            sp_have: later.sp_have.or(self.sp_have).filter(is_on),
+            ut_metadata: later.ut_metadata.or(self.ut_metadata).filter(is_on),
+            ut_pex: later.ut_pex.or(self.ut_pex).filter(is_on),
+            metadata_size: later.metadata_size.or(self.metadata_size),
+            port: later.port.or(self.port),
+            client: later.client.or(self.client.take()),
+            request_queue_max: later.request_queue_max.or(self.request_queue_max),
+            your_ip: later.your_ip.or(self.your_ip),
+            upload_only: later.upload_only,
+        };
+    }
+
     /// Reads the payload of extended message 0; values of the wrong kind or range count as absent.
     ///
     /// # Errors
@@ -94,7 +111,7 @@ impl ExtensionHandshake {
         let root = Value::read(payload, &Limits::EXTENSION)?.dict();
         let root = root.ok_or(BencodeError { at: 0, what: "not a dictionary" })?;
         let numbers = root.get(b"m").and_then(|numbers| numbers.dict());
-        let extension = |name: &[u8]| positive(numbers?.get(name)?);
+        let extension = |name: &[u8]| u8::try_from(numbers?.get(name)?.integer()?).ok();
         Ok(Self {
             sp_have: extension(b"sp_have"),
             ut_metadata: extension(b"ut_metadata"),
@@ -109,7 +126,7 @@ impl ExtensionHandshake {
     }
 }
 
-/// A number above 0 that fits: 0 means "none" for every number of this handshake.
+/// A number above 0 that fits: 0 means "none" for every number outside `m`.
 fn positive<T: TryFrom<i64>>(value: Value) -> Option<T> {
     let number = value.integer().filter(|number| *number > 0)?;
     T::try_from(number).ok()

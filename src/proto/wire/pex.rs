@@ -1,15 +1,34 @@
 //! `ut_pex`: gossip about who else is in the swarm (BEP 11).
+//!
+//! A message is what changed since the one before it to the same peer: compact addresses of either family, each
+//! added one with a byte of flags. Read tolerantly, as everything of BEP 10: keys of the wrong kind count as
+//! absent, missing flags as none. Who may be told of whom, and how often, is not known here.
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use serde::Serialize;
+use serde_bytes::ByteBuf;
 
-use crate::proto::bencode::BencodeError;
+use crate::proto::bencode::{self, BencodeError, Keys, Limits, Trailing, Value};
+use crate::proto::compact;
+
+/// Our own number for `ut_pex`.
+pub const UT_PEX_ID: u8 = 3;
 
 /// Most addresses added, and most dropped, in one message; of longer ones the rest is ignored.
 pub const PEX_COUNT_MAX: usize = 50;
-/// Longest payload, bytes; longer ones are refused.
+/// Longest payload, bytes; longer ones are refused. Fifty and fifty of IPv6 take 1,900.
 pub const PEX_LEN_MAX: usize = 8 * 1024;
+
+/// What a payload may cost: six keys are known.
+const LIMITS: Limits = Limits {
+    len_max: PEX_LEN_MAX,
+    depth_max: 4,
+    token_max: 64,
+    trailing: Trailing::Ignored,
+    keys: Keys::LastWins,
+};
 
 /// What is known of an address, `added.f`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +45,26 @@ pub struct PexFlags {
     pub reachable: bool,
 }
 
+impl PexFlags {
+    fn to_byte(self) -> u8 {
+        let Self { encryption, seed, utp, holepunch, reachable } = self;
+        [encryption, seed, utp, holepunch, reachable]
+            .into_iter()
+            .enumerate()
+            .fold(0, |byte, (bit, flag)| byte | (u8::from(flag) << bit))
+    }
+
+    fn from_byte(byte: u8) -> Self {
+        Self {
+            encryption: byte & 0x01 != 0,
+            seed: byte & 0x02 != 0,
+            utp: byte & 0x04 != 0,
+            holepunch: byte & 0x08 != 0,
+            reachable: byte & 0x10 != 0,
+        }
+    }
+}
+
 /// A message: what changed since the last one to the same peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PexMessage {
@@ -35,10 +74,50 @@ pub struct PexMessage {
     pub dropped: Vec<SocketAddr>,
 }
 
+/// The dictionary as on the wire; empty lists are left out.
+#[derive(Default, Serialize)]
+struct Wire {
+    #[serde(skip_serializing_if = "is_empty")]
+    added: ByteBuf,
+    #[serde(rename = "added.f", skip_serializing_if = "is_empty")]
+    added_flags: ByteBuf,
+    #[serde(skip_serializing_if = "is_empty")]
+    added6: ByteBuf,
+    #[serde(rename = "added6.f", skip_serializing_if = "is_empty")]
+    added6_flags: ByteBuf,
+    #[serde(skip_serializing_if = "is_empty")]
+    dropped: ByteBuf,
+    #[serde(skip_serializing_if = "is_empty")]
+    dropped6: ByteBuf,
+}
+
+fn is_empty(bytes: &ByteBuf) -> bool {
+    bytes.is_empty()
+}
+
 impl PexMessage {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.dropped.is_empty()
+    }
+
     /// The payload of an extended message.
     pub fn encode(&self) -> Bytes {
-        todo!()
+        let mut wire = Wire::default();
+        for &(addr, flags) in &self.added {
+            let (addrs, all_flags) = if compact::canonical(addr).is_ipv4() {
+                (&mut wire.added, &mut wire.added_flags)
+            } else {
+                (&mut wire.added6, &mut wire.added6_flags)
+            };
+            compact::encode(addr, addrs);
+            all_flags.push(flags.to_byte());
+        }
+        for &addr in &self.dropped {
+            let is_v4 = compact::canonical(addr).is_ipv4();
+            compact::encode(addr, if is_v4 { &mut wire.dropped } else { &mut wire.dropped6 });
+        }
+        bencode::encode(&wire).into()
     }
 
     /// Reads a payload; addresses canonical, those nobody can be at left out.
@@ -46,7 +125,21 @@ impl PexMessage {
     /// # Errors
     /// It does not begin with a dictionary, or is too long.
     pub fn decode(payload: &[u8]) -> Result<Self, BencodeError> {
-        let _ = payload;
-        todo!()
+        if payload.len() > PEX_LEN_MAX {
+            return Err(BencodeError { at: PEX_LEN_MAX, what: "too long" });
+        }
+        let root = Value::read(payload, &LIMITS)?.dict();
+        let root = root.ok_or(BencodeError { at: 0, what: "not a dictionary" })?;
+        let bytes = |key: &[u8]| root.get(key).and_then(|value| value.bytes()).unwrap_or_default();
+        let flags =
+            |key: &[u8]| bytes(key).iter().copied().chain(std::iter::repeat(0)).map(PexFlags::from_byte);
+        let added = compact::decode_v4(bytes(b"added")).zip(flags(b"added.f"));
+        let added6 = compact::decode_v6(bytes(b"added6")).zip(flags(b"added6.f"));
+        let dropped = compact::decode_v4(bytes(b"dropped")).chain(compact::decode_v6(bytes(b"dropped6")));
+        let is_somewhere = |(addr, _): &(SocketAddr, PexFlags)| compact::is_dialable(*addr);
+        Ok(Self {
+            added: added.chain(added6).filter(is_somewhere).take(PEX_COUNT_MAX).collect(),
+            dropped: dropped.filter(|addr| compact::is_dialable(*addr)).take(PEX_COUNT_MAX).collect(),
+        })
     }
 }

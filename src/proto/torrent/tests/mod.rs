@@ -1,5 +1,10 @@
 //! Whole machines against each other, and one machine against peers that break the rules.
 
+mod description;
+mod gossip;
+mod handover;
+mod metadata;
+mod played;
 mod rules;
 mod swarm;
 mod transfer;

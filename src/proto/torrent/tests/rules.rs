@@ -14,22 +14,22 @@ use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::Torrent;
 use crate::proto::torrent::event::{
-    ConnId, Connected, Direction, DisconnectReason, Output, PieceResult, Receipt, Source,
+    Command, ConnId, Connected, Direction, DisconnectReason, Output, PieceResult, Receipt, Settings, Source,
 };
 use crate::proto::wire::extension::ExtensionHandshake;
 use crate::proto::wire::handshake::Capabilities;
 use crate::proto::wire::message::Message;
 
-const PIECES: u32 = 100;
-const PEER: ConnId = ConnId(1);
+pub(super) const PIECES: u32 = 100;
+pub(super) const PEER: ConnId = ConnId(1);
 
 /// A machine, and the time.
-struct Rig {
-    torrent: Torrent,
-    now: Instant,
+pub(super) struct Rig {
+    pub(super) torrent: Torrent,
+    pub(super) now: Instant,
 }
 
-fn connected(number: u8, capabilities: Capabilities) -> Connected {
+pub(super) fn connected(number: u8, capabilities: Capabilities) -> Connected {
     let mut peer_id = [b'x'; 20];
     peer_id[0] = number;
     let addr = SocketAddr::new(addr(number).ip(), 50_000);
@@ -42,10 +42,14 @@ fn block(piece: u32) -> Block {
 
 impl Rig {
     fn new(have: Bitfield) -> Self {
+        Self::with(settings(0), have)
+    }
+
+    pub(super) fn with(settings: Settings, have: Bitfield) -> Self {
         let geometry = Geometry::new(u64::from(PIECES) * 32_768, 32_768).unwrap();
         let wanted = Bitfield::full(PIECES);
         let now = Instant::from_micros(1_000_000);
-        let torrent = Torrent::new(settings(0), geometry, have, wanted, Rng::from_number(1), now);
+        let torrent = Torrent::new(settings, geometry, have, wanted, Rng::from_number(1), now);
         Self { torrent, now }
     }
 
@@ -58,23 +62,23 @@ impl Rig {
     }
 
     /// A peer comes; what it is told.
-    fn connect(&mut self, conn: ConnId, connected: Connected) -> Vec<Output> {
+    pub(super) fn connect(&mut self, conn: ConnId, connected: Connected) -> Vec<Output> {
         self.torrent.handle_connected(self.now, conn, connected);
         self.drain()
     }
 
     /// A peer says something; the answer.
-    fn say(&mut self, message: Message) -> Vec<Output> {
+    pub(super) fn say(&mut self, message: Message) -> Vec<Output> {
         self.torrent.handle_message(self.now, PEER, message);
         self.drain()
     }
 
-    fn drain(&mut self) -> Vec<Output> {
+    pub(super) fn drain(&mut self) -> Vec<Output> {
         std::iter::from_fn(|| self.torrent.poll_output()).collect()
     }
 
     /// Lets time pass, timer by timer.
-    fn wait(&mut self, span: Duration) -> Vec<Output> {
+    pub(super) fn wait(&mut self, span: Duration) -> Vec<Output> {
         let end = self.now + span;
         let mut outputs = Vec::new();
         while let Some(at) = self.torrent.poll_timeout().filter(|&at| at <= end) {
@@ -87,7 +91,7 @@ impl Rig {
     }
 }
 
-fn disconnected(outputs: &[Output]) -> Option<DisconnectReason> {
+pub(super) fn disconnected(outputs: &[Output]) -> Option<DisconnectReason> {
     outputs
         .iter()
         .find_map(|output| if let Output::Disconnect(_, reason) = output { Some(*reason) } else { None })
@@ -152,6 +156,48 @@ fn what_breaks_the_protocol_ends_the_connection() {
         assert_eq!(disconnected(&rig.say(message)), None);
     }
     assert_eq!(rig.torrent.snapshot(rig.now).peers[0].have_count, 2);
+}
+
+#[test]
+fn a_paused_torrent_waits_for_nobody() {
+    let mut rig = Rig::leech();
+    rig.torrent.handle_candidates(rig.now, Source::Tracker { local: false }, &[addr(9)]);
+    rig.torrent.handle_dial_failed(rig.now, addr(9));
+    rig.drain();
+    assert!(rig.torrent.poll_timeout().is_some());
+    rig.torrent.handle_command(rig.now, Command::Pause);
+    assert_eq!(rig.torrent.poll_timeout(), None);
+    rig.now += Duration::from_secs(300);
+    rig.torrent.handle_command(rig.now, Command::Resume);
+    assert!(rig.drain().contains(&Output::Dial(addr(9))));
+}
+
+#[test]
+fn of_two_connections_the_one_that_stays_stands_for_the_address_that_was_dialled() {
+    let port = ExtensionHandshake { port: Some(6881), ..ExtensionHandshake::default() };
+    for (name, incoming_first, tells) in
+        [1, b'z'].into_iter().flat_map(|name| [(name, true, true), (name, true, false), (name, false, false)])
+    {
+        let mut rig = Rig::leech();
+        rig.torrent.handle_candidates(rig.now, Source::Tracker { local: false }, &[addr(1)]);
+        let mut incoming = connected(1, FAST);
+        incoming.peer_id.0[0] = name;
+        let outgoing = Connected { addr: addr(1), direction: Direction::Outgoing, ..incoming };
+        let (first, second) = if incoming_first { (incoming, outgoing) } else { (outgoing, incoming) };
+        rig.connect(PEER, first);
+        if tells {
+            rig.say(Message::Extended { id: 0, payload: port.encode() });
+        }
+        assert_eq!(disconnected(&rig.connect(ConnId(2), second)), Some(DisconnectReason::Duplicate));
+        let snapshot = rig.torrent.snapshot(rig.now);
+        assert_eq!(
+            (snapshot.peers.len(), snapshot.candidate_count),
+            (1, 0),
+            "{name} {incoming_first} {tells}"
+        );
+        [PEER, ConnId(2)].into_iter().for_each(|conn| rig.torrent.handle_disconnected(rig.now, conn));
+        assert_eq!(rig.torrent.snapshot(rig.now).candidate_count, 1, "to be dialled again later");
+    }
 }
 
 #[test]
@@ -441,11 +487,11 @@ fn an_idle_seed_waits_for_nothing() {
 
 #[test]
 fn once_our_address_is_known_peers_are_dialled_in_the_canonical_order() {
-    let addrs: Vec<_> = (1..=10).map(|host| SocketAddr::from(([98, 76, host, 32], 1))).collect();
+    let addrs: Vec<_> = (1..=10).map(|host| SocketAddr::from(([98, 76, host, 32], 6881))).collect();
     let dialled = |addrs: &[SocketAddr]| {
         let mut rig = Rig::leech();
         rig.torrent.handle_external_ip(rig.now, "123.213.32.10".parse().unwrap());
-        rig.torrent.handle_candidates(rig.now, Source::Dht, addrs);
+        rig.torrent.handle_candidates(rig.now, Source::Dht { local: false }, addrs);
         rig.drain()
     };
     let reversed: Vec<_> = addrs.iter().rev().copied().collect();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::infohash::InfoHash;
@@ -11,6 +13,7 @@ use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::Torrent;
+use crate::proto::torrent::description::{self, Description};
 use crate::proto::torrent::event::{
     ConnId, Connected, Direction, Event, Output, PieceResult, Receipt, Settings, Source,
 };
@@ -30,7 +33,7 @@ pub(super) fn settings(number: u8) -> Settings {
         listen_port: Some(6881),
         swarming_interval: Duration::from_secs(1),
         sequential: false,
-        metadata: bytes::Bytes::new(),
+        metadata: Bytes::new(),
         private: false,
         pex: false,
         dht_port: None,
@@ -52,11 +55,14 @@ enum Input {
     Block(Block, u8),
     Sent(u64),
     PieceResult(PieceIndex, PieceResult),
+    Reserved(u32),
 }
 
 /// One machine with its shell.
 pub(super) struct Node {
     pub(super) torrent: Torrent,
+    /// In the torrent's place until it has what it fetches.
+    pub(super) description: Option<Description>,
     settings: Settings,
     pub(super) capabilities: Capabilities,
     /// Sends false bytes for these pieces.
@@ -71,10 +77,23 @@ pub(super) struct Node {
     pub(super) outputs: Vec<(Instant, Output)>,
 }
 
+impl Node {
+    fn poll_timeout(&self) -> Option<Instant> {
+        match &self.description {
+            Some(description) => description.poll_timeout(),
+            None => self.torrent.poll_timeout(),
+        }
+    }
+}
+
 /// The swarm.
 pub(super) struct Swarm {
     pub(super) now: Instant,
     geometry: Geometry,
+    /// The info dictionary of those who are added from now on.
+    pub(super) metadata: Bytes,
+    /// Whether the description says so.
+    pub(super) private: bool,
     pub(super) nodes: Vec<Node>,
     queue: BTreeMap<(Instant, u64), (usize, ConnId, Input)>,
     links: BTreeMap<(usize, ConnId), (usize, ConnId)>,
@@ -88,6 +107,8 @@ impl Swarm {
         Self {
             now: Instant::ZERO,
             geometry,
+            metadata: Bytes::new(),
+            private: false,
             nodes: Vec::new(),
             queue: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -98,13 +119,19 @@ impl Swarm {
 
     /// A machine that has `have` and wants everything; its number.
     pub(super) fn add(&mut self, have: Bitfield) -> usize {
+        let settings = Settings { metadata: self.metadata.clone(), ..settings(self.nodes.len() as u8) };
+        self.add_with(settings, have)
+    }
+
+    /// The same, with settings of its own.
+    pub(super) fn add_with(&mut self, settings: Settings, have: Bitfield) -> usize {
         let number = self.nodes.len();
-        let settings = settings(number as u8);
         let wanted = Bitfield::full(self.geometry.piece_count());
         let rng = Rng::from_number(number as u64);
         let torrent = Torrent::new(settings.clone(), self.geometry, have, wanted, rng, self.now);
         self.nodes.push(Node {
             torrent,
+            description: None,
             settings,
             capabilities: FAST,
             lies: Vec::new(),
@@ -126,10 +153,36 @@ impl Swarm {
         self.add(Bitfield::new(self.geometry.piece_count()))
     }
 
+    /// A machine that has `have` and knows only the infohash; its number.
+    pub(super) fn add_magnet(&mut self, have: Bitfield) -> usize {
+        let private = self.private;
+        let own = settings(self.nodes.len() as u8);
+        let number = self.add_with(Settings { private, metadata: self.metadata.clone(), ..own }, have);
+        let settings = description::Settings {
+            infohash: InfoHash::of(&self.metadata),
+            peer_id: self.nodes[number].settings.peer_id,
+            listen_port: Some(6881),
+            dht_port: None,
+            pex: false,
+            connection_max: 50,
+        };
+        let rng = Rng::from_number(number as u64);
+        self.nodes[number].description = Some(Description::new(settings, rng, self.now));
+        number
+    }
+
     /// `from` hears of `to`.
     pub(super) fn introduce(&mut self, from: usize, to: usize) {
-        let now = self.now;
-        self.nodes[from].torrent.handle_candidates(now, Source::User, &[addr(to as u8)]);
+        self.introduce_by(Source::User, from, to);
+    }
+
+    /// The same, from this source.
+    pub(super) fn introduce_by(&mut self, source: Source, from: usize, to: usize) {
+        let (now, addrs) = (self.now, [addr(to as u8)]);
+        match &mut self.nodes[from].description {
+            Some(description) => description.handle_candidates(now, source, &addrs),
+            None => self.nodes[from].torrent.handle_candidates(now, source, &addrs),
+        }
         self.drain(from);
     }
 
@@ -155,8 +208,7 @@ impl Swarm {
         let end = self.now + span;
         let mut steps = 0;
         while !done(self) {
-            let timer = |node: &Node| node.torrent.poll_timeout();
-            let timeout = self.nodes.iter().filter_map(timer).min();
+            let timeout = self.nodes.iter().filter_map(Node::poll_timeout).min();
             let event = self.queue.keys().next().map(|(at, _)| *at);
             let Some(at) = event.into_iter().chain(timeout).min().filter(|&at| at <= end) else {
                 self.now = end;
@@ -170,8 +222,11 @@ impl Swarm {
                 self.deliver(number, conn, input);
             } else {
                 for number in 0..self.nodes.len() {
-                    if self.nodes[number].torrent.poll_timeout().is_some_and(|at| at <= self.now) {
-                        self.nodes[number].torrent.handle_timeout(self.now);
+                    if self.nodes[number].poll_timeout().is_some_and(|at| at <= self.now) {
+                        match &mut self.nodes[number].description {
+                            Some(description) => description.handle_timeout(self.now),
+                            None => self.nodes[number].torrent.handle_timeout(self.now),
+                        }
                         self.drain(number);
                     }
                 }
@@ -188,7 +243,20 @@ impl Swarm {
     fn deliver(&mut self, number: usize, conn: ConnId, input: Input) {
         let now = self.now;
         let node = &mut self.nodes[number];
+        if let Some(description) = &mut node.description {
+            match input {
+                Input::Connected(connected) => description.handle_connected(now, conn, connected),
+                Input::DialFailed(addr) => description.handle_dial_failed(now, addr),
+                Input::Disconnected => description.handle_disconnected(now, conn),
+                Input::Message(message) => description.handle_message(now, conn, message),
+                Input::Reserved(len) => description.handle_reserved(now, len),
+                Input::Block(..) => description.handle_block(now, conn),
+                Input::Sent(_) | Input::PieceResult(..) => unreachable!("it has no content"),
+            }
+            return self.drain(number);
+        }
         match input {
+            Input::Reserved(_) => {}
             Input::Connected(connected) => node.torrent.handle_connected(now, conn, connected),
             Input::DialFailed(addr) => node.torrent.handle_dial_failed(now, addr),
             Input::Disconnected => node.torrent.handle_disconnected(now, conn),
@@ -207,18 +275,30 @@ impl Swarm {
     }
 
     fn drain(&mut self, number: usize) {
+        while let Some(output) = self.nodes[number].description.as_mut().and_then(Description::poll_output) {
+            match output {
+                description::Output::Send(conn, message) => {
+                    self.pass(number, conn, self.now, Input::Message(message));
+                }
+                description::Output::Disconnect(conn, _) => self.disconnect(number, conn),
+                description::Output::Dial(to) => self.dial(number, to),
+                description::Output::Reserve(len) => {
+                    self.schedule(self.now, number, ConnId(0), Input::Reserved(len));
+                }
+                description::Output::Release(_) | description::Output::DhtNode(_) => {}
+                description::Output::Event(event) => self.nodes[number].events.push((self.now, event)),
+                description::Output::Described(bytes) => {
+                    assert_eq!(bytes, self.metadata);
+                    self.hand_over(number);
+                }
+            }
+        }
         while let Some(output) = self.nodes[number].torrent.poll_output() {
             self.nodes[number].outputs.push((self.now, output.clone()));
             match output {
                 Output::Send(conn, message) => self.pass(number, conn, self.now, Input::Message(message)),
                 Output::SendBlock(conn, block) => self.send_block(number, conn, block),
-                Output::Disconnect(conn, _) => {
-                    self.pass(number, conn, self.now, Input::Disconnected);
-                    self.schedule(self.now, number, conn, Input::Disconnected);
-                    if let Some(other) = self.links.remove(&(number, conn)) {
-                        self.links.remove(&other);
-                    }
-                }
+                Output::Disconnect(conn, _) => self.disconnect(number, conn),
                 Output::Dial(to) => self.dial(number, to),
                 Output::VerifyPiece { piece, block_hashes } => self.verify(number, piece, block_hashes),
                 Output::DropPiece(piece) => {
@@ -228,6 +308,25 @@ impl Swarm {
                 Output::Event(event) => self.nodes[number].events.push((self.now, event)),
             }
         }
+    }
+
+    fn disconnect(&mut self, number: usize, conn: ConnId) {
+        self.pass(number, conn, self.now, Input::Disconnected);
+        self.schedule(self.now, number, conn, Input::Disconnected);
+        if let Some(other) = self.links.remove(&(number, conn)) {
+            self.links.remove(&other);
+        }
+    }
+
+    /// The torrent goes on with what the description has.
+    fn hand_over(&mut self, number: usize) {
+        let description = self.nodes[number].description.take().expect("it has just spoken");
+        let handover = description.into_handover(self.private);
+        let kept: Vec<_> = handover.connections().collect();
+        let ours = self.links.keys().filter(|(node, conn)| *node == number && !kept.contains(conn));
+        let closed: Vec<_> = ours.map(|(_, conn)| *conn).collect();
+        closed.into_iter().for_each(|conn| self.disconnect(number, conn));
+        self.nodes[number].torrent.handle_handover(self.now, handover);
     }
 
     fn send_block(&mut self, number: usize, conn: ConnId, block: Block) {

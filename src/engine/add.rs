@@ -1,0 +1,170 @@
+//! What the engine's user says of a torrent to add: its description or its name, and what is wanted of it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::proto::infohash::InfoHash;
+use crate::proto::metainfo::magnet::Magnet;
+use crate::proto::metainfo::{Info, Metainfo};
+
+/// What is known of a torrent at the start.
+#[derive(Clone, Debug)]
+pub enum TorrentSource {
+    /// All of it.
+    Metainfo(Metainfo),
+    /// Its name, and hints: the description is fetched from peers (BEP 9). Trackers (`tr`) and peers (`x.pe`) are
+    /// asked, files (`so`) count if no others are selected.
+    Magnet(Magnet),
+}
+
+impl TorrentSource {
+    /// Which torrent; None: a magnet that names only the v2 infohash.
+    pub fn infohash(&self) -> Option<InfoHash> {
+        match self {
+            Self::Metainfo(metainfo) => Some(metainfo.info.infohash),
+            Self::Magnet(magnet) => magnet.infohash,
+        }
+    }
+
+    /// Whether it is known to be private (BEP 27): of a magnet nobody knows.
+    pub fn is_private(&self) -> bool {
+        match self {
+            Self::Metainfo(metainfo) => metainfo.info.private,
+            Self::Magnet(_) => false,
+        }
+    }
+
+    /// Whether it names a tracker or a peer.
+    pub fn names_anyone(&self) -> bool {
+        match self {
+            Self::Metainfo(metainfo) => !metainfo.trackers.is_empty(),
+            Self::Magnet(magnet) => !magnet.trackers.is_empty() || !magnet.peers.is_empty(),
+        }
+    }
+}
+
+/// Chooses files once they are known: one flag for each of `info.files`, or why none fits, in words.
+pub type Choose = dyn Fn(&Info) -> Result<Vec<bool>, String> + Send + Sync;
+
+/// Which files of a torrent to fetch.
+#[derive(Clone, Default)]
+pub enum Selection {
+    /// All, or those that the magnet link names.
+    #[default]
+    All,
+    /// Those whose flag is set, one flag for each of `info.files`.
+    Flags(Vec<bool>),
+    /// As this says when the files are known.
+    Choose(Arc<Choose>),
+}
+
+impl fmt::Debug for Selection {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => out.write_str("All"),
+            Self::Flags(flags) => out.debug_tuple("Flags").field(flags).finish(),
+            Self::Choose(_) => out.write_str("Choose"),
+        }
+    }
+}
+
+impl Selection {
+    /// One flag for each file of `info`; `ranges` are a magnet's (BEP 53), for where the user said nothing.
+    pub(crate) fn flags(self, info: &Info, ranges: &[(u32, u32)]) -> Result<Vec<bool>, String> {
+        match self {
+            Self::All if ranges.is_empty() => Ok(vec![true; info.files.len()]),
+            Self::All => in_ranges(info.files.len(), ranges)
+                .ok_or_else(|| "the magnet link selects files that this torrent does not have".to_owned()),
+            Self::Flags(flags) => Ok(flags),
+            Self::Choose(choose) => choose(info),
+        }
+    }
+}
+
+/// Which of so many files lie in any of the inclusive ranges; None: no file does. Its work is in proportion to
+/// both, as links may have thousands of overlapping ranges.
+fn in_ranges(file_count: usize, ranges: &[(u32, u32)]) -> Option<Vec<bool>> {
+    let mut steps = vec![0_i64; file_count + 1];
+    for &(first, last) in ranges {
+        steps[(first as usize).min(file_count)] += 1;
+        steps[(last as usize).saturating_add(1).min(file_count)] -= 1;
+    }
+    let mut depth = 0;
+    let flags: Vec<bool> = steps[..file_count]
+        .iter()
+        .map(|step| {
+            depth += step;
+            depth > 0
+        })
+        .collect();
+    flags.contains(&true).then_some(flags)
+}
+
+/// A torrent to add.
+#[derive(Clone, Debug)]
+pub struct AddTorrent {
+    /// Its description, or its name.
+    pub source: TorrentSource,
+    /// The folder that holds, or shall hold, its file or folder.
+    pub dir: PathBuf,
+    /// Which files to fetch.
+    pub selection: Selection,
+    /// Peers to dial at once.
+    pub peers: Vec<SocketAddr>,
+    /// Trackers beside the torrent's own, one tier each.
+    pub trackers: Vec<String>,
+    /// Pieces in order instead of rarest first.
+    pub sequential: bool,
+    /// Take the content for complete without reading it.
+    pub assume_complete: bool,
+    /// Of a magnet fetch the description alone, and leave; no file is touched.
+    pub describe_only: bool,
+    /// Leave when everything wanted is there and this ratio of sent to size is reached...
+    pub ratio_max: Option<f64>,
+    /// ...or after seeding for so long, whichever is first; both None: seed until told to stop.
+    pub seed_time_max: Option<Duration>,
+}
+
+impl AddTorrent {
+    /// All files of `metainfo` below `dir`, checked first, seeded until told to stop.
+    pub fn new(metainfo: Metainfo, dir: PathBuf) -> Self {
+        Self::from_source(TorrentSource::Metainfo(metainfo), dir)
+    }
+
+    /// The torrent that `magnet` names: described by its peers, then as by [`AddTorrent::new`].
+    pub fn magnet(magnet: Magnet, dir: PathBuf) -> Self {
+        Self::from_source(TorrentSource::Magnet(magnet), dir)
+    }
+
+    fn from_source(source: TorrentSource, dir: PathBuf) -> Self {
+        Self {
+            source,
+            dir,
+            selection: Selection::All,
+            peers: Vec::new(),
+            trackers: Vec::new(),
+            sequential: false,
+            assume_complete: false,
+            describe_only: false,
+            ratio_max: None,
+            seed_time_max: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_a_link_choose_files_and_must_choose_one() {
+        assert_eq!(in_ranges(4, &[(1, 1), (3, u32::MAX)]), Some(vec![false, true, false, true]));
+        assert_eq!(in_ranges(3, &[(0, 1), (1, 2), (7, 9)]), Some(vec![true; 3]));
+        assert_eq!(in_ranges(3, &[(3, 5)]), None);
+        assert_eq!(in_ranges(0, &[(0, 0)]), None);
+        assert_eq!(in_ranges(1_000, &vec![(0, 999); 100_000]), Some(vec![true; 1_000]));
+    }
+}

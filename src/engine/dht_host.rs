@@ -1,0 +1,338 @@
+//! What hosts the DHT machine on the task of the UDP sockets: requests by their channels, bootstrap names by
+//! lookups, good nodes by a file. It decides nothing and touches no socket.
+//!
+//! Invariant: whoever waits for a request hears of its end, however slowly it reads: the place for that is
+//! reserved from the start.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use tokio::sync::mpsc::OwnedPermit;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Duration, timeout};
+
+use super::config::DhtConfig;
+use super::dht::{DhtRequest, Found, Request};
+use super::state::{self, StateError};
+use super::task::{self, Tasks};
+use crate::proto::compact;
+use crate::proto::dht::Dht;
+use crate::proto::dht::event::{Config, Output, RequestId, SAVED_COUNT_MAX};
+use crate::proto::dht::node_id::Node;
+use crate::proto::rng::Rng;
+use crate::proto::time::Instant;
+
+/// Time for looking up one bootstrap name; then it is as if it had no address.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most addresses of one bootstrap name that are asked: a name of thousands would make us a flood.
+const NAME_ADDR_MAX: usize = 8;
+/// Good nodes are written so often, and at the end: what a crash forgets is found again in seconds.
+const SAVE_INTERVAL: Duration = Duration::from_secs(600);
+/// How soon a request ends for which nobody waits any more.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a task of the host brings.
+pub(crate) enum Ended {
+    /// The nodes of the last time.
+    Loaded(Result<Vec<Node>, StateError>),
+    /// The addresses of a bootstrap name.
+    LookedUp(Vec<SocketAddr>),
+    /// The file is written, or is not.
+    Saved,
+}
+
+/// What the host waits for, beside datagrams and time.
+pub(crate) enum Event {
+    /// A task or a user wants something of the node.
+    Request(Request),
+    /// A task of its own has ended.
+    Ended(Ended),
+}
+
+/// Who waits for a request.
+struct Waiting {
+    found: mpsc::Sender<Found>,
+    /// The place of the last finding.
+    end: OwnedPermit<Found>,
+}
+
+/// A DHT node without its sockets.
+pub(crate) struct DhtHost {
+    machine: Dht,
+    config: DhtConfig,
+    /// Families that we speak: IPv4, IPv6.
+    families: [bool; 2],
+    requests: mpsc::Receiver<Request>,
+    waiting: BTreeMap<RequestId, Waiting>,
+    request_count: u64,
+    /// Whose datagram the machine is at; None: it goes by what it knows itself.
+    from: Option<IpAddr>,
+    sweep_at: Option<Instant>,
+    save_at: Instant,
+    /// Nodes of the last time, until this run has lasted long enough to know better.
+    earlier: Vec<Node>,
+    /// Whether the nodes of the last time are known; before, nothing is asked of the machine.
+    is_ready: bool,
+    /// Bootstrap names that are being looked up.
+    lookup_count: usize,
+    tasks: Tasks<Ended>,
+    rng: Rng,
+}
+
+impl DhtHost {
+    /// A node on `port` of one socket or two; `families`: whether there is one for IPv4 and for IPv6.
+    pub(crate) fn new(
+        config: DhtConfig,
+        families: [bool; 2],
+        port: u16,
+        requests: mpsc::Receiver<Request>,
+        mut rng: Rng,
+        now: Instant,
+    ) -> Self {
+        let [v4, v6] = families;
+        let machine_config = Config { v4, v6, port, read_only: config.read_only, external: None };
+        let machine = Dht::new(machine_config, rng.fork("node"), now);
+        let mut tasks = Tasks::new();
+        let path = config.state_file.clone();
+        tasks.spawn("load nodes", async move {
+            let Some(path) = path else { return Ended::Loaded(Ok(Vec::new())) };
+            Ended::Loaded(task::blocking(move || state::load(&path)).await.unwrap_or_else(|| Ok(Vec::new())))
+        });
+        Self {
+            machine,
+            config,
+            families,
+            requests,
+            waiting: BTreeMap::new(),
+            request_count: 0,
+            from: None,
+            sweep_at: None,
+            save_at: now + SAVE_INTERVAL,
+            earlier: Vec::new(),
+            is_ready: false,
+            lookup_count: 0,
+            tasks,
+            rng,
+        }
+    }
+
+    /// The next thing to handle. May be dropped and called again.
+    pub(crate) async fn next_event(&mut self) -> Event {
+        tokio::select! {
+            Some(request) = self.requests.recv(), if self.is_ready => Event::Request(request),
+            ended = self.tasks.next() => Event::Ended(ended),
+        }
+    }
+
+    /// Handles it; then [`DhtHost::poll_send`].
+    pub(crate) fn handle_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Request(Request::Start(request, found)) => self.begin(now, request, found),
+            Event::Request(Request::Hint(addr)) => self.machine.handle_hint(now, compact::canonical(addr)),
+            Event::Request(Request::Snapshot(reply)) => {
+                // Who does not wait any more needs no figures.
+                let _ = reply.send(self.machine.snapshot(now));
+            }
+            Event::Request(Request::Save(done)) => self.save(Some(done)),
+            Event::Ended(Ended::Loaded(loaded)) => self.loaded(now, loaded),
+            Event::Ended(Ended::LookedUp(addrs)) => self.looked_up(now, addrs),
+            Event::Ended(Ended::Saved) => {}
+        }
+    }
+
+    /// Whether the datagram was for the node; then [`DhtHost::poll_send`].
+    pub(crate) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> bool {
+        let is_taken = self.is_ready && self.machine.handle_datagram(now, from, bytes);
+        self.from = is_taken.then_some(from.ip());
+        is_taken
+    }
+
+    /// Time passed; then [`DhtHost::poll_send`].
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if !self.is_ready {
+            return;
+        }
+        if self.sweep_at.is_some_and(|at| at <= now) {
+            self.sweep(now);
+        }
+        if self.save_at <= now {
+            self.save_at = now + SAVE_INTERVAL;
+            self.earlier.clear();
+            self.save(None);
+        }
+        self.machine.handle_timeout(now);
+    }
+
+    /// When to call [`DhtHost::handle_timeout`].
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let machine = self.machine.poll_timeout();
+        let own = self.sweep_at.into_iter().chain([self.save_at]);
+        if self.is_ready { machine.into_iter().chain(own).min() } else { None }
+    }
+
+    /// The next datagram to send; findings are handed out on the way.
+    pub(crate) fn poll_send(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Send { to, bytes } => return Some((to, bytes)),
+                Output::Peers { request, peers } => {
+                    let local = self.from.is_none_or(compact::is_local);
+                    self.find(request, Found::Peers { peers, local });
+                }
+                Output::Item { request, item } => self.find(request, Found::Item(item)),
+                Output::Done { request, outcome } => {
+                    if let Some(waiting) = self.waiting.remove(&request) {
+                        waiting.end.send(Found::Done(outcome));
+                    }
+                }
+                Output::Bootstrap => self.look_up(),
+                Output::External(addr) => tracing::info!(%addr, "others see us there"),
+            }
+        }
+        self.from = None;
+        None
+    }
+
+    fn begin(&mut self, now: Instant, request: DhtRequest, found: mpsc::Sender<Found>) {
+        let end = match found.clone().try_reserve_owned() {
+            Ok(end) => end,
+            // Nobody waits for it.
+            Err(TrySendError::Closed(_)) => return,
+            Err(TrySendError::Full(_)) => {
+                tracing::warn!("a DHT request came with a channel that is full, and is dropped");
+                return;
+            }
+        };
+        self.request_count += 1;
+        let id = RequestId(self.request_count);
+        self.waiting.insert(id, Waiting { found, end });
+        self.sweep_at.get_or_insert(now + SWEEP_INTERVAL);
+        self.machine.handle_request(now, id, request);
+    }
+
+    /// A finding for whoever waits; one who reads too slowly misses it.
+    fn find(&mut self, request: RequestId, found: Found) {
+        if let Some(waiting) = self.waiting.get(&request) {
+            // Closed: the next sweep cancels.
+            let _ = waiting.found.try_send(found);
+        }
+    }
+
+    /// Cancels requests for which nobody waits any more.
+    fn sweep(&mut self, now: Instant) {
+        let Self { waiting, machine, .. } = self;
+        waiting.retain(|&id, waiting| {
+            let is_waited_for = !waiting.found.is_closed();
+            if !is_waited_for {
+                machine.handle_cancel(id);
+            }
+            is_waited_for
+        });
+        self.sweep_at = (!self.waiting.is_empty()).then_some(now + SWEEP_INTERVAL);
+    }
+
+    fn loaded(&mut self, now: Instant, loaded: Result<Vec<Node>, StateError>) {
+        let nodes = loaded.unwrap_or_else(|error| {
+            let path = self.config.state_file.as_ref().map(|path| path.display().to_string());
+            tracing::warn!(path, %error, "no DHT nodes of the last time");
+            if matches!(error, StateError::Version) {
+                // It belongs to somebody who can read it.
+                self.config.state_file = None;
+            }
+            Vec::new()
+        });
+        self.is_ready = true;
+        self.machine.handle_saved(now, &nodes);
+        self.machine.handle_timeout(now);
+        self.earlier = nodes;
+    }
+
+    /// Looks up all bootstrap names, unless that is under way.
+    fn look_up(&mut self) {
+        if self.lookup_count > 0 {
+            return;
+        }
+        for name in &self.config.bootstrap {
+            self.lookup_count += 1;
+            self.tasks.spawn("bootstrap name", look_up(name.clone()));
+        }
+    }
+
+    fn looked_up(&mut self, now: Instant, addrs: Vec<SocketAddr>) {
+        self.lookup_count -= 1;
+        let [v4, v6] = self.families;
+        let addrs = addrs.into_iter().map(compact::canonical);
+        let is_spoken = |addr: &SocketAddr| if addr.is_ipv4() { v4 } else { v6 };
+        for addr in addrs.filter(is_spoken).take(NAME_ADDR_MAX) {
+            self.machine.handle_hint(now, addr);
+        }
+    }
+
+    /// Writes the good nodes, if there are any; `done` is dropped when that is done.
+    fn save(&mut self, done: Option<oneshot::Sender<()>>) {
+        let Some(path) = self.config.state_file.clone() else { return };
+        let nodes = remembered(self.machine.good_nodes(), &self.earlier);
+        if nodes.is_empty() {
+            return;
+        }
+        let nonce = self.rng.bits();
+        self.tasks.spawn("save nodes", async move {
+            let count = nodes.len();
+            let shown = path.display().to_string();
+            match task::blocking(move || state::save(&path, &nodes, nonce)).await {
+                Some(Ok(())) => tracing::debug!(path = shown, count, "DHT nodes kept"),
+                Some(Err(error)) => tracing::warn!(path = shown, %error, "DHT nodes not kept"),
+                None => {}
+            }
+            drop(done);
+            Ended::Saved
+        });
+    }
+}
+
+/// What is worth writing: the good nodes, and behind them earlier ones, so that a short run does not forget what a
+/// long one learnt. Nothing if none is good: then it is the network that is away.
+fn remembered(mut good: Vec<Node>, earlier: &[Node]) -> Vec<Node> {
+    if good.is_empty() {
+        return good;
+    }
+    let known: Vec<SocketAddr> = good.iter().map(|node| node.addr).collect();
+    good.extend(earlier.iter().filter(|node| !known.contains(&node.addr)));
+    good.truncate(SAVED_COUNT_MAX);
+    good
+}
+
+/// The addresses of a bootstrap name; none if it has none, or not in time.
+async fn look_up(name: String) -> Ended {
+    let found = timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host(&name)).await;
+    let addrs = match found.map_err(std::io::Error::from).flatten() {
+        Ok(addrs) => addrs.collect(),
+        Err(error) => {
+            tracing::debug!(name, %error, "bootstrap name not found");
+            Vec::new()
+        }
+    };
+    Ended::LookedUp(addrs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::dht::node_id::NodeId;
+
+    fn nodes(ports: std::ops::Range<u16>) -> Vec<Node> {
+        let node = |port| Node { id: NodeId([1; 20]), addr: SocketAddr::from(([8, 8, 8, 8], port)) };
+        ports.map(node).collect()
+    }
+
+    #[test]
+    fn a_short_run_forgets_nothing_and_no_run_writes_what_it_could_not_reach() {
+        assert!(remembered(Vec::new(), &nodes(1..50)).is_empty());
+        assert_eq!(
+            remembered(nodes(10..12), &nodes(9..13)),
+            [nodes(10..12), nodes(9..10), nodes(12..13)].concat()
+        );
+        assert_eq!(remembered(nodes(1..300), &nodes(1..900)).len(), SAVED_COUNT_MAX);
+    }
+}

@@ -1,0 +1,313 @@
+//! The content of a torrent: the task's part that has its machine and the bytes of its pieces.
+
+use tokio::sync::mpsc;
+use tokio::time::{Duration, sleep_until};
+
+use super::pieces::PieceBuffers;
+use super::report::FileProgress;
+use super::swarm::{Met, Swarm};
+use super::{Inputs, Leaving, Plan, Wishes};
+use crate::engine::context::{Control, Established, Incoming, Input};
+use crate::engine::handle::Stage;
+use crate::engine::pool::BlockBuf;
+use crate::engine::task::Tasks;
+use crate::proto::bitfield::Bitfield;
+use crate::proto::rng::Rng;
+use crate::proto::time::Instant;
+use crate::proto::torrent::Torrent;
+use crate::proto::torrent::description::Handover;
+use crate::proto::torrent::event::{ConnId, Receipt, Settings, Source, StorageFault};
+use crate::proto::tracker::announcer::Progress;
+use crate::storage::disk::{DiskContent, Done};
+
+/// Inputs of connections taken before timers and the user are looked at again.
+const INPUT_MAX: usize = 64;
+
+/// How far the content is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Completion {
+    /// Wanted pieces are missing.
+    Missing,
+    /// Every wanted piece is there; empty files and durability are under way, or wait for the disk.
+    Finishing,
+    /// All is there and durable, since then.
+    Finished(Instant),
+}
+
+/// A disk job has ended.
+pub(super) enum Ended {
+    /// A piece came back from the disk; whether block hashes were asked for.
+    Stored(bool, Option<Done<BlockBuf>>),
+    /// The content was made complete and durable, or not.
+    Finished(Option<Done<BlockBuf>>),
+    /// What was written is durable as far as possible.
+    Synced,
+}
+
+/// The state of the task in this part.
+pub(super) struct TorrentTask {
+    pub(super) swarm: Swarm,
+    pub(super) content: DiskContent,
+    pub(super) plan: Plan,
+    pub(super) machine: Torrent,
+    pub(super) pieces: PieceBuffers,
+    pub(super) files: FileProgress,
+    pub(super) completion: Completion,
+    /// Nothing was missing from the start.
+    pub(super) started_complete: bool,
+    /// Why the torrent cannot go on, in words.
+    pub(super) failure: Option<String>,
+    pub(super) jobs: Tasks<Ended>,
+}
+
+impl TorrentTask {
+    /// A member of its swarm with these pieces.
+    pub(super) fn new(swarm: Swarm, content: DiskContent, plan: Plan, have: Bitfield, mut rng: Rng) -> Self {
+        let (context, info) = (&swarm.context, content.info());
+        let (geometry, now) = (info.geometry, swarm.now());
+        let files = FileProgress::new(info, &have);
+        let settings = Settings {
+            infohash: info.infohash,
+            peer_id: swarm.peer_id,
+            listen_port: Some(context.port),
+            swarming_interval: context.config.swarming_interval,
+            sequential: plan.sequential,
+            metadata: info.bytes.clone(),
+            private: info.private,
+            pex: context.config.pex && !info.private,
+            dht_port: context.dht.is_some().then_some(context.port),
+            connection_max: context.config.limits.torrent_connection_max,
+        };
+        let machine = Torrent::new(settings, geometry, have, content.wanted(), rng.fork("machine"), now);
+        Self {
+            swarm,
+            content,
+            plan,
+            machine,
+            pieces: PieceBuffers::new(geometry),
+            files,
+            completion: Completion::Missing,
+            started_complete: false,
+            failure: None,
+            jobs: Tasks::new(),
+        }
+    }
+
+    /// Begins, with what the fetching of the description left, and lives until the torrent leaves.
+    pub(super) async fn run(mut self, mut inputs: Inputs, handover: Option<Handover>, wishes: Wishes) {
+        // The share was for another machine, if it came already.
+        inputs.lease.mark_changed();
+        self.begin(handover, wishes);
+        let leaving = loop {
+            let now = self.swarm.now();
+            self.drain(now);
+            if let Some(failure) = self.failure.take() {
+                break Leaving::Failed(failure);
+            }
+            if self.is_goal_reached(now) {
+                break Leaving::GoalReached;
+            }
+            self.tell_demand(now);
+            self.publish(now);
+            let deadline = self.deadline();
+            let timer = self.swarm.context.clock.timer(deadline.unwrap_or_default());
+            tokio::select! {
+                control = inputs.control.recv() => match control {
+                    Some(Control::Stop(grace, reply)) => break Leaving::Told(grace, Some(reply)),
+                    Some(control) => self.handle_control(control),
+                    None => break Leaving::Told(Duration::ZERO, None),
+                },
+                Some(input) = inputs.inbox.recv(), if self.pieces.has_room() => {
+                    self.handle_inputs(input, &mut inputs.inbox);
+                }
+                ended = self.jobs.next() => self.handle_ended(ended),
+                met = self.swarm.next() => self.handle_met(met),
+                Ok(()) = inputs.lease.changed() => {
+                    let lease = *inputs.lease.borrow_and_update();
+                    if let Some(lease) = lease {
+                        self.machine.handle_lease(self.swarm.now(), lease);
+                    }
+                }
+                () = sleep_until(timer), if deadline.is_some() => self.handle_timeout(),
+            }
+        };
+        self.leave(leaving, inputs).await;
+    }
+
+    /// The first inputs: whom we know already, what the user gave, and completion if nothing is missing.
+    fn begin(&mut self, handover: Option<Handover>, wishes: Wishes) {
+        let now = self.swarm.now();
+        if let Some(handover) = handover {
+            self.machine.handle_handover(now, handover);
+            self.drain(now);
+        }
+        for command in wishes.commands {
+            self.machine.handle_command(now, command);
+            self.drain(now);
+        }
+        self.machine.handle_candidates(now, Source::User, &wishes.peers);
+        self.drain(now);
+        self.started_complete = self.machine.snapshot(now).complete;
+        self.swarm.sources.handle_need(now, !self.started_complete);
+        if self.plan.assume_complete {
+            self.finished(now);
+        } else if self.started_complete {
+            self.complete();
+        }
+        self.swarm.report.hurry();
+    }
+
+    fn handle_control(&mut self, control: Control) {
+        let now = self.swarm.now();
+        self.swarm.report.touch();
+        match control {
+            Control::Accepted(established) => self.connected(now, *established),
+            Control::Command(command, reply) => {
+                self.machine.handle_command(now, command);
+                self.drain(now);
+                self.swarm.report.hurry();
+                // Who does not wait any more needs no answer.
+                let _ = reply.send(());
+            }
+            Control::Peers(source, peers) => {
+                if self.swarm.sources.admits(source) {
+                    self.machine.handle_candidates(now, source, &peers);
+                }
+            }
+            // Taken out before.
+            Control::Stop(_, reply) => drop(reply),
+        }
+    }
+
+    pub(super) fn connected(&mut self, now: Instant, established: Established) {
+        let connected = established.connected;
+        let conn = self.swarm.connections.open(established);
+        self.machine.handle_connected(now, conn, connected);
+        self.drain(now);
+    }
+
+    /// Takes what the connections said, some of it at a time.
+    fn handle_inputs(&mut self, first: Input, inbox: &mut mpsc::Receiver<Input>) {
+        let now = self.swarm.now();
+        self.swarm.report.touch();
+        let mut next = Some(first);
+        for _ in 0..INPUT_MAX {
+            let Some(input) = next.take() else { break };
+            self.handle_input(now, input);
+            next = if self.pieces.has_room() { inbox.try_recv().ok() } else { None };
+        }
+        if let Some(input) = next {
+            self.handle_input(now, input);
+        }
+    }
+
+    fn handle_input(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Received(conn, batch) => self.handle_received(now, conn, batch),
+            Input::Sent(conn, count, len) => {
+                if self.swarm.connections.is_open(conn) {
+                    self.machine.handle_blocks_sent(now, conn, count, len);
+                }
+            }
+            Input::ReadFailed(error) => self.storage_failed(now, error),
+            Input::Closed(conn) => self.disconnected(now, conn),
+        }
+        self.drain(now);
+    }
+
+    fn handle_received(&mut self, now: Instant, conn: ConnId, batch: Vec<Incoming>) {
+        for incoming in batch {
+            if !self.swarm.connections.is_open(conn) {
+                return;
+            }
+            match incoming {
+                Incoming::Message(message) => self.machine.handle_message(now, conn, message),
+                Incoming::Block(block, content) => match self.machine.handle_block(now, conn, block) {
+                    Receipt::Keep => self.pieces.keep(block, content),
+                    Receipt::Discard => drop(content),
+                },
+            }
+            self.drain(now);
+        }
+    }
+
+    pub(super) fn disconnected(&mut self, now: Instant, conn: ConnId) {
+        if self.swarm.connections.close(conn) {
+            self.machine.handle_disconnected(now, conn);
+        }
+    }
+
+    fn handle_met(&mut self, met: Met) {
+        let now = self.swarm.now();
+        if let Some(news) = self.swarm.handle(now, met, || progress(&self.machine, now)) {
+            self.handle_news(now, news);
+        }
+    }
+
+    fn handle_timeout(&mut self) {
+        let now = self.swarm.now();
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(self.machine.poll_timeout()) {
+            self.machine.handle_timeout(now);
+            self.swarm.report.touch();
+        }
+        self.swarm.handle_timeout(now, || progress(&self.machine, now));
+        self.retry_storage(now);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let seed_until = match (self.completion, self.plan.seed_time_max) {
+            (Completion::Finished(at), Some(span)) => Some(at + span),
+            (Completion::Missing | Completion::Finishing | Completion::Finished(_), _) => None,
+        };
+        let swarm = self.swarm.poll_timeout(self.machine.demand());
+        [self.machine.poll_timeout(), swarm, self.pieces.retry_at(), seed_until].into_iter().flatten().min()
+    }
+
+    /// Whether seeding has done what the user wanted of it.
+    fn is_goal_reached(&self, now: Instant) -> bool {
+        let Completion::Finished(at) = self.completion else { return false };
+        let time_is_over = self.plan.seed_time_max.is_some_and(|span| now - at >= span);
+        time_is_over
+            || self.plan.ratio_max.is_some_and(|ratio| {
+                let figures = self.machine.snapshot(now);
+                figures.traffic.uploaded as f64 >= ratio * figures.wanted_len as f64
+            })
+    }
+
+    fn tell_demand(&mut self, now: Instant) {
+        let lacks = self.completion == Completion::Missing;
+        let demand = self.machine.demand();
+        self.swarm.tell_demand(now, demand, lacks, || progress(&self.machine, now));
+        self.drain(now);
+    }
+
+    pub(super) fn publish(&mut self, now: Instant) {
+        if self.swarm.report.due_at().is_some_and(|at| at <= now) {
+            let figures = self.machine.snapshot(now);
+            let stage = self.stage(figures.paused, figures.storage_fault.clone());
+            let finished = matches!(self.completion, Completion::Finished(_));
+            self.swarm.publish(now, stage, finished, figures, self.files.done_lens().to_vec());
+        }
+    }
+
+    /// As the user sees it.
+    fn stage(&self, paused: bool, fault: Option<StorageFault>) -> Stage {
+        match (self.completion, fault) {
+            _ if paused => Stage::Paused,
+            (_, Some(fault)) => Stage::Waiting(fault),
+            (Completion::Finished(_), None) => Stage::Seeding,
+            (Completion::Missing | Completion::Finishing, None) => Stage::Downloading,
+        }
+    }
+}
+
+/// Counters for announces.
+pub(super) fn progress(machine: &Torrent, now: Instant) -> Progress {
+    let figures = machine.snapshot(now);
+    Progress {
+        uploaded: figures.traffic.uploaded,
+        downloaded: figures.traffic.downloaded,
+        left: figures.left,
+    }
+}

@@ -1,0 +1,392 @@
+//! One of the two overlays (BEP 32): our id there, the routing table, and how it is kept good.
+//!
+//! The id follows our address (BEP 42) as the shell knows it or enough nodes see it; until then it is random.
+//! When it changes, the table is sorted anew, at most once each [`RENAME_PAUSE`]. Joining is a lookup of our own
+//! id, repeated with growing pauses as long as the table stays smaller than a bucket; afterwards the table says
+//! what is due. One lookup of the overlay's own is under way at a time, and upkeep waits for it, so that nothing
+//! comes in bursts.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::contacts::Empty;
+use super::event::{Config, OverlaySnapshot};
+use super::krpc::{Method, Want};
+use super::lookup::Lookup;
+use super::node_id::{Node, NodeId};
+use super::post::{Post, Speaker};
+use super::routing::prefix::may_name;
+use super::routing::{K, Table, Upkeep};
+use super::transactions::{Purpose, Sent};
+use super::voter::Voter;
+use crate::proto::rng::Rng;
+use crate::proto::time::{Duration, Instant};
+
+/// Least time between two changes of our id: each costs a lookup and the places in others' tables.
+const RENAME_PAUSE: Duration = Duration::from_secs(600);
+/// Pause after the first lookup of our own id that left the table small; the next ones double.
+const JOIN_PAUSE_MIN: Duration = Duration::from_secs(2);
+/// Longest of these pauses: a network of three nodes that stays one costs a lookup in five minutes.
+const JOIN_PAUSE_MAX: Duration = Duration::from_secs(300);
+/// Nodes named by a contact that a lookup begins at, too.
+const NAMED_MAX: usize = 2 * K;
+
+/// Where nobody of a family is known, the other family is asked for its nodes during this time,
+const WANT_SPAN: Duration = Duration::from_secs(60);
+/// once in this one: many hosts have an IPv6 address and no way to the world by it.
+const WANT_PERIOD: Duration = Duration::from_secs(600);
+
+/// How far we are in.
+#[derive(Clone, Copy, Debug)]
+enum Join {
+    /// Nobody is known.
+    Alone,
+    /// When our own id is looked up, and the pause if the table stays small.
+    Due { at: Instant, pause: Duration },
+    /// Done.
+    Settled,
+}
+
+/// A lookup of the overlay's own, with the number that its transactions bear.
+#[derive(Debug)]
+struct Walk {
+    number: u32,
+    lookup: Lookup,
+}
+
+/// One overlay.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    is_v6: bool,
+    since: Instant,
+    /// The nodes.
+    pub(super) table: Table,
+    voter: Voter,
+    /// Our address, if the shell knew it.
+    fixed: Option<IpAddr>,
+    renamed_at: Option<Instant>,
+    join: Join,
+    walk: Option<Walk>,
+    walk_count: u32,
+    /// Nodes that the last contact named while few were known: lookups begin at them too, so that nobody has to
+    /// ask a bootstrap node twice.
+    named: Vec<Node>,
+    rng: Rng,
+}
+
+impl Overlay {
+    /// An overlay where nobody is known.
+    pub(super) fn new(is_v6: bool, external: Option<IpAddr>, mut rng: Rng, now: Instant) -> Self {
+        let fixed = external.map(|ip| ip.to_canonical()).filter(|ip| ip.is_ipv6() == is_v6);
+        let own = match fixed {
+            Some(ip) => NodeId::for_ip(ip, &mut rng),
+            None => NodeId::random(&mut rng),
+        };
+        Self {
+            is_v6,
+            since: now,
+            table: Table::new(own, rng.fork("table"), now),
+            voter: Voter::default(),
+            fixed,
+            renamed_at: None,
+            join: Join::Alone,
+            walk: None,
+            walk_count: 0,
+            named: Vec::new(),
+            rng,
+        }
+    }
+
+    /// A node answered a query of ours, and says that this is our address. Our address, if that is news.
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        node: Node,
+        round_trip: Duration,
+        external: Option<SocketAddr>,
+    ) -> Option<SocketAddr> {
+        self.table.answered(now, node, round_trip);
+        if matches!(self.join, Join::Alone) {
+            self.join = Join::Due { at: now, pause: JOIN_PAUSE_MIN };
+        }
+        let claimed = external.filter(|claimed| claimed.is_ipv6() == self.is_v6 && self.fixed.is_none())?;
+        let news = self.voter.vote(now, node.addr.ip(), claimed);
+        if let Some(winner) = self.voter.winner() {
+            self.follow(now, winner.ip());
+        }
+        news
+    }
+
+    /// A node asked us something; whether it is worth a ping. As long as few are known every stranger is, so that
+    /// a network where all start at once finds itself within seconds.
+    pub(super) fn queried(&mut self, now: Instant, node: Node) -> bool {
+        let worth_it = self.table.queried(now, node);
+        worth_it || (self.table.len() < K && self.table.good().all(|known| known.addr != node.addr))
+    }
+
+    /// A query of ours went unanswered.
+    pub(super) fn failed(&mut self, now: Instant, addr: SocketAddr) {
+        self.table.failed(now, addr);
+        if self.is_alone() && self.walk.is_none() {
+            self.join = Join::Alone;
+        }
+    }
+
+    /// Whether nobody is known who answered when last asked.
+    pub(super) fn is_alone(&self) -> bool {
+        self.table.good().next().is_none()
+    }
+
+    /// Looks our own id up again: part of the overlay had been out of reach.
+    pub(super) fn rejoin(&mut self, now: Instant) {
+        self.join = Join::Due { at: now, pause: JOIN_PAUSE_MIN };
+    }
+
+    /// Takes an id that fits our address.
+    fn follow(&mut self, now: Instant, ip: IpAddr) {
+        let lately = self.renamed_at.is_some_and(|at| now.since(at) < RENAME_PAUSE);
+        if !lately && !self.table.own().fits(ip) {
+            self.renamed_at = Some(now);
+            let own = NodeId::for_ip(ip, &mut self.rng);
+            self.table.rename(now, own);
+            self.rejoin(now);
+        }
+    }
+
+    /// Since when we take part.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// When [`Overlay::maintain`] has something to do.
+    pub(super) fn maintain_at(&self) -> Option<Instant> {
+        if self.walk.is_some() {
+            return None;
+        }
+        let joins_at = match self.join {
+            Join::Alone | Join::Settled => None,
+            Join::Due { at, .. } => Some(at),
+        };
+        joins_at.into_iter().chain(self.table.upkeep_at()).min()
+    }
+
+    /// Does what is due for the table.
+    pub(super) fn maintain(&mut self, now: Instant, post: &mut Post, want: Want) {
+        if let Join::Due { at, .. } = self.join
+            && at <= now
+            && self.walk.is_none()
+        {
+            self.walk(now, self.table.own(), post, want);
+        }
+        while self.walk.is_none()
+            && let Some(upkeep) = self.table.upkeep(now)
+        {
+            match upkeep {
+                Upkeep::Ping(node) => self.ping(now, node.addr, post),
+                Upkeep::Refresh(target) => self.walk(now, target, post, want),
+            }
+        }
+    }
+
+    /// Asks a node whether it is there.
+    pub(super) fn ping(&mut self, now: Instant, addr: SocketAddr, post: &mut Post) {
+        let speaker = Speaker { id: self.table.own(), want: Want::default() };
+        // One that there is no room for counts as failed: it is asked again soon if it was good.
+        if !post.query(now, addr, Purpose::Ping, &speaker, Method::Ping) {
+            self.failed(now, addr);
+        }
+    }
+
+    /// Nodes that a contact named in its answer.
+    pub(super) fn named(&mut self, namer: SocketAddr, nodes: impl Iterator<Item = Node>) {
+        if self.table.len() < K {
+            let nodes = others(nodes, self.is_v6, self.table.own());
+            self.named = nodes.filter(|node| may_name(namer, node.addr)).take(NAMED_MAX).collect();
+        }
+    }
+
+    /// A lookup that begins at the nodes we know, and looks behind those who crowd its target.
+    pub(super) fn lookup(&self, target: NodeId) -> Lookup {
+        Lookup::new(target, &self.starts(target), self.table.size_estimate())
+    }
+
+    fn starts(&self, target: NodeId) -> Vec<Node> {
+        let mut starts = self.table.starts(target);
+        starts.extend_from_slice(&self.named);
+        starts
+    }
+
+    /// Starts a lookup of our own.
+    fn walk(&mut self, now: Instant, target: NodeId, post: &mut Post, want: Want) {
+        self.walk_count = self.walk_count.wrapping_add(1);
+        // Without an estimate it is not wary: nobody gathers at a target that nobody knows.
+        let lookup = Lookup::new(target, &self.starts(target), 0);
+        self.walk = Some(Walk { number: self.walk_count, lookup });
+        self.advance(now, post, want);
+    }
+
+    /// Asks whom our own lookup wants asked, and ends it when it is done.
+    pub(super) fn advance(&mut self, now: Instant, post: &mut Post, want: Want) {
+        let speaker = Speaker { id: self.table.own(), want };
+        let Some(Walk { number, lookup }) = &mut self.walk else { return };
+        let method = Method::FindNode { target: lookup.target(), want };
+        ask_next(now, lookup, post, Purpose::Walk(*number), &speaker, method);
+        if lookup.is_done() {
+            let target = lookup.target();
+            // Around our own id others may gather; around a random one there is chance alone.
+            if let Some(size) = lookup.size_estimate().filter(|_| target != self.table.own()) {
+                self.table.learn_size(size);
+            }
+            self.walk = None;
+            self.named = Vec::new();
+            self.walked(now, target);
+        }
+    }
+
+    /// A lookup of our own is over.
+    fn walked(&mut self, now: Instant, target: NodeId) {
+        if self.is_alone() {
+            self.join = Join::Alone;
+        } else if let Join::Due { at, pause } = self.join
+            && at <= now
+            && target == self.table.own()
+        {
+            self.join = if self.table.len() < K {
+                let at = now + pause.mul_f64(0.75 + self.rng.unit() / 2.0);
+                Join::Due { at, pause: (pause * 2).min(JOIN_PAUSE_MAX) }
+            } else {
+                Join::Settled
+            };
+        }
+    }
+
+    /// An answer to our own lookup of this number.
+    pub(super) fn walk_answered(&mut self, number: u32, from: Node, nodes: impl Iterator<Item = Node>) {
+        let is_v6 = self.is_v6;
+        let own = self.table.own();
+        if let Some(walk) = self.walk.as_mut().filter(|walk| walk.number == number) {
+            walk.lookup.answered(from.addr, from.id, others(nodes, is_v6, own), None);
+        }
+    }
+
+    /// A query of our own lookup of this number is late.
+    pub(super) fn walk_slow(&mut self, number: u32, sent: &Sent) {
+        if let Some(walk) = self.walk.as_mut().filter(|walk| walk.number == number) {
+            walk.lookup.slow(sent.to);
+        }
+    }
+
+    /// A query of our own lookup of this number failed.
+    pub(super) fn walk_failed(&mut self, number: u32, sent: &Sent) {
+        if let Some(walk) = self.walk.as_mut().filter(|walk| walk.number == number) {
+            walk.lookup.failed(sent.to);
+        }
+    }
+
+    /// Whether a lookup of our own is under way.
+    pub(super) fn is_walking(&self) -> bool {
+        self.walk.is_some()
+    }
+
+    /// Figures.
+    pub(super) fn snapshot(&self, port: u16) -> OverlaySnapshot {
+        OverlaySnapshot {
+            is_v6: self.is_v6,
+            id: self.table.own(),
+            external: self.fixed.map(|ip| SocketAddr::new(ip, port)).or(self.voter.winner()),
+            nodes: (self.table.len(), self.table.good().count()),
+            size_estimate: self.table.size_estimate(),
+        }
+    }
+}
+
+/// Of the nodes that somebody named, those of one overlay without ourselves.
+pub(super) fn others(
+    nodes: impl Iterator<Item = Node>,
+    is_v6: bool,
+    own: NodeId,
+) -> impl Iterator<Item = Node> {
+    nodes.filter(move |node| node.addr.is_ipv6() == is_v6 && node.id != own)
+}
+
+/// Asks whom a lookup wants asked, as far as there is room.
+pub(super) fn ask_next(
+    now: Instant,
+    lookup: &mut Lookup,
+    post: &mut Post,
+    purpose: Purpose,
+    speaker: &Speaker,
+    method: Method,
+) {
+    while post.transactions.has_room() {
+        let Some(node) = lookup.next_query() else { return };
+        if !post.query(now, node.addr, purpose, speaker, method) {
+            lookup.failed(node.addr);
+        }
+    }
+    post.is_starved = true;
+}
+
+/// Both overlays, as far as we take part.
+#[derive(Debug)]
+pub(super) struct Overlays([Option<Overlay>; 2]);
+
+impl Overlays {
+    /// Those that the configuration names.
+    pub(super) fn new(config: &Config, rng: &mut Rng, now: Instant) -> Self {
+        let v4 = config.v4.then(|| Overlay::new(false, config.external, rng.fork("v4"), now));
+        let v6 = config.v6.then(|| Overlay::new(true, config.external, rng.fork("v6"), now));
+        Self([v4, v6])
+    }
+
+    /// The overlay of a family.
+    pub(super) fn of(&self, is_v6: bool) -> Option<&Overlay> {
+        self.0[usize::from(is_v6)].as_ref()
+    }
+
+    /// The overlay of a family, to be changed.
+    pub(super) fn of_mut(&mut self, is_v6: bool) -> Option<&mut Overlay> {
+        self.0[usize::from(is_v6)].as_mut()
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Overlay> {
+        self.0.iter().flatten()
+    }
+
+    /// The families that we take part in, IPv6 or not.
+    pub(super) fn families(&self) -> impl Iterator<Item = bool> + use<> {
+        let [v4, v6] = [self.0[0].is_some(), self.0[1].is_some()];
+        [false, true].into_iter().filter(move |&is_v6| if is_v6 { v6 } else { v4 })
+    }
+
+    /// How many know nobody.
+    pub(super) fn empty(&self) -> Empty {
+        let empty = self.iter().filter(|overlay| overlay.is_alone()).count();
+        match empty {
+            0 => Empty::None,
+            _ if empty == self.iter().count() => Empty::All,
+            _ => Empty::One,
+        }
+    }
+
+    /// Whether an id is one of ours.
+    pub(super) fn is_own(&self, id: NodeId) -> bool {
+        self.iter().any(|overlay| overlay.table.own() == id)
+    }
+
+    /// Which nodes to ask for in one family: those of the other too, if few are known there; if nobody is, now and
+    /// then.
+    pub(super) fn want(&self, now: Instant, is_v6: bool) -> Want {
+        let both = self.of(!is_v6).is_some_and(|other| {
+            let age = now.since(other.since).as_micros() % WANT_PERIOD.as_micros();
+            other.table.len() < K && (!other.is_alone() || age < WANT_SPAN.as_micros())
+        });
+        Want { v4: both, v6: both }
+    }
+
+    /// Who we are in a family.
+    pub(super) fn speaker(&self, now: Instant, is_v6: bool) -> Option<Speaker> {
+        let id = self.of(is_v6)?.table.own();
+        Some(Speaker { id, want: self.want(now, is_v6) })
+    }
+}

@@ -1,0 +1,147 @@
+//! The requests: some under way, the others in the order in which they came.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::answer::Answers;
+use super::event::{Outcome, Output, Request, RequestId};
+use super::overlay::Overlays;
+use super::post::Post;
+use super::request::Running;
+use crate::proto::time::Instant;
+
+/// Requests under way at once: each has up to eight queries on the way, so that 16 in both overlays stay below
+/// the limit of transactions. More wait.
+pub(super) const ACTIVE_MAX: usize = 16;
+/// Requests that wait, one for each torrent of a large session; beyond it a request is done at once, with nothing
+/// found.
+const QUEUE_MAX: usize = 4_096;
+
+/// A request that waits for its turn.
+#[derive(Debug)]
+struct Queued {
+    id: RequestId,
+    request: Request,
+    since: Instant,
+}
+
+/// All requests.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    active: BTreeMap<RequestId, Box<Running>>,
+    queue: VecDeque<Queued>,
+}
+
+impl Requests {
+    /// A new one.
+    pub(super) fn add(&mut self, now: Instant, id: RequestId, request: Request, post: &mut Post) {
+        if self.queue.len() < QUEUE_MAX {
+            self.queue.push_back(Queued { id, request, since: now });
+        } else {
+            post.tell(Output::Done { request: id, outcome: Outcome::default() });
+        }
+    }
+
+    /// Nobody waits for it any more.
+    pub(super) fn cancel(&mut self, id: RequestId) {
+        self.active.remove(&id);
+        self.queue.retain(|queued| queued.id != id);
+    }
+
+    /// Starts as many as may be under way.
+    pub(super) fn start(
+        &mut self,
+        now: Instant,
+        overlays: &Overlays,
+        answers: &mut Answers,
+        post: &mut Post,
+    ) {
+        while self.may_start()
+            && let Some(Queued { id, request, since }) = self.queue.pop_front()
+        {
+            let mut running = Box::new(Running::new(id, request, since, now, overlays));
+            running.recall(now, answers, post);
+            self.active.insert(id, running);
+            for is_v6 in overlays.families() {
+                self.advance(now, id, is_v6, overlays, post);
+            }
+            self.finish(now, id, post);
+        }
+    }
+
+    /// Whether one that waits for its turn could start.
+    pub(super) fn may_start(&self) -> bool {
+        !self.queue.is_empty() && self.active.len() < ACTIVE_MAX
+    }
+
+    /// A request under way.
+    pub(super) fn running(&mut self, id: RequestId) -> Option<&mut Running> {
+        self.active.get_mut(&id).map(|running| &mut **running)
+    }
+
+    /// Goes on with a request in one overlay after something happened there, and ends it if that was all.
+    pub(super) fn advance(
+        &mut self,
+        now: Instant,
+        id: RequestId,
+        is_v6: bool,
+        overlays: &Overlays,
+        post: &mut Post,
+    ) {
+        if let Some(running) = self.active.get_mut(&id) {
+            running.advance(now, is_v6, overlays, post);
+            self.finish(now, id, post);
+        }
+    }
+
+    /// Begins with those that wait for a node of one overlay, if one is known by now.
+    pub(super) fn advance_waiting(
+        &mut self,
+        now: Instant,
+        is_v6: bool,
+        overlays: &Overlays,
+        post: &mut Post,
+    ) {
+        let waiting = self.active.iter().filter(|(_, running)| running.is_waiting(is_v6));
+        for id in waiting.map(|(&id, _)| id).collect::<Vec<_>>() {
+            self.advance(now, id, is_v6, overlays, post);
+        }
+    }
+
+    /// Goes on with all requests in one overlay.
+    pub(super) fn advance_all(&mut self, now: Instant, is_v6: bool, overlays: &Overlays, post: &mut Post) {
+        for id in self.active.keys().copied().collect::<Vec<_>>() {
+            self.advance(now, id, is_v6, overlays, post);
+        }
+    }
+
+    /// Ends those that have waited long enough for a first node.
+    pub(super) fn expire(&mut self, now: Instant, post: &mut Post) {
+        if self.waits_until().is_some_and(|until| until <= now) {
+            for id in self.active.keys().copied().collect::<Vec<_>>() {
+                if let Some(running) = self.active.get_mut(&id) {
+                    running.expire(now);
+                    self.finish(now, id, post);
+                }
+            }
+        }
+    }
+
+    /// When the first of those that wait for a node has waited long enough.
+    pub(super) fn waits_until(&self) -> Option<Instant> {
+        self.active.values().filter_map(|running| running.waits_until()).min()
+    }
+
+    /// Requests under way.
+    pub(super) fn active_count(&self) -> usize {
+        self.active.len()
+    }
+
+    /// Tells the end of a request that is through.
+    fn finish(&mut self, now: Instant, id: RequestId, post: &mut Post) {
+        if self.active.get(&id).is_some_and(|running| running.is_over())
+            && let Some(running) = self.active.remove(&id)
+        {
+            post.tell(Output::Done { request: id, outcome: running.outcome(now) });
+        }
+    }
+}

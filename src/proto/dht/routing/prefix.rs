@@ -1,0 +1,83 @@
+//! Neighbourhoods of addresses: what one hand is likely to hold, and so counts once.
+//!
+//! A /24 of IPv4 or a /64 of IPv6. Local addresses (an office, a laboratory) are each a neighbourhood of their own,
+//! ports told apart, so that many nodes may live on one host.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::proto::compact;
+
+/// A neighbourhood.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::proto::dht) struct Prefix(u64);
+
+/// Marks what stands for one local address. The upper half of IPv6 that would have this bit is local or multicast.
+const LOCAL: u64 = 1 << 63;
+
+impl Prefix {
+    /// The neighbourhood of a node.
+    pub(in crate::proto::dht) fn of(addr: SocketAddr) -> Self {
+        if !compact::is_local(addr.ip()) {
+            return Self::of_ip(addr.ip());
+        }
+        let port = u64::from(addr.port());
+        match addr.ip().to_canonical() {
+            IpAddr::V4(ip) => Self(LOCAL | u64::from(ip.to_bits()) << 16 | port),
+            IpAddr::V6(ip) => {
+                let (high, low) = ((ip.to_bits() >> 64) as u64, ip.to_bits() as u64);
+                // 144 bits do not fit into 63; two neighbours that fall together are one, which costs little.
+                Self(LOCAL | high.rotate_left(32) ^ low.rotate_left(16) ^ port)
+            }
+        }
+    }
+
+    /// The neighbourhood of a host, local or not.
+    pub(in crate::proto::dht) fn of_ip(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            // ::/40 is nobody's, so these are no IPv6 prefixes.
+            IpAddr::V4(ip) => Self(u64::from(ip.to_bits() >> 8)),
+            IpAddr::V6(ip) => Self((ip.to_bits() >> 64) as u64),
+        }
+    }
+
+    /// The network of a host: a /24 of IPv4, a /48 of IPv6, which has as many neighbourhoods as one hand wants.
+    pub(in crate::proto::dht) fn site(ip: IpAddr) -> Self {
+        let Self(prefix) = Self::of_ip(ip);
+        Self(if ip.to_canonical().is_ipv4() { prefix } else { prefix >> 16 << 16 })
+    }
+
+    /// As a number, to be hashed.
+    pub(in crate::proto::dht) fn to_bits(self) -> u64 {
+        self.0
+    }
+}
+
+/// Whether two addresses are one node's as far as anybody can tell: one host, or of local hosts one port.
+pub(in crate::proto::dht) fn is_same_host(left: SocketAddr, right: SocketAddr) -> bool {
+    left.ip() == right.ip() && (left.port() == right.port() || !compact::is_local(left.ip()))
+}
+
+/// Whether one node may name another: local ones only to their neighbours, for nobody else can mean them.
+pub(in crate::proto::dht) fn may_name(namer: SocketAddr, named: SocketAddr) -> bool {
+    compact::is_local(namer.ip()) || !compact::is_local(named.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_neighbourhood_is_a_24_or_a_64_and_local_addresses_have_none() {
+        let same =
+            |left: &str, right: &str| Prefix::of(left.parse().unwrap()) == Prefix::of(right.parse().unwrap());
+        assert!(same("8.8.8.8:1", "8.8.8.200:2") && same("[2001:db8::1]:1", "[2001:db8::2:0:0:1]:2"));
+        assert!(!same("8.8.8.8:1", "8.8.9.8:1") && !same("[2001:db8::1]:1", "[2001:db8:0:1::1]:1"));
+        assert!(!same("127.0.0.1:1", "127.0.0.1:2") && !same("10.0.0.1:1", "10.0.0.2:1"));
+        let site = |ip: &str| Prefix::site(ip.parse().unwrap());
+        assert!(
+            site("2001:db8::1") == site("2001:db8:0:ff::1") && site("2001:db8::") != site("2001:db8:1::")
+        );
+        assert!(site("8.8.8.8") == site("8.8.8.200") && site("8.8.8.8") != site("8.8.9.8"));
+        assert!(!same("[fe80::1]:1", "[fe80::2]:1") && same("10.0.0.1:1", "10.0.0.1:1"));
+    }
+}

@@ -1,0 +1,71 @@
+//! How often a peer may tell of others: gossip (BEP 11) and its DHT node (BEP 5).
+
+use crate::proto::time::{Duration, Instant};
+
+/// BEP 11 allows a message a minute. What comes more often than this on average is a fault and not read; ten
+/// seconds are for what the network delays.
+const GOSSIP_SPACING: Duration = Duration::from_secs(50);
+/// Clients that send their first two messages together are borne: the second may come so much too early.
+const GOSSIP_EARLY_MAX: Duration = GOSSIP_SPACING;
+/// Least time between two DHT nodes named by PORT on one connection; others are ignored. Nobody moves its node
+/// so often, and each costs a ping.
+const PORT_SPACING: Duration = Duration::from_secs(300);
+
+/// When a peer may tell of others again.
+#[derive(Debug)]
+pub struct Pace {
+    /// When the next message of gossip is due.
+    gossip_at: Instant,
+    /// From when on a PORT message is heeded.
+    port_at: Instant,
+}
+
+impl Pace {
+    /// Nothing told yet.
+    pub fn new(now: Instant) -> Self {
+        Self { gossip_at: now, port_at: now }
+    }
+
+    /// Gossip came: whether it may be read.
+    pub fn takes_gossip(&mut self, now: Instant) -> bool {
+        let due_at = self.gossip_at.max(now);
+        let takes = due_at - now <= GOSSIP_EARLY_MAX;
+        if takes {
+            self.gossip_at = due_at + GOSSIP_SPACING;
+        }
+        takes
+    }
+
+    /// A PORT message came: whether it is heeded.
+    pub fn takes_port(&mut self, now: Instant) -> bool {
+        let takes = self.port_at <= now;
+        if takes {
+            self.port_at = now + PORT_SPACING;
+        }
+        takes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gossip_is_read_once_a_minute_and_the_first_two_together() {
+        let secs = |secs: u64| Instant::from_micros(secs * 1_000_000);
+        let mut pace = Pace::new(secs(9));
+        assert!(pace.takes_gossip(secs(10)) && pace.takes_gossip(secs(10)));
+        assert!(!pace.takes_gossip(secs(10)) && !pace.takes_gossip(secs(59)));
+        assert!((1..100).all(|minute| pace.takes_gossip(secs(10 + 60 * minute))));
+        let (mut pace, mut taken) = (Pace::new(secs(0)), 0);
+        (0..6_000).for_each(|second| taken += u32::from(pace.takes_gossip(secs(second))));
+        assert!((100..=122).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn a_node_is_heeded_once_in_a_while() {
+        let mut pace = Pace::new(Instant::ZERO);
+        assert!(pace.takes_port(Instant::ZERO) && !pace.takes_port(Instant::ZERO + Duration::from_secs(299)));
+        assert!(pace.takes_port(Instant::ZERO + Duration::from_secs(300)));
+    }
+}

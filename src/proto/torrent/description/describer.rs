@@ -1,0 +1,176 @@
+//! A peer that says that it has the info dictionary: what it is asked for, and how it answers.
+//!
+//! Who rejects or does not answer has a rest; what was asked of it is asked elsewhere, and may still come.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use crate::proto::time::{Duration, Instant};
+
+/// Pieces asked of one peer at once: enough for a far one, little for one that is slow.
+const ASKS_MAX: usize = 4;
+/// An answer that takes longer is not waited for: the piece is asked elsewhere.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pieces of one peer that may still come after that; the oldest is forgotten.
+const LATE_MAX: usize = 64;
+/// Rest of a peer that rejected or did not answer; doubles with each time in a row up to [`REST_MAX`].
+const REST: Duration = Duration::from_secs(5);
+/// Longest such rest.
+const REST_MAX: Duration = Duration::from_secs(20);
+
+/// What an answer is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Asked for.
+    Awaited,
+    /// Given up before.
+    Late,
+    /// Never asked for.
+    Unasked,
+}
+
+/// The peer.
+#[derive(Debug)]
+pub(super) struct Describer {
+    pub(super) addr: SocketAddr,
+    /// Bytes of the dictionary, as it says.
+    pub(super) total_len: u32,
+    /// How often a copy of its own stalled.
+    pub(super) stall_count: u32,
+    /// When it sent the last piece that we had asked for.
+    pub(super) gave_at: Option<Instant>,
+    /// Pieces asked for, and when.
+    asks: Vec<(u32, Instant)>,
+    /// When it was asked last.
+    asked_at: Option<Instant>,
+    /// Pieces that are not waited for any more.
+    late: VecDeque<u32>,
+    /// Rejects and silences in a row.
+    setback_count: u32,
+    rest_until: Instant,
+}
+
+impl Describer {
+    /// Nothing asked yet.
+    pub(super) fn new(now: Instant, addr: SocketAddr, total_len: u32) -> Self {
+        Self {
+            addr,
+            total_len,
+            stall_count: 0,
+            gave_at: None,
+            asks: Vec::new(),
+            asked_at: None,
+            late: VecDeque::new(),
+            setback_count: 0,
+            rest_until: now,
+        }
+    }
+
+    /// Lower is asked earlier: who was not asked yet, or longest ago, of those who failed us least.
+    pub(super) fn turn(&self) -> (u32, Option<Instant>) {
+        (self.setback_count, self.asked_at)
+    }
+
+    /// Whether it may be asked for one piece more.
+    pub(super) fn has_room(&self, now: Instant) -> bool {
+        self.rest_until <= now && self.asks.len() < ASKS_MAX
+    }
+
+    /// The pieces that it is asked for.
+    pub(super) fn asked(&self) -> Vec<u32> {
+        self.asks.iter().map(|&(piece, _)| piece).collect()
+    }
+
+    /// It is asked for a piece.
+    pub(super) fn ask(&mut self, now: Instant, piece: u32) {
+        self.asks.push((piece, now));
+        self.asked_at = Some(now);
+    }
+
+    /// It sent a piece.
+    pub(super) fn gave(&mut self, now: Instant, piece: u32) -> Answer {
+        let answer = self.take(piece);
+        if answer != Answer::Unasked {
+            self.setback_count = 0;
+            self.rest_until = now;
+            self.gave_at = Some(now);
+        }
+        answer
+    }
+
+    /// It will not send a piece.
+    pub(super) fn refused(&mut self, now: Instant, piece: u32) -> Answer {
+        let answer = self.take(piece);
+        if answer != Answer::Unasked {
+            self.set_back(now);
+        }
+        answer
+    }
+
+    /// Gives up what it does not answer in time: those pieces.
+    pub(super) fn time_out(&mut self, now: Instant) -> Vec<u32> {
+        let is_over = |&mut (_, at): &mut (u32, Instant)| now - at >= ASK_TIMEOUT;
+        let over: Vec<u32> = self.asks.extract_if(.., is_over).map(|(piece, _)| piece).collect();
+        if !over.is_empty() {
+            self.set_back(now);
+        }
+        over.iter().for_each(|&piece| self.give_up(piece));
+        over
+    }
+
+    /// Gives up all that it is asked for.
+    pub(super) fn give_up_all(&mut self) {
+        let asks = std::mem::take(&mut self.asks);
+        asks.into_iter().for_each(|(piece, _)| self.give_up(piece));
+    }
+
+    fn give_up(&mut self, piece: u32) {
+        if self.late.len() == LATE_MAX {
+            self.late.pop_front();
+        }
+        self.late.push_back(piece);
+    }
+
+    fn set_back(&mut self, now: Instant) {
+        let rest = REST * (1 << self.setback_count.min(8));
+        self.setback_count += 1;
+        self.rest_until = now + rest.min(REST_MAX);
+    }
+
+    fn take(&mut self, piece: u32) -> Answer {
+        if let Some(at) = self.asks.iter().position(|&(asked, _)| asked == piece) {
+            self.asks.swap_remove(at);
+            return Answer::Awaited;
+        }
+        let late = self.late.iter().position(|&late| late == piece);
+        late.and_then(|at| self.late.remove(at)).map_or(Answer::Unasked, |_| Answer::Late)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_and_rejects_bring_a_rest_that_a_piece_ends() {
+        let mut now = Instant::ZERO;
+        let mut describer = Describer::new(now, "80.0.0.1:1".parse().unwrap(), 100_000);
+        (0..4).for_each(|piece| describer.ask(now, piece));
+        assert!(!describer.has_room(now), "enough at once");
+        assert_eq!(
+            (describer.refused(now, 3), describer.refused(now, 3)),
+            (Answer::Awaited, Answer::Unasked)
+        );
+        assert!(!describer.has_room(now) && describer.has_room(now + REST));
+        now += ASK_TIMEOUT;
+        assert_eq!(describer.time_out(now), [0, 1, 2]);
+        assert!(!describer.has_room(now + REST), "longer than the first time");
+        assert_eq!((describer.gave(now, 1), describer.gave(now, 1)), (Answer::Late, Answer::Unasked));
+        assert!(describer.has_room(now) && describer.time_out(now).is_empty());
+        for _ in 0..2 * LATE_MAX as u32 {
+            describer.ask(now, 9);
+            describer.give_up_all();
+        }
+        assert_eq!((describer.late.len(), describer.asked().len()), (LATE_MAX, 0));
+    }
+}

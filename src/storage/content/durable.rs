@@ -1,0 +1,139 @@
+//! Making a torrent's content durable, and telling what its files look like without reading them.
+//!
+//! A flag a file says that it was written since its last sync. A file that was made survives a power cut only if
+//! its folder was synced too, and that one's folder.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use super::{Content, StorageError};
+use crate::proto::bitfield::Bitfield;
+use crate::proto::piece::PieceIndex;
+use crate::storage::fs::{FileSystem, Stamp};
+use crate::storage::span::spans;
+
+/// Files that a sync takes one by one; for more the whole file system is synced, since each file costs a
+/// commit of some milliseconds, and 100,000 files would take minutes.
+pub(super) const SYNC_EACH_MAX: usize = 64;
+
+impl<F: FileSystem> Content<F> {
+    /// Makes empty files and executable bits, and syncs; called when every wanted piece is there.
+    ///
+    /// # Errors
+    /// A file cannot be made or made durable.
+    pub fn finish(&self) -> Result<(), StorageError> {
+        for (at, file) in self.selected_files() {
+            let at_path = |source| self.error(&file.path, source);
+            if file.len == 0 && self.fs.len(&file.path).map_err(at_path)?.is_none() {
+                self.fs.open_write(&file.path).map_err(at_path)?;
+                self.written[at].dirty.store(true, Ordering::Release);
+            }
+            if file.attributes.executable {
+                self.fs.set_executable(&file.path).map_err(at_path)?;
+            }
+        }
+        self.sync()
+    }
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// A file could not be; it is tried again with the next call.
+    pub fn sync(&self) -> Result<(), StorageError> {
+        self.sync_written().map(drop)
+    }
+
+    /// The same, and how each file that was synced looked afterwards, by number; the parts file comes after the
+    /// last.
+    ///
+    /// # Errors
+    /// A file could not be; it is tried again with the next call.
+    pub fn sync_stamped(&self) -> Result<Vec<(u32, Stamp)>, StorageError> {
+        let mut stamps = Vec::new();
+        for number in self.sync_written()? {
+            stamps.extend(self.stamp(number)?.map(|stamp| (number as u32, stamp)));
+        }
+        Ok(stamps)
+    }
+
+    /// How a file looks, by number; the parts file comes after the last. None: not there, or a pad file.
+    ///
+    /// # Errors
+    /// Something else stands in the place of the file.
+    pub fn stamp(&self, number: usize) -> Result<Option<Stamp>, StorageError> {
+        let path = match self.info.files.get(number) {
+            Some(file) if file.attributes.pad => return Ok(None),
+            Some(file) => &file.path,
+            None => &self.parts.path,
+        };
+        self.fs.stamp(path).map_err(|source| self.error(path, source))
+    }
+
+    /// Whether a file is wanted.
+    pub fn is_selected(&self, file: usize) -> bool {
+        self.selected[file]
+    }
+
+    /// Whether bytes of the piece lie in the parts file.
+    pub fn is_in_parts(&self, piece: PieceIndex) -> bool {
+        self.parts.slot(piece).is_some_and(|slot| self.parts.filled[slot].load(Ordering::Acquire))
+    }
+
+    /// What [`Content::is_in_parts`] said when these pieces were written, by the journal.
+    pub fn restore_parts(&self, in_parts: &Bitfield) {
+        for slot in in_parts.iter_set().filter_map(|piece| self.parts.slot(piece)) {
+            self.parts.filled[slot].store(true, Ordering::Release);
+        }
+    }
+
+    /// A piece was found by hashing: who wrote it may not have synced it, so the next sync takes its files along.
+    pub fn found(&self, piece: PieceIndex) {
+        let geometry = self.info.geometry;
+        for span in spans(&self.info.files, geometry.offset_of(piece), geometry.len_of(piece) as usize) {
+            let in_parts = !self.selected[span.file] && self.is_in_parts(piece);
+            let number = if in_parts { self.info.files.len() } else { span.file };
+            if !self.info.files[span.file].attributes.pad {
+                self.written[number].dirty.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// Syncs the files that were written; which.
+    fn sync_written(&self) -> Result<Vec<usize>, StorageError> {
+        // Cleared first: a write during the sync marks its file again.
+        let dirty = |at: &usize| self.written[*at].dirty.swap(false, Ordering::AcqRel);
+        let files: Vec<usize> = (0..self.written.len()).filter(dirty).collect();
+        let result = self.sync_files(&files);
+        if result.is_err() {
+            files.iter().for_each(|&at| self.written[at].dirty.store(true, Ordering::Release));
+        }
+        result.map(|()| files)
+    }
+
+    fn sync_files(&self, files: &[usize]) -> Result<(), StorageError> {
+        if files.len() > SYNC_EACH_MAX {
+            return self.fs.sync_all().map_err(|source| self.error(&[], source));
+        }
+        for &at in files {
+            let path = self.info.files.get(at).map_or(&self.parts.path, |file| &file.path);
+            // To read: a file that someone removed shall be an error, not an empty file.
+            let synced = self.fs.open_read(path).and_then(|file| self.fs.sync(&file));
+            synced.map_err(|source| self.error(path, source))?;
+        }
+        self.sync_folders(files)
+    }
+
+    /// A file that was made is there after a power cut only if its folder says so, and that one's folder.
+    fn sync_folders(&self, files: &[usize]) -> Result<(), StorageError> {
+        let mut folders = BTreeSet::new();
+        for &at in files {
+            let path = self.info.files.get(at).map_or(&self.parts.path, |file| &file.path);
+            folders.extend((0..path.len()).map(|depth| &path[..depth]));
+        }
+        // The deepest first: who is named shall be whole.
+        for folder in folders.into_iter().rev() {
+            self.fs.sync_folder(folder).map_err(|source| self.error(folder, source))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,257 @@
+//! The DHT by scenario: what it promises to those who look for something, and to those who only take part.
+//!
+//! The everyday forms have a thousand nodes or fewer; the long ones, up to ten thousand, are run by
+//! `cargo test --release --test sim -- --ignored --nocapture dht`, one scenario a test.
+
+use std::time::Duration;
+
+use sprat::sim::dht::report::Tally;
+use sprat::sim::dht::scenario::{Attack, Disaster, Enemies, Plan, Weather};
+use sprat::sim::dht::{Overlay, Report, Scenario};
+
+const fn minutes(count: u64) -> Duration {
+    Duration::from_secs(count * 60)
+}
+
+/// Bytes a second each way that a node at rest may cost.
+const REST_RATE_MAX: f64 = 200.0;
+
+fn run(scenario: &Scenario) -> Report {
+    let report = Overlay::new(scenario.clone()).run(|_| {});
+    tell(scenario, &report);
+    report
+}
+
+/// The figures, for `--nocapture`.
+fn tell(scenario: &Scenario, report: &Report) {
+    let (lookups, rest, tables) = (&report.lookups, &report.rest, &report.tables);
+    println!(
+        "{} nodes, seed {}: found {} of {}; hops median {} p99 {} (bar {:.2}); seconds median {:.2} p99 {:.2}; \
+         {:.1} queries; stored {:.1}\n  at rest out {:.0} in {:.0} B/s (p99 {:.0}, {:.0}; max {:.0}, {:.0}), \
+         Gini {:.2}; tables {:.0} nodes, {:.4} dead, {:.4} NAT, {:.4} hostile; {:.2} read-only\n  \
+         {} events, {} datagrams, trace {:016x}",
+        scenario.nodes,
+        scenario.seed,
+        lookups.all.found,
+        lookups.all.done,
+        lookups.hops.median,
+        lookups.hops.p99,
+        scenario.hops_bound(),
+        lookups.found_seconds.median,
+        lookups.found_seconds.p99,
+        lookups.queries.mean,
+        lookups.stored.mean,
+        rest.sent.mean,
+        rest.received.mean,
+        rest.sent.p99,
+        rest.received.p99,
+        rest.sent.max,
+        rest.received.max,
+        rest.gini,
+        tables.nodes.mean,
+        tables.dead,
+        tables.behind_nat,
+        tables.hostile,
+        tables.read_only,
+        report.event_count,
+        report.datagram_count,
+        report.trace_digest
+    );
+    if scenario.disaster.is_some() {
+        println!("  worst minute over rest: {:?}\n  by minute: {:?}", report.peak.ratio, lookups.minutes);
+    }
+    if scenario.enemies.forgeries > 0 {
+        println!("  {:?}", report.forgeries);
+    }
+}
+
+/// A small overlay for what happens every day.
+fn small() -> Scenario {
+    Scenario {
+        nodes: 400,
+        plan: Plan {
+            arrivals: minutes(2),
+            settling: minutes(3),
+            rest: minutes(1),
+            work: minutes(4),
+            gap: minutes(1),
+        },
+        trials: 100,
+        ..Scenario::default()
+    }
+}
+
+/// Ten thousand nodes, and the trials that the long forms ask for.
+fn large() -> Scenario {
+    Scenario {
+        nodes: 10_000,
+        plan: Plan {
+            arrivals: minutes(10),
+            settling: minutes(15),
+            rest: minutes(20),
+            work: minutes(15),
+            gap: minutes(2),
+        },
+        trials: 1_000,
+        ..Scenario::default()
+    }
+}
+
+/// Loss, NATs and churn as they are out there.
+fn rough(scenario: Scenario) -> Scenario {
+    let weather = Weather { loss: 0.01, nat: 0.6, ..scenario.weather };
+    Scenario { weather, churn: Some(minutes(60)), ..scenario }
+}
+
+fn hostile(scenario: Scenario, share: f64, attack: Attack) -> Scenario {
+    Scenario { enemies: Enemies { share, attack, forgeries: 0 }, ..scenario }
+}
+
+fn assert_found(report: &Report, least: f64) {
+    let all = report.lookups.all;
+    assert!(all.done > 0 && all.share() >= least, "{all:?}");
+}
+
+#[test]
+fn a_thousand_nodes_find_what_was_announced_elsewhere() {
+    let plan = Plan { arrivals: minutes(1), settling: minutes(2), ..small().plan };
+    let scenario = Scenario { nodes: 1_000, plan, trials: 200, ..Scenario::default() };
+    let report = run(&scenario);
+    assert_found(&report, 0.995);
+    assert!(report.lookups.hops.median <= scenario.hops_bound());
+}
+
+#[test]
+fn churn_loss_and_translators_hide_little() {
+    let scenario = rough(small());
+    assert_found(&run(&scenario), 0.98);
+}
+
+#[test]
+fn one_seed_gives_one_run_and_another_seed_another() {
+    let plan = Plan { arrivals: minutes(1), settling: minutes(1), ..small().plan };
+    let with_seed = |seed| run(&Scenario { seed, nodes: 100, plan, trials: 20, ..rough(small()) });
+    let first = with_seed(5);
+    assert_eq!(first, with_seed(5));
+    assert_ne!(first.trace_digest, with_seed(6).trace_digest);
+}
+
+#[test]
+fn half_of_all_restarting_is_soon_forgotten() {
+    let disaster = Disaster::Restart { after: minutes(2), share: 0.5, within: minutes(1) };
+    let plan = Plan { work: minutes(8), ..small().plan };
+    let report = run(&Scenario { disaster: Some(disaster), plan, ..small() });
+    let after = report.lookups.since(minutes(6));
+    assert!(after.done > 10 && after.share() >= 0.97, "{after:?}");
+}
+
+#[test]
+fn hostile_nodes_around_an_infohash_hide_it_from_few() {
+    for (share, attack, least) in [
+        (0.1, Attack::Gather, 0.95),
+        (0.3, Attack::Gather, 0.8),
+        (0.1, Attack::GatherFitting, 0.9),
+        (0.3, Attack::GatherFitting, 0.8),
+    ] {
+        let report = run(&hostile(small(), share, attack));
+        assert_found(&report, least);
+        assert!(report.tables.hostile <= share, "{attack:?}: {}", report.tables.hostile);
+    }
+}
+
+#[test]
+fn many_nodes_of_one_id_do_no_harm() {
+    assert_found(&run(&hostile(small(), 0.3, Attack::OneId)), 0.99);
+}
+
+#[test]
+fn forged_tokens_and_blind_replies_are_not_believed() {
+    let enemies = Enemies { forgeries: 20_000, ..Enemies::default() };
+    let report = run(&Scenario { nodes: 100, enemies, ..small() });
+    let counts = report.forgeries;
+    assert_eq!((counts.tokens_accepted, counts.replies_accepted), (0, 0));
+    assert!(counts.tokens_sent >= 20_000 && counts.replies_sent >= 20_000, "{counts:?}");
+    assert_found(&report, 0.99);
+}
+
+#[test]
+#[ignore = "long: ten thousand nodes, once without and once with churn, the latter twice"]
+fn dht_of_ten_thousand_finds_what_was_announced() {
+    let scenario = large();
+    let report = run(&scenario);
+    assert_found(&report, 0.999);
+    assert!(report.lookups.hops.median <= scenario.hops_bound());
+    assert!(report.rest.sent.mean < REST_RATE_MAX && report.rest.received.mean < REST_RATE_MAX);
+    let report = run(&rough(large()));
+    assert_found(&report, 0.99);
+    assert!(report.lookups.hops.median <= scenario.hops_bound());
+    assert!(report.rest.sent.mean < REST_RATE_MAX && report.rest.received.mean < REST_RATE_MAX);
+    assert_eq!(report, run(&rough(large())), "the same seed, the same run");
+}
+
+#[test]
+#[ignore = "long: ten thousand nodes, half of which restart"]
+fn dht_of_ten_thousand_survives_a_mass_restart() {
+    let disaster = Disaster::Restart { after: minutes(5), share: 0.5, within: minutes(1) };
+    let report = run(&Scenario { disaster: Some(disaster), ..large() });
+    let after = report.lookups.since(minutes(10));
+    assert!(after.done > 100 && after.share() >= 0.99, "{after:?}");
+    assert!(report.peak.ratio.max <= 10.0, "{:?}", report.peak);
+}
+
+#[test]
+#[ignore = "long: ten thousand nodes in two halves for an hour"]
+fn dht_of_ten_thousand_heals_after_a_partition() {
+    let disaster = Disaster::Partition { after: minutes(5), span: minutes(60) };
+    let plan = Plan { work: minutes(125), ..large().plan };
+    let report = run(&Scenario { disaster: Some(disaster), plan, trials: 2_500, ..large() });
+    let within = report.lookups.within(minutes(15), minutes(65));
+    assert!(within.share() >= 0.99, "each half is a DHT of its own: {within:?}");
+    let after = report.lookups.since(minutes(95));
+    assert!(after.done > 100 && after.share() >= 0.99, "half an hour later: {after:?}");
+}
+
+#[test]
+#[ignore = "long: ten thousand nodes, three thousand of which claim one id"]
+fn dht_of_ten_thousand_bears_thousands_of_one_id() {
+    assert_found(&run(&hostile(large(), 0.3, Attack::OneId)), 0.99);
+}
+
+#[test]
+#[ignore = "long: three thousand nodes, one in ten or three in ten hostile, five times each"]
+fn dht_of_three_thousand_withstands_those_who_gather() {
+    // Who is closest to a target is a matter of luck, so that one infohash says little: five are looked for.
+    let plan = Plan {
+        arrivals: minutes(5),
+        settling: minutes(10),
+        rest: minutes(1),
+        work: minutes(6),
+        gap: minutes(1),
+    };
+    for attack in [Attack::Gather, Attack::GatherFitting] {
+        for (share, least) in [(0.1, 0.95), (0.3, 0.8)] {
+            let reports = (1..=5).map(|seed| {
+                run(&hostile(
+                    Scenario { seed, nodes: 3_000, plan, trials: 400, ..Scenario::default() },
+                    share,
+                    attack,
+                ))
+            });
+            let reports: Vec<Report> = reports.collect();
+            assert!(reports.iter().all(|report| report.tables.hostile <= share), "{attack:?}");
+            let all: Tally = reports.iter().map(|report| report.lookups.all).sum();
+            assert!(all.share() >= least, "{attack:?}, {share}: {all:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "long: a million forged tokens and a million blind replies"]
+fn dht_believes_none_of_a_million_forgeries() {
+    let enemies = Enemies { forgeries: 1_000_000, ..Enemies::default() };
+    let report = run(&Scenario { nodes: 1_000, enemies, ..large() });
+    let counts = report.forgeries;
+    assert_eq!((counts.tokens_accepted, counts.replies_accepted), (0, 0));
+    assert!(counts.tokens_sent >= 1_000_000 && counts.replies_sent >= 1_000_000, "{counts:?}");
+    assert_found(&report, 0.99);
+}
