@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Mutex;
 
 use super::*;
-use crate::storage::fs::RealFs;
+use crate::storage::fs::{RealFs, Stamp};
 use crate::storage::handles::Handles;
 use crate::storage::report::Condition;
 use crate::storage::testing::sample;

@@ -1,7 +1,8 @@
 //! Files: where content lies on disk, how it is read, written and checked. Knows no peers and no tokio.
 //!
 //! Core, thread-free over [`fs::FileSystem`]: `span` (content to files), `content` (one torrent's files),
-//! `report` (what is wrong with which file), `hash` (SHA-1 of many pieces at once).
+//! `report` (what is wrong with which file), `journal` and `resume` (what need not be hashed at a
+//! start), `hash` (SHA-1 of many pieces at once).
 //! Shell: `fs::RealFs` with its bounded `handles`, `disk` (own threads, bounded queue), `make` (content to
 //! torrent).
 
