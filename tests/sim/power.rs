@@ -1,5 +1,7 @@
 //! Power cuts, kills and failing disks: the production storage code downloads on a simulated disk.
 
+#![cfg(test)]
+
 use std::sync::Arc;
 
 use bytes::Bytes;
