@@ -63,7 +63,7 @@ fn describe_by_liars() {
         pex: false,
         connection_max: LIAR_COUNT as usize,
     };
-    let mut description = Description::new(settings, Rng::from_number(1), Instant::ZERO);
+    let mut description = Description::new(settings, Rng::from_number(1));
     let capabilities = Capabilities { dht: false, fast: true, extensions: true, v2: false };
     for number in 0..LIAR_COUNT {
         let [_, _, high, low] = number.to_be_bytes();

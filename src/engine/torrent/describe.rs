@@ -91,7 +91,7 @@ impl DescriptionTask {
             pex: context.config.pex,
             connection_max: context.config.limits.torrent_connection_max,
         };
-        let machine = Description::new(settings, rng, swarm.now());
+        let machine = Description::new(settings, rng);
         Self {
             swarm,
             machine,

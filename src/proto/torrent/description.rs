@@ -130,7 +130,7 @@ pub struct Description {
 
 impl Description {
     /// Nobody known.
-    pub fn new(settings: Settings, mut rng: Rng, _now: Instant) -> Self {
+    pub fn new(settings: Settings, mut rng: Rng) -> Self {
         Self {
             peers: BTreeMap::new(),
             dialer: Dialer::new(rng.fork("candidates"), false),

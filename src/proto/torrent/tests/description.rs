@@ -92,7 +92,7 @@ fn who_sends_a_wrong_one_alone_is_banned_at_once() {
 fn exactly_the_liars_among_contributors_are_banned() {
     for seed in 0..8 {
         let mut rig = Rig::new();
-        rig.description = Description::new(own_settings(), Rng::from_number(seed), rig.now);
+        rig.description = Description::new(own_settings(), Rng::from_number(seed));
         let honest_conns = [rig.meet(1, honest()), rig.meet(3, honest())];
         rig.meet(2, falsified(3));
         rig.meet(4, falsified(6));
@@ -159,7 +159,7 @@ fn a_late_comer_is_asked_before_the_silent_are_asked_again() {
     let small = Bytes::from(vec![3; 10_000]);
     let mut rig = Rig::new();
     let settings = Settings { infohash: InfoHash::of(&small), ..own_settings() };
-    rig.description = Description::new(settings, Rng::from_number(1), rig.now);
+    rig.description = Description::new(settings, Rng::from_number(1));
     for number in 1..10 {
         rig.meet(number, Manner::Silent(10_000));
         rig.run(SECOND);

@@ -100,7 +100,7 @@ impl Rig {
     pub(super) fn new() -> Self {
         let now = Instant::from_micros(1_000_000);
         Self {
-            description: Description::new(own_settings(), Rng::from_number(4), now),
+            description: Description::new(own_settings(), Rng::from_number(4)),
             now,
             manners: BTreeMap::new(),
             answers: VecDeque::new(),

@@ -167,7 +167,7 @@ impl Swarm {
             connection_max: 50,
         };
         let rng = Rng::from_number(number as u64);
-        self.nodes[number].description = Some(Description::new(settings, rng, self.now));
+        self.nodes[number].description = Some(Description::new(settings, rng));
         number
     }
 
