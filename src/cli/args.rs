@@ -95,6 +95,9 @@ pub(crate) struct DownloadArgs {
     /// Fetch in order, to look at while it comes, instead of rarest first
     #[arg(long, env = "SPRAT_SEQUENTIAL", value_parser = FalseyValueParser::new(), hide_env = true)]
     pub(crate) sequential: bool,
+    /// Set apart the room for all files at the start, instead of letting them grow sparse
+    #[arg(long, env = "SPRAT_PREALLOCATE", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub(crate) preallocate: bool,
     /// Keep seeding when complete, until told to stop
     #[arg(long, env = "SPRAT_SEED", value_parser = FalseyValueParser::new(), hide_env = true)]
     pub(crate) seed: bool,

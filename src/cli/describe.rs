@@ -158,7 +158,7 @@ pub(crate) async fn fetch(
     interrupts: &mut Interrupts,
 ) -> Result<Arc<Metainfo>, Failure> {
     let report = report.aside();
-    let mut narrator = Narrator::new(&report, Path::new("."));
+    let mut narrator = Narrator::new(&report);
     let source = TorrentSource::Magnet(magnet.clone());
     announce(&magnet, plan.finds_peers(false, source.names_anyone()), &report);
     let torrent = AddTorrent { describe_only: true, ..plan.torrent(source, Path::new(".")) };

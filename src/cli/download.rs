@@ -44,7 +44,12 @@ async fn download(
     }
     let dir = plan::make_dir(&args.dir)?;
     let selection = plan::selection(&args.select);
-    let torrent = AddTorrent { selection, sequential: args.sequential, ..plan.torrent(source.clone(), &dir) };
+    let torrent = AddTorrent {
+        selection,
+        sequential: args.sequential,
+        preallocate: args.preallocate,
+        ..plan.torrent(source.clone(), &dir)
+    };
     let engine = plan.start().await?;
     let mut handle = engine.add(torrent).await?;
     let download = Download { args, plan, dir, engine, report };
@@ -86,7 +91,7 @@ impl Download<'_> {
         interrupts: &mut Interrupts,
     ) -> Result<End, Failure> {
         let Self { args, plan, dir, engine, report } = self;
-        let mut narrator = Narrator::new(report, dir);
+        let mut narrator = Narrator::new(report);
         let names_anyone = source.names_anyone();
         let info = match source {
             TorrentSource::Metainfo(metainfo) => metainfo.info,

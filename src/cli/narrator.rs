@@ -1,11 +1,11 @@
 //! What happens to a torrent, event by event: words for people, lines for programs.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
 use super::report::Report;
+use super::size::show_len;
 use super::text::{printable, without_number};
 use crate::engine::{Event, StorageFault};
 
@@ -13,16 +13,16 @@ use crate::engine::{Event, StorageFault};
 #[derive(Debug)]
 pub(crate) struct Narrator {
     report: Report,
-    /// Where the content goes.
-    dir: PathBuf,
     /// The last complaint of each tracker, so that it is told once.
     tracker_errors: BTreeMap<String, String>,
+    /// Files of which it was told that somebody changed them.
+    changed: BTreeSet<String>,
 }
 
 impl Narrator {
     /// Nothing told yet.
-    pub(crate) fn new(report: &Report, dir: &Path) -> Self {
-        Self { report: report.clone(), dir: dir.to_owned(), tracker_errors: BTreeMap::new() }
+    pub(crate) fn new(report: &Report) -> Self {
+        Self { report: report.clone(), tracker_errors: BTreeMap::new(), changed: BTreeSet::new() }
     }
 
     /// An event to words.
@@ -48,9 +48,10 @@ impl Narrator {
             Event::PieceFailed(piece) => {
                 self.report.warn(&format!("piece {piece} came false and is fetched again"));
             }
-            Event::Storage(Some(fault)) => self
-                .report
-                .warn(&format!("{}; downloading waits and goes on by itself", fault_text(&fault, &self.dir))),
+            Event::PieceLost { piece, why, is_fetching } => self.piece_lost(piece, why, is_fetching),
+            Event::Storage(Some(fault)) => {
+                self.report.warn(&format!("{}; downloading waits and goes on by itself", fault_text(&fault)))
+            }
             Event::Storage(None) => self.report.say("The disk takes data again; downloading goes on"),
             Event::DhtAnswered { nodes, peers } => {
                 self.report.event(&json!({"event": "dht", "nodes": nodes, "peers": peers}));
@@ -66,6 +67,17 @@ impl Narrator {
         }
     }
 
+    /// Somebody changed a file: told once, whatever it costs in pieces.
+    fn piece_lost(&mut self, piece: u32, why: String, is_fetching: bool) {
+        self.report.event(&json!({"event": "piece_lost", "piece": piece, "why": why, "again": is_fetching}));
+        let what_follows = if is_fetching { "is fetched again" } else { "is not handed on any more" };
+        if !self.changed.contains(&why) {
+            self.report
+                .warn(&format!("{}; what is false of it {what_follows}", printable(&without_number(&why))));
+            self.changed.insert(why);
+        }
+    }
+
     /// A tracker's trouble, told once; others go on.
     fn complain(&mut self, url: String, text: String) {
         if self.tracker_errors.get(&url) != Some(&text) {
@@ -75,9 +87,15 @@ impl Narrator {
     }
 }
 
-fn fault_text(fault: &StorageFault, dir: &Path) -> String {
+/// Why the disk holds things up.
+pub(super) fn fault_text(fault: &StorageFault) -> String {
     match fault {
-        StorageFault::Full => format!("the disk of {} is full: make room", printable(&dir.to_string_lossy())),
-        StorageFault::Failed(error) => printable(error),
+        StorageFault::Full { place, missing_len: Some(len) } => {
+            format!("the file system of {} is full: {} more are needed", printable(place), show_len(*len))
+        }
+        StorageFault::Full { place, missing_len: None } => {
+            format!("the file system of {} is full: make room", printable(place))
+        }
+        StorageFault::Failed(error) => printable(&without_number(error)),
     }
 }

@@ -48,6 +48,7 @@ impl Plan {
             dht: (!swarm.discovery.no_dht).then(|| dht(&swarm.discovery.bootstrap)),
             pex: !swarm.discovery.no_pex,
             lsd: !swarm.discovery.no_lsd,
+            resume_dir: state_dir().map(|dir| dir.join("resume")),
             ..Config::default()
         };
         let mut peers = Vec::new();

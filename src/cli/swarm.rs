@@ -9,11 +9,11 @@ use serde_json::json;
 use super::clock;
 use super::failure::Failure;
 use super::interrupt::{Interrupts, Signal};
-use super::narrator::Narrator;
+use super::narrator::{Narrator, fault_text};
 use super::report::{Meter, Report};
 use super::size::{show_duration, show_len, show_rate};
 use super::text::{counted, printable, without_number};
-use crate::engine::{Event, Info, Snapshot, Stage, StorageFault, TorrentHandle};
+use crate::engine::{Event, Info, Snapshot, Stage, TorrentHandle};
 
 /// Most bars of single files at once; the first unfinished ones are shown.
 const FILE_BAR_MAX: usize = 16;
@@ -82,7 +82,7 @@ impl Follower {
 
     /// The same for one that begins complete.
     pub(crate) fn seeding(report: &Report, info: Info, dir: PathBuf) -> Self {
-        let narrator = Narrator::new(report, &dir);
+        let narrator = Narrator::new(report);
         Self { downloads: false, ..Self::new(report, info, dir, false, narrator) }
     }
 
@@ -271,11 +271,7 @@ fn progress_text(snapshot: &Snapshot) -> String {
     }
     let done = format!("{} of {}", show_len(figures.wanted_done_len), show_len(figures.wanted_len));
     if let Stage::Waiting(fault) = &snapshot.stage {
-        let why = match fault {
-            StorageFault::Full => "the disk is full".to_owned(),
-            StorageFault::Failed(error) => printable(error),
-        };
-        return format!("{done}, waiting: {why}");
+        return format!("{done}, waiting: {}", fault_text(fault));
     }
     let left = time_left(snapshot).map_or(String::new(), |left| format!(", {} left", show_duration(left)));
     format!(

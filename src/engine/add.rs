@@ -120,6 +120,8 @@ pub struct AddTorrent {
     pub sequential: bool,
     /// Take the content for complete without reading it.
     pub assume_complete: bool,
+    /// Set apart the room for all selected files before the first piece, instead of letting them grow sparse.
+    pub preallocate: bool,
     /// Of a magnet fetch the description alone, and leave; no file is touched.
     pub describe_only: bool,
     /// Leave when everything wanted is there and this ratio of sent to size is reached...
@@ -148,6 +150,7 @@ impl AddTorrent {
             trackers: Vec::new(),
             sequential: false,
             assume_complete: false,
+            preallocate: false,
             describe_only: false,
             ratio_max: None,
             seed_time_max: None,

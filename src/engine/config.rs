@@ -22,6 +22,9 @@ pub struct Config {
     pub embedded_tracker: bool,
     /// Threads for hashing and disk work; None: as many as cores.
     pub disk_threads: Option<usize>,
+    /// Folder for the journals of what is durable of each torrent, made if missing; None: none are kept, and
+    /// each start hashes what is there.
+    pub resume_dir: Option<PathBuf>,
     /// Take part in the DHT; None: do not.
     pub dht: Option<DhtConfig>,
     /// Exchange addresses with peers (BEP 11).
@@ -65,6 +68,7 @@ impl Default for Config {
             swarming_interval: Duration::from_secs(1),
             embedded_tracker: false,
             disk_threads: None,
+            resume_dir: None,
             dht: None,
             pex: true,
             lsd: false,

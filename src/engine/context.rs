@@ -24,6 +24,8 @@ use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::torrent::event::{Command, ConnId, Connected, Source};
 use crate::proto::wire::message::Message;
+use crate::storage::content::LostPiece;
+use crate::storage::fs::RealFs;
 use crate::storage::handles::Handles;
 
 /// Handles to everything that torrents share.
@@ -36,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) disk: DiskQueue,
     /// Files kept open, of all torrents.
     pub(crate) handles: Arc<Handles>,
+    /// Where journals are; None: none are kept.
+    pub(crate) journals: Option<Arc<RealFs>>,
     /// Announces by UDP.
     pub(crate) udp: mpsc::Sender<udp::Request>,
     /// The DHT node; None: we take no part.
@@ -106,6 +110,8 @@ pub(crate) enum Input {
     Sent(ConnId, usize, u64),
     /// A block could not be read, in words; the connection ends.
     ReadFailed(String),
+    /// Pieces that were asked for are there no more; the connection ends.
+    PiecesLost(Vec<LostPiece>),
     /// The socket is closed; nothing follows.
     Closed(ConnId),
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::pool::BlockBuf;
+use super::task;
 use crate::storage::disk::{Disk, DiskContent, Done, JOB_MAX, Job};
 
 /// The disk threads, shared by all torrents.
@@ -15,12 +16,32 @@ use crate::storage::disk::{Disk, DiskContent, Done, JOB_MAX, Job};
 pub(crate) struct DiskQueue {
     disk: Disk,
     places: Arc<Semaphore>,
+    slow: Arc<Semaphore>,
 }
+
+/// Slow calls at once, each with a thread of its own; further ones wait. So many disks may stall before others
+/// notice.
+const SLOW_MAX: usize = 32;
 
 impl DiskQueue {
     /// Starts the threads.
     pub(crate) fn start(thread_count: usize) -> std::io::Result<Self> {
-        Ok(Self { disk: Disk::start(thread_count)?, places: Arc::new(Semaphore::new(JOB_MAX)) })
+        let (places, slow) = (Arc::new(Semaphore::new(JOB_MAX)), Arc::new(Semaphore::new(SLOW_MAX)));
+        Ok(Self { disk: Disk::start(thread_count)?, places, slow })
+    }
+
+    /// Runs a call that looks at many files or makes something durable on a thread of its own, so that the disk
+    /// threads never wait for it; None: the runtime is shutting down.
+    pub(crate) async fn slow<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let place = self.slow.clone().acquire_owned().await.ok()?;
+        task::blocking(move || {
+            let _place = place;
+            call()
+        })
+        .await
     }
 
     /// Runs a job; None: the threads are gone. Dropping the future drops the result, not the job.

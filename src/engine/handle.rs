@@ -129,6 +129,15 @@ pub enum Event {
     Piece(u32),
     /// A piece failed its hash and is fetched again.
     PieceFailed(u32),
+    /// A piece that was there is there no more: somebody changed the file.
+    PieceLost {
+        /// Which.
+        piece: u32,
+        /// What happened to which file.
+        why: String,
+        /// Whether it is fetched again: not once everything was complete, when who changed it may have meant to.
+        is_fetching: bool,
+    },
     /// Every wanted piece is there and synced.
     Completed,
     /// A tracker answered.

@@ -49,11 +49,15 @@ mod udp;
 pub mod verify;
 
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::storage::fs::RealFs;
 use crate::storage::handles::{HANDLE_MAX, Handles};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -105,11 +109,14 @@ impl Engine {
         let (udp_sender, udp_requests) = mpsc::channel(channels::UDP_REQUEST);
         let (supervisor_sender, supervisor_inputs) = mpsc::channel(channels::SUPERVISOR);
         let (registry_sender, registry) = watch::channel(Arc::new(BTreeMap::new()));
+        let handles = Handles::new(HANDLE_MAX);
+        let journals = config.resume_dir.as_deref().and_then(|dir| journals(dir, &handles));
         let context = Arc::new(context::Context {
             clock,
             pool: pool::BlockPool::new(),
             disk: disk::DiskQueue::start(config.disk_threads.map_or_else(core_count, |count| count.max(1)))?,
-            handles: Handles::new(HANDLE_MAX),
+            handles,
+            journals,
             udp: udp_sender,
             dht: dht.clone(),
             lsd: config.lsd.then_some(lsd_sender),
@@ -206,6 +213,20 @@ fn start_dht(
     let families = [has(true), has(false)];
     let host = dht_host::DhtHost::new(config, families, sockets.port, requests, rng, clock.now());
     (sender, host)
+}
+
+/// The folder of journals; None: it cannot be used, so there are none.
+fn journals(dir: &Path, handles: &Arc<Handles>) -> Option<Arc<RealFs>> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    let opened =
+        made.map_err(|source| StorageError::new(dir, source)).and_then(|()| RealFs::create(dir, handles));
+    match opened {
+        Ok(folder) => Some(Arc::new(folder)),
+        Err(error) => {
+            tracing::warn!(%error, "no journals are kept: the next start hashes what is there");
+            None
+        }
+    }
 }
 
 /// The engine's only draw of entropy.

@@ -132,9 +132,13 @@ impl Sender {
         }
         let content = self.source.content.get().expect("blocks are only sent of content that is open");
         let error = match self.source.disk.run(content, Job::Read { blocks }).await {
-            Some(Done::Read { blocks, error: None }) => return Ok(blocks),
-            Some(Done::Read { error: Some(error), .. }) => error.to_string(),
-            Some(Done::StorePiece { .. } | Done::Check(_) | Done::Finish(_)) | None => {
+            Some(Done::Read { blocks, outcome: Ok(lost) }) if lost.is_empty() => return Ok(blocks),
+            Some(Done::Read { outcome: Ok(lost), .. }) => {
+                self.tell(Input::PiecesLost(lost)).await?;
+                return Err(io::Error::other("pieces are there no more"));
+            }
+            Some(Done::Read { outcome: Err(error), .. }) => error.to_string(),
+            Some(Done::StorePiece { .. } | Done::Check(_)) | None => {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
         };

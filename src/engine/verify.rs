@@ -39,15 +39,16 @@ pub fn verify(info: &Info, dir: &Path, progress: &(dyn Fn(u64) + Sync)) -> Resul
         let count = hash::side_by_side() as u32;
         loop {
             let first = next.fetch_add(count, Ordering::Relaxed);
-            let pieces = first..first.saturating_add(count).min(geometry.piece_count());
+            let end = first.saturating_add(count).min(geometry.piece_count());
+            let pieces: Vec<_> = (first..end).collect();
             if pieces.is_empty() {
                 return;
             }
-            let checked = content.check_pieces(pieces.clone(), &mut scratch);
-            for (piece, _) in pieces.clone().zip(checked).filter(|(_, checked)| matches!(checked, Ok(true))) {
-                good.lock().unwrap_or_else(PoisonError::into_inner).set(piece);
+            let checked = content.check_pieces(&pieces, &mut scratch);
+            for (piece, _) in pieces.iter().zip(checked).filter(|(_, checked)| matches!(checked, Ok(true))) {
+                good.lock().unwrap_or_else(PoisonError::into_inner).set(*piece);
             }
-            let len = pieces.map(|piece| u64::from(geometry.len_of(piece))).sum();
+            let len = pieces.iter().map(|piece| u64::from(geometry.len_of(*piece))).sum();
             progress(checked_len.fetch_add(len, Ordering::Relaxed) + len);
         }
     };

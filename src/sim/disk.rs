@@ -120,11 +120,6 @@ impl Disk {
         self.state().down
     }
 
-    /// The wall clock, microseconds since 1970.
-    pub fn now(&self) -> u64 {
-        (self.state().clock / 1_000) as u64
-    }
-
     /// Time passes.
     pub fn wait(&self, micros: u64) {
         self.state().clock += (micros * 1_000) as i64;
@@ -247,6 +242,11 @@ impl State {
 }
 
 impl Inode {
+    fn stamp(&self, number: u64) -> Stamp {
+        let Self { seen, modified, .. } = self;
+        Stamp { len: seen.len() as u64, modified: *modified, changed: *modified, inode: number }
+    }
+
     fn write(&mut self, bytes: &[u8], offset: u64) {
         let end = offset as usize + bytes.len();
         if self.seen.len() < end {
@@ -293,6 +293,7 @@ impl Inode {
 
 impl FileSystem for Disk {
     type File = OpenFile;
+    type Lock = ();
 
     fn full_path(&self, path: &[String]) -> PathBuf {
         path.iter().collect()
@@ -362,13 +363,30 @@ impl FileSystem for Disk {
     fn stamp(&self, path: &[String]) -> io::Result<Option<Stamp>> {
         let state = self.state();
         let Some(&number) = state.names.get(path) else { return Ok(None) };
-        let stamp = |inode: &Inode| Stamp {
-            len: inode.seen.len() as u64,
-            modified: inode.modified,
-            changed: inode.modified,
-            inode: number,
-        };
-        Ok(state.inodes.get(&number).map(stamp))
+        Ok(state.inodes.get(&number).map(|inode| inode.stamp(number)))
+    }
+
+    fn stamp_of(&self, file: &Self::File) -> io::Result<Stamp> {
+        let mut state = self.state();
+        Ok(state.find(*file)?.stamp(file.0))
+    }
+
+    fn now(&self) -> u64 {
+        (self.state().clock / 1_000) as u64
+    }
+
+    fn free_len(&self) -> Option<u64> {
+        let state = self.state();
+        state.faults.space.map(|space| space.saturating_sub(state.used()))
+    }
+
+    fn lock(&self, path: &[String]) -> io::Result<Option<Self::Lock>> {
+        // There is one program on this machine.
+        self.open_write(path).map(|_| Some(()))
+    }
+
+    fn allocate(&self, file: &Self::File, len: u64) -> io::Result<()> {
+        self.set_len(file, len)
     }
 
     fn rename(&self, from: &[String], to: &[String]) -> io::Result<()> {

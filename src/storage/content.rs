@@ -12,9 +12,9 @@
 //! Knows no threads; state is a flag per file and slot, so that pieces may be written and read side by side.
 
 mod durable;
+mod watch;
 
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,6 +26,8 @@ use crate::proto::block::Block;
 use crate::proto::metainfo::Info;
 use crate::proto::metainfo::files::File;
 use crate::proto::piece::PieceIndex;
+pub use watch::LostPiece;
+use watch::{Suspects, Watch};
 
 /// What went wrong at which file. `kind` drives the policy: full disks pause, the rest stops.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +61,7 @@ pub struct Content<F: FileSystem> {
     /// One a file, and one more for the parts file.
     written: Vec<Written>,
     parts: Parts,
+    suspects: Suspects,
 }
 
 /// What this process has done to a file.
@@ -68,6 +71,8 @@ struct Written {
     sized: AtomicBool,
     /// Written to since the last sync.
     dirty: AtomicBool,
+    /// What others do to it.
+    watch: Watch,
 }
 
 /// The parts file: a slot for every piece that touches several files.
@@ -94,7 +99,7 @@ impl<F: FileSystem> Content<F> {
         selected.resize(info.files.len(), true);
         let written = (0..=info.files.len()).map(|_| Written::default()).collect();
         let parts = Parts::new(&info);
-        Self { info, selected, fs, written, parts }
+        Self { info, selected, fs, written, parts, suspects: Suspects::default() }
     }
 
     /// The torrent.
@@ -167,6 +172,7 @@ impl<F: FileSystem> Content<F> {
         if let Some(slot) = self.parts.slot(piece).filter(|_| into_parts) {
             self.parts.filled[slot].store(true, Ordering::Release);
         }
+        self.suspects.clear(piece);
         Ok(())
     }
 
@@ -175,7 +181,7 @@ impl<F: FileSystem> Content<F> {
     /// # Errors
     /// A file is there and cannot be read.
     pub fn check_piece(&self, piece: PieceIndex, scratch: &mut Vec<u8>) -> Result<bool, StorageError> {
-        self.check_pieces(piece..piece + 1, scratch).pop().unwrap_or(Ok(false))
+        self.check_pieces(&[piece], scratch).pop().unwrap_or(Ok(false))
     }
 
     /// Reads and hashes some pieces, best [`hash::side_by_side`] of them; the result of each, in order: a missing
@@ -183,11 +189,10 @@ impl<F: FileSystem> Content<F> {
     /// that the next call can use again.
     pub fn check_pieces(
         &self,
-        pieces: Range<PieceIndex>,
+        pieces: &[PieceIndex],
         scratch: &mut Vec<u8>,
     ) -> Vec<Result<bool, StorageError>> {
         let mut checked = Vec::with_capacity(pieces.len());
-        let pieces: Vec<PieceIndex> = pieces.collect();
         let len_of = |piece: &PieceIndex| self.info.geometry.len_of(*piece);
         let slot_of = |piece: &PieceIndex| self.parts.slot(*piece).filter(|_| self.has_unselected(*piece));
         let alike = |one: &PieceIndex, other: &PieceIndex| {
@@ -200,20 +205,6 @@ impl<F: FileSystem> Content<F> {
             }
         }
         checked
-    }
-
-    /// Whether any file of the content exists (else a check at start can be skipped).
-    ///
-    /// # Errors
-    /// Something else stands in the place of a file.
-    pub fn exists(&self) -> Result<bool, StorageError> {
-        let files = self.info.files.iter().filter(|file| !file.attributes.pad && file.len > 0);
-        for path in files.map(|file| &file.path).chain([&self.parts.path]) {
-            if self.fs.len(path).map_err(|source| self.error(path, source))?.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// The full path of a file of the torrent, for errors.
@@ -342,9 +333,11 @@ impl<F: FileSystem> Content<F> {
             }
             self.fs.write_all_at(&open, bytes, offset)
         };
+        written.watch.begin();
         let result = write().map_err(|source| self.error(path, source));
         // Marked after the write, so that a sync that sees the mark covers the bytes.
         written.dirty.store(true, Ordering::Release);
+        written.watch.end();
         result
     }
 

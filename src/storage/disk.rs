@@ -14,15 +14,16 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::content::{Content, StorageError};
+use super::content::{LostPiece, StorageError};
 use super::fs::{FileSystem, RealFs};
 use super::hash;
+use super::store::Store;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::piece::PieceIndex;
 
 /// A torrent's files on the real disk.
-pub type DiskContent = Arc<Content<RealFs>>;
+pub type DiskContent = Arc<Store<RealFs>>;
 
 /// Most jobs waiting at once; a full queue is answered by [`Disk::submit`] with the job.
 pub const JOB_MAX: usize = 256;
@@ -49,15 +50,15 @@ pub enum Job<B> {
         /// Span and buffer; the buffer has the span's length.
         blocks: Vec<(Block, B)>,
     },
-    /// Check every piece on disk; progress is told through `progress`, and `false` from it stops: what was
+    /// Check some pieces on disk; progress is told through `progress`, and `false` from it stops: what was
     /// found good until then is the result.
     Check {
+        /// Which.
+        pieces: Bitfield,
         /// Called with (pieces checked, pieces good so far), ascending, from one disk thread at a time, which
         /// it must not hold up.
         progress: Box<dyn FnMut(u32, u32) -> bool + Send>,
     },
-    /// Empty files, executable bits, sync.
-    Finish,
 }
 
 /// What came of a job.
@@ -74,15 +75,13 @@ pub enum Done<B> {
     },
     /// Of [`Job::Read`].
     Read {
-        /// The filled buffers.
+        /// The buffers, filled if `outcome` names no piece.
         blocks: Vec<(Block, B)>,
-        /// The first error, if any; then no buffer is to be used.
-        error: Option<StorageError>,
+        /// Pieces that are there no more, or an error that may pass: in both cases no buffer is to be used.
+        outcome: Result<Vec<LostPiece>, StorageError>,
     },
     /// Of [`Job::Check`].
     Check(Result<Bitfield, StorageError>),
-    /// Of [`Job::Finish`].
-    Finish(Result<(), StorageError>),
 }
 
 /// How storing a piece went.
@@ -123,7 +122,7 @@ enum Queued {
     /// A job, from its beginning.
     Job(Task),
     /// A job, too: a piece to store.
-    Store(Box<dyn Store>),
+    Store(Box<dyn StoreTask>),
     /// The next cut of a job that was let in already.
     Cut(Task),
 }
@@ -231,7 +230,7 @@ impl Queue {
 
 impl QueueState {
     /// The first piece to store, and those right behind it if all of them are better hashed side by side.
-    fn take_stores(&mut self, first: Box<dyn Store>) -> Vec<Box<dyn Store>> {
+    fn take_stores(&mut self, first: Box<dyn StoreTask>) -> Vec<Box<dyn StoreTask>> {
         let is_store = |queued: &&Queued| matches!(queued, Queued::Store(_));
         let behind = self.tasks.iter().take(hash::LANE_MAX - 1).take_while(is_store).count();
         let together = (behind + 1).min(hash::Kind::best(behind + 1).lanes());
@@ -261,21 +260,18 @@ fn queued<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static>(
         Job::StorePiece { piece, blocks, block_hashes } => {
             Queued::Store(Box::new(Storing { content, piece, blocks, block_hashes, done }))
         }
-        Job::Read { mut blocks } => Queued::Job(Box::new(move |_| {
-            let mut reads =
-                blocks.iter_mut().map(|(block, buffer)| content.read_block(*block, buffer.as_mut()));
-            let error = reads.find_map(Result::err);
-            done(Done::Read { blocks, error });
+        Job::Read { mut blocks } => Queued::Job(Box::new(move |worker| {
+            let outcome = content.content().read_blocks(&mut blocks, &mut worker.scratch);
+            done(Done::Read { blocks, outcome });
         })),
-        Job::Check { progress } => {
-            Queued::Job(Box::new(move |worker| Check::start(worker, content, progress, done)))
+        Job::Check { pieces, progress } => {
+            Queued::Job(Box::new(move |worker| Check::start(worker, content, &pieces, progress, done)))
         }
-        Job::Finish => Queued::Job(Box::new(move |_| done(Done::Finish(content.finish())))),
     }
 }
 
 /// A piece to store, in whatever buffers.
-trait Store: Send {
+trait StoreTask: Send {
     fn blocks(&self) -> Vec<&[u8]>;
     /// The piece has this hash.
     fn store(self: Box<Self>, hash: [u8; 20]);
@@ -289,7 +285,7 @@ struct Storing<B> {
     done: DoneFn<B>,
 }
 
-impl<B: AsRef<[u8]> + Send> Store for Storing<B> {
+impl<B: AsRef<[u8]> + Send> StoreTask for Storing<B> {
     fn blocks(&self) -> Vec<&[u8]> {
         self.blocks.iter().map(AsRef::as_ref).collect()
     }
@@ -309,7 +305,7 @@ impl<B: AsRef<[u8]> + Send> Store for Storing<B> {
     }
 }
 
-fn store_all(stores: Vec<Box<dyn Store>>) {
+fn store_all(stores: Vec<Box<dyn StoreTask>>) {
     let blocks: Vec<Vec<&[u8]>> = stores.iter().map(|store| store.blocks()).collect();
     let hashes = hash::digests(&blocks.iter().map(Vec::as_slice).collect::<Vec<_>>());
     for (store, hash) in stores.into_iter().zip(hashes) {
@@ -320,7 +316,9 @@ fn store_all(stores: Vec<Box<dyn Store>>) {
 /// A check that all threads work on.
 struct Check<B> {
     content: DiskContent,
-    /// The first piece that no thread has taken; from the piece count on there is nothing left to take.
+    /// What to check, ascending.
+    pieces: Vec<PieceIndex>,
+    /// The first place in `pieces` that no thread has taken; from its end on there is nothing left to take.
     next: AtomicU64,
     state: Mutex<CheckState<B>>,
 }
@@ -339,11 +337,12 @@ impl<B: Send + 'static> Check<B> {
     fn start(
         worker: &mut Worker,
         content: DiskContent,
+        pieces: &Bitfield,
         progress: Box<dyn FnMut(u32, u32) -> bool + Send>,
         done: DoneFn<B>,
     ) {
         // What is checked is what the paths lead to now, not what was opened once.
-        content.fs().close();
+        content.content().fs().close();
         let thread_count = worker.queue.thread_count;
         let state = CheckState {
             good: Bitfield::new(content.info().geometry.piece_count()),
@@ -353,7 +352,8 @@ impl<B: Send + 'static> Check<B> {
             progress,
             done: Some(done),
         };
-        let check = Arc::new(Self { content, next: AtomicU64::new(0), state: Mutex::new(state) });
+        let pieces = pieces.iter_set().collect();
+        let check = Arc::new(Self { content, pieces, next: AtomicU64::new(0), state: Mutex::new(state) });
         for _ in 1..thread_count {
             let check = Arc::clone(&check);
             worker.queue.push_cut(Box::new(move |worker| check.run_cut(worker)));
@@ -368,24 +368,24 @@ impl<B: Send + 'static> Check<B> {
         let side_by_side = fitting(CHECK_CUT_LEN_MAX).min(hash::side_by_side() as u32);
         let count = u64::from(fitting(CHECK_CUT_LEN).max(side_by_side).max(1));
         let first = self.next.fetch_add(count, Ordering::Relaxed);
-        let end = (first + count).min(u64::from(geometry.piece_count()));
+        let end = (first + count).min(self.pieces.len() as u64);
         if first >= end {
             worker.scratch = Vec::new();
             return self.leave();
         }
-        let pieces = first as PieceIndex..end as PieceIndex;
-        let checked = self.content.check_pieces(pieces.clone(), &mut worker.scratch);
+        let pieces = &self.pieces[first as usize..end as usize];
+        let checked = self.content.content().check_pieces(pieces, &mut worker.scratch);
         self.record(pieces, checked.into_iter().collect());
         worker.queue.push_cut(Box::new(move |worker| self.run_cut(worker)));
     }
 
-    fn record(&self, pieces: std::ops::Range<PieceIndex>, checked: Result<Vec<bool>, StorageError>) {
+    fn record(&self, pieces: &[PieceIndex], checked: Result<Vec<bool>, StorageError>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let go_on = match checked {
             Ok(checked) => {
                 state.checked_count += checked.len() as u32;
-                for (piece, _) in pieces.zip(checked).filter(|(_, good)| *good) {
-                    state.good.set(piece);
+                for (piece, _) in pieces.iter().zip(checked).filter(|(_, good)| *good) {
+                    state.good.set(*piece);
                 }
                 let (checked_count, good_count) = (state.checked_count, state.good.count());
                 (state.progress)(checked_count, good_count)
@@ -396,7 +396,7 @@ impl<B: Send + 'static> Check<B> {
             }
         };
         if !go_on {
-            self.next.store(u64::from(state.good.len()), Ordering::Relaxed);
+            self.next.store(self.pieces.len() as u64, Ordering::Relaxed);
         }
     }
 
@@ -432,6 +432,11 @@ mod tests {
         tell
     }
 
+    /// A job that does nothing.
+    fn nothing() -> Job<Buffer> {
+        Job::Read { blocks: Vec::new() }
+    }
+
     fn store(
         disk: &Disk,
         content: &DiskContent,
@@ -446,7 +451,7 @@ mod tests {
                 assert_eq!((stored, blocks), (piece, sent), "the buffers come back");
                 outcome
             }
-            Done::Read { .. } | Done::Check(_) | Done::Finish(_) => unreachable!("the answer to another job"),
+            Done::Read { .. } | Done::Check(_) => unreachable!("the answer to another job"),
         }
     }
 
@@ -456,18 +461,17 @@ mod tests {
             told.send((checked, good)).unwrap();
             checked < stop_at
         });
-        match submit(disk, content, Job::Check { progress }).recv().unwrap() {
+        let pieces = Bitfield::full(content.info().geometry.piece_count());
+        match submit(disk, content, Job::Check { pieces, progress }).recv().unwrap() {
             Done::Check(result) => (result.unwrap(), tell.iter().collect()),
-            Done::Read { .. } | Done::StorePiece { .. } | Done::Finish(_) => {
-                unreachable!("another job's answer")
-            }
+            Done::Read { .. } | Done::StorePiece { .. } => unreachable!("another job's answer"),
         }
     }
 
     fn set_up(files: &[(&str, u64)], piece_len: u32) -> (tempfile::TempDir, Sample, DiskContent) {
         let folder = tempfile::tempdir().unwrap();
         let sample = sample(files, piece_len);
-        let content = Arc::new(sample.content(folder.path(), &[]));
+        let content = Arc::new(Store::new(sample.content(folder.path(), &[])));
         (folder, sample, content)
     }
 
@@ -491,11 +495,11 @@ mod tests {
         let missing = Block { piece: 2, offset: 0, len: 1 };
         for (blocks, good) in [(vec![(whole, vec![0; 32])], true), (vec![(missing, vec![0])], false)] {
             match submit(&disk, &content, Job::Read { blocks }).recv().unwrap() {
-                Done::Read { blocks, error } => {
-                    assert_eq!(error.is_none(), good);
+                Done::Read { blocks, outcome } => {
+                    assert_eq!(outcome.unwrap().is_empty(), good);
                     assert!(!good || blocks[0].1 == sample.piece(0));
                 }
-                Done::StorePiece { .. } | Done::Check(_) | Done::Finish(_) => unreachable!("another answer"),
+                Done::StorePiece { .. } | Done::Check(_) => unreachable!("another answer"),
             }
         }
     }
@@ -507,7 +511,7 @@ mod tests {
         let disk = Disk::start(1).unwrap();
         let (go, wait) = sync_channel::<()>(0);
         let hold = Box::new(move |_: Done<Buffer>| wait.recv().unwrap());
-        assert!(disk.submit(Arc::clone(&content), Job::Finish, hold).is_ok());
+        assert!(disk.submit(Arc::clone(&content), nothing(), hold).is_ok());
         let store = |content, piece, mut bytes: Vec<u8>| {
             bytes[0] ^= u8::from(piece % 5 == 3);
             let blocks = bytes.chunks(16).map(<[u8]>::to_vec).collect();
@@ -522,7 +526,7 @@ mod tests {
             assert_eq!(matches!(outcome, StoreOutcome::Good(None)), piece % 5 != 3, "{piece}: {outcome:?}");
         }
         let expected: Vec<_> = sample.pieces().filter(|piece| piece % 5 != 3).collect();
-        assert_eq!(sample.check(&content), expected);
+        assert_eq!(sample.check(content.content()), expected);
     }
 
     #[test]
@@ -558,8 +562,7 @@ mod tests {
         let (folder, _, content) = set_up(&[("t/empty", 0)], 32);
         let disk = Disk::start(2).unwrap();
         assert!(check(&disk, &content, u32::MAX).0.is_full());
-        let done = submit(&disk, &content, Job::Finish).recv().unwrap();
-        assert!(matches!(done, Done::Finish(Ok(()))));
+        content.finish(&Bitfield::new(0)).unwrap();
         assert_eq!(std::fs::read(folder.path().join("t/empty")).unwrap(), b"");
     }
 
@@ -568,7 +571,7 @@ mod tests {
         let (folder, _, content) = set_up(&[("a", 50)], 32);
         std::fs::create_dir(folder.path().join("a")).unwrap();
         let disk = Disk::start(2).unwrap();
-        let job = Job::Check { progress: Box::new(|_, _| true) };
+        let job = Job::Check { pieces: Bitfield::full(2), progress: Box::new(|_, _| true) };
         let done = submit(&disk, &content, job).recv().unwrap();
         assert!(matches!(done, Done::Check(Err(error)) if error.path == folder.path().join("a")));
     }
@@ -579,7 +582,7 @@ mod tests {
         let disk = Disk::start(1).unwrap();
         let (go, wait) = sync_channel::<()>(0);
         let hold = Box::new(move |_: Done<Buffer>| wait.recv().unwrap());
-        assert!(disk.submit(Arc::clone(&content), Job::Finish, hold).is_ok());
+        assert!(disk.submit(Arc::clone(&content), nothing(), hold).is_ok());
         (0..JOB_MAX).for_each(|_| disk.owner.queue.push_cut(Box::new(|_| ())));
         let blocks = vec![sample.piece(0).to_vec()];
         let told = submit(&disk, &content, Job::StorePiece { piece: 0, blocks, block_hashes: false });
@@ -597,7 +600,7 @@ mod tests {
             entered.send(()).unwrap();
             wait.recv().unwrap();
         });
-        assert!(disk.submit(Arc::clone(&content), Job::Finish, hold).is_ok());
+        assert!(disk.submit(Arc::clone(&content), nothing(), hold).is_ok());
         enter.recv().unwrap();
         let store = || {
             let blocks = vec![sample.piece(0).to_vec()];

@@ -6,6 +6,7 @@
 //! with `O_NOFOLLOW`. The folder itself is the user's choice and may be reached by links. Only regular files
 //! are opened: a planted pipe or device is refused, not waited for.
 
+use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::num::NonZero;
@@ -14,7 +15,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{self, Advice, AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{
+    self, Advice, AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags,
+};
 use rustix::io::Errno;
 
 use super::content::StorageError;
@@ -39,6 +42,8 @@ pub struct Stamp {
 pub trait FileSystem: Send + Sync {
     /// An open file.
     type File: Send + Sync;
+    /// A file that is ours, in this process and among others, until this is dropped.
+    type Lock: Send + Sync + Debug;
 
     /// What people call the file, for errors.
     fn full_path(&self, path: &[String]) -> PathBuf;
@@ -57,10 +62,20 @@ pub trait FileSystem: Send + Sync {
     fn set_len(&self, file: &Self::File, len: u64) -> io::Result<()>;
     /// Length, times and identity; None: no such file.
     fn stamp(&self, path: &[String]) -> io::Result<Option<Stamp>>;
+    /// The same of an open file, whatever its name is now.
+    fn stamp_of(&self, file: &Self::File) -> io::Result<Stamp>;
     /// Length; None: no such file.
     fn len(&self, path: &[String]) -> io::Result<Option<u64>> {
         Ok(self.stamp(path)?.map(|stamp| stamp.len))
     }
+    /// The wall clock, microseconds since 1970: what stamps are compared with.
+    fn now(&self) -> u64;
+    /// Bytes that still fit; None: nobody knows.
+    fn free_len(&self) -> Option<u64>;
+    /// Takes a file for ourselves, which is made if missing; None: someone else has it.
+    fn lock(&self, path: &[String]) -> io::Result<Option<Self::Lock>>;
+    /// Sets apart the room for so many bytes from the start of the file, which grows to that length.
+    fn allocate(&self, file: &Self::File, len: u64) -> io::Result<()>;
     /// Gives a file another name in the same folder, in the place of what has that name.
     fn rename(&self, from: &[String], to: &[String]) -> io::Result<()>;
     /// Makes the content durable.
@@ -174,6 +189,7 @@ impl RealFs {
 
 impl FileSystem for RealFs {
     type File = Arc<File>;
+    type Lock = File;
 
     fn full_path(&self, path: &[String]) -> PathBuf {
         path.iter().fold(self.path.clone(), |whole, element| whole.join(element))
@@ -243,6 +259,48 @@ impl FileSystem for RealFs {
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(explain(error)),
         })
+    }
+
+    fn stamp_of(&self, file: &Self::File) -> io::Result<Stamp> {
+        require_regular(file.as_fd())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the file system's clock")]
+    fn now(&self) -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn free_len(&self) -> Option<u64> {
+        let free = fs::fstatvfs(&self.folder).ok()?;
+        Some(free.f_bavail.saturating_mul(free.f_frsize))
+    }
+
+    fn lock(&self, path: &[String]) -> io::Result<Option<Self::Lock>> {
+        // Not one of those that are kept open: it closes when the lock is to go.
+        let file = self.handles.with_room(|| match self.open_file(path, OFlags::RDONLY) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.open_file(path, OFlags::RDWR | OFlags::CREATE)
+            }
+            opened => opened,
+        })?;
+        match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // A file system without locks: nobody else can have one either.
+            Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS | Errno::INVAL) => Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn allocate(&self, file: &Self::File, len: u64) -> io::Result<()> {
+        loop {
+            match fs::fallocate(file, FallocateFlags::empty(), 0, len) {
+                Err(Errno::INTR) => {}
+                // Where room cannot be set apart the file is sparse, as without asking.
+                Err(Errno::NOTSUP | Errno::NOSYS) => return self.set_len(file, len),
+                result => return Ok(result?),
+            }
+        }
     }
 
     fn sync(&self, file: &Self::File) -> io::Result<()> {

@@ -15,8 +15,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::content::StorageError;
 use super::fs::{FileSystem, Stamp};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::infohash::InfoHash;
@@ -85,15 +87,20 @@ pub struct Record {
     pub whole: bool,
 }
 
-/// Why a journal cannot be used.
+/// Why a journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// Written by a newer program; it is left alone.
-    #[error("written by a newer version of this program (format {0}); it is left as it is")]
-    Version(u32),
-    /// The file system's word.
+    #[error("{path}: written by a newer version of this program (format {version}); it is left as it is", path = path.display())]
+    Version {
+        /// The journal.
+        path: PathBuf,
+        /// What it says.
+        version: u32,
+    },
+    /// It cannot be read.
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Storage(#[from] StorageError),
 }
 
 /// An open journal.
@@ -111,8 +118,8 @@ pub struct Journal<F: FileSystem> {
 }
 
 impl Record {
-    fn nothing(owner: &Owner) -> Self {
-        let piece_count = owner.geometry.piece_count();
+    /// What no journal says of a torrent of so many pieces.
+    pub(super) fn nothing(piece_count: u32) -> Self {
         Self {
             kept: Bitfield::new(piece_count),
             in_parts: Bitfield::new(piece_count),
@@ -146,14 +153,16 @@ impl<F: FileSystem> Journal<F> {
     /// # Errors
     /// It is of a newer version, or cannot be read or made.
     pub fn open(fs: Arc<F>, path: Vec<String>, owner: Owner) -> Result<Self, JournalError> {
-        let bytes = read_all(&*fs, &path)?;
-        let record = bytes.map_or(Ok(None), |bytes| decode(&bytes, &owner))?;
-        let record = record.unwrap_or_else(|| Record::nothing(&owner));
+        let full_path = fs.full_path(&path);
+        let bytes = read_all(&*fs, &path).map_err(|source| StorageError::new(&full_path, source))?;
+        let decoded = bytes.map_or(Ok(None), |bytes| decode(&bytes, &owner));
+        let record = decoded.map_err(|version| JournalError::Version { path: full_path, version })?;
+        let record = record.unwrap_or_else(|| Record::nothing(owner.geometry.piece_count()));
         Ok(Self { fs, path, owner, end: 0, snapshot_len: 0, record })
     }
 
-    /// It is known now what is there, exactly: these pieces, in files that look as stamped. To be called once,
-    /// before anything else is told.
+    /// It is known now what is there, exactly: these pieces, in files that look as stamped; `clean`: and all of
+    /// it is durable, so that the next start need only compare. To be called before anything else is told.
     ///
     /// # Errors
     /// The journal could not be written.
@@ -162,8 +171,9 @@ impl<F: FileSystem> Journal<F> {
         kept: Bitfield,
         in_parts: Bitfield,
         stamps: BTreeMap<u32, Stamp>,
-    ) -> Result<(), JournalError> {
-        self.record = Record { kept, in_parts, intended: BTreeMap::new(), stamps, clean: false, whole: true };
+        clean: bool,
+    ) -> Result<(), StorageError> {
+        self.record = Record { kept, in_parts, intended: BTreeMap::new(), stamps, clean, whole: true };
         self.rewrite()
     }
 
@@ -182,7 +192,7 @@ impl<F: FileSystem> Journal<F> {
     ///
     /// # Errors
     /// The record could not be appended; the piece is not to be written.
-    pub fn intend(&mut self, now: u64, piece: PieceIndex) -> Result<(), JournalError> {
+    pub fn intend(&mut self, now: u64, piece: PieceIndex) -> Result<(), StorageError> {
         if self.record.kept.get(piece) {
             // Durably not kept before its bytes are touched.
             self.lose(&[piece])?;
@@ -201,7 +211,7 @@ impl<F: FileSystem> Journal<F> {
     ///
     /// # Errors
     /// The record could not be appended.
-    pub fn keep(&mut self, pieces: &[Kept], stamps: &[(u32, Stamp)]) -> Result<F::File, JournalError> {
+    pub fn keep(&mut self, pieces: &[Kept], stamps: &[(u32, Stamp)]) -> Result<F::File, StorageError> {
         let mut payload = Vec::with_capacity(4 + pieces.len() * 4 + stamps.len() * STAMP_LEN);
         payload.extend_from_slice(&(pieces.len() as u32).to_le_bytes());
         for piece in pieces {
@@ -216,7 +226,7 @@ impl<F: FileSystem> Journal<F> {
     ///
     /// # Errors
     /// The journal was due to be written anew and could not be; what it says stands.
-    pub fn kept(&mut self, pieces: &[Kept], stamps: &[(u32, Stamp)]) -> Result<(), JournalError> {
+    pub fn kept(&mut self, pieces: &[Kept], stamps: &[(u32, Stamp)]) -> Result<(), StorageError> {
         pieces.iter().for_each(|&piece| self.record.keep(piece));
         self.record.stamps.extend(stamps.iter().copied());
         self.record.clean = false;
@@ -227,38 +237,42 @@ impl<F: FileSystem> Journal<F> {
     ///
     /// # Errors
     /// The record may not be durable.
-    pub fn lose(&mut self, pieces: &[PieceIndex]) -> Result<(), JournalError> {
+    pub fn lose(&mut self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
         let payload: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_le_bytes()).collect();
         let file = self.append(KIND_LOST, &payload)?;
-        self.fs.sync(&file)?;
+        self.fs.sync(&file).map_err(|source| self.error(source))?;
         pieces.iter().for_each(|&piece| self.record.lose(piece));
         self.record.clean = false;
         Ok(())
     }
 
-    /// Everything is durable, and all files look as stamped: the next start need only compare.
-    ///
-    /// # Errors
-    /// The record may not be durable; the next start takes longer.
-    pub fn close(&mut self, stamps: &[(u32, Stamp)]) -> Result<(), JournalError> {
-        self.record.stamps = stamps.iter().copied().collect();
-        self.record.intended.clear();
-        self.record.clean = true;
-        self.rewrite()
+    /// An error of the file system, at the journal.
+    pub(super) fn error(&self, source: io::Error) -> StorageError {
+        StorageError::new(&self.fs.full_path(&self.path), source)
     }
 
-    fn append(&mut self, kind: u8, payload: &[u8]) -> Result<F::File, JournalError> {
+    fn append(&mut self, kind: u8, payload: &[u8]) -> Result<F::File, StorageError> {
         let bytes = encode(kind, payload);
-        let file = self.fs.open_write(&self.path)?;
-        self.fs.write_all_at(&file, &[&bytes], self.end)?;
+        let written = self.fs.open_write(&self.path).and_then(|file| {
+            self.fs.write_all_at(&file, &[&bytes], self.end)?;
+            Ok(file)
+        });
+        let file = written.map_err(|source| self.error(source))?;
         // Only now: a write that failed is written over by the next one.
         self.end += bytes.len() as u64;
         Ok(file)
     }
 
     /// Writes everything anew beside the journal, and puts it into its place.
-    fn rewrite(&mut self) -> Result<(), JournalError> {
+    fn rewrite(&mut self) -> Result<(), StorageError> {
         let bytes = self.encode_all();
+        self.replace(&bytes).map_err(|source| self.error(source))?;
+        self.end = bytes.len() as u64;
+        self.snapshot_len = self.end;
+        Ok(())
+    }
+
+    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
         let mut beside = self.path.clone();
         if let Some(name) = beside.last_mut() {
             name.push_str(".new");
@@ -266,13 +280,10 @@ impl<F: FileSystem> Journal<F> {
         // One that a power cut left there may be longer.
         self.fs.remove(&beside)?;
         let file = self.fs.open_write(&beside)?;
-        self.fs.write_all_at(&file, &[&bytes], 0)?;
+        self.fs.write_all_at(&file, &[bytes], 0)?;
         self.fs.sync(&file)?;
         self.fs.rename(&beside, &self.path)?;
-        self.fs.sync_folder(&self.path[..self.path.len() - 1])?;
-        self.end = bytes.len() as u64;
-        self.snapshot_len = self.end;
-        Ok(())
+        self.fs.sync_folder(&self.path[..self.path.len() - 1])
     }
 
     fn encode_all(&self) -> Vec<u8> {
@@ -338,16 +349,19 @@ fn encode_stamps(stamps: &[(u32, Stamp)], out: &mut Vec<u8>) {
 }
 
 /// What the bytes say; None: nothing about this torrent.
-fn decode(bytes: &[u8], owner: &Owner) -> Result<Option<Record>, JournalError> {
+///
+/// # Errors
+/// The version, if it is newer than ours.
+fn decode(bytes: &[u8], owner: &Owner) -> Result<Option<Record>, u32> {
     let Some((head, mut rest)) = bytes.split_at_checked(HEADER_LEN) else { return Ok(None) };
     let version = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
     if head[..8] == MAGIC && version > VERSION {
-        return Err(JournalError::Version(version));
+        return Err(version);
     }
     if head != header(owner) {
         return Ok(None);
     }
-    let mut record = Record::nothing(owner);
+    let mut record = Record::nothing(owner.geometry.piece_count());
     while let Some((kind, payload, after)) = split_record(rest) {
         if apply(&mut record, kind, payload, owner).is_none() {
             break;

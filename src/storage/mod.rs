@@ -2,7 +2,7 @@
 //!
 //! Core, thread-free over [`fs::FileSystem`]: `span` (content to files), `content` (one torrent's files),
 //! `report` (what is wrong with which file), `journal` and `resume` (what need not be hashed at a
-//! start), `hash` (SHA-1 of many pieces at once).
+//! start), `store` (content and journal together), `hash` (SHA-1 of many pieces at once).
 //! Shell: `fs::RealFs` with its bounded `handles`, `disk` (own threads, bounded queue), `make` (content to
 //! torrent).
 
@@ -16,5 +16,6 @@ pub mod make;
 pub mod report;
 pub mod resume;
 pub mod span;
+pub mod store;
 #[cfg(test)]
 mod testing;

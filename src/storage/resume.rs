@@ -3,16 +3,12 @@
 //! The journal says which pieces were durable and how the files looked then. A file that looks the same, or
 //! that only we have written since, keeps its pieces; of every other file each piece is hashed. Pieces that were
 //! about to be written when we ended are hashed in any case. Nothing is read here but stamps.
-//!
-//! [`Ledger`] is the running side: it sits between writing and the journal, and makes the order that the
-//! journal's truth rests on.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::content::{Content, StorageError};
 use super::fs::{FileSystem, Stamp};
-use super::journal::{Journal, JournalError, Kept, Record};
+use super::journal::Record;
 use super::span::spans;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::piece::PieceIndex;
@@ -53,7 +49,7 @@ pub fn judge<F: FileSystem>(content: &Content<F>, record: &Record) -> Result<Ver
     let written_at = last_writes(content, record);
     let mut conditions = Vec::with_capacity(info.files.len() + 1);
     for number in 0..=info.files.len() {
-        let stamp = content.stamp(number)?;
+        let stamp = content.look(number)?;
         conditions.push(condition(record, number as u32, stamp, written_at.get(&number).copied()));
     }
     let mut verdict = Verdict {
@@ -124,97 +120,4 @@ fn condition(record: &Record, number: u32, stamp: Option<Stamp>, written_at: Opt
 
 fn nanoseconds(micros: u64) -> i64 {
     i64::try_from(micros).unwrap_or(i64::MAX).saturating_mul(1_000)
-}
-
-/// The journal of a running torrent, for all threads that write it. The lock is held to append a record, never
-/// while a disk makes something durable, but for the rare times when the journal is written anew.
-#[derive(Debug)]
-pub struct Ledger<F: FileSystem> {
-    /// Where the journal is.
-    fs: Arc<F>,
-    state: Mutex<State<F>>,
-}
-
-#[derive(Debug)]
-struct State<F: FileSystem> {
-    journal: Journal<F>,
-    /// Pieces written since the last commit.
-    written: Vec<Kept>,
-}
-
-impl<F: FileSystem> Ledger<F> {
-    /// For a journal that is settled.
-    pub fn new(journal: Journal<F>) -> Self {
-        Self { fs: Arc::clone(journal.fs()), state: Mutex::new(State { journal, written: Vec::new() }) }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State<F>> {
-        // A thread that died here has at most written less than it said it would.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Before a piece is written; `now` in microseconds since 1970.
-    ///
-    /// # Errors
-    /// The piece is not to be written.
-    pub fn intend(&self, now: u64, piece: PieceIndex) -> Result<(), JournalError> {
-        self.state().journal.intend(now, piece)
-    }
-
-    /// After it was written.
-    pub fn written(&self, piece: Kept) {
-        self.state().written.push(piece);
-    }
-
-    /// Makes durable what was written, and then that it was.
-    ///
-    /// # Errors
-    /// It may not be durable; the next commit tries again.
-    pub fn commit<C: FileSystem>(&self, content: &Content<C>) -> Result<usize, CommitError> {
-        let pieces = std::mem::take(&mut self.state().written);
-        let committed = self.commit_pieces(content, &pieces);
-        if committed.is_err() {
-            self.state().written.extend(pieces);
-        }
-        committed
-    }
-
-    fn commit_pieces<C: FileSystem>(
-        &self,
-        content: &Content<C>,
-        pieces: &[Kept],
-    ) -> Result<usize, CommitError> {
-        let stamps = content.sync_stamped()?;
-        if pieces.is_empty() && stamps.is_empty() {
-            return Ok(0);
-        }
-        let file = self.state().journal.keep(pieces, &stamps)?;
-        self.fs.sync(&file).map_err(JournalError::from)?;
-        self.state().journal.kept(pieces, &stamps)?;
-        Ok(pieces.len())
-    }
-
-    /// At the end: everything durable, and how all files look.
-    ///
-    /// # Errors
-    /// The next start has to hash more.
-    pub fn close<C: FileSystem>(&self, content: &Content<C>) -> Result<(), CommitError> {
-        self.commit(content)?;
-        let mut stamps = Vec::new();
-        for number in 0..=content.info().files.len() {
-            stamps.extend(content.stamp(number)?.map(|stamp| (number as u32, stamp)));
-        }
-        Ok(self.state().journal.close(&stamps)?)
-    }
-}
-
-/// Why something may not be durable.
-#[derive(Debug, thiserror::Error)]
-pub enum CommitError {
-    /// The content.
-    #[error(transparent)]
-    Content(#[from] StorageError),
-    /// The journal.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
 }

@@ -66,7 +66,7 @@ impl Client {
     fn start(self, host: &Host, torrent: &Path, state: &Path, folder: &Path, role: Role) -> Process {
         std::fs::create_dir(state).expect("a new folder");
         let command = match self {
-            Self::Sprat => sprat(host, torrent, folder, role),
+            Self::Sprat => sprat(host, torrent, state, folder, role),
             Self::Libtorrent => libtorrent(host, torrent, folder, role),
             Self::Transmission => transmission(host, torrent, state, folder),
             Self::Aria2 => aria2(host, torrent, state, folder, role),
@@ -75,8 +75,9 @@ impl Client {
     }
 }
 
-fn sprat(host: &Host, torrent: &Path, folder: &Path, role: Role) -> Command {
+fn sprat(host: &Host, torrent: &Path, state: &Path, folder: &Path, role: Role) -> Command {
     let mut command = host.command(env!("CARGO_BIN_EXE_sprat"));
+    command.env("XDG_STATE_HOME", state);
     command.arg(if role == Role::Seed { "seed" } else { "download" }).arg(torrent).arg("-d").arg(folder);
     command.args(["-p", PORT, "--no-dht", "--no-lsd", "--no-port-forward"]);
     command

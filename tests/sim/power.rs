@@ -14,8 +14,9 @@ use sprat::proto::piece::{Geometry, PieceIndex};
 use sprat::proto::rng::Rng;
 use sprat::sim::disk::{Disk, Faults, Model};
 use sprat::storage::content::Content;
-use sprat::storage::journal::{Journal, Kept, Owner};
-use sprat::storage::resume::{self, Ledger};
+use sprat::storage::fs::FileSystem;
+use sprat::storage::journal::{Journal, Owner};
+use sprat::storage::store::Store;
 
 const MODELS: [Model; 3] = [Model::Posix, Model::Ordered, Model::Delayed];
 const PIECE_LEN: u32 = 16 * 1024;
@@ -78,68 +79,55 @@ impl Sample {
 
 /// What one start found.
 struct Started {
-    content: Content<Disk>,
-    ledger: Ledger<Disk>,
+    store: Store<Disk>,
     have: Bitfield,
     hashed_count: u32,
 }
 
 /// Everything that a start does, as the engine does it.
 fn start(sample: &Sample, disk: &Disk, state: &Disk) -> Result<Started, String> {
-    let content = sample.content(disk);
-    let name = vec!["journal".to_owned()];
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let mut journal = Journal::open(Arc::new(state.clone()), name, sample.owner()).map_err(|e| text(&e))?;
-    let verdict = resume::judge(&content, journal.record()).map_err(|e| text(&e))?;
-    content.restore_parts(&verdict.in_parts);
+    let name = vec!["journal".to_owned()];
+    let journal = Journal::open(Arc::new(state.clone()), name, sample.owner()).map_err(|e| text(&e))?;
+    let store = Store::new(sample.content(disk));
+    let verdict = store.begin(Some(journal)).map_err(|e| text(&e))?;
     let mut scratch = Vec::new();
     // What is vouched for has to be there.
     for piece in verdict.vouched.iter_set() {
-        assert!(content.check_piece(piece, &mut scratch).unwrap(), "piece {piece} is claimed and false");
+        assert!(
+            store.content().check_piece(piece, &mut scratch).unwrap(),
+            "piece {piece} is claimed and false"
+        );
     }
     let mut have = verdict.vouched.clone();
     for piece in verdict.doubtful.iter_set() {
-        if content.check_piece(piece, &mut scratch).map_err(|e| text(&e))? {
+        if store.content().check_piece(piece, &mut scratch).map_err(|e| text(&e))? {
             have.set(piece);
-            content.found(piece);
         }
     }
-    content.sync().map_err(|e| text(&e))?;
-    let mut in_parts = Bitfield::new(have.len());
-    have.iter_set().filter(|&piece| content.is_in_parts(piece)).for_each(|piece| {
-        in_parts.set(piece);
-    });
-    let mut stamps = std::collections::BTreeMap::new();
-    for number in 0..=sample.info.files.len() {
-        let stamp = content.stamp(number).map_err(|e| text(&e))?;
-        stamps.extend(stamp.map(|stamp| (number as u32, stamp)));
+    if store.content().wanted().has_more_than(&have) {
+        store.prepare(&have).map_err(|e| text(&e))?;
     }
-    journal.settle(have.clone(), in_parts, stamps).map_err(|e| text(&e))?;
-    let hashed_count = verdict.doubtful.count();
-    Ok(Started { content, ledger: Ledger::new(journal), have, hashed_count })
+    Ok(Started { store, have, hashed_count: verdict.doubtful.count() })
 }
 
 /// Writes what is missing in a random order and commits now and then, until done or the disk fails.
 fn download(sample: &Sample, disk: &Disk, started: &mut Started, rng: &mut Rng) -> Result<u32, String> {
-    let wanted = started.content.wanted();
+    let wanted = started.store.content().wanted();
     let mut missing: Vec<PieceIndex> = wanted.iter_set().filter(|&piece| !started.have.get(piece)).collect();
     rng.shuffle(&mut missing);
     let mut written = 0;
     for piece in missing {
         disk.wait(rng.below(1_000_000) as u64);
-        started.ledger.intend(disk.now(), piece).map_err(|error| error.to_string())?;
         let blocks: Vec<&[u8]> = sample.piece(piece).chunks(5_000).collect();
-        started.content.write_piece(piece, &blocks).map_err(|error| error.to_string())?;
-        let in_parts = started.content.is_in_parts(piece);
-        started.ledger.written(Kept { piece, in_parts });
+        started.store.write_piece(piece, &blocks).map_err(|error| error.to_string())?;
         started.have.set(piece);
         written += 1;
         if rng.below(4) == 0 {
-            started.ledger.commit(&started.content).map_err(|error| error.to_string())?;
+            started.store.commit().map_err(|error| error.to_string())?;
         }
     }
-    started.content.finish().map_err(|error| error.to_string())?;
-    started.ledger.close(&started.content).map_err(|error| error.to_string())?;
+    started.store.finish(&started.have).map_err(|error| error.to_string())?;
     Ok(written)
 }
 
@@ -166,7 +154,7 @@ fn cut_once(sample: &Sample, model: Model, seed: u64, cut_at: u64) -> (u32, bool
     assert_complete(sample, &disk);
     let third = start(sample, &disk, &disk).unwrap();
     assert_eq!(third.hashed_count, 0, "after a clean end nothing is hashed");
-    assert!(!third.content.wanted().has_more_than(&third.have));
+    assert!(!third.store.content().wanted().has_more_than(&third.have));
     (fetched, was_cut)
 }
 
@@ -213,7 +201,7 @@ fn power_cuts_at_random_moments_one_after_the_other() {
             let mut last = start(&sample, &disk, &disk).unwrap();
             written += download(&sample, &disk, &mut last, &mut rng).unwrap();
             assert_complete(&sample, &disk);
-            worst_twice = worst_twice.max(written.saturating_sub(last.content.wanted().count()));
+            worst_twice = worst_twice.max(written.saturating_sub(last.store.content().wanted().count()));
         }
     }
     eprintln!("{cuts} power cuts, nothing false; at most {worst_twice} pieces written twice in a download");
@@ -306,12 +294,15 @@ fn what_others_do_to_files_is_noticed_at_the_next_start() {
                 }
             }),
             2 => disk.tamper(&file.path, |bytes| bytes.push(1)),
-            _ => sprat::storage::fs::FileSystem::remove(&disk, &file.path).unwrap(),
+            _ => disk.remove(&file.path).unwrap(),
         }
         let mut again = start(&sample, &disk, &disk).unwrap();
         download(&sample, &disk, &mut again, &mut rng).unwrap();
         for piece in again.have.iter_set() {
-            assert!(again.content.check_piece(piece, &mut Vec::new()).unwrap(), "seed {seed}, piece {piece}");
+            assert!(
+                again.store.content().check_piece(piece, &mut Vec::new()).unwrap(),
+                "seed {seed}, piece {piece}"
+            );
         }
     }
 }

@@ -8,7 +8,6 @@ use super::transfer::{Ended, TorrentTask, progress};
 use super::{Inputs, Leaving};
 use crate::engine::context::{Control, Input};
 use crate::engine::handle::Stage;
-use crate::engine::task;
 use crate::proto::torrent::event::Command;
 use crate::proto::tracker::announcer::Progress;
 
@@ -79,22 +78,28 @@ impl TorrentTask {
     /// Until the peers have what was on its way, every `stopped` is answered or given up and what was written
     /// is durable.
     async fn say_goodbye(&mut self, inbox: &mut mpsc::Receiver<Input>) {
-        let (mut is_synced, mut is_syncing) = (false, false);
+        let (mut is_closed, mut is_closing) = (false, false);
         loop {
             let now = self.swarm.now();
             self.drain(now);
-            if !is_syncing && !self.pieces.is_storing() {
-                is_syncing = true;
-                self.sync();
+            if !is_closing && !self.pieces.is_storing() && !self.durability.is_running() {
+                is_closing = true;
+                self.close_content();
             }
-            if is_synced && self.swarm.has_parted() {
+            if is_closed && self.swarm.has_parted() {
                 return;
             }
             tokio::select! {
                 ended = self.jobs.next() => match ended {
-                    Ended::Synced => is_synced = true,
+                    Ended::Closed(closed) => {
+                        is_closed = true;
+                        if let Some(Err(error)) = closed {
+                            tracing::warn!(%error, "not everything is durable");
+                        }
+                    }
+                    Ended::Committed(_) => self.durability.end(now, true),
                     // What is durable counts; whether all is whole will be found out next time.
-                    Ended::Finished(_) => {}
+                    Ended::Finished(_) | Ended::Noted(_) => {}
                     ended @ Ended::Stored(..) => self.handle_ended(ended),
                 },
                 () = self.swarm.parting(inbox, || progress(&self.machine, now)) => {}
@@ -102,13 +107,16 @@ impl TorrentTask {
         }
     }
 
-    fn sync(&mut self) {
-        let content = self.content.clone();
-        self.jobs.spawn("sync", async move {
-            if let Some(Err(error)) = task::blocking(move || content.sync()).await {
-                tracing::warn!(%error, "not everything is durable");
-            }
-            Ended::Synced
+    fn close_content(&mut self) {
+        if self.plan.assume_complete {
+            // Nothing was looked at, and nothing written.
+            self.jobs.spawn("close", async { Ended::Closed(None) });
+            return;
+        }
+        let (context, content) = (self.swarm.context.clone(), self.content.clone());
+        let have = self.machine.have().clone();
+        self.jobs.spawn("close", async move {
+            Ended::Closed(context.disk.slow(move || content.close(&have)).await)
         });
     }
 }

@@ -10,6 +10,8 @@
 
 mod connections;
 mod describe;
+mod durability;
+mod fault;
 mod leave;
 mod memory;
 mod outputs;
@@ -92,6 +94,8 @@ struct Plan {
     sequential: bool,
     /// Do not check.
     assume_complete: bool,
+    /// Set apart the room for all files first.
+    preallocate: bool,
     /// Fetch the description alone.
     describe_only: bool,
     /// Leave at this ratio of sent to size.
@@ -158,6 +162,7 @@ pub(crate) fn prepare(
         dir: add.dir,
         sequential: add.sequential,
         assume_complete: add.assume_complete,
+        preallocate: add.preallocate,
         describe_only: add.describe_only,
         ratio_max: add.ratio_max,
         seed_time_max: add.seed_time_max,

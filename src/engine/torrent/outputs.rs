@@ -4,10 +4,11 @@ use crate::engine::context::Outgoing;
 use crate::engine::handle::Event;
 use crate::engine::pool::BlockBuf;
 use crate::proto::time::Instant;
-use crate::proto::torrent::event::{self, ConnId, Output, PieceResult, StorageFault};
-use crate::storage::content::StorageError;
+use crate::proto::torrent::event::{self, Command, ConnId, Output, PieceResult, StorageFault};
+use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::disk::{Done, Job, StoreOutcome};
 
+use super::fault::fault_of;
 use super::pieces::WholePiece;
 use super::report::shown;
 use super::swarm::News;
@@ -87,8 +88,10 @@ impl TorrentTask {
 
     fn finish(&mut self) {
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
-        self.jobs
-            .spawn("finish", async move { Ended::Finished(context.disk.run(&content, Job::Finish).await) });
+        let have = self.machine.have().clone();
+        self.jobs.spawn("finish", async move {
+            Ended::Finished(context.disk.slow(move || content.finish(&have)).await)
+        });
     }
 
     fn store(&mut self, whole: WholePiece) {
@@ -107,17 +110,64 @@ impl TorrentTask {
         self.swarm.report.touch();
         match ended {
             Ended::Stored(block_hashes, done) => self.handle_stored(now, block_hashes, done),
-            Ended::Finished(Some(Done::Finish(Ok(())))) => self.finished(now),
-            Ended::Finished(Some(Done::Finish(Err(error)))) if self.started_complete => {
+            Ended::Committed(Some(committed)) => {
+                self.durability.end(now, committed.is_ok());
+                match committed {
+                    Ok(count) => tracing::trace!(count, "pieces are durable"),
+                    Err(error) => self.write_failed(now, &error),
+                }
+            }
+            Ended::Finished(Some(Ok(()))) => self.finished(now),
+            Ended::Finished(Some(Err(error))) if self.started_complete => {
                 // A complete content may well lie where we cannot write.
                 tracing::warn!(%error, "the content is left as it is");
                 self.finished(now);
             }
-            Ended::Finished(Some(Done::Finish(Err(error)))) => self.write_failed(now, &error),
-            Ended::Finished(_) => self.failure = Some(DISK_GONE.to_owned()),
-            Ended::Synced => {}
+            Ended::Finished(Some(Err(error))) => self.write_failed(now, &error),
+            Ended::Noted(Some(Err(error))) => tracing::warn!(%error, "the next start finds out again"),
+            Ended::Noted(_) | Ended::Closed(_) => {}
+            Ended::Committed(None) | Ended::Finished(None) => self.failure = Some(DISK_GONE.to_owned()),
         }
         self.drain(now);
+    }
+
+    /// Makes durable what was written, when it is time.
+    pub(super) fn commit(&mut self, now: Instant) {
+        if self.swarm.context.journals.is_none() || !self.durability.begin(now) {
+            return;
+        }
+        let (context, content) = (self.swarm.context.clone(), self.content.clone());
+        self.jobs.spawn("commit", async move {
+            Ended::Committed(context.disk.slow(move || content.commit()).await)
+        });
+    }
+
+    /// Files changed behind our back: what is lost is not offered any more, and fetched again while there is
+    /// something to fetch anyway. What was complete once is left as whoever changed it wants it.
+    pub(super) fn pieces_lost(&mut self, now: Instant, lost: Vec<LostPiece>) {
+        let lost: Vec<_> = lost.into_iter().filter(|lost| self.machine.have().get(lost.piece)).collect();
+        let pieces: Vec<_> = lost.iter().map(|lost| lost.piece).collect();
+        if pieces.is_empty() {
+            return;
+        }
+        let is_fetching = self.completion == Completion::Missing;
+        if !is_fetching {
+            let mut wanted = self.machine.wanted().clone();
+            pieces.iter().for_each(|&piece| {
+                wanted.clear(piece);
+            });
+            self.machine.handle_command(now, Command::Want(wanted));
+        }
+        for lost in lost {
+            self.files.remove(lost.piece);
+            self.machine.handle_piece_result(now, lost.piece, PieceResult::Lost);
+            self.swarm.report.event(Event::PieceLost { piece: lost.piece, why: lost.why, is_fetching });
+        }
+        self.swarm.report.hurry();
+        let (context, content) = (self.swarm.context.clone(), self.content.clone());
+        self.jobs.spawn("lose", async move {
+            Ended::Noted(context.disk.slow(move || content.lose(&pieces)).await)
+        });
     }
 
     fn handle_stored(&mut self, now: Instant, block_hashes: bool, done: Option<Done<BlockBuf>>) {
@@ -130,6 +180,8 @@ impl TorrentTask {
             StoreOutcome::Good(hashes) => {
                 drop(blocks);
                 self.machine.handle_piece_result(now, piece, PieceResult::Good(hashes));
+                self.durability.written(now, u64::from(self.content.info().geometry.len_of(piece)));
+                self.commit(now);
                 self.recovered(now);
             }
             StoreOutcome::Bad(hashes) => {
@@ -158,10 +210,10 @@ impl TorrentTask {
         self.swarm.sources.handle_need(now, false);
     }
 
-    /// A full disk is a state that passes; anything else ends the torrent.
+    /// A full or failing disk is a state that passes; what only people can put right ends the torrent.
     fn write_failed(&mut self, now: Instant, error: &StorageError) {
-        if error.is_full() {
-            self.fault(now, StorageFault::Full);
+        if error.may_pass() {
+            self.fault(now, fault_of(error, &self.content, self.machine.have()));
         } else {
             self.failure = Some(error.to_string());
         }

@@ -16,7 +16,7 @@ use crate::proto::torrent::event::StorageFault;
 const STORING_LEN_MAX: u64 = 32 << 20;
 /// How often a full or failing disk is tried again: who made room is not to wait for us, and one write a second
 /// costs nothing.
-const STORAGE_RETRY: Duration = Duration::from_secs(1);
+pub(super) const STORAGE_RETRY: Duration = Duration::from_secs(1);
 
 /// A whole piece on its way to the disk.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl PieceBuffers {
     #[must_use]
     pub(super) fn fail(&mut self, now: Instant, fault: StorageFault) -> bool {
         self.retry_at = Some(now + STORAGE_RETRY);
-        let news = self.fault.as_ref() != Some(&fault);
+        let news = !self.fault.as_ref().is_some_and(|last| last.is_like(&fault));
         self.fault = Some(fault);
         news
     }
@@ -156,7 +156,8 @@ mod tests {
         let whole = pieces.take(0, false).unwrap();
         let start = Instant::ZERO;
         pieces.park(whole);
-        assert!(pieces.fail(start, StorageFault::Full) && !pieces.fail(start, StorageFault::Full));
+        let full = |len| StorageFault::Full { place: "here".to_owned(), missing_len: Some(len) };
+        assert!(pieces.fail(start, full(7)) && !pieces.fail(start, full(6)));
         assert!(!pieces.recover() && pieces.retry(start).is_none());
         let again = pieces.retry(start + STORAGE_RETRY).unwrap();
         assert_eq!((again[0].piece, again[0].blocks.len()), (0, 4));

@@ -114,6 +114,16 @@ impl FileProgress {
 
     /// One more piece is verified.
     pub(super) fn add(&mut self, piece: PieceIndex) {
+        self.change(piece, |done_len, len| *done_len += len);
+    }
+
+    /// A piece is there no more.
+    pub(super) fn remove(&mut self, piece: PieceIndex) {
+        self.change(piece, |done_len, len| *done_len -= len);
+    }
+
+    /// Calls with the verified bytes of each file that the piece touches, and its bytes in the piece.
+    fn change(&mut self, piece: PieceIndex, change: impl Fn(&mut u64, u64)) {
         let start = self.geometry.offset_of(piece);
         let end = start + u64::from(self.geometry.len_of(piece));
         let first = self.spans.partition_point(|(offset, len)| offset + len <= start);
@@ -121,7 +131,7 @@ impl FileProgress {
             if offset >= end {
                 break;
             }
-            *done_len += (offset + len).min(end) - offset.max(start);
+            change(done_len, (offset + len).min(end) - offset.max(start));
         }
     }
 }
@@ -146,5 +156,7 @@ mod tests {
         assert_eq!(progress.done_lens, [10, 0, 9, 5, 0]);
         progress.add(1);
         assert_eq!(progress.done_lens, lens);
+        progress.remove(0);
+        assert_eq!(progress.done_lens, [0, 0, 19, 5, 0]);
     }
 }

@@ -1,24 +1,36 @@
-//! How a torrent begins: its files are opened, and what is there already is checked.
+//! How a torrent begins: its files are opened and held against its journal, what nobody vouches for is hashed,
+//! and if something is missing all is made ready for writing.
 //!
 //! While pieces are hashed the torrent has no machine for them yet: peers are turned away, those that gave the
 //! description wait unread, the user's wishes are kept for later.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::fault::fault_of;
+use super::pieces::STORAGE_RETRY;
 use super::report::Report;
 use super::{Plan, Wishes};
 use crate::engine::context::{Context, Control};
 use crate::engine::handle::{Event, Stage};
 use crate::engine::task;
 use crate::proto::bitfield::Bitfield;
+use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::Info;
+use crate::proto::torrent::event::StorageFault;
 use crate::storage::content::{Content, StorageError};
 use crate::storage::disk::{DiskContent, Done, Job};
 use crate::storage::fs::RealFs;
+use crate::storage::journal::{Journal, Owner};
+use crate::storage::resume::Verdict;
+use crate::storage::store::Store;
+
+/// Least time between two reports of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How the beginning ended.
 pub(super) enum Started {
@@ -35,6 +47,15 @@ pub(super) enum Started {
     Failed(String),
 }
 
+/// How far a beginning is.
+#[derive(Debug)]
+enum Step {
+    /// Pieces known or hashed, and of these, good.
+    Checking(u32, u32),
+    /// The disk cannot take what is missing.
+    Waiting(StorageFault),
+}
+
 /// The torrent's files below its folder, which is made if missing. An existing one need not be writable: what
 /// is complete can be seeded from anywhere.
 pub(super) fn open(
@@ -44,21 +65,11 @@ pub(super) fn open(
     selected: Vec<bool>,
 ) -> Result<DiskContent, StorageError> {
     let files = open_folder(context, dir)?;
-    Ok(Arc::new(Content::new(info, selected, files)))
+    Ok(Arc::new(Store::new(Content::new(info, selected, files))))
 }
 
 fn open_folder(context: &Context, dir: &Path) -> Result<RealFs, StorageError> {
     if dir.is_dir() { RealFs::open(dir, &context.handles) } else { RealFs::create(dir, &context.handles) }
-}
-
-/// Something is missing, so the folder has to be writable: known now rather than with the first piece.
-async fn require_writable(context: Arc<Context>, dir: PathBuf) -> Result<(), String> {
-    let created = task::blocking(move || RealFs::create(&dir, &context.handles)).await;
-    match created {
-        Some(Ok(_)) => Ok(()),
-        Some(Err(error)) => Err(error.to_string()),
-        None => Err("stopped".to_owned()),
-    }
 }
 
 /// Finds out which pieces are there, with progress in `report`; what the user wants meanwhile is added to
@@ -75,8 +86,8 @@ pub(super) async fn check(
     if plan.assume_complete {
         return Started::Ready { have: Bitfield::full(total), wishes };
     }
-    let (sender, mut progress) = watch::channel((0, 0));
-    let checking = find(context, &plan.dir, content, sender);
+    let (sender, mut steps) = watch::channel(Step::Checking(0, 0));
+    let checking = find(context, plan, content, sender);
     tokio::pin!(checking);
     loop {
         tokio::select! {
@@ -87,10 +98,15 @@ pub(super) async fn check(
                 }
                 Err(error) => Started::Failed(error),
             },
-            () = later(&mut progress) => {
-                let (checked, good) = *progress.borrow_and_update();
-                report.stage(Stage::Checking { checked, good });
-            }
+            () = later(&mut steps) => match &*steps.borrow_and_update() {
+                Step::Checking(checked, good) => {
+                    report.stage(Stage::Checking { checked: *checked, good: *good });
+                }
+                Step::Waiting(fault) => {
+                    report.event(Event::Storage(Some(fault.clone())));
+                    report.stage(Stage::Waiting(fault.clone()));
+                }
+            },
             told = control.recv() => match told {
                 Some(Control::Command(command, reply)) => {
                     wishes.commands.push(command);
@@ -107,52 +123,120 @@ pub(super) async fn check(
 }
 
 /// Waits for progress, and not less than a moment: hashing tells of each piece, people need not see each.
-async fn later(progress: &mut watch::Receiver<(u32, u32)>) {
+async fn later(steps: &mut watch::Receiver<Step>) {
     tokio::time::sleep(PROGRESS_INTERVAL).await;
-    if progress.changed().await.is_err() {
+    if steps.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Least time between two reports of progress.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
-
 /// The pieces that are there, in a folder that can take those that are not.
 async fn find(
     context: &Arc<Context>,
-    dir: &Path,
+    plan: &Plan,
     content: &DiskContent,
-    progress: watch::Sender<(u32, u32)>,
+    steps: watch::Sender<Step>,
 ) -> Result<Bitfield, String> {
-    let have = hash(context, content, progress).await?;
-    if content.wanted().has_more_than(&have) {
-        require_writable(context.clone(), dir.to_owned()).await?;
+    let verdict = begin(context, plan, content).await?;
+    let have = hash(context, content, verdict, &steps).await?;
+    if content.content().wanted().has_more_than(&have) {
+        require_writable(context, plan.dir.clone()).await?;
+        prepare(context, plan, content, &have, &steps).await?;
     }
     Ok(have)
+}
+
+/// What the journal knows of the files as they are.
+async fn begin(context: &Arc<Context>, plan: &Plan, content: &DiskContent) -> Result<Verdict, String> {
+    let (store, journals, dir) = (content.clone(), context.journals.clone(), plan.dir.clone());
+    let begun = context.disk.slow(move || {
+        let journal = journals.and_then(|journals| open_journal(journals, store.info(), &dir));
+        store.begin(journal)
+    });
+    begun.await.ok_or(STOPPED)?.map_err(|error| error.to_string())
+}
+
+/// The journal of this torrent in this folder; None: it cannot be used, and is left alone.
+fn open_journal(journals: Arc<RealFs>, info: &Info, dir: &Path) -> Option<Journal<RealFs>> {
+    let owner =
+        Owner { infohash: info.infohash, geometry: info.geometry, file_count: info.files.len() as u32 };
+    let opened = Journal::open(journals, vec![journal_name(info.infohash, dir)], owner);
+    opened.inspect_err(|error| tracing::warn!(%error, "no journal is kept")).ok()
+}
+
+/// One file a torrent and folder, whatever way leads to the folder.
+fn journal_name(infohash: InfoHash, dir: &Path) -> String {
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let place = InfoHash::of(dir.as_os_str().as_bytes()).to_string();
+    format!("{infohash}-{}.journal", &place[..16])
 }
 
 /// The pieces that are there; hashing stops when this is dropped.
 async fn hash(
     context: &Context,
     content: &DiskContent,
-    progress: watch::Sender<(u32, u32)>,
+    verdict: Verdict,
+    steps: &watch::Sender<Step>,
 ) -> Result<Bitfield, String> {
-    let existing = content.clone();
-    let exists = task::blocking(move || existing.exists()).await;
-    match exists {
-        Some(Ok(true)) => {}
-        Some(Ok(false)) => return Ok(Bitfield::new(content.info().geometry.piece_count())),
-        Some(Err(error)) => return Err(error.to_string()),
-        None => return Err("stopped".to_owned()),
+    let Verdict { vouched: mut have, doubtful: pieces, in_parts: _ } = verdict;
+    if pieces.count() == 0 {
+        return Ok(have);
     }
+    let (known, steps) = (content.info().geometry.piece_count() - pieces.count(), steps.clone());
+    let vouched = have.count();
     let progress = Box::new(move |checked, good| {
-        progress.send_replace((checked, good));
-        !progress.is_closed()
+        steps.send_replace(Step::Checking(known + checked, vouched + good));
+        !steps.is_closed()
     });
-    match context.disk.run(content, Job::Check { progress }).await {
-        Some(Done::Check(have)) => have.map_err(|error| error.to_string()),
-        Some(Done::StorePiece { .. } | Done::Read { .. } | Done::Finish(_)) | None => {
-            Err("stopped".to_owned())
+    match context.disk.run(content, Job::Check { pieces, progress }).await {
+        Some(Done::Check(Ok(found))) => {
+            have.set_all(&found);
+            Ok(have)
         }
+        Some(Done::Check(Err(error))) => Err(error.to_string()),
+        Some(Done::StorePiece { .. } | Done::Read { .. }) | None => Err(STOPPED.to_owned()),
     }
 }
+
+/// Something is missing, so the folder has to be writable: known now rather than with the first piece.
+async fn require_writable(context: &Arc<Context>, dir: PathBuf) -> Result<(), String> {
+    let context = context.clone();
+    match task::blocking(move || RealFs::create(&dir, &context.handles)).await {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err(STOPPED.to_owned()),
+    }
+}
+
+/// Makes ready for writing, however long the disk needs to have room for that.
+async fn prepare(
+    context: &Context,
+    plan: &Plan,
+    content: &DiskContent,
+    known: &Bitfield,
+    steps: &watch::Sender<Step>,
+) -> Result<(), String> {
+    loop {
+        let (store, have, preallocate) = (content.clone(), known.clone(), plan.preallocate);
+        let prepared = context.disk.slow(move || {
+            store.prepare(&have)?;
+            if preallocate { store.preallocate() } else { Ok(()) }
+        });
+        match prepared.await.ok_or(STOPPED)? {
+            Ok(()) => return Ok(()),
+            Err(error) if error.may_pass() => {
+                let fault = fault_of(&error, content, known);
+                steps.send_if_modified(|step| {
+                    let is_news = !matches!(step, Step::Waiting(last) if last.is_like(&fault));
+                    *step = Step::Waiting(fault);
+                    is_news
+                });
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+        tokio::time::sleep(STORAGE_RETRY).await;
+    }
+}
+
+/// The engine ends.
+const STOPPED: &str = "stopped";

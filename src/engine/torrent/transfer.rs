@@ -3,6 +3,7 @@
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep_until};
 
+use super::durability::Durability;
 use super::pieces::PieceBuffers;
 use super::report::FileProgress;
 use super::swarm::{Met, Swarm};
@@ -18,6 +19,7 @@ use crate::proto::torrent::Torrent;
 use crate::proto::torrent::description::Handover;
 use crate::proto::torrent::event::{ConnId, Receipt, Settings, Source, StorageFault};
 use crate::proto::tracker::announcer::Progress;
+use crate::storage::content::StorageError;
 use crate::storage::disk::{DiskContent, Done};
 
 /// Inputs of connections taken before timers and the user are looked at again.
@@ -38,10 +40,14 @@ pub(super) enum Completion {
 pub(super) enum Ended {
     /// A piece came back from the disk; whether block hashes were asked for.
     Stored(bool, Option<Done<BlockBuf>>),
+    /// What was written was made durable, or not.
+    Committed(Option<Result<usize, StorageError>>),
     /// The content was made complete and durable, or not.
-    Finished(Option<Done<BlockBuf>>),
-    /// What was written is durable as far as possible.
-    Synced,
+    Finished(Option<Result<(), StorageError>>),
+    /// Everything is durable as far as possible, for the end.
+    Closed(Option<Result<(), StorageError>>),
+    /// The journal was told of lost pieces.
+    Noted(Option<Result<(), StorageError>>),
 }
 
 /// The state of the task in this part.
@@ -51,6 +57,7 @@ pub(super) struct TorrentTask {
     pub(super) plan: Plan,
     pub(super) machine: Torrent,
     pub(super) pieces: PieceBuffers,
+    pub(super) durability: Durability,
     pub(super) files: FileProgress,
     pub(super) completion: Completion,
     /// Nothing was missing from the start.
@@ -78,13 +85,15 @@ impl TorrentTask {
             dht_port: context.dht.is_some().then_some(context.port),
             connection_max: context.config.limits.torrent_connection_max,
         };
-        let machine = Torrent::new(settings, geometry, have, content.wanted(), rng.fork("machine"), now);
+        let machine =
+            Torrent::new(settings, geometry, have, content.content().wanted(), rng.fork("machine"), now);
         Self {
             swarm,
             content,
             plan,
             machine,
             pieces: PieceBuffers::new(geometry),
+            durability: Durability::default(),
             files,
             completion: Completion::Missing,
             started_complete: false,
@@ -210,6 +219,7 @@ impl TorrentTask {
                 }
             }
             Input::ReadFailed(error) => self.storage_failed(now, error),
+            Input::PiecesLost(lost) => self.pieces_lost(now, lost),
             Input::Closed(conn) => self.disconnected(now, conn),
         }
         self.drain(now);
@@ -253,6 +263,7 @@ impl TorrentTask {
         }
         self.swarm.handle_timeout(now, || progress(&self.machine, now));
         self.retry_storage(now);
+        self.commit(now);
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -261,7 +272,8 @@ impl TorrentTask {
             (Completion::Missing | Completion::Finishing | Completion::Finished(_), _) => None,
         };
         let swarm = self.swarm.poll_timeout(self.machine.demand());
-        [self.machine.poll_timeout(), swarm, self.pieces.retry_at(), seed_until].into_iter().flatten().min()
+        let storage = [self.pieces.retry_at(), self.durability.due_at()];
+        [self.machine.poll_timeout(), swarm, seed_until].into_iter().chain(storage).flatten().min()
     }
 
     /// Whether seeding has done what the user wanted of it.

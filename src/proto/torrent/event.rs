@@ -134,17 +134,34 @@ pub enum PieceResult {
     Good(Option<BlockHashes>),
     /// It does not hash; the hash of each block, to find the liar once a good copy is known.
     Bad(BlockHashes),
-    /// It could not be written or read and its bytes are gone; to be fetched again.
+    /// It could not be written or read and its bytes are gone, also if it was good before: to be fetched again,
+    /// if it is wanted.
     Lost,
 }
 
-/// Why the disk takes no more just now.
+/// Why the disk takes no more just now, or cannot begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorageFault {
     /// No space, or quota used up: downloading pauses and goes on by itself.
-    Full,
+    Full {
+        /// What could not be written, by the name that people know it by.
+        place: String,
+        /// Bytes that do not fit: what is still to be fetched beyond what is free; None: nobody knows.
+        missing_len: Option<u64>,
+    },
     /// Another error of the disk, in words.
     Failed(String),
+}
+
+impl StorageFault {
+    /// Whether both tell of the same trouble, whatever is missing by now.
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Full { place, .. }, Self::Full { place: other, .. }) => place == other,
+            (Self::Failed(text), Self::Failed(other)) => text == other,
+            (Self::Full { .. }, Self::Failed(_)) | (Self::Failed(_), Self::Full { .. }) => false,
+        }
+    }
 }
 
 /// What the user may want at any time.

@@ -110,10 +110,18 @@ impl Torrent {
         self.download.retry();
     }
 
-    /// The piece's bytes are gone and are to be fetched again.
-    pub(super) fn piece_lost(&mut self, piece: PieceIndex) {
+    /// The piece's bytes are gone and are to be fetched again. Whoever was told that we have it is disconnected, to
+    /// be greeted anew: there is no message that all understand for taking a piece back.
+    pub(super) fn piece_lost(&mut self, now: Instant, piece: PieceIndex) {
+        let was_had = self.download.pieces.have().get(piece);
         self.download.pieces.lost(piece);
-        self.throw_away(piece);
+        if was_had {
+            self.news.lose(piece);
+            self.disconnect_all(now, DisconnectReason::Anew);
+            self.look_complete(now);
+        } else {
+            self.throw_away(piece);
+        }
         self.download.retry();
     }
 

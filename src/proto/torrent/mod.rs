@@ -198,12 +198,12 @@ impl Torrent {
         self.settle(now);
     }
 
-    /// A piece was hashed and, if good, written.
+    /// A piece was hashed and, if good, written; or one that was there is there no more.
     pub fn handle_piece_result(&mut self, now: Instant, piece: PieceIndex, result: PieceResult) {
         match result {
             PieceResult::Good(hashes) => self.piece_good(now, piece, hashes.as_ref()),
             PieceResult::Bad(hashes) => self.piece_bad(now, piece, hashes),
-            PieceResult::Lost => self.piece_lost(piece),
+            PieceResult::Lost => self.piece_lost(now, piece),
         }
         self.settle(now);
     }
@@ -331,6 +331,11 @@ impl Torrent {
     /// The pieces that are verified.
     pub fn have(&self) -> &Bitfield {
         self.download.pieces.have()
+    }
+
+    /// The pieces to fetch, whether they are there or not.
+    pub fn wanted(&self) -> &Bitfield {
+        self.download.pieces.wanted()
     }
 
     /// When the next round of the choker is due; None without anybody to choke.

@@ -73,6 +73,11 @@ impl News {
         }
     }
 
+    /// A piece is not ours any more, and nobody is connected who would have to know.
+    pub(super) fn lose(&mut self, piece: PieceIndex) {
+        self.gained.remove(&piece);
+    }
+
     /// The peer may have nothing left to ask of us: then it is told what it missed. `have` is all that we hold.
     pub(super) fn tell_idle(&self, now: Instant, have: &Bitfield, peer: &mut Peer, out: &mut Outbox) {
         if peer.offer.is_owed() && self.is_fast() && is_idle(peer) {

@@ -4,6 +4,7 @@
 //! its folder was synced too, and that one's folder.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::atomic::Ordering;
 
 use super::{Content, StorageError};
@@ -23,16 +24,58 @@ impl<F: FileSystem> Content<F> {
     /// A file cannot be made or made durable.
     pub fn finish(&self) -> Result<(), StorageError> {
         for (at, file) in self.selected_files() {
-            let at_path = |source| self.error(&file.path, source);
-            if file.len == 0 && self.fs.len(&file.path).map_err(at_path)?.is_none() {
-                self.fs.open_write(&file.path).map_err(at_path)?;
-                self.written[at].dirty.store(true, Ordering::Release);
-            }
-            if file.attributes.executable {
-                self.fs.set_executable(&file.path).map_err(at_path)?;
-            }
+            self.alter(at, || {
+                let made = file.len == 0 && self.fs.len(&file.path)?.is_none();
+                if made {
+                    self.fs.open_write(&file.path)?;
+                }
+                if file.attributes.executable {
+                    self.fs.set_executable(&file.path)?;
+                }
+                Ok(made || file.attributes.executable)
+            })?;
         }
         self.sync()
+    }
+
+    /// Takes the content for ourselves by a lock on its first selected file, which is made if need be, until what
+    /// comes back is dropped; None: there is nothing to write.
+    ///
+    /// # Errors
+    /// Someone else has it (`ResourceBusy`), or the file cannot be made.
+    pub fn take(&self) -> Result<Option<F::Lock>, StorageError> {
+        let Some((_, first)) = self.selected_files().find(|(_, file)| file.len > 0) else { return Ok(None) };
+        let at_path = |source| self.error(&first.path, source);
+        let busy = "another download writes it; stop that one, or choose another folder";
+        let busy = || at_path(io::Error::new(io::ErrorKind::ResourceBusy, busy));
+        self.fs.lock(&first.path).map_err(at_path)?.ok_or_else(busy).map(Some)
+    }
+
+    /// Sets apart the room for all selected files.
+    ///
+    /// # Errors
+    /// There is not enough.
+    pub fn preallocate(&self) -> Result<(), StorageError> {
+        for (at, file) in self.selected_files().filter(|(_, file)| file.len > 0) {
+            self.alter(at, || {
+                let open = self.fs.open_write(&file.path)?;
+                self.fs.allocate(&open, file.len).map(|()| true)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A change to a file other than of its bytes; it says whether there was any.
+    fn alter(&self, at: usize, change: impl FnOnce() -> io::Result<bool>) -> Result<(), StorageError> {
+        let written = &self.written[at];
+        let changed = change().map_err(|source| self.error(&self.info.files[at].path, source))?;
+        if changed {
+            // It looks otherwise from now on, and because of us.
+            written.watch.begin();
+            written.dirty.store(true, Ordering::Release);
+            written.watch.end();
+        }
+        Ok(())
     }
 
     /// Makes what was written durable.
@@ -51,7 +94,7 @@ impl<F: FileSystem> Content<F> {
     pub fn sync_stamped(&self) -> Result<Vec<(u32, Stamp)>, StorageError> {
         let mut stamps = Vec::new();
         for number in self.sync_written()? {
-            stamps.extend(self.stamp(number)?.map(|stamp| (number as u32, stamp)));
+            stamps.extend(self.look(number)?.map(|stamp| (number as u32, stamp)));
         }
         Ok(stamps)
     }
@@ -61,12 +104,16 @@ impl<F: FileSystem> Content<F> {
     /// # Errors
     /// Something else stands in the place of the file.
     pub fn stamp(&self, number: usize) -> Result<Option<Stamp>, StorageError> {
-        let path = match self.info.files.get(number) {
-            Some(file) if file.attributes.pad => return Ok(None),
-            Some(file) => &file.path,
-            None => &self.parts.path,
-        };
+        if self.info.files.get(number).is_some_and(|file| file.attributes.pad) {
+            return Ok(None);
+        }
+        let path = self.path_of(number);
         self.fs.stamp(path).map_err(|source| self.error(path, source))
+    }
+
+    /// Where a file is, by number; the parts file comes after the last.
+    pub(super) fn path_of(&self, number: usize) -> &[String] {
+        self.info.files.get(number).map_or(&self.parts.path, |file| &file.path)
     }
 
     /// Whether a file is wanted.
@@ -115,7 +162,7 @@ impl<F: FileSystem> Content<F> {
             return self.fs.sync_all().map_err(|source| self.error(&[], source));
         }
         for &at in files {
-            let path = self.info.files.get(at).map_or(&self.parts.path, |file| &file.path);
+            let path = self.path_of(at);
             // To read: a file that someone removed shall be an error, not an empty file.
             let synced = self.fs.open_read(path).and_then(|file| self.fs.sync(&file));
             synced.map_err(|source| self.error(path, source))?;
@@ -127,7 +174,7 @@ impl<F: FileSystem> Content<F> {
     fn sync_folders(&self, files: &[usize]) -> Result<(), StorageError> {
         let mut folders = BTreeSet::new();
         for &at in files {
-            let path = self.info.files.get(at).map_or(&self.parts.path, |file| &file.path);
+            let path = self.path_of(at);
             folders.extend((0..path.len()).map(|depth| &path[..depth]));
         }
         // The deepest first: who is named shall be whole.

@@ -188,7 +188,8 @@ fn a_full_disk_halts_requests_until_there_is_room() {
     swarm.nodes[seed].uplink = 200_000;
     swarm.introduce(leech, seed);
     swarm.run(Duration::from_secs(3), |_| false);
-    swarm.input(leech, |torrent, now| torrent.handle_storage(now, Some(StorageFault::Full)));
+    let full = StorageFault::Full { place: "here".to_owned(), missing_len: None };
+    swarm.input(leech, |torrent, now| torrent.handle_storage(now, Some(full)));
     swarm.run(Duration::from_secs(20), |_| false);
     let requests = |swarm: &Swarm| {
         let is_request = |output: &Output| matches!(output, Output::Send(_, Message::Request(_)));

@@ -1,0 +1,80 @@
+//! When what was written is made durable: every two seconds, or after 32 MiB if that is sooner, so that no kill
+//! and no power cut costs more than that. One commit at a time, on a thread of its own: a disk that syncs slowly
+//! holds up the next commit and nothing else.
+
+use crate::proto::time::{Duration, Instant};
+
+/// Age of the oldest piece that is not durable when it is time for a commit.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(2);
+/// Bytes that are not durable when it is time for a commit, however young they are.
+const COMMIT_LEN: u64 = 32 << 20;
+
+/// What is written and not yet durable.
+#[derive(Debug, Default)]
+pub(super) struct Durability {
+    written_len: u64,
+    due_at: Option<Instant>,
+    is_running: bool,
+}
+
+impl Durability {
+    /// So many bytes were written.
+    pub(super) fn written(&mut self, now: Instant, len: u64) {
+        self.written_len += len;
+        self.due_at.get_or_insert(now + COMMIT_INTERVAL);
+        if self.written_len >= COMMIT_LEN {
+            self.due_at = Some(now);
+        }
+    }
+
+    /// When [`Durability::begin`] has something to do.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        self.due_at.filter(|_| !self.is_running)
+    }
+
+    /// Whether a commit is to be made now, which has then begun.
+    #[must_use]
+    pub(super) fn begin(&mut self, now: Instant) -> bool {
+        let is_due = self.due_at().is_some_and(|at| at <= now);
+        if is_due {
+            *self = Self { is_running: true, ..Self::default() };
+        }
+        is_due
+    }
+
+    /// The commit is made; one that failed is tried again an interval later.
+    pub(super) fn end(&mut self, now: Instant, is_durable: bool) {
+        self.is_running = false;
+        if !is_durable {
+            self.due_at = Some(now + COMMIT_INTERVAL);
+        }
+    }
+
+    /// Whether a commit is under way.
+    pub(super) fn is_running(&self) -> bool {
+        self.is_running
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_follows_the_first_piece_by_two_seconds_or_32_mib_at_once() {
+        let mut durability = Durability::default();
+        let start = Instant::ZERO;
+        assert!(durability.due_at().is_none() && !durability.begin(start));
+        durability.written(start, 1 << 20);
+        durability.written(start + Duration::from_secs(1), 1 << 20);
+        assert_eq!(durability.due_at(), Some(start + Duration::from_secs(2)));
+        durability.written(start + Duration::from_secs(1), 30 << 20);
+        assert!(durability.begin(start + Duration::from_secs(1)), "32 MiB");
+        durability.written(start + Duration::from_secs(1), 64 << 20);
+        assert!(durability.due_at().is_none(), "one at a time");
+        durability.end(start + Duration::from_secs(5), true);
+        assert!(durability.begin(start + Duration::from_secs(5)), "what came meanwhile");
+        durability.end(start + Duration::from_secs(6), false);
+        assert_eq!(durability.due_at(), Some(start + Duration::from_secs(8)), "and again");
+    }
+}

@@ -1,0 +1,422 @@
+//! Noticing what others do to a torrent's files before a block of them goes out.
+//!
+//! Of each file it is known what it looked like when its bytes were last hashed, or durable. A block is read
+//! first and the file looked at afterwards, as one that was written to meanwhile shows it (a file system marks
+//! the time before it takes the bytes). A file that looks otherwise makes all of its pieces suspect: each is
+//! hashed again before a block of it goes out. While we write a file ourselves it looks otherwise all the time,
+//! and what others do to it then is noticed by nobody but who receives the pieces.
+//!
+//! Who writes through a memory map after the first touch of a page is not noticed, by the way such maps work.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Content, StorageError, pieces_of};
+use crate::proto::bitfield::Bitfield;
+use crate::proto::block::Block;
+use crate::proto::piece::PieceIndex;
+use crate::storage::fs::{FileSystem, Stamp};
+use crate::storage::span::spans;
+
+/// How often a read begins anew because the file changed under it, before the piece counts as lost.
+const ATTEMPT_MAX: usize = 3;
+
+/// What a file looked like.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    seen: Seen,
+    /// Writes of ours that were begun.
+    begun_count: u64,
+    /// Of these, those that are not done.
+    running_count: u32,
+    /// How many had begun when it was last looked at: if more have, it looks otherwise because of us.
+    seen_count: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Seen {
+    /// Not looked at yet.
+    #[default]
+    Never,
+    /// It was not there.
+    Gone,
+    /// Like this.
+    As(Stamp),
+}
+
+impl From<Option<Stamp>> for Seen {
+    fn from(stamp: Option<Stamp>) -> Self {
+        stamp.map_or(Self::Gone, Self::As)
+    }
+}
+
+impl Watch {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is one assignment or two, so a thread that died here left nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A write of ours begins.
+    pub(super) fn begin(&self) {
+        let mut state = self.state();
+        state.begun_count += 1;
+        state.running_count += 1;
+    }
+
+    /// A write of ours is done.
+    pub(super) fn end(&self) {
+        self.state().running_count -= 1;
+    }
+
+    /// Writes of ours that were begun: to be asked before looking at the file.
+    pub(super) fn begun_count(&self) -> u64 {
+        self.state().begun_count
+    }
+
+    /// It looks like this and its bytes are known; `begun_count` is from before.
+    pub(super) fn see(&self, begun_count: u64, stamp: Option<Stamp>) {
+        let mut state = self.state();
+        if state.begun_count == begun_count && state.running_count == 0 {
+            state.seen = stamp.into();
+            state.seen_count = begun_count;
+        }
+    }
+
+    /// What is known of its looks; None: nothing, or we are writing it.
+    fn seen(&self) -> Option<Option<Stamp>> {
+        let state = self.state();
+        match state.seen {
+            _ if state.seen_count != state.begun_count => None,
+            Seen::Never => None,
+            Seen::Gone => Some(None),
+            Seen::As(stamp) => Some(Some(stamp)),
+        }
+    }
+
+    /// Whether it looks as it should; one that nobody looked at before should look like this from now on.
+    fn is_as_seen(&self, begun_count: u64, stamp: Option<Stamp>) -> bool {
+        let mut state = self.state();
+        if state.begun_count != begun_count || state.seen_count != begun_count || state.running_count > 0 {
+            return true;
+        }
+        if state.seen == Seen::Never {
+            state.seen = stamp.into();
+        }
+        state.seen == stamp.into()
+    }
+}
+
+/// Pieces to be hashed before a block of them goes out; nothing is held while there are none.
+#[derive(Debug, Default)]
+pub(super) struct Suspects {
+    pieces: Mutex<Option<Bitfield>>,
+}
+
+impl Suspects {
+    fn pieces(&self) -> MutexGuard<'_, Option<Bitfield>> {
+        // Bits are set and cleared one by one.
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, piece_count: u32, suspects: impl Iterator<Item = PieceIndex>) {
+        let mut pieces = self.pieces();
+        let pieces = pieces.get_or_insert_with(|| Bitfield::new(piece_count));
+        suspects.for_each(|piece| {
+            pieces.set(piece);
+        });
+    }
+
+    /// Its bytes are good.
+    pub(super) fn clear(&self, piece: PieceIndex) {
+        if let Some(pieces) = &mut *self.pieces() {
+            pieces.clear(piece);
+        }
+    }
+
+    fn contains(&self, piece: PieceIndex) -> bool {
+        self.pieces().as_ref().is_some_and(|pieces| pieces.get(piece))
+    }
+}
+
+/// A piece that cannot be handed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostPiece {
+    /// Which.
+    pub piece: PieceIndex,
+    /// Why, in words of the system, with the file.
+    pub why: String,
+}
+
+impl<F: FileSystem> Content<F> {
+    /// Looks at a file for the first time: from now on it should look like this. By number; the parts file
+    /// comes after the last.
+    ///
+    /// # Errors
+    /// Something else stands in the place of the file.
+    pub fn look(&self, number: usize) -> Result<Option<Stamp>, StorageError> {
+        let watch = &self.written[number].watch;
+        let begun_count = watch.begun_count();
+        let stamp = self.stamp(number)?;
+        watch.see(begun_count, stamp);
+        Ok(stamp)
+    }
+
+    /// How a file looked when its bytes were last known; None: not there.
+    ///
+    /// # Errors
+    /// Nobody looked yet, or we wrote it since, and it cannot be looked at now.
+    pub(in crate::storage) fn last_look(&self, number: usize) -> Result<Option<Stamp>, StorageError> {
+        match self.written[number].watch.seen() {
+            Some(stamp) => Ok(stamp),
+            None => self.look(number),
+        }
+    }
+
+    /// Reads blocks to be sent, each into its buffer of the block's length, and makes sure of their pieces if a
+    /// file is not as it was. Comes back with pieces that are there no more; then no buffer is to be used.
+    ///
+    /// # Errors
+    /// A block is not within its piece, or the disk fails in a way that may pass.
+    pub fn read_blocks<B: AsMut<[u8]>>(
+        &self,
+        blocks: &mut [(Block, B)],
+        scratch: &mut Vec<u8>,
+    ) -> Result<Vec<LostPiece>, StorageError> {
+        let mut doubtful = self.read_once(blocks)?;
+        for _ in 1..ATTEMPT_MAX {
+            if doubtful.is_empty() {
+                return Ok(Vec::new());
+            }
+            self.fs.close();
+            let mut lost = Vec::new();
+            for piece in doubtful.drain(..) {
+                lost.extend(self.examine(piece, scratch)?);
+            }
+            if !lost.is_empty() {
+                return Ok(lost);
+            }
+            doubtful = self.read_once(blocks)?;
+        }
+        let changing =
+            |piece| LostPiece { piece, why: format!("{}: it keeps changing", self.name_of(piece)) };
+        Ok(doubtful.into_iter().map(changing).collect())
+    }
+
+    /// Reads all blocks, then looks at their files; the pieces that need to be looked at more closely.
+    fn read_once<B: AsMut<[u8]>>(&self, blocks: &mut [(Block, B)]) -> Result<Vec<PieceIndex>, StorageError> {
+        let mut doubtful = BTreeSet::new();
+        let mut counts = Vec::new();
+        for (block, buffer) in &mut *blocks {
+            for number in self.places_of(*block) {
+                if !counts.iter().any(|&(known, _)| known == number) {
+                    counts.push((number, self.written[number].watch.begun_count()));
+                }
+            }
+            match self.read_block(*block, buffer.as_mut()) {
+                Ok(()) if !self.suspects.contains(block.piece) => {}
+                Err(error) if error.may_pass() || error.is_misuse() => return Err(error),
+                Ok(()) | Err(_) => {
+                    doubtful.insert(block.piece);
+                }
+            }
+        }
+        let changed: Vec<usize> = counts
+            .into_iter()
+            .filter(|&(number, count)| !self.is_as_seen(number, count))
+            .map(|at| at.0)
+            .collect();
+        for &number in &changed {
+            self.suspect(number)?;
+        }
+        if !changed.is_empty() {
+            let touched = blocks.iter().filter(|(block, _)| self.suspects.contains(block.piece));
+            doubtful.extend(touched.map(|(block, _)| block.piece));
+        }
+        Ok(doubtful.into_iter().collect())
+    }
+
+    /// Whether the open file looks as it should; one that cannot be opened does not.
+    fn is_as_seen(&self, number: usize, begun_count: u64) -> bool {
+        let stamp = self.fs.open_read(self.path_of(number)).and_then(|open| self.fs.stamp_of(&open));
+        stamp.is_ok_and(|stamp| self.written[number].watch.is_as_seen(begun_count, Some(stamp)))
+    }
+
+    /// A file is not as it was: none of its pieces is what it was, until it hashes.
+    fn suspect(&self, number: usize) -> Result<(), StorageError> {
+        let geometry = self.info.geometry;
+        self.fs.close();
+        // Something else in its place is told when a piece is read.
+        let _ = self.look(number);
+        match self.info.files.get(number) {
+            Some(file) => self.suspects.add(geometry.piece_count(), pieces_of(file, geometry.piece_len())),
+            None => self.suspects.add(geometry.piece_count(), self.parts.pieces.iter().copied()),
+        }
+        Ok(())
+    }
+
+    /// Nothing of the piece goes out before it was hashed again.
+    pub(in crate::storage) fn suspect_piece(&self, piece: PieceIndex) {
+        self.suspects.add(self.info.geometry.piece_count(), std::iter::once(piece));
+    }
+
+    /// Hashes a piece that was good once; None: it still is.
+    fn examine(&self, piece: PieceIndex, scratch: &mut Vec<u8>) -> Result<Option<LostPiece>, StorageError> {
+        let why = match self.check_piece(piece, scratch) {
+            Ok(true) => {
+                self.suspects.clear(piece);
+                return Ok(None);
+            }
+            Ok(false) => format!("{}: changed since it was checked", self.name_of(piece)),
+            Err(error) if error.may_pass() => return Err(error),
+            Err(error) => error.to_string(),
+        };
+        Ok(Some(LostPiece { piece, why }))
+    }
+
+    /// The files that hold the bytes of a block, by number.
+    fn places_of(&self, block: Block) -> impl Iterator<Item = usize> {
+        let start = self.info.geometry.offset_of(block.piece) + u64::from(block.offset);
+        let in_parts = self.is_in_parts(block.piece);
+        spans(&self.info.files, start, block.len as usize)
+            .filter(|span| !self.info.files[span.file].attributes.pad)
+            .map(move |span| {
+                let apart = in_parts && !self.selected[span.file];
+                if apart { self.info.files.len() } else { span.file }
+            })
+    }
+
+    /// The file that a piece begins in, as people call it.
+    fn name_of(&self, piece: PieceIndex) -> String {
+        let first = spans(&self.info.files, self.info.geometry.offset_of(piece), 1).next();
+        let path = first.map_or(&[][..], |span| &self.info.files[span.file].path);
+        self.fs.full_path(path).display().to_string()
+    }
+}
+
+impl StorageError {
+    /// Whether the disk may do the same some time later, without anybody's help but for room: a state, to be
+    /// waited out. The rest is for people to put right.
+    pub fn may_pass(&self) -> bool {
+        use io::ErrorKind::{
+            Interrupted, OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull, TimedOut, WouldBlock,
+            WriteZero,
+        };
+        matches!(
+            self.source.kind(),
+            StorageFull
+                | QuotaExceeded
+                | ReadOnlyFilesystem
+                | TimedOut
+                | WouldBlock
+                | Interrupted
+                | OutOfMemory
+                | WriteZero
+        ) || self.source.raw_os_error().is_some_and(|code| PASSING.contains(&code))
+    }
+
+    fn is_misuse(&self) -> bool {
+        self.source.kind() == io::ErrorKind::InvalidInput
+    }
+}
+
+/// Errors of the system without a kind of their own: the device fails, or is away, or no descriptor is left.
+const PASSING: [i32; 6] = {
+    use rustix::io::Errno;
+    [
+        Errno::IO.raw_os_error(),
+        Errno::NODEV.raw_os_error(),
+        Errno::NXIO.raw_os_error(),
+        Errno::STALE.raw_os_error(),
+        Errno::MFILE.raw_os_error(),
+        Errno::NFILE.raw_os_error(),
+    ]
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::testing::{Sample, sample};
+
+    fn read(
+        sample: &Sample,
+        content: &Content<crate::storage::fs::RealFs>,
+        piece: PieceIndex,
+    ) -> Result<Vec<LostPiece>, StorageError> {
+        let len = sample.info.geometry.len_of(piece);
+        let mut blocks = [(Block { piece, offset: 0, len }, vec![0; len as usize])];
+        let lost = content.read_blocks(&mut blocks, &mut Vec::new())?;
+        assert!(!lost.is_empty() || blocks[0].1 == sample.piece(piece), "piece {piece} went out false");
+        Ok(lost)
+    }
+
+    fn set_up() -> (tempfile::TempDir, Sample, Content<crate::storage::fs::RealFs>) {
+        let folder = tempfile::tempdir().unwrap();
+        let sample = sample(&[("a", 100), ("b", 60)], 32);
+        let content = sample.content(folder.path(), &[]);
+        sample.pieces().for_each(|piece| sample.write(&content, piece).unwrap());
+        content.sync_stamped().unwrap();
+        (folder, sample, content)
+    }
+
+    #[test]
+    fn what_others_change_is_hashed_again_before_it_goes_out() {
+        let (folder, sample, content) = set_up();
+        sample.pieces().for_each(|piece| assert_eq!(read(&sample, &content, piece).unwrap(), []));
+        let mut bytes = sample.file(0).to_vec();
+        bytes[40] ^= 1;
+        std::fs::write(folder.path().join("a"), &bytes).unwrap();
+        let lost = read(&sample, &content, 1).unwrap();
+        assert_eq!(lost.iter().map(|lost| lost.piece).collect::<Vec<_>>(), [1]);
+        assert!(lost[0].why.contains("changed"), "{lost:?}");
+        for piece in [0, 2, 3, 4] {
+            assert_eq!(read(&sample, &content, piece).unwrap(), [], "the others are still good");
+        }
+        sample.write(&content, 1).unwrap();
+        assert_eq!(read(&sample, &content, 1).unwrap(), [], "fetched again");
+    }
+
+    #[test]
+    fn files_that_are_replaced_truncated_or_gone_lose_just_what_is_false() {
+        let (folder, sample, content) = set_up();
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        assert_eq!(read(&sample, &content, 4).unwrap(), []);
+        std::fs::write(folder.path().join("new"), sample.file(0)).unwrap();
+        std::fs::rename(folder.path().join("new"), &a).unwrap();
+        assert_eq!(read(&sample, &content, 0).unwrap(), [], "another file with the same bytes");
+        std::fs::File::options().write(true).open(&a).unwrap().set_len(64).unwrap();
+        assert_eq!(read(&sample, &content, 1).unwrap(), []);
+        assert_eq!(read(&sample, &content, 2).unwrap().len(), 1);
+        std::fs::remove_file(&b).unwrap();
+        assert_eq!(read(&sample, &content, 4).unwrap().len(), 1);
+        std::os::unix::fs::symlink(&a, &b).unwrap();
+        assert_eq!(read(&sample, &content, 4).unwrap().len(), 1, "a link is not followed");
+    }
+
+    #[test]
+    fn what_we_write_ourselves_is_nothing_to_wonder_at() {
+        let (_folder, sample, content) = set_up();
+        for piece in sample.pieces() {
+            sample.write(&content, piece).unwrap();
+            assert_eq!(read(&sample, &content, piece).unwrap(), []);
+            assert!(!content.suspects.contains(piece));
+        }
+        content.sync_stamped().unwrap();
+        assert_eq!(read(&sample, &content, 0).unwrap(), []);
+        assert!(!content.suspects.contains(0));
+    }
+
+    #[test]
+    fn a_file_is_taken_as_it_is_when_it_is_first_looked_at() {
+        let (folder, sample, _) = set_up();
+        let again = sample.content(folder.path(), &[]);
+        assert_eq!(read(&sample, &again, 0).unwrap(), []);
+        std::fs::write(folder.path().join("a"), [0; 100]).unwrap();
+        assert_eq!(read(&sample, &again, 0).unwrap().len(), 1);
+    }
+}
