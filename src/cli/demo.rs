@@ -20,7 +20,7 @@ use super::runtime;
 use super::size::{show_len, show_rate};
 use super::text::{counted, printable};
 use crate::engine::metainfo::create::Draft;
-use crate::engine::{AddTorrent, Config, Engine, Metainfo, TorrentHandle, TrackerStatus};
+use crate::engine::{AddTorrent, Config, Engine, Existing, Metainfo, TorrentHandle, TrackerStatus};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Between two looks at the peers.
@@ -121,7 +121,7 @@ async fn start_seed(mut metainfo: Metainfo, dir: &Path) -> Result<(Peer, Metainf
     let config = Config { embedded_tracker: true, ..loopback_config() };
     let engine = Engine::start(config).await?;
     metainfo.trackers = engine.tracker_url(LOOPBACK).into_iter().map(|url| vec![url]).collect();
-    let torrent = AddTorrent { assume_complete: true, ..torrent(&metainfo, dir, Vec::new()) };
+    let torrent = AddTorrent { existing: Existing::Hashed, ..torrent(&metainfo, dir, Vec::new()) };
     let mut handle = engine.add(torrent).await?;
     let known = async {
         let knows = |status: &TrackerStatus| status.seeders.is_some_and(|seeders| seeders > 0);

@@ -18,7 +18,7 @@ use super::swarm::{End, Follower, Until};
 use super::text::printable;
 use super::{describe, presence, seed_many};
 use crate::engine::metainfo::create::Draft;
-use crate::engine::{AddTorrent, Engine, Magnet, Metainfo, TorrentHandle, TorrentSource, address};
+use crate::engine::{AddTorrent, Engine, Existing, Magnet, Metainfo, TorrentHandle, TorrentSource, address};
 
 /// What the argument turned out to be.
 enum Offer {
@@ -142,8 +142,13 @@ impl Seed<'_> {
                 Some(make::write(&self.metainfo, output.as_deref(), content)?)
             }
         };
+        let existing = match (&self.content, self.args.assume_complete) {
+            (Some(_), _) => Existing::Hashed,
+            (None, true) => Existing::Assumed,
+            (None, false) => Existing::Unknown,
+        };
         let torrent = AddTorrent {
-            assume_complete: self.content.is_some() || self.args.assume_complete,
+            existing,
             ..self.plan.torrent(TorrentSource::Metainfo(self.metainfo.clone()), &self.dir)
         };
         let mut handle = self.engine.add(torrent).await?;

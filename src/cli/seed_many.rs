@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::report::Report;
 use super::source::Source;
 use super::text::{counted, printable};
-use crate::engine::{AddTorrent, Engine, Stage, TorrentHandle, TorrentSource};
+use crate::engine::{AddTorrent, Engine, Existing, Stage, TorrentHandle, TorrentSource};
 
 /// Between two looks at torrents that are still being checked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -94,7 +94,8 @@ async fn add(
     plan: &Plan,
 ) -> Result<TorrentHandle, Failure> {
     let metainfo = Source::File(path.to_owned()).load().await?;
-    let torrent = AddTorrent { assume_complete, ..plan.torrent(TorrentSource::Metainfo(metainfo), dir) };
+    let existing = if assume_complete { Existing::Assumed } else { Existing::Unknown };
+    let torrent = AddTorrent { existing, ..plan.torrent(TorrentSource::Metainfo(metainfo), dir) };
     engine.add(torrent).await.map_err(|error| {
         let failure = Failure::from(error);
         let text = failure.text().unwrap_or_default();

@@ -103,6 +103,18 @@ fn in_ranges(file_count: usize, ranges: &[(u32, u32)]) -> Option<Vec<bool>> {
     flags.contains(&true).then_some(flags)
 }
 
+/// What is known of a torrent's content on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// Nothing: what no journal vouches for is hashed.
+    #[default]
+    Unknown,
+    /// All of it was hashed just now: what its files look like is noted, for whoever changes them.
+    Hashed,
+    /// It is complete, on the user's word; its files are not even looked at before a block of them is wanted.
+    Assumed,
+}
+
 /// A torrent to add.
 #[derive(Clone, Debug)]
 pub struct AddTorrent {
@@ -118,8 +130,8 @@ pub struct AddTorrent {
     pub trackers: Vec<String>,
     /// Pieces in order instead of rarest first.
     pub sequential: bool,
-    /// Take the content for complete without reading it.
-    pub assume_complete: bool,
+    /// What is known of the content on disk.
+    pub existing: Existing,
     /// Set apart the room for all selected files before the first piece, instead of letting them grow sparse.
     pub preallocate: bool,
     /// Of a magnet fetch the description alone, and leave; no file is touched.
@@ -149,7 +161,7 @@ impl AddTorrent {
             peers: Vec::new(),
             trackers: Vec::new(),
             sequential: false,
-            assume_complete: false,
+            existing: Existing::Unknown,
             preallocate: false,
             describe_only: false,
             ratio_max: None,

@@ -35,6 +35,7 @@ pub mod fetch;
 pub mod handle;
 mod handshake;
 mod http;
+mod journals;
 mod listen;
 mod lsd;
 mod multicast;
@@ -49,15 +50,11 @@ mod udp;
 pub mod verify;
 
 use std::collections::BTreeMap;
-use std::fs::DirBuilder;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::storage::fs::RealFs;
 use crate::storage::handles::{HANDLE_MAX, Handles};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -72,7 +69,7 @@ pub use crate::proto::torrent::event::{
     Direction, PeerSnapshot, StorageFault, TorrentSnapshot, TrafficSnapshot,
 };
 pub use crate::storage::{content::StorageError, make};
-pub use add::{AddTorrent, Selection, TorrentSource};
+pub use add::{AddTorrent, Existing, Selection, TorrentSource};
 pub use config::{Config, DhtConfig, Limits};
 pub use dht::DhtHandle;
 pub use error::EngineError;
@@ -110,7 +107,7 @@ impl Engine {
         let (supervisor_sender, supervisor_inputs) = mpsc::channel(channels::SUPERVISOR);
         let (registry_sender, registry) = watch::channel(Arc::new(BTreeMap::new()));
         let handles = Handles::new(HANDLE_MAX);
-        let journals = config.resume_dir.as_deref().and_then(|dir| journals(dir, &handles));
+        let journals = config.resume_dir.as_deref().and_then(|dir| journals::open(dir, &handles));
         let context = Arc::new(context::Context {
             clock,
             pool: pool::BlockPool::new(),
@@ -132,6 +129,9 @@ impl Engine {
             let listen = context.config.listen.clone();
             let lsd = lsd::LsdTask::new(clock, listen, port, lsd_requests, registry.clone(), rng.fork("lsd"));
             tasks.push(task::spawn("lsd", lsd.run()));
+        }
+        if let Some(dir) = context.config.resume_dir.clone() {
+            tasks.push(task::spawn("journals", journals::prune(context.disk.clone(), dir)));
         }
         let supervisor = supervisor::Supervisor::new(context, supervisor_inputs, registry_sender, rng);
         tasks.push(task::spawn("supervisor", supervisor.run()));
@@ -213,20 +213,6 @@ fn start_dht(
     let families = [has(true), has(false)];
     let host = dht_host::DhtHost::new(config, families, sockets.port, requests, rng, clock.now());
     (sender, host)
-}
-
-/// The folder of journals; None: it cannot be used, so there are none.
-fn journals(dir: &Path, handles: &Arc<Handles>) -> Option<Arc<RealFs>> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    let opened =
-        made.map_err(|source| StorageError::new(dir, source)).and_then(|()| RealFs::create(dir, handles));
-    match opened {
-        Ok(folder) => Some(Arc::new(folder)),
-        Err(error) => {
-            tracing::warn!(%error, "no journals are kept: the next start hashes what is there");
-            None
-        }
-    }
 }
 
 /// The engine's only draw of entropy.

@@ -6,6 +6,7 @@ use tokio::time::{Duration, timeout};
 use super::swarm::Swarm;
 use super::transfer::{Ended, TorrentTask, progress};
 use super::{Inputs, Leaving};
+use crate::engine::add::Existing;
 use crate::engine::context::{Control, Input};
 use crate::engine::handle::Stage;
 use crate::proto::torrent::event::Command;
@@ -108,7 +109,7 @@ impl TorrentTask {
     }
 
     fn close_content(&mut self) {
-        if self.plan.assume_complete {
+        if self.plan.existing == Existing::Assumed {
             // Nothing was looked at, and nothing written.
             self.jobs.spawn("close", async { Ended::Closed(None) });
             return;

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Duration;
 
-use super::add::{Selection, TorrentSource};
+use super::add::{Existing, Selection, TorrentSource};
 use super::channels::{CONTROL, EVENT, INBOX};
 use super::context::{Context, Control, Input};
 use super::handle::{Event, Snapshot, Stage, TorrentHandle};
@@ -92,8 +92,8 @@ struct Plan {
     dir: PathBuf,
     /// Pieces in order.
     sequential: bool,
-    /// Do not check.
-    assume_complete: bool,
+    /// What is known of the content on disk.
+    existing: Existing,
     /// Set apart the room for all files first.
     preallocate: bool,
     /// Fetch the description alone.
@@ -161,7 +161,7 @@ pub(crate) fn prepare(
     let plan = Plan {
         dir: add.dir,
         sequential: add.sequential,
-        assume_complete: add.assume_complete,
+        existing: add.existing,
         preallocate: add.preallocate,
         describe_only: add.describe_only,
         ratio_max: add.ratio_max,

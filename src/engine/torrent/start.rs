@@ -15,6 +15,7 @@ use super::fault::fault_of;
 use super::pieces::STORAGE_RETRY;
 use super::report::Report;
 use super::{Plan, Wishes};
+use crate::engine::add::Existing;
 use crate::engine::context::{Context, Control};
 use crate::engine::handle::{Event, Stage};
 use crate::engine::task;
@@ -83,7 +84,7 @@ pub(super) async fn check(
     mut wishes: Wishes,
 ) -> Started {
     let total = content.info().geometry.piece_count();
-    if plan.assume_complete {
+    if plan.existing == Existing::Assumed {
         return Started::Ready { have: Bitfield::full(total), wishes };
     }
     let (sender, mut steps) = watch::channel(Step::Checking(0, 0));
@@ -138,6 +139,9 @@ async fn find(
     steps: watch::Sender<Step>,
 ) -> Result<Bitfield, String> {
     let verdict = begin(context, plan, content).await?;
+    if plan.existing == Existing::Hashed {
+        return Ok(Bitfield::full(content.info().geometry.piece_count()));
+    }
     let have = hash(context, content, verdict, &steps).await?;
     if content.content().wanted().has_more_than(&have) {
         require_writable(context, plan.dir.clone()).await?;

@@ -8,6 +8,7 @@ use super::pieces::PieceBuffers;
 use super::report::FileProgress;
 use super::swarm::{Met, Swarm};
 use super::{Inputs, Leaving, Plan, Wishes};
+use crate::engine::add::Existing;
 use crate::engine::context::{Control, Established, Incoming, Input};
 use crate::engine::handle::Stage;
 use crate::engine::pool::BlockBuf;
@@ -158,7 +159,7 @@ impl TorrentTask {
         self.drain(now);
         self.started_complete = self.machine.snapshot(now).complete;
         self.swarm.sources.handle_need(now, !self.started_complete);
-        if self.plan.assume_complete {
+        if self.plan.existing == Existing::Assumed {
             self.finished(now);
         } else if self.started_complete {
             self.complete();
