@@ -8,8 +8,9 @@
 //! end everything is durable and the journal says so ([`Store::close`]).
 //!
 //! Without a journal all of this works the same, but the next start has to hash. Thread-free: any number of
-//! threads may write and read pieces at once. The lock is held to append a record, never while a disk makes
-//! something durable, but for the rare times when the journal is written anew.
+//! threads may write and read pieces at once. The lock of the journal is held to append a record, never while a
+//! disk makes something durable, but for the rare times when the journal is written anew; those who make
+//! something durable wait for each other, since what one has begun to sync is not durable for the other yet.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -29,6 +30,8 @@ pub struct Store<F: FileSystem> {
     content: Content<F>,
     /// Unset: nothing is recorded.
     ledger: OnceLock<Ledger<F>>,
+    /// Held by who makes something durable.
+    syncing: Mutex<()>,
     /// The file that says to others that we write this content; None: we do not.
     taken: Mutex<Option<F::Lock>>,
 }
@@ -55,7 +58,7 @@ struct State<F: FileSystem> {
 impl<F: FileSystem> Store<F> {
     /// Nothing is touched yet.
     pub fn new(content: Content<F>) -> Self {
-        Self { content, ledger: OnceLock::new(), taken: Mutex::new(None) }
+        Self { content, ledger: OnceLock::new(), syncing: Mutex::new(()), taken: Mutex::new(None) }
     }
 
     /// The torrent.
@@ -96,6 +99,7 @@ impl<F: FileSystem> Store<F> {
     /// Another program writes this content (`ResourceBusy`), or the disk fails; it may be tried again.
     pub fn prepare(&self, have: &Bitfield) -> Result<(), StorageError> {
         self.take()?;
+        let _alone = self.syncing();
         let Some(ledger) = self.ledger.get().filter(|ledger| !ledger.state().is_settled) else {
             return Ok(());
         };
@@ -134,6 +138,11 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// It may not be durable; the next commit tries again.
     pub fn commit(&self) -> Result<usize, StorageError> {
+        let _alone = self.syncing();
+        self.commit_alone()
+    }
+
+    fn commit_alone(&self) -> Result<usize, StorageError> {
         let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|()| 0) };
         let (mut pieces, is_unsure) = ledger.state().take_written();
         let rewritten = if is_unsure { self.write_again(&mut pieces) } else { Ok(()) };
@@ -187,6 +196,7 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// The journal may still name them; the files do not look as it says, so they are hashed at the next start.
     pub fn lose(&self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
+        let _alone = self.syncing();
         let Some(ledger) = self.ledger.get() else { return Ok(()) };
         let mut state = ledger.state();
         state.written.retain(|kept| !pieces.contains(&kept.piece));
@@ -207,7 +217,9 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// A file cannot be made or made durable; it may be tried again.
     pub fn finish(&self, have: &Bitfield) -> Result<(), StorageError> {
+        let alone = self.syncing();
         self.content.finish()?;
+        drop(alone);
         self.close(have)
     }
 
@@ -217,7 +229,9 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// The next start has to hash more.
     pub fn close(&self, have: &Bitfield) -> Result<(), StorageError> {
+        let alone = self.syncing();
         let closed = self.conclude(have);
+        drop(alone);
         *self.taken() = None;
         closed
     }
@@ -225,7 +239,7 @@ impl<F: FileSystem> Store<F> {
     fn conclude(&self, have: &Bitfield) -> Result<(), StorageError> {
         let Some(ledger) = self.ledger.get() else { return self.content.sync() };
         if ledger.state().is_settled {
-            self.commit()?;
+            self.commit_alone()?;
         } else {
             self.sync_found(ledger, have)?;
         }
@@ -258,6 +272,11 @@ impl<F: FileSystem> Store<F> {
             *taken = self.content.take()?;
         }
         Ok(())
+    }
+
+    fn syncing(&self) -> MutexGuard<'_, ()> {
+        // It guards an order of calls, no state.
+        self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn taken(&self) -> MutexGuard<'_, Option<F::Lock>> {

@@ -133,7 +133,7 @@ impl TorrentTask {
 
     /// Makes durable what was written, when it is time.
     pub(super) fn commit(&mut self, now: Instant) {
-        if self.swarm.context.journals.is_none() || !self.durability.begin(now) {
+        if !self.durability.begin(now) {
             return;
         }
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
@@ -180,8 +180,10 @@ impl TorrentTask {
             StoreOutcome::Good(hashes) => {
                 drop(blocks);
                 self.machine.handle_piece_result(now, piece, PieceResult::Good(hashes));
-                self.durability.written(now, u64::from(self.content.info().geometry.len_of(piece)));
-                self.commit(now);
+                if self.swarm.context.journals.is_some() {
+                    self.durability.written(now, u64::from(self.content.info().geometry.len_of(piece)));
+                    self.commit(now);
+                }
                 self.recovered(now);
             }
             StoreOutcome::Bad(hashes) => {
