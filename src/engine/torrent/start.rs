@@ -90,10 +90,14 @@ pub(super) async fn check(
     let (sender, mut steps) = watch::channel(Step::Checking(0, 0));
     let checking = find(context, plan, content, sender);
     tokio::pin!(checking);
+    let mut is_waiting = false;
     loop {
         tokio::select! {
             have = &mut checking => return match have {
                 Ok(have) => {
+                    if is_waiting {
+                        report.event(Event::Storage(None));
+                    }
                     report.event(Event::Checked { good: have.count(), total });
                     Started::Ready { have, wishes }
                 }
@@ -104,6 +108,7 @@ pub(super) async fn check(
                     report.stage(Stage::Checking { checked: *checked, good: *good });
                 }
                 Step::Waiting(fault) => {
+                    is_waiting = true;
                     report.event(Event::Storage(Some(fault.clone())));
                     report.stage(Stage::Waiting(fault.clone()));
                 }
