@@ -76,6 +76,22 @@ pub struct Lease {
     pub download_rate: Option<u64>,
 }
 
+impl Lease {
+    /// This one, or of an old one what is not more and at least half as much. Who is idle has a part of what nobody
+    /// wants; were it told of every change, one busy torrent would wake thousands each second.
+    fn or_much_as(self, old: Self) -> Self {
+        let much = |new: u64, old: u64| if (new.div_ceil(2)..=new).contains(&old) { old } else { new };
+        let rate = |new: Option<u64>, old: Option<u64>| new.map(|new| old.map_or(new, |old| much(new, old)));
+        let count = |new: usize, old: usize| much(new as u64, old as u64) as usize;
+        Self {
+            connection_max: count(self.connection_max, old.connection_max),
+            unchoke_max: self.unchoke_max.map(|new| old.unchoke_max.map_or(new, |old| count(new, old))),
+            upload_rate: rate(self.upload_rate, old.upload_rate),
+            download_rate: rate(self.download_rate, old.download_rate),
+        }
+    }
+}
+
 /// The session's decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -200,7 +216,10 @@ impl Session {
         (self.due_at, self.fitted_at) = (None, Some(now));
         self.fitted_count = self.torrents.len();
         let leases = self.leases();
-        for ((&infohash, share), lease) in self.torrents.iter_mut().zip(leases) {
+        for ((&infohash, share), mut lease) in self.torrents.iter_mut().zip(leases) {
+            if let Some(old) = share.lease.filter(|_| share.demand == Demand::default()) {
+                lease = lease.or_much_as(old);
+            }
             if share.lease != Some(lease) {
                 share.lease = Some(lease);
                 // One that was not taken yet comes before it.
@@ -335,7 +354,32 @@ mod tests {
         assert!(leases.values().all(|lease| lease.connection_max >= 1));
         session.handle_timeout(session.poll_timeout().unwrap());
         leases.extend(drain(&mut session));
-        assert!(leases.values().all(|lease| lease.upload_rate > Some(0)), "an interval later all have a share");
+        assert!(
+            leases.values().all(|lease| lease.upload_rate > Some(0)),
+            "an interval later all have a share"
+        );
+    }
+
+    #[test]
+    fn one_that_is_busy_does_not_wake_those_that_are_idle() {
+        let limits = Limits { upload_rate_max: Some(10_000_000), ..Limits::default() };
+        let mut session = Session::new(limits);
+        (0..100).for_each(|number| session.handle_added(Instant::ZERO, infohash(number)));
+        session.handle_timeout(Instant::ZERO + LEASE_INTERVAL);
+        let mut leases = drain(&mut session);
+        let (mut now, mut told_count, mut rng) = (Instant::ZERO, 0, Rng::from_number(1));
+        for _ in 0..600 {
+            let upload_rate = 2_000_000 + rng.below(1_000_000) as u64;
+            session.handle_demand(now, infohash(0), Demand { upload_rate, ..Demand::default() });
+            now = session.poll_timeout().unwrap();
+            session.handle_timeout(now);
+            let told = drain(&mut session);
+            told_count += told.len();
+            leases.extend(told);
+            let sum: u64 = leases.values().filter_map(|lease| lease.upload_rate).sum();
+            assert!(sum <= 10_000_000 && leases[&infohash(0)].upload_rate >= Some(upload_rate), "{sum}");
+        }
+        assert!(told_count < 600 + 600, "{told_count} leases in ten minutes");
     }
 
     #[test]
