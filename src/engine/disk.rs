@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::pool::BlockBuf;
+use super::task;
 use crate::storage::disk::{Disk, DiskContent, Done, JOB_MAX, Job};
 
 /// The disk threads, shared by all torrents.
@@ -15,12 +16,27 @@ use crate::storage::disk::{Disk, DiskContent, Done, JOB_MAX, Job};
 pub(crate) struct DiskQueue {
     disk: Disk,
     places: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
 }
+
+/// Calls under way that wait for a disk outside its threads; more wait. Each has a thread of its own, and thousands
+/// of torrents begin and end together.
+const LOOK_MAX: usize = 16;
 
 impl DiskQueue {
     /// Starts the threads.
     pub(crate) fn start(thread_count: usize) -> std::io::Result<Self> {
-        Ok(Self { disk: Disk::start(thread_count)?, places: Arc::new(Semaphore::new(JOB_MAX)) })
+        let (places, looks) = (Arc::new(Semaphore::new(JOB_MAX)), Arc::new(Semaphore::new(LOOK_MAX)));
+        Ok(Self { disk: Disk::start(thread_count)?, places, looks })
+    }
+
+    /// Runs a call that is no job: looks at files, or makes them durable. None: the runtime is shutting down.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let _place = self.looks.acquire().await.ok()?;
+        task::blocking(call).await
     }
 
     /// Runs a job; None: the threads are gone. Dropping the future drops the result, not the job.

@@ -1,14 +1,14 @@
 //! How a torrent ends: `stopped` to its trackers, written pieces made durable, all within a grace.
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Duration, timeout};
 
+use super::connections::Inbox;
 use super::swarm::Swarm;
 use super::transfer::{Ended, TorrentTask, progress};
 use super::{Inputs, Leaving};
-use crate::engine::context::{Control, Input};
 use crate::engine::handle::Stage;
-use crate::engine::task;
+use crate::engine::mailbox::Mailbox;
 use crate::proto::torrent::event::Command;
 use crate::proto::tracker::announcer::Progress;
 
@@ -27,9 +27,9 @@ impl Leaving {
 }
 
 /// Who asked for the end meanwhile is told with it.
-fn close(mut control: mpsc::Receiver<Control>, reply: Option<oneshot::Sender<()>>) {
+fn close(mut control: Mailbox, reply: Option<oneshot::Sender<()>>) {
     control.close();
-    while let Ok(told) = control.try_recv() {
+    while let Some(told) = control.try_recv() {
         drop(told);
     }
     drop(reply);
@@ -56,7 +56,7 @@ impl Swarm {
 
 impl TorrentTask {
     /// Closes everything, says good-bye, and reports the end.
-    pub(super) async fn leave(mut self, leaving: Leaving, inputs: Inputs) {
+    pub(super) async fn leave(mut self: Box<Self>, leaving: Leaving, inputs: Inputs) {
         let Inputs { control, mut inbox, lease: _ } = inputs;
         let (grace, stage, reply) = leaving.terms();
         let now = self.swarm.now();
@@ -78,7 +78,7 @@ impl TorrentTask {
 
     /// Until the peers have what was on its way, every `stopped` is answered or given up and what was written
     /// is durable.
-    async fn say_goodbye(&mut self, inbox: &mut mpsc::Receiver<Input>) {
+    async fn say_goodbye(&mut self, inbox: &mut Inbox) {
         let (mut is_synced, mut is_syncing) = (false, false);
         loop {
             let now = self.swarm.now();
@@ -103,9 +103,9 @@ impl TorrentTask {
     }
 
     fn sync(&mut self) {
-        let content = self.content.clone();
+        let (context, content) = (self.swarm.context.clone(), self.content.clone());
         self.jobs.spawn("sync", async move {
-            if let Some(Err(error)) = task::blocking(move || content.sync()).await {
+            if let Some(Err(error)) = context.disk.look(move || content.sync()).await {
                 tracing::warn!(%error, "not everything is durable");
             }
             Ended::Synced

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use super::report::Report;
 use super::{Plan, Wishes};
 use crate::engine::context::{Context, Control};
 use crate::engine::handle::{Event, Stage};
+use crate::engine::mailbox::Mailbox;
 use crate::engine::task;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::metainfo::Info;
@@ -67,7 +68,7 @@ pub(super) async fn check(
     context: &Arc<Context>,
     plan: &Plan,
     content: &DiskContent,
-    control: &mut mpsc::Receiver<Control>,
+    control: &mut Mailbox,
     report: &mut Report,
     mut wishes: Wishes,
 ) -> Started {
@@ -138,7 +139,7 @@ async fn hash(
     progress: watch::Sender<(u32, u32)>,
 ) -> Result<Bitfield, String> {
     let existing = content.clone();
-    let exists = task::blocking(move || existing.exists()).await;
+    let exists = context.disk.look(move || existing.exists()).await;
     match exists {
         Some(Ok(true)) => {}
         Some(Ok(false)) => return Ok(Bitfield::new(content.info().geometry.piece_count())),
