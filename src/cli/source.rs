@@ -63,8 +63,8 @@ impl Source {
 
     /// The description, from disk or over HTTP.
     pub(crate) async fn load(&self) -> Result<Metainfo, Failure> {
-        let (place, bytes) = match self {
-            Self::File(path) => (path.to_string_lossy().into_owned(), read(path)?),
+        match self {
+            Self::File(path) => load_file(path),
             Self::Url(url) => {
                 let fetched = fetch::fetch(url).await;
                 let bytes = fetched.map_err(|error| {
@@ -74,20 +74,26 @@ impl Source {
                         printable(url)
                     ))
                 })?;
-                (url.clone(), bytes)
+                decode(url, &bytes)
             }
-            Self::Magnet(_) | Self::InfoHash(_) => {
-                return Err(Failure::Usage(
-                    "a magnet link or infohash only names a torrent: give the .torrent file here".to_owned(),
-                ));
-            }
-        };
-        Metainfo::decode(&bytes).map_err(|error| {
-            let why = printable(&error.to_string());
-            let hint = if why.starts_with("not a torrent") { "; get it again, or give another" } else { "" };
-            Failure::Bad(format!("{}: {why}{hint}", printable(&place)))
-        })
+            Self::Magnet(_) | Self::InfoHash(_) => Err(Failure::Usage(
+                "a magnet link or infohash only names a torrent: give the .torrent file here".to_owned(),
+            )),
+        }
     }
+}
+
+/// The description in a .torrent file; waits for the disk.
+pub(crate) fn load_file(path: &Path) -> Result<Metainfo, Failure> {
+    decode(&path.to_string_lossy(), &read(path)?)
+}
+
+fn decode(place: &str, bytes: &[u8]) -> Result<Metainfo, Failure> {
+    Metainfo::decode(bytes).map_err(|error| {
+        let why = printable(&error.to_string());
+        let hint = if why.starts_with("not a torrent") { "; get it again, or give another" } else { "" };
+        Failure::Bad(format!("{}: {why}{hint}", printable(place)))
+    })
 }
 
 /// Lengths of what may have been meant for an infohash.

@@ -11,8 +11,8 @@ pub(crate) const INBOX: usize = 256;
 /// messages and is disconnected. Takes memory only for what is queued.
 pub(crate) const OUTBOX: usize = 4096;
 
-/// User, listener and supervisor to torrent: commands and accepted connections. Full: they wait. The torrent
-/// reads it even while the disk makes it leave its inbox alone.
+/// User, listener and supervisor to torrent (`mailbox`): commands and accepted connections. Full: they wait. The
+/// torrent reads it even while the disk makes it leave its inbox alone.
 pub(crate) const CONTROL: usize = 64;
 
 /// Engine and torrents to supervisor: added torrents, demands. Full: an add waits, a demand is told an
@@ -32,8 +32,8 @@ pub(crate) const FOUND: usize = 64;
 /// Torrents to the task of the local network: which run. Full: they wait, in a task of their own.
 pub(crate) const LSD_REQUEST: usize = 256;
 
-/// Torrent to each reader of its events. Full: the oldest are dropped and the reader is told how many. Its
-/// memory is taken at once, some 100 bytes an event, so that thousands of torrents must not have it large.
+/// Torrent to each reader of its events. Full: the oldest are dropped and the reader is told how many. Takes memory
+/// only for what is kept, and nothing is kept for nobody.
 pub(crate) const EVENT: usize = 256;
 
 /// Most received blocks and messages told at once: 32 blocks are half a MiB, a wake-up every few hundred

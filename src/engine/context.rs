@@ -16,8 +16,10 @@ use super::dht;
 use super::disk::DiskQueue;
 use super::http::HttpClient;
 use super::lsd;
+use super::mailbox::Mail;
 use super::pool::{BlockBuf, BlockPool};
 use super::supervisor;
+use super::turns::Turns;
 use super::udp;
 use crate::proto::block::Block;
 use crate::proto::infohash::InfoHash;
@@ -48,6 +50,10 @@ pub(crate) struct Context {
     pub(crate) lsd: Option<mpsc::Sender<lsd::Request>>,
     /// Announces by HTTP.
     pub(crate) http: HttpClient,
+    /// Whose turn it is to announce.
+    pub(crate) announces: Turns,
+    /// Whose turn it is to ask the DHT.
+    pub(crate) lookups: Turns,
     /// Leases and demands.
     pub(crate) supervisor: mpsc::Sender<supervisor::Input>,
     /// Where we listen, TCP and UDP.
@@ -76,7 +82,7 @@ pub(crate) struct Entry {
     /// Whether its peers may know that we are a node of the DHT: not those of a private torrent.
     pub(crate) dht: bool,
     /// Where accepted connections go.
-    pub(crate) control: mpsc::Sender<Control>,
+    pub(crate) control: Mail,
 }
 
 /// A connection after both handshakes.
@@ -92,7 +98,7 @@ pub(crate) struct Established {
 #[derive(Debug)]
 pub(crate) enum Control {
     /// A peer dialled us.
-    Accepted(Box<Established>),
+    Accepted(Established),
     /// From the user; answered when it is done.
     Command(Command, oneshot::Sender<()>),
     /// Addresses from the user, or from the local network.

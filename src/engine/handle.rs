@@ -5,24 +5,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::EngineError;
 use super::context::Control;
+use super::mailbox::Mail;
+use super::view::Viewer;
 use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::Metainfo;
 use crate::proto::torrent::event::{Command, Source, StorageFault, TorrentSnapshot};
 
 /// A running torrent. Cheap to clone; dropping it leaves the torrent running. A clone reads all events from
 /// its making on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TorrentHandle {
     infohash: InfoHash,
-    control: mpsc::Sender<Control>,
-    snapshot: watch::Receiver<Snapshot>,
-    described: watch::Receiver<Option<Arc<Metainfo>>>,
-    events: broadcast::Receiver<Event>,
+    control: Mail,
+    viewer: Viewer,
 }
 
 /// What a torrent is doing.
@@ -182,27 +181,9 @@ pub enum Event {
     Skipped(u64),
 }
 
-impl Clone for TorrentHandle {
-    fn clone(&self) -> Self {
-        Self {
-            infohash: self.infohash,
-            control: self.control.clone(),
-            snapshot: self.snapshot.clone(),
-            described: self.described.clone(),
-            events: self.events.resubscribe(),
-        }
-    }
-}
-
 impl TorrentHandle {
-    pub(crate) fn new(
-        infohash: InfoHash,
-        control: mpsc::Sender<Control>,
-        snapshot: watch::Receiver<Snapshot>,
-        described: watch::Receiver<Option<Arc<Metainfo>>>,
-        events: broadcast::Receiver<Event>,
-    ) -> Self {
-        Self { infohash, control, snapshot, described, events }
+    pub(crate) fn new(infohash: InfoHash, control: Mail, viewer: Viewer) -> Self {
+        Self { infohash, control, viewer }
     }
 
     /// Which torrent.
@@ -213,7 +194,7 @@ impl TorrentHandle {
     /// A magnet's description, from its peers, with the link's trackers and web seeds; None: not there yet. Of a
     /// torrent that was added by its description always None: who added it has it, and it is not kept twice.
     pub fn metainfo(&self) -> Option<Arc<Metainfo>> {
-        self.described.borrow().clone()
+        self.viewer.metainfo()
     }
 
     /// Waits for a magnet's description.
@@ -221,28 +202,23 @@ impl TorrentHandle {
     /// # Errors
     /// The torrent ended before, or was added by its description.
     pub async fn described(&mut self) -> Result<Arc<Metainfo>, EngineError> {
-        let described = self.described.wait_for(Option::is_some).await.map_err(|_| EngineError::Stopped)?;
-        described.clone().ok_or(EngineError::Stopped)
+        self.viewer.described().await.ok_or(EngineError::Stopped)
     }
 
     /// The latest figures.
     pub fn snapshot(&self) -> Snapshot {
-        self.snapshot.borrow().clone()
+        self.viewer.snapshot()
     }
 
     /// Waits for newer figures (at most five times a second); false: the torrent ended.
     pub async fn changed(&mut self) -> bool {
-        self.snapshot.changed().await.is_ok()
+        self.viewer.changed().await
     }
 
     /// The next event for this handle's reader (each clone made by [`TorrentHandle::subscribe`] reads all
     /// events from then on); None: the torrent ended.
     pub async fn next_event(&mut self) -> Option<Event> {
-        match self.events.recv().await {
-            Ok(event) => Some(event),
-            Err(RecvError::Lagged(count)) => Some(Event::Skipped(count)),
-            Err(RecvError::Closed) => None,
-        }
+        self.viewer.next_event().await
     }
 
     /// Another reader of events.
@@ -255,13 +231,10 @@ impl TorrentHandle {
     /// # Errors
     /// The torrent failed or was stopped before.
     pub async fn completed(&mut self) -> Result<(), EngineError> {
-        let ended = |snapshot: &Snapshot| {
-            snapshot.finished || matches!(snapshot.stage, Stage::Stopped | Stage::Failed(_))
-        };
-        let snapshot = self.snapshot.wait_for(ended).await.map_err(|_| EngineError::Stopped)?;
-        match &snapshot.stage {
-            _ if snapshot.finished => Ok(()),
-            Stage::Failed(error) => Err(EngineError::System(io::Error::other(error.clone()))),
+        let end = |snapshot: &Snapshot| match &snapshot.stage {
+            _ if snapshot.finished => Some(Ok(())),
+            Stage::Failed(error) => Some(Err(EngineError::System(io::Error::other(error.clone())))),
+            Stage::Stopped => Some(Err(EngineError::Stopped)),
             Stage::Starting
             | Stage::FindingPeers { .. }
             | Stage::FetchingDescription { .. }
@@ -269,9 +242,9 @@ impl TorrentHandle {
             | Stage::Downloading
             | Stage::Seeding
             | Stage::Waiting(_)
-            | Stage::Paused
-            | Stage::Stopped => Err(EngineError::Stopped),
-        }
+            | Stage::Paused => None,
+        };
+        self.viewer.find(end).await.unwrap_or(Err(EngineError::Stopped))
     }
 
     /// Stops transferring.

@@ -65,7 +65,7 @@ pub(crate) async fn accept(mut stream: TcpStream, addr: SocketAddr, torrents: &R
     });
     match answered.await.map_err(io::Error::from).flatten() {
         Ok((theirs, entry)) => {
-            let accepted = Box::new(established(stream, addr, Direction::Incoming, theirs));
+            let accepted = established(stream, addr, Direction::Incoming, theirs);
             // A torrent that is gone by now closes the connection by dropping it.
             let _ = entry.control.send(Control::Accepted(accepted)).await;
         }

@@ -36,8 +36,10 @@ pub mod handle;
 mod handshake;
 mod http;
 mod journals;
+mod lease;
 mod listen;
 mod lsd;
+mod mailbox;
 mod multicast;
 mod pool;
 mod receive;
@@ -46,8 +48,10 @@ mod state;
 mod supervisor;
 mod task;
 mod torrent;
+mod turns;
 mod udp;
 pub mod verify;
+mod view;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -118,6 +122,8 @@ impl Engine {
             dht: dht.clone(),
             lsd: config.lsd.then_some(lsd_sender),
             http: http::HttpClient::default(),
+            announces: turns::Turns::of_announces(),
+            lookups: turns::Turns::of_lookups(),
             supervisor: supervisor_sender.clone(),
             port,
             config,
@@ -154,10 +160,18 @@ impl Engine {
     /// # Errors
     /// It is there already, or its folder cannot be used.
     pub async fn add(&self, torrent: AddTorrent) -> Result<TorrentHandle, EngineError> {
+        self.add_all(vec![torrent]).await.pop().unwrap_or(Err(EngineError::Stopped))
+    }
+
+    /// Adds several, as [`Engine::add`] does one; what came of each, in order. Cheaper for many; the engine does
+    /// nothing else meanwhile, so some dozens at a time are best.
+    pub async fn add_all(&self, torrents: Vec<AddTorrent>) -> Vec<Result<TorrentHandle, EngineError>> {
+        let count = torrents.len();
         let (reply, added) = oneshot::channel();
-        let input = supervisor::Input::Add(Box::new(torrent), reply);
-        self.supervisor.send(input).await.map_err(|_| EngineError::Stopped)?;
-        added.await.map_err(|_| EngineError::Stopped)?
+        // An engine that has ended drops the reply.
+        let _ = self.supervisor.send(supervisor::Input::Add(torrents, reply)).await;
+        let stopped = |_| (0..count).map(|_| Err(EngineError::Stopped)).collect();
+        added.await.unwrap_or_else(stopped)
     }
 
     /// Where peers reach us: the port is the same for TCP and UDP, IPv4 and IPv6.

@@ -1,7 +1,7 @@
 //! The task that owns the torrents of an engine: adds them, shares the session's budgets, ends them.
 //!
 //! It is the only writer of the registry that the listeners read. Torrents tell it their demand; leases go
-//! back by a watch, of which only the latest counts, so neither side ever waits for the other.
+//! back by `lease`, where only the latest counts, so neither side ever waits for the other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,18 +11,19 @@ use tokio::time::{Duration, sleep_until, timeout};
 
 use super::context::{Context, Control, Entry};
 use super::handle::TorrentHandle;
+use super::lease::{self, Lessor};
 use super::task::Tasks;
 use super::torrent::{self, DescriptionMemory, Spec};
 use super::{AddTorrent, EngineError};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
-use crate::proto::session::{Demand, Lease, Output, Session};
+use crate::proto::session::{Demand, Output, Session};
 
 /// What the engine and the torrents tell the supervisor.
 pub(crate) enum Input {
-    /// Add a torrent.
-    Add(Box<AddTorrent>, oneshot::Sender<Result<TorrentHandle, EngineError>>),
+    /// Add torrents; answered for each in order.
+    Add(Vec<AddTorrent>, oneshot::Sender<Vec<Result<TorrentHandle, EngineError>>>),
     /// What a torrent could use.
     Demand(InfoHash, Demand),
     /// A torrent turned out to be private: who dials us there is not told of the DHT.
@@ -37,7 +38,7 @@ pub(crate) struct Supervisor {
     inputs: mpsc::Receiver<Input>,
     registry: watch::Sender<Arc<BTreeMap<InfoHash, Entry>>>,
     session: Session,
-    leases: BTreeMap<InfoHash, watch::Sender<Option<Lease>>>,
+    leases: BTreeMap<InfoHash, Lessor>,
     torrents: Tasks<InfoHash>,
     memory: DescriptionMemory,
     rng: Rng,
@@ -73,9 +74,10 @@ impl Supervisor {
             let deadline = self.session.poll_timeout();
             tokio::select! {
                 input = self.inputs.recv() => match input {
-                    Some(Input::Add(torrent, reply)) => {
-                        // A caller who does not wait any more has dropped its handle, not the torrent.
-                        let _ = reply.send(self.add(*torrent));
+                    Some(Input::Add(torrents, reply)) => {
+                        let added = torrents.into_iter().map(|torrent| self.add(torrent)).collect();
+                        // A caller who does not wait any more has dropped its handles, not the torrents.
+                        let _ = reply.send(added);
                     }
                     Some(Input::Demand(infohash, demand)) => {
                         self.session.handle_demand(clock.now(), infohash, demand);
@@ -101,18 +103,15 @@ impl Supervisor {
         if self.leases.contains_key(&infohash) {
             return Err(EngineError::Duplicate);
         }
-        let (lease_sender, lease) = watch::channel(None);
+        let (lessor, lease) = lease::channel();
         let peer_id = PeerId::generate(&mut self.rng);
         let dht = self.context.dht.is_some() && !add.source.is_private();
         let rng = self.rng.fork("torrent");
         let memory = self.memory.clone();
         let spec = Spec { infohash, add, peer_id, lease, memory, rng };
-        let (handle, control, run) = torrent::prepare(self.context.clone(), spec)?;
-        self.torrents.spawn("torrent", async move {
-            run.await;
-            infohash
-        });
-        self.leases.insert(infohash, lease_sender);
+        let (handle, control, life) = torrent::prepare(self.context.clone(), spec)?;
+        self.torrents.spawn("torrent", life);
+        self.leases.insert(infohash, lessor);
         self.register(|torrents| {
             torrents.insert(infohash, Entry { peer_id, dht, control });
         });
@@ -134,8 +133,8 @@ impl Supervisor {
 
     fn drain(&mut self) {
         while let Some(Output::Lease(infohash, lease)) = self.session.poll_output() {
-            if let Some(sender) = self.leases.get(&infohash) {
-                sender.send_replace(Some(lease));
+            if let Some(lessor) = self.leases.get(&infohash) {
+                lessor.lease(lease);
             }
         }
     }

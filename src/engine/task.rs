@@ -41,13 +41,14 @@ impl Drop for Task {
 /// Tasks of one owner, which learns each one's result; dropping the set ends them all.
 #[derive(Debug)]
 pub(crate) struct Tasks<T> {
-    set: JoinSet<T>,
+    /// None: there was no task yet, and no memory for the set is needed.
+    set: Option<JoinSet<T>>,
 }
 
 impl<T: Send + 'static> Tasks<T> {
     /// None yet.
     pub(crate) fn new() -> Self {
-        Self { set: JoinSet::new() }
+        Self { set: None }
     }
 
     /// Starts one more.
@@ -56,18 +57,19 @@ impl<T: Send + 'static> Tasks<T> {
         name: &'static str,
         future: impl Future<Output = T> + Send + 'static,
     ) -> AbortHandle {
-        self.set.spawn(named(name, future))
+        self.set.get_or_insert_default().spawn(named(name, future))
     }
 
     /// How many run or have a result that was not looked at.
     pub(crate) fn len(&self) -> usize {
-        self.set.len()
+        self.set.as_ref().map_or(0, JoinSet::len)
     }
 
     /// The next result; waits for ever while there is no task. May be dropped and called again.
     pub(crate) async fn next(&mut self) -> T {
+        let Some(set) = &mut self.set else { return std::future::pending().await };
         loop {
-            match self.set.join_next().await {
+            match set.join_next().await {
                 Some(Ok(result)) => return result,
                 // Ended from outside: its owner knows.
                 Some(Err(_)) => {}

@@ -10,17 +10,23 @@ use sha1::{Digest, Sha1};
 
 /// A deterministic generator owned by one machine.
 #[derive(Debug)]
-pub struct Rng(ChaCha8Rng);
+pub struct Rng {
+    seed: [u8; 32],
+    /// None: never drawn from. Most generators of thousands of idle torrents are not, and the output that is made in
+    /// advance takes ten times as much as the seed.
+    drawn: Option<Box<ChaCha8Rng>>,
+}
 
 impl Rng {
     /// A generator whose whole future follows from `seed`.
     pub fn from_seed(seed: [u8; 32]) -> Self {
-        Self(ChaCha8Rng::from_seed(seed))
+        Self { seed, drawn: None }
     }
 
     /// A generator from a number, as tests and simulations name them.
     pub fn from_number(seed: u64) -> Self {
-        Self(ChaCha8Rng::seed_from_u64(seed))
+        let drawn = ChaCha8Rng::seed_from_u64(seed);
+        Self { seed: drawn.get_seed(), drawn: Some(Box::new(drawn)) }
     }
 
     /// A generator for another machine; the same label at the same point gives the same generator.
@@ -37,7 +43,7 @@ impl Rng {
 
     /// 64 uniform bits.
     pub fn bits(&mut self) -> u64 {
-        self.0.next_u64()
+        self.generator().next_u64()
     }
 
     /// A uniform number in `0..bound`; 0 if `bound` is 0.
@@ -53,7 +59,18 @@ impl Rng {
 
     /// Fills `bytes` with uniform bytes.
     pub fn fill(&mut self, bytes: &mut [u8]) {
-        self.0.fill_bytes(bytes);
+        self.generator().fill_bytes(bytes);
+    }
+
+    /// Gives back the memory that drawing took: for machines that draw once in a long while.
+    pub fn compact(&mut self) {
+        if self.drawn.is_some() {
+            *self = self.fork("compact");
+        }
+    }
+
+    fn generator(&mut self) -> &mut ChaCha8Rng {
+        self.drawn.get_or_insert_with(|| Box::new(ChaCha8Rng::from_seed(self.seed)))
     }
 
     /// Puts `items` into a uniformly random order.

@@ -4,6 +4,9 @@
 //! filled like water: who wants little gets it, the others get equal parts of the rest. What nobody wants is
 //! spread evenly, so that a torrent that wakes up need not wait for the next interval.
 //!
+//! Fitting is work for every torrent, so not every one that comes makes all shares anew: those that come in a
+//! crowd begin with what is sure to be theirs ([`GROWTH_PART`]).
+//!
 //! Invariant: the leases of one budget never add up to more than the budget.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -73,6 +76,22 @@ pub struct Lease {
     pub download_rate: Option<u64>,
 }
 
+impl Lease {
+    /// This one, or of an old one what is not more and at least half as much. Who is idle has a part of what nobody
+    /// wants; were it told of every change, one busy torrent would wake thousands each second.
+    fn or_much_as(self, old: Self) -> Self {
+        let much = |new: u64, old: u64| if (new.div_ceil(2)..=new).contains(&old) { old } else { new };
+        let rate = |new: Option<u64>, old: Option<u64>| new.map(|new| old.map_or(new, |old| much(new, old)));
+        let count = |new: usize, old: usize| much(new as u64, old as u64) as usize;
+        Self {
+            connection_max: count(self.connection_max, old.connection_max),
+            unchoke_max: self.unchoke_max.map(|new| old.unchoke_max.map_or(new, |old| count(new, old))),
+            upload_rate: rate(self.upload_rate, old.upload_rate),
+            download_rate: rate(self.download_rate, old.download_rate),
+        }
+    }
+}
+
 /// The session's decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -92,6 +111,11 @@ const SLOTS_FLOOR: u64 = 1;
 /// Bytes per second that a torrent gets even when it moves nothing: one block a second.
 const RATE_FLOOR: u64 = 16 * 1024;
 
+/// Shares are fitted at once for a torrent that comes only if the torrents have grown by one in so many since they
+/// were; else it begins with a spare connection and waits for the next interval. So adding many is work in
+/// proportion to their number, and the first few need not wait.
+const GROWTH_PART: usize = 8;
+
 /// What one torrent wants and has.
 #[derive(Debug, Default)]
 struct Share {
@@ -107,19 +131,46 @@ pub struct Session {
     /// When shares are fitted again; None: nothing changed since they were.
     due_at: Option<Instant>,
     fitted_at: Option<Instant>,
+    /// Torrents there were then.
+    fitted_count: usize,
     outputs: VecDeque<Output>,
 }
 
 impl Session {
     /// No torrents yet.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, torrents: BTreeMap::new(), due_at: None, fitted_at: None, outputs: VecDeque::new() }
+        Self {
+            limits,
+            torrents: BTreeMap::new(),
+            due_at: None,
+            fitted_at: None,
+            fitted_count: 0,
+            outputs: VecDeque::new(),
+        }
     }
 
     /// A torrent came; its first lease follows.
     pub fn handle_added(&mut self, now: Instant, torrent: InfoHash) {
         self.torrents.entry(torrent).or_default();
-        self.fit(now);
+        if self.torrents.len() > self.fitted_count + self.fitted_count / GROWTH_PART {
+            return self.fit(now);
+        }
+        let first = self.first_lease();
+        if let Some(share @ Share { lease: None, .. }) = self.torrents.get_mut(&torrent) {
+            share.lease = Some(first);
+            self.outputs.push_back(Output::Lease(torrent, first));
+            self.fit_later(now);
+        }
+    }
+
+    /// What a torrent may take while everything is leased to others.
+    fn first_lease(&self) -> Lease {
+        Lease {
+            connection_max: CONNECTIONS_SPARE as usize,
+            unchoke_max: self.limits.unchoke_max.map(|_| 0),
+            upload_rate: self.limits.upload_rate_max.map(|_| 0),
+            download_rate: self.limits.download_rate_max.map(|_| 0),
+        }
     }
 
     /// A torrent left.
@@ -163,11 +214,15 @@ impl Session {
 
     fn fit(&mut self, now: Instant) {
         (self.due_at, self.fitted_at) = (None, Some(now));
+        self.fitted_count = self.torrents.len();
         let leases = self.leases();
-        for ((&infohash, share), lease) in self.torrents.iter_mut().zip(leases) {
+        for ((&infohash, share), mut lease) in self.torrents.iter_mut().zip(leases) {
+            if let Some(old) = share.lease.filter(|_| share.demand == Demand::default()) {
+                lease = lease.or_much_as(old);
+            }
             if share.lease != Some(lease) {
                 share.lease = Some(lease);
-                self.outputs.retain(|Output::Lease(other, _)| *other != infohash);
+                // One that was not taken yet comes before it.
                 self.outputs.push_back(Output::Lease(infohash, lease));
             }
         }
@@ -277,6 +332,54 @@ mod tests {
         session.handle_timeout(now);
         assert!(drain(&mut session).len() >= 70, "most shares are nothing now");
         assert_eq!(session.leases().iter().map(|lease| lease.connection_max).sum::<usize>(), 30);
+    }
+
+    #[test]
+    fn a_crowd_is_leased_in_proportion_to_its_size_and_within_the_budget() {
+        let limits = Limits { upload_rate_max: Some(1 << 30), ..Limits::default() };
+        let mut session = Session::new(limits);
+        let (mut leases, mut told_count) = (BTreeMap::new(), 0);
+        for number in 0..10_000_u32 {
+            let mut infohash = InfoHash([0; 20]);
+            infohash.0[..4].copy_from_slice(&number.to_be_bytes());
+            session.handle_added(Instant::ZERO, infohash);
+            let told = drain(&mut session);
+            assert!(told.contains_key(&infohash), "each has a lease from the start");
+            told_count += told.len();
+            leases.extend(told);
+            let sum: u64 = leases.values().filter_map(|lease| lease.upload_rate).sum();
+            assert!(number % 97 > 0 || sum <= 1 << 30);
+        }
+        assert!(told_count < 10_000 * 2 * (GROWTH_PART + 1), "{told_count}");
+        assert!(leases.values().all(|lease| lease.connection_max >= 1));
+        session.handle_timeout(session.poll_timeout().unwrap());
+        leases.extend(drain(&mut session));
+        assert!(
+            leases.values().all(|lease| lease.upload_rate > Some(0)),
+            "an interval later all have a share"
+        );
+    }
+
+    #[test]
+    fn one_that_is_busy_does_not_wake_those_that_are_idle() {
+        let limits = Limits { upload_rate_max: Some(10_000_000), ..Limits::default() };
+        let mut session = Session::new(limits);
+        (0..100).for_each(|number| session.handle_added(Instant::ZERO, infohash(number)));
+        session.handle_timeout(Instant::ZERO + LEASE_INTERVAL);
+        let mut leases = drain(&mut session);
+        let (mut now, mut told_count, mut rng) = (Instant::ZERO, 0, Rng::from_number(1));
+        for _ in 0..600 {
+            let upload_rate = 2_000_000 + rng.below(1_000_000) as u64;
+            session.handle_demand(now, infohash(0), Demand { upload_rate, ..Demand::default() });
+            now = session.poll_timeout().unwrap();
+            session.handle_timeout(now);
+            let told = drain(&mut session);
+            told_count += told.len();
+            leases.extend(told);
+            let sum: u64 = leases.values().filter_map(|lease| lease.upload_rate).sum();
+            assert!(sum <= 10_000_000 && leases[&infohash(0)].upload_rate >= Some(upload_rate), "{sum}");
+        }
+        assert!(told_count < 600 + 600, "{told_count} leases in ten minutes");
     }
 
     #[test]

@@ -103,10 +103,33 @@ const COMMON: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOC
 /// The real file system below one folder.
 #[derive(Debug)]
 pub struct RealFs {
-    folder: OwnedFd,
-    path: PathBuf,
+    folder: Arc<Folder>,
     root: u64,
     handles: Arc<Handles>,
+}
+
+/// A folder that is held on to, by all who use it together.
+#[derive(Debug)]
+pub(super) struct Folder {
+    place: OwnedFd,
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl Folder {
+    /// The folder that is at `path` now; `known` if that is the same.
+    pub(super) fn open(path: &Path, known: Option<Arc<Self>>) -> io::Result<Arc<Self>> {
+        let identity = |stat: fs::Stat| (stat.st_dev, stat.st_ino);
+        if let Some(known) = known
+            && fs::stat(path).is_ok_and(|stat| identity(stat) == known.identity)
+        {
+            return Ok(known);
+        }
+        let place = fs::open(path, FOLDER, Mode::empty())?;
+        let identity = identity(fs::fstat(&place)?);
+        Ok(Arc::new(Self { place, path: path.to_owned(), identity }))
+    }
 }
 
 impl RealFs {
@@ -116,9 +139,8 @@ impl RealFs {
     /// There is no such folder, or it may not be entered; the path is in the error.
     pub fn open(path: &Path, handles: &Arc<Handles>) -> Result<Self, StorageError> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let folder =
-            fs::open(path, FOLDER, Mode::empty()).map_err(|source| StorageError::new(path, source))?;
-        Ok(Self { folder, path: path.to_owned(), root: handles.add_root(), handles: Arc::clone(handles) })
+        let folder = handles.folder(path).map_err(|source| StorageError::new(path, source))?;
+        Ok(Self { folder, root: handles.add_root(), handles: Arc::clone(handles) })
     }
 
     /// The files below a folder that is made, with those above it, if missing, and must be writable.
@@ -131,7 +153,7 @@ impl RealFs {
         }
         let this = Self::open(path, handles)?;
         let access = fs::Access::WRITE_OK | fs::Access::EXEC_OK;
-        fs::accessat(&this.folder, ".", access, AtFlags::EACCESS)
+        fs::accessat(&this.folder.place, ".", access, AtFlags::EACCESS)
             .or_else(|error| if error == Errno::NOSYS { Ok(()) } else { Err(error) })
             .map_err(|source| StorageError::new(path, source))?;
         Ok(this)
@@ -159,14 +181,14 @@ impl RealFs {
         let make = flags.contains(OFlags::CREATE);
         let mode = if make { Mode::from_raw_mode(0o666) } else { Mode::empty() };
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        match fs::openat2(&self.folder, path.join("/"), flags, mode, beneath) {
+        match fs::openat2(&self.folder.place, path.join("/"), flags, mode, beneath) {
             Err(Errno::NOENT) if make && !folders.is_empty() => {}
             Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN | Errno::NAMETOOLONG | Errno::INVAL) => {}
             result => return result,
         }
         match self.walk(folders, make)? {
             Some(folder) => fs::openat(&folder, name, flags | OFlags::NOFOLLOW, mode),
-            None => fs::openat(&self.folder, name, flags | OFlags::NOFOLLOW, mode),
+            None => fs::openat(&self.folder.place, name, flags | OFlags::NOFOLLOW, mode),
         }
     }
 
@@ -174,7 +196,7 @@ impl RealFs {
     fn walk(&self, folders: &[String], make: bool) -> rustix::io::Result<Option<OwnedFd>> {
         let mut reached: Option<OwnedFd> = None;
         for name in folders {
-            let from = reached.as_ref().map_or(self.folder.as_fd(), AsFd::as_fd);
+            let from = reached.as_ref().map_or(self.folder.place.as_fd(), AsFd::as_fd);
             if make {
                 match fs::mkdirat(from, name, Mode::from_raw_mode(0o777)) {
                     Ok(()) | Err(Errno::EXIST) => {}
@@ -192,7 +214,7 @@ impl FileSystem for RealFs {
     type Lock = File;
 
     fn full_path(&self, path: &[String]) -> PathBuf {
-        path.iter().fold(self.path.clone(), |whole, element| whole.join(element))
+        path.iter().fold(self.folder.path.clone(), |whole, element| whole.join(element))
     }
 
     fn open_read(&self, path: &[String]) -> io::Result<Self::File> {
@@ -248,7 +270,7 @@ impl FileSystem for RealFs {
         // What is open under the name that goes away would be found by it.
         self.close();
         let folder = self.walk(folders, false).map_err(explain)?;
-        let folder = folder.as_ref().map_or(self.folder.as_fd(), AsFd::as_fd);
+        let folder = folder.as_ref().map_or(self.folder.place.as_fd(), AsFd::as_fd);
         fs::renameat(folder, name, folder, new_name).map_err(explain)
     }
 
@@ -272,7 +294,7 @@ impl FileSystem for RealFs {
     }
 
     fn free_len(&self) -> Option<u64> {
-        let free = fs::fstatvfs(&self.folder).ok()?;
+        let free = fs::fstatvfs(&self.folder.place).ok()?;
         Some(free.f_bavail.saturating_mul(free.f_frsize))
     }
 
@@ -311,7 +333,7 @@ impl FileSystem for RealFs {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = || {
             let reached = self.walk(folder, false)?;
-            let place = reached.as_ref().map_or(self.folder.as_fd(), AsFd::as_fd);
+            let place = reached.as_ref().map_or(self.folder.place.as_fd(), AsFd::as_fd);
             Ok(fs::openat(place, ".", flags, Mode::empty())?)
         };
         let synced = self.handles.with_room(open).and_then(|place| Ok(fs::fsync(place)?));
@@ -324,7 +346,8 @@ impl FileSystem for RealFs {
 
     fn sync_all(&self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = self.handles.with_room(|| Ok(fs::openat(&self.folder, ".", flags, Mode::empty())?))?;
+        let folder =
+            self.handles.with_room(|| Ok(fs::openat(&self.folder.place, ".", flags, Mode::empty())?))?;
         Ok(fs::syncfs(folder)?)
     }
 
@@ -336,7 +359,7 @@ impl FileSystem for RealFs {
         self.close();
         let removed = self.walk(folders, false).and_then(|folder| match folder {
             Some(folder) => fs::unlinkat(&folder, name, AtFlags::empty()),
-            None => fs::unlinkat(&self.folder, name, AtFlags::empty()),
+            None => fs::unlinkat(&self.folder.place, name, AtFlags::empty()),
         });
         match removed {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -439,6 +462,25 @@ mod tests {
         let fs = RealFs::create(&temp.path().join("link"), &Handles::new(1)).unwrap();
         fs.open_write(&path("f")).unwrap();
         assert!(temp.path().join("real/f").exists());
+    }
+
+    #[test]
+    fn those_who_share_a_folder_share_its_descriptor_until_another_one_takes_its_place() {
+        let temp = tempfile::tempdir().unwrap();
+        let (at, aside) = (temp.path().join("at"), temp.path().join("aside"));
+        std_fs::create_dir(&at).unwrap();
+        let handles = Handles::new(4);
+        let [first, second] = [(); 2].map(|()| RealFs::open(&at, &handles).unwrap());
+        assert!(Arc::ptr_eq(&first.folder, &second.folder));
+        std_fs::rename(&at, &aside).unwrap();
+        std_fs::create_dir(&at).unwrap();
+        let third = RealFs::open(&at, &handles).unwrap();
+        third.open_write(&path("new")).unwrap();
+        first.open_write(&path("old")).unwrap();
+        assert!(at.join("new").exists() && aside.join("old").exists());
+        let folder = Arc::downgrade(&first.folder);
+        drop((first, second));
+        assert!(folder.upgrade().is_none(), "closed with its last user");
     }
 
     #[test]

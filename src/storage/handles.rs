@@ -1,21 +1,25 @@
-//! Open files, kept for reuse and bounded for the whole process.
+//! Open files, kept for reuse and bounded for the whole process; and the folders that they lie in, of which
+//! thousands of torrents may share one.
 //!
 //! A torrent may have 100,000 files and a process a thousand descriptors. Least recently used files are
 //! closed first; whoever still holds one keeps it open until done (at most one per disk thread).
 //!
 //! The one lock of storage's data path lives here, because all disk threads share the files: it is held for a
 //! look-up (a few hundred nanoseconds, no allocation, no system call) and never while opening, reading or
-//! closing.
+//! closing. That of the folders is taken when a torrent is added.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
+
+use super::fs::Folder;
 
 /// Files that one process keeps open, unless told otherwise; beyond it the least recently used is closed.
 /// A quarter of the common limit of 1,024 descriptors, the rest being for connections.
@@ -36,6 +40,8 @@ pub struct Handles {
     max: usize,
     hasher: RandomState,
     table: Mutex<Table>,
+    /// By path as given. One that nobody uses any more is closed.
+    folders: Mutex<BTreeMap<PathBuf, Weak<Folder>>>,
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +67,7 @@ impl Handles {
     pub fn new(max: usize) -> Arc<Self> {
         let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
         let max = max.min(usize::try_from(allowed).unwrap_or(usize::MAX)).max(1);
-        Arc::new(Self { max, hasher: RandomState::new(), table: Mutex::default() })
+        Arc::new(Self { max, hasher: RandomState::new(), table: Mutex::default(), folders: Mutex::default() })
     }
 
     /// A number for a folder, under which its files are kept.
@@ -69,6 +75,29 @@ impl Handles {
         let mut table = self.table();
         table.root_count += 1;
         table.root_count
+    }
+
+    /// The folder at `path`, opened if nobody holds it.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(super) fn folder(&self, path: &Path) -> io::Result<Arc<Folder>> {
+        let known = self.folders().get(path).and_then(Weak::upgrade);
+        let folder = self.with_room(|| Folder::open(path, known.clone()))?;
+        if known.is_none_or(|known| !Arc::ptr_eq(&known, &folder)) {
+            let mut folders = self.folders();
+            // Now and then, so that it costs next to nothing for each.
+            if folders.len().is_power_of_two() {
+                folders.retain(|_, folder| folder.strong_count() > 0);
+            }
+            folders.insert(path.to_owned(), Arc::downgrade(&folder));
+        }
+        Ok(folder)
+    }
+
+    fn folders(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Weak<Folder>>> {
+        // The map is whole between any two changes.
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The file if it is open for at least `access`, or else what `open` gives.

@@ -57,6 +57,13 @@ impl Content {
         AddTorrent::new(self.metainfo.clone(), self.dir.path().to_owned())
     }
 
+    /// Another torrent of the same files, in pieces of another length.
+    fn twin(&self) -> Metainfo {
+        let root = self.dir.path().join("content");
+        let draft = make::survey(&root, Draft { piece_len: 128 * 1024, ..Draft::default() }).unwrap();
+        make::hash(&root, draft, &mut |_| true).unwrap().unwrap()
+    }
+
     pub(super) fn download(&self, to: &Path) -> AddTorrent {
         AddTorrent::new(self.metainfo.clone(), to.to_owned())
     }
@@ -193,6 +200,41 @@ async fn peers_meet_over_ipv6() {
     within(torrent.completed()).await.unwrap();
     content.assert_same(dir.path());
     assert!(torrent.snapshot().torrent.peers.iter().all(|peer| peer.addr.is_ipv6()));
+}
+
+#[tokio::test]
+async fn two_torrents_of_the_same_files_live_in_one_process() {
+    let content = Content::folder();
+    let twin = content.twin();
+    let (seeder, leecher) = (engine().await, engine().await);
+    let _first = seed(&seeder, &content).await;
+    let twin_at = |dir: &Path| AddTorrent::new(twin.clone(), dir.to_owned());
+    let mut second = seeder.add(twin_at(content.dir.path())).await.unwrap();
+    within(second.completed()).await.unwrap();
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let peers = vec![addr(&seeder)];
+    let torrents = vec![
+        AddTorrent { peers: peers.clone(), ..content.download(dirs[0].path()) },
+        AddTorrent { peers, ..twin_at(dirs[1].path()) },
+    ];
+    let mut total = 0;
+    for torrent in leecher.add_all(torrents).await {
+        let mut torrent = torrent.unwrap();
+        within(torrent.completed()).await.unwrap();
+        total += torrent.snapshot().torrent.traffic.downloaded;
+    }
+    assert_eq!(total, 2 * content.metainfo.info.geometry.total_len());
+    dirs.iter().for_each(|dir| content.assert_same(dir.path()));
+    // And one that finds its files there, fetched under the other's name.
+    let (third, dir) = (engine().await, dirs[0].path());
+    let mut both = Vec::new();
+    for torrent in third.add_all(vec![content.download(dir), twin_at(dir)]).await {
+        let mut torrent = torrent.unwrap();
+        within(torrent.completed()).await.unwrap();
+        both.push(torrent);
+    }
+    assert!(both.iter().all(|torrent| torrent.snapshot().torrent.traffic.downloaded == 0));
+    content.assert_same(dir);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::process::{Sprat, content, sprat, tree};
 
@@ -137,4 +137,60 @@ fn a_second_ctrl_c_ends_at_once() {
     let ended = download.end();
     assert_eq!(ended.code, Some(130), "{ended:?}");
     assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
+}
+
+/// Seconds of processor that a process has used, all its threads, in the kernel's ticks of 10 ms.
+fn processor_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    ticks as f64 / 100.0
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how long a real process takes is the matter")]
+fn without_descriptors_a_seed_rests_and_with_them_it_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    content(&path.join("set"), &[("a", 3_000_001), ("b", 100_000)]);
+    let line = format!("ulimit -n 64; exec '{}' seed set -p 0 -v", env!("CARGO_BIN_EXE_sprat"));
+    let mut seed = Sprat::start_program(Path::new("/bin/sh"), path, &["-c", &line], &[]);
+    let told = seed.line("Seeding ");
+    let port: u16 = told.rsplit(' ').next().unwrap().parse().unwrap();
+    // More than it has descriptors for; they say nothing, and are hung up on after a while.
+    let idle: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    seed.line("cannot accept");
+    let (began_at, began) = (Instant::now(), processor_seconds(seed.id()));
+    for _ in 0..8 {
+        seed.line("cannot accept");
+    }
+    let (span, used) = (began_at.elapsed().as_secs_f64(), processor_seconds(seed.id()) - began);
+    // Four tries a second for each of two sockets, and nothing between them; a tick more for how ticks are counted.
+    assert!(span > 0.9, "{span} s for eight tries");
+    assert!(used < span * 0.05 + 0.02, "{used} s of processor in {span} s");
+    drop(idle);
+    let args = ["download", "set.torrent", "-d", "copy", "-p", "0", "--peer", &format!("127.0.0.1:{port}")];
+    let ended = sprat(path, &args);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_same(path);
+}
+
+#[test]
+fn a_download_with_hardly_any_descriptors_finishes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let names: Vec<String> = (0..300).map(|at| format!("{}/f{at}", at % 7)).collect();
+    let files: Vec<(&str, usize)> = names.iter().map(|name| (name.as_str(), 20_000)).collect();
+    content(&path.join("set"), &files);
+    let mut seed = Sprat::start(path, &["seed", "set", "-p", "0", "--json"]);
+    let peer = format!("127.0.0.1:{}", seed.event("seeding")["port"]);
+    // Peers that are not there, of which each costs a descriptor to try.
+    let others: String = (1..60).map(|host| format!(" --peer 127.0.1.{host}:1")).collect();
+    let binary = env!("CARGO_BIN_EXE_sprat");
+    let line =
+        format!("ulimit -n 32; exec '{binary}' download set.torrent -d copy -p 0{others} --peer {peer}");
+    let ended = Sprat::start_program(Path::new("/bin/sh"), path, &["-c", &line], &[]).end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_same(path);
 }

@@ -104,6 +104,11 @@ impl Sprat {
         Ended { code, out: std::mem::take(&mut self.out), err: std::mem::take(&mut self.err) }
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by name: `INT`, `TERM`, `KILL`.
     pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::engine::channels::OUTBOX;
+use crate::engine::channels::{INBOX, OUTBOX};
 use crate::engine::connection::{self, Wiring};
 use crate::engine::context::{Context, Established, Input, Outgoing};
 use crate::engine::send::BlockSource;
@@ -21,7 +21,16 @@ pub(super) struct Connections {
     open: BTreeMap<ConnId, Connection>,
     opened_count: u32,
     source: BlockSource,
-    inbox: mpsc::Sender<Input>,
+    /// Made with the first connection: most torrents of many have none.
+    inbox: Option<mpsc::Sender<Input>>,
+    /// The other end, until somebody listens.
+    unheard: Option<mpsc::Receiver<Input>>,
+}
+
+/// Where a torrent hears its connections.
+#[derive(Default)]
+pub(super) struct Inbox {
+    receiver: Option<mpsc::Receiver<Input>>,
 }
 
 /// One connection; dropping it closes the socket.
@@ -35,11 +44,11 @@ struct Connection {
 pub(super) struct Stalled;
 
 impl Connections {
-    /// None yet; what is received goes to `inbox`.
-    pub(super) fn new(context: &Context, inbox: mpsc::Sender<Input>) -> Self {
+    /// None yet.
+    pub(super) fn new(context: &Context) -> Self {
         let (disk, pool) = (context.disk.clone(), context.pool.clone());
         let source = BlockSource { disk, content: Arc::default(), pool };
-        Self { open: BTreeMap::new(), opened_count: 0, source, inbox }
+        Self { open: BTreeMap::new(), opened_count: 0, source, inbox: None, unheard: None }
     }
 
     /// The content is known: connections can read blocks of it, and know how many pieces there are.
@@ -53,11 +62,20 @@ impl Connections {
         let conn = ConnId(self.opened_count);
         self.opened_count += 1;
         let (outbox, receiver) = mpsc::channel(OUTBOX);
-        let wiring =
-            Wiring { conn, inbox: self.inbox.clone(), source: self.source.clone(), outbox: receiver };
+        let wiring = Wiring { conn, inbox: self.inbox(), source: self.source.clone(), outbox: receiver };
         let task = task::spawn("connection", connection::run(established, wiring));
         self.open.insert(conn, Connection { outbox, task });
         conn
+    }
+
+    fn inbox(&mut self) -> mpsc::Sender<Input> {
+        let Self { inbox, unheard, .. } = self;
+        let make = || {
+            let (sender, receiver) = mpsc::channel(INBOX);
+            *unheard = Some(receiver);
+            sender
+        };
+        inbox.get_or_insert_with(make).clone()
     }
 
     /// Whether it is still open: what it sent before it was closed is nobody's business any more.
@@ -96,5 +114,27 @@ impl Connections {
                 task.join().await;
             }
         }
+    }
+}
+
+impl Inbox {
+    /// Listens to these connections from now on, if there was none to listen to before.
+    pub(super) fn attend(&mut self, connections: &mut Connections) {
+        if let Some(receiver) = connections.unheard.take() {
+            self.receiver = Some(receiver);
+        }
+    }
+
+    /// The next input; waits for ever while there was no connection. May be dropped and called again.
+    pub(super) async fn recv(&mut self) -> Option<Input> {
+        match &mut self.receiver {
+            Some(receiver) => receiver.recv().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What is there already.
+    pub(super) fn try_recv(&mut self) -> Option<Input> {
+        self.receiver.as_mut()?.try_recv().ok()
     }
 }

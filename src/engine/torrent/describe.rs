@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep_until};
 
+use super::connections::Inbox;
 use super::memory::{DescriptionMemory, Room};
 use super::report::shown;
 use super::swarm::{Met, News, Swarm};
@@ -114,6 +114,7 @@ impl DescriptionTask {
             }
             self.swarm.tell_demand(now, self.machine.demand(), true, || PROGRESS);
             self.publish(now);
+            inputs.inbox.attend(&mut self.swarm.connections);
             let swarm_deadline = self.swarm.poll_timeout(self.machine.demand());
             let deadline = self.machine.poll_timeout().into_iter().chain(swarm_deadline).min();
             let timer = self.swarm.context.clock.timer(deadline.unwrap_or_default());
@@ -130,12 +131,7 @@ impl DescriptionTask {
                     self.reserved.push(room);
                     self.machine.handle_reserved(self.swarm.now(), len);
                 }
-                Ok(()) = inputs.lease.changed() => {
-                    let lease = *inputs.lease.borrow_and_update();
-                    if let Some(lease) = lease {
-                        self.machine.handle_lease(self.swarm.now(), lease);
-                    }
-                }
+                lease = inputs.lease.next() => self.machine.handle_lease(self.swarm.now(), lease),
                 () = sleep_until(timer), if deadline.is_some() => self.handle_timeout(),
             }
         };
@@ -176,7 +172,7 @@ impl DescriptionTask {
         let now = self.swarm.now();
         self.swarm.report.touch();
         match control {
-            Control::Accepted(established) => self.connected(now, *established),
+            Control::Accepted(established) => self.connected(now, established),
             Control::Command(command, reply) => {
                 self.wishes.commands.push(command);
                 // Who does not wait any more needs no answer.
@@ -196,7 +192,7 @@ impl DescriptionTask {
     }
 
     /// Takes what the connections said, some of it at a time.
-    fn handle_inputs(&mut self, first: Input, inbox: &mut mpsc::Receiver<Input>) {
+    fn handle_inputs(&mut self, first: Input, inbox: &mut Inbox) {
         let now = self.swarm.now();
         self.swarm.report.touch();
         let mut next = Some(first);
@@ -204,7 +200,7 @@ impl DescriptionTask {
             let Some(input) = next.take() else { return };
             self.handle_input(now, input);
             // What follows the description is for the torrent's machine.
-            next = if self.described.is_none() { inbox.try_recv().ok() } else { None };
+            next = if self.described.is_none() { inbox.try_recv() } else { None };
         }
         if let Some(input) = next {
             self.handle_input(now, input);

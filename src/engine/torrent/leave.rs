@@ -1,14 +1,15 @@
 //! How a torrent ends: `stopped` to its trackers, written pieces made durable, all within a grace.
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Duration, timeout};
 
+use super::connections::Inbox;
 use super::swarm::Swarm;
 use super::transfer::{Ended, TorrentTask, progress};
 use super::{Inputs, Leaving};
 use crate::engine::add::Existing;
-use crate::engine::context::{Control, Input};
 use crate::engine::handle::Stage;
+use crate::engine::mailbox::Mailbox;
 use crate::proto::torrent::event::Command;
 use crate::proto::tracker::announcer::Progress;
 
@@ -27,9 +28,9 @@ impl Leaving {
 }
 
 /// Who asked for the end meanwhile is told with it.
-fn close(mut control: mpsc::Receiver<Control>, reply: Option<oneshot::Sender<()>>) {
+fn close(mut control: Mailbox, reply: Option<oneshot::Sender<()>>) {
     control.close();
-    while let Ok(told) = control.try_recv() {
+    while let Some(told) = control.try_recv() {
         drop(told);
     }
     drop(reply);
@@ -56,7 +57,7 @@ impl Swarm {
 
 impl TorrentTask {
     /// Closes everything, says good-bye, and reports the end.
-    pub(super) async fn leave(mut self, leaving: Leaving, inputs: Inputs) {
+    pub(super) async fn leave(mut self: Box<Self>, leaving: Leaving, inputs: Inputs) {
         let Inputs { control, mut inbox, lease: _ } = inputs;
         let (grace, stage, reply) = leaving.terms();
         let now = self.swarm.now();
@@ -78,7 +79,7 @@ impl TorrentTask {
 
     /// Until the peers have what was on its way, every `stopped` is answered or given up and what was written
     /// is durable.
-    async fn say_goodbye(&mut self, inbox: &mut mpsc::Receiver<Input>) {
+    async fn say_goodbye(&mut self, inbox: &mut Inbox) {
         let (mut is_closed, mut is_closing) = (false, false);
         loop {
             let now = self.swarm.now();

@@ -25,27 +25,29 @@ mod transfer;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::Duration;
 
 use super::add::{Existing, Selection, TorrentSource};
-use super::channels::{CONTROL, EVENT, INBOX};
-use super::context::{Context, Control, Input};
-use super::handle::{Event, Snapshot, Stage, TorrentHandle};
+use super::context::Context;
+use super::handle::{Stage, TorrentHandle};
+use super::lease::Lessee;
+use super::mailbox::{Mail, Mailbox, mailbox};
+use super::view::view;
 use super::{AddTorrent, EngineError};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::infohash::InfoHash;
-use crate::proto::metainfo::Metainfo;
+use crate::proto::metainfo::Info;
 use crate::proto::metainfo::magnet::Magnet;
 use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
-use crate::proto::session::Lease;
 use crate::proto::torrent::event::Command;
 use crate::proto::tracker::announcer::{self, Announcer, Progress};
 use crate::storage::disk::DiskContent;
-use connections::Connections;
+use connections::{Connections, Inbox};
 use describe::{DescriptionTask, Outcome};
 pub(crate) use memory::DescriptionMemory;
 use report::Report;
@@ -67,8 +69,8 @@ pub(crate) struct Spec {
     pub(crate) add: AddTorrent,
     /// Our name in the swarm.
     pub(crate) peer_id: PeerId,
-    /// Our share of the session's budgets; None: not yet.
-    pub(crate) lease: watch::Receiver<Option<Lease>>,
+    /// Our share of the session's budgets.
+    pub(crate) lease: Lessee,
     /// Shared by all torrents.
     pub(crate) memory: DescriptionMemory,
     /// Seed of all chance in it.
@@ -82,7 +84,6 @@ struct Origin {
     peer_id: PeerId,
     plan: Plan,
     hints: Hints,
-    lease: watch::Receiver<Option<Lease>>,
     rng: Rng,
 }
 
@@ -117,8 +118,6 @@ struct Named {
     magnet: Magnet,
     selection: Selection,
     memory: DescriptionMemory,
-    /// For the user.
-    described: watch::Sender<Option<Arc<Metainfo>>>,
 }
 
 /// What the user says before there is a machine to tell.
@@ -132,10 +131,13 @@ struct Wishes {
 
 /// Where a torrent's inputs come from.
 struct Inputs {
-    control: mpsc::Receiver<Control>,
-    inbox: mpsc::Receiver<Input>,
-    lease: watch::Receiver<Option<Lease>>,
+    control: Mailbox,
+    inbox: Inbox,
+    lease: Lessee,
 }
+
+/// A torrent that has begun.
+type Begun = Option<(Box<TorrentTask>, Inputs)>;
 
 /// Why a torrent leaves the swarm.
 enum Leaving {
@@ -147,16 +149,15 @@ enum Leaving {
     Failed(String),
 }
 
-/// Opens the torrent's files, if they are known; the future is the torrent's life.
+/// Opens the torrent's files, if they are known; the future is the torrent's life, and tells at the end whose it was.
 ///
 /// # Errors
 /// Its folder cannot be used.
 pub(crate) fn prepare(
     context: Arc<Context>,
     spec: Spec,
-) -> Result<(TorrentHandle, mpsc::Sender<Control>, impl Future<Output = ()> + Send + use<>), EngineError> {
+) -> Result<(TorrentHandle, Mail, impl Future<Output = InfoHash> + Send + use<>), EngineError> {
     let Spec { infohash, add, peer_id, lease, memory, rng } = spec;
-    let (described_sender, described) = watch::channel(None);
     let AddTorrent { source, selection, peers, trackers, .. } = add;
     let plan = Plan {
         dir: add.dir,
@@ -173,44 +174,48 @@ pub(crate) fn prepare(
             let flags = selection.flags(&metainfo.info, &[]).map_err(EngineError::Selection)?;
             Known::Content(start::open(&context, &plan.dir, metainfo.info, flags)?)
         }
-        TorrentSource::Magnet(magnet) => {
-            Known::Magnet(Box::new(Named { magnet, selection, memory, described: described_sender }))
-        }
+        TorrentSource::Magnet(magnet) => Known::Magnet(Box::new(Named { magnet, selection, memory })),
     };
-    let (control_sender, control) = mpsc::channel(CONTROL);
-    let (snapshot_sender, snapshot) = watch::channel(Snapshot::default());
-    let (event_sender, events) = broadcast::channel(EVENT);
-    let handle = TorrentHandle::new(infohash, control_sender.clone(), snapshot, described, events);
-    let report = Report::new(snapshot_sender, event_sender);
+    let (mail, control) = mailbox();
+    let (teller, viewer) = view(matches!(known, Known::Magnet(_)));
+    let handle = TorrentHandle::new(infohash, mail.clone(), viewer);
+    let report = Report::new(teller);
     let wishes = Wishes { commands: Vec::new(), peers };
-    let origin = Origin { context, infohash, peer_id, plan, hints, lease, rng };
-    let life = async move {
-        match known {
-            Known::Content(content) => origin.live(content, control, report, wishes).await,
-            // Boxed, so that the many torrents that need none of it do not have room for it.
-            Known::Magnet(named) => Box::pin(origin.live_from_name(*named, control, report, wishes)).await,
-        }
+    let inputs = Inputs { control, inbox: Inbox::default(), lease };
+    let origin = Origin { context, infohash, peer_id, plan, hints, rng };
+    // Boxed, so that what only the beginning needs is given back after it.
+    let beginning: Pin<Box<dyn Future<Output = Begun> + Send>> = match known {
+        Known::Content(content) => Box::pin(origin.begin(content, inputs, report, wishes)),
+        Known::Magnet(named) => Box::pin(origin.begin_from_name(*named, inputs, report, wishes)),
     };
-    Ok((handle, control_sender, life))
+    let life = async move {
+        if let Some((task, inputs)) = beginning.await {
+            task.run(inputs).await;
+        }
+        infohash
+    };
+    Ok((handle, mail, life))
 }
 
 impl Origin {
-    /// The life of a torrent whose files are open.
-    async fn live(
+    /// The beginning of a torrent whose files are open.
+    async fn begin(
         mut self,
         content: DiskContent,
-        mut control: mpsc::Receiver<Control>,
+        mut inputs: Inputs,
         mut report: Report,
         wishes: Wishes,
-    ) {
-        let checked = start::check(&self.context, &self.plan, &content, &mut control, &mut report, wishes);
-        match checked.await {
+    ) -> Begun {
+        let control = &mut inputs.control;
+        let checked = start::check(&self.context, &self.plan, &content, control, &mut report, wishes);
+        match Box::pin(checked).await {
             Started::Ready { have, wishes } => {
                 let progress = Progress { uploaded: 0, downloaded: 0, left: left(&content, &have) };
-                let (swarm, inputs) = self.join(content.info().private, progress, control, report);
+                let swarm = self.join(content.info().private, progress, report);
                 swarm.connections.describe(&content);
-                let task = TorrentTask::new(swarm, content, self.plan, have, self.rng);
-                task.run(inputs, None, wishes).await;
+                let mut task = Box::new(TorrentTask::new(swarm, content, self.plan, have, self.rng));
+                task.begin(None, None, wishes);
+                return Some((task, inputs));
             }
             Started::Stopped(reply) => {
                 report.end(Stage::Stopped);
@@ -218,60 +223,69 @@ impl Origin {
             }
             Started::Failed(error) => report.end(Stage::Failed(error)),
         }
+        None
     }
 
-    /// The life of a torrent of which only the name is known.
-    async fn live_from_name(
+    /// The beginning of a torrent of which only the name is known.
+    async fn begin_from_name(
         mut self,
         named: Named,
-        control: mpsc::Receiver<Control>,
+        mut inputs: Inputs,
         report: Report,
         wishes: Wishes,
-    ) {
-        let Named { magnet, selection, memory, described } = named;
+    ) -> Begun {
+        let Named { magnet, selection, memory } = named;
         let progress = Progress { uploaded: 0, downloaded: 0, left: LEFT_UNKNOWN };
-        let (swarm, mut inputs) = self.join(false, progress, control, report);
+        let swarm = self.join(false, progress, report);
         let task = DescriptionTask::new(swarm, memory, self.rng.fork("description"));
         let (mut swarm, info, handover, wishes) = match task.run(&mut inputs, wishes).await {
             Outcome::Described { swarm, info, handover, wishes } => (*swarm, *info, *handover, wishes),
-            Outcome::Left { swarm, leaving } => return swarm.leave(leaving, inputs, progress).await,
+            Outcome::Left { swarm, leaving } => {
+                swarm.leave(leaving, inputs, progress).await;
+                return None;
+            }
         };
-        described.send_replace(Some(Arc::new(describe::metainfo(&magnet, info.clone()))));
-        swarm.report.event(Event::Described);
+        swarm.report.describe(describe::metainfo(&magnet, info.clone()));
+        let leaving = match self.open_described(&swarm, selection, &magnet, info) {
+            Err(leaving) => leaving,
+            Ok(content) => {
+                let (control, report) = (&mut inputs.control, &mut swarm.report);
+                match start::check(&self.context, &self.plan, &content, control, report, wishes).await {
+                    Started::Ready { have, wishes } => {
+                        let mut task = Box::new(TorrentTask::new(swarm, content, self.plan, have, self.rng));
+                        task.begin(inputs.lease.latest(), Some(handover), wishes);
+                        return Some((task, inputs));
+                    }
+                    Started::Stopped(reply) => Leaving::Told(leave::GRACE, reply),
+                    Started::Failed(error) => Leaving::Failed(error),
+                }
+            }
+        };
+        swarm.leave(leaving, inputs, progress).await;
+        None
+    }
+
+    /// The files that a description names, unless it was wanted alone.
+    fn open_described(
+        &self,
+        swarm: &Swarm,
+        selection: Selection,
+        magnet: &Magnet,
+        info: Info,
+    ) -> Result<DiskContent, Leaving> {
         if self.plan.describe_only {
-            return swarm.leave(Leaving::GoalReached, inputs, progress).await;
+            return Err(Leaving::GoalReached);
         }
-        let opened = selection.flags(&info, &magnet.select).and_then(|flags| {
-            start::open(&self.context, &self.plan.dir, info, flags).map_err(|error| error.to_string())
-        });
-        let content = match opened {
-            Ok(content) => content,
-            Err(error) => return swarm.leave(Leaving::Failed(error), inputs, progress).await,
-        };
+        let flags = selection.flags(&info, &magnet.select).map_err(Leaving::Failed)?;
+        let content = start::open(&self.context, &self.plan.dir, info, flags)
+            .map_err(|error| Leaving::Failed(error.to_string()))?;
         swarm.connections.describe(&content);
-        let (control, report) = (&mut inputs.control, &mut swarm.report);
-        match start::check(&self.context, &self.plan, &content, control, report, wishes).await {
-            Started::Ready { have, wishes } => {
-                let task = TorrentTask::new(swarm, content, self.plan, have, self.rng);
-                task.run(inputs, Some(handover), wishes).await;
-            }
-            Started::Stopped(reply) => {
-                swarm.leave(Leaving::Told(leave::GRACE, reply), inputs, progress).await;
-            }
-            Started::Failed(error) => swarm.leave(Leaving::Failed(error), inputs, progress).await,
-        }
+        Ok(content)
     }
 
     /// Joins the swarm.
-    fn join(
-        &mut self,
-        private: bool,
-        progress: Progress,
-        control: mpsc::Receiver<Control>,
-        report: Report,
-    ) -> (Swarm, Inputs) {
+    fn join(&mut self, private: bool, progress: Progress, report: Report) -> Swarm {
         let context = &self.context;
-        let (sender, inbox) = mpsc::channel(INBOX);
         let hints = std::mem::take(&mut self.hints);
         let config = announcer::Config {
             infohash: self.infohash,
@@ -281,11 +295,10 @@ impl Origin {
             numwant: NUMWANT,
         };
         let announcer = Announcer::new(config, progress, self.rng.fork("announcer"), context.clock.now());
-        let sources =
-            Sources::new(context, self.infohash, hints, private, announcer, self.rng.fork("sources"));
-        let connections = Connections::new(context, sender);
-        let swarm = Swarm::new(context.clone(), self.infohash, self.peer_id, connections, sources, report);
-        (swarm, Inputs { control, inbox, lease: self.lease.clone() })
+        let (is_seed, rng) = (progress.left == 0, self.rng.fork("sources"));
+        let sources = Sources::new(context, self.infohash, hints, private, is_seed, announcer, rng);
+        let connections = Connections::new(context);
+        Swarm::new(context.clone(), self.infohash, self.peer_id, connections, sources, report)
     }
 }
 

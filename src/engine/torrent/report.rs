@@ -2,11 +2,12 @@
 //!
 //! Figures are made at most five times a second, and only while something happens and somebody listens.
 
-use tokio::sync::{broadcast, watch};
+use std::sync::Arc;
 
 use crate::engine::handle::{Event, Snapshot, Stage};
+use crate::engine::view::Teller;
 use crate::proto::bitfield::Bitfield;
-use crate::proto::metainfo::Info;
+use crate::proto::metainfo::{Info, Metainfo};
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::event;
@@ -17,8 +18,7 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(200);
 /// The user's view.
 #[derive(Debug)]
 pub(super) struct Report {
-    snapshot: watch::Sender<Snapshot>,
-    events: broadcast::Sender<Event>,
+    teller: Teller,
     /// Something happened since the last snapshot.
     is_stale: bool,
     next_at: Instant,
@@ -26,18 +26,24 @@ pub(super) struct Report {
 
 impl Report {
     /// Nothing told yet.
-    pub(super) fn new(snapshot: watch::Sender<Snapshot>, events: broadcast::Sender<Event>) -> Self {
-        Self { snapshot, events, is_stale: true, next_at: Instant::ZERO }
+    pub(super) fn new(teller: Teller) -> Self {
+        Self { teller, is_stale: true, next_at: Instant::ZERO }
     }
 
     /// Tells what happened; nobody may be listening.
     pub(super) fn event(&self, event: Event) {
-        let _ = self.events.send(event);
+        self.teller.tell(event);
+    }
+
+    /// The description is there.
+    pub(super) fn describe(&self, metainfo: Metainfo) {
+        self.teller.describe(Arc::new(metainfo));
+        self.event(Event::Described);
     }
 
     /// The stage alone has changed, at once.
     pub(super) fn stage(&self, stage: Stage) {
-        self.snapshot.send_modify(|snapshot| snapshot.stage = stage);
+        self.teller.show(|snapshot| snapshot.stage = stage);
     }
 
     /// The torrent has ended, and nothing more is told.
@@ -59,14 +65,14 @@ impl Report {
 
     /// When figures are due.
     pub(super) fn due_at(&self) -> Option<Instant> {
-        (self.is_stale && self.snapshot.receiver_count() > 0).then_some(self.next_at)
+        (self.is_stale && self.teller.is_read()).then_some(self.next_at)
     }
 
     /// Shows new figures.
     pub(super) fn publish(&mut self, now: Instant, snapshot: Snapshot) {
         self.is_stale = false;
         self.next_at = now + SNAPSHOT_INTERVAL;
-        self.snapshot.send_replace(snapshot);
+        self.teller.show(|shown| *shown = snapshot);
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::{Duration, timeout};
 
 use super::report::Report;
 use super::swarm::News;
-use super::trackers::{Announced, Trackers, announce};
+use super::trackers::{Announced, Asked, Trackers, announce};
 use crate::engine::add::TorrentSource;
 use crate::engine::channels::FOUND;
 use crate::engine::context::Context;
@@ -21,13 +21,15 @@ use crate::engine::dht::{self, DhtRequest, Found, Outcome};
 use crate::engine::handle::{DhtStatus, Event, TrackerStatus};
 use crate::engine::lsd;
 use crate::engine::task::Tasks;
+use crate::engine::turns::Turn;
 use crate::proto::compact;
 use crate::proto::infohash::InfoHash;
 use crate::proto::rng::Rng;
 use crate::proto::time::Instant;
 use crate::proto::torrent::event::Source;
 use crate::proto::torrent::finder::{self, Finder};
-use crate::proto::tracker::announcer::{self, Announcer, Progress};
+use crate::proto::tracker::AnnounceEvent;
+use crate::proto::tracker::announcer::{self, Announcer, Progress, RequestId};
 
 /// Time for looking up the name of a peer or node; then it is left out.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -93,29 +95,36 @@ struct Dht {
     finder: Finder,
     /// Findings of the lookup under way.
     search: Option<mpsc::Receiver<Found>>,
+    /// Held until the lookup is over.
+    turn: Option<Turn>,
     named: BTreeSet<SocketAddr>,
     status: DhtStatus,
 }
 
 /// Something came, for [`Sources::handle`].
 pub(super) enum Arrived {
+    /// An announce that waited may leave.
+    Turn(RequestId, Turn),
     /// The answer to an announce.
-    Announced(Announced),
+    Announced(Box<Announced>),
+    /// The DHT is being asked.
+    Searching(Turn),
     /// The addresses of a peer's name.
     Resolved(Vec<SocketAddr>),
     /// Somebody was told something.
     Told,
     /// From the DHT; None: the lookup ended without a word.
-    Found(Option<Found>),
+    Found(Option<Box<Found>>),
 }
 
 impl Sources {
-    /// Those of a torrent; `private`: it may ask its trackers alone.
+    /// Those of a torrent; `private`: it may ask its trackers alone; `is_seed`: nothing is missing.
     pub(super) fn new(
         context: &Arc<Context>,
         infohash: InfoHash,
         hints: Hints,
         private: bool,
+        is_seed: bool,
         announcer: Announcer,
         mut rng: Rng,
     ) -> Self {
@@ -127,6 +136,7 @@ impl Sources {
                 requests,
                 finder: Finder::new(has_trackers, false, rng.fork("finder"), now),
                 search: None,
+                turn: None,
                 named: BTreeSet::new(),
                 status: DhtStatus::default(),
             }),
@@ -137,7 +147,7 @@ impl Sources {
             infohash,
             trackers: Trackers::new(announcer, &tiers),
             public,
-            is_seed: false,
+            is_seed,
             tasks: Tasks::new(),
             found: VecDeque::new(),
         };
@@ -236,7 +246,7 @@ impl Sources {
         let search = dht.and_then(|dht| dht.search.as_mut());
         let found = async {
             match search {
-                Some(search) => search.recv().await,
+                Some(search) => search.recv().await.map(Box::new),
                 None => std::future::pending().await,
             }
         };
@@ -256,16 +266,28 @@ impl Sources {
     ) {
         match arrived {
             Arrived::Announced(announced) => {
-                if let Some((url, peers)) = self.trackers.answered(now, progress(), announced) {
+                if let Some((url, peers)) = self.trackers.answered(now, progress(), *announced) {
                     report.event(Event::TrackerOk { url, peers });
+                }
+            }
+            Arrived::Turn(request, turn) => {
+                if let Some(asked) = self.trackers.leaves(now, request) {
+                    self.send(request, asked, Some(turn));
+                }
+            }
+            Arrived::Searching(turn) => {
+                if let Some(dht) = self.dht().filter(|dht| dht.search.is_some()) {
+                    dht.turn = Some(turn);
                 }
             }
             Arrived::Resolved(addrs) => self.found.push_back(News::Peers(Source::Magnet, addrs)),
             Arrived::Told => {}
-            Arrived::Found(Some(Found::Peers { peers, local })) => self.named(peers, local),
-            // Nobody asked for one.
-            Arrived::Found(Some(Found::Item(_))) => {}
-            Arrived::Found(Some(Found::Done(outcome))) => self.searched(now, &outcome, report),
+            Arrived::Found(Some(found)) => match *found {
+                Found::Peers { peers, local } => self.named(peers, local),
+                // Nobody asked for one.
+                Found::Item(_) => {}
+                Found::Done(outcome) => self.searched(now, &outcome, report),
+            },
             Arrived::Found(None) => self.searched(now, &Outcome::default(), report),
         }
     }
@@ -291,12 +313,8 @@ impl Sources {
 
     fn handle_announcer(&mut self, now: Instant, output: announcer::Output, report: &Report) {
         match output {
-            announcer::Output::Announce { request, url, announce: what } => {
-                self.trackers.asked(request, url.clone());
-                let context = self.context.clone();
-                self.tasks.spawn("announce", async move {
-                    Arrived::Announced(announce(context, request, url, what).await)
-                });
+            announcer::Output::Announce { request, url, announce } => {
+                self.announce(now, request, Asked { url, announce });
             }
             announcer::Output::Peers { url, peers } => {
                 let source = Source::Tracker { local: self.trackers.is_local(&url) };
@@ -326,10 +344,33 @@ impl Sources {
         }
     }
 
+    /// Sends an announce, when it is its turn. Who leaves does not wait.
+    fn announce(&mut self, now: Instant, request: RequestId, asked: Asked) {
+        let is_farewell = asked.announce.event == AnnounceEvent::Stopped;
+        let turn = self.context.announces.take(self.is_seed);
+        let waits = turn.is_none() && !is_farewell;
+        self.trackers.asked(now, request, asked.clone(), waits);
+        if !waits {
+            return self.send(request, asked, turn);
+        }
+        let (turns, is_seed) = (self.context.announces.clone(), self.is_seed);
+        self.tasks.spawn("turn", async move { Arrived::Turn(request, turns.wait(is_seed).await) });
+    }
+
+    fn send(&mut self, request: RequestId, asked: Asked, turn: Option<Turn>) {
+        let context = self.context.clone();
+        self.tasks.spawn("announce", async move {
+            let announced = announce(context, request, asked).await;
+            drop(turn);
+            Arrived::Announced(Box::new(announced))
+        });
+    }
+
     /// Asks the DHT for peers, and has it say that we are one.
     fn search(&mut self) {
         let announce = dht::Announce { port: Some(self.context.port), seed: self.is_seed };
-        let infohash = self.infohash;
+        let (infohash, is_seed) = (self.infohash, self.is_seed);
+        let turns = self.context.lookups.clone();
         let Some(dht) = self.dht() else { return };
         let (sender, findings) = mpsc::channel(FOUND);
         dht.search = Some(findings);
@@ -338,10 +379,11 @@ impl Sources {
         dht.status.peers = 0;
         let requests = dht.requests.clone();
         self.tasks.spawn("lookup", async move {
+            let turn = turns.wait(is_seed).await;
             let request = DhtRequest::Peers { infohash, announce: Some(announce), scrape: false };
             // An engine that has ended drops the sender, which ends the lookup.
             let _ = requests.send(dht::Request::Start(request, sender)).await;
-            Arrived::Told
+            Arrived::Searching(turn)
         });
     }
 
@@ -357,7 +399,7 @@ impl Sources {
     /// A lookup is over.
     fn searched(&mut self, now: Instant, outcome: &Outcome, report: &Report) {
         let Some(dht) = self.dht() else { return };
-        dht.search = None;
+        (dht.search, dht.turn) = (None, None);
         dht.status.asking = false;
         dht.status.lookups += 1;
         dht.status.answered = outcome.answered;
@@ -381,10 +423,10 @@ impl Sources {
     fn resolve_peers(&mut self, names: Vec<String>) {
         let is_written = |name: &String| name.parse::<SocketAddr>().is_ok();
         let (written, names): (Vec<_>, Vec<_>) = names.into_iter().partition(is_written);
-        self.found.push_back(News::Peers(
-            Source::Magnet,
-            written.iter().filter_map(|name| name.parse().ok()).collect(),
-        ));
+        if !written.is_empty() {
+            let addrs = written.iter().filter_map(|name| name.parse().ok()).collect();
+            self.found.push_back(News::Peers(Source::Magnet, addrs));
+        }
         for name in names.into_iter().take(NAME_MAX) {
             self.tasks.spawn("peer name", async move {
                 Arrived::Resolved(resolve(tokio::net::lookup_host(name)).await)

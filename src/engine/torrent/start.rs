@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use super::fault::fault_of;
 use super::pieces::STORAGE_RETRY;
@@ -18,6 +18,7 @@ use super::{Plan, Wishes};
 use crate::engine::add::Existing;
 use crate::engine::context::{Context, Control};
 use crate::engine::handle::{Event, Stage};
+use crate::engine::mailbox::Mailbox;
 use crate::engine::task;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::infohash::InfoHash;
@@ -79,7 +80,7 @@ pub(super) async fn check(
     context: &Arc<Context>,
     plan: &Plan,
     content: &DiskContent,
-    control: &mut mpsc::Receiver<Control>,
+    control: &mut Mailbox,
     report: &mut Report,
     mut wishes: Wishes,
 ) -> Started {

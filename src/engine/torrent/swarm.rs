@@ -7,13 +7,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep_until, timeout};
 
-use super::connections::Connections;
+use super::connections::{Connections, Inbox};
 use super::report::Report;
 use super::sources::{Arrived, Sources};
-use crate::engine::context::{Context, Established, Input};
+use crate::engine::context::{Context, Established};
 use crate::engine::handle::{Snapshot, Stage};
 use crate::engine::handshake;
 use crate::engine::supervisor;
@@ -47,7 +46,7 @@ pub(super) enum News {
 /// Something came, for [`Swarm::handle`].
 pub(super) enum Met {
     /// A dial has ended.
-    Dialled(SocketAddr, io::Result<Established>),
+    Dialled(SocketAddr, io::Result<Box<Established>>),
     /// From a source of peers.
     Arrived(Arrived),
 }
@@ -60,7 +59,8 @@ pub(super) struct Swarm {
     pub(super) connections: Connections,
     pub(super) sources: Sources,
     pub(super) report: Report,
-    dials: Tasks<(SocketAddr, io::Result<Established>)>,
+    /// Boxed, as what a torrent waits for has room in it all its life.
+    dials: Tasks<(SocketAddr, io::Result<Box<Established>>)>,
     /// Connections that close.
     last_words: Tasks<()>,
     demand: (Demand, Instant),
@@ -89,7 +89,10 @@ impl Swarm {
     /// Dials a peer; [`News`] follows.
     pub(super) fn dial(&mut self, addr: SocketAddr) {
         let (infohash, peer_id, dht) = (self.infohash, self.peer_id, self.sources.speaks_dht());
-        self.dials.spawn("dial", async move { (addr, handshake::dial(addr, infohash, peer_id, dht).await) });
+        self.dials.spawn("dial", async move {
+            let dialled = handshake::dial(addr, infohash, peer_id, dht).await;
+            (addr, dialled.map(Box::new))
+        });
     }
 
     /// The next thing that comes; may be dropped and called again.
@@ -109,7 +112,7 @@ impl Swarm {
     ) -> Option<News> {
         self.report.touch();
         match met {
-            Met::Dialled(_, Ok(established)) => Some(News::Connected(established)),
+            Met::Dialled(_, Ok(established)) => Some(News::Connected(*established)),
             Met::Dialled(addr, Err(error)) => {
                 tracing::debug!(%addr, %error, "cannot connect");
                 Some(News::DialFailed(addr))
@@ -195,11 +198,7 @@ impl Swarm {
     }
 
     /// A step towards [`Swarm::has_parted`]; may be dropped and called again.
-    pub(super) async fn parting(
-        &mut self,
-        inbox: &mut mpsc::Receiver<Input>,
-        progress: impl FnOnce() -> Progress,
-    ) {
+    pub(super) async fn parting(&mut self, inbox: &mut Inbox, progress: impl FnOnce() -> Progress) {
         let deadline = self.sources.poll_timeout();
         let timer = self.context.clock.timer(deadline.unwrap_or_default());
         tokio::select! {

@@ -28,10 +28,19 @@ const HEAD_START: Duration = Duration::from_millis(500);
 pub(super) struct Trackers {
     announcer: Announcer,
     statuses: Vec<TrackerStatus>,
-    /// Requests under way, to know whose answer it is.
-    asked: BTreeMap<RequestId, String>,
+    /// Requests under way, or waiting for their turn.
+    asked: BTreeMap<RequestId, Asked>,
     /// Whether the tracker at a URL is on a local address: then it may name local peers.
     local: BTreeMap<String, bool>,
+}
+
+/// An announce on its way.
+#[derive(Clone)]
+pub(super) struct Asked {
+    /// To which tracker.
+    pub(super) url: String,
+    /// What to say.
+    pub(super) announce: Announce,
 }
 
 /// An answered request.
@@ -91,9 +100,21 @@ impl Trackers {
         self.statuses.iter_mut().find(|status| status.url == url)
     }
 
-    /// An announce is on its way.
-    pub(super) fn asked(&mut self, request: RequestId, url: String) {
-        self.asked.insert(request, url);
+    /// An announce is to be sent; `waits`: when it is its turn.
+    pub(super) fn asked(&mut self, now: Instant, request: RequestId, asked: Asked, waits: bool) {
+        self.asked.insert(request, asked);
+        if waits {
+            self.announcer.handle_queued(now, request);
+        }
+    }
+
+    /// It is the turn of an announce that waited; None: it is not wanted any more.
+    pub(super) fn leaves(&mut self, now: Instant, request: RequestId) -> Option<Asked> {
+        let is_wanted = self.announcer.handle_sent(now, request);
+        if !is_wanted {
+            self.asked.remove(&request);
+        }
+        self.asked.get(&request).cloned()
     }
 
     /// An announce was answered: whose answer it is, and how many peers it names, if it went well.
@@ -104,7 +125,7 @@ impl Trackers {
         announced: Announced,
     ) -> Option<(String, usize)> {
         let Announced { request, answer } = announced;
-        let url = self.asked.remove(&request);
+        let url = self.asked.remove(&request).map(|asked| asked.url);
         let named = url.zip(answer.reply.as_ref().ok().map(|reply| reply.peers.len()));
         if let Some((url, _)) = &named {
             self.local.insert(url.clone(), answer.local);
@@ -115,12 +136,8 @@ impl Trackers {
 }
 
 /// Carries one announce to its tracker and the answer back.
-pub(super) async fn announce(
-    context: Arc<Context>,
-    request: RequestId,
-    url: String,
-    announce: Announce,
-) -> Announced {
+pub(super) async fn announce(context: Arc<Context>, request: RequestId, asked: Asked) -> Announced {
+    let Asked { url, announce } = asked;
     let answer = if url.starts_with("udp:") {
         match announce_udp(&context, &url, announce).await {
             Ok((reply, ip)) => Answer { reply: Ok(reply), local: compact::is_local(ip) },

@@ -1,8 +1,8 @@
 //! The content of a torrent: the task's part that has its machine and the bytes of its pieces.
 
-use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep_until};
 
+use super::connections::Inbox;
 use super::durability::Durability;
 use super::pieces::PieceBuffers;
 use super::report::FileProgress;
@@ -15,6 +15,7 @@ use crate::engine::pool::BlockBuf;
 use crate::engine::task::Tasks;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::rng::Rng;
+use crate::proto::session::Lease;
 use crate::proto::time::Instant;
 use crate::proto::torrent::Torrent;
 use crate::proto::torrent::description::Handover;
@@ -103,11 +104,8 @@ impl TorrentTask {
         }
     }
 
-    /// Begins, with what the fetching of the description left, and lives until the torrent leaves.
-    pub(super) async fn run(mut self, mut inputs: Inputs, handover: Option<Handover>, wishes: Wishes) {
-        // The share was for another machine, if it came already.
-        inputs.lease.mark_changed();
-        self.begin(handover, wishes);
+    /// Lives until the torrent leaves.
+    pub(super) async fn run(mut self: Box<Self>, mut inputs: Inputs) {
         let leaving = loop {
             let now = self.swarm.now();
             self.drain(now);
@@ -119,6 +117,7 @@ impl TorrentTask {
             }
             self.tell_demand(now);
             self.publish(now);
+            inputs.inbox.attend(&mut self.swarm.connections);
             let deadline = self.deadline();
             let timer = self.swarm.context.clock.timer(deadline.unwrap_or_default());
             tokio::select! {
@@ -132,23 +131,24 @@ impl TorrentTask {
                 }
                 ended = self.jobs.next() => self.handle_ended(ended),
                 met = self.swarm.next() => self.handle_met(met),
-                Ok(()) = inputs.lease.changed() => {
-                    let lease = *inputs.lease.borrow_and_update();
-                    if let Some(lease) = lease {
-                        self.machine.handle_lease(self.swarm.now(), lease);
-                    }
-                }
+                lease = inputs.lease.next() => self.machine.handle_lease(self.swarm.now(), lease),
                 () = sleep_until(timer), if deadline.is_some() => self.handle_timeout(),
             }
         };
-        self.leave(leaving, inputs).await;
+        // Boxed, so that a torrent has no room for its end all its life.
+        Box::pin(self.leave(leaving, inputs)).await;
     }
 
-    /// The first inputs: whom we know already, what the user gave, and completion if nothing is missing.
-    fn begin(&mut self, handover: Option<Handover>, wishes: Wishes) {
+    /// The first inputs: our share, if it was told already, whom we know from fetching the description, what the
+    /// user gave, and completion if nothing is missing.
+    pub(super) fn begin(&mut self, lease: Option<Lease>, handover: Option<Handover>, wishes: Wishes) {
         let now = self.swarm.now();
         if let Some(handover) = handover {
             self.machine.handle_handover(now, handover);
+            self.drain(now);
+        }
+        if let Some(lease) = lease {
+            self.machine.handle_lease(now, lease);
             self.drain(now);
         }
         for command in wishes.commands {
@@ -171,7 +171,7 @@ impl TorrentTask {
         let now = self.swarm.now();
         self.swarm.report.touch();
         match control {
-            Control::Accepted(established) => self.connected(now, *established),
+            Control::Accepted(established) => self.connected(now, established),
             Control::Command(command, reply) => {
                 self.machine.handle_command(now, command);
                 self.drain(now);
@@ -197,14 +197,14 @@ impl TorrentTask {
     }
 
     /// Takes what the connections said, some of it at a time.
-    fn handle_inputs(&mut self, first: Input, inbox: &mut mpsc::Receiver<Input>) {
+    fn handle_inputs(&mut self, first: Input, inbox: &mut Inbox) {
         let now = self.swarm.now();
         self.swarm.report.touch();
         let mut next = Some(first);
         for _ in 0..INPUT_MAX {
             let Some(input) = next.take() else { break };
             self.handle_input(now, input);
-            next = if self.pieces.has_room() { inbox.try_recv().ok() } else { None };
+            next = if self.pieces.has_room() { inbox.try_recv() } else { None };
         }
         if let Some(input) = next {
             self.handle_input(now, input);

@@ -109,6 +109,7 @@ pub(super) fn decode(bytes: Bytes) -> Result<Info, MetainfoError> {
         (None, None) => return Err(MetainfoError::Missing("length")),
     };
     content.refuse_shared_paths()?;
+    content.files.shrink_to_fit();
     let geometry = geometry(content.total_len, &entries)?;
     let pieces = piece_hashes(&entries, geometry.piece_count())?;
     Ok(Info {

@@ -21,11 +21,13 @@ const NOWHERE: u32 = u32::MAX;
 /// Counts of copies among the neighbours.
 #[derive(Debug)]
 pub struct Availability {
-    /// Copies of each piece, those of complete peers not counted.
+    piece_count: usize,
+    /// Copies of each piece, those of complete peers not counted; empty until there is one.
     counts: Vec<u16>,
     /// Peers that have everything.
     seed_count: u32,
     order: Vec<PieceIndex>,
+    /// Empty until a piece is startable: who only seeds never needs it.
     places: Vec<u32>,
     starts: Vec<u32>,
     /// No startable piece has a lower number.
@@ -36,10 +38,11 @@ impl Availability {
     /// Nobody connected, nothing startable before the first [`Availability::follow`].
     pub fn new(piece_count: u32) -> Self {
         Self {
-            counts: vec![0; piece_count as usize],
+            piece_count: piece_count as usize,
+            counts: Vec::new(),
             seed_count: 0,
             order: Vec::new(),
-            places: vec![NOWHERE; piece_count as usize],
+            places: Vec::new(),
             starts: vec![0, 0],
             lowest: 0,
         }
@@ -122,7 +125,7 @@ impl Availability {
     fn rarest_of(&self, have: &Bitfield, rng: &mut Rng) -> Option<PieceIndex> {
         let (mut best, mut best_count, mut ties) = (None, u16::MAX, 0);
         for piece in have.iter_set().filter(|&piece| self.is_listed(piece)) {
-            let count = self.counts[piece as usize];
+            let count = self.counts.get(piece as usize).copied().unwrap_or(0);
             if count < best_count {
                 (best, best_count, ties) = (Some(piece), count, 1);
             } else if count == best_count {
@@ -150,11 +153,17 @@ impl Availability {
     }
 
     fn is_listed(&self, piece: PieceIndex) -> bool {
-        self.places[piece as usize] != NOWHERE
+        self.places.get(piece as usize).is_some_and(|&place| place != NOWHERE)
+    }
+
+    /// The group that a piece is in, if it is startable.
+    fn group(&self, piece: PieceIndex) -> usize {
+        self.counts.get(piece as usize).map_or(0, |&count| usize::from(count))
     }
 
     fn increment(&mut self, piece: PieceIndex) {
-        let count = usize::from(self.counts[piece as usize]);
+        self.counts.resize(self.piece_count, 0);
+        let count = self.group(piece);
         self.counts[piece as usize] += 1;
         if self.starts.len() < count + 3 {
             self.starts.push(self.order.len() as u32);
@@ -166,7 +175,7 @@ impl Availability {
     }
 
     fn decrement(&mut self, piece: PieceIndex) {
-        let count = usize::from(self.counts[piece as usize]);
+        let count = self.group(piece);
         self.counts[piece as usize] -= 1;
         if self.is_listed(piece) {
             self.swap(piece, self.starts[count]);
@@ -175,7 +184,8 @@ impl Availability {
     }
 
     fn list(&mut self, piece: PieceIndex) {
-        let count = usize::from(self.counts[piece as usize]);
+        self.places.resize(self.piece_count, NOWHERE);
+        let count = self.group(piece);
         self.lowest = self.lowest.min(piece);
         self.places[piece as usize] = self.order.len() as u32;
         self.order.push(piece);
@@ -189,7 +199,7 @@ impl Availability {
     }
 
     fn unlist(&mut self, piece: PieceIndex) {
-        let count = usize::from(self.counts[piece as usize]);
+        let count = self.group(piece);
         for group in count + 1..self.starts.len() {
             self.starts[group] -= 1;
             self.swap(piece, self.starts[group]);

@@ -6,7 +6,7 @@ use super::description::Introduced;
 use super::dialer::stands_for;
 use super::event::{ConnId, Connected, Direction, DisconnectReason, Event, Output};
 use super::upload::Share;
-use super::{Torrent, UPKEEP};
+use super::{Awake, UPKEEP};
 use crate::proto::peer::{Peer, greeting};
 use crate::proto::time::{Duration, Instant};
 use crate::proto::wire::message::Message;
@@ -20,7 +20,7 @@ const NEWCOMER_SHARE: usize = 8;
 /// With more pieces it is disconnected instead, and dialled again.
 const LATE_HAVES_MAX: u32 = 1_024;
 
-impl Torrent {
+impl Awake {
     /// A connection is up: taken or refused.
     pub(super) fn connect(&mut self, now: Instant, conn: ConnId, connected: Connected) {
         let asked_for = self.dialer.connected(&connected);

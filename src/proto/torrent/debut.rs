@@ -24,15 +24,15 @@ const AHEAD_SECS: u64 = 2;
 pub(super) struct Debut {
     /// In random order, taken from the end.
     unseen: Vec<PieceIndex>,
+    /// Every piece is still to be listed, in an order that follows from this: nobody came yet.
+    unlisted: Option<Rng>,
     geometry: Geometry,
 }
 
 impl Debut {
     /// For a torrent that starts with `have`; only who starts complete has pieces to let out.
-    pub(super) fn new(have: &Bitfield, geometry: Geometry, rng: &mut Rng) -> Self {
-        let mut unseen: Vec<_> = if have.is_full() { have.iter_set().collect() } else { Vec::new() };
-        rng.shuffle(&mut unseen);
-        Self { unseen, geometry }
+    pub(super) fn new(have: &Bitfield, geometry: Geometry, rng: Rng) -> Self {
+        Self { unseen: Vec::new(), unlisted: have.is_full().then_some(rng), geometry }
     }
 
     /// Suggests to an unchoked neighbour as much as it can fetch soon.
@@ -43,8 +43,12 @@ impl Debut {
         availability: &Availability,
         out: &mut Outbox,
     ) {
-        if self.unseen.is_empty() || !peer.is_fast() || !peer.state.peer_interested {
+        if !peer.is_fast() || !peer.state.peer_interested {
             return;
+        }
+        if let Some(mut rng) = self.unlisted.take() {
+            self.unseen = (0..self.geometry.piece_count()).collect();
+            rng.shuffle(&mut self.unseen);
         }
         let piece_len = u64::from(self.geometry.piece_len());
         let ahead = AHEAD_MIN + peer.traffic.upload.per_second(now) * AHEAD_SECS / piece_len;

@@ -1,6 +1,6 @@
 //! Blocks and pieces: what follows when they come, go, verify or fail, or when the user wants others.
 
-use super::Torrent;
+use super::Awake;
 use super::event::{BlockHashes, ConnId, DisconnectReason, Event, Output, Receipt};
 use super::pieces::Received;
 use crate::proto::bitfield::Bitfield;
@@ -12,7 +12,7 @@ use crate::proto::piece::PieceIndex;
 use crate::proto::time::Instant;
 use crate::proto::wire::message::Message;
 
-impl Torrent {
+impl Awake {
     /// A block of a connection came.
     pub(super) fn receive_block(&mut self, now: Instant, conn: ConnId, block: Block) -> Receipt {
         let len = u64::from(block.len);

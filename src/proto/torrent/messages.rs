@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::Torrent;
+use super::Awake;
 use super::event::{ConnId, DisconnectReason, Output};
 use super::pex::heard;
 use crate::proto::bitfield::Bitfield;
@@ -21,7 +21,7 @@ use crate::proto::wire::sp_have::{self, SpHave};
 
 type Verdict = Result<(), DisconnectReason>;
 
-impl Torrent {
+impl Awake {
     /// A message of a connection; of one that is not on the books it means nothing any more.
     pub(super) fn receive_message(&mut self, now: Instant, conn: ConnId, message: Message) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };

@@ -1,8 +1,8 @@
 //! One torrent: every decision about its pieces and its peers.
 //!
-//! [`Torrent`] owns the parts and passes between them what they need; no part knows another. The inputs are
-//! here, what they lead to in `connections` (who is connected), `messages` (what peers say) and
-//! `exchange` (blocks and pieces). Work an input is in proportion to what it changes: a block costs no
+//! `Awake` owns the parts and passes between them what they need; no part knows another. It is made when the
+//! torrent's first input comes: until then a [`Torrent`] is at rest (`rest`). The inputs are here, what they lead to
+//! in `connections` (who is connected), `messages` (what peers say) and `exchange` (blocks and pieces). Work an input is in proportion to what it changes: a block costs no
 //! walk over peers or pieces; a verified piece, a round and each second of upkeep cost one walk over peers.
 //! A torrent without connections waits for nothing but its candidates.
 //!
@@ -29,6 +29,7 @@ mod pex;
 pub mod picker;
 pub mod pieces;
 pub mod rate;
+mod rest;
 mod rota;
 mod snapshot;
 pub mod suspects;
@@ -44,7 +45,7 @@ use bytes::Bytes;
 use super::bitfield::Bitfield;
 use super::block::Block;
 use super::peer::Peer;
-use super::piece::{Geometry, PieceIndex};
+use super::piece::PieceIndex;
 use super::rng::Rng;
 use super::session::{Demand, Lease};
 use super::time::{Duration, Instant};
@@ -61,19 +62,17 @@ use news::News;
 use outbox::Outbox;
 use pex::Gossip;
 use pieces::Pieces;
+pub use rest::Torrent;
 use snapshot::Totals;
 use upload::{Share, Upload};
 
 /// How often connections are looked after: silence, snubs, the depth of pipelines. Only while there are any.
 const UPKEEP: Duration = Duration::from_secs(1);
 
-/// The machine. The shell moves bytes; this decides.
-///
-/// Blocks: the shell asks [`Torrent::handle_block`] what to do with each received block (keep it in the
-/// piece's buffer, or drop it). When a piece's last block is kept, [`Output::VerifyPiece`] follows; the shell
-/// hashes and writes, and answers by [`Torrent::handle_piece_result`].
+/// A torrent that somebody or something came to. Its inputs and outputs are those of [`Torrent`], which says what
+/// they mean.
 #[derive(Debug)]
-pub struct Torrent {
+struct Awake {
     settings: Settings,
     peers: BTreeMap<ConnId, Peer>,
     download: Download,
@@ -107,19 +106,11 @@ struct Limits {
     download_rate: Option<u64>,
 }
 
-impl Torrent {
-    /// A torrent of this geometry of which `have` is verified on disk. `wanted` are the pieces to fetch
-    /// (all set: everything). Nothing happens before the first input.
-    pub fn new(
-        settings: Settings,
-        geometry: Geometry,
-        have: Bitfield,
-        wanted: Bitfield,
-        mut rng: Rng,
-        now: Instant,
-    ) -> Self {
-        let debut = Debut::new(&have, geometry, &mut rng.fork("debut"));
-        let pieces = Pieces::new(geometry, have, wanted);
+impl Awake {
+    /// Nobody came yet.
+    fn new(settings: Settings, pieces: Pieces, mut rng: Rng, now: Instant) -> Self {
+        let geometry = pieces.geometry();
+        let debut = Debut::new(pieces.have(), geometry, rng.fork("debut"));
         let status = Status { paused: false, storage_fault: None, complete: pieces.is_complete() };
         let connection_max = settings.connection_max;
         let lease = Lease { connection_max, unchoke_max: None, upload_rate: None, download_rate: None };
@@ -140,16 +131,12 @@ impl Torrent {
         }
     }
 
-    /// Both handshakes are done. The id is the shell's and never used twice in one torrent.
-    pub fn handle_connected(&mut self, now: Instant, conn: ConnId, connected: Connected) {
+    fn handle_connected(&mut self, now: Instant, conn: ConnId, connected: Connected) {
         self.connect(now, conn, connected);
         self.settle(now);
     }
 
-    /// Goes on with what the fetching of the description began: its candidates and connections. To be the first
-    /// input, if at all. Peers were told that we have nothing: what we have they hear now, by `sp_have` or by
-    /// HAVEs; who would need too many HAVEs is disconnected, to be dialled again.
-    pub fn handle_handover(&mut self, now: Instant, handover: description::Handover) {
+    fn handle_handover(&mut self, now: Instant, handover: description::Handover) {
         debug_assert!(self.peers.is_empty(), "nothing came before");
         self.dialer = handover.dialer;
         if self.settings.private {
@@ -164,42 +151,36 @@ impl Torrent {
         self.settle(now);
     }
 
-    /// A dial ended without a connection.
-    pub fn handle_dial_failed(&mut self, now: Instant, addr: SocketAddr) {
+    fn handle_dial_failed(&mut self, now: Instant, addr: SocketAddr) {
         self.dialer.failed(now, addr);
         self.settle(now);
     }
 
-    /// The connection is gone, whoever closed it. Must follow every [`Output::Disconnect`] too.
-    pub fn handle_disconnected(&mut self, now: Instant, conn: ConnId) {
+    fn handle_disconnected(&mut self, now: Instant, conn: ConnId) {
         self.forget(now, conn, None);
         self.settle(now);
     }
 
-    /// A message came. A peer that breaks the rules is disconnected by output; the shell needs no error.
-    pub fn handle_message(&mut self, now: Instant, conn: ConnId, message: Message) {
+    fn handle_message(&mut self, now: Instant, conn: ConnId, message: Message) {
         if let Err(reason) = self.receive_message(now, conn, message) {
             self.disconnect(now, conn, reason);
         }
         self.settle(now);
     }
 
-    /// A block came whole. Says whether the shell is to keep its bytes for the piece.
-    pub fn handle_block(&mut self, now: Instant, conn: ConnId, block: Block) -> Receipt {
+    fn handle_block(&mut self, now: Instant, conn: ConnId, block: Block) -> Receipt {
         let receipt = self.receive_block(now, conn, block);
         self.settle(now);
         receipt
     }
 
-    /// Blocks handed out by [`Output::SendBlock`] have left for the socket: room for more.
-    pub fn handle_blocks_sent(&mut self, now: Instant, conn: ConnId, count: usize, bytes: u64) {
+    fn handle_blocks_sent(&mut self, now: Instant, conn: ConnId, count: usize, bytes: u64) {
         debug_assert!(count > 0 || bytes == 0, "bytes belong to blocks");
         self.blocks_sent(now, conn, bytes);
         self.settle(now);
     }
 
-    /// A piece was hashed and, if good, written; or one that was there is there no more.
-    pub fn handle_piece_result(&mut self, now: Instant, piece: PieceIndex, result: PieceResult) {
+    fn handle_piece_result(&mut self, now: Instant, piece: PieceIndex, result: PieceResult) {
         match result {
             PieceResult::Good(hashes) => self.piece_good(now, piece, hashes.as_ref()),
             PieceResult::Bad(hashes) => self.piece_bad(now, piece, hashes),
@@ -208,8 +189,7 @@ impl Torrent {
         self.settle(now);
     }
 
-    /// The disk cannot take more just now, or can again (None).
-    pub fn handle_storage(&mut self, now: Instant, fault: Option<StorageFault>) {
+    fn handle_storage(&mut self, now: Instant, fault: Option<StorageFault>) {
         if self.status.storage_fault != fault {
             self.download.set_halted(fault.is_some());
             self.status.storage_fault.clone_from(&fault);
@@ -218,21 +198,18 @@ impl Torrent {
         self.settle(now);
     }
 
-    /// Addresses from a tracker, the user, PEX...
-    pub fn handle_candidates(&mut self, now: Instant, source: Source, addrs: &[SocketAddr]) {
+    fn handle_candidates(&mut self, now: Instant, source: Source, addrs: &[SocketAddr]) {
         self.dialer.add(now, source, addrs);
         self.settle(now);
     }
 
-    /// Our own address as a tracker sees it: whom we dial first follows from it (BEP 40).
-    pub fn handle_external_ip(&mut self, now: Instant, ip: IpAddr) {
+    fn handle_external_ip(&mut self, now: Instant, ip: IpAddr) {
         // The port only tells apart who shares our address, and who does not listen has none.
         self.dialer.set_external(SocketAddr::new(ip, self.settings.listen_port.unwrap_or(0)));
         self.settle(now);
     }
 
-    /// What the user wants.
-    pub fn handle_command(&mut self, now: Instant, command: Command) {
+    fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Pause => {
                 self.status.paused = true;
@@ -254,16 +231,14 @@ impl Torrent {
         self.settle(now);
     }
 
-    /// The session's new share for this torrent.
-    pub fn handle_lease(&mut self, now: Instant, lease: Lease) {
+    fn handle_lease(&mut self, now: Instant, lease: Lease) {
         self.limits.lease = lease;
         self.limit_rates(now);
         self.dialer.look();
         self.settle(now);
     }
 
-    /// Time passed.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    fn handle_timeout(&mut self, now: Instant) {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.upkeep_at) {
             self.upkeep(now);
@@ -291,13 +266,11 @@ impl Torrent {
         self.settle(now);
     }
 
-    /// The next decision; drain to None after every input.
-    pub fn poll_output(&mut self) -> Option<Output> {
+    fn poll_output(&mut self) -> Option<Output> {
         self.out.pop()
     }
 
-    /// When to call [`Torrent::handle_timeout`].
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    fn poll_timeout(&self) -> Option<Instant> {
         let timers = [
             self.upkeep_at,
             self.news.due_at(),
@@ -310,8 +283,7 @@ impl Torrent {
         timers.into_iter().flatten().min()
     }
 
-    /// What it could use of the session's budgets.
-    pub fn demand(&self) -> Demand {
+    fn demand(&self) -> Demand {
         Demand {
             connections: self.peers.len() + self.dialer.dialing_count(),
             candidates: self.dialer.candidate_count(),
@@ -323,18 +295,15 @@ impl Torrent {
         }
     }
 
-    /// Figures for people and for announces.
-    pub fn snapshot(&self, now: Instant) -> TorrentSnapshot {
+    fn snapshot(&self, now: Instant) -> TorrentSnapshot {
         self.take_snapshot(now)
     }
 
-    /// The pieces that are verified.
-    pub fn have(&self) -> &Bitfield {
+    fn have(&self) -> &Bitfield {
         self.download.pieces.have()
     }
 
-    /// The pieces to fetch, whether they are there or not.
-    pub fn wanted(&self) -> &Bitfield {
+    fn wanted(&self) -> &Bitfield {
         self.download.pieces.wanted()
     }
 

@@ -1,6 +1,6 @@
 //! Figures for people, for announces and for the session.
 
-use super::Torrent;
+use super::Awake;
 use super::event::{PeerSnapshot, TorrentSnapshot, TrafficSnapshot};
 use super::rate::Rate;
 use crate::proto::peer::Peer;
@@ -57,7 +57,7 @@ impl Totals {
     }
 }
 
-impl Torrent {
+impl Awake {
     /// The figures of this moment.
     pub(super) fn take_snapshot(&self, now: Instant) -> TorrentSnapshot {
         let pieces = &self.download.pieces;

@@ -5,6 +5,10 @@
 //! `started` comes first to each tracker until it answers; `completed` goes once to a tracker that had heard
 //! of us before; `stopped` goes to every tracker that knows us, and nothing after it. How an announce travels
 //! is unknown here.
+//!
+//! Thousands of torrents that are added together announce `started` together. What follows is spread: the first
+//! announce after it comes at a random moment of the second half of the interval ([`FIRST_INTERVAL_MIN`]), the
+//! others an interval after the last one.
 
 mod tracker;
 
@@ -103,6 +107,11 @@ pub const BACKOFF_MIN: Duration = Duration::from_secs(2);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
 /// An announce unanswered for this long counts as failed, whatever the shell does; a later answer is ignored.
 pub const REQUEST_MAX: Duration = Duration::from_secs(90);
+/// Of an interval, what passes at least between `started` and the next announce, if that is not sooner than the
+/// tracker allows.
+pub const FIRST_INTERVAL_MIN: f64 = 0.5;
+/// An announce that waits for its turn for so long counts as failed: the tracker would hardly answer either.
+pub const TURN_MAX: Duration = Duration::from_secs(30 * 60);
 /// Least time between announces for want of peers, of trackers that name none.
 pub const MIN_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
 /// Leaving: how long an answer to `stopped` is waited for. Who leaves does not wait for a tracker that is gone.
@@ -152,7 +161,8 @@ pub struct Announcer {
     config: Config,
     progress: Progress,
     rng: Rng,
-    key: u32,
+    /// None: not needed yet.
+    key: Option<u32>,
     trackers: Vec<Tracker>,
     tiers: Vec<Tier>,
     requests: BTreeMap<RequestId, Request>,
@@ -165,13 +175,12 @@ pub struct Announcer {
 
 impl Announcer {
     /// Announces `started` at the first [`Announcer::handle_timeout`], unless there are no trackers.
-    pub fn new(config: Config, progress: Progress, mut rng: Rng, now: Instant) -> Self {
-        let key = rng.bits() as u32;
+    pub fn new(config: Config, progress: Progress, rng: Rng, now: Instant) -> Self {
         let mut announcer = Self {
             config,
             progress,
             rng,
-            key,
+            key: None,
             trackers: Vec::new(),
             tiers: Vec::new(),
             requests: BTreeMap::new(),
@@ -258,6 +267,20 @@ impl Announcer {
         self.handle_timeout(now);
     }
 
+    /// The announce waits for others of this process before it leaves; then [`Announcer::handle_sent`] follows.
+    pub fn handle_queued(&mut self, now: Instant, request: RequestId) {
+        if let Some(request) = self.requests.get_mut(&request).filter(|_| !self.leaving) {
+            request.give_up_at = now + TURN_MAX;
+        }
+    }
+
+    /// An announce that was queued leaves now; whether it is still to.
+    pub fn handle_sent(&mut self, now: Instant, request: RequestId) -> bool {
+        let Some(request) = self.requests.get_mut(&request).filter(|_| !self.leaving) else { return false };
+        request.give_up_at = now + REQUEST_MAX;
+        true
+    }
+
     /// The answer to an announce.
     pub fn handle_reply(
         &mut self,
@@ -291,7 +314,12 @@ impl Announcer {
         let place = order.iter().position(|&tracker| tracker == at).expect("a tier holds its trackers");
         order[..=place].rotate_right(1);
         self.tiers[tier].earliest_at = now + min_interval;
-        self.tiers[tier].next = Next::At(now + interval.max(min_interval));
+        let wait = match event {
+            AnnounceEvent::Started => interval.mul_f64(1.0 - FIRST_INTERVAL_MIN * self.rng.unit()),
+            AnnounceEvent::None | AnnounceEvent::Completed | AnnounceEvent::Stopped => interval,
+        };
+        self.tiers[tier].next = Next::At(now + wait.max(min_interval));
+        self.rng.compact();
         if self.owes_completed(tier) {
             self.tiers[tier].next = Next::At(now);
             self.announce(tier, now);
@@ -402,7 +430,7 @@ impl Announcer {
             left: self.progress.left,
             event,
             numwant: Some(numwant),
-            key: self.key,
+            key: *self.key.get_or_insert_with(|| self.rng.bits() as u32),
             tracker_id: tracker_id.clone(),
             ..Announce::new(self.config.infohash, self.config.peer_id, self.config.port)
         };
@@ -498,7 +526,7 @@ mod tests {
         let (request, _, event) = one(&mut machine);
         assert_eq!(event, AnnounceEvent::Started);
         machine.handle_reply(at(1), request, reply(1800));
-        assert_eq!(machine.poll_timeout(), Some(at(1801)));
+        assert!((at(901)..=at(1801)).contains(&machine.poll_timeout().unwrap()));
         machine.handle_completed(at(5));
         let (request, _, event) = one(&mut machine);
         assert_eq!(event, AnnounceEvent::Completed);
@@ -558,6 +586,49 @@ mod tests {
         machine.handle_reply(at(2), request, reply(60));
         machine.handle_timeout(at(62));
         assert!(announces(&mut machine).iter().any(|(_, url, _)| *url == second));
+    }
+
+    #[test]
+    fn thousands_that_begin_together_are_spread_over_the_interval_from_then_on() {
+        let mut announced = BTreeMap::<u64, u32>::new();
+        for seed in 0..5_000 {
+            let config = Config {
+                infohash: InfoHash([1; 20]),
+                peer_id: PeerId([2; 20]),
+                port: 3,
+                tiers: vec![vec![A.to_owned()]],
+                numwant: 50,
+            };
+            let mut machine = Announcer::new(config, Progress::default(), Rng::from_number(seed), at(0));
+            let mut now = at(0);
+            while now < at(4 * 3_600) {
+                machine.handle_timeout(now);
+                let (request, ..) = one(&mut machine);
+                machine.handle_reply(now, request, reply(1800));
+                now = machine.poll_timeout().unwrap();
+                *announced.entry(now.as_micros() / 60_000_000).or_default() += 1;
+            }
+        }
+        let first = *announced.first_key_value().unwrap().0;
+        let busiest = *announced.values().max().unwrap();
+        // Spread evenly over half an interval, a minute has 167 of them.
+        assert!(first >= 15 && busiest < 230, "from minute {first} on, up to {busiest} a minute");
+    }
+
+    #[test]
+    fn the_time_of_an_announce_that_waits_for_its_turn_begins_when_it_leaves() {
+        let mut machine = announcer(&[&[A]], 9);
+        machine.handle_timeout(at(0));
+        let (request, ..) = one(&mut machine);
+        machine.handle_queued(at(0), request);
+        machine.handle_timeout(at(600));
+        assert!(machine.poll_output().is_none(), "it has not failed");
+        assert!(machine.handle_sent(at(600), request));
+        assert_eq!(machine.poll_timeout(), Some(at(600) + REQUEST_MAX));
+        machine.handle_stopped(at(601));
+        assert!(!machine.handle_sent(at(602), request), "who leaves announces nothing that waited");
+        machine.handle_timeout(at(601) + STARTED_WAIT);
+        assert!(machine.is_done());
     }
 
     #[test]
