@@ -91,6 +91,12 @@ impl Sprat {
         serde_json::from_str(&line).expect("--json prints one object a line")
     }
 
+    /// Whether it has told the event `name` already.
+    pub(crate) fn has_said(&self, name: &str) -> bool {
+        let event = format!("\"event\":\"{name}\"");
+        self.out.iter().any(|line| line.contains(&event))
+    }
+
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ended {
         loop {

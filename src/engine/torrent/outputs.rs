@@ -89,8 +89,17 @@ impl TorrentTask {
     fn finish(&mut self) {
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
         let have = self.machine.have().clone();
-        self.jobs.spawn("finish", async move {
-            Ended::Finished(context.disk.slow(move || content.finish(&have)).await)
+        let was_fetched = !self.started_complete;
+        let finish = move || if was_fetched { content.finish(&have) } else { content.content().make_whole() };
+        self.jobs.spawn("finish", async move { Ended::Finished(context.disk.slow(finish).await) });
+    }
+
+    /// What was complete from the start was so before we came: nobody waits until it is durable and noted.
+    fn note_complete(&mut self) {
+        let (context, content) = (self.swarm.context.clone(), self.content.clone());
+        let have = self.machine.have().clone();
+        self.jobs.spawn("note", async move {
+            Ended::Noted(context.disk.slow(move || content.close(&have)).await)
         });
     }
 
@@ -117,12 +126,15 @@ impl TorrentTask {
                     Err(error) => self.write_failed(now, &error),
                 }
             }
-            Ended::Finished(Some(Ok(()))) => self.finished(now),
-            Ended::Finished(Some(Err(error))) if self.started_complete => {
-                // A complete content may well lie where we cannot write.
-                tracing::warn!(%error, "the content is left as it is");
+            Ended::Finished(Some(made)) if self.started_complete => {
+                if let Err(error) = made {
+                    // A complete content may well lie where we cannot write.
+                    tracing::warn!(%error, "the content is left as it is");
+                }
                 self.finished(now);
+                self.note_complete();
             }
+            Ended::Finished(Some(Ok(()))) => self.finished(now),
             Ended::Finished(Some(Err(error))) => self.write_failed(now, &error),
             Ended::Noted(Some(Err(error))) => tracing::warn!(%error, "the next start finds out again"),
             Ended::Noted(_) | Ended::Closed(_) => {}

@@ -23,6 +23,15 @@ impl<F: FileSystem> Content<F> {
     /// # Errors
     /// A file cannot be made or made durable.
     pub fn finish(&self) -> Result<(), StorageError> {
+        self.make_whole()?;
+        self.sync()
+    }
+
+    /// Makes empty files and executable bits.
+    ///
+    /// # Errors
+    /// A file cannot be made.
+    pub fn make_whole(&self) -> Result<(), StorageError> {
         for (at, file) in self.selected_files() {
             self.alter(at, || {
                 let made = file.len == 0 && self.fs.len(&file.path)?.is_none();
@@ -35,7 +44,7 @@ impl<F: FileSystem> Content<F> {
                 Ok(made || file.attributes.executable)
             })?;
         }
-        self.sync()
+        Ok(())
     }
 
     /// Takes the content for ourselves by a lock on its first selected file, which is made if need be, until what
