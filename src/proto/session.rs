@@ -379,7 +379,8 @@ mod tests {
             let sum: u64 = leases.values().filter_map(|lease| lease.upload_rate).sum();
             assert!(sum <= 10_000_000 && leases[&infohash(0)].upload_rate >= Some(upload_rate), "{sum}");
         }
-        assert!(told_count < 600 + 600, "{told_count} leases in ten minutes");
+        // The busy one's, and for the others a new low now and then; all of them would be 60,000.
+        assert!(told_count < 600 + 99 * 30, "{told_count} leases in ten minutes");
     }
 
     #[test]

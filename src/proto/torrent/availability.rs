@@ -242,7 +242,7 @@ mod tests {
         for (count, bounds) in (0..).zip(availability.starts.windows(2)) {
             for place in bounds[0]..bounds[1] {
                 let piece = availability.order[place as usize];
-                assert_eq!(availability.counts[piece as usize], count);
+                assert_eq!(availability.group(piece), count);
                 assert_eq!(availability.places[piece as usize], place);
             }
         }
