@@ -30,7 +30,7 @@ pub struct Torrent(State);
 
 #[derive(Debug)]
 enum State {
-    Resting(Rest),
+    Resting(Box<Rest>),
     Awake(Box<Awake>),
     /// From the one to the other; nobody sees it.
     Waking,
@@ -95,7 +95,7 @@ impl Torrent {
         now: Instant,
     ) -> Self {
         let pieces = Pieces::new(geometry, have, wanted);
-        Self(State::Resting(Rest {
+        Self(State::Resting(Box::new(Rest {
             settings,
             pieces,
             rng,
@@ -103,7 +103,7 @@ impl Torrent {
             lease: None,
             external: None,
             paused: false,
-        }))
+        })))
     }
 
     /// The parts, made now if they were not there.
