@@ -1,7 +1,8 @@
 //! One iterative lookup: from the nodes that we know to those closest to a target, alpha queries at a time.
 //!
-//! Candidates are ordered by distance. It ends when the closest that it knows of, k of them, have answered. Against
-//! those who crowd the target:
+//! Candidates are ordered by distance. It ends when the closest that it knows of, k of them, have answered. Who is late
+//! takes nobody's place and is waited for only if fewer than k others answered: among the dead, or behind translators, a
+//! lookup would otherwise wait for one failure after the other. Against those who crowd the target:
 //! - Nodes whose id fits their address (BEP 42) and others are counted apart: the closest k of each have to answer,
 //!   the others only where they are closer than those that fit. Ids at will hide nobody with a fitting one.
 //! - Ids that fit can be had near the target too, eight for each address. All nodes have to answer, up to 24, that
@@ -306,7 +307,7 @@ impl Lookup {
         let wanted = if self.is_wary() { self.wanted().max(ANSWERED_COUNT) } else { K };
         let (mut fit, mut unfit) = (0, 0);
         let (mut next_fit, mut next_unfit) = (Choice::default(), Choice::default());
-        let mut is_waiting = false;
+        let (mut is_waiting, mut is_late, mut answered) = (false, false, 0);
         for (at, candidate) in self.candidates.iter().enumerate() {
             let (count, most) = if candidate.fits { (&mut fit, wanted) } else { (&mut unfit, K) };
             if *count >= most || self.is_out(candidate) {
@@ -318,8 +319,13 @@ impl Lookup {
                     let choice = if candidate.fits { &mut next_fit } else { &mut next_unfit };
                     choice.offer(at, || self.prefers(candidate.namer));
                 }
-                State::Asked | State::Slow => is_waiting = true,
-                State::Answered(_) | State::Failed => {}
+                State::Asked => is_waiting = true,
+                State::Slow => {
+                    is_late = true;
+                    continue;
+                }
+                State::Answered(_) => answered += 1,
+                State::Failed => {}
             }
             *count += 1;
             if fit >= wanted {
@@ -327,7 +333,8 @@ impl Lookup {
             }
         }
         let preferred = next_fit.preferred.or(next_unfit.preferred).or_else(|| self.next_on_duty());
-        // Late ones are not worth the wait.
+        // Late ones are not worth the wait where others do.
+        is_waiting |= is_late && answered < K;
         let is_awaited = |of: &Candidate| self.is_on_duty(of) && matches!(of.state, State::Asked);
         Survey {
             next: preferred.or(next_fit.any).or(next_unfit.any),
@@ -764,6 +771,23 @@ mod tests {
         let found = lookup.closest();
         assert!(found.len() == 8 && found[0].token == b"late" && found[1].token.is_empty());
         assert_eq!(lookup.counts(), (8, 8));
+    }
+
+    #[test]
+    fn who_is_late_is_not_waited_for_where_eight_others_answer() {
+        let starts: Vec<Node> = (1..=9).map(|at| node([10, 0, 0, at], at)).collect();
+        let mut lookup = local_lookup(&starts[..8]);
+        let mut asked = all_queries(&mut lookup);
+        lookup.slow(starts[0].addr);
+        while let Some(node) = asked.pop() {
+            let named = starts[8..].iter().copied();
+            if node != starts[0] {
+                lookup.answered(node.addr, node.id, named, None);
+            }
+            asked.extend(all_queries(&mut lookup));
+        }
+        assert!(lookup.is_done(), "the ninth was asked in the place of the late one");
+        assert_eq!(lookup.counts(), (9, 8));
     }
 
     #[test]

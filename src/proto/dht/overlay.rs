@@ -27,6 +27,11 @@ const RENAME_PAUSE: Duration = Duration::from_secs(600);
 const JOIN_PAUSE_MIN: Duration = Duration::from_secs(2);
 /// Longest of these pauses: a network of three nodes that stays one costs a lookup in five minutes.
 const JOIN_PAUSE_MAX: Duration = Duration::from_secs(300);
+/// Time between two wary lookups of our own id, three to five quarters of it. Whoever gathers near us is all that our
+/// neighbours name, if he is all that they know; so neighbours look for each other by ways which do not lead through
+/// him. The first one comes after a third of it: those who start together are told by others soon enough, and half of
+/// all nodes may.
+const WARY_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// Nodes named by a contact that a lookup begins at, too.
 const NAMED_MAX: usize = 2 * K;
 
@@ -67,6 +72,8 @@ pub(super) struct Overlay {
     join: Join,
     walk: Option<Walk>,
     walk_count: u32,
+    /// Our own id is not looked up warily before this.
+    wary_at: Instant,
     /// Nodes that the last contact named while few were known: lookups begin at them too, so that nobody has to
     /// ask a bootstrap node twice.
     named: Vec<Node>,
@@ -91,6 +98,7 @@ impl Overlay {
             join: Join::Alone,
             walk: None,
             walk_count: 0,
+            wary_at: now + WARY_PAUSE / 3,
             named: Vec::new(),
             rng,
         }
@@ -219,7 +227,13 @@ impl Overlay {
     fn walk(&mut self, now: Instant, target: NodeId, post: &mut Post, want: Want) {
         self.walk_count = self.walk_count.wrapping_add(1);
         // Without an estimate it is not wary: nobody gathers at a target that nobody knows.
-        let lookup = Lookup::new(target, &self.starts(target), 0);
+        let is_wary = target == self.table.own() && self.wary_at <= now;
+        let lookup = if is_wary {
+            self.wary_at = now + WARY_PAUSE.mul_f64(0.75 + self.rng.unit() / 2.0);
+            self.lookup(target)
+        } else {
+            Lookup::new(target, &self.starts(target), 0)
+        };
         self.walk = Some(Walk { number: self.walk_count, lookup });
         self.advance(now, post, want);
     }

@@ -7,14 +7,16 @@
 //! network find each other again.
 //!
 //! There is a bucket for each number of leading bits shared with our id. The farthest are wider than k (128, 64, 32,
-//! 16): they hold most of the network, and a step from there gains up to four bits more. A table has 230 nodes in an
-//! overlay of 1,000 and 310 in one of 100,000, at 80 bytes each, in one list sorted by distance from us: a bucket is
-//! a range of it, and the nodes closest to a target are found by descending as in a trie.
+//! 16): they hold most of the network, and a step from there gains up to four bits more. Our 32 neighbours have a place
+//! besides: whoever gathers somewhere with ids that fit their addresses has as many there as there are others, or four
+//! times as many, and fills the buckets of k of all who live there, so that these know nobody but them. A table has 240
+//! nodes in an overlay of 1,000 and 320 in one of 100,000, at 80 bytes each, in one list sorted by distance from us: a
+//! bucket is a range of it, and the nodes closest to a target are found by descending as in a trie.
 //!
 //! What rest costs: at most one ping in 2.5 s (about 100 bytes there, 80 back), and as many from others: 72 bytes/s
 //! each way. Of the buckets only those that are not full are refreshed, in the long run five or so each 15 min with
-//! some 17 queries each, as many from others: answers of 300 bytes make 28 bytes/s each way, queries 9. Together
-//! less than 110 bytes/s each way.
+//! some 17 queries each, as many from others: answers of 300 bytes make 28 bytes/s each way, queries 9. The wary lookup of
+//! our own id asks 40 more in that time: 16. Together less than 130 bytes/s each way.
 //!
 //! It knows no query under way and sends nothing.
 
@@ -333,7 +335,8 @@ impl Table {
         if now < due {
             return false;
         }
-        let is_full = self.entries.is_full(bucket);
+        // Our own neighbourhood is looked at however full it is: those who fill it may not be all who are there.
+        let is_full = self.entries.is_full(bucket) && bucket != self.entries.deepest();
         let wait = if is_full { REFRESH_AFTER } else { wait };
         self.refreshes[bucket] =
             RefreshPlan { due: now + jitter(&mut self.rng, wait), wait: REFRESH_AFTER.min(wait * 2) };
@@ -375,6 +378,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::net::{IpAddr, Ipv4Addr};
 
+    use super::entries::NEIGHBOUR_COUNT;
     use super::*;
 
     const RTT: Duration = Duration::from_millis(50);
@@ -495,22 +499,35 @@ mod tests {
         let mut rng = Rng::from_number(5);
         let mut table = empty(&mut rng);
         let bits = WIDE_COUNT;
+        let neighbours: Vec<Node> = (0..NEIGHBOUR_COUNT as u16)
+            .map(|port| local(port + 1, table.own().random_at(bits + 1, &mut rng)))
+            .collect();
+        neighbours.iter().for_each(|&node| table.answered(at(0), node, RTT));
         let unfit: Vec<Node> = (0..K).map(|_| near(&table, bits, false, &mut rng)).collect();
         unfit.iter().for_each(|&node| table.answered(at(0), node, RTT));
         let late = near(&table, bits, false, &mut rng);
         table.answered(at(1), late, RTT);
-        let nodes = |table: &Table| table.closest(table.own(), 100);
-        assert!(table.len() == K && !nodes(&table).contains(&late), "full of nodes that are not worse");
+        let nodes = |table: &Table| {
+            let known = table.best_first();
+            known.filter(|node| node.id.shared_bits(table.own()) == bits).collect::<Vec<_>>()
+        };
+        assert!(
+            nodes(&table).len() == K && !nodes(&table).contains(&late),
+            "full of nodes that are not worse"
+        );
 
         let fit: Vec<Node> = (0..=K).map(|_| near(&table, bits, true, &mut rng)).collect();
         fit.iter().for_each(|&node| table.answered(at(2), node, RTT));
         assert!(nodes(&table).len() == K && fit[..K].iter().all(|node| nodes(&table).contains(node)));
 
         table.failed(at(3), fit[3].addr);
-        assert!(table.good().all(|node| node != fit[3]) && table.len() == K, "a datagram may be lost");
+        assert!(
+            table.good().all(|node| node != fit[3]) && nodes(&table).len() == K,
+            "a datagram may be lost"
+        );
         table.failed(at(5), fit[3].addr);
         assert!(
-            table.len() == K && nodes(&table).contains(&fit[3]),
+            nodes(&table).len() == K && nodes(&table).contains(&fit[3]),
             "many that are lost at once are one outage"
         );
         table.failed(at(6), fit[3].addr);
@@ -519,10 +536,32 @@ mod tests {
             "a spare one has its place"
         );
         let late = at(3_600);
-        (0..K).for_each(|place| table.answered(late, fit[place], RTT));
+        fit[..K].iter().chain(&neighbours).for_each(|&node| table.answered(late, node, RTT));
         while let Some(Upkeep::Ping(node)) = table.upkeep(late) {
             assert_eq!(node, fit[K], "which was heard an hour ago and has to answer first");
         }
+    }
+
+    #[test]
+    fn who_crowds_our_neighbourhood_leaves_room_for_our_neighbours() {
+        let mut rng = Rng::from_number(16);
+        let (mut table, _) = full(1_000, &mut rng);
+        let crowd: Vec<Node> = (0..20).map(|_| near(&table, 9, true, &mut rng)).collect();
+        crowd.iter().for_each(|&node| table.answered(at(1), node, RTT));
+        let late: Vec<Node> = (9..12).map(|bits| near(&table, bits, true, &mut rng)).collect();
+        late.iter().for_each(|&node| table.answered(at(2), node, RTT));
+        assert!(late.iter().all(|late| table.good().any(|node| node == *late)));
+        let far = near(&table, WIDE_COUNT, true, &mut rng);
+        table.answered(at(3), far, RTT);
+        assert!(
+            table.good().all(|node| node != far),
+            "who is no neighbour has the bucket's own places alone"
+        );
+        for closer in 0..NEIGHBOUR_COUNT as u16 {
+            table.answered(at(4), local(closer + 1, table.own().random_at(30, &mut rng)), RTT);
+        }
+        let of_crowd = table.good().filter(|node| node.id.shared_bits(table.own()) == 9).count();
+        assert_eq!(of_crowd, K, "who ceases to be one, too");
     }
 
     /// The first bucket that is not wide.

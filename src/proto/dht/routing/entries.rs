@@ -16,6 +16,10 @@ use crate::proto::time::{Duration, Instant};
 pub(super) const BUCKET_COUNT: usize = 25;
 /// Nodes of the farthest buckets, where most of the network is; of all others k.
 const WIDE: [usize; 4] = [128, 64, 32, 16];
+/// Of the nodes closest to us so many have a place whether their bucket is full or not. Whoever crowds our neighbourhood,
+/// with eight ids for each address, fills its buckets of k before our neighbours have come; so many leave room for them.
+/// Where nobody does, they are in their buckets anyway but for eight or so.
+pub(super) const NEIGHBOUR_COUNT: usize = 4 * K;
 /// Spare nodes of a bucket; the one that was not heard for longest makes room.
 const SPARE_COUNT_MAX: usize = K;
 /// So many failures in a row make a node bad: with 1 % loss a living one fails twice in a row once in 10,000 times.
@@ -42,7 +46,7 @@ pub(super) struct Entry {
 /// Where a node would go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Its bucket has room.
+    /// Its bucket has room, or it is a neighbour of ours.
     Room,
     /// In the place of this one, or at least without it.
     Over(usize),
@@ -158,9 +162,10 @@ impl Entries {
     /// Where a node would go that is not known.
     pub(super) fn place(&self, node: &Node, fits: bool) -> Place {
         let over = |at: usize, may: bool| if may { Place::Over(at) } else { Place::Nowhere };
-        if let Ok(at) = self.find(node.id) {
-            return over(at, self.list[at].is_bad());
-        }
+        let closer = match self.find(node.id) {
+            Ok(at) => return over(at, self.list[at].is_bad()),
+            Err(closer) => closer,
+        };
         if let Some(at) = self.list.iter().position(|entry| is_same_host(entry.node.addr, node.addr)) {
             let entry = &self.list[at];
             return over(at, entry.node.addr == node.addr || entry.is_bad());
@@ -179,7 +184,11 @@ impl Entries {
             let entry = &self.list[at];
             (entry.is_bad(), !entry.fits, std::cmp::Reverse(entry.heard_at))
         });
-        worst.map_or(Place::Spare, Place::Over)
+        match worst {
+            Some(at) => Place::Over(at),
+            None if closer < NEIGHBOUR_COUNT => Place::Room,
+            None => Place::Spare,
+        }
     }
 
     /// Lets a node in that is not known, if there is a place for it; whether it is in a bucket now.
@@ -200,12 +209,12 @@ impl Entries {
         }
     }
 
-    /// Puts a spare node in the place of a bad one, if there is one; if not, the bad one stays unless it is lost. When
-    /// the spare one is to be asked something.
+    /// Puts a spare node in the place of a bad one, if there is one; if not, the bad one stays unless it is lost or its
+    /// bucket has more than its own. When the spare one is to be asked something.
     pub(super) fn replace(&mut self, bad: NodeId, is_lost: bool) -> Option<Instant> {
         let at = self.find(bad).ok()?;
         let bucket = self.bucket_of(bad);
-        if !is_lost {
+        if !is_lost && self.range(bucket).len() <= capacity(bucket) {
             self.best_spare(bucket)?;
         }
         self.remove(at);
@@ -323,7 +332,19 @@ impl Entries {
         let bucket = self.bucket_of(entry.node.id);
         self.keys.insert(at, key_of(entry.node.id.distance(self.own)));
         self.list.insert(at, entry);
+        self.release_neighbour();
         self.check_invariant(bucket);
+    }
+
+    /// One that has just ceased to be a neighbour has the place of any other: none if its bucket has more than its own.
+    fn release_neighbour(&mut self) {
+        let Some(entry) = self.list.get(NEIGHBOUR_COUNT) else { return };
+        let bucket = self.bucket_of(entry.node.id);
+        if self.range(bucket).len() > capacity(bucket) {
+            let entry = entry.clone();
+            self.remove(NEIGHBOUR_COUNT);
+            self.spare(entry);
+        }
     }
 
     fn remove(&mut self, at: usize) {
@@ -360,11 +381,13 @@ impl Entries {
         }
     }
 
-    /// Sorted, so one an id; and no more of the bucket that grew than it may have.
+    /// Sorted, so one an id; and no more of the bucket that grew than it may have, neighbours apart.
     fn check_invariant(&self, bucket: usize) {
         debug_assert!(self.list.len() == self.keys.len());
         debug_assert!(self.list.is_sorted_by_key(|entry| entry.node.id.distance(self.own)));
-        debug_assert!(self.range(bucket).len() <= capacity(bucket));
+        debug_assert!(
+            self.range(bucket).end <= NEIGHBOUR_COUNT || self.range(bucket).len() <= capacity(bucket)
+        );
     }
 }
 
