@@ -152,6 +152,11 @@ impl RealFs {
         Ok(Self { folder, root: handles.add_root(), handles: Arc::clone(handles) })
     }
 
+    /// The number of the device that the folder lies on.
+    pub fn device(&self) -> u64 {
+        self.folder.identity.0
+    }
+
     /// The files below a folder that is made, with those above it, if missing, and must be writable.
     ///
     /// # Errors
@@ -532,6 +537,16 @@ mod tests {
         let all = read();
         assert!(all == 0 || (all == 9_000 && one == [7; 5_000] && other == [7; 4_000]), "{all}");
         assert_eq!(files.read_at_once(&opened, &mut [IoSliceMut::new(&mut one)], 9_000), 0);
+    }
+
+    #[test]
+    fn the_folder_itself_may_be_reached_by_a_link() {
+        let temp = tempfile::tempdir().unwrap();
+        std_fs::create_dir(temp.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", temp.path().join("link")).unwrap();
+        let fs = RealFs::create(&temp.path().join("link"), &Handles::new(1)).unwrap();
+        fs.open_write(&path("f")).unwrap();
+        assert!(temp.path().join("real/f").exists());
     }
 
     #[test]
