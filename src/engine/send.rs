@@ -1,9 +1,10 @@
 //! From messages and blocks to a socket: the sending half of a connection.
 //!
-//! Messages go out as they come and may overtake blocks that wait. Blocks are read from the disk some at a
-//! time, into pool buffers, and written by one vectored call with their headers between them. The disk is
-//! asked only when the socket has room, so that a peer who does not read costs no buffers. How block content
-//! reaches the socket is known to this file alone.
+//! Messages go out as they come and may overtake blocks that wait. Blocks are read some at a time, into pool
+//! buffers, and written by one vectored call with their headers between them. What the system has in memory is
+//! read right here: a hand-over to a disk thread and back costs more than the read. What it has not, a disk thread
+//! waits for. Nothing is read before the socket has room, so that a peer who does not read costs no buffers. How
+//! block content reaches the socket is known to this file alone.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -116,8 +117,23 @@ impl Sender {
         self.tell(Input::Sent(self.conn, count, len)).await
     }
 
+    /// The first few blocks with their content: those that can be had at once, or else all from a disk thread.
     async fn read_blocks(&mut self) -> io::Result<Vec<(Block, BlockBuf)>> {
-        let mut blocks = Vec::new();
+        let mut blocks = self.take_blocks().await;
+        let content = self.source.content.get().expect("blocks are only sent of content that is open");
+        let read_count = content.content().read_at_once(&mut blocks);
+        if read_count == 0 {
+            return self.fetch_blocks(blocks).await;
+        }
+        for (block, _) in blocks.drain(read_count..).rev() {
+            self.blocks.push_front(block);
+        }
+        Ok(blocks)
+    }
+
+    /// Takes the first few blocks out of the queue, with buffers for them.
+    async fn take_blocks(&mut self) -> Vec<(Block, BlockBuf)> {
+        let mut blocks = Vec::with_capacity(self.blocks.len().min(SEND_BATCH_MAX));
         while let Some(&block) = self.blocks.front() {
             let content = if blocks.is_empty() {
                 self.source.pool.take(block.len).await
@@ -130,6 +146,11 @@ impl Sender {
             blocks.push((block, content));
             self.blocks.pop_front();
         }
+        blocks
+    }
+
+    /// Has a disk thread read them.
+    async fn fetch_blocks(&self, blocks: Vec<(Block, BlockBuf)>) -> io::Result<Vec<(Block, BlockBuf)>> {
         let content = self.source.content.get().expect("blocks are only sent of content that is open");
         let error = match self.source.disk.run(content, Job::Read { blocks }).await {
             Some(Done::Read { blocks, outcome: Ok(lost) }) if lost.is_empty() => return Ok(blocks),

@@ -11,6 +11,7 @@
 //!
 //! Knows no threads; state is a flag per file and slot, so that pieces may be written and read side by side.
 
+mod at_once;
 mod durable;
 mod watch;
 
@@ -141,11 +142,7 @@ impl<F: FileSystem> Content<F> {
         {
             return Err(self.misuse("a read beyond the piece"));
         }
-        let unselected = match self.parts.slot(block.piece) {
-            Some(slot) if self.parts.filled[slot].load(Ordering::Acquire) => Unselected::InParts,
-            Some(_) | None => Unselected::InFiles,
-        };
-        self.read_range(block.piece, block.offset, buffer, unselected)
+        self.read_range(block.piece, block.offset, buffer, self.unselected(block.piece))
     }
 
     /// Writes a whole piece out of its blocks in order.
@@ -256,6 +253,14 @@ impl<F: FileSystem> Content<F> {
             Err(error) => Err(error),
         };
         pieces.iter().zip(digests).map(check).collect()
+    }
+
+    /// Where a piece that was written or found holds its unselected bytes.
+    fn unselected(&self, piece: PieceIndex) -> Unselected {
+        match self.parts.slot(piece) {
+            Some(slot) if self.parts.filled[slot].load(Ordering::Acquire) => Unselected::InParts,
+            Some(_) | None => Unselected::InFiles,
+        }
     }
 
     fn read_range(

@@ -1,9 +1,10 @@
 //! Tests of content on a real disk: what is written is read and checked again, and nothing else is touched.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSliceMut};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 
 use super::*;
 use crate::storage::fs::{RealFs, Stamp};
@@ -303,16 +304,18 @@ fn a_sync_of_a_file_that_was_removed_is_an_error() {
     assert!(!folder.path().join("a").exists());
 }
 
-/// A disk that is full or does not sync while `fault` is set.
+/// A disk that is full or does not sync while `fault` is set, and has the first bytes of each file in memory.
 struct Faulty {
     real: RealFs,
     fault: AtomicBool,
+    memory_len: AtomicU64,
     synced_folders: Mutex<Vec<String>>,
 }
 
 impl Faulty {
     fn new(real: RealFs, fault: bool) -> Self {
-        Self { real, fault: fault.into(), synced_folders: Mutex::default() }
+        let (fault, memory_len) = (fault.into(), AtomicU64::new(u64::MAX));
+        Self { real, fault, memory_len, synced_folders: Mutex::default() }
     }
 
     fn fail(&self, kind: ErrorKind) -> io::Result<()> {
@@ -335,6 +338,19 @@ impl FileSystem for Faulty {
     }
     fn read_exact_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.real.read_exact_at(file, buffer, offset)
+    }
+    fn opened(&self, path: &[String]) -> Option<Self::File> {
+        self.real.opened(path)
+    }
+    fn read_at_once(&self, file: &Self::File, parts: &mut [IoSliceMut<'_>], mut offset: u64) -> usize {
+        let start = offset;
+        for part in parts {
+            let left = self.memory_len.load(Ordering::Relaxed).saturating_sub(offset);
+            let len = left.min(part.len() as u64) as usize;
+            self.real.read_exact_at(file, &mut part[..len], offset).unwrap();
+            offset += len as u64;
+        }
+        (offset - start) as usize
     }
     fn write_all_at(&self, file: &Self::File, parts: &[&[u8]], offset: u64) -> io::Result<()> {
         self.fail(ErrorKind::StorageFull)?;
@@ -387,6 +403,62 @@ impl FileSystem for Faulty {
     fn close(&self) {
         self.real.close();
     }
+}
+
+#[test]
+fn what_is_in_memory_is_read_at_once_as_far_as_it_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = sample(&[("a", 70), ("pad", 26), ("b", 5), ("c", 5), ("d", 100)], 96);
+    let real = RealFs::create(folder.path(), &Handles::new(9)).unwrap();
+    let content = Content::new(sample.info.clone(), Vec::new(), Faulty::new(real, false));
+    for piece in sample.pieces() {
+        content.write_piece(piece, &[sample.piece(piece)]).unwrap();
+    }
+    let blocks_of = |piece| {
+        let lens = sample.piece(piece).chunks(8).map(|chunk| chunk.len() as u32);
+        let block = |(at, len)| (Block { piece, offset: 8 * at as u32, len }, vec![0; len as usize]);
+        lens.enumerate().map(block).collect::<Vec<_>>()
+    };
+    let read_at_once = |mut blocks: Vec<(Block, Vec<u8>)>| {
+        let count = content.read_at_once(&mut blocks);
+        for (block, buffer) in &blocks[..count] {
+            let start = block.offset as usize;
+            assert_eq!(buffer, &sample.piece(block.piece)[start..start + buffer.len()], "{block:?}");
+        }
+        count
+    };
+    let all = || sample.pieces().flat_map(blocks_of).collect::<Vec<_>>();
+    assert_eq!(read_at_once(all()), all().len());
+    content.fs().memory_len.store(33, Ordering::Relaxed);
+    assert_eq!(read_at_once(all()), 4, "33 bytes of a hold four blocks");
+    assert_eq!(read_at_once(blocks_of(1)), 5, "b, c, and 33 bytes of d");
+    content.fs().close();
+    assert_eq!(read_at_once(all()), 0, "opening a file may have to wait");
+    content.fs().memory_len.store(u64::MAX, Ordering::Relaxed);
+    content.read_block(Block { piece: 0, offset: 0, len: 8 }, &mut [0; 8]).unwrap();
+    assert_eq!(read_at_once(all()), 12, "a is open again, and pad files always are");
+    let beyond = |offset, len| (Block { piece: 1, offset, len }, vec![0; len as usize]);
+    assert_eq!(read_at_once(vec![beyond(90, 8)]), 0);
+    assert_eq!(read_at_once(vec![(Block { piece: 0, offset: 0, len: 8 }, vec![0; 7])]), 0);
+}
+
+#[test]
+fn what_others_changed_is_not_read_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = sample(&[("a", 40), ("b", 24)], 32);
+    let real = RealFs::create(folder.path(), &Handles::new(9)).unwrap();
+    let content = Content::new(sample.info.clone(), Vec::new(), Faulty::new(real, false));
+    sample.pieces().for_each(|piece| content.write_piece(piece, &[sample.piece(piece)]).unwrap());
+    (0..2).for_each(|number| assert!(content.look(number).unwrap().is_some()));
+    let block = |piece| (Block { piece, offset: 8, len: 24 }, vec![0; 24]);
+    assert_eq!(content.read_at_once(&mut [block(0), block(1)]), 2);
+    let mut other = sample.file(1).to_vec();
+    other[3] ^= 1;
+    fs::write(folder.path().join("b"), other).unwrap();
+    assert_eq!(content.read_at_once(&mut [block(0), block(1)]), 1);
+    let lost = content.read_blocks(&mut [block(1)], &mut Vec::new()).unwrap();
+    assert_eq!(lost.into_iter().map(|lost| lost.piece).collect::<Vec<_>>(), [1]);
+    assert_eq!(content.read_at_once(&mut [block(1)]), 0, "it looks the same again, and is another");
 }
 
 #[test]

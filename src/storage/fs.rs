@@ -8,7 +8,7 @@
 
 use std::fmt::Debug;
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use rustix::fs::{
     self, Advice, AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::content::StorageError;
 use super::handles::{Access, Handles};
@@ -53,6 +53,15 @@ pub trait FileSystem: Send + Sync {
     fn open_write(&self, path: &[String]) -> io::Result<Self::File>;
     /// Reads into all of `buffer`; an early end is `UnexpectedEof`.
     fn read_exact_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// The file, if it is open to read already, so that having it takes no waiting.
+    fn opened(&self, _path: &[String]) -> Option<Self::File> {
+        None
+    }
+    /// Reads into `parts`, one after the other, from `offset` on, as many bytes as can be had without waiting for a
+    /// disk; how many. None at all may as well be an error: a read that waits says which.
+    fn read_at_once(&self, _file: &Self::File, _parts: &mut [IoSliceMut<'_>], _offset: u64) -> usize {
+        0
+    }
     /// This much will be read soon, with other reads between: it may be fetched in one go. A hint; by itself it
     /// changes nothing, and need not do anything.
     fn will_read(&self, _file: &Self::File, _offset: u64, _len: u64) {}
@@ -143,6 +152,11 @@ impl RealFs {
         Ok(Self { folder, root: handles.add_root(), handles: Arc::clone(handles) })
     }
 
+    /// The number of the device that the folder lies on.
+    pub fn device(&self) -> u64 {
+        self.folder.identity.0
+    }
+
     /// The files below a folder that is made, with those above it, if missing, and must be writable.
     ///
     /// # Errors
@@ -227,6 +241,19 @@ impl FileSystem for RealFs {
 
     fn read_exact_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         FileExt::read_exact_at(&**file, buffer, offset)
+    }
+
+    fn opened(&self, path: &[String]) -> Option<Self::File> {
+        self.handles.find(self.root, path, Access::Read)
+    }
+
+    fn read_at_once(&self, file: &Self::File, parts: &mut [IoSliceMut<'_>], offset: u64) -> usize {
+        let read = match rustix::io::preadv2(file, parts, offset, ReadWriteFlags::NOWAIT) {
+            // A file system in memory does not take the flag and need not.
+            Err(Errno::OPNOTSUPP) if is_in_memory(file.as_fd()) => rustix::io::preadv(file, parts, offset),
+            read => read,
+        };
+        read.unwrap_or(0)
     }
 
     fn will_read(&self, file: &Self::File, offset: u64, len: u64) {
@@ -415,6 +442,14 @@ fn nanoseconds(seconds: i64, rest: u64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add_unsigned(rest)
 }
 
+/// What `fstatfs` calls tmpfs.
+const TMPFS: u64 = 0x0102_1994;
+
+/// Whether the file has no disk below it. It may have been swapped out, as may any memory of ours.
+fn is_in_memory(file: BorrowedFd<'_>) -> bool {
+    fs::fstatfs(file).is_ok_and(|system| system.f_type as u64 == TMPFS)
+}
+
 /// In words where the system's own mislead.
 fn explain(error: Errno) -> io::Error {
     match error {
@@ -481,6 +516,27 @@ mod tests {
         let folder = Arc::downgrade(&first.folder);
         drop((first, second));
         assert!(folder.upgrade().is_none(), "closed with its last user");
+    }
+
+    #[test]
+    fn what_a_disk_must_bring_is_not_read_at_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let files = RealFs::open(temp.path(), &Handles::new(HANDLE_MAX)).unwrap();
+        assert!(files.opened(&path("a")).is_none());
+        let file = files.open_write(&path("a")).unwrap();
+        files.write_all_at(&file, &[&[7; 9_000]], 0).unwrap();
+        files.sync(&file).unwrap();
+        fs::fadvise(&*file, 0, None, Advice::DontNeed).unwrap();
+        let opened = files.opened(&path("a")).unwrap();
+        let (mut one, mut other) = ([0; 5_000], [0; 4_000]);
+        let mut read =
+            || files.read_at_once(&opened, &mut [IoSliceMut::new(&mut one), IoSliceMut::new(&mut other)], 0);
+        assert_eq!(read(), if is_in_memory(file.as_fd()) { 9_000 } else { 0 });
+        files.read_exact_at(&file, &mut [0; 9_000], 0).unwrap();
+        // Not every file system can tell what it has in memory.
+        let all = read();
+        assert!(all == 0 || (all == 9_000 && one == [7; 5_000] && other == [7; 4_000]), "{all}");
+        assert_eq!(files.read_at_once(&opened, &mut [IoSliceMut::new(&mut one)], 9_000), 0);
     }
 
     #[test]

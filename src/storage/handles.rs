@@ -100,6 +100,12 @@ impl Handles {
         self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The file, if it is open for at least `access`.
+    pub(super) fn find(&self, root: u64, path: &[String], access: Access) -> Option<Arc<File>> {
+        let key = (root, self.hasher.hash_one(path));
+        self.table().find(key, path, access)
+    }
+
     /// The file if it is open for at least `access`, or else what `open` gives.
     ///
     /// # Errors
@@ -111,10 +117,10 @@ impl Handles {
         access: Access,
         open: impl Fn() -> io::Result<File>,
     ) -> io::Result<Arc<File>> {
-        let key = (root, self.hasher.hash_one(path));
-        if let Some(file) = self.table().find(key, path, access) {
+        if let Some(file) = self.find(root, path, access) {
             return Ok(file);
         }
+        let key = (root, self.hasher.hash_one(path));
         let file = Arc::new(self.with_room(open)?);
         let entry = |used_at| Entry { path: path.into(), file: Arc::clone(&file), access, used_at };
         let closing = self.table().insert(key, self.max, entry);

@@ -12,8 +12,8 @@ use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::event::StorageFault;
 
 /// Bytes of one torrent at the disk, to be hashed and written, before its connections are read no further:
-/// what 250 ms of a 1 Gbit/s line bring.
-const STORING_LEN_MAX: u64 = 32 << 20;
+/// what 200 ms of a 1 Gbit/s line bring, and what the threads need to hash pieces side by side.
+const STORING_LEN_MAX: u64 = 24 << 20;
 /// How often a full or failing disk is tried again: who made room is not to wait for us, and one write a second
 /// costs nothing.
 pub(super) const STORAGE_RETRY: Duration = Duration::from_secs(1);

@@ -100,7 +100,7 @@ impl Watch {
     }
 
     /// Whether it looks as it should; one that nobody looked at before should look like this from now on.
-    fn is_as_seen(&self, begun_count: u64, stamp: Option<Stamp>) -> bool {
+    pub(super) fn is_as_seen(&self, begun_count: u64, stamp: Option<Stamp>) -> bool {
         let mut state = self.state();
         if state.begun_count != begun_count || state.seen_count != begun_count || state.running_count > 0 {
             return true;
@@ -139,7 +139,9 @@ impl Suspects {
         }
     }
 
-    fn contains(&self, piece: PieceIndex) -> bool {
+    /// Whether the piece is to be hashed first. To be asked once more after the files were looked at: who notices
+    /// a change says so here before the file counts as it looks now.
+    pub(super) fn contains(&self, piece: PieceIndex) -> bool {
         self.pieces().as_ref().is_some_and(|pieces| pieces.get(piece))
     }
 }
@@ -234,10 +236,8 @@ impl<F: FileSystem> Content<F> {
         for &number in &changed {
             self.suspect(number)?;
         }
-        if !changed.is_empty() {
-            let touched = blocks.iter().filter(|(block, _)| self.suspects.contains(block.piece));
-            doubtful.extend(touched.map(|(block, _)| block.piece));
-        }
+        let touched = blocks.iter().filter(|(block, _)| self.suspects.contains(block.piece));
+        doubtful.extend(touched.map(|(block, _)| block.piece));
         Ok(doubtful.into_iter().collect())
     }
 
@@ -251,12 +251,12 @@ impl<F: FileSystem> Content<F> {
     fn suspect(&self, number: usize) -> Result<(), StorageError> {
         let geometry = self.info.geometry;
         self.fs.close();
-        // Something else in its place is told when a piece is read.
-        let _ = self.look(number);
         match self.info.files.get(number) {
             Some(file) => self.suspects.add(geometry.piece_count(), pieces_of(file, geometry.piece_len())),
             None => self.suspects.add(geometry.piece_count(), self.parts.pieces.iter().copied()),
         }
+        // Only now may it count as it looks. Something else in its place is told when a piece is read.
+        let _ = self.look(number);
         Ok(())
     }
 
@@ -280,7 +280,7 @@ impl<F: FileSystem> Content<F> {
     }
 
     /// The files that hold the bytes of a block, by number.
-    fn places_of(&self, block: Block) -> impl Iterator<Item = usize> {
+    pub(super) fn places_of(&self, block: Block) -> impl Iterator<Item = usize> {
         let start = self.info.geometry.offset_of(block.piece) + u64::from(block.offset);
         let in_parts = self.is_in_parts(block.piece);
         spans(&self.info.files, start, block.len as usize)
