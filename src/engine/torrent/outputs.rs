@@ -170,10 +170,10 @@ impl TorrentTask {
             });
             self.machine.handle_command(now, Command::Want(wanted));
         }
-        for lost in lost {
-            self.files.remove(lost.piece);
-            self.machine.handle_piece_result(now, lost.piece, PieceResult::Lost);
-            self.swarm.report.event(Event::PieceLost { piece: lost.piece, why: lost.why, is_fetching });
+        for LostPiece { piece, path, why } in lost {
+            self.files.remove(piece);
+            self.machine.handle_piece_result(now, piece, PieceResult::Lost);
+            self.swarm.report.event(Event::PieceLost { piece, path, why, is_fetching });
         }
         self.swarm.report.hurry();
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
