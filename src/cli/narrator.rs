@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::report::Report;
 use super::size::show_len;
@@ -53,9 +53,13 @@ impl Narrator {
                 self.piece_lost(piece, path, &why, is_fetching);
             }
             Event::Storage(Some(fault)) => {
+                self.report.event(&fault_event(&fault));
                 self.report.warn(&format!("{}; downloading waits and goes on by itself", fault_text(&fault)))
             }
-            Event::Storage(None) => self.report.say("The disk takes data again; downloading goes on"),
+            Event::Storage(None) => {
+                self.report.event(&json!({"event": "storage", "state": "good"}));
+                self.report.say("The disk takes data again; downloading goes on");
+            }
             Event::DhtAnswered { nodes, peers } => {
                 self.report.event(&json!({"event": "dht", "nodes": nodes, "peers": peers}));
             }
@@ -90,6 +94,16 @@ impl Narrator {
             self.report.warn(&format!("tracker {}: {}", printable(&url), printable(&without_number(&text))));
             self.tracker_errors.insert(url, text);
         }
+    }
+}
+
+/// The same for programs.
+fn fault_event(fault: &StorageFault) -> Value {
+    match fault {
+        StorageFault::Full { place, missing_len } => {
+            json!({"event": "storage", "state": "full", "place": place, "missing": missing_len})
+        }
+        StorageFault::Failed(error) => json!({"event": "storage", "state": "failing", "error": error}),
     }
 }
 
