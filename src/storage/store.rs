@@ -221,11 +221,15 @@ impl<F: FileSystem> Store<F> {
     ///
     /// # Errors
     /// A file cannot be made or made durable; it may be tried again.
-    pub fn finish(&self, have: &Bitfield) -> Result<(), StorageError> {
-        let alone = self.syncing();
-        self.content.finish()?;
-        drop(alone);
-        self.close(have)
+    pub fn finish(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
+        let lost = self.content.find_lost(have)?;
+        if lost.is_empty() {
+            let alone = self.syncing();
+            self.content.finish()?;
+            drop(alone);
+            self.close(have)?;
+        }
+        Ok(lost)
     }
 
     /// Makes everything durable and writes into the journal how all files look, so that the next start need only

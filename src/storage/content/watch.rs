@@ -220,6 +220,28 @@ impl<F: FileSystem> Content<F> {
         Ok(doubtful.into_iter().map(changing).collect())
     }
 
+    /// Of these pieces, those that somebody else has spoilt since their files were last looked at. Of files that are
+    /// as they were nothing is read.
+    ///
+    /// # Errors
+    /// The disk fails in a way that may pass.
+    pub fn find_lost(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
+        let mut changed = Bitfield::new(have.len());
+        for (number, file) in self.selected_files() {
+            let watch = &self.written[number].watch;
+            let begun_count = watch.begun_count();
+            if !self.stamp(number).is_ok_and(|stamp| watch.is_as_seen(begun_count, stamp)) {
+                self.suspect(number);
+                pieces_of(file, self.info.geometry.piece_len()).for_each(|piece| {
+                    changed.set(piece);
+                });
+            }
+        }
+        let mut scratch = Vec::new();
+        let examine = |piece| self.examine(piece, &mut scratch).transpose();
+        changed.iter_set().filter(|&piece| have.get(piece)).filter_map(examine).collect()
+    }
+
     /// Reads all blocks, then looks at their files; the pieces that need to be looked at more closely.
     fn read_once<B: AsMut<[u8]>>(&self, blocks: &mut [(Block, B)]) -> Result<Vec<PieceIndex>, StorageError> {
         let mut doubtful = BTreeSet::new();
