@@ -8,8 +8,13 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
+/// The calendar, for what is compared with the times of files.
+#[expect(clippy::disallowed_methods, reason = "the command line's only calendar")]
+pub(crate) fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Seconds since 1970, for a torrent's creation date.
-#[expect(clippy::disallowed_methods, reason = "a date in a file is the one use of the calendar")]
 pub(crate) fn unix_seconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+    wall().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }

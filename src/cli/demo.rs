@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
@@ -64,8 +64,8 @@ struct Peer {
 }
 
 async fn demo(args: &DemoArgs, folder: &Path, stop: &Stop, report: &Report) -> Result<(), Failure> {
-    let (metainfo, source_dir) = prepare(args, folder, stop, report).await?;
-    let (seed, metainfo, known) = start_seed(metainfo, &source_dir).await?;
+    let (metainfo, source_dir, hashed_at) = prepare(args, folder, stop, report).await?;
+    let (seed, metainfo, known) = start_seed(metainfo, &source_dir, hashed_at).await?;
     let seed_addr = SocketAddr::new(LOOPBACK, seed.engine.listen_port());
     let size = metainfo.info.geometry.total_len();
     report.say(&format!(
@@ -93,13 +93,13 @@ async fn demo(args: &DemoArgs, folder: &Path, stop: &Stop, report: &Report) -> R
     Ok(())
 }
 
-/// The torrent and the folder of its content: what the user named, or generated data.
+/// The torrent, the folder of its content, which is what the user named or generated data, and when hashing began.
 async fn prepare(
     args: &DemoArgs,
     folder: &Path,
     stop: &Stop,
     report: &Report,
-) -> Result<(Metainfo, PathBuf), Failure> {
+) -> Result<(Metainfo, PathBuf, SystemTime), Failure> {
     let (named, size, folder) = (args.path.clone(), args.size, folder.to_owned());
     let (stopped, report) = (Arc::clone(&stop.0), report.clone());
     let made = tokio::task::spawn_blocking(move || {
@@ -108,20 +108,25 @@ async fn prepare(
             Some(path) => make::content_path(&path)?,
             None => demo_data::generate(&folder, size, &going)?,
         };
+        let hashed_at = clock::wall();
         let metainfo = make::hash(&path, Draft::default(), &report, &going)?;
         let dir = path.parent().unwrap_or(&path).to_owned();
-        Ok::<_, Failure>(metainfo.map(|metainfo| (metainfo, dir)))
+        Ok::<_, Failure>(metainfo.map(|metainfo| (metainfo, dir, hashed_at)))
     });
     let made = made.await.map_err(|error| Failure::Failed(error.to_string()))??;
     made.ok_or_else(|| Failure::Failed("stopped".to_owned()))
 }
 
 /// The seed, the torrent that names it as the tracker, and whether that tracker knows it.
-async fn start_seed(mut metainfo: Metainfo, dir: &Path) -> Result<(Peer, Metainfo, bool), Failure> {
+async fn start_seed(
+    mut metainfo: Metainfo,
+    dir: &Path,
+    hashed_at: SystemTime,
+) -> Result<(Peer, Metainfo, bool), Failure> {
     let config = Config { embedded_tracker: true, ..loopback_config() };
     let engine = Engine::start(config).await?;
     metainfo.trackers = engine.tracker_url(LOOPBACK).into_iter().map(|url| vec![url]).collect();
-    let torrent = AddTorrent { existing: Existing::Hashed, ..torrent(&metainfo, dir, Vec::new()) };
+    let torrent = AddTorrent { existing: Existing::Hashed(hashed_at), ..torrent(&metainfo, dir, Vec::new()) };
     let mut handle = engine.add(torrent).await?;
     let known = async {
         let knows = |status: &TrackerStatus| status.seeders.is_some_and(|seeders| seeders > 0);

@@ -1,8 +1,9 @@
 //! What happens to a torrent, event by event: words for people, lines for programs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::report::Report;
 use super::size::show_len;
@@ -16,7 +17,7 @@ pub(crate) struct Narrator {
     /// The last complaint of each tracker, so that it is told once.
     tracker_errors: BTreeMap<String, String>,
     /// Files of which it was told that somebody changed them.
-    changed: BTreeSet<String>,
+    changed: BTreeSet<PathBuf>,
 }
 
 impl Narrator {
@@ -48,11 +49,17 @@ impl Narrator {
             Event::PieceFailed(piece) => {
                 self.report.warn(&format!("piece {piece} came false and is fetched again"));
             }
-            Event::PieceLost { piece, why, is_fetching } => self.piece_lost(piece, why, is_fetching),
+            Event::PieceLost { piece, path, why, is_fetching } => {
+                self.piece_lost(piece, path, &why, is_fetching);
+            }
             Event::Storage(Some(fault)) => {
+                self.report.event(&fault_event(&fault));
                 self.report.warn(&format!("{}; downloading waits and goes on by itself", fault_text(&fault)))
             }
-            Event::Storage(None) => self.report.say("The disk takes data again; downloading goes on"),
+            Event::Storage(None) => {
+                self.report.event(&json!({"event": "storage", "state": "good"}));
+                self.report.say("The disk takes data again; downloading goes on");
+            }
             Event::DhtAnswered { nodes, peers } => {
                 self.report.event(&json!({"event": "dht", "nodes": nodes, "peers": peers}));
             }
@@ -68,13 +75,16 @@ impl Narrator {
     }
 
     /// Somebody changed a file: told once, whatever it costs in pieces.
-    fn piece_lost(&mut self, piece: u32, why: String, is_fetching: bool) {
-        self.report.event(&json!({"event": "piece_lost", "piece": piece, "why": why, "again": is_fetching}));
+    fn piece_lost(&mut self, piece: u32, path: PathBuf, why: &str, is_fetching: bool) {
+        let shown = path.to_string_lossy().into_owned();
+        self.report.event(
+            &json!({"event": "piece_lost", "piece": piece, "path": shown, "why": why, "again": is_fetching}),
+        );
         let what_follows = if is_fetching { "is fetched again" } else { "is not handed on any more" };
-        if !self.changed.contains(&why) {
-            self.report
-                .warn(&format!("{}; what is false of it {what_follows}", printable(&without_number(&why))));
-            self.changed.insert(why);
+        if !self.changed.contains(&path) {
+            let (shown, why) = (printable(&shown), printable(&without_number(why)));
+            self.report.warn(&format!("{shown}: {why}; what is false of it {what_follows}"));
+            self.changed.insert(path);
         }
     }
 
@@ -84,6 +94,16 @@ impl Narrator {
             self.report.warn(&format!("tracker {}: {}", printable(&url), printable(&without_number(&text))));
             self.tracker_errors.insert(url, text);
         }
+    }
+}
+
+/// The same for programs.
+fn fault_event(fault: &StorageFault) -> Value {
+    match fault {
+        StorageFault::Full { place, missing_len } => {
+            json!({"event": "storage", "state": "full", "place": place, "missing": missing_len})
+        }
+        StorageFault::Failed(error) => json!({"event": "storage", "state": "failing", "error": error}),
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde_json::json;
 
 use super::args::SeedArgs;
+use super::clock;
 use super::failure::Failure;
 use super::interrupt::{Interrupts, Signal};
 use super::make;
@@ -22,8 +24,8 @@ use crate::engine::{AddTorrent, Engine, Existing, Magnet, Metainfo, TorrentHandl
 
 /// What the argument turned out to be.
 enum Offer {
-    /// Content, hashed just now, with its folder.
-    Content(Box<Metainfo>, PathBuf),
+    /// Content, hashed just now, with its folder and when hashing began.
+    Content(Box<Metainfo>, PathBuf, SystemTime),
     /// A torrent with its content elsewhere.
     Torrent(Source),
     /// Many of them.
@@ -39,14 +41,14 @@ pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
     runtime::block_on(async {
         let mut interrupts = Interrupts::catch()?;
-        let (metainfo, dir, content) = match offer {
+        let (metainfo, dir, content, hashed_at) = match offer {
             Offer::Many(paths) => {
                 return seed_many::seed(&paths, &dir, args.assume_complete, &plan, report, &mut interrupts)
                     .await;
             }
-            Offer::Content(metainfo, dir) => {
+            Offer::Content(metainfo, dir, hashed_at) => {
                 let content = dir.join(&metainfo.info.name);
-                (*metainfo, dir, Some(content))
+                (*metainfo, dir, Some(content), Some(hashed_at))
             }
             Offer::Torrent(source) => {
                 let source = tokio::select! {
@@ -61,11 +63,11 @@ pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
                     }
                 };
                 presence::require(&metainfo.info, &dir)?;
-                (metainfo, dir, None)
+                (metainfo, dir, None, None)
             }
         };
         let engine = plan.start().await?;
-        let seed = Seed { args, plan: &plan, metainfo, dir, content, engine };
+        let seed = Seed { args, plan: &plan, metainfo, dir, content, hashed_at, engine };
         seed.run(tracker_host, report, &mut interrupts).await
     })
 }
@@ -81,13 +83,13 @@ fn offer(args: &SeedArgs, report: &Report) -> Result<Offer, Failure> {
     }
     let is_torrent = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("torrent"));
     if path.exists() && (path.is_dir() || !is_torrent) {
-        let path = make::content_path(path)?;
+        let (path, hashed_at) = (make::content_path(path)?, clock::wall());
         let Some(mut metainfo) = make::hash(&path, Draft::default(), report, &|| true)? else {
             return Err(Failure::Failed("stopped".to_owned()));
         };
         metainfo.trackers = args.swarm.trackers.iter().map(|url| vec![url.clone()]).collect();
         let dir = path.parent().unwrap_or(&path).to_owned();
-        return Ok(Offer::Content(Box::new(metainfo), dir));
+        return Ok(Offer::Content(Box::new(metainfo), dir, hashed_at));
     }
     match Source::parse(&args.path)? {
         Source::File(path) if !is_torrent => {
@@ -122,6 +124,8 @@ struct Seed<'a> {
     dir: PathBuf,
     /// Where the content is, if the torrent was made from it.
     content: Option<PathBuf>,
+    /// When hashing it began.
+    hashed_at: Option<SystemTime>,
     engine: Engine,
 }
 
@@ -142,8 +146,8 @@ impl Seed<'_> {
                 Some(make::write(&self.metainfo, output.as_deref(), content)?)
             }
         };
-        let existing = match (&self.content, self.args.assume_complete) {
-            (Some(_), _) => Existing::Hashed,
+        let existing = match (self.hashed_at, self.args.assume_complete) {
+            (Some(began_at), _) => Existing::Hashed(began_at),
             (None, true) => Existing::Assumed,
             (None, false) => Existing::Unknown,
         };

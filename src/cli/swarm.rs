@@ -96,6 +96,8 @@ impl Follower {
         let (mut figures, mut done) = (events.clone(), events.clone());
         loop {
             tokio::select! {
+                // What happened is told before what it led to.
+                biased;
                 signal = interrupts.next() => return Ok(End::Interrupted(signal)),
                 Some(event) = events.next_event() => {
                     if matches!(event, Event::Checked { .. }) {

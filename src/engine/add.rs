@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::magnet::Magnet;
@@ -109,8 +109,9 @@ pub enum Existing {
     /// Nothing: what no journal vouches for is hashed.
     #[default]
     Unknown,
-    /// All of it was hashed just now: what its files look like is noted, for whoever changes them.
-    Hashed,
+    /// All of it was hashed, beginning at this time. What its files look like is noted, for whoever changes them;
+    /// of those that somebody changed since, each piece is hashed once more.
+    Hashed(SystemTime),
     /// It is complete, on the user's word; its files are not even looked at before a block of them is wanted.
     Assumed,
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,7 +133,9 @@ pub enum Event {
     PieceLost {
         /// Which.
         piece: u32,
-        /// What happened to which file.
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, in words.
         why: String,
         /// Whether it is fetched again: not once everything was complete, when who changed it may have meant to.
         is_fetching: bool,

@@ -5,8 +5,9 @@
 //! about to be written when we ended are hashed in any case. Nothing is read here but stamps.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::content::{Content, StorageError};
+use super::content::{Content, StorageError, pieces_of};
 use super::fs::{FileSystem, Stamp};
 use super::journal::Record;
 use super::span::spans;
@@ -16,6 +17,9 @@ use crate::proto::piece::PieceIndex;
 /// How long after we intended to write a piece its write may still change the file, microseconds. A disk that
 /// stalls for longer makes the file look changed by others, which costs hashing it.
 const WRITE_TIME_MAX: u64 = 10_000_000;
+
+/// How far the clock of a file system may lag behind ours: a tick of the slowest common kernels, and as much again.
+const CLOCK_LAG_MAX: Duration = Duration::from_millis(20);
 
 /// What a start knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +81,30 @@ pub fn judge<F: FileSystem>(content: &Content<F>, record: &Record) -> Result<Ver
     Ok(verdict)
 }
 
+/// What is to be taken for granted of content that somebody hashed, beginning at this time: the pieces of files that
+/// did not change since, by what they looked like when they were looked at first.
+pub fn hashed<F: FileSystem>(content: &Content<F>, began_at: SystemTime) -> Verdict {
+    let began_at = began_at.checked_sub(CLOCK_LAG_MAX).unwrap_or(UNIX_EPOCH);
+    let began_at = began_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let began_at = i64::try_from(began_at.as_nanos()).unwrap_or(i64::MAX);
+    let geometry = content.info().geometry;
+    let mut verdict = Verdict {
+        vouched: Bitfield::full(geometry.piece_count()),
+        in_parts: Bitfield::new(geometry.piece_count()),
+        doubtful: Bitfield::new(geometry.piece_count()),
+    };
+    for (number, file) in content.selected_files() {
+        let looked = content.last_look(number).ok().flatten();
+        if looked.is_none_or(|stamp| stamp.changed >= began_at) {
+            for piece in pieces_of(file, geometry.piece_len()) {
+                verdict.vouched.clear(piece);
+                verdict.doubtful.set(piece);
+            }
+        }
+    }
+    verdict
+}
+
 /// When we last meant to write into each file, microseconds since 1970.
 fn last_writes<F: FileSystem>(content: &Content<F>, record: &Record) -> BTreeMap<usize, u64> {
     let mut written_at = BTreeMap::new();
@@ -120,4 +148,27 @@ fn condition(record: &Record, number: u32, stamp: Option<Stamp>, written_at: Opt
 
 fn nanoseconds(micros: u64) -> i64 {
     i64::try_from(micros).unwrap_or(i64::MAX).saturating_mul(1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::testing::sample;
+
+    #[test]
+    fn of_what_was_hashed_only_later_changes_are_hashed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let sample = sample(&[("a", 100), ("b", 60)], 32);
+        let content = sample.content(folder.path(), &[]);
+        sample.pieces().for_each(|piece| sample.write(&content, piece).unwrap());
+        let changed = content.look(1).unwrap().unwrap().changed;
+        let changed = UNIX_EPOCH + Duration::from_nanos(changed.unsigned_abs());
+        let doubtful = |began_at| hashed(&content, began_at).doubtful.iter_set().collect::<Vec<_>>();
+        assert!(doubtful(changed + Duration::from_secs(1)).is_empty());
+        assert_eq!(doubtful(changed - Duration::from_secs(1)), [0, 1, 2, 3, 4]);
+        std::fs::remove_file(folder.path().join("b")).unwrap();
+        content.look(1).unwrap();
+        assert_eq!(doubtful(changed + Duration::from_secs(1)), [3, 4]);
+        assert!(!hashed(&content, changed + Duration::from_secs(1)).vouched.get(3));
+    }
 }

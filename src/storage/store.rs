@@ -13,6 +13,7 @@
 //! something durable wait for each other, since what one has begun to sync is not durable for the other yet.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::content::{Content, LostPiece, StorageError};
@@ -200,27 +201,35 @@ impl<F: FileSystem> Store<F> {
         let Some(ledger) = self.ledger.get() else { return Ok(()) };
         let mut state = ledger.state();
         state.written.retain(|kept| !pieces.contains(&kept.piece));
-        if state.is_settled {
-            return state.journal.lose(pieces);
-        }
+        let is_settled = state.is_settled;
         let mut kept = state.journal.record().kept.clone();
-        pieces.iter().for_each(|&piece| {
-            kept.clear(piece);
-        });
         drop(state);
-        let stamps = self.stamps()?;
-        ledger.state().settle(&self.content, kept, stamps, false)
+        self.unless_others(|| {
+            if is_settled {
+                return ledger.state().journal.lose(pieces);
+            }
+            pieces.iter().for_each(|&piece| {
+                kept.clear(piece);
+            });
+            let stamps = self.stamps()?;
+            ledger.state().settle(&self.content, kept, stamps, false)
+        })
     }
 
-    /// Every wanted piece is there: makes empty files and executable bits, and [`Store::close`]s.
+    /// Every wanted piece is there: makes empty files and executable bits, and [`Store::close`]s. Comes back with
+    /// pieces that somebody else has spoilt meanwhile; then nothing was done.
     ///
     /// # Errors
     /// A file cannot be made or made durable; it may be tried again.
-    pub fn finish(&self, have: &Bitfield) -> Result<(), StorageError> {
-        let alone = self.syncing();
-        self.content.finish()?;
-        drop(alone);
-        self.close(have)
+    pub fn finish(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
+        let lost = self.content.find_lost(have)?;
+        if lost.is_empty() {
+            let alone = self.syncing();
+            self.content.finish()?;
+            drop(alone);
+            self.close(have)?;
+        }
+        Ok(lost)
     }
 
     /// Makes everything durable and writes into the journal how all files look, so that the next start need only
@@ -238,11 +247,31 @@ impl<F: FileSystem> Store<F> {
 
     fn conclude(&self, have: &Bitfield) -> Result<(), StorageError> {
         let Some(ledger) = self.ledger.get() else { return self.content.sync() };
-        if ledger.state().is_settled {
-            self.commit_alone()?;
-        } else {
-            self.sync_found(ledger, have)?;
+        self.unless_others(|| {
+            if ledger.state().is_settled {
+                self.commit_alone()?;
+            } else {
+                self.sync_found(ledger, have)?;
+            }
+            self.settle_clean(ledger, have)
+        })
+    }
+
+    /// Whoever writes the content keeps its journal: while others do, nothing is done.
+    fn unless_others(&self, write: impl FnOnce() -> Result<(), StorageError>) -> Result<(), StorageError> {
+        let is_ours = self.taken().is_some();
+        if !is_ours && self.content.is_begun()? {
+            match self.take() {
+                Err(error) if error.source.kind() == io::ErrorKind::ResourceBusy => return Ok(()),
+                taken => taken?,
+            }
+            // Not ours for longer than it takes to know: a download may be about to begin.
+            *self.taken() = None;
         }
+        write()
+    }
+
+    fn settle_clean(&self, ledger: &Ledger<F>, have: &Bitfield) -> Result<(), StorageError> {
         let stamps = self.stamps()?;
         let mut state = ledger.state();
         let record = state.journal.record();

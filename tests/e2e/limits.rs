@@ -1,59 +1,13 @@
-//! Where the system or the user sets limits: a full disk, few descriptors, rates, and a user who will not wait.
+//! Where the system or the user sets limits: few descriptors, rates, and a user who will not wait.
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::process::{Sprat, content, sprat, tree};
 
-/// A small disk in memory, taken down when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// None: mounting is not for us.
-    fn mount(at: &Path, size: &str) -> Option<Self> {
-        std::fs::create_dir(at).unwrap();
-        let size = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "sprat-test"]).arg(at).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Self(at.to_owned()));
-        }
-        println!("mounting a small disk is not permitted: nothing to show");
-        None
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 fn assert_same(dir: &Path) {
     assert!(tree(&dir.join("set")) == tree(&dir.join("copy/set")), "the copy differs");
-}
-
-#[test]
-fn a_full_disk_pauses_the_download_until_there_is_room() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path();
-    content(&path.join("set"), &[("a", 3_000_001), ("b/c", 1_000_000)]);
-    let Some(disk) = SmallDisk::mount(&path.join("copy"), "5m") else { return };
-    std::fs::write(disk.0.join("ballast"), vec![0; 3 << 20]).unwrap();
-    let mut seed = Sprat::start(path, &["seed", "set", "-p", "0", "--json"]);
-    let peer = format!("127.0.0.1:{}", seed.event("seeding")["port"]);
-    let args = ["download", "set.torrent", "-d", "copy", "-p", "0", "--peer", &peer];
-    let mut download = Sprat::start(path, &args);
-    let told = download.line("full");
-    assert!(told.starts_with("warning: ") && told.contains("copy") && told.contains("goes on"), "{told}");
-    assert!(std::fs::read(disk.0.join("set/a")).is_ok_and(|bytes| bytes.len() == 3_000_001));
-    std::fs::remove_file(disk.0.join("ballast")).unwrap();
-    download.line("takes data again");
-    let ended = download.end();
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(ended.err.len(), 1, "told once: {ended:?}");
-    assert_same(path);
 }
 
 #[test]

@@ -3,14 +3,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod changed_files;
 mod cli;
 mod dht;
 mod engine;
 mod fallback;
+mod full_disk;
 mod hostile;
+mod kill;
 mod limits;
 mod magnet;
 mod magnet_command;
 mod metadata_peer;
 mod process;
+mod raw_peer;
+mod resume;
+mod small_disk;
 mod tracker;
+mod truth;

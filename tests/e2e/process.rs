@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest silence before a test fails: far above anything a loaded machine needs.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -113,6 +113,32 @@ impl Sprat {
     /// Its number.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Bytes it has read so far, of files for the most part.
+    pub(crate) fn read_len(&self) -> u64 {
+        let figures = std::fs::read_to_string(format!("/proc/{}/io", self.id())).expect("it lives");
+        let line = figures.lines().find_map(|line| line.strip_prefix("rchar: "));
+        line.and_then(|number| number.parse().ok()).expect("a number of bytes")
+    }
+
+    /// Lets it live for so long, then kills it.
+    ///
+    /// # Errors
+    /// It ended by itself before.
+    #[expect(clippy::disallowed_methods, reason = "when a kill comes is not for the killed to say")]
+    pub(crate) fn kill_after(mut self, life: Duration) -> Result<(), Ended> {
+        let until = Instant::now() + life;
+        loop {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok((stream, line)) => self.keep(stream, &line),
+                Err(RecvTimeoutError::Timeout) => {
+                    drop(self);
+                    return Ok(());
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(self.end()),
+            }
+        }
     }
 
     /// Sends a signal by name: `INT`, `TERM`, `KILL`.

@@ -90,7 +90,12 @@ impl TorrentTask {
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
         let have = self.machine.have().clone();
         let was_fetched = !self.started_complete;
-        let finish = move || if was_fetched { content.finish(&have) } else { content.content().make_whole() };
+        let finish = move || {
+            if was_fetched {
+                return content.finish(&have);
+            }
+            content.content().make_whole().map(|()| Vec::new())
+        };
         self.jobs.spawn("finish", async move { Ended::Finished(context.disk.slow(finish).await) });
     }
 
@@ -134,7 +139,12 @@ impl TorrentTask {
                 self.finished(now);
                 self.note_complete();
             }
-            Ended::Finished(Some(Ok(()))) => self.finished(now),
+            Ended::Finished(Some(Ok(lost))) if lost.is_empty() => self.finished(now),
+            Ended::Finished(Some(Ok(lost))) => {
+                // Complete it is only with those.
+                self.completion = Completion::Missing;
+                self.pieces_lost(now, lost);
+            }
             Ended::Finished(Some(Err(error))) => self.write_failed(now, &error),
             Ended::Noted(Some(Err(error))) => tracing::warn!(%error, "the next start finds out again"),
             Ended::Noted(_) | Ended::Closed(_) => {}
@@ -170,10 +180,10 @@ impl TorrentTask {
             });
             self.machine.handle_command(now, Command::Want(wanted));
         }
-        for lost in lost {
-            self.files.remove(lost.piece);
-            self.machine.handle_piece_result(now, lost.piece, PieceResult::Lost);
-            self.swarm.report.event(Event::PieceLost { piece: lost.piece, why: lost.why, is_fetching });
+        for LostPiece { piece, path, why } in lost {
+            self.files.remove(piece);
+            self.machine.handle_piece_result(now, piece, PieceResult::Lost);
+            self.swarm.report.event(Event::PieceLost { piece, path, why, is_fetching });
         }
         self.swarm.report.hurry();
         let (context, content) = (self.swarm.context.clone(), self.content.clone());

@@ -28,7 +28,7 @@ use crate::storage::content::{Content, StorageError};
 use crate::storage::disk::{DiskContent, Done, Job};
 use crate::storage::fs::RealFs;
 use crate::storage::journal::{Journal, Owner};
-use crate::storage::resume::Verdict;
+use crate::storage::resume::{self, Verdict};
 use crate::storage::store::Store;
 
 /// Least time between two reports of progress.
@@ -144,10 +144,10 @@ async fn find(
     content: &DiskContent,
     steps: watch::Sender<Step>,
 ) -> Result<Bitfield, String> {
-    let verdict = begin(context, plan, content).await?;
-    if plan.existing == Existing::Hashed {
-        return Ok(Bitfield::full(content.info().geometry.piece_count()));
-    }
+    let verdict = match (begin(context, plan, content).await?, plan.existing) {
+        (_, Existing::Hashed(began_at)) => resume::hashed(content.content(), began_at),
+        (verdict, Existing::Unknown | Existing::Assumed) => verdict,
+    };
     let have = hash(context, content, verdict, &steps).await?;
     if content.content().wanted().has_more_than(&have) {
         require_writable(context, plan.dir.clone()).await?;

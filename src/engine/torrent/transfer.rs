@@ -21,7 +21,7 @@ use crate::proto::torrent::Torrent;
 use crate::proto::torrent::description::Handover;
 use crate::proto::torrent::event::{ConnId, Receipt, Settings, Source, StorageFault};
 use crate::proto::tracker::announcer::Progress;
-use crate::storage::content::StorageError;
+use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::disk::{DiskContent, Done};
 
 /// Inputs of connections taken before timers and the user are looked at again.
@@ -44,8 +44,8 @@ pub(super) enum Ended {
     Stored(bool, Option<Done<BlockBuf>>),
     /// What was written was made durable, or not.
     Committed(Option<Result<usize, StorageError>>),
-    /// The content was made complete and durable, or not.
-    Finished(Option<Result<(), StorageError>>),
+    /// The content was made complete and durable, or pieces of it turned out to be lost, or the disk fails.
+    Finished(Option<Result<Vec<LostPiece>, StorageError>>),
     /// Everything is durable as far as possible, for the end.
     Closed(Option<Result<(), StorageError>>),
     /// The journal was told of lost pieces.

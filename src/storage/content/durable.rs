@@ -55,9 +55,18 @@ impl<F: FileSystem> Content<F> {
     pub fn take(&self) -> Result<Option<F::Lock>, StorageError> {
         let Some((_, first)) = self.selected_files().find(|(_, file)| file.len > 0) else { return Ok(None) };
         let at_path = |source| self.error(&first.path, source);
-        let busy = "another download writes it; stop that one, or choose another folder";
+        let busy = "another download is writing it, which has to end first";
         let busy = || at_path(io::Error::new(io::ErrorKind::ResourceBusy, busy));
         self.fs.lock(&first.path).map_err(at_path)?.ok_or_else(busy).map(Some)
+    }
+
+    /// Whether the file is there that [`Content::take`] locks.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn is_begun(&self) -> Result<bool, StorageError> {
+        let Some((first, _)) = self.selected_files().find(|(_, file)| file.len > 0) else { return Ok(false) };
+        Ok(self.stamp(first)?.is_some())
     }
 
     /// Sets apart the room for all selected files.

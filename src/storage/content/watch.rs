@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Content, StorageError, pieces_of};
@@ -37,6 +38,8 @@ struct State {
     running_count: u32,
     /// How many had begun when it was last looked at: if more have, it looks otherwise because of us.
     seen_count: u64,
+    /// Somebody else changed it since we know it.
+    is_changed: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +89,11 @@ impl Watch {
             state.seen = stamp.into();
             state.seen_count = begun_count;
         }
+    }
+
+    /// Whether somebody else ever changed it.
+    fn is_changed(&self) -> bool {
+        self.state().is_changed
     }
 
     /// What is known of its looks; None: nothing, or we are writing it.
@@ -151,7 +159,9 @@ impl Suspects {
 pub struct LostPiece {
     /// Which.
     pub piece: PieceIndex,
-    /// Why, in words of the system, with the file.
+    /// The file that is to blame.
+    pub path: PathBuf,
+    /// What is wrong with it, in words of the system.
     pub why: String,
 }
 
@@ -206,8 +216,30 @@ impl<F: FileSystem> Content<F> {
             doubtful = self.read_once(blocks)?;
         }
         let changing =
-            |piece| LostPiece { piece, why: format!("{}: it keeps changing", self.name_of(piece)) };
+            |piece| LostPiece { piece, path: self.changed_path(piece), why: "it keeps changing".to_owned() };
         Ok(doubtful.into_iter().map(changing).collect())
+    }
+
+    /// Of these pieces, those that somebody else has spoilt since their files were last looked at. Of files that are
+    /// as they were nothing is read.
+    ///
+    /// # Errors
+    /// The disk fails in a way that may pass.
+    pub fn find_lost(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
+        let mut changed = Bitfield::new(have.len());
+        for (number, file) in self.selected_files() {
+            let watch = &self.written[number].watch;
+            let begun_count = watch.begun_count();
+            if !self.stamp(number).is_ok_and(|stamp| watch.is_as_seen(begun_count, stamp)) {
+                self.suspect(number);
+                pieces_of(file, self.info.geometry.piece_len()).for_each(|piece| {
+                    changed.set(piece);
+                });
+            }
+        }
+        let mut scratch = Vec::new();
+        let examine = |piece| self.examine(piece, &mut scratch).transpose();
+        changed.iter_set().filter(|&piece| have.get(piece)).filter_map(examine).collect()
     }
 
     /// Reads all blocks, then looks at their files; the pieces that need to be looked at more closely.
@@ -234,7 +266,7 @@ impl<F: FileSystem> Content<F> {
             .map(|at| at.0)
             .collect();
         for &number in &changed {
-            self.suspect(number)?;
+            self.suspect(number);
         }
         let touched = blocks.iter().filter(|(block, _)| self.suspects.contains(block.piece));
         doubtful.extend(touched.map(|(block, _)| block.piece));
@@ -248,16 +280,16 @@ impl<F: FileSystem> Content<F> {
     }
 
     /// A file is not as it was: none of its pieces is what it was, until it hashes.
-    fn suspect(&self, number: usize) -> Result<(), StorageError> {
+    fn suspect(&self, number: usize) {
         let geometry = self.info.geometry;
         self.fs.close();
+        self.written[number].watch.state().is_changed = true;
         match self.info.files.get(number) {
             Some(file) => self.suspects.add(geometry.piece_count(), pieces_of(file, geometry.piece_len())),
             None => self.suspects.add(geometry.piece_count(), self.parts.pieces.iter().copied()),
         }
         // Only now may it count as it looks. Something else in its place is told when a piece is read.
         let _ = self.look(number);
-        Ok(())
     }
 
     /// Nothing of the piece goes out before it was hashed again.
@@ -267,16 +299,16 @@ impl<F: FileSystem> Content<F> {
 
     /// Hashes a piece that was good once; None: it still is.
     fn examine(&self, piece: PieceIndex, scratch: &mut Vec<u8>) -> Result<Option<LostPiece>, StorageError> {
-        let why = match self.check_piece(piece, scratch) {
+        let (path, why) = match self.check_piece(piece, scratch) {
             Ok(true) => {
                 self.suspects.clear(piece);
                 return Ok(None);
             }
-            Ok(false) => format!("{}: changed since it was checked", self.name_of(piece)),
+            Ok(false) => (self.changed_path(piece), "changed since it was checked".to_owned()),
             Err(error) if error.may_pass() => return Err(error),
-            Err(error) => error.to_string(),
+            Err(error) => (error.path, error.source.to_string()),
         };
-        Ok(Some(LostPiece { piece, why }))
+        Ok(Some(LostPiece { piece, path, why }))
     }
 
     /// The files that hold the bytes of a block, by number.
@@ -291,11 +323,13 @@ impl<F: FileSystem> Content<F> {
             })
     }
 
-    /// The file that a piece begins in, as people call it.
-    fn name_of(&self, piece: PieceIndex) -> String {
-        let first = spans(&self.info.files, self.info.geometry.offset_of(piece), 1).next();
-        let path = first.map_or(&[][..], |span| &self.info.files[span.file].path);
-        self.fs.full_path(path).display().to_string()
+    /// The file of a piece that somebody changed, or else the one that it begins in.
+    fn changed_path(&self, piece: PieceIndex) -> PathBuf {
+        let whole = Block { piece, offset: 0, len: self.info.geometry.len_of(piece) };
+        let changed = self.places_of(whole).find(|&number| self.written[number].watch.is_changed());
+        let number = changed.or_else(|| self.places_of(whole).next());
+        let path = number.map_or(&[][..], |number| self.path_of(number));
+        self.fs.full_path(path)
     }
 }
 
