@@ -449,7 +449,7 @@ fn what_others_changed_is_not_read_at_once() {
     (0..2).for_each(|number| assert!(content.look(number).unwrap().is_some()));
     let block = |piece| (Block { piece, offset: 8, len: 24 }, vec![0; 24]);
     assert_eq!(content.read_at_once(&mut [block(0), block(1)]), 2);
-    fs::write(folder.path().join("b"), [7; 24]).unwrap();
+    fs::write(folder.path().join("b"), [7_u8; 24]).unwrap();
     assert_eq!(content.read_at_once(&mut [block(0), block(1)]), 1);
     let lost = content.read_blocks(&mut [block(1)], &mut Vec::new()).unwrap();
     assert_eq!(lost.into_iter().map(|lost| lost.piece).collect::<Vec<_>>(), [1]);
