@@ -7,9 +7,9 @@ use crate::proto::time::Instant;
 use crate::proto::torrent::event::{self, Command, ConnId, Output, PieceResult, StorageFault};
 use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::disk::{Done, Job, StoreOutcome};
+use crate::storage::pieces::WholePiece;
 
 use super::fault::fault_of;
-use super::pieces::WholePiece;
 use super::report::shown;
 use super::swarm::News;
 use super::transfer::{Completion, Ended, TorrentTask, progress};
@@ -94,7 +94,7 @@ impl TorrentTask {
         });
     }
 
-    fn store(&mut self, whole: WholePiece) {
+    fn store(&mut self, whole: WholePiece<BlockBuf>) {
         let WholePiece { piece, blocks, block_hashes } = whole;
         self.pieces.storing(piece);
         let (context, content) = (self.swarm.context.clone(), self.content.clone());

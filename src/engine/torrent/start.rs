@@ -12,7 +12,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::fault::fault_of;
-use super::pieces::STORAGE_RETRY;
 use super::report::Report;
 use super::{Plan, Wishes};
 use crate::engine::context::{Context, Control};
@@ -26,6 +25,7 @@ use crate::storage::content::{Content, StorageError};
 use crate::storage::disk::{DiskContent, Done, Job};
 use crate::storage::fs::RealFs;
 use crate::storage::journal::{Journal, Owner};
+use crate::storage::pieces::STORAGE_RETRY;
 use crate::storage::resume::Verdict;
 use crate::storage::store::Store;
 

@@ -3,8 +3,6 @@
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep_until};
 
-use super::durability::Durability;
-use super::pieces::PieceBuffers;
 use super::report::FileProgress;
 use super::swarm::{Met, Swarm};
 use super::{Inputs, Leaving, Plan, Wishes};
@@ -21,6 +19,8 @@ use crate::proto::torrent::event::{ConnId, Receipt, Settings, Source, StorageFau
 use crate::proto::tracker::announcer::Progress;
 use crate::storage::content::StorageError;
 use crate::storage::disk::{DiskContent, Done};
+use crate::storage::durability::Durability;
+use crate::storage::pieces::PieceBuffers;
 
 /// Inputs of connections taken before timers and the user are looked at again.
 const INPUT_MAX: usize = 64;
@@ -56,7 +56,7 @@ pub(super) struct TorrentTask {
     pub(super) content: DiskContent,
     pub(super) plan: Plan,
     pub(super) machine: Torrent,
-    pub(super) pieces: PieceBuffers,
+    pub(super) pieces: PieceBuffers<BlockBuf>,
     pub(super) durability: Durability,
     pub(super) files: FileProgress,
     pub(super) completion: Completion,
@@ -232,8 +232,11 @@ impl TorrentTask {
             }
             match incoming {
                 Incoming::Message(message) => self.machine.handle_message(now, conn, message),
-                Incoming::Block(block, content) => match self.machine.handle_block(now, conn, block) {
-                    Receipt::Keep => self.pieces.keep(block, content),
+                Incoming::Block(block, mut content) => match self.machine.handle_block(now, conn, block) {
+                    Receipt::Keep => {
+                        content.settle();
+                        self.pieces.keep(block, content);
+                    }
                     Receipt::Discard => drop(content),
                 },
             }
