@@ -9,7 +9,12 @@
 //!
 //! Without a journal all of this works the same, but the next start has to hash. Thread-free: any number of
 //! threads may write and read pieces at once. The lock is held to append a record, never while a disk makes
-//! something durable, but for the rare times when the journal is written anew.
+//! something durable, but for the rare times when the journal is written anew. Who makes something durable has
+//! a lock of their own for that long, so that nobody takes for durable what another is still syncing.
+//!
+//! After a sync that failed a system may take the bytes for written although they are not, and the next sync says
+//! that all is well. So what it was to cover is hashed and written once more before the next; and hashed before
+//! it goes out.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -39,6 +44,8 @@ struct Ledger<F: FileSystem> {
     /// Where the journal is.
     fs: Arc<F>,
     state: Mutex<State<F>>,
+    /// Held to make things durable.
+    turn: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -83,25 +90,31 @@ impl<F: FileSystem> Store<F> {
             let fs = Arc::clone(journal.fs());
             let state =
                 Mutex::new(State { journal, is_settled: false, written: Vec::new(), is_unsure: false });
-            let is_first = self.ledger.set(Ledger { fs, state }).is_ok();
+            let is_first = self.ledger.set(Ledger { fs, state, turn: Mutex::new(()) }).is_ok();
             debug_assert!(is_first, "a store begins once");
         }
         Ok(verdict)
     }
 
     /// Makes ready for writing when these pieces are there: takes the content for ourselves, makes durable what
-    /// was found, and writes the journal anew. Later calls do nothing.
+    /// was found, and writes the journal anew. Later calls do nothing. Which pieces are there: without those that
+    /// the disk did not keep.
     ///
     /// # Errors
     /// Another program writes this content (`ResourceBusy`), or the disk fails; it may be tried again.
-    pub fn prepare(&self, have: &Bitfield) -> Result<(), StorageError> {
+    pub fn prepare(&self, have: &Bitfield) -> Result<Bitfield, StorageError> {
         self.take()?;
-        let Some(ledger) = self.ledger.get().filter(|ledger| !ledger.state().is_settled) else {
-            return Ok(());
-        };
-        self.sync_found(ledger, have)?;
-        let stamps = self.stamps()?;
-        ledger.state().settle(&self.content, have.clone(), stamps, false)
+        let mut have = have.clone();
+        let Some(ledger) = self.ledger.get() else { return Ok(have) };
+        let _turn = ledger.turn();
+        if !ledger.state().is_settled {
+            for lost in self.sync_found(ledger, &have)? {
+                have.clear(lost.piece);
+            }
+            let stamps = self.stamps()?;
+            ledger.state().settle(&self.content, have.clone(), stamps, false)?;
+        }
+        Ok(have)
     }
 
     /// Sets apart the room for all selected files.
@@ -129,34 +142,40 @@ impl<F: FileSystem> Store<F> {
         Ok(())
     }
 
-    /// Makes durable what was written, and then that it was; how many pieces.
+    /// Makes durable what was written, and then that it was. Pieces come back that the disk did not keep.
     ///
     /// # Errors
     /// It may not be durable; the next commit tries again.
-    pub fn commit(&self) -> Result<usize, StorageError> {
-        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|()| 0) };
-        let (mut pieces, is_unsure) = ledger.state().take_written();
-        let rewritten = if is_unsure { self.write_again(&mut pieces) } else { Ok(()) };
-        let committed = rewritten.and_then(|()| self.commit_pieces(ledger, &pieces));
-        if let Err(error) = committed {
-            let mut state = ledger.state();
-            state.written.extend(pieces);
-            state.is_unsure = true;
-            return Err(error);
-        }
-        Ok(pieces.len())
+    pub fn commit(&self) -> Result<Vec<LostPiece>, StorageError> {
+        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|()| Vec::new()) };
+        let _turn = ledger.turn();
+        self.commit_written(ledger)
     }
 
-    /// After a sync that failed a system may take the bytes for written although they are not, and the next sync
-    /// says that all is well. So they are written once more, as long as they can be read. Of what cannot be, the
-    /// next start finds out, and nothing of it goes out before.
-    fn write_again(&self, pieces: &mut Vec<Kept>) -> Result<(), StorageError> {
+    fn commit_written(&self, ledger: &Ledger<F>) -> Result<Vec<LostPiece>, StorageError> {
+        let (pieces, is_unsure) = ledger.state().take_written();
+        let rewritten = if is_unsure { self.write_again(&pieces) } else { Ok((pieces.clone(), Vec::new())) };
+        let synced = rewritten.and_then(|rewritten| Ok((rewritten, self.content.sync_stamped()?)));
+        let ((good, lost), stamps) = synced.inspect_err(|_| {
+            self.content.suspect_pieces(pieces.iter().map(|kept| kept.piece));
+            ledger.state().put_back(&pieces, true);
+        })?;
+        self.record(ledger, &good, &stamps).inspect_err(|_| {
+            // The next record is to have the stamps of their files too.
+            good.iter().for_each(|kept| self.content.found(kept.piece));
+            ledger.state().put_back(&pieces, !lost.is_empty());
+        })?;
+        Ok(lost)
+    }
+
+    /// Writes pieces once more after a sync that failed: those that could be read, and those that could not.
+    fn write_again(&self, pieces: &[Kept]) -> Result<(Vec<Kept>, Vec<LostPiece>), StorageError> {
         let (mut scratch, mut bytes) = (Vec::new(), Vec::new());
-        let mut good = Vec::with_capacity(pieces.len());
-        for &kept in &*pieces {
+        let (mut good, mut lost) = (Vec::with_capacity(pieces.len()), Vec::new());
+        for &kept in pieces {
             let (piece, len) = (kept.piece, self.info().geometry.len_of(kept.piece));
             if !self.content.check_piece(piece, &mut scratch)? {
-                self.content.suspect_piece(piece);
+                lost.push(self.content.not_kept(piece));
                 continue;
             }
             bytes.resize(len as usize, 0);
@@ -164,22 +183,26 @@ impl<F: FileSystem> Store<F> {
             self.content.write_piece(piece, &[&bytes])?;
             good.push(kept);
         }
-        *pieces = good;
-        Ok(())
+        Ok((good, lost))
     }
 
-    fn commit_pieces(&self, ledger: &Ledger<F>, pieces: &[Kept]) -> Result<(), StorageError> {
-        let stamps = self.content.sync_stamped()?;
+    /// Tells the journal what is durable, durably.
+    fn record(
+        &self,
+        ledger: &Ledger<F>,
+        pieces: &[Kept],
+        stamps: &[(u32, Stamp)],
+    ) -> Result<(), StorageError> {
         let mut state = ledger.state();
         if !state.is_settled || (pieces.is_empty() && stamps.is_empty()) {
             return Ok(());
         }
-        let file = state.journal.keep(pieces, &stamps)?;
+        let file = state.journal.keep(pieces, stamps)?;
         drop(state);
         let synced = ledger.fs.sync(&file);
         let mut state = ledger.state();
-        synced.map_err(|source| state.journal.error(source))?;
-        state.journal.kept(pieces, &stamps)
+        synced.map_err(|source| state.journal.not_synced(source))?;
+        state.journal.kept(pieces, stamps)
     }
 
     /// Pieces turned out to be gone or false.
@@ -206,37 +229,39 @@ impl<F: FileSystem> Store<F> {
     ///
     /// # Errors
     /// A file cannot be made or made durable; it may be tried again.
-    pub fn finish(&self, have: &Bitfield) -> Result<(), StorageError> {
+    pub fn finish(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
         self.content.finish()?;
         self.close(have)
     }
 
     /// Makes everything durable and writes into the journal how all files look, so that the next start need only
-    /// compare. Others may write the content from now on, until we do so again.
+    /// compare. Others may write the content from now on, until we do so again. Pieces come back that the disk
+    /// did not keep.
     ///
     /// # Errors
     /// The next start has to hash more.
-    pub fn close(&self, have: &Bitfield) -> Result<(), StorageError> {
+    pub fn close(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
         let closed = self.conclude(have);
         *self.taken() = None;
         closed
     }
 
-    fn conclude(&self, have: &Bitfield) -> Result<(), StorageError> {
-        let Some(ledger) = self.ledger.get() else { return self.content.sync() };
-        if ledger.state().is_settled {
-            self.commit()?;
-        } else {
-            self.sync_found(ledger, have)?;
+    fn conclude(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
+        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|()| Vec::new()) };
+        let _turn = ledger.turn();
+        let is_settled = ledger.state().is_settled;
+        let lost = if is_settled { self.commit_written(ledger)? } else { self.sync_found(ledger, have)? };
+        if !lost.is_empty() {
+            return Ok(lost);
         }
         let stamps = self.stamps()?;
         let mut state = ledger.state();
         let record = state.journal.record();
-        let kept = if state.is_settled { record.kept.clone() } else { have.clone() };
-        if record.clean && record.kept == kept && record.stamps == stamps {
-            return Ok(());
+        let kept = if is_settled { record.kept.clone() } else { have.clone() };
+        if !(record.clean && record.kept == kept && record.stamps == stamps) {
+            state.settle(&self.content, kept, stamps, true)?;
         }
-        state.settle(&self.content, kept, stamps, true)
+        Ok(lost)
     }
 
     /// Reads blocks to be sent: [`Content::read_blocks`].
@@ -265,11 +290,24 @@ impl<F: FileSystem> Store<F> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was found by hashing is made durable: who wrote it may not have done so.
-    fn sync_found(&self, ledger: &Ledger<F>, have: &Bitfield) -> Result<(), StorageError> {
+    /// What was found by hashing is made durable: who wrote it may not have done so. Pieces come back that the
+    /// disk did not keep.
+    fn sync_found(&self, ledger: &Ledger<F>, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
         let kept = ledger.state().journal.record().kept.clone();
-        have.iter_set().filter(|&piece| !kept.get(piece)).for_each(|piece| self.content.found(piece));
-        self.content.sync()
+        let found = have.iter_set().filter(|&piece| !kept.get(piece));
+        let found: Vec<_> =
+            found.map(|piece| Kept { piece, in_parts: self.content.is_in_parts(piece) }).collect();
+        let is_unsure = std::mem::take(&mut ledger.state().is_unsure);
+        let rewritten = if is_unsure { self.write_again(&found) } else { Ok((found.clone(), Vec::new())) };
+        let synced = rewritten.and_then(|(good, lost)| {
+            good.iter().for_each(|kept| self.content.found(kept.piece));
+            self.content.sync().map(|()| lost)
+        });
+        if synced.is_err() {
+            self.content.suspect_pieces(found.iter().map(|kept| kept.piece));
+            ledger.state().is_unsure = true;
+        }
+        synced
     }
 
     /// How all files looked when their bytes were last known.
@@ -283,6 +321,11 @@ impl<F: FileSystem> Store<F> {
 }
 
 impl<F: FileSystem> Ledger<F> {
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        // It guards no state: who died with it has at most not made durable what they would have.
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn state(&self) -> MutexGuard<'_, State<F>> {
         // A thread that died here has at most written less than it said it would.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -293,6 +336,12 @@ impl<F: FileSystem> State<F> {
     /// What was written since the last commit, and whether a sync of it failed.
     fn take_written(&mut self) -> (Vec<Kept>, bool) {
         (std::mem::take(&mut self.written), std::mem::take(&mut self.is_unsure))
+    }
+
+    /// What could not be committed; `is_unsure`: and may not be what was written.
+    fn put_back(&mut self, pieces: &[Kept], is_unsure: bool) {
+        self.written.extend(pieces);
+        self.is_unsure |= is_unsure;
     }
 
     fn settle(

@@ -2,4 +2,5 @@
 
 mod dht;
 mod power;
+mod sample;
 mod swarm;

@@ -113,11 +113,18 @@ impl TorrentTask {
             Ended::Committed(Some(committed)) => {
                 self.durability.end(now, committed.is_ok());
                 match committed {
-                    Ok(count) => tracing::trace!(count, "pieces are durable"),
+                    Ok(lost) => self.not_kept(now, lost),
                     Err(error) => self.write_failed(now, &error),
                 }
             }
-            Ended::Finished(Some(Ok(()))) => self.finished(now),
+            Ended::Finished(Some(Ok(lost))) => {
+                self.recovered(now);
+                self.not_kept(now, lost);
+                // Else something turned out to be lost meanwhile.
+                if self.completion == Completion::Finishing {
+                    self.finished(now);
+                }
+            }
             Ended::Finished(Some(Err(error))) if self.started_complete => {
                 // A complete content may well lie where we cannot write.
                 tracing::warn!(%error, "the content is left as it is");
@@ -140,6 +147,14 @@ impl TorrentTask {
         self.jobs.spawn("commit", async move {
             Ended::Committed(context.disk.slow(move || content.commit()).await)
         });
+    }
+
+    /// Pieces that the disk did not keep, although it took them, are fetched again.
+    fn not_kept(&mut self, now: Instant, lost: Vec<LostPiece>) {
+        if !lost.is_empty() && self.completion == Completion::Finishing {
+            self.completion = Completion::Missing;
+        }
+        self.pieces_lost(now, lost);
     }
 
     /// Files changed behind our back: what is lost is not offered any more, and fetched again while there is

@@ -17,7 +17,7 @@ use crate::proto::torrent::Torrent;
 use crate::proto::torrent::description::Handover;
 use crate::proto::torrent::event::{ConnId, Receipt, Settings, Source, StorageFault};
 use crate::proto::tracker::announcer::Progress;
-use crate::storage::content::StorageError;
+use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::disk::{DiskContent, Done};
 use crate::storage::durability::Durability;
 use crate::storage::pieces::PieceBuffers;
@@ -40,12 +40,12 @@ pub(super) enum Completion {
 pub(super) enum Ended {
     /// A piece came back from the disk; whether block hashes were asked for.
     Stored(bool, Option<Done<BlockBuf>>),
-    /// What was written was made durable, or not.
-    Committed(Option<Result<usize, StorageError>>),
-    /// The content was made complete and durable, or not.
-    Finished(Option<Result<(), StorageError>>),
-    /// Everything is durable as far as possible, for the end.
-    Closed(Option<Result<(), StorageError>>),
+    /// What was written was made durable, or not; with pieces that the disk did not keep.
+    Committed(Option<Result<Vec<LostPiece>, StorageError>>),
+    /// The content was made complete and durable, or not; the same.
+    Finished(Option<Result<Vec<LostPiece>, StorageError>>),
+    /// Everything is durable as far as possible, for the end; the same.
+    Closed(Option<Result<Vec<LostPiece>, StorageError>>),
     /// The journal was told of lost pieces.
     Noted(Option<Result<(), StorageError>>),
 }
