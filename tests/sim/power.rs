@@ -9,7 +9,7 @@ use sprat::storage::journal::JournalError;
 
 use rustix::io::Errno;
 
-use crate::sample::{Disks, MODELS, Sample, Started, insist, journal_path, run_count, start};
+use crate::sample::{Disks, MODELS, Sample, Started, insist, journal_path, look, run_count, start};
 
 /// Changing calls of an undisturbed download, about: cuts and faults begin within it.
 const CALL_COUNT: usize = 120;
@@ -211,6 +211,30 @@ fn failing_disks_hold_a_download_up_and_spoil_nothing() {
         recover(&sample, &disks, first.as_ref(), &mut rng);
     }
     eprintln!("N5: {done_count} downloads ended by themselves, {cut_count} after a power cut: nothing false");
+}
+
+/// What a start finds by hashing may be in caches only, and its sync may fail: then it is written once more.
+#[test]
+fn what_a_start_finds_is_durable_before_it_is_claimed_even_if_a_sync_fails() {
+    let sample = Sample::new();
+    for seed in 0..run_count(200, 10_000) {
+        let disks = Disks::of(MODELS[seed as usize % 3], seed);
+        let mut rng = Rng::from_number(seed);
+        let cut_at = 1 + rng.below(CALL_COUNT) as u64;
+        disks.content.set_faults(Faults { cut_at: Some(cut_at), ..Faults::default() });
+        if let Ok(mut first) = start(&sample, &disks) {
+            let _ = first.download(&sample, &disks, &mut rng);
+        }
+        disks.revive();
+        let next = disks.content.call_count() + 1;
+        let calls = When::Calls(next..next + 1 + rng.below(8) as u64);
+        let failure = Failure::Unsynced { error: Errno::IO, forgets: rng.below(2) == 0 };
+        disks.content.set_faults(Faults { failing: Some((calls, failure)), ..Faults::default() });
+        let mut again = look(&sample, &disks).unwrap();
+        insist(&disks, || again.prepare()).unwrap();
+        disks.power_cycle();
+        recover(&sample, &disks, Some(&again), &mut rng);
+    }
 }
 
 /// Files changed behind our back, while we run and while we do not: what is claimed is there.

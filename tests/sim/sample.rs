@@ -163,6 +163,13 @@ pub(crate) struct Started {
 
 /// Everything that a start does, as the engine does it.
 pub(crate) fn start(sample: &Sample, disks: &Disks) -> Result<Started, JournalError> {
+    let mut started = look(sample, disks)?;
+    started.prepare()?;
+    Ok(started)
+}
+
+/// What a start does before it writes anything.
+pub(crate) fn look(sample: &Sample, disks: &Disks) -> Result<Started, JournalError> {
     let journal = Journal::open(Arc::new(disks.state.clone()), journal_path(), sample.owner())?;
     let store = Store::new(sample.content(&disks.content));
     let verdict = store.begin(Some(journal))?;
@@ -178,16 +185,19 @@ pub(crate) fn start(sample: &Sample, disks: &Disks) -> Result<Started, JournalEr
             have.set(piece);
         }
     }
-    let mut started =
-        Started { store, durable: verdict.vouched, have, hashed_count: verdict.doubtful.count() };
-    if started.store.content().wanted().has_more_than(&started.have) {
-        started.have = started.store.prepare(&started.have)?;
-        started.durable = started.have.clone();
-    }
-    Ok(started)
+    Ok(Started { store, durable: verdict.vouched, have, hashed_count: verdict.doubtful.count() })
 }
 
 impl Started {
+    /// Makes ready for writing, if anything is missing.
+    pub(crate) fn prepare(&mut self) -> Result<(), StorageError> {
+        if !self.is_complete() {
+            self.have = self.store.prepare(&self.have)?;
+            self.durable = self.have.clone();
+        }
+        Ok(())
+    }
+
     pub(crate) fn is_complete(&self) -> bool {
         !self.store.content().wanted().has_more_than(&self.have)
     }
