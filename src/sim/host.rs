@@ -255,7 +255,12 @@ impl Host {
 
     /// What passed in all of its lives.
     pub(super) fn traffic(&self, now: Instant) -> TrafficSnapshot {
-        let (past, traffic) = (self.life.past, self.machines.torrent.snapshot(now).traffic);
+        let past = self.life.past;
+        if self.disk.is_down() {
+            // Its machines are those of the life that has ended.
+            return past;
+        }
+        let traffic = self.machines.torrent.snapshot(now).traffic;
         TrafficSnapshot {
             uploaded: past.uploaded + traffic.uploaded,
             downloaded: past.downloaded + traffic.downloaded,

@@ -25,6 +25,8 @@ const RECOVERY_MAX: Duration = Duration::from_secs(30);
 /// The same where the disk forgot pieces: whoever thought that we have them is greeted anew, and who was left often
 /// is dialled later.
 const REDIAL_MAX: Duration = Duration::from_secs(120);
+/// Bytes of pieces that were completed within those two seconds and begun before them: some pieces under way.
+const BEGUN_LEN_MAX: u64 = 8 * 32 * 1024;
 /// Where the first peer stands in a report.
 const FIRST: usize = 1;
 
@@ -87,7 +89,7 @@ fn a_power_cut_at_any_moment_costs_two_seconds_of_traffic() {
         for end in ends(&report) {
             assert!(end.age <= AGE_MAX, "seed {seed}: {end:?}");
             let two_seconds = (AGE_MAX.as_secs_f64() * DOWN_RATE as f64) as u64;
-            assert!(end.lost_len <= two_seconds, "seed {seed}: {end:?}");
+            assert!(end.lost_len <= two_seconds + BEGUN_LEN_MAX, "seed {seed}: {end:?}");
             lost.push(end.lost_len);
         }
     }

@@ -87,7 +87,7 @@ impl Tally {
 fn power_cuts_at_random_moments_one_after_the_other() {
     let sample = Sample::new();
     let (mut cuts, mut twice) = (0, Tally::default());
-    for seed in 0..run_count(50, 1_700) {
+    for seed in 0..run_count(80, 2_200) {
         for (number, disks) in MODELS
             .map(|model| [Disks::one(model, seed), Disks::two(model, seed)])
             .as_flattened()
