@@ -1,16 +1,25 @@
-//! A simulated disk: what was not made durable may be gone after a power cut, any call may fail, and space may
-//! run out.
+//! A simulated disk: what was not made durable may be gone after a power cut, any call may fail or take its time,
+//! and space may run out.
 //!
 //! Every file is two things: what programs see, and what survives. A sync makes the first the second. A power
 //! cut keeps of what was not synced any subset of 4 KiB sectors, tears the write that it interrupts, and loses
-//! names that no synced folder holds, as far as the [`Model`] of file system allows. Everything follows from one
-//! seed and the order of calls.
+//! names that no synced folder holds, as far as the [`Model`] of file system allows. A sync that fails leaves
+//! things as real systems do, which is worse than not to have asked ([`Failure::Unsynced`]). Everything follows
+//! from one seed and the order of calls.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod faults;
+mod inode;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use rustix::io::Errno;
+
+pub use self::faults::{Failure, Faults, When};
+use self::inode::Inode;
 use crate::proto::rng::Rng;
 use crate::storage::fs::{FileSystem, Stamp};
 
@@ -18,6 +27,8 @@ use crate::storage::fs::{FileSystem, Stamp};
 const SECTOR_LEN: u64 = 4096;
 /// Time that each call takes by the file system's clock, nanoseconds.
 const CALL_TIME: i64 = 1_000;
+/// When a disk is new, by its clock, nanoseconds since 1970.
+const BEGINNING: i64 = 1_700_000_000_000_000_000;
 
 /// What a file system promises beyond what was synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,17 +41,6 @@ pub enum Model {
     /// Like file systems that delay allocation: names survive in order, but a length may survive without the
     /// data, which then reads as zeros.
     Delayed,
-}
-
-/// Which calls fail, and how.
-#[derive(Clone, Debug, Default)]
-pub struct Faults {
-    /// The machine goes down in the middle of this call, counted from 1.
-    pub cut_at: Option<u64>,
-    /// Bytes that all files together may have; more is `StorageFull`.
-    pub space: Option<u64>,
-    /// From this call on to that one every call that changes anything fails like this.
-    pub failing: Option<(std::ops::Range<u64>, io::ErrorKind)>,
 }
 
 /// The disk; clones are the same disk.
@@ -62,6 +62,8 @@ struct State {
     call_count: u64,
     down: bool,
     clock: i64,
+    /// When what was called lately ends, by the clock.
+    busy_until: i64,
     inodes: BTreeMap<u64, Inode>,
     inode_count: u64,
     names: BTreeMap<Vec<String>, u64>,
@@ -70,20 +72,18 @@ struct State {
     changes: Vec<Change>,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Inode {
-    seen: Vec<u8>,
-    durable: Vec<u8>,
-    /// Sectors in which `seen` may differ from `durable`.
-    dirty: BTreeSet<u64>,
-    modified: i64,
-}
-
 /// A name came to mean this inode, or nothing any more.
 #[derive(Clone, Debug)]
 struct Change {
     path: Vec<String>,
     inode: Option<u64>,
+}
+
+/// Whether the power goes out in the middle of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Power {
+    On,
+    GoesOut,
 }
 
 impl Disk {
@@ -95,7 +95,8 @@ impl Disk {
             faults: Faults::default(),
             call_count: 0,
             down: false,
-            clock: 1_700_000_000_000_000_000,
+            clock: BEGINNING,
+            busy_until: BEGINNING,
             inodes: BTreeMap::new(),
             inode_count: 0,
             names: BTreeMap::new(),
@@ -125,21 +126,40 @@ impl Disk {
         self.state().clock += (micros * 1_000) as i64;
     }
 
+    /// It is so long after the beginning, if it is not later yet.
+    pub fn set_time(&self, micros: u64) {
+        let mut state = self.state();
+        state.clock = state.clock.max(BEGINNING + (micros * 1_000) as i64);
+    }
+
+    /// Whether both are the same disk.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+
+    /// How long what was called until now still takes.
+    pub fn delay(&self) -> Duration {
+        let state = self.state();
+        Duration::from_nanos((state.busy_until - state.clock).max(0) as u64)
+    }
+
+    /// The wall clock so long after the beginning, as [`FileSystem::now`] has it.
+    pub fn time_after(micros: u64) -> u64 {
+        BEGINNING as u64 / 1_000 + micros
+    }
+
     /// The power was out: what survives is all there is.
     pub fn power_cycle(&self) {
         let mut state = self.state();
         state.lose_names();
         let State { inodes, rng, model, .. } = &mut *state;
         inodes.values_mut().for_each(|inode| inode.lose_bytes(*model, rng));
-        state.down = false;
-        state.faults = Faults::default();
+        state.restart();
     }
 
     /// The program was killed, not the machine: everything is as it was seen.
     pub fn revive(&self) {
-        let mut state = self.state();
-        state.down = false;
-        state.faults = Faults::default();
+        self.state().restart();
     }
 
     /// Somebody else writes a file, past everything that is to go wrong.
@@ -149,8 +169,7 @@ impl Disk {
         let clock = state.clock;
         if let Some(inode) = state.names.get(path).copied().and_then(|inode| state.inodes.get_mut(&inode)) {
             change(&mut inode.seen);
-            inode.durable.clone_from(&inode.seen);
-            inode.dirty.clear();
+            inode.settle();
             inode.modified = clock;
         }
     }
@@ -164,39 +183,99 @@ impl Disk {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// A name comes to mean something else, if the power lasts.
+    fn change_names(&self, changes: &[(&[String], Option<u64>)]) -> io::Result<()> {
+        let mut state = self.state();
+        let power = state.call()?;
+        if power == Power::On || state.rng.below(2) == 0 {
+            changes.iter().for_each(|(path, inode)| state.rename_to(path, *inode));
+        }
+        power.outcome()
+    }
+
+    /// Makes durable what `sync` does, unless that fails in the way of `fail`.
+    fn sync_with(
+        &self,
+        sync: impl FnOnce(&mut State) -> io::Result<()>,
+        fail: impl FnOnce(&mut State, bool) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut state = self.state();
+        state.call()?.outcome()?;
+        if let Some(Failure::Unsynced { error, forgets }) = state.failure() {
+            fail(&mut state, forgets)?;
+            return Err(error.into());
+        }
+        sync(&mut state)
+    }
+}
+
+impl Power {
+    fn outcome(self) -> io::Result<()> {
+        match self {
+            Self::On => Ok(()),
+            Self::GoesOut => Err(power_is_out()),
+        }
+    }
+}
+
+fn power_is_out() -> io::Error {
+    io::Error::other("the power is out")
 }
 
 impl State {
-    /// Counts a call that changes something. `Ok(true)`: the power goes out in the middle of it.
-    fn call(&mut self) -> io::Result<bool> {
+    fn restart(&mut self) {
+        self.down = false;
+        self.faults = Faults::default();
+        self.busy_until = self.clock;
+    }
+
+    /// A call that changes nothing.
+    fn look(&mut self) -> io::Result<()> {
         if self.down {
-            return Err(io::Error::other("the power is out"));
+            return Err(power_is_out());
         }
+        if let Some((When::Time(time), Failure::Stalled)) = &self.faults.failing
+            && time.contains(&self.micros())
+        {
+            self.busy_until = self.busy_until.max(time.end as i64 * 1_000);
+        }
+        Ok(())
+    }
+
+    /// Counts a call that changes something.
+    fn call(&mut self) -> io::Result<Power> {
+        self.look()?;
         self.call_count += 1;
         self.clock += CALL_TIME;
-        if let Some((calls, kind)) = &self.faults.failing
-            && calls.contains(&self.call_count)
-        {
-            return Err((*kind).into());
+        if let Some(Failure::Refused(error)) = self.failure() {
+            return Err(error.into());
         }
         self.down = self.faults.cut_at == Some(self.call_count);
-        Ok(self.down)
+        Ok(if self.down { Power::GoesOut } else { Power::On })
     }
 
-    fn used(&self) -> u64 {
-        self.names
-            .values()
-            .filter_map(|inode| self.inodes.get(inode))
-            .map(|inode| inode.seen.len() as u64)
-            .sum()
+    fn micros(&self) -> u64 {
+        (self.clock / 1_000) as u64
     }
 
-    /// Refuses what does not fit.
-    fn require_space(&self, more: u64) -> io::Result<()> {
-        match self.faults.space {
-            Some(space) if self.used() + more > space => Err(io::ErrorKind::StorageFull.into()),
-            Some(_) | None => Ok(()),
-        }
+    /// How calls fail just now.
+    fn failure(&self) -> Option<Failure> {
+        let (when, failure) = self.faults.failing.as_ref()?;
+        when.is_now(self.call_count, self.micros()).then_some(*failure)
+    }
+
+    /// When what is called now takes effect.
+    fn effect_at(&self) -> i64 {
+        self.clock.max(self.busy_until)
+    }
+
+    /// Sectors that still fit; None: any number.
+    fn free_count(&self) -> Option<u64> {
+        let (len, when) = self.faults.space.as_ref()?;
+        let inodes = self.names.values().filter_map(|inode| self.inodes.get(inode));
+        let used = inodes.map(Inode::allocated_count).sum();
+        when.is_now(self.call_count, self.micros()).then(|| (len / SECTOR_LEN).saturating_sub(used))
     }
 
     fn find(&mut self, file: OpenFile) -> io::Result<&mut Inode> {
@@ -241,56 +320,6 @@ impl State {
     }
 }
 
-impl Inode {
-    fn stamp(&self, number: u64) -> Stamp {
-        let Self { seen, modified, .. } = self;
-        Stamp { len: seen.len() as u64, modified: *modified, changed: *modified, inode: number }
-    }
-
-    fn write(&mut self, bytes: &[u8], offset: u64) {
-        let end = offset as usize + bytes.len();
-        if self.seen.len() < end {
-            self.seen.resize(end, 0);
-        }
-        self.seen[offset as usize..end].copy_from_slice(bytes);
-        self.mark(offset, end as u64);
-    }
-
-    fn mark(&mut self, start: u64, end: u64) {
-        self.dirty.extend(start / SECTOR_LEN..end.div_ceil(SECTOR_LEN));
-    }
-
-    fn sync(&mut self) {
-        self.durable.clone_from(&self.seen);
-        self.dirty.clear();
-    }
-
-    fn lose_bytes(&mut self, model: Model, rng: &mut Rng) {
-        let mut after = self.durable.clone();
-        // A length may survive by itself; data beyond it does not.
-        if rng.below(2) == 0 {
-            after.resize(self.seen.len(), 0);
-        }
-        for &sector in &self.dirty {
-            if rng.below(2) == 0 {
-                continue;
-            }
-            let start = (sector * SECTOR_LEN) as usize;
-            let end = (start + SECTOR_LEN as usize).min(self.seen.len());
-            if model == Model::Ordered && after.len() < end {
-                after.resize(end, 0);
-            }
-            let end = end.min(after.len());
-            if start < end {
-                after[start..end].copy_from_slice(&self.seen[start..end]);
-            }
-        }
-        self.seen.clone_from(&after);
-        self.durable = after;
-        self.dirty.clear();
-    }
-}
-
 impl FileSystem for Disk {
     type File = OpenFile;
     type Lock = ();
@@ -300,28 +329,31 @@ impl FileSystem for Disk {
     }
 
     fn open_read(&self, path: &[String]) -> io::Result<Self::File> {
-        let state = self.state();
-        if state.down {
-            return Err(io::Error::other("the power is out"));
-        }
+        let mut state = self.state();
+        state.look()?;
         state.names.get(path).map(|&inode| OpenFile(inode)).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn open_write(&self, path: &[String]) -> io::Result<Self::File> {
-        if let Ok(open) = self.open_read(path) {
-            return Ok(open);
+        match self.open_read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
         }
         let mut state = self.state();
-        state.call()?;
         state.inode_count += 1;
-        let (number, modified) = (state.inode_count, state.clock);
-        state.inodes.insert(number, Inode { modified, ..Inode::default() });
-        state.rename_to(path, Some(number));
+        let (number, at) = (state.inode_count, state.effect_at());
+        state.inodes.insert(number, Inode::new(at));
+        drop(state);
+        self.change_names(&[(path, Some(number))])?;
         Ok(OpenFile(number))
     }
 
     fn read_exact_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let mut state = self.state();
+        state.look()?;
+        if let Some(Failure::Unread(error)) = state.failure() {
+            return Err(error.into());
+        }
         let inode = state.find(*file)?;
         let end = offset as usize + buffer.len();
         let bytes = inode.seen.get(offset as usize..end).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -332,52 +364,56 @@ impl FileSystem for Disk {
     fn write_all_at(&self, file: &Self::File, parts: &[&[u8]], offset: u64) -> io::Result<()> {
         let mut bytes = parts.concat();
         let mut state = self.state();
-        let grows = (offset + bytes.len() as u64).saturating_sub(state.find(*file)?.seen.len() as u64);
-        let cut = state.call()?;
-        let room = state.require_space(grows);
-        if cut || room.is_err() {
-            let some = state.rng.below(bytes.len() + 1);
-            // A full disk takes what there is room for.
-            bytes.truncate(if cut { some } else { 0 });
+        let mut outcome = state.call()?.outcome();
+        if let Some(Failure::Short(error)) = state.failure() {
+            outcome = outcome.and(Err(error.into()));
         }
-        let clock = state.clock;
+        if outcome.is_err() {
+            let some = state.rng.below(bytes.len() + 1);
+            bytes.truncate(some);
+        }
+        let (free, at) = (state.free_count(), state.effect_at());
         let inode = state.find(*file)?;
+        let fitting = free.map_or(bytes.len(), |free| inode.fitting_len(offset, bytes.len(), free));
+        if fitting < bytes.len() {
+            bytes.truncate(fitting);
+            outcome = outcome.and(Err(Errno::NOSPC.into()));
+        }
         inode.write(&bytes, offset);
-        inode.modified = clock;
-        room.and(if cut { Err(io::Error::other("the power went out")) } else { Ok(()) })
+        inode.modified = at;
+        outcome
     }
 
     fn set_len(&self, file: &Self::File, len: u64) -> io::Result<()> {
         let mut state = self.state();
         // Sparse: only what is written takes space, so a length by itself always fits.
-        state.call()?;
-        let clock = state.clock;
+        let power = state.call()?;
+        let at = state.effect_at();
         let inode = state.find(*file)?;
-        let (old, new) = (inode.seen.len() as u64, len);
-        inode.seen.resize(len as usize, 0);
-        inode.mark(old.min(new), old.max(new));
-        inode.modified = clock;
-        Ok(())
+        inode.set_len(len);
+        inode.modified = at;
+        power.outcome()
     }
 
     fn stamp(&self, path: &[String]) -> io::Result<Option<Stamp>> {
-        let state = self.state();
+        let mut state = self.state();
+        state.look()?;
         let Some(&number) = state.names.get(path) else { return Ok(None) };
         Ok(state.inodes.get(&number).map(|inode| inode.stamp(number)))
     }
 
     fn stamp_of(&self, file: &Self::File) -> io::Result<Stamp> {
         let mut state = self.state();
+        state.look()?;
         Ok(state.find(*file)?.stamp(file.0))
     }
 
     fn now(&self) -> u64 {
-        (self.state().clock / 1_000) as u64
+        self.state().micros()
     }
 
     fn free_len(&self) -> Option<u64> {
-        let state = self.state();
-        state.faults.space.map(|space| space.saturating_sub(state.used()))
+        self.state().free_count().map(|count| count * SECTOR_LEN)
     }
 
     fn lock(&self, path: &[String]) -> io::Result<Option<Self::Lock>> {
@@ -386,57 +422,66 @@ impl FileSystem for Disk {
     }
 
     fn allocate(&self, file: &Self::File, len: u64) -> io::Result<()> {
-        self.set_len(file, len)
+        let free = self.state().free_count();
+        let fitting =
+            free.map(|free| self.state().find(*file).map(|inode| inode.fitting_len(0, len as usize, free)));
+        if fitting.transpose()?.is_some_and(|fitting| (fitting as u64) < len) {
+            return Err(Errno::NOSPC.into());
+        }
+        self.set_len(file, len)?;
+        self.state().find(*file)?.allocate();
+        Ok(())
     }
 
     fn rename(&self, from: &[String], to: &[String]) -> io::Result<()> {
-        let mut state = self.state();
-        let inode = state.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
-        if !state.call()? {
-            state.rename_to(from, None);
-            state.rename_to(to, Some(inode));
-        }
-        Ok(())
+        let inode = self.open_read(from)?.0;
+        self.change_names(&[(from, None), (to, Some(inode))])
     }
 
     fn sync(&self, file: &Self::File) -> io::Result<()> {
-        let mut state = self.state();
-        if state.call()? {
-            return Err(io::Error::other("the power went out"));
-        }
-        state.find(*file)?.sync();
-        if state.model != Model::Posix {
-            let number = file.0;
-            state.keep_names(|change| change.inode == Some(number));
-        }
-        Ok(())
+        let sync = |state: &mut State| {
+            state.find(*file)?.sync();
+            if state.model != Model::Posix {
+                state.keep_names(|change| change.inode == Some(file.0));
+            }
+            Ok(())
+        };
+        let fail = |state: &mut State, forgets| {
+            let State { inodes, rng, .. } = state;
+            inodes.get_mut(&file.0).ok_or(io::ErrorKind::NotFound)?.fail_sync(rng, forgets);
+            Ok(())
+        };
+        self.sync_with(sync, fail)
     }
 
     fn sync_folder(&self, folder: &[String]) -> io::Result<()> {
-        let mut state = self.state();
-        if state.call()? {
-            return Err(io::Error::other("the power went out"));
-        }
-        state.keep_names(|change| change.path.starts_with(folder));
-        Ok(())
+        let sync = |state: &mut State| {
+            state.keep_names(|change| change.path.starts_with(folder));
+            Ok(())
+        };
+        self.sync_with(sync, |_, _| Ok(()))
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        let mut state = self.state();
-        if state.call()? {
-            return Err(io::Error::other("the power went out"));
-        }
-        state.inodes.values_mut().for_each(Inode::sync);
-        state.keep_names(|_| true);
-        Ok(())
+        let sync = |state: &mut State| {
+            state.inodes.values_mut().for_each(Inode::sync);
+            state.keep_names(|_| true);
+            Ok(())
+        };
+        let fail = |state: &mut State, forgets| {
+            let State { inodes, rng, .. } = state;
+            inodes.values_mut().for_each(|inode| inode.fail_sync(rng, forgets));
+            Ok(())
+        };
+        self.sync_with(sync, fail)
     }
 
     fn remove(&self, path: &[String]) -> io::Result<()> {
-        let mut state = self.state();
-        if state.names.contains_key(path) && !state.call()? {
-            state.rename_to(path, None);
+        match self.open_read(path) {
+            Ok(_) => self.change_names(&[(path, None)]),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     fn set_executable(&self, _path: &[String]) -> io::Result<()> {

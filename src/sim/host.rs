@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 
 use super::content::{Content, Disk, Tag};
 use super::network::LinkId;
-use super::scenario::Role;
+use super::scenario::{EndReport, Role};
+use super::storage::{Running, Storage};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::infohash::InfoHash;
@@ -17,7 +18,7 @@ use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::Torrent;
-use crate::proto::torrent::event::{ConnId, Settings};
+use crate::proto::torrent::event::{ConnId, Settings, TrafficSnapshot};
 use crate::proto::tracker::announcer::{Announcer, Config, Progress};
 use crate::proto::wire::message::Message;
 
@@ -35,7 +36,7 @@ pub(super) struct Host {
     pub(super) addr: SocketAddr,
     pub(super) peer_id: PeerId,
     pub(super) machines: Machines,
-    pub(super) disk: Disk,
+    pub(super) disk: HostDisk,
     pub(super) wires: BTreeMap<ConnId, Wire>,
     pub(super) life: Life,
     pub(super) banned: BTreeSet<SocketAddr>,
@@ -46,6 +47,15 @@ pub(super) struct Host {
     rng: Rng,
 }
 
+/// Where a host keeps the content.
+#[derive(Debug)]
+pub(super) enum HostDisk {
+    /// A perfect disk that keeps tags.
+    Tags(Disk),
+    /// A real one, with the bytes.
+    Real(Box<Storage>),
+}
+
 /// The production state machines.
 #[derive(Debug)]
 pub(super) struct Machines {
@@ -54,11 +64,15 @@ pub(super) struct Machines {
 }
 
 /// When what happened to it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Life {
     pub(super) joined_at: Instant,
     pub(super) completed_at: Option<Instant>,
     pub(super) online: bool,
+    /// What passed in earlier lives.
+    pub(super) past: TrafficSnapshot,
+    /// Each time it went down.
+    pub(super) ends: Vec<EndReport>,
 }
 
 /// One end of a connection, with the facts that the oracles need.
@@ -144,22 +158,17 @@ pub(super) struct Common {
     pub(super) infohash: InfoHash,
 }
 
-impl Host {
-    /// A host that comes at `joined_at`.
-    pub(super) fn new(
+impl Machines {
+    /// A peer that has `good`.
+    fn new(
         common: Common,
-        role: Role,
         addr: SocketAddr,
-        joined_at: Instant,
-        mut rng: Rng,
+        peer_id: PeerId,
+        good: &Bitfield,
+        rng: &mut Rng,
+        now: Instant,
     ) -> Self {
         let Common { content, infohash } = common;
-        let piece_count = content.geometry.piece_count();
-        let (good, complete) = match role {
-            Role::Seed | Role::Poisoner => (Bitfield::full(piece_count), true),
-            Role::Peer | Role::FreeRider => (Bitfield::new(piece_count), false),
-        };
-        let peer_id = PeerId::generate(&mut rng);
         let settings = Settings {
             infohash,
             peer_id,
@@ -179,24 +188,85 @@ impl Host {
             tiers: vec![vec![URL.to_owned()]],
             numwant: NUMWANT,
         };
-        let left = if complete { 0 } else { content.geometry.total_len() };
+        let wanted = Bitfield::full(content.geometry.piece_count());
+        let torrent =
+            Torrent::new(settings, content.geometry, good.clone(), wanted, rng.fork("torrent"), now);
+        let left = torrent.snapshot(now).left;
         let progress = Progress { uploaded: 0, downloaded: 0, left };
-        let wanted = Bitfield::full(piece_count);
-        let torrent_rng = rng.fork("torrent");
-        let torrent = Torrent::new(settings, content.geometry, good.clone(), wanted, torrent_rng, joined_at);
-        let announcer = Announcer::new(config, progress, rng.fork("announcer"), joined_at);
+        let announcer = Announcer::new(config, progress, rng.fork("announcer"), now);
+        Self { torrent, announcer }
+    }
+}
+
+impl Host {
+    /// A host that comes at `joined_at`, with a real disk or a perfect one.
+    pub(super) fn new(
+        common: Common,
+        role: Role,
+        addr: SocketAddr,
+        joined_at: Instant,
+        storage: Option<Storage>,
+        mut rng: Rng,
+    ) -> Self {
+        let piece_count = common.content.geometry.piece_count();
+        let (good, complete) = match role {
+            Role::Seed | Role::Poisoner => (Bitfield::full(piece_count), true),
+            Role::Peer | Role::FreeRider => (Bitfield::new(piece_count), false),
+        };
+        let peer_id = PeerId::generate(&mut rng);
+        let machines = Machines::new(common, addr, peer_id, &good, &mut rng, joined_at);
+        let disk = match storage {
+            Some(storage) => HostDisk::Real(Box::new(storage)),
+            None => HostDisk::Tags(Disk::new(common.content, good)),
+        };
+        let life = Life {
+            joined_at,
+            completed_at: complete.then_some(joined_at),
+            online: false,
+            past: TrafficSnapshot::default(),
+            ends: Vec::new(),
+        };
         Self {
             role,
             addr,
             peer_id,
-            machines: Machines { torrent, announcer },
-            disk: Disk::new(content, good),
+            machines,
+            disk,
             wires: BTreeMap::new(),
-            life: Life { joined_at, completed_at: complete.then_some(joined_at), online: false },
+            life,
             banned: BTreeSet::new(),
             wake_at: None,
             conn_count: 0,
             rng,
+        }
+    }
+
+    /// Begins anew with what is there.
+    pub(super) fn restart(&mut self, common: Common, now: Instant, have: &Bitfield) {
+        self.peer_id = PeerId::generate(&mut self.rng);
+        self.machines = Machines::new(common, self.addr, self.peer_id, have, &mut self.rng, now);
+        self.life.online = true;
+    }
+
+    /// Which life it lives, counted from 0.
+    pub(super) fn life_number(&self) -> usize {
+        self.life.ends.len()
+    }
+
+    /// What passed in all of its lives.
+    pub(super) fn traffic(&self, now: Instant) -> TrafficSnapshot {
+        let past = self.life.past;
+        if self.disk.is_down() {
+            // Its machines are those of the life that has ended.
+            return past;
+        }
+        let traffic = self.machines.torrent.snapshot(now).traffic;
+        TrafficSnapshot {
+            uploaded: past.uploaded + traffic.uploaded,
+            downloaded: past.downloaded + traffic.downloaded,
+            wasted: past.wasted + traffic.wasted,
+            availability_sent: past.availability_sent + traffic.availability_sent,
+            ..traffic
         }
     }
 
@@ -212,7 +282,9 @@ impl Host {
         if self.role == Role::Poisoner && self.rng.unit() < poison {
             return right ^ (self.rng.bits() | 1);
         }
-        assert!(self.disk.good().get(block.piece), "{}: sends {block:?}, which it has not", self.addr);
+        if let HostDisk::Tags(disk) = &self.disk {
+            assert!(disk.good().get(block.piece), "{}: sends {block:?}, which it has not", self.addr);
+        }
         right
     }
 
@@ -225,7 +297,11 @@ impl Host {
     /// When its machines want to be woken.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let torrent = self.machines.torrent.poll_timeout().filter(|_| self.life.online);
-        torrent.into_iter().chain(self.machines.announcer.poll_timeout()).min()
+        let storage = match &self.disk {
+            HostDisk::Tags(_) => None,
+            HostDisk::Real(storage) => storage.running.as_ref().and_then(Running::poll_timeout),
+        };
+        torrent.into_iter().chain(storage).chain(self.machines.announcer.poll_timeout()).min()
     }
 
     /// Tells the announcer what it will say next.
@@ -236,5 +312,28 @@ impl Host {
             downloaded: snapshot.traffic.downloaded,
             left: snapshot.left,
         });
+    }
+}
+
+impl HostDisk {
+    /// Puts a block into its piece's buffer.
+    pub(super) fn keep(&mut self, block: Block, tag: Tag) {
+        match self {
+            Self::Tags(disk) => disk.store(block, tag),
+            Self::Real(storage) => storage.keep(block, tag),
+        }
+    }
+
+    /// Forgets a piece's buffer.
+    pub(super) fn drop_piece(&mut self, piece: PieceIndex) {
+        match self {
+            Self::Tags(disk) => disk.drop_piece(piece),
+            Self::Real(storage) => storage.drop_piece(piece),
+        }
+    }
+
+    /// Whether nothing runs here: the host is down.
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self, Self::Real(storage) if storage.running.is_none())
     }
 }

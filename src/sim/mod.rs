@@ -12,6 +12,7 @@ mod host;
 mod network;
 mod queue;
 pub mod scenario;
+mod storage;
 pub mod swarm;
 mod tracker;
 

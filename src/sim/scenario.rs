@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use super::disk::{Faults, Model};
 use super::network::Line;
 use crate::proto::time::{Duration, Instant};
 
@@ -37,6 +38,44 @@ pub struct Scenario {
     pub arrivals: Duration,
     /// What else sets the scenario apart.
     pub variations: Variations,
+    /// The first peers' machines: they have disks with real bytes, and go down. All others' disks are perfect.
+    pub machines: Vec<MachinePlan>,
+}
+
+/// A machine with real disks, and what becomes of it.
+#[derive(Clone, Debug)]
+pub struct MachinePlan {
+    /// What its file systems promise.
+    pub model: Model,
+    /// Whether the journal has a disk of its own.
+    pub apart: bool,
+    /// One life after the other; those that follow are undisturbed.
+    pub lives: Vec<LifePlan>,
+}
+
+/// From a start to the next end.
+#[derive(Clone, Debug, Default)]
+pub struct LifePlan {
+    /// What goes wrong on the disk; calls are counted from the start, times are those of the disk.
+    pub content: Faults,
+    /// The same where the journal has a disk of its own.
+    pub journal: Faults,
+    /// It ends so long after the start, if not by a fault before; None: not.
+    pub length: Option<Duration>,
+    /// How it ends.
+    pub ending: Ending,
+    /// How long the host stays down then.
+    pub rest: Duration,
+}
+
+/// How a host goes down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// The machine stops: what was not synced may be lost.
+    #[default]
+    PowerCut,
+    /// The program stops.
+    Kill,
 }
 
 /// Deviations from the ordinary swarm.
@@ -70,6 +109,7 @@ impl Default for Scenario {
             loss: 0.0,
             arrivals: Duration::ZERO,
             variations: Variations::default(),
+            machines: Vec::new(),
         }
     }
 }
@@ -159,6 +199,19 @@ pub struct HostReport {
     pub availability_sent: u64,
     /// Whom it banned.
     pub banned: BTreeSet<SocketAddr>,
+    /// How often it went down, and what that cost.
+    pub ends: Vec<EndReport>,
+}
+
+/// What it cost a host to go down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndReport {
+    /// When.
+    pub at: Instant,
+    /// Bytes of pieces that were there and are to be fetched again.
+    pub lost_len: u64,
+    /// How long the oldest of what was not durable had been there.
+    pub age: Duration,
 }
 
 impl Report {

@@ -6,12 +6,14 @@
 //! seed.
 
 mod oracles;
+mod outages;
+mod outputs;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::content::{Content, mix};
-use super::host::{Common, Host, Wire};
+use super::host::{Common, Host, HostDisk, Wire};
 use super::network::{HostId, LinkId, Network, Parcel, Segment, Transit};
 use super::queue::Queue;
 use super::scenario::{Report, Role, Scenario};
@@ -20,12 +22,11 @@ use crate::proto::infohash::InfoHash;
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
-use crate::proto::torrent::event::{
-    ConnId, Connected, Direction, Event as TorrentEvent, Output, PieceResult, Receipt, Source,
-};
-use crate::proto::tracker::announcer::{Output as AnnouncerOutput, RequestId};
+use crate::proto::torrent::event::{ConnId, Connected, Direction, PieceResult, Receipt};
+use crate::proto::tracker::announcer::RequestId;
 use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
 use crate::proto::wire::handshake::Capabilities;
+use outages::{Happening, RealContents};
 
 /// Bytes per second that a host hashes and writes.
 const DISK_RATE: u64 = 500_000_000;
@@ -46,7 +47,15 @@ enum Event {
     /// A dial's round trips are over.
     Dialled {
         host: HostId,
+        /// The dialling host's life.
+        life: usize,
         addr: SocketAddr,
+    },
+    /// What happens to a host with a real disk.
+    Outage {
+        host: HostId,
+        life: usize,
+        happening: Happening,
     },
     /// The disk is done with a piece.
     Stored {
@@ -98,6 +107,7 @@ impl Swarm {
             .expect("a scenario has pieces of a sound length and number");
         let content = Content { geometry, seed: rng.bits() };
         let common = Common { content, infohash: InfoHash([7; 20]) };
+        let real = RealContents::new(&scenario, common);
         let mut queue = Queue::new();
         let mut hosts = Vec::new();
         let mut by_addr = BTreeMap::new();
@@ -110,9 +120,13 @@ impl Swarm {
             let joined_at = Instant::ZERO + scenario.arrivals.mul_f64(late);
             // Each in a network of its own: allowed-fast sets (BEP 6) follow from the network.
             let addr = SocketAddr::new(Ipv4Addr::from(0x1400_0001 + ((id as u32) << 8)).into(), PORT);
-            hosts.push(Host::new(common, role, addr, joined_at, rng.fork("host")));
+            let storage = real.storage(&scenario, id);
+            match &storage {
+                Some(storage) => outages::plan(&mut queue, joined_at, id, 0, storage.life_len()),
+                None => queue.push(joined_at, Event::Join(id)),
+            }
+            hosts.push(Host::new(common, role, addr, joined_at, storage, rng.fork("host")));
             by_addr.insert(addr, id);
-            queue.push(joined_at, Event::Join(id));
         }
         let lines = (0..scenario.host_count()).map(|id| match scenario.role(id) {
             Role::Seed => scenario.seed_line,
@@ -177,7 +191,8 @@ impl Swarm {
             Event::Transit(Transit::UplinkFree(host)) => (4, *host, 0),
             Event::Transit(Transit::Arrive(segment)) => (5, segment.link, segment.content().1),
             Event::Transit(Transit::Deliver(segment)) => (6, segment.link, segment.parcels.len() as u64),
-            Event::Dialled { host, addr } => (7, *host, u64::from(addr.port())),
+            Event::Dialled { host, addr, .. } => (7, *host, u64::from(addr.port())),
+            Event::Outage { host, life, happening } => (11, *host, *life as u64 * 8 + happening.kind()),
             Event::Stored { host, piece, .. } => (8, *host, u64::from(*piece)),
             Event::Announced { host, request, .. } => (9, *host, request.0),
             Event::Answered { host, request, .. } => (10, *host, request.0),
@@ -198,7 +213,12 @@ impl Swarm {
             Event::Leave(host) => self.leave(host),
             Event::Wake(host) => self.wake(host),
             Event::Transit(transit) => self.transit(transit),
-            Event::Dialled { host, addr } => self.dialled(host, addr),
+            Event::Dialled { host, life, addr } => {
+                if life == self.hosts[host].life_number() {
+                    self.dialled(host, addr);
+                }
+            }
+            Event::Outage { host, life, happening } => self.outage(host, life, happening),
             Event::Stored { host, piece, block_hashes } => self.stored(host, piece, block_hashes),
             Event::Announced { host, request, announce } => {
                 let reply = Box::new(self.tracker.answer(now, self.hosts[host].addr, &announce));
@@ -225,6 +245,7 @@ impl Swarm {
         if host.life.online && due(host.machines.torrent.poll_timeout()) {
             host.machines.torrent.handle_timeout(now);
         }
+        self.wake_storage(id);
         self.settle(id);
     }
 
@@ -296,7 +317,7 @@ impl Swarm {
                 torrent.handle_message(now, conn, message);
             }
             Parcel::Block(block, tag) => match torrent.handle_block(now, conn, block) {
-                Receipt::Keep => host.disk.store(block, tag),
+                Receipt::Keep => host.disk.keep(block, tag),
                 Receipt::Discard => {}
             },
             Parcel::Close => {
@@ -345,7 +366,8 @@ impl Swarm {
 
     fn stored(&mut self, id: HostId, piece: PieceIndex, block_hashes: bool) {
         let host = &mut self.hosts[id];
-        let result = host.disk.verify(piece, block_hashes);
+        let HostDisk::Tags(disk) = &mut host.disk else { return };
+        let result = disk.verify(piece, block_hashes);
         if let PieceResult::Good(_) = result
             && host.role == Role::Peer
         {
@@ -362,6 +384,9 @@ impl Swarm {
 
     /// Does what a host's machines decided, until they have nothing more to say, and sets its alarm.
     fn settle(&mut self, id: HostId) {
+        if self.hosts[id].disk.is_down() {
+            return;
+        }
         loop {
             if let Some(output) = self.hosts[id].machines.torrent.poll_output() {
                 self.act(id, output);
@@ -382,98 +407,9 @@ impl Swarm {
             }
         }
     }
+}
 
-    fn act(&mut self, id: HostId, output: Output) {
-        let (now, host) = (self.now, &mut self.hosts[id]);
-        match output {
-            Output::Send(conn, message) => {
-                let Some(wire) = host.wires.get_mut(&conn) else { return };
-                if let Err(fault) = wire.may_say(&message) {
-                    panic!("seed {}: {} says {message:?}: {fault}", self.scenario.seed, host.addr);
-                }
-                let (link, end) = (wire.link, wire.end);
-                if host.says(&message) {
-                    let next = self.network.send(now, link, end, Parcel::Message(message));
-                    self.schedule(next);
-                }
-            }
-            Output::SendBlock(conn, block) => {
-                let tag = host.read(&self.common.content, block, self.scenario.poison);
-                let Some(wire) = host.wires.get_mut(&conn) else { return };
-                assert!(wire.may_send(block), "{} sends {block:?} unasked", host.addr);
-                let next = self.network.send(now, wire.link, wire.end, Parcel::Block(block, tag));
-                self.schedule(next);
-            }
-            Output::Disconnect(conn, _) => {
-                self.close(id, conn);
-                self.hosts[id].machines.torrent.handle_disconnected(now, conn);
-            }
-            Output::Dial(addr) => {
-                // One round trip for the connection, one for the handshakes.
-                let at = now + self.scenario.latency * 4;
-                self.queue.push(at, Event::Dialled { host: id, addr });
-            }
-            Output::VerifyPiece { piece, block_hashes } => {
-                let len = u64::from(self.common.content.geometry.len_of(piece));
-                let at = now + Duration::from_micros(len * 1_000_000 / DISK_RATE);
-                self.queue.push(at, Event::Stored { host: id, piece, block_hashes });
-            }
-            // Nobody has a DHT node here.
-            Output::DhtNode(_) => {}
-            Output::DropPiece(piece) => host.disk.drop_piece(piece),
-            Output::Event(event) => self.notice(id, event),
-        }
-    }
-
-    fn notice(&mut self, id: HostId, event: TorrentEvent) {
-        let (now, host) = (self.now, &mut self.hosts[id]);
-        match event {
-            TorrentEvent::Completed => {
-                assert!(host.disk.good().is_full(), "{} claims to be complete", host.addr);
-                host.life.completed_at.get_or_insert(now);
-                host.report_progress(now);
-                host.machines.announcer.handle_completed(now);
-                if self.scenario.variations.complete_leave && host.role == Role::Peer {
-                    self.queue.push(now, Event::Leave(id));
-                }
-            }
-            TorrentEvent::PeerBanned(addr) => {
-                let listening = SocketAddr::new(addr.ip(), PORT);
-                let banned = self.by_addr[&listening];
-                let role = self.hosts[banned].role;
-                assert_eq!(role, Role::Poisoner, "seed {}: {addr} did not lie", self.scenario.seed);
-                self.hosts[id].banned.insert(listening);
-            }
-            TorrentEvent::PieceCompleted(piece) => {
-                assert!(host.disk.good().get(piece), "{} claims piece {piece}", host.addr);
-            }
-            TorrentEvent::PeerConnected(_)
-            | TorrentEvent::PeerDisconnected(..)
-            | TorrentEvent::PieceFailed(_)
-            | TorrentEvent::Storage(_) => {}
-        }
-    }
-
-    fn announce(&mut self, id: HostId, output: AnnouncerOutput) {
-        let now = self.now;
-        match output {
-            AnnouncerOutput::Announce { request, announce, url: _ } => {
-                let announce = Box::new(announce);
-                let at = now + self.scenario.latency;
-                self.queue.push(at, Event::Announced { host: id, request, announce });
-            }
-            AnnouncerOutput::Peers { peers, url: _ } => {
-                let source = Source::Tracker { local: false };
-                if self.hosts[id].life.online {
-                    self.hosts[id].machines.torrent.handle_candidates(now, source, &peers);
-                }
-            }
-            AnnouncerOutput::ExternalIp(_)
-            | AnnouncerOutput::Announced { .. }
-            | AnnouncerOutput::Warning { .. } => {}
-            AnnouncerOutput::Failed { error, .. } => {
-                panic!("seed {}: the tracker refuses {}: {error}", self.scenario.seed, self.hosts[id].addr)
-            }
-        }
-    }
+/// How long a disk needs for so many bytes.
+fn disk_time(len: u64) -> Duration {
+    Duration::from_micros(len * 1_000_000 / DISK_RATE)
 }

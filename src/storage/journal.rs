@@ -113,6 +113,9 @@ pub struct Journal<F: FileSystem> {
     end: u64,
     /// Bytes of the last snapshot, header included.
     snapshot_len: u64,
+    /// Whether the file is known to hold what was written to it: not before it is first written, nor after a sync
+    /// of it failed, for then records in its middle may be lost, and with them all that follow.
+    is_sound: bool,
     /// What the journal says.
     record: Record,
 }
@@ -158,7 +161,7 @@ impl<F: FileSystem> Journal<F> {
         let decoded = bytes.map_or(Ok(None), |bytes| decode(&bytes, &owner));
         let record = decoded.map_err(|version| JournalError::Version { path: full_path, version })?;
         let record = record.unwrap_or_else(|| Record::nothing(owner.geometry.piece_count()));
-        Ok(Self { fs, path, owner, end: 0, snapshot_len: 0, record })
+        Ok(Self { fs, path, owner, end: 0, snapshot_len: 0, is_sound: false, record })
     }
 
     /// It is known now what is there, exactly: these pieces, in files that look as stamped; `clean`: and all of
@@ -240,18 +243,26 @@ impl<F: FileSystem> Journal<F> {
     pub fn lose(&mut self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
         let payload: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_le_bytes()).collect();
         let file = self.append(KIND_LOST, &payload)?;
-        self.fs.sync(&file).map_err(|source| self.error(source))?;
+        self.fs.sync(&file).map_err(|source| self.not_synced(source))?;
         pieces.iter().for_each(|&piece| self.record.lose(piece));
         self.record.clean = false;
         Ok(())
     }
 
-    /// An error of the file system, at the journal.
-    pub(super) fn error(&self, source: io::Error) -> StorageError {
+    /// A sync of the journal failed: it is written anew before anything is added.
+    pub(super) fn not_synced(&mut self, source: io::Error) -> StorageError {
+        self.is_sound = false;
+        self.error(source)
+    }
+
+    fn error(&self, source: io::Error) -> StorageError {
         StorageError::new(&self.fs.full_path(&self.path), source)
     }
 
     fn append(&mut self, kind: u8, payload: &[u8]) -> Result<F::File, StorageError> {
+        if !self.is_sound {
+            self.rewrite()?;
+        }
         let bytes = encode(kind, payload);
         let written = self.fs.open_write(&self.path).and_then(|file| {
             self.fs.write_all_at(&file, &[&bytes], self.end)?;
@@ -266,9 +277,12 @@ impl<F: FileSystem> Journal<F> {
     /// Writes everything anew beside the journal, and puts it into its place.
     fn rewrite(&mut self) -> Result<(), StorageError> {
         let bytes = self.encode_all();
+        // It may be in its place already when what follows fails.
+        self.is_sound = false;
         self.replace(&bytes).map_err(|source| self.error(source))?;
         self.end = bytes.len() as u64;
         self.snapshot_len = self.end;
+        self.is_sound = true;
         Ok(())
     }
 

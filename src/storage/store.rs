@@ -8,9 +8,13 @@
 //! end everything is durable and the journal says so ([`Store::close`]).
 //!
 //! Without a journal all of this works the same, but the next start has to hash. Thread-free: any number of
-//! threads may write and read pieces at once. The lock of the journal is held to append a record, never while a
-//! disk makes something durable, but for the rare times when the journal is written anew; those who make
-//! something durable wait for each other, since what one has begun to sync is not durable for the other yet.
+//! threads may write and read pieces at once. The lock is held to append a record, never while a disk makes
+//! something durable, but for the rare times when the journal is written anew. Who makes something durable has
+//! a lock of their own for that long, so that nobody takes for durable what another is still syncing.
+//!
+//! After a sync that failed a system may take the bytes for written although they are not, and the next sync says
+//! that all is well. So what it was to cover is hashed and written once more before the next; and hashed before
+//! it goes out.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -31,8 +35,6 @@ pub struct Store<F: FileSystem> {
     content: Content<F>,
     /// Unset: nothing is recorded.
     ledger: OnceLock<Ledger<F>>,
-    /// Held by who makes something durable.
-    syncing: Mutex<()>,
     /// The file that says to others that we write this content; None: we do not.
     taken: Mutex<Option<F::Lock>>,
 }
@@ -43,6 +45,8 @@ struct Ledger<F: FileSystem> {
     /// Where the journal is.
     fs: Arc<F>,
     state: Mutex<State<F>>,
+    /// Held to make things durable.
+    turn: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -59,7 +63,7 @@ struct State<F: FileSystem> {
 impl<F: FileSystem> Store<F> {
     /// Nothing is touched yet.
     pub fn new(content: Content<F>) -> Self {
-        Self { content, ledger: OnceLock::new(), syncing: Mutex::new(()), taken: Mutex::new(None) }
+        Self { content, ledger: OnceLock::new(), taken: Mutex::new(None) }
     }
 
     /// The torrent.
@@ -87,26 +91,31 @@ impl<F: FileSystem> Store<F> {
             let fs = Arc::clone(journal.fs());
             let state =
                 Mutex::new(State { journal, is_settled: false, written: Vec::new(), is_unsure: false });
-            let is_first = self.ledger.set(Ledger { fs, state }).is_ok();
+            let is_first = self.ledger.set(Ledger { fs, state, turn: Mutex::new(()) }).is_ok();
             debug_assert!(is_first, "a store begins once");
         }
         Ok(verdict)
     }
 
     /// Makes ready for writing when these pieces are there: takes the content for ourselves, makes durable what
-    /// was found, and writes the journal anew. Later calls do nothing.
+    /// was found, and writes the journal anew. Later calls do nothing. Which pieces are there: without those that
+    /// the disk did not keep.
     ///
     /// # Errors
     /// Another program writes this content (`ResourceBusy`), or the disk fails; it may be tried again.
-    pub fn prepare(&self, have: &Bitfield) -> Result<(), StorageError> {
+    pub fn prepare(&self, have: &Bitfield) -> Result<Bitfield, StorageError> {
         self.take()?;
-        let _alone = self.syncing();
-        let Some(ledger) = self.ledger.get().filter(|ledger| !ledger.state().is_settled) else {
-            return Ok(());
-        };
-        self.sync_found(ledger, have)?;
-        let stamps = self.stamps()?;
-        ledger.state().settle(&self.content, have.clone(), stamps, false)
+        let mut have = have.clone();
+        let Some(ledger) = self.ledger.get() else { return Ok(have) };
+        let _turn = ledger.turn();
+        if !ledger.state().is_settled {
+            for lost in self.sync_found(ledger, &have)? {
+                have.clear(lost.piece);
+            }
+            let stamps = self.stamps()?;
+            ledger.state().settle(&self.content, have.clone(), stamps, false)?;
+        }
+        Ok(have)
     }
 
     /// Sets apart the room for all selected files.
@@ -134,39 +143,40 @@ impl<F: FileSystem> Store<F> {
         Ok(())
     }
 
-    /// Makes durable what was written, and then that it was; how many pieces.
+    /// Makes durable what was written, and then that it was. Pieces come back that the disk did not keep.
     ///
     /// # Errors
     /// It may not be durable; the next commit tries again.
-    pub fn commit(&self) -> Result<usize, StorageError> {
-        let _alone = self.syncing();
-        self.commit_alone()
+    pub fn commit(&self) -> Result<Vec<LostPiece>, StorageError> {
+        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|()| Vec::new()) };
+        let _turn = ledger.turn();
+        self.commit_written(ledger)
     }
 
-    fn commit_alone(&self) -> Result<usize, StorageError> {
-        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|()| 0) };
-        let (mut pieces, is_unsure) = ledger.state().take_written();
-        let rewritten = if is_unsure { self.write_again(&mut pieces) } else { Ok(()) };
-        let committed = rewritten.and_then(|()| self.commit_pieces(ledger, &pieces));
-        if let Err(error) = committed {
-            let mut state = ledger.state();
-            state.written.extend(pieces);
-            state.is_unsure = true;
-            return Err(error);
-        }
-        Ok(pieces.len())
+    fn commit_written(&self, ledger: &Ledger<F>) -> Result<Vec<LostPiece>, StorageError> {
+        let (pieces, is_unsure) = ledger.state().take_written();
+        let rewritten = if is_unsure { self.write_again(&pieces) } else { Ok((pieces.clone(), Vec::new())) };
+        let synced = rewritten.and_then(|rewritten| Ok((rewritten, self.content.sync_stamped()?)));
+        let ((good, lost), stamps) = synced.inspect_err(|_| {
+            self.content.suspect_pieces(pieces.iter().map(|kept| kept.piece));
+            ledger.state().put_back(&pieces, true);
+        })?;
+        self.record(ledger, &good, &stamps).inspect_err(|_| {
+            // The next record is to have the stamps of their files too.
+            good.iter().for_each(|kept| self.content.found(kept.piece));
+            ledger.state().put_back(&pieces, !lost.is_empty());
+        })?;
+        Ok(lost)
     }
 
-    /// After a sync that failed a system may take the bytes for written although they are not, and the next sync
-    /// says that all is well. So they are written once more, as long as they can be read. Of what cannot be, the
-    /// next start finds out, and nothing of it goes out before.
-    fn write_again(&self, pieces: &mut Vec<Kept>) -> Result<(), StorageError> {
+    /// Writes pieces once more after a sync that failed: those that could be read, and those that could not.
+    fn write_again(&self, pieces: &[Kept]) -> Result<(Vec<Kept>, Vec<LostPiece>), StorageError> {
         let (mut scratch, mut bytes) = (Vec::new(), Vec::new());
-        let mut good = Vec::with_capacity(pieces.len());
-        for &kept in &*pieces {
+        let (mut good, mut lost) = (Vec::with_capacity(pieces.len()), Vec::new());
+        for &kept in pieces {
             let (piece, len) = (kept.piece, self.info().geometry.len_of(kept.piece));
             if !self.content.check_piece(piece, &mut scratch)? {
-                self.content.suspect_piece(piece);
+                lost.push(self.content.not_kept(piece));
                 continue;
             }
             bytes.resize(len as usize, 0);
@@ -174,22 +184,26 @@ impl<F: FileSystem> Store<F> {
             self.content.write_piece(piece, &[&bytes])?;
             good.push(kept);
         }
-        *pieces = good;
-        Ok(())
+        Ok((good, lost))
     }
 
-    fn commit_pieces(&self, ledger: &Ledger<F>, pieces: &[Kept]) -> Result<(), StorageError> {
-        let stamps = self.content.sync_stamped()?;
+    /// Tells the journal what is durable, durably.
+    fn record(
+        &self,
+        ledger: &Ledger<F>,
+        pieces: &[Kept],
+        stamps: &[(u32, Stamp)],
+    ) -> Result<(), StorageError> {
         let mut state = ledger.state();
         if !state.is_settled || (pieces.is_empty() && stamps.is_empty()) {
             return Ok(());
         }
-        let file = state.journal.keep(pieces, &stamps)?;
+        let file = state.journal.keep(pieces, stamps)?;
         drop(state);
         let synced = ledger.fs.sync(&file);
         let mut state = ledger.state();
-        synced.map_err(|source| state.journal.error(source))?;
-        state.journal.kept(pieces, &stamps)
+        synced.map_err(|source| state.journal.not_synced(source))?;
+        state.journal.kept(pieces, stamps)
     }
 
     /// Pieces turned out to be gone or false.
@@ -197,8 +211,8 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// The journal may still name them; the files do not look as it says, so they are hashed at the next start.
     pub fn lose(&self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
-        let _alone = self.syncing();
         let Some(ledger) = self.ledger.get() else { return Ok(()) };
+        let _turn = ledger.turn();
         let mut state = ledger.state();
         state.written.retain(|kept| !pieces.contains(&kept.piece));
         let is_settled = state.is_settled;
@@ -216,70 +230,69 @@ impl<F: FileSystem> Store<F> {
         })
     }
 
-    /// Every wanted piece is there: makes empty files and executable bits, and [`Store::close`]s. Comes back with
-    /// pieces that somebody else has spoilt meanwhile; then nothing was done.
+    /// Every wanted piece is there: makes empty files and executable bits, and [`Store::close`]s. Pieces come back
+    /// that somebody else has spoilt meanwhile, or that the disk did not keep: then it is not complete.
     ///
     /// # Errors
     /// A file cannot be made or made durable; it may be tried again.
     pub fn finish(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
         let lost = self.content.find_lost(have)?;
-        if lost.is_empty() {
-            let alone = self.syncing();
-            self.content.finish()?;
-            drop(alone);
-            self.close(have)?;
+        if !lost.is_empty() {
+            return Ok(lost);
         }
-        Ok(lost)
+        self.content.make_whole()?;
+        self.close(have)
     }
 
     /// Makes everything durable and writes into the journal how all files look, so that the next start need only
-    /// compare. Others may write the content from now on, until we do so again.
+    /// compare. Others may write the content from now on, until we do so again. Pieces come back that the disk
+    /// did not keep.
     ///
     /// # Errors
     /// The next start has to hash more.
-    pub fn close(&self, have: &Bitfield) -> Result<(), StorageError> {
-        let alone = self.syncing();
+    pub fn close(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
         let closed = self.conclude(have);
-        drop(alone);
         *self.taken() = None;
         closed
     }
 
-    fn conclude(&self, have: &Bitfield) -> Result<(), StorageError> {
-        let Some(ledger) = self.ledger.get() else { return self.content.sync() };
-        self.unless_others(|| {
-            if ledger.state().is_settled {
-                self.commit_alone()?;
-            } else {
-                self.sync_found(ledger, have)?;
-            }
-            self.settle_clean(ledger, have)
-        })
+    fn conclude(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
+        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|()| Vec::new()) };
+        let _turn = ledger.turn();
+        self.unless_others(|| self.conclude_alone(ledger, have))
+    }
+
+    fn conclude_alone(&self, ledger: &Ledger<F>, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
+        let is_settled = ledger.state().is_settled;
+        let lost = if is_settled { self.commit_written(ledger)? } else { self.sync_found(ledger, have)? };
+        if !lost.is_empty() {
+            return Ok(lost);
+        }
+        let stamps = self.stamps()?;
+        let mut state = ledger.state();
+        let record = state.journal.record();
+        let kept = if is_settled { record.kept.clone() } else { have.clone() };
+        if !(record.clean && record.kept == kept && record.stamps == stamps) {
+            state.settle(&self.content, kept, stamps, true)?;
+        }
+        Ok(lost)
     }
 
     /// Whoever writes the content keeps its journal: while others do, nothing is done.
-    fn unless_others(&self, write: impl FnOnce() -> Result<(), StorageError>) -> Result<(), StorageError> {
+    fn unless_others<T: Default>(
+        &self,
+        write: impl FnOnce() -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         let is_ours = self.taken().is_some();
         if !is_ours && self.content.is_begun()? {
             match self.take() {
-                Err(error) if error.source.kind() == io::ErrorKind::ResourceBusy => return Ok(()),
+                Err(error) if error.source.kind() == io::ErrorKind::ResourceBusy => return Ok(T::default()),
                 taken => taken?,
             }
             // Not ours for longer than it takes to know: a download may be about to begin.
             *self.taken() = None;
         }
         write()
-    }
-
-    fn settle_clean(&self, ledger: &Ledger<F>, have: &Bitfield) -> Result<(), StorageError> {
-        let stamps = self.stamps()?;
-        let mut state = ledger.state();
-        let record = state.journal.record();
-        let kept = if state.is_settled { record.kept.clone() } else { have.clone() };
-        if record.clean && record.kept == kept && record.stamps == stamps {
-            return Ok(());
-        }
-        state.settle(&self.content, kept, stamps, true)
     }
 
     /// Reads blocks to be sent: [`Content::read_blocks`].
@@ -303,21 +316,29 @@ impl<F: FileSystem> Store<F> {
         Ok(())
     }
 
-    fn syncing(&self) -> MutexGuard<'_, ()> {
-        // It guards an order of calls, no state.
-        self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn taken(&self) -> MutexGuard<'_, Option<F::Lock>> {
         // It is there or it is not.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was found by hashing is made durable: who wrote it may not have done so.
-    fn sync_found(&self, ledger: &Ledger<F>, have: &Bitfield) -> Result<(), StorageError> {
+    /// What was found by hashing is made durable: who wrote it may not have done so. Pieces come back that the
+    /// disk did not keep.
+    fn sync_found(&self, ledger: &Ledger<F>, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
         let kept = ledger.state().journal.record().kept.clone();
-        have.iter_set().filter(|&piece| !kept.get(piece)).for_each(|piece| self.content.found(piece));
-        self.content.sync()
+        let found = have.iter_set().filter(|&piece| !kept.get(piece));
+        let found: Vec<_> =
+            found.map(|piece| Kept { piece, in_parts: self.content.is_in_parts(piece) }).collect();
+        let is_unsure = std::mem::take(&mut ledger.state().is_unsure);
+        let rewritten = if is_unsure { self.write_again(&found) } else { Ok((found.clone(), Vec::new())) };
+        let synced = rewritten.and_then(|(good, lost)| {
+            good.iter().for_each(|kept| self.content.found(kept.piece));
+            self.content.sync().map(|()| lost)
+        });
+        if synced.is_err() {
+            self.content.suspect_pieces(found.iter().map(|kept| kept.piece));
+            ledger.state().is_unsure = true;
+        }
+        synced
     }
 
     /// How all files looked when their bytes were last known.
@@ -331,6 +352,11 @@ impl<F: FileSystem> Store<F> {
 }
 
 impl<F: FileSystem> Ledger<F> {
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        // It guards no state: who died with it has at most not made durable what they would have.
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn state(&self) -> MutexGuard<'_, State<F>> {
         // A thread that died here has at most written less than it said it would.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -341,6 +367,12 @@ impl<F: FileSystem> State<F> {
     /// What was written since the last commit, and whether a sync of it failed.
     fn take_written(&mut self) -> (Vec<Kept>, bool) {
         (std::mem::take(&mut self.written), std::mem::take(&mut self.is_unsure))
+    }
+
+    /// What could not be committed; `is_unsure`: and may not be what was written.
+    fn put_back(&mut self, pieces: &[Kept], is_unsure: bool) {
+        self.written.extend(pieces);
+        self.is_unsure |= is_unsure;
     }
 
     fn settle(

@@ -10,12 +10,10 @@
 
 mod connections;
 mod describe;
-mod durability;
 mod fault;
 mod leave;
 mod memory;
 mod outputs;
-mod pieces;
 mod report;
 mod sources;
 mod start;

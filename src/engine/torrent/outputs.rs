@@ -7,9 +7,9 @@ use crate::proto::time::Instant;
 use crate::proto::torrent::event::{self, Command, ConnId, Output, PieceResult, StorageFault};
 use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::disk::{Done, Job, StoreOutcome};
+use crate::storage::pieces::WholePiece;
 
 use super::fault::fault_of;
-use super::pieces::WholePiece;
 use super::report::shown;
 use super::swarm::News;
 use super::transfer::{Completion, Ended, TorrentTask, progress};
@@ -108,7 +108,7 @@ impl TorrentTask {
         });
     }
 
-    fn store(&mut self, whole: WholePiece) {
+    fn store(&mut self, whole: WholePiece<BlockBuf>) {
         let WholePiece { piece, blocks, block_hashes } = whole;
         self.pieces.storing(piece);
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
@@ -127,7 +127,7 @@ impl TorrentTask {
             Ended::Committed(Some(committed)) => {
                 self.durability.end(now, committed.is_ok());
                 match committed {
-                    Ok(count) => tracing::trace!(count, "pieces are durable"),
+                    Ok(lost) => self.not_kept(now, lost),
                     Err(error) => self.write_failed(now, &error),
                 }
             }
@@ -139,15 +139,18 @@ impl TorrentTask {
                 self.finished(now);
                 self.note_complete();
             }
-            Ended::Finished(Some(Ok(lost))) if lost.is_empty() => self.finished(now),
             Ended::Finished(Some(Ok(lost))) => {
-                // Complete it is only with those.
-                self.completion = Completion::Missing;
-                self.pieces_lost(now, lost);
+                self.recovered(now);
+                self.not_kept(now, lost);
+                // Else something turned out to be lost meanwhile.
+                if self.completion == Completion::Finishing {
+                    self.finished(now);
+                }
             }
             Ended::Finished(Some(Err(error))) => self.write_failed(now, &error),
+            Ended::Noted(Some(Ok(lost))) => self.pieces_lost(now, lost),
             Ended::Noted(Some(Err(error))) => tracing::warn!(%error, "the next start finds out again"),
-            Ended::Noted(_) | Ended::Closed(_) => {}
+            Ended::Noted(None) | Ended::Closed(_) => {}
             Ended::Committed(None) | Ended::Finished(None) => self.failure = Some(DISK_GONE.to_owned()),
         }
         self.drain(now);
@@ -162,6 +165,14 @@ impl TorrentTask {
         self.jobs.spawn("commit", async move {
             Ended::Committed(context.disk.slow(move || content.commit()).await)
         });
+    }
+
+    /// Pieces that the disk did not keep, although it took them, are fetched again.
+    fn not_kept(&mut self, now: Instant, lost: Vec<LostPiece>) {
+        if !lost.is_empty() && self.completion == Completion::Finishing {
+            self.completion = Completion::Missing;
+        }
+        self.pieces_lost(now, lost);
     }
 
     /// Files changed behind our back: what is lost is not offered any more, and fetched again while there is
@@ -188,7 +199,8 @@ impl TorrentTask {
         self.swarm.report.hurry();
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
         self.jobs.spawn("lose", async move {
-            Ended::Noted(context.disk.slow(move || content.lose(&pieces)).await)
+            let lose = move || content.lose(&pieces).map(|()| Vec::new());
+            Ended::Noted(context.disk.slow(lose).await)
         });
     }
 

@@ -12,7 +12,6 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::fault::fault_of;
-use super::pieces::STORAGE_RETRY;
 use super::report::Report;
 use super::{Plan, Wishes};
 use crate::engine::add::Existing;
@@ -28,6 +27,7 @@ use crate::storage::content::{Content, StorageError};
 use crate::storage::disk::{DiskContent, Done, Job};
 use crate::storage::fs::RealFs;
 use crate::storage::journal::{Journal, Owner};
+use crate::storage::pieces::STORAGE_RETRY;
 use crate::storage::resume::{self, Verdict};
 use crate::storage::store::Store;
 
@@ -149,11 +149,11 @@ async fn find(
         (verdict, Existing::Unknown | Existing::Assumed) => verdict,
     };
     let have = hash(context, content, verdict, &steps).await?;
-    if content.content().wanted().has_more_than(&have) {
-        require_writable(context, plan.dir.clone()).await?;
-        prepare(context, plan, content, &have, &steps).await?;
+    if !content.content().wanted().has_more_than(&have) {
+        return Ok(have);
     }
-    Ok(have)
+    require_writable(context, plan.dir.clone()).await?;
+    prepare(context, plan, content, &have, &steps).await
 }
 
 /// What the journal knows of the files as they are.
@@ -218,22 +218,22 @@ async fn require_writable(context: &Arc<Context>, dir: PathBuf) -> Result<(), St
     }
 }
 
-/// Makes ready for writing, however long the disk needs to have room for that.
+/// Makes ready for writing, however long the disk needs to have room for that; the pieces that are there.
 async fn prepare(
     context: &Context,
     plan: &Plan,
     content: &DiskContent,
     known: &Bitfield,
     steps: &watch::Sender<Step>,
-) -> Result<(), String> {
+) -> Result<Bitfield, String> {
     loop {
         let (store, have, preallocate) = (content.clone(), known.clone(), plan.preallocate);
         let prepared = context.disk.slow(move || {
-            store.prepare(&have)?;
-            if preallocate { store.preallocate() } else { Ok(()) }
+            let have = store.prepare(&have)?;
+            if preallocate { store.preallocate().map(|()| have) } else { Ok(have) }
         });
         match prepared.await.ok_or(STOPPED)? {
-            Ok(()) => return Ok(()),
+            Ok(have) => return Ok(have),
             Err(error) if error.may_pass() => {
                 let fault = fault_of(&error, content, known);
                 steps.send_if_modified(|step| {

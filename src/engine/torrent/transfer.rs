@@ -3,8 +3,6 @@
 use tokio::time::{Duration, sleep_until};
 
 use super::connections::Inbox;
-use super::durability::Durability;
-use super::pieces::PieceBuffers;
 use super::report::FileProgress;
 use super::swarm::{Met, Swarm};
 use super::{Inputs, Leaving, Plan, Wishes};
@@ -23,6 +21,8 @@ use crate::proto::torrent::event::{ConnId, Receipt, Settings, Source, StorageFau
 use crate::proto::tracker::announcer::Progress;
 use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::disk::{DiskContent, Done};
+use crate::storage::durability::Durability;
+use crate::storage::pieces::PieceBuffers;
 
 /// Inputs of connections taken before timers and the user are looked at again.
 const INPUT_MAX: usize = 64;
@@ -42,14 +42,14 @@ pub(super) enum Completion {
 pub(super) enum Ended {
     /// A piece came back from the disk; whether block hashes were asked for.
     Stored(bool, Option<Done<BlockBuf>>),
-    /// What was written was made durable, or not.
-    Committed(Option<Result<usize, StorageError>>),
-    /// The content was made complete and durable, or pieces of it turned out to be lost, or the disk fails.
+    /// What was written was made durable, or not; with pieces that the disk did not keep.
+    Committed(Option<Result<Vec<LostPiece>, StorageError>>),
+    /// The content was made complete and durable, or not; the same.
     Finished(Option<Result<Vec<LostPiece>, StorageError>>),
-    /// Everything is durable as far as possible, for the end.
-    Closed(Option<Result<(), StorageError>>),
-    /// The journal was told of lost pieces.
-    Noted(Option<Result<(), StorageError>>),
+    /// Everything is durable as far as possible, for the end; the same.
+    Closed(Option<Result<Vec<LostPiece>, StorageError>>),
+    /// The journal was told of what is there, or there no more; with pieces that the disk did not keep.
+    Noted(Option<Result<Vec<LostPiece>, StorageError>>),
 }
 
 /// The state of the task in this part.
@@ -58,7 +58,7 @@ pub(super) struct TorrentTask {
     pub(super) content: DiskContent,
     pub(super) plan: Plan,
     pub(super) machine: Torrent,
-    pub(super) pieces: PieceBuffers,
+    pub(super) pieces: PieceBuffers<BlockBuf>,
     pub(super) durability: Durability,
     pub(super) files: FileProgress,
     pub(super) completion: Completion,
@@ -233,8 +233,11 @@ impl TorrentTask {
             }
             match incoming {
                 Incoming::Message(message) => self.machine.handle_message(now, conn, message),
-                Incoming::Block(block, content) => match self.machine.handle_block(now, conn, block) {
-                    Receipt::Keep => self.pieces.keep(block, content),
+                Incoming::Block(block, mut content) => match self.machine.handle_block(now, conn, block) {
+                    Receipt::Keep => {
+                        content.settle();
+                        self.pieces.keep(block, content);
+                    }
                     Receipt::Discard => drop(content),
                 },
             }

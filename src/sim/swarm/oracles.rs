@@ -1,7 +1,7 @@
 //! What must hold whatever happens, and what is reported at the end.
 
 use super::Swarm;
-use crate::sim::host::Host;
+use crate::sim::host::{Host, HostDisk};
 use crate::sim::network::HostId;
 use crate::sim::scenario::{HostReport, Report};
 
@@ -9,9 +9,10 @@ impl Swarm {
     /// Nothing is claimed that is not on the disk.
     pub(super) fn check_host(&self, id: HostId) {
         let host = &self.hosts[id];
+        // What real disks have is looked at when they start.
+        let HostDisk::Tags(disk) = &host.disk else { return };
         let claimed = host.machines.torrent.have();
-        let false_claim =
-            claimed.count() > host.disk.good().count() || claimed.has_more_than(host.disk.good());
+        let false_claim = claimed.count() > disk.good().count() || claimed.has_more_than(disk.good());
         assert!(!false_claim, "seed {}: {} claims what it has not", self.scenario.seed, host.addr);
     }
 
@@ -29,17 +30,18 @@ impl Swarm {
 
     pub(super) fn report(&self) -> Report {
         let host = |host: &Host| {
-            let snapshot = host.machines.torrent.snapshot(self.now);
+            let traffic = host.traffic(self.now);
             HostReport {
                 role: host.role,
                 addr: host.addr,
                 joined_at: host.life.joined_at,
                 completed_at: host.life.completed_at,
-                uploaded: snapshot.traffic.uploaded,
-                downloaded: snapshot.traffic.downloaded,
-                wasted: snapshot.traffic.wasted,
-                availability_sent: snapshot.traffic.availability_sent,
+                uploaded: traffic.uploaded,
+                downloaded: traffic.downloaded,
+                wasted: traffic.wasted,
+                availability_sent: traffic.availability_sent,
                 banned: host.banned.clone(),
+                ends: host.life.ends.clone(),
             }
         };
         let hosts: Vec<HostReport> = self.hosts.iter().map(host).collect();

@@ -18,10 +18,10 @@ use crate::storage::span::spans;
 pub(super) const SYNC_EACH_MAX: usize = 64;
 
 impl<F: FileSystem> Content<F> {
-    /// Makes empty files and executable bits, and syncs; called when every wanted piece is there.
+    /// Makes empty files and executable bits; called when every wanted piece is there.
     ///
     /// # Errors
-    /// A file cannot be made or made durable.
+    /// A file cannot be made.
     pub fn finish(&self) -> Result<(), StorageError> {
         self.make_whole()?;
         self.sync()

@@ -292,9 +292,16 @@ impl<F: FileSystem> Content<F> {
         let _ = self.look(number);
     }
 
-    /// Nothing of the piece goes out before it was hashed again.
-    pub(in crate::storage) fn suspect_piece(&self, piece: PieceIndex) {
-        self.suspects.add(self.info.geometry.piece_count(), std::iter::once(piece));
+    /// Nothing of these pieces goes out before it was hashed again.
+    pub(in crate::storage) fn suspect_pieces(&self, pieces: impl Iterator<Item = PieceIndex>) {
+        self.suspects.add(self.info.geometry.piece_count(), pieces);
+    }
+
+    /// The disk took the bytes of a piece and has others now.
+    pub(in crate::storage) fn not_kept(&self, piece: PieceIndex) -> LostPiece {
+        self.suspect_pieces(std::iter::once(piece));
+        let why = "the disk did not keep what was written".to_owned();
+        LostPiece { piece, path: self.changed_path(piece), why }
     }
 
     /// Hashes a piece that was good once; None: it still is.

@@ -1,11 +1,11 @@
 //! The bytes of pieces under way: blocks collected, pieces at the disk, pieces that found it full.
 //!
 //! Which blocks are kept, and when a piece is whole, the machine says. Nothing here is dropped because the
-//! disk is full: the pieces wait with their blocks until there is room.
+//! disk is full: the pieces wait with their blocks until there is room. It owns the buffers, `B`, and looks into
+//! none.
 
 use std::collections::BTreeMap;
 
-use crate::engine::pool::BlockBuf;
 use crate::proto::block::Block;
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::time::{Duration, Instant};
@@ -16,40 +16,39 @@ use crate::proto::torrent::event::StorageFault;
 const STORING_LEN_MAX: u64 = 24 << 20;
 /// How often a full or failing disk is tried again: who made room is not to wait for us, and one write a second
 /// costs nothing.
-pub(super) const STORAGE_RETRY: Duration = Duration::from_secs(1);
+pub const STORAGE_RETRY: Duration = Duration::from_secs(1);
 
 /// A whole piece on its way to the disk.
 #[derive(Debug)]
-pub(super) struct WholePiece {
+pub struct WholePiece<B> {
     /// Which.
-    pub(super) piece: PieceIndex,
+    pub piece: PieceIndex,
     /// Its blocks in order.
-    pub(super) blocks: Vec<BlockBuf>,
+    pub blocks: Vec<B>,
     /// Whether each block's hash is wanted.
-    pub(super) block_hashes: bool,
+    pub block_hashes: bool,
 }
 
 /// All pieces under way.
 #[derive(Debug)]
-pub(super) struct PieceBuffers {
+pub struct PieceBuffers<B> {
     geometry: Geometry,
-    partial: BTreeMap<PieceIndex, Vec<Option<BlockBuf>>>,
+    partial: BTreeMap<PieceIndex, Vec<Option<B>>>,
     storing_len: u64,
-    parked: Vec<WholePiece>,
+    parked: Vec<WholePiece<B>>,
     fault: Option<StorageFault>,
     retry_at: Option<Instant>,
 }
 
-impl PieceBuffers {
+impl<B> PieceBuffers<B> {
     /// None yet.
-    pub(super) fn new(geometry: Geometry) -> Self {
+    pub fn new(geometry: Geometry) -> Self {
         let (partial, parked) = (BTreeMap::new(), Vec::new());
         Self { geometry, partial, storing_len: 0, parked, fault: None, retry_at: None }
     }
 
     /// Keeps a block for its piece.
-    pub(super) fn keep(&mut self, block: Block, mut content: BlockBuf) {
-        content.settle();
+    pub fn keep(&mut self, block: Block, content: B) {
         let block_count = self.geometry.block_count(block.piece) as usize;
         let blocks =
             self.partial.entry(block.piece).or_insert_with(|| (0..block_count).map(|_| None).collect());
@@ -59,44 +58,44 @@ impl PieceBuffers {
     }
 
     /// The blocks of a piece are not needed any more.
-    pub(super) fn discard(&mut self, piece: PieceIndex) {
+    pub fn discard(&mut self, piece: PieceIndex) {
         self.partial.remove(&piece);
     }
 
     /// Takes a piece out, for the disk; None: a block is missing.
-    pub(super) fn take(&mut self, piece: PieceIndex, block_hashes: bool) -> Option<WholePiece> {
+    pub fn take(&mut self, piece: PieceIndex, block_hashes: bool) -> Option<WholePiece<B>> {
         let blocks = self.partial.remove(&piece)?.into_iter().collect::<Option<Vec<_>>>()?;
         Some(WholePiece { piece, blocks, block_hashes })
     }
 
     /// A piece goes to the disk.
-    pub(super) fn storing(&mut self, piece: PieceIndex) {
+    pub fn storing(&mut self, piece: PieceIndex) {
         self.storing_len += u64::from(self.geometry.len_of(piece));
     }
 
     /// A piece came back from the disk.
-    pub(super) fn stored(&mut self, piece: PieceIndex) {
+    pub fn stored(&mut self, piece: PieceIndex) {
         self.storing_len -= u64::from(self.geometry.len_of(piece));
     }
 
     /// Whether any piece is at the disk.
-    pub(super) fn is_storing(&self) -> bool {
+    pub fn is_storing(&self) -> bool {
         self.storing_len > 0
     }
 
     /// Whether the disk keeps up: else connections are not to be read.
-    pub(super) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         self.storing_len < STORING_LEN_MAX
     }
 
     /// A piece waits for the disk to have room.
-    pub(super) fn park(&mut self, piece: WholePiece) {
+    pub fn park(&mut self, piece: WholePiece<B>) {
         self.parked.push(piece);
     }
 
     /// The disk refuses; whether that is news.
     #[must_use]
-    pub(super) fn fail(&mut self, now: Instant, fault: StorageFault) -> bool {
+    pub fn fail(&mut self, now: Instant, fault: StorageFault) -> bool {
         self.retry_at = Some(now + STORAGE_RETRY);
         let news = !self.fault.as_ref().is_some_and(|last| last.is_like(&fault));
         self.fault = Some(fault);
@@ -105,17 +104,17 @@ impl PieceBuffers {
 
     /// The disk took something; whether it is well again.
     #[must_use]
-    pub(super) fn recover(&mut self) -> bool {
+    pub fn recover(&mut self) -> bool {
         self.parked.is_empty() && self.retry_at.is_none() && self.fault.take().is_some()
     }
 
     /// When the disk is to be tried again.
-    pub(super) fn retry_at(&self) -> Option<Instant> {
+    pub fn retry_at(&self) -> Option<Instant> {
         self.retry_at
     }
 
     /// What to try again now; None: not yet.
-    pub(super) fn retry(&mut self, now: Instant) -> Option<Vec<WholePiece>> {
+    pub fn retry(&mut self, now: Instant) -> Option<Vec<WholePiece<B>>> {
         self.retry_at.take_if(|at| *at <= now)?;
         Some(std::mem::take(&mut self.parked))
     }
@@ -124,35 +123,30 @@ impl PieceBuffers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::pool::BlockPool;
 
-    fn whole_piece(pieces: &mut PieceBuffers, pool: &BlockPool, piece: PieceIndex) {
+    fn whole_piece(pieces: &mut PieceBuffers<Vec<u8>>, piece: PieceIndex) {
         for index in (0..pieces.geometry.block_count(piece)).rev() {
             let block = pieces.geometry.block(piece, index);
-            let mut content = pool.try_take(block.len).unwrap();
-            content.as_mut().fill(index as u8);
-            pieces.keep(block, content);
+            pieces.keep(block, vec![index as u8; block.len as usize]);
         }
     }
 
     #[test]
     fn blocks_come_back_in_order_and_an_incomplete_piece_does_not() {
-        let pool = BlockPool::new();
         let mut pieces = PieceBuffers::new(Geometry::new(100_000, 65_536).unwrap());
-        whole_piece(&mut pieces, &pool, 1);
+        whole_piece(&mut pieces, 1);
         let whole = pieces.take(1, false).unwrap();
-        let firsts: Vec<_> = whole.blocks.iter().map(|block| block.as_ref()[0]).collect();
+        let firsts: Vec<_> = whole.blocks.iter().map(|block| block[0]).collect();
         assert_eq!(firsts, [0, 1, 2]);
-        assert_eq!(whole.blocks[2].as_ref().len(), 100_000 - 65_536 - 2 * 16_384);
-        pieces.keep(pieces.geometry.block(0, 1), pool.try_take(16_384).unwrap());
+        assert_eq!(whole.blocks[2].len(), 100_000 - 65_536 - 2 * 16_384);
+        pieces.keep(pieces.geometry.block(0, 1), vec![0; 16_384]);
         assert!(pieces.take(0, false).is_none());
     }
 
     #[test]
     fn a_full_disk_is_tried_again_with_the_same_pieces_until_it_has_room() {
-        let pool = BlockPool::new();
         let mut pieces = PieceBuffers::new(Geometry::new(65_536, 65_536).unwrap());
-        whole_piece(&mut pieces, &pool, 0);
+        whole_piece(&mut pieces, 0);
         let whole = pieces.take(0, false).unwrap();
         let start = Instant::ZERO;
         pieces.park(whole);
@@ -166,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_slow_disk_holds_the_sockets_back() {
-        let mut pieces = PieceBuffers::new(Geometry::new(1 << 30, 16 << 20).unwrap());
+        let mut pieces = PieceBuffers::<()>::new(Geometry::new(1 << 30, 16 << 20).unwrap());
         pieces.storing(0);
         assert!(pieces.has_room());
         pieces.storing(1);

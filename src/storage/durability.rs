@@ -11,7 +11,7 @@ const COMMIT_LEN: u64 = 32 << 20;
 
 /// What is written and not yet durable.
 #[derive(Debug, Default)]
-pub(super) struct Durability {
+pub struct Durability {
     written_len: u64,
     due_at: Option<Instant>,
     is_running: bool,
@@ -19,7 +19,7 @@ pub(super) struct Durability {
 
 impl Durability {
     /// So many bytes were written.
-    pub(super) fn written(&mut self, now: Instant, len: u64) {
+    pub fn written(&mut self, now: Instant, len: u64) {
         self.written_len += len;
         self.due_at.get_or_insert(now + COMMIT_INTERVAL);
         if self.written_len >= COMMIT_LEN {
@@ -28,13 +28,13 @@ impl Durability {
     }
 
     /// When [`Durability::begin`] has something to do.
-    pub(super) fn due_at(&self) -> Option<Instant> {
+    pub fn due_at(&self) -> Option<Instant> {
         self.due_at.filter(|_| !self.is_running)
     }
 
     /// Whether a commit is to be made now, which has then begun.
     #[must_use]
-    pub(super) fn begin(&mut self, now: Instant) -> bool {
+    pub fn begin(&mut self, now: Instant) -> bool {
         let is_due = self.due_at().is_some_and(|at| at <= now);
         if is_due {
             *self = Self { is_running: true, ..Self::default() };
@@ -43,7 +43,7 @@ impl Durability {
     }
 
     /// The commit is made; one that failed is tried again an interval later.
-    pub(super) fn end(&mut self, now: Instant, is_durable: bool) {
+    pub fn end(&mut self, now: Instant, is_durable: bool) {
         self.is_running = false;
         if !is_durable {
             self.due_at = Some(now + COMMIT_INTERVAL);
@@ -51,7 +51,7 @@ impl Durability {
     }
 
     /// Whether a commit is under way.
-    pub(super) fn is_running(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         self.is_running
     }
 }

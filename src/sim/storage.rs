@@ -1,0 +1,355 @@
+//! A host's storage with real bytes: the production store over simulated disks, and what belongs to it in the engine:
+//! blocks collected to pieces, commits when they are due, faults waited out.
+//!
+//! On the wire a block is a tag here too; a right tag stands for the block's bytes, a false one for others. Each
+//! job is done at one instant and ends when the disk is done with it, so jobs of one host overlap.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha1::{Digest, Sha1};
+
+use super::content::{Content as Tags, Tag};
+use super::disk::{Disk, Faults};
+use super::scenario::{Ending, LifePlan, MachinePlan};
+use crate::proto::bitfield::Bitfield;
+use crate::proto::block::Block;
+use crate::proto::infohash::InfoHash;
+use crate::proto::metainfo::files::{Attributes, File};
+use crate::proto::metainfo::{Info, Layout};
+use crate::proto::piece::PieceIndex;
+use crate::proto::rng::Rng;
+use crate::proto::time::{Duration, Instant};
+use crate::proto::torrent::event::PieceResult;
+use crate::storage::content::{Content, LostPiece, StorageError};
+use crate::storage::durability::Durability;
+use crate::storage::journal::{Journal, JournalError, Owner};
+use crate::storage::pieces::{PieceBuffers, WholePiece};
+use crate::storage::store::Store;
+
+/// Files of the content: their ends as parts of 16, so that pieces lie across them.
+const FILE_ENDS: [u64; 4] = [3, 4, 11, 16];
+
+/// The bytes that the tags of a swarm stand for.
+#[derive(Debug)]
+pub(super) struct RealContent {
+    info: Info,
+    bytes: Vec<u8>,
+    tags: Tags,
+}
+
+impl RealContent {
+    pub(super) fn new(tags: Tags, infohash: InfoHash) -> Self {
+        let geometry = tags.geometry;
+        let total_len = geometry.total_len();
+        let mut bytes = vec![0; total_len as usize];
+        Rng::from_number(tags.seed).fill(&mut bytes);
+        let piece_hashes: Vec<u8> =
+            bytes.chunks(geometry.piece_len() as usize).flat_map(Sha1::digest).collect();
+        let mut offset = 0;
+        let file = |(number, &sixteenths): (usize, &u64)| {
+            let (start, end) = (offset, total_len * sixteenths / 16);
+            offset = end;
+            let path = vec!["folder".to_owned(), number.to_string()];
+            File { path, len: end - start, offset: start, attributes: Attributes::default() }
+        };
+        let files = FILE_ENDS.iter().enumerate().map(file).collect();
+        let info = Info {
+            infohash,
+            infohash_v2: None,
+            bytes: Bytes::new(),
+            name: "folder".to_owned(),
+            geometry,
+            piece_hashes: piece_hashes.into(),
+            files,
+            layout: Layout::Folder,
+            private: false,
+            source: None,
+            renamed: Vec::new(),
+        };
+        Self { info, bytes, tags }
+    }
+
+    fn of_block(&self, block: Block) -> &[u8] {
+        let start = (self.info.geometry.offset_of(block.piece) + u64::from(block.offset)) as usize;
+        &self.bytes[start..start + block.len as usize]
+    }
+
+    /// The bytes that a tag stands for.
+    fn of_tag(&self, block: Block, tag: Tag) -> Vec<u8> {
+        let mut bytes = self.of_block(block).to_vec();
+        if tag != self.tags.tag(block) {
+            bytes[0] ^= 1;
+        }
+        bytes
+    }
+
+    fn owner(&self) -> Owner {
+        let Info { infohash, geometry, ref files, .. } = self.info;
+        Owner { infohash, geometry, file_count: files.len() as u32 }
+    }
+}
+
+/// A disk job has ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// A piece, good or false.
+    Stored(PieceIndex, PieceResult),
+    /// A piece that could not be written.
+    NotStored(WholePiece<Vec<u8>>, StorageError),
+    /// These pieces are durable, or not; with those that the disk did not keep.
+    Committed(Bitfield, Result<Vec<LostPiece>, StorageError>),
+    /// All is there and durable, or not; the same.
+    Finished(Result<Vec<LostPiece>, StorageError>),
+}
+
+/// How far the content is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Completion {
+    Missing,
+    Finishing,
+    Finished,
+}
+
+/// What runs while the host does.
+#[derive(Debug)]
+pub(super) struct Running {
+    store: Store<Disk>,
+    pub(super) pieces: PieceBuffers<Vec<u8>>,
+    pub(super) durability: Durability,
+    pub(super) completion: Completion,
+}
+
+/// One host's disks, and the storage that runs on them.
+#[derive(Debug)]
+pub(super) struct Storage {
+    content: Arc<RealContent>,
+    disk: Disk,
+    journal_disk: Disk,
+    plan: LifePlan,
+    plans: std::vec::IntoIter<LifePlan>,
+    /// None: the host is down.
+    pub(super) running: Option<Running>,
+    /// What has to be there after a power cut.
+    durable: Bitfield,
+    /// Pieces stored and not known to be durable, and since when.
+    fresh: BTreeMap<PieceIndex, Instant>,
+}
+
+impl Storage {
+    /// On empty disks.
+    pub(super) fn new(content: Arc<RealContent>, plan: &MachinePlan, seed: u64) -> Self {
+        let disk = Disk::new(plan.model, seed);
+        let journal_disk = if plan.apart { Disk::new(plan.model, !seed) } else { disk.clone() };
+        let durable = Bitfield::new(content.info.geometry.piece_count());
+        let (plan, plans) = (LifePlan::default(), plan.lives.clone().into_iter());
+        let mut this =
+            Self { content, disk, journal_disk, plan, plans, running: None, durable, fresh: BTreeMap::new() };
+        this.plan_life();
+        this
+    }
+
+    /// What the next life will be like.
+    fn plan_life(&mut self) {
+        self.plan = self.plans.next().unwrap_or_default();
+        let from_now = |disk: &Disk, faults: &Faults| {
+            let cut_at = faults.cut_at.map(|calls| disk.call_count() + calls);
+            disk.set_faults(Faults { cut_at, ..faults.clone() });
+        };
+        from_now(&self.journal_disk, &self.plan.journal);
+        // Last: where there is one disk, these are its faults.
+        from_now(&self.disk, &self.plan.content);
+    }
+
+    /// How long this life is to last; None: for good, or until a fault ends it.
+    pub(super) fn life_len(&self) -> Option<Duration> {
+        self.plan.length
+    }
+
+    /// What a start of the engine does; the pieces that are there.
+    ///
+    /// # Errors
+    /// A disk fails: it may be tried again, unless the power is out.
+    pub(super) fn start(&mut self, now: Instant) -> Result<Bitfield, JournalError> {
+        self.set_time(now);
+        let content = Content::new(self.content.info.clone(), Vec::new(), self.disk.clone());
+        let journal = Arc::new(self.journal_disk.clone());
+        let journal = Journal::open(journal, vec!["journal".to_owned()], self.content.owner())?;
+        let store = Store::new(content);
+        let verdict = store.begin(Some(journal))?;
+        let (mut have, mut scratch) = (verdict.vouched.clone(), Vec::new());
+        for piece in verdict.vouched.iter_set() {
+            let is_there = store.content().check_piece(piece, &mut scratch)?;
+            assert!(is_there, "piece {piece} is claimed and false (R1)");
+        }
+        for piece in verdict.doubtful.iter_set() {
+            if store.content().check_piece(piece, &mut scratch)? {
+                have.set(piece);
+            }
+        }
+        let mut durable = verdict.vouched;
+        if !have.is_full() {
+            have = store.prepare(&have)?;
+            durable.clone_from(&have);
+        }
+        assert!(!self.durable.has_more_than(&have), "what was durable is there (R2)");
+        self.durable = durable;
+        let pieces = PieceBuffers::new(self.content.info.geometry);
+        let (durability, completion) = (Durability::default(), Completion::Missing);
+        self.running = Some(Running { store, pieces, durability, completion });
+        Ok(have)
+    }
+
+    /// The host goes down, in the way that was planned for it. How long it stays so, and since when the oldest
+    /// piece was there that may be lost.
+    pub(super) fn end(&mut self) -> (Duration, Option<Instant>) {
+        self.running = None;
+        let end = match self.plan.ending {
+            Ending::PowerCut => Disk::power_cycle,
+            Ending::Kill => Disk::revive,
+        };
+        end(&self.disk);
+        if !self.disk.is_same_as(&self.journal_disk) {
+            end(&self.journal_disk);
+        }
+        let rest = self.plan.rest;
+        self.plan_life();
+        (rest, std::mem::take(&mut self.fresh).into_values().min())
+    }
+
+    /// Whether the power went out in the middle of something.
+    pub(super) fn is_down(&self) -> bool {
+        self.disk.is_down() || self.journal_disk.is_down()
+    }
+
+    /// A block came.
+    pub(super) fn keep(&mut self, block: Block, tag: Tag) {
+        let bytes = self.content.of_tag(block, tag);
+        if let Some(running) = &mut self.running {
+            running.pieces.keep(block, bytes);
+        }
+    }
+
+    /// A piece's blocks are not needed any more.
+    pub(super) fn drop_piece(&mut self, piece: PieceIndex) {
+        if let Some(running) = &mut self.running {
+            running.pieces.discard(piece);
+        }
+    }
+
+    /// Takes a whole piece out, for the disk.
+    pub(super) fn take(&mut self, piece: PieceIndex, block_hashes: bool) -> Option<WholePiece<Vec<u8>>> {
+        self.running.as_mut()?.pieces.take(piece, block_hashes)
+    }
+
+    /// Hashes and writes a piece. What becomes of it, and how long the disk takes.
+    pub(super) fn store(&mut self, now: Instant, whole: WholePiece<Vec<u8>>) -> Option<(Ended, Duration)> {
+        self.set_time(now);
+        let running = self.running.as_mut()?;
+        running.pieces.storing(whole.piece);
+        let blocks: Vec<&[u8]> = whole.blocks.iter().map(Vec::as_slice).collect();
+        let hashes: Vec<[u8; 20]> = blocks.iter().map(|block| Sha1::digest(block).into()).collect();
+        let hash: [u8; 20] = Sha1::digest(blocks.concat()).into();
+        let ended = if self.content.info.piece_hash(whole.piece) != Some(hash) {
+            Ended::Stored(whole.piece, PieceResult::Bad(hashes))
+        } else {
+            match running.store.write_piece(whole.piece, &blocks) {
+                Ok(()) => {
+                    let hashes = whole.block_hashes.then_some(hashes);
+                    Ended::Stored(whole.piece, PieceResult::Good(hashes))
+                }
+                Err(error) => Ended::NotStored(whole, error),
+            }
+        };
+        Some((ended, self.delay()))
+    }
+
+    /// Makes durable what is written, if it is time; the machine has these pieces.
+    pub(super) fn commit(&mut self, now: Instant, have: &Bitfield) -> Option<(Ended, Duration)> {
+        self.set_time(now);
+        let running = self.running.as_mut()?;
+        if !running.durability.begin(now) {
+            return None;
+        }
+        let committed = running.store.commit();
+        Some((Ended::Committed(have.clone(), committed), self.delay()))
+    }
+
+    /// Makes everything durable.
+    pub(super) fn finish(&mut self, now: Instant, have: &Bitfield) -> Option<(Ended, Duration)> {
+        self.set_time(now);
+        let running = self.running.as_mut()?;
+        running.completion = Completion::Finishing;
+        let finished = running.store.finish(have);
+        Some((Ended::Finished(finished), self.delay()))
+    }
+
+    /// A piece is stored, as the machine is told.
+    pub(super) fn is_stored(&mut self, now: Instant, piece: PieceIndex) {
+        self.fresh.insert(piece, now);
+        let len = self.content.info.geometry.len_of(piece);
+        if let Some(running) = &mut self.running {
+            running.durability.written(now, u64::from(len));
+        }
+    }
+
+    /// These are durable.
+    pub(super) fn is_durable(&mut self, pieces: &Bitfield) {
+        self.durable.set_all(pieces);
+        self.fresh.retain(|&piece, _| !pieces.get(piece));
+    }
+
+    /// These are lost, whatever was said of them.
+    pub(super) fn lose(&mut self, now: Instant, pieces: &[PieceIndex]) {
+        self.set_time(now);
+        for &piece in pieces {
+            self.durable.clear(piece);
+            self.fresh.remove(&piece);
+        }
+        if let Some(running) = &self.running {
+            // The next start finds out again.
+            let _ = running.store.lose(pieces);
+        }
+    }
+
+    /// Reads a block to be sent; the tag that its bytes stand for, and how long the disk takes.
+    ///
+    /// # Errors
+    /// The disk fails; the pieces that it does not have any more, or none if it may pass.
+    pub(super) fn read(&mut self, now: Instant, block: Block) -> Result<(Tag, Duration), Vec<LostPiece>> {
+        self.set_time(now);
+        let Some(running) = &self.running else { return Err(Vec::new()) };
+        let mut blocks = [(block, vec![0; block.len as usize])];
+        let lost = running.store.read_blocks(&mut blocks, &mut Vec::new()).map_err(|_| Vec::new())?;
+        if !lost.is_empty() {
+            return Err(lost);
+        }
+        assert!(blocks[0].1 == self.content.of_block(block), "{block:?} goes out false (R4)");
+        Ok((self.content.tags.tag(block), self.delay()))
+    }
+
+    /// Whether every file is there with all of its bytes.
+    pub(super) fn is_whole(&self) -> bool {
+        self.content.info.files.iter().all(|file| {
+            let bytes = self.disk.bytes(&file.path).unwrap_or_default();
+            bytes == self.content.bytes[file.offset as usize..(file.offset + file.len) as usize]
+        })
+    }
+
+    fn set_time(&self, now: Instant) {
+        self.disk.set_time(now.as_micros());
+        self.journal_disk.set_time(now.as_micros());
+    }
+
+    fn delay(&self) -> Duration {
+        self.disk.delay().max(self.journal_disk.delay())
+    }
+}
+
+impl Running {
+    /// When something of the storage is to be done.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.pieces.retry_at().into_iter().chain(self.durability.due_at()).min()
+    }
+}

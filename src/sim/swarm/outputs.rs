@@ -1,0 +1,128 @@
+//! What the machines of a host decide, done.
+
+use std::net::SocketAddr;
+
+use super::{Event, PORT, Swarm, disk_time};
+use crate::proto::block::Block;
+use crate::proto::torrent::event::{ConnId, Event as TorrentEvent, Output, Source};
+use crate::proto::tracker::announcer::Output as AnnouncerOutput;
+use crate::sim::content::Tag;
+use crate::sim::host::HostDisk;
+use crate::sim::network::{HostId, Parcel};
+use crate::sim::scenario::Role;
+
+impl Swarm {
+    pub(super) fn act(&mut self, id: HostId, output: Output) {
+        let (now, host) = (self.now, &mut self.hosts[id]);
+        match output {
+            Output::Send(conn, message) => {
+                let Some(wire) = host.wires.get_mut(&conn) else { return };
+                if let Err(fault) = wire.may_say(&message) {
+                    panic!("seed {}: {} says {message:?}: {fault}", self.scenario.seed, host.addr);
+                }
+                let (link, end) = (wire.link, wire.end);
+                if host.says(&message) {
+                    let next = self.network.send(now, link, end, Parcel::Message(message));
+                    self.schedule(next);
+                }
+            }
+            Output::SendBlock(conn, block) => {
+                let Some(wire) = host.wires.get_mut(&conn) else { return };
+                assert!(wire.may_send(block), "{} sends {block:?} unasked", host.addr);
+                if let HostDisk::Real(_) = host.disk {
+                    return self.read_real(id, conn, block);
+                }
+                let tag = host.read(&self.common.content, block, self.scenario.poison);
+                self.send_block(id, conn, block, tag);
+            }
+            Output::Disconnect(conn, _) => {
+                self.close(id, conn);
+                self.hosts[id].machines.torrent.handle_disconnected(now, conn);
+            }
+            Output::Dial(addr) => {
+                // One round trip for the connection, one for the handshakes.
+                let at = now + self.scenario.latency * 4;
+                let life = host.life_number();
+                self.queue.push(at, Event::Dialled { host: id, life, addr });
+            }
+            Output::VerifyPiece { piece, block_hashes } => {
+                if let HostDisk::Real(_) = host.disk {
+                    return self.verify_real(id, piece, block_hashes);
+                }
+                let len = u64::from(self.common.content.geometry.len_of(piece));
+                let at = now + disk_time(len);
+                self.queue.push(at, Event::Stored { host: id, piece, block_hashes });
+            }
+            // Nobody has a DHT node here.
+            Output::DhtNode(_) => {}
+            Output::DropPiece(piece) => host.disk.drop_piece(piece),
+            Output::Event(event) => self.notice(id, event),
+        }
+    }
+
+    fn notice(&mut self, id: HostId, event: TorrentEvent) {
+        match event {
+            TorrentEvent::Completed => {
+                if let HostDisk::Real(_) = self.hosts[id].disk {
+                    // Told when it is durable.
+                    return self.finish_real(id);
+                }
+                self.completed(id);
+            }
+            TorrentEvent::PeerBanned(addr) => {
+                let listening = SocketAddr::new(addr.ip(), PORT);
+                let banned = self.by_addr[&listening];
+                let role = self.hosts[banned].role;
+                assert_eq!(role, Role::Poisoner, "seed {}: {addr} did not lie", self.scenario.seed);
+                self.hosts[id].banned.insert(listening);
+            }
+            // Looked at after every event.
+            TorrentEvent::PieceCompleted(_)
+            | TorrentEvent::PeerConnected(_)
+            | TorrentEvent::PeerDisconnected(..)
+            | TorrentEvent::PieceFailed(_)
+            | TorrentEvent::Storage(_) => {}
+        }
+    }
+
+    /// A host has all of it.
+    pub(super) fn completed(&mut self, id: HostId) {
+        let (now, host) = (self.now, &mut self.hosts[id]);
+        host.life.completed_at.get_or_insert(now);
+        host.report_progress(now);
+        host.machines.announcer.handle_completed(now);
+        if self.scenario.variations.complete_leave && host.role == Role::Peer {
+            self.queue.push(now, Event::Leave(id));
+        }
+    }
+
+    pub(super) fn send_block(&mut self, id: HostId, conn: ConnId, block: Block, tag: Tag) {
+        if let Some(wire) = self.hosts[id].wires.get(&conn) {
+            let next = self.network.send(self.now, wire.link, wire.end, Parcel::Block(block, tag));
+            self.schedule(next);
+        }
+    }
+
+    pub(super) fn announce(&mut self, id: HostId, output: AnnouncerOutput) {
+        let now = self.now;
+        match output {
+            AnnouncerOutput::Announce { request, announce, url: _ } => {
+                let announce = Box::new(announce);
+                let at = now + self.scenario.latency;
+                self.queue.push(at, Event::Announced { host: id, request, announce });
+            }
+            AnnouncerOutput::Peers { peers, url: _ } => {
+                let source = Source::Tracker { local: false };
+                if self.hosts[id].life.online {
+                    self.hosts[id].machines.torrent.handle_candidates(now, source, &peers);
+                }
+            }
+            AnnouncerOutput::ExternalIp(_)
+            | AnnouncerOutput::Announced { .. }
+            | AnnouncerOutput::Warning { .. } => {}
+            AnnouncerOutput::Failed { error, .. } => {
+                panic!("seed {}: the tracker refuses {}: {error}", self.scenario.seed, self.hosts[id].addr)
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Peers on real disks: the production machines and the production storage download in virtual time, while machines
+//! go down and disks fail. That no false piece is claimed and no false block sent, and that what was durable is
+//! there after a power cut, the simulator itself looks at.
+
+#![cfg(test)]
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+use sprat::proto::rng::Rng;
+use sprat::proto::time::Instant;
+use sprat::sim::disk::{Disk, Failure, Faults, When};
+use sprat::sim::scenario::{Ending, HostReport, LifePlan, MachinePlan, Report};
+use sprat::sim::{Line, Scenario, Swarm};
+
+use crate::sample::{MODELS, run_count};
+
+const LIMIT: Duration = Duration::from_secs(3_600);
+/// What a line brings in a second, and more than a piece.
+const DOWN_RATE: u64 = 400_000;
+/// Longest that anything may stay in memory or in caches alone: the interval of commits, and a little for the commit.
+const AGE_MAX: Duration = Duration::from_millis(2_100);
+/// Longest that a peer may need after a fault beyond what it needs undisturbed: its disk is tried each second.
+const RECOVERY_MAX: Duration = Duration::from_secs(30);
+/// The same where the disk forgot pieces: whoever thought that we have them is greeted anew, and who was left often
+/// is dialled later.
+const REDIAL_MAX: Duration = Duration::from_secs(120);
+/// Bytes of pieces that were completed within those two seconds and begun before them: some pieces under way.
+const BEGUN_LEN_MAX: u64 = 8 * 32 * 1024;
+/// Where the first peer stands in a report.
+const FIRST: usize = 1;
+
+/// 2 MiB for three peers on slow lines, half a minute undisturbed.
+fn scenario(seed: u64, machines: Vec<MachinePlan>) -> Scenario {
+    let line = Line { up_rate: 200_000, down_rate: DOWN_RATE };
+    Scenario {
+        seed,
+        piece_count: 64,
+        piece_len: 32 * 1024,
+        peers: 3,
+        seed_line: line,
+        peer_line: line,
+        machines,
+        ..Scenario::default()
+    }
+}
+
+fn machine(seed: u64, lives: Vec<LifePlan>) -> MachinePlan {
+    MachinePlan { model: MODELS[seed as usize % 3], apart: seed / 3 % 2 == 1, lives }
+}
+
+fn run(scenario: Scenario) -> Report {
+    let seed = scenario.seed;
+    let report = Swarm::new(scenario).run(LIMIT);
+    assert!(report.completion().is_some(), "seed {seed}: everybody completes");
+    report
+}
+
+/// A life that ends at a random call, or a random moment.
+fn short_life(rng: &mut Rng, ending: Ending) -> LifePlan {
+    let rest = Duration::from_millis(rng.below(5_000) as u64);
+    let mut life = LifePlan { ending, rest, ..LifePlan::default() };
+    match rng.below(3) {
+        0 => life.content.cut_at = Some(1 + rng.below(150) as u64),
+        1 => life.journal.cut_at = Some(1 + rng.below(100) as u64),
+        _ => {}
+    }
+    life.length = Some(Duration::from_millis(rng.below(15_000) as u64));
+    life
+}
+
+/// The worst and the median of some figures.
+fn worst_and_median(mut figures: Vec<u64>) -> (u64, u64) {
+    figures.sort_unstable();
+    (figures.last().copied().unwrap_or(0), figures.get(figures.len() / 2).copied().unwrap_or(0))
+}
+
+fn ends(report: &Report) -> impl Iterator<Item = &sprat::sim::scenario::EndReport> {
+    report.hosts.iter().flat_map(|host| &host.ends)
+}
+
+#[test]
+fn a_power_cut_at_any_moment_costs_two_seconds_of_traffic() {
+    let mut lost = Vec::new();
+    for seed in 0..run_count(30, 2_000) {
+        let mut rng = Rng::from_number(seed);
+        let lives = (0..3).map(|_| short_life(&mut rng, Ending::PowerCut)).collect();
+        let report = run(scenario(seed, vec![machine(seed, lives)]));
+        for end in ends(&report) {
+            assert!(end.age <= AGE_MAX, "seed {seed}: {end:?}");
+            let two_seconds = (AGE_MAX.as_secs_f64() * DOWN_RATE as f64) as u64;
+            assert!(end.lost_len <= two_seconds + BEGUN_LEN_MAX, "seed {seed}: {end:?}");
+            lost.push(end.lost_len);
+        }
+    }
+    let (count, (worst, median)) = (lost.len(), worst_and_median(lost));
+    eprintln!("N2: {count} power cuts of a downloading peer; lost {worst} bytes at worst, median {median}");
+}
+
+#[test]
+fn a_kill_at_any_moment_costs_nothing_that_was_written() {
+    let mut count = 0;
+    for seed in 0..run_count(20, 1_000) {
+        let mut rng = Rng::from_number(seed);
+        let lives = (0..3).map(|_| short_life(&mut rng, Ending::Kill)).collect();
+        let report = run(scenario(seed, vec![machine(seed, lives)]));
+        for end in ends(&report) {
+            assert_eq!(end.lost_len, 0, "seed {seed}: {end:?}");
+            count += 1;
+        }
+    }
+    eprintln!("N1: {count} kills of a downloading peer; nothing that was written is lost");
+}
+
+/// When a host was done, after this moment.
+fn done_after(host: &HostReport, at: Duration) -> Duration {
+    (host.completed_at.unwrap() - Instant::ZERO).saturating_sub(at)
+}
+
+/// How long the swarm takes with nothing in its way.
+fn undisturbed(seed: u64) -> Duration {
+    run(scenario(seed, vec![machine(seed, Vec::new())])).completion().unwrap()
+}
+
+#[test]
+fn a_disk_that_is_full_or_fails_for_a_time_holds_its_own_peer_up_and_no_longer() {
+    let mut late = Vec::new();
+    for seed in 0..run_count(60, 1_000) {
+        let mut rng = Rng::from_number(seed);
+        let (from, len) = (1 + rng.below(20) as u64, 1 + rng.below(100) as u64);
+        let until = Duration::from_secs(from + len);
+        let time = When::Time(Disk::time_after(from * 1_000_000)..Disk::time_after(until.as_micros() as u64));
+        let error = [Errno::NOSPC, Errno::DQUOT, Errno::IO, Errno::ROFS, Errno::INTR][rng.below(5)];
+        let forgets = rng.below(2) == 0;
+        let faults = match seed % 5 {
+            0 => Faults { space: Some((rng.below(2_000_000) as u64, time)), ..Faults::default() },
+            kind => {
+                let failure = match kind {
+                    1 => Failure::Refused(error),
+                    2 => Failure::Short(error),
+                    3 => Failure::Unsynced { error: Errno::IO, forgets },
+                    _ => Failure::Unread(Errno::IO),
+                };
+                Faults { failing: Some((time, failure)), ..Faults::default() }
+            }
+        };
+        let on_journal = rng.below(2) == 0;
+        let mut life = LifePlan { ending: Ending::PowerCut, ..LifePlan::default() };
+        if on_journal {
+            life.journal = faults.clone();
+        }
+        life.content = faults;
+        if rng.below(2) == 0 {
+            // And then the power goes out.
+            life.length = Some(Duration::from_millis(rng.below(60_000) as u64));
+        }
+        let report = run(scenario(seed, vec![machine(seed, vec![life])]));
+        let host = &report.hosts[FIRST];
+        let last_end = host.ends.last().map_or(Duration::ZERO, |end| end.at - Instant::ZERO);
+        let after = done_after(host, until.max(last_end));
+        let span = undisturbed(seed);
+        let more = if seed % 5 == 3 { REDIAL_MAX } else { RECOVERY_MAX };
+        assert!(after <= span + more, "seed {seed}: {after:?} after it, else {span:?}");
+        late.push(after.as_millis() as u64);
+    }
+    let (count, (worst, median)) = (late.len(), worst_and_median(late));
+    eprintln!("N5: {count} disks failed for a time; done {worst} ms after that at worst, median {median}");
+}
+
+#[test]
+fn a_disk_that_stalls_for_a_minute_holds_nobody_else_up() {
+    for seed in 0..run_count(6, 200) {
+        let mut rng = Rng::from_number(seed);
+        let from = Duration::from_secs(rng.below(15) as u64);
+        let until = from + Duration::from_secs(60);
+        let micros = |at: Duration| Disk::time_after(at.as_micros() as u64);
+        let failing = Some((When::Time(micros(from)..micros(until)), Failure::Stalled));
+        let faults = Faults { failing, ..Faults::default() };
+        let life = LifePlan { content: faults.clone(), journal: faults, ..LifePlan::default() };
+        let report = run(scenario(seed, vec![machine(seed, vec![life])]));
+        let span = undisturbed(seed);
+        for other in &report.hosts[FIRST + 1..] {
+            let took = done_after(other, Duration::ZERO);
+            assert!(took <= until, "seed {seed}: {took:?} of another peer, undisturbed {span:?}");
+        }
+        let after = done_after(&report.hosts[FIRST], until);
+        assert!(after <= span + RECOVERY_MAX, "seed {seed}: {after:?} after it, else {span:?}");
+    }
+}
+
+#[test]
+fn peers_that_go_down_again_and_again_get_there_all_the_same() {
+    let mut twice = Vec::new();
+    for seed in 0..run_count(10, 300) {
+        let mut rng = Rng::from_number(seed);
+        let machines = (0..3_u64).map(|number| {
+            let ending = if rng.below(2) == 0 { Ending::PowerCut } else { Ending::Kill };
+            let count = if number == 0 { 12 } else { 2 };
+            machine(seed + number, (0..count).map(|_| short_life(&mut rng, ending)).collect())
+        });
+        let machines = machines.collect();
+        let scenario = scenario(seed, machines);
+        let total_len = scenario.total_len();
+        let report = run(scenario);
+        let hosts = &report.hosts[FIRST..];
+        twice.extend(hosts.iter().map(|host| host.downloaded.saturating_sub(total_len)));
+    }
+    let (worst, median) = worst_and_median(twice);
+    eprintln!("again and again: fetched twice {worst} bytes of 2 MiB at worst, median {median}");
+}
+
+#[test]
+fn outages_run_the_same_from_one_seed() {
+    let with_seed = |seed| {
+        let lives = (0..3).map(|_| short_life(&mut Rng::from_number(seed), Ending::PowerCut)).collect();
+        run(scenario(seed, vec![machine(seed, lives)]))
+    };
+    assert_eq!(with_seed(5), with_seed(5));
+}

@@ -1,0 +1,305 @@
+//! A torrent with all of its bytes, a machine with simulated disks, and what the engine does with both: a start, and
+//! a download.
+
+#![cfg(test)]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha1::{Digest, Sha1};
+use sprat::proto::bitfield::Bitfield;
+use sprat::proto::infohash::InfoHash;
+use sprat::proto::metainfo::files::{Attributes, File};
+use sprat::proto::metainfo::{Info, Layout};
+use sprat::proto::piece::{Geometry, PieceIndex};
+use sprat::proto::rng::Rng;
+use sprat::sim::disk::{Disk, Model};
+use sprat::storage::content::{Content, LostPiece, StorageError};
+use sprat::storage::journal::{Journal, JournalError, Owner};
+use sprat::storage::store::Store;
+
+pub(crate) const MODELS: [Model; 3] = [Model::Posix, Model::Ordered, Model::Delayed];
+const PIECE_LEN: u32 = 16 * 1024;
+/// The file that is not wanted.
+const UNSELECTED: usize = 4;
+/// How long one waits before the disk is tried again, microseconds.
+const RETRY_INTERVAL: u64 = 1_000_000;
+/// Attempts at one thing after which it counts as stuck.
+const ATTEMPT_MAX: u32 = 200;
+
+/// How many runs of each kind; `SPRAT_LONG=1` is the long form.
+pub(crate) fn run_count(short: u64, long: u64) -> u64 {
+    if std::env::var_os("SPRAT_LONG").is_some() { long } else { short }
+}
+
+/// A torrent and all of its bytes.
+pub(crate) struct Sample {
+    pub(crate) info: Info,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Sample {
+    /// Seven files of odd lengths, one of them not wanted.
+    pub(crate) fn new() -> Self {
+        let lens: [u64; 7] = [40_000, 1, 70_001, 0, 16_384, 5_000, 90_000];
+        let mut offset = 0;
+        let files: Vec<File> = lens
+            .iter()
+            .enumerate()
+            .map(|(number, &len)| {
+                let start = offset;
+                offset += len;
+                let path = vec!["folder".to_owned(), number.to_string()];
+                File { path, len, offset: start, attributes: Attributes::default() }
+            })
+            .collect();
+        let mut bytes = vec![0; offset as usize];
+        Rng::from_number(7).fill(&mut bytes);
+        let piece_hashes: Vec<u8> = bytes.chunks(PIECE_LEN as usize).flat_map(Sha1::digest).collect();
+        let info = Info {
+            infohash: InfoHash::of(&piece_hashes),
+            infohash_v2: None,
+            bytes: Bytes::new(),
+            name: "folder".to_owned(),
+            geometry: Geometry::new(offset, PIECE_LEN).unwrap(),
+            piece_hashes: piece_hashes.into(),
+            files,
+            layout: Layout::Folder,
+            private: false,
+            source: None,
+            renamed: Vec::new(),
+        };
+        Self { info, bytes }
+    }
+
+    pub(crate) fn piece(&self, piece: PieceIndex) -> &[u8] {
+        let start = self.info.geometry.offset_of(piece) as usize;
+        &self.bytes[start..start + self.info.geometry.len_of(piece) as usize]
+    }
+
+    fn content(&self, disk: &Disk) -> Content<Disk> {
+        let selected = (0..self.info.files.len()).map(|number| number != UNSELECTED).collect();
+        Content::new(self.info.clone(), selected, disk.clone())
+    }
+
+    fn owner(&self) -> Owner {
+        let Info { infohash, geometry, ref files, .. } = self.info;
+        Owner { infohash, geometry, file_count: files.len() as u32 }
+    }
+
+    pub(crate) fn assert_complete(&self, disk: &Disk) {
+        for (number, file) in self.info.files.iter().enumerate().filter(|(number, _)| *number != UNSELECTED) {
+            let bytes = disk.bytes(&file.path).unwrap_or_else(|| panic!("file {number} is missing"));
+            let (start, end) = (file.offset as usize, (file.offset + file.len) as usize);
+            assert!(bytes == self.bytes[start..end], "file {number} is false");
+        }
+    }
+}
+
+/// Where the journal is.
+pub(crate) fn journal_path() -> Vec<String> {
+    vec!["journals".to_owned(), "one".to_owned()]
+}
+
+/// A machine's disks: that of the content, and that of the journal, which may be the same.
+pub(crate) struct Disks {
+    pub(crate) content: Disk,
+    pub(crate) state: Disk,
+    is_one: bool,
+}
+
+impl Disks {
+    pub(crate) fn one(model: Model, seed: u64) -> Self {
+        let content = Disk::new(model, seed);
+        Self { state: content.clone(), content, is_one: true }
+    }
+
+    pub(crate) fn two(model: Model, seed: u64) -> Self {
+        Self { content: Disk::new(model, seed), state: Disk::new(model, seed + 1_000_000), is_one: false }
+    }
+
+    /// One for even seeds, two for odd ones.
+    pub(crate) fn of(model: Model, seed: u64) -> Self {
+        if seed.is_multiple_of(2) { Self::one(model, seed) } else { Self::two(model, seed) }
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.content.is_down() || self.state.is_down()
+    }
+
+    pub(crate) fn wait(&self, micros: u64) {
+        self.each(|disk| disk.wait(micros));
+    }
+
+    pub(crate) fn power_cycle(&self) {
+        self.each(Disk::power_cycle);
+    }
+
+    pub(crate) fn revive(&self) {
+        self.each(Disk::revive);
+    }
+
+    /// One of them.
+    pub(crate) fn any(&self, rng: &mut Rng) -> &Disk {
+        if rng.below(2) == 0 { &self.content } else { &self.state }
+    }
+
+    fn each(&self, change: impl Fn(&Disk)) {
+        change(&self.content);
+        if !self.is_one {
+            change(&self.state);
+        }
+    }
+}
+
+/// What one start found, and what became of it.
+pub(crate) struct Started {
+    pub(crate) store: Store<Disk>,
+    pub(crate) have: Bitfield,
+    /// Of these, those that are known to survive.
+    pub(crate) durable: Bitfield,
+    pub(crate) hashed_count: u32,
+}
+
+/// Everything that a start does, as the engine does it.
+pub(crate) fn start(sample: &Sample, disks: &Disks) -> Result<Started, JournalError> {
+    let mut started = look(sample, disks)?;
+    started.prepare()?;
+    Ok(started)
+}
+
+/// What a start does before it writes anything.
+pub(crate) fn look(sample: &Sample, disks: &Disks) -> Result<Started, JournalError> {
+    let journal = Journal::open(Arc::new(disks.state.clone()), journal_path(), sample.owner())?;
+    let store = Store::new(sample.content(&disks.content));
+    let verdict = store.begin(Some(journal))?;
+    let mut have = verdict.vouched.clone();
+    let mut scratch = Vec::new();
+    // What is vouched for has to be there (R1).
+    for piece in verdict.vouched.iter_set() {
+        let is_there = store.content().check_piece(piece, &mut scratch)?;
+        assert!(is_there, "piece {piece} is claimed and false");
+    }
+    for piece in verdict.doubtful.iter_set() {
+        if store.content().check_piece(piece, &mut scratch)? {
+            have.set(piece);
+        }
+    }
+    Ok(Started { store, durable: verdict.vouched, have, hashed_count: verdict.doubtful.count() })
+}
+
+impl Started {
+    /// Makes ready for writing, if anything is missing.
+    pub(crate) fn prepare(&mut self) -> Result<(), StorageError> {
+        if !self.is_complete() {
+            self.have = self.store.prepare(&self.have)?;
+            self.durable = self.have.clone();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.store.content().wanted().has_more_than(&self.have)
+    }
+
+    fn write(&mut self, sample: &Sample, piece: PieceIndex) -> Result<(), StorageError> {
+        let blocks: Vec<&[u8]> = sample.piece(piece).chunks(5_000).collect();
+        self.store.write_piece(piece, &blocks)?;
+        self.have.set(piece);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), StorageError> {
+        let lost = self.store.commit()?;
+        self.lose(lost);
+        self.durable = self.have.clone();
+        Ok(())
+    }
+
+    /// Whether that was the end of it.
+    fn finish(&mut self) -> Result<bool, StorageError> {
+        let lost = self.store.finish(&self.have)?;
+        let is_finished = lost.is_empty();
+        self.lose(lost);
+        self.durable = self.have.clone();
+        Ok(is_finished)
+    }
+
+    fn lose(&mut self, lost: Vec<LostPiece>) {
+        let pieces: Vec<PieceIndex> = lost.into_iter().map(|lost| lost.piece).collect();
+        for &piece in &pieces {
+            self.have.clear(piece);
+        }
+        if !pieces.is_empty() {
+            // The next start finds out again.
+            let _ = self.store.lose(&pieces);
+        }
+    }
+
+    fn missing(&self, rng: &mut Rng) -> Vec<PieceIndex> {
+        let wanted = self.store.content().wanted();
+        let mut missing: Vec<_> = wanted.iter_set().filter(|&piece| !self.have.get(piece)).collect();
+        rng.shuffle(&mut missing);
+        missing
+    }
+
+    /// Writes what is missing in a random order and commits now and then, until done or the disk fails. Pieces
+    /// written.
+    pub(crate) fn download(
+        &mut self,
+        sample: &Sample,
+        disks: &Disks,
+        rng: &mut Rng,
+    ) -> Result<u32, StorageError> {
+        let mut written = 0;
+        for piece in self.missing(rng) {
+            disks.wait(rng.below(1_000_000) as u64);
+            self.write(sample, piece)?;
+            written += 1;
+            if rng.below(4) == 0 {
+                self.commit()?;
+            }
+        }
+        assert!(self.finish()?, "a disk that does not fail keeps what it takes");
+        Ok(written)
+    }
+
+    /// The same on disks that fail: what does not work is tried again, until all is done or the power out.
+    pub(crate) fn persist(
+        &mut self,
+        sample: &Sample,
+        disks: &Disks,
+        rng: &mut Rng,
+    ) -> Result<(), StorageError> {
+        loop {
+            for piece in self.missing(rng) {
+                disks.wait(rng.below(1_000_000) as u64);
+                insist(disks, || self.write(sample, piece))?;
+                if rng.below(4) == 0 {
+                    match self.commit() {
+                        // It is tried again with the next one.
+                        Err(error) if error.may_pass() && !disks.is_down() => {}
+                        committed => committed?,
+                    }
+                }
+            }
+            if self.is_complete() && insist(disks, || self.finish())? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Tries until it works, with a rest between, as long as the disk may be better another time.
+pub(crate) fn insist<T>(
+    disks: &Disks,
+    mut attempt: impl FnMut() -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    for _ in 0..ATTEMPT_MAX {
+        match attempt() {
+            Err(error) if error.may_pass() && !disks.is_down() => disks.wait(RETRY_INTERVAL),
+            ended => return ended,
+        }
+    }
+    panic!("stuck: {:?}", attempt().err());
+}
