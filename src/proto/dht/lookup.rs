@@ -19,8 +19,11 @@
 //!
 //! It sends nothing itself and knows no transactions and no time.
 
+mod choice;
+
 use std::net::SocketAddr;
 
+use self::choice::Choice;
 use super::node_id::{Node, NodeId};
 use super::routing::prefix::{Prefix, may_name};
 use super::routing::{K, share_of_space, size_by_density};
@@ -484,22 +487,6 @@ impl Lookup {
     fn find(&self, node: &Node) -> Result<usize, usize> {
         let key = |node: &Node| (node.id.distance(self.target), node.addr);
         self.candidates.binary_search_by(|candidate| key(&candidate.node).cmp(&key(node)))
-    }
-}
-
-/// The closest that may be asked, and the closest of those whose namers are not being tried already.
-#[derive(Default)]
-struct Choice {
-    any: Option<usize>,
-    preferred: Option<usize>,
-}
-
-impl Choice {
-    fn offer(&mut self, at: usize, is_preferred: impl Fn() -> bool) {
-        if self.preferred.is_none() && is_preferred() {
-            self.preferred = Some(at);
-        }
-        self.any = self.any.or(Some(at));
     }
 }
 
