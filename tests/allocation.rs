@@ -27,6 +27,8 @@ use sprat::proto::wire::sp_have;
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
+/// Bytes of heap of a generator that was drawn from.
+const GENERATOR_LEN: usize = 320;
 /// What any decoder may use whatever its input: messages of errors, first allocations of vectors.
 const BASE_LEN: usize = 64 << 10;
 
@@ -154,10 +156,11 @@ fn reading_krpc_takes_no_heap() {
     assert_eq!(used, 0, "bytes of heap for messages of the DHT");
 }
 
-/// An empty store of peers takes no heap, and a full one less than 24 bytes a peer.
+/// An empty store of peers takes no heap but for a generator that was drawn from, and a full one less than 24 bytes
+/// a peer.
 fn a_store_takes_what_its_peers_do() {
     let mut store = None;
-    assert_eq!(peak(|| store = Some(PeerStore::new(Rng::from_number(1)))), 0);
+    assert!(peak(|| store = Some(PeerStore::new(Rng::from_number(1)))) <= GENERATOR_LEN);
     let Some(mut store) = store else { unreachable!("it was made above") };
     let used = peak(|| {
         for number in 0..(TORRENT_COUNT_MAX * PEER_COUNT_MAX) as u32 {

@@ -37,7 +37,7 @@ fn pieces_across_files_are_written_read_and_checked() {
         sample.write(&content, piece).unwrap();
     }
     assert!(exists(&content));
-    content.finish().unwrap();
+    content.make_whole().and_then(|()| content.sync()).unwrap();
     for (at, name) in ["t/a", "t/empty", "t/deep/er/b", "t/c", "t/d"].iter().enumerate() {
         assert_eq!(fs::read(folder.path().join(name)).unwrap(), sample.file(at), "{name}");
     }
@@ -86,7 +86,7 @@ fn pad_files_are_zeros_and_never_on_disk() {
     for piece in sample.pieces() {
         sample.write(&content, piece).unwrap();
     }
-    content.finish().unwrap();
+    content.make_whole().and_then(|()| content.sync()).unwrap();
     assert_eq!(sample.check(&content), [0, 1]);
     assert!(!folder.path().join("pad").exists());
     let mut block = [9; 25];
@@ -106,7 +106,7 @@ fn unselected_files_never_appear_and_their_parts_outlive_a_restart() {
     for piece in 1..5 {
         sample.write(&content, piece).unwrap();
     }
-    content.finish().unwrap();
+    content.make_whole().and_then(|()| content.sync()).unwrap();
     let names = |path: &Path| {
         let mut names: Vec<_> = fs::read_dir(path)
             .unwrap()
@@ -219,7 +219,7 @@ fn nothing_is_cut_off_and_the_report_says_what_is_wrong() {
     for piece in sample.pieces() {
         sample.write(&content, piece).unwrap();
     }
-    content.finish().unwrap();
+    content.make_whole().and_then(|()| content.sync()).unwrap();
     let report = content.report(&bitfield(10, &sample.check(&content)));
     let bad: Vec<_> = report.iter().filter(|file| !file.is_whole()).map(|file| file.file).collect();
     assert_eq!(bad, [2], "what the user had beyond the end of long is still there");
@@ -237,7 +237,7 @@ fn thousands_of_files_need_few_descriptors() {
         sample.write(&content, piece).unwrap();
         assert!(handles.open_count() <= 16);
     }
-    content.finish().unwrap();
+    content.make_whole().and_then(|()| content.sync()).unwrap();
     assert_eq!(sample.check(&content).len(), sample.pieces().len());
     assert_eq!(handles.open_count(), 16);
 }
@@ -253,7 +253,7 @@ fn paths_as_deep_and_names_as_long_as_allowed() {
     for piece in sample.pieces() {
         sample.write(&content, piece).unwrap();
     }
-    content.finish().unwrap();
+    content.make_whole().and_then(|()| content.sync()).unwrap();
     content.fs().close();
     assert_eq!(sample.check(&content), [0, 1, 2]);
     assert!(content.report(&Bitfield::full(3)).iter().all(super::super::report::FileReport::is_whole));
@@ -266,7 +266,7 @@ fn executable_files_are_made_so() {
     sample.info.files[0].attributes.executable = true;
     let content = sample.content(folder.path(), &[]);
     sample.write(&content, 0).unwrap();
-    content.finish().unwrap();
+    content.make_whole().and_then(|()| content.sync()).unwrap();
     let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
     assert_eq!((mode("tool") & 0o100, mode("data") & 0o111), (0o100, 0));
 }
@@ -492,9 +492,9 @@ fn that_files_exist_is_made_durable_from_the_deepest_folder_up() {
     for piece in sample.pieces() {
         content.write_piece(piece, &[sample.piece(piece)]).unwrap();
     }
-    content.finish().unwrap();
+    content.make_whole().and_then(|()| content.sync()).unwrap();
     let synced = std::mem::take(&mut *content.fs().synced_folders.lock().unwrap());
     assert_eq!(synced, ["t/no", "t/deep/er", "t/deep", "t", ""]);
-    content.finish().unwrap();
+    content.make_whole().and_then(|()| content.sync()).unwrap();
     assert!(content.fs().synced_folders.lock().unwrap().is_empty(), "once is enough");
 }

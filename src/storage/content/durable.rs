@@ -18,16 +18,7 @@ use crate::storage::span::spans;
 pub(super) const SYNC_EACH_MAX: usize = 64;
 
 impl<F: FileSystem> Content<F> {
-    /// Makes empty files and executable bits; called when every wanted piece is there.
-    ///
-    /// # Errors
-    /// A file cannot be made.
-    pub fn finish(&self) -> Result<(), StorageError> {
-        self.make_whole()?;
-        self.sync()
-    }
-
-    /// Makes empty files and executable bits.
+    /// Makes empty files and executable bits, when every wanted piece is there; durable with the next sync.
     ///
     /// # Errors
     /// A file cannot be made.
