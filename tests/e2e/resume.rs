@@ -30,13 +30,26 @@ impl Place {
     }
 
     fn start(&self, args: &[&str]) -> Sprat {
+        self.start_in(&self.state, args)
+    }
+
+    fn start_in(&self, state: &str, args: &[&str]) -> Sprat {
         let args = [args, &["-p", "0", "--json"]].concat();
-        Sprat::start_with(&self.path, &args, &[("XDG_STATE_HOME", &self.state)])
+        Sprat::start_with(&self.path, &args, &[("XDG_STATE_HOME", state)])
     }
 
     /// A seed, and its address.
     fn seed(&self, more: &[&str]) -> (Sprat, String) {
-        let mut seed = self.start(&[&["seed", "set.torrent"], more].concat());
+        self.seed_in(&self.state, more)
+    }
+
+    /// A seed whose journals are elsewhere, and its address.
+    fn source(&self) -> (Sprat, String) {
+        self.seed_in(&format!("{}-of-source", self.state), &[])
+    }
+
+    fn seed_in(&self, state: &str, more: &[&str]) -> (Sprat, String) {
+        let mut seed = self.start_in(state, &[&["seed", "set.torrent"], more].concat());
         let peer = format!("127.0.0.1:{}", seed.event("seeding")["port"]);
         (seed, peer)
     }
@@ -119,7 +132,7 @@ fn ctrl_c_amid_a_download_costs_neither_hashing_nor_fetching_again() {
 #[test]
 fn a_second_download_leaves_the_folder_alone() {
     let place = Place::new(2 << 20);
-    let (_seed, peer) = place.seed(&[]);
+    let (_seed, peer) = place.source();
     // Nobody to fetch from: it waits, and the folder is its own.
     let mut first = place.download(&[]);
     first.event("checked");
@@ -139,7 +152,7 @@ fn a_second_download_leaves_the_folder_alone() {
 #[test]
 fn a_seed_that_ends_leaves_the_journal_to_the_download_that_repairs_its_files() {
     let place = Place::new(2 << 20);
-    let (_source, peer) = place.seed(&[]);
+    let (_source, peer) = place.source();
     place.copy_to("copy");
     let (seed, _) = place.seed(&["-d", "copy"]);
     std::fs::write(place.path.join("copy/set/b/c"), "damaged").unwrap();
