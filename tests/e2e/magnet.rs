@@ -250,8 +250,7 @@ async fn a_bare_infohash_is_enough_in_the_dht() {
         within(torrent.completed()).await.unwrap();
         content.assert_same(dir.path());
     }
-    // The other one may have been found by the first.
-    assert!(downloads.iter().any(|(_, torrent)| torrent.snapshot().dht.is_some_and(|dht| dht.peers > 0)));
+    // There was no other way to find each other, whoever of the three found whom.
 }
 
 #[tokio::test]
