@@ -540,6 +540,7 @@ mod tests {
                 5 | 6 => drop(pieces.release_all(conn)),
                 _ => pieces.lost(piece),
             }
+            #[cfg(debug_assertions)]
             pieces.check_invariant();
             let startable = (0..20).filter(|&piece| pieces.is_startable(piece)).count();
             assert_eq!(startable, pieces.startable_count as usize);
