@@ -13,16 +13,22 @@
 //!   who crowds it is there, and whom these name: some 20 queries more, that reach the honest ones around the target
 //!   by ways which do not lead through the crowd. No crowd has to be seen for that: whom one in ten nodes hide, with
 //!   ids that fit, sees as many around the target as chance allows, and all of them hostile.
+//! - Where a crowd is seen, twice as many as there should be, three in ten of all nodes may be hostile, and four of five
+//!   around the target: some honest ones there are known to nobody. What is to be stored is stored at all who answered,
+//!   and three times as many of the far ones are asked: two such lookups, of 100 queries each, share some of the 30
+//!   honest nodes that each comes by.
 //! - One of a /24 or /64 is asked (local addresses are exempt), and each address once, under whatever ids it is named.
 //! - An answer names at most 16; of the nodes that one neighbourhood alone names two are asked at once while there are
 //!   others, none before others when one was dead and none alive, and no more at all when two were.
 //!
 //! It sends nothing itself and knows no transactions and no time.
 
+mod candidate;
 mod choice;
 
 use std::net::SocketAddr;
 
+use self::candidate::{Candidate, Duty, Namer, State};
 use self::choice::Choice;
 use super::node_id::{Node, NodeId};
 use super::routing::prefix::{Prefix, may_name};
@@ -30,7 +36,7 @@ use super::routing::{K, share_of_space, size_by_density};
 
 /// Queries under way at once.
 pub const ALPHA: usize = 4;
-/// Nodes given as the closest, and so asked to store something, where many crowd the target.
+/// Nodes around the target that have to answer where many crowd it.
 pub const CLOSEST_COUNT_MAX: usize = 24;
 
 /// Nodes of one answer that count: eight and some; the rest is ignored.
@@ -49,8 +55,11 @@ const DEAD_OF_NAMER_MAX: usize = 2;
 /// Longest token kept, bytes: longer ones are of nodes that want us to send much, and count as none.
 const TOKEN_LEN_MAX: usize = 64;
 /// Of those whose id fits, so many of the closest have to answer where others may hide them: one in ten of all nodes
-/// can be the closest k to a target with ids that fit, and whom they hide is right behind them.
+/// can be the closest k to a target with ids that fit, and whom they hide is right behind them. More than these, within
+/// the distance that should hold k, are a crowd: by chance alone there is one around a target of 250.
 const ANSWERED_COUNT: usize = 2 * K;
+/// Of the starts of a wary lookup beyond the first k, so many are asked whether a crowd is seen or not.
+const CHIEF_COUNT: usize = K / 2;
 
 /// The lookup.
 #[derive(Debug)]
@@ -84,51 +93,6 @@ pub struct Found {
     pub hops: u32,
 }
 
-#[derive(Debug)]
-struct Candidate {
-    node: Node,
-    prefix: Prefix,
-    /// Its id fits its address (BEP 42).
-    fits: bool,
-    hops: u32,
-    duty: Duty,
-    namer: Namer,
-    state: State,
-}
-
-/// Who says that a candidate exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Namer {
-    /// Our own table, or several who have nothing to do with each other.
-    Trusted,
-    /// One neighbourhood.
-    Alone(Prefix),
-}
-
-/// Whether a candidate is asked even if others are closer, so that those who crowd the target do not hide everybody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Duty {
-    /// It is not.
-    None,
-    /// It is: one of the closest of our own table.
-    Start,
-    /// It is if the lookup is wary: so far from the target that nobody would want to be there, or named by such a one.
-    Scout,
-    /// See above, and whom it names are scouts too.
-    Chief,
-}
-
-#[derive(Debug)]
-enum State {
-    Fresh,
-    Asked,
-    /// Asked, and late: holds no slot.
-    Slow,
-    /// With its token.
-    Answered(Box<[u8]>),
-    Failed,
-}
-
 /// Of those that one neighbourhood alone named.
 #[derive(Default)]
 struct Tally {
@@ -149,7 +113,7 @@ impl Lookup {
     /// Begins at these nodes. `size_estimate` of the overlay tells how close the closest should be: if more are, all of
     /// them are looked for, and the lookup is wary, which costs 30 queries more; 0: it is not, for nobody gathers at its
     /// target. Of the starts ([`Table::starts`](super::routing::Table::starts)) the first k are asked in any case, the
-    /// others by a wary lookup.
+    /// next four by a wary lookup, and the rest by one that sees a crowd.
     pub fn new(target: NodeId, starts: &[Node], size_estimate: u64) -> Self {
         let mut lookup = Self {
             target,
@@ -164,7 +128,11 @@ impl Lookup {
             answered: 0,
         };
         for (at, &node) in starts.iter().enumerate() {
-            let duty = if at < K { Duty::Start } else { Duty::Chief };
+            let duty = match at {
+                _ if at < K => Duty::Start,
+                _ if at < K + CHIEF_COUNT => Duty::Chief,
+                _ => Duty::Reserve,
+            };
             lookup.add(node, 1, Namer::Trusted, duty);
         }
         lookup
@@ -213,7 +181,7 @@ impl Lookup {
         let token = token.filter(|token| token.len() <= TOKEN_LEN_MAX).unwrap_or_default();
         let hops = self.candidates[at].hops;
         self.candidates[at].state = State::Answered(token.into());
-        let duty = if self.candidates[at].duty == Duty::Chief { Duty::Scout } else { Duty::None };
+        let duty = self.candidates[at].duty.of_named();
         if self.candidates[at].node.id != id {
             self.correct(at, id);
         }
@@ -252,12 +220,12 @@ impl Lookup {
         next.is_none() && !is_waiting
     }
 
-    /// Where to store: the closest that answered, closest first. k of them whose id fits, more where a crowd is
-    /// around the target, and up to k of others that are closer than these; at most [`CLOSEST_COUNT_MAX`]. Where
-    /// tokens are needed, of those that gave one.
+    /// Where to store: the closest that answered, closest first. k of them whose id fits, all where a crowd is
+    /// around the target, and up to k of others that are closer than these. Where tokens are needed, of those that
+    /// gave one.
     pub fn closest(&self) -> Vec<Found> {
         let mut found = Vec::with_capacity(2 * K);
-        let wanted = self.wanted();
+        let wanted = if self.is_crowded() { self.candidates.len() } else { self.wanted() };
         let (mut fit, mut unfit) = (0, 0);
         for candidate in self.candidates.iter().filter(|candidate| !self.is_out(candidate)) {
             let State::Answered(token) = &candidate.state else { continue };
@@ -338,7 +306,8 @@ impl Lookup {
         let preferred = next_fit.preferred.or(next_unfit.preferred).or_else(|| self.next_on_duty());
         // Late ones are not worth the wait where others do.
         is_waiting |= is_late && answered < K;
-        let is_awaited = |of: &Candidate| self.is_on_duty(of) && matches!(of.state, State::Asked);
+        let is_crowded = self.is_crowded();
+        let is_awaited = |of: &Candidate| self.is_on_duty(of, is_crowded) && matches!(of.state, State::Asked);
         Survey {
             next: preferred.or(next_fit.any).or(next_unfit.any),
             is_waiting: is_waiting || (self.under_way > 0 && self.candidates.iter().any(is_awaited)),
@@ -347,21 +316,30 @@ impl Lookup {
 
     /// The closest node that is asked in any case.
     fn next_on_duty(&self) -> Option<usize> {
+        let is_crowded = self.is_crowded();
         let is_fresh = |of: &Candidate| matches!(of.state, State::Fresh);
-        self.candidates.iter().position(|of| is_fresh(of) && self.is_on_duty(of) && self.may_ask(of))
+        self.candidates
+            .iter()
+            .position(|of| is_fresh(of) && self.is_on_duty(of, is_crowded) && self.may_ask(of))
     }
 
-    fn is_on_duty(&self, candidate: &Candidate) -> bool {
+    fn is_on_duty(&self, candidate: &Candidate, is_crowded: bool) -> bool {
         match candidate.duty {
             Duty::None => false,
             Duty::Start => true,
             Duty::Scout | Duty::Chief => self.is_wary(),
+            Duty::Reserve => is_crowded,
         }
     }
 
     /// Whether others may want to hide the closest nodes: the overlay is large enough to have some that are far.
     fn is_wary(&self) -> bool {
         self.size_estimate >= CLOSEST_COUNT_MAX as u64
+    }
+
+    /// Whether more are around the target than chance allows, with ids that fit.
+    fn is_crowded(&self) -> bool {
+        self.wanted() > ANSWERED_COUNT
     }
 
     /// How many whose id fits are the closest: all within the distance that should hold k, if they are more.
@@ -703,6 +681,24 @@ mod tests {
             for (hostile, least) in [(10, 95), (30, 80)] {
                 let found = found_percent(3_000, hostile, plot);
                 assert!(found >= least, "{plot:?} of {hostile} %: {found} % found");
+            }
+        }
+    }
+
+    #[test]
+    fn where_a_crowd_is_seen_more_are_asked_and_all_who_answered_are_to_store() {
+        for (hostile, is_crowd) in [(0, false), (30, true)] {
+            let mut overlay = Overlay::new(1, 3_000, hostile, Plot::CrowdFit);
+            let from = overlay.anybody();
+            let (lookup, answered) = overlay.look_up(from, overlay.target);
+            let stored = lookup.closest().len();
+            let honest = answered.iter().filter(|node| !overlay.hostile.contains(&node.addr)).count();
+            if is_crowd {
+                assert_eq!(stored, answered.len());
+                assert!(honest > 2 * K, "{honest} of {stored} are honest");
+            } else {
+                assert_eq!(stored, K);
+                assert!(answered.len() <= 60, "{}", answered.len());
             }
         }
     }

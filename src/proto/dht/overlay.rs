@@ -246,9 +246,8 @@ impl Overlay {
         ask_next(now, lookup, post, Purpose::Walk(*number), &speaker, method);
         if lookup.is_done() {
             let target = lookup.target();
-            // Around our own id others may gather; around a random one there is chance alone.
-            if let Some(size) = lookup.size_estimate().filter(|_| target != self.table.own()) {
-                self.table.learn_size(size);
+            if let Some(size) = lookup.size_estimate() {
+                self.table.learn_size(target, size);
             }
             self.walk = None;
             self.named = Vec::new();

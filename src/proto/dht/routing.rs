@@ -49,8 +49,8 @@ const BAD_RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
 const LOST_AFTER: Duration = Duration::from_secs(2 * 3600);
 /// Time for a ping that upkeep asked for to be answered or to fail, before it is asked for again.
 const PING_PENDING: Duration = Duration::from_secs(60);
-/// Nodes far from a target that a wary lookup asks too.
-const FAR_START_COUNT: usize = K / 2;
+/// Nodes far from a target that a lookup may ask too, if it is wary.
+const FAR_START_COUNT: usize = 3 * K / 2;
 /// Least time between two pings of strangers that queried us: they may be forged to make us send.
 const STRANGER_GAP: Duration = Duration::from_secs(4);
 /// A bucket that is not full is refreshed this soon, then after twice as long each time,
@@ -70,10 +70,13 @@ const REFRESH_START: Duration = Duration::from_secs(1);
 /// The ranks among the closest nodes that estimate the overlay's size, each by itself; their median is taken. The
 /// closest five vary too much, and of those beyond the twelfth a table does not know all.
 const ESTIMATE_RANKS: std::ops::RangeInclusive<usize> = 6..=12;
-/// Sizes learnt from lookups that are remembered: their median varies by a tenth.
-const SIZE_COUNT_MAX: usize = 15;
-/// With fewer, our own neighbours tell as much.
+/// Sizes learnt from lookups that are remembered: their median varies by a seventh, and is of the last two hours.
+const SIZE_COUNT_MAX: usize = 7;
+/// With fewer, our own neighbours have a say.
 const SIZE_COUNT_MIN: usize = 5;
+/// A lookup tells the overlay's size if its target shares fewer bits with our id than this: around us a crowd may have
+/// gathered that means one of our neighbours.
+const FAR_BITS: u32 = 3;
 
 /// The table.
 #[derive(Debug)]
@@ -218,7 +221,7 @@ impl Table {
         self.entries.closest(target, count)
     }
 
-    /// Where a lookup begins: the k nodes closest to the target, then four of those farthest from it, where nobody is
+    /// Where a lookup begins: the k nodes closest to the target, then twelve of those farthest from it, where nobody is
     /// who wants to be close.
     pub fn starts(&self, target: NodeId) -> Vec<Node> {
         let mut starts = self.closest(target, K);
@@ -276,21 +279,26 @@ impl Table {
         self.len() == 0
     }
 
-    /// Nodes in the whole overlay: the median of what lookups of random targets found lately, or else estimated from
-    /// the density around our own id, within a third or so.
+    /// Nodes in the whole overlay: the median of what lookups of random targets found lately. As long as these are few,
+    /// not more than the density around our own id tells, within a third or so: a crowd there makes it look larger.
     pub fn size_estimate(&self) -> u64 {
         let mut learnt = self.sizes.clone();
-        if learnt.len() >= SIZE_COUNT_MIN {
-            learnt.sort_unstable();
-            return learnt[learnt.len() / 2];
+        learnt.sort_unstable();
+        let median = learnt.get(learnt.len() / 2).copied();
+        if let Some(median) = median.filter(|_| learnt.len() >= SIZE_COUNT_MIN) {
+            return median;
         }
         let living = self.entries.iter().filter(|entry| !entry.is_bad());
-        size_by_density(living.map(|entry| entry.node.id.distance(self.own())))
+        let density = size_by_density(living.map(|entry| entry.node.id.distance(self.own())));
+        median.map_or(density, |median| median.min(density))
     }
 
     /// A lookup of a target that nobody else chose found the overlay this large
     /// ([`size_estimate`](super::lookup::Lookup::size_estimate)).
-    pub fn learn_size(&mut self, size: u64) {
+    pub fn learn_size(&mut self, target: NodeId, size: u64) {
+        if target.shared_bits(self.own()) >= FAR_BITS {
+            return;
+        }
         if self.sizes.len() >= SIZE_COUNT_MAX {
             self.sizes.remove(0);
         }
@@ -335,8 +343,9 @@ impl Table {
         if now < due {
             return false;
         }
-        // Our own neighbourhood is looked at however full it is: those who fill it may not be all who are there.
-        let is_full = self.entries.is_full(bucket) && bucket != self.entries.deepest();
+        // Our own neighbourhood is looked at however full it is: those who fill it may not be all who are there. So is the
+        // other half of the key space, which tells the overlay's size.
+        let is_full = self.entries.is_full(bucket) && bucket != self.entries.deepest() && bucket > 0;
         let wait = if is_full { REFRESH_AFTER } else { wait };
         self.refreshes[bucket] =
             RefreshPlan { due: now + jitter(&mut self.rng, wait), wait: REFRESH_AFTER.min(wait * 2) };
@@ -712,8 +721,11 @@ mod tests {
                 table.answered(at(0), Node { id, ..public(&mut rng) }, RTT);
             }
             assert!(within(table.size_estimate()), "{} of {count} with sybils", table.size_estimate());
+            let [near, far] = [20, 0].map(|bits| table.own().random_at(bits, &mut rng));
+            table.learn_size(near, 1);
+            assert!(within(table.size_estimate()), "what is found near us may be a crowd that means us");
             for size in [5, 7, 6, 1_000_000, 6] {
-                table.learn_size(size);
+                table.learn_size(far, size);
             }
             assert_eq!(table.size_estimate(), 6, "what lookups found counts more");
         }
