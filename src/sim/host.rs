@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use super::content::{Content, Disk, Tag};
 use super::network::LinkId;
 use super::scenario::{EndReport, Role};
-use super::storage::{Running, Storage};
+use super::storage::Storage;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::infohash::InfoHash;
@@ -299,7 +299,9 @@ impl Host {
         let torrent = self.machines.torrent.poll_timeout().filter(|_| self.life.online);
         let storage = match &self.disk {
             HostDisk::Tags(_) => None,
-            HostDisk::Real(storage) => storage.running.as_ref().and_then(Running::poll_timeout),
+            HostDisk::Real(storage) => {
+                storage.running.as_ref().and_then(|running| running.persistence.poll_timeout())
+            }
         };
         torrent.into_iter().chain(storage).chain(self.machines.announcer.poll_timeout()).min()
     }

@@ -23,9 +23,9 @@ use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::event::PieceResult;
 use crate::storage::content::{Content, LostPiece, StorageError};
-use crate::storage::durability::Durability;
 use crate::storage::journal::{Journal, JournalError, Owner};
-use crate::storage::pieces::{PieceBuffers, WholePiece};
+use crate::storage::persistence::Persistence;
+use crate::storage::pieces::WholePiece;
 use crate::storage::store::Store;
 
 /// Files of the content: their ends as parts of 16, so that pieces lie across them.
@@ -104,21 +104,11 @@ pub(super) enum Ended {
     Finished(Result<Vec<LostPiece>, StorageError>),
 }
 
-/// How far the content is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Completion {
-    Missing,
-    Finishing,
-    Finished,
-}
-
 /// What runs while the host does.
 #[derive(Debug)]
 pub(super) struct Running {
     store: Store<Disk>,
-    pub(super) pieces: PieceBuffers<Vec<u8>>,
-    pub(super) durability: Durability,
-    pub(super) completion: Completion,
+    pub(super) persistence: Persistence<Vec<u8>>,
 }
 
 /// One host's disks, and the storage that runs on them.
@@ -195,9 +185,8 @@ impl Storage {
         }
         assert!(!self.durable.has_more_than(&have), "what was durable is there (R2)");
         self.durable = durable;
-        let pieces = PieceBuffers::new(self.content.info.geometry);
-        let (durability, completion) = (Durability::default(), Completion::Missing);
-        self.running = Some(Running { store, pieces, durability, completion });
+        let persistence = Persistence::new(self.content.info.geometry);
+        self.running = Some(Running { store, persistence });
         Ok(have)
     }
 
@@ -227,27 +216,21 @@ impl Storage {
     pub(super) fn keep(&mut self, block: Block, tag: Tag) {
         let bytes = self.content.of_tag(block, tag);
         if let Some(running) = &mut self.running {
-            running.pieces.keep(block, bytes);
+            running.persistence.keep(block, bytes);
         }
     }
 
     /// A piece's blocks are not needed any more.
     pub(super) fn drop_piece(&mut self, piece: PieceIndex) {
         if let Some(running) = &mut self.running {
-            running.pieces.discard(piece);
+            running.persistence.discard(piece);
         }
-    }
-
-    /// Takes a whole piece out, for the disk.
-    pub(super) fn take(&mut self, piece: PieceIndex, block_hashes: bool) -> Option<WholePiece<Vec<u8>>> {
-        self.running.as_mut()?.pieces.take(piece, block_hashes)
     }
 
     /// Hashes and writes a piece. What becomes of it, and how long the disk takes.
     pub(super) fn store(&mut self, now: Instant, whole: WholePiece<Vec<u8>>) -> Option<(Ended, Duration)> {
         self.set_time(now);
-        let running = self.running.as_mut()?;
-        running.pieces.storing(whole.piece);
+        let running = self.running.as_ref()?;
         let blocks: Vec<&[u8]> = whole.blocks.iter().map(Vec::as_slice).collect();
         let hashes: Vec<[u8; 20]> = blocks.iter().map(|block| Sha1::digest(block).into()).collect();
         let hash: [u8; 20] = Sha1::digest(blocks.concat()).into();
@@ -265,32 +248,32 @@ impl Storage {
         Some((ended, self.delay()))
     }
 
-    /// Makes durable what is written, if it is time; the machine has these pieces.
+    /// Makes durable what is written; the machine has these pieces.
     pub(super) fn commit(&mut self, now: Instant, have: &Bitfield) -> Option<(Ended, Duration)> {
         self.set_time(now);
-        let running = self.running.as_mut()?;
-        if !running.durability.begin(now) {
-            return None;
-        }
-        let committed = running.store.commit();
+        let committed = self.running.as_ref()?.store.commit();
         Some((Ended::Committed(have.clone(), committed), self.delay()))
     }
 
     /// Makes everything durable.
     pub(super) fn finish(&mut self, now: Instant, have: &Bitfield) -> Option<(Ended, Duration)> {
         self.set_time(now);
-        let running = self.running.as_mut()?;
-        running.completion = Completion::Finishing;
-        let finished = running.store.finish(have);
+        let finished = self.running.as_ref()?.store.finish(have);
         Some((Ended::Finished(finished), self.delay()))
     }
 
     /// A piece is stored, as the machine is told.
     pub(super) fn is_stored(&mut self, now: Instant, piece: PieceIndex) {
         self.fresh.insert(piece, now);
-        let len = self.content.info.geometry.len_of(piece);
         if let Some(running) = &mut self.running {
-            running.durability.written(now, u64::from(len));
+            running.persistence.handle_stored(now, piece);
+        }
+    }
+
+    /// A piece is false, as the machine is told.
+    pub(super) fn is_false(&mut self, piece: PieceIndex) {
+        if let Some(running) = &mut self.running {
+            running.persistence.handle_false(piece);
         }
     }
 
@@ -344,12 +327,5 @@ impl Storage {
 
     fn delay(&self) -> Duration {
         self.disk.delay().max(self.journal_disk.delay())
-    }
-}
-
-impl Running {
-    /// When something of the storage is to be done.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.pieces.retry_at().into_iter().chain(self.durability.due_at()).min()
     }
 }

@@ -3,7 +3,8 @@
 //! Core, thread-free over [`fs::FileSystem`]: `span` (content to files), `content` (one torrent's files),
 //! `report` (what is wrong with which file), `journal` and `resume` (what need not be hashed at a
 //! start), `store` (content and journal together), `pieces` (bytes on their way to the disk), `durability` (when
-//! they are made durable), `hash` (SHA-1 of many pieces at once).
+//! they are made durable), `persistence` (what is done with the disk and when, and what of it is tried again), `hash`
+//! (SHA-1 of many pieces at once).
 //! Shell: `fs::RealFs` with its bounded `handles`, `disk` (own threads, bounded queue), `make` (content to
 //! torrent).
 
@@ -15,6 +16,7 @@ pub mod handles;
 pub mod hash;
 pub mod journal;
 pub mod make;
+pub mod persistence;
 pub mod pieces;
 pub mod report;
 pub mod resume;

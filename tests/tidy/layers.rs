@@ -27,6 +27,7 @@ const SIM: &[&str] = &[
     "storage::durability",
     "storage::fs",
     "storage::journal",
+    "storage::persistence",
     "storage::pieces",
     "storage::resume",
     "storage::span",

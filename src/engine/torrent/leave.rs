@@ -84,7 +84,7 @@ impl TorrentTask {
         loop {
             let now = self.swarm.now();
             self.drain(now);
-            if !is_closing && !self.pieces.is_storing() && !self.durability.is_running() {
+            if !is_closing && !self.persistence.is_busy() {
                 is_closing = true;
                 self.close_content();
             }
@@ -99,9 +99,9 @@ impl TorrentTask {
                             tracing::warn!(%error, "not everything is durable");
                         }
                     }
-                    Ended::Committed(_) => self.durability.end(now, true),
+                    Ended::Committed(_) => self.persistence.handle_committed(now, Ok(())),
                     // What is durable counts; whether all is whole will be found out next time.
-                    Ended::Finished(_) | Ended::Noted(_) => {}
+                    Ended::Finished(_) | Ended::Noted(_) | Ended::Lost(..) => {}
                     ended @ Ended::Stored(..) => self.handle_ended(ended),
                 },
                 () = self.swarm.parting(inbox, || progress(&self.machine, now)) => {}

@@ -1,18 +1,21 @@
 //! What the machines of a torrent decide, done: the other half of its task.
 
+use crate::engine::add::Existing;
 use crate::engine::context::Outgoing;
 use crate::engine::handle::Event;
 use crate::engine::pool::BlockBuf;
+use crate::proto::piece::PieceIndex;
 use crate::proto::time::Instant;
 use crate::proto::torrent::event::{self, Command, ConnId, Output, PieceResult, StorageFault};
 use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::disk::{Done, Job, StoreOutcome};
+use crate::storage::persistence;
 use crate::storage::pieces::WholePiece;
 
 use super::fault::fault_of;
 use super::report::shown;
 use super::swarm::News;
-use super::transfer::{Completion, Ended, TorrentTask, progress};
+use super::transfer::{Ended, TorrentTask, progress};
 
 impl TorrentTask {
     /// Does all that the machines have decided.
@@ -20,6 +23,8 @@ impl TorrentTask {
         loop {
             if let Some(output) = self.machine.poll_output() {
                 self.handle_output(now, output);
+            } else if let Some(output) = self.persistence.poll_output() {
+                self.persist(now, output);
             } else if let Some(news) = self.swarm.poll(now) {
                 self.handle_news(now, news);
             } else {
@@ -47,11 +52,12 @@ impl TorrentTask {
                 self.machine.handle_disconnected(now, conn);
             }
             Output::Dial(addr) => self.swarm.dial(addr),
-            Output::VerifyPiece { piece, block_hashes } => match self.pieces.take(piece, block_hashes) {
-                Some(whole) => self.store(whole),
-                None => self.machine.handle_piece_result(now, piece, PieceResult::Lost),
-            },
-            Output::DropPiece(piece) => self.pieces.discard(piece),
+            Output::VerifyPiece { piece, block_hashes } => {
+                if !self.persistence.store(piece, block_hashes) {
+                    self.machine.handle_piece_result(now, piece, PieceResult::Lost);
+                }
+            }
+            Output::DropPiece(piece) => self.persistence.discard(piece),
             Output::DhtNode(addr) => self.swarm.context.hint(addr),
             Output::Event(event) => self.handle_event(event),
         }
@@ -67,7 +73,7 @@ impl TorrentTask {
     fn handle_event(&mut self, event: event::Event) {
         match event {
             // Told when it is durable.
-            event::Event::Completed => return self.complete(),
+            event::Event::Completed => return self.persistence.complete(),
             event::Event::PieceCompleted(piece) => self.files.add(piece),
             event::Event::Storage(_) => self.swarm.report.hurry(),
             event::Event::PeerConnected(_)
@@ -78,11 +84,13 @@ impl TorrentTask {
         self.swarm.report.event(shown(event));
     }
 
-    /// Every wanted piece is there: once, makes the content whole and durable.
-    pub(super) fn complete(&mut self) {
-        if self.completion == Completion::Missing {
-            self.completion = Completion::Finishing;
-            self.finish();
+    fn persist(&mut self, now: Instant, output: persistence::Output<BlockBuf>) {
+        match output {
+            persistence::Output::Store(whole) => self.store(whole),
+            persistence::Output::Commit => self.commit(),
+            persistence::Output::Finish => self.finish(),
+            persistence::Output::Storage(fault) => self.machine.handle_storage(now, fault),
+            persistence::Output::Completed => self.completed(now),
         }
     }
 
@@ -110,7 +118,6 @@ impl TorrentTask {
 
     fn store(&mut self, whole: WholePiece<BlockBuf>) {
         let WholePiece { piece, blocks, block_hashes } = whole;
-        self.pieces.storing(piece);
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
         self.jobs.spawn("store", async move {
             let job = Job::StorePiece { piece, blocks, block_hashes };
@@ -124,31 +131,29 @@ impl TorrentTask {
         self.swarm.report.touch();
         match ended {
             Ended::Stored(block_hashes, done) => self.handle_stored(now, block_hashes, done),
-            Ended::Committed(Some(committed)) => {
-                self.durability.end(now, committed.is_ok());
-                match committed {
-                    Ok(lost) => self.not_kept(now, lost),
-                    Err(error) => self.write_failed(now, &error),
-                }
+            Ended::Committed(Some(Ok(lost))) => {
+                self.pieces_lost(lost);
+                self.persistence.handle_committed(now, Ok(()));
             }
-            Ended::Finished(Some(made)) if self.started_complete => {
-                if let Err(error) = made {
-                    // A complete content may well lie where we cannot write.
-                    tracing::warn!(%error, "the content is left as it is");
-                }
-                self.finished(now);
-                self.note_complete();
+            Ended::Committed(Some(Err(error))) => {
+                let fault = self.failed(&error);
+                self.persistence.handle_committed(now, Err(fault));
             }
             Ended::Finished(Some(Ok(lost))) => {
-                self.recovered(now);
-                self.not_kept(now, lost);
-                // Else something turned out to be lost meanwhile.
-                if self.completion == Completion::Finishing {
-                    self.finished(now);
-                }
+                self.pieces_lost(lost);
+                self.persistence.handle_finished(now, Ok(()));
             }
-            Ended::Finished(Some(Err(error))) => self.write_failed(now, &error),
-            Ended::Noted(Some(Ok(lost))) => self.pieces_lost(now, lost),
+            Ended::Finished(Some(Err(error))) if self.started_complete => {
+                // A complete content may well lie where we cannot write.
+                tracing::warn!(%error, "the content is left as it is");
+                self.persistence.handle_finished(now, Ok(()));
+            }
+            Ended::Finished(Some(Err(error))) => {
+                let fault = self.failed(&error);
+                self.persistence.handle_finished(now, Err(fault));
+            }
+            Ended::Lost(lost, is_fetching) => self.lost(now, lost, is_fetching),
+            Ended::Noted(Some(Ok(lost))) => self.pieces_lost(lost),
             Ended::Noted(Some(Err(error))) => tracing::warn!(%error, "the next start finds out again"),
             Ended::Noted(None) | Ended::Closed(_) => {}
             Ended::Committed(None) | Ended::Finished(None) => self.failure = Some(DISK_GONE.to_owned()),
@@ -156,52 +161,54 @@ impl TorrentTask {
         self.drain(now);
     }
 
-    /// Makes durable what was written, when it is time.
-    pub(super) fn commit(&mut self, now: Instant) {
-        if !self.durability.begin(now) {
-            return;
-        }
+    /// Makes durable what was written.
+    fn commit(&mut self) {
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
         self.jobs.spawn("commit", async move {
             Ended::Committed(context.disk.slow(move || content.commit()).await)
         });
     }
 
-    /// Pieces that the disk did not keep, although it took them, are fetched again.
-    fn not_kept(&mut self, now: Instant, lost: Vec<LostPiece>) {
-        if !lost.is_empty() && self.completion == Completion::Finishing {
-            self.completion = Completion::Missing;
-        }
-        self.pieces_lost(now, lost);
-    }
-
-    /// Files changed behind our back: what is lost is not offered any more, and fetched again while there is
-    /// something to fetch anyway. What was complete once is left as whoever changed it wants it.
-    pub(super) fn pieces_lost(&mut self, now: Instant, lost: Vec<LostPiece>) {
-        let lost: Vec<_> = lost.into_iter().filter(|lost| self.machine.have().get(lost.piece)).collect();
-        let pieces: Vec<_> = lost.iter().map(|lost| lost.piece).collect();
-        if pieces.is_empty() {
+    /// Pieces are not there any more: files changed behind our back, or the disk did not keep what it took. First the
+    /// journal hears of it, so that a piece that is fetched again is noted after that.
+    pub(super) fn pieces_lost(&mut self, lost: Vec<LostPiece>) {
+        let is_news = |piece: PieceIndex| self.machine.have().get(piece) && !self.losing.contains(&piece);
+        let lost: Vec<_> = lost.into_iter().filter(|lost| is_news(lost.piece)).collect();
+        if lost.is_empty() {
             return;
         }
-        let is_fetching = self.completion == Completion::Missing;
+        let pieces: Vec<_> = lost.iter().map(|lost| lost.piece).collect();
+        self.losing.extend(&pieces);
+        let is_fetching = self.persistence.handle_lost();
+        let (context, content) = (self.swarm.context.clone(), self.content.clone());
+        self.jobs.spawn("lose", async move {
+            let told = context.disk.slow(move || content.lose(&pieces)).await;
+            if let Some(Err(error)) = told {
+                tracing::warn!(%error, "the next start finds out again");
+            }
+            Ended::Lost(lost, is_fetching)
+        });
+    }
+
+    /// What is lost is not offered any more, and fetched again while there is something to fetch anyway. What was
+    /// complete once is left as whoever changed it wants it.
+    fn lost(&mut self, now: Instant, lost: Vec<LostPiece>, is_fetching: bool) {
+        // More may have come together meanwhile.
+        self.persistence.handle_lost();
         if !is_fetching {
             let mut wanted = self.machine.wanted().clone();
-            pieces.iter().for_each(|&piece| {
-                wanted.clear(piece);
+            lost.iter().for_each(|lost| {
+                wanted.clear(lost.piece);
             });
             self.machine.handle_command(now, Command::Want(wanted));
         }
         for LostPiece { piece, path, why } in lost {
+            self.losing.retain(|&losing| losing != piece);
             self.files.remove(piece);
             self.machine.handle_piece_result(now, piece, PieceResult::Lost);
             self.swarm.report.event(Event::PieceLost { piece, path, why, is_fetching });
         }
         self.swarm.report.hurry();
-        let (context, content) = (self.swarm.context.clone(), self.content.clone());
-        self.jobs.spawn("lose", async move {
-            let lose = move || content.lose(&pieces).map(|()| Vec::new());
-            Ended::Noted(context.disk.slow(lose).await)
-        });
     }
 
     fn handle_stored(&mut self, now: Instant, block_hashes: bool, done: Option<Done<BlockBuf>>) {
@@ -209,34 +216,26 @@ impl TorrentTask {
             self.failure = Some(DISK_GONE.to_owned());
             return;
         };
-        self.pieces.stored(piece);
         match outcome {
             StoreOutcome::Good(hashes) => {
                 drop(blocks);
                 self.machine.handle_piece_result(now, piece, PieceResult::Good(hashes));
-                if self.swarm.context.journals.is_some() {
-                    self.durability.written(now, u64::from(self.content.info().geometry.len_of(piece)));
-                    self.commit(now);
-                }
-                self.recovered(now);
+                self.persistence.handle_stored(now, piece);
             }
             StoreOutcome::Bad(hashes) => {
                 drop(blocks);
                 self.machine.handle_piece_result(now, piece, PieceResult::Bad(hashes));
+                self.persistence.handle_false(piece);
             }
             StoreOutcome::Error(error) => {
-                self.pieces.park(WholePiece { piece, blocks, block_hashes });
-                self.write_failed(now, &error);
+                let (whole, fault) = (WholePiece { piece, blocks, block_hashes }, self.failed(&error));
+                self.persistence.handle_not_stored(now, whole, fault);
             }
         }
     }
 
-    pub(super) fn finished(&mut self, now: Instant) {
-        if matches!(self.completion, Completion::Finished(_)) {
-            return;
-        }
-        self.completion = Completion::Finished(now);
-        self.recovered(now);
+    /// All is there and durable.
+    fn completed(&mut self, now: Instant) {
         self.swarm.report.event(Event::Completed);
         self.swarm.report.hurry();
         if self.machine.have().is_full() {
@@ -244,48 +243,17 @@ impl TorrentTask {
             self.swarm.sources.handle_completed(now, news);
         }
         self.swarm.sources.handle_need(now, false);
+        if self.started_complete && self.plan.existing != Existing::Assumed {
+            self.note_complete();
+        }
     }
 
     /// A full or failing disk is a state that passes; what only people can put right ends the torrent.
-    fn write_failed(&mut self, now: Instant, error: &StorageError) {
-        if error.may_pass() {
-            self.fault(now, fault_of(error, &self.content, self.machine.have()));
-        } else {
+    fn failed(&mut self, error: &StorageError) -> StorageFault {
+        if !error.may_pass() {
             self.failure = Some(error.to_string());
         }
-    }
-
-    /// A block could not be read to be sent.
-    pub(super) fn storage_failed(&mut self, now: Instant, error: String) {
-        self.fault(now, StorageFault::Failed(error));
-    }
-
-    fn fault(&mut self, now: Instant, fault: StorageFault) {
-        if self.pieces.fail(now, fault.clone()) {
-            self.machine.handle_storage(now, Some(fault));
-        }
-    }
-
-    fn recovered(&mut self, now: Instant) {
-        if self.pieces.recover() {
-            self.machine.handle_storage(now, None);
-        }
-    }
-
-    /// Tries a full or failing disk again, when it is time.
-    pub(super) fn retry_storage(&mut self, now: Instant) {
-        let Some(again) = self.pieces.retry(now) else { return };
-        let to_finish = self.completion == Completion::Finishing;
-        if again.is_empty() && !to_finish {
-            self.recovered(now);
-        }
-        for whole in again {
-            self.store(whole);
-        }
-        if to_finish {
-            self.finish();
-        }
-        self.swarm.report.touch();
+        fault_of(error, &self.content, self.machine.have())
     }
 }
 

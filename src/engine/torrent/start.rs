@@ -27,7 +27,7 @@ use crate::storage::content::{Content, StorageError};
 use crate::storage::disk::{DiskContent, Done, Job};
 use crate::storage::fs::RealFs;
 use crate::storage::journal::{Journal, Owner};
-use crate::storage::pieces::STORAGE_RETRY;
+use crate::storage::persistence::STORAGE_RETRY;
 use crate::storage::resume::{self, Verdict};
 use crate::storage::store::Store;
 

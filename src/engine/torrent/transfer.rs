@@ -12,6 +12,7 @@ use crate::engine::handle::Stage;
 use crate::engine::pool::BlockBuf;
 use crate::engine::task::Tasks;
 use crate::proto::bitfield::Bitfield;
+use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
 use crate::proto::session::Lease;
 use crate::proto::time::Instant;
@@ -21,22 +22,10 @@ use crate::proto::torrent::event::{ConnId, Receipt, Settings, Source, StorageFau
 use crate::proto::tracker::announcer::Progress;
 use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::disk::{DiskContent, Done};
-use crate::storage::durability::Durability;
-use crate::storage::pieces::PieceBuffers;
+use crate::storage::persistence::{Completion, Persistence};
 
 /// Inputs of connections taken before timers and the user are looked at again.
 const INPUT_MAX: usize = 64;
-
-/// How far the content is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Completion {
-    /// Wanted pieces are missing.
-    Missing,
-    /// Every wanted piece is there; empty files and durability are under way, or wait for the disk.
-    Finishing,
-    /// All is there and durable, since then.
-    Finished(Instant),
-}
 
 /// A disk job has ended.
 pub(super) enum Ended {
@@ -48,8 +37,10 @@ pub(super) enum Ended {
     Finished(Option<Result<Vec<LostPiece>, StorageError>>),
     /// Everything is durable as far as possible, for the end; the same.
     Closed(Option<Result<Vec<LostPiece>, StorageError>>),
-    /// The journal was told of what is there, or there no more; with pieces that the disk did not keep.
+    /// The journal was told of what is there; with pieces that the disk did not keep.
     Noted(Option<Result<Vec<LostPiece>, StorageError>>),
+    /// The journal was told of pieces that are not there any more; whether they are to be fetched again.
+    Lost(Vec<LostPiece>, bool),
 }
 
 /// The state of the task in this part.
@@ -58,10 +49,10 @@ pub(super) struct TorrentTask {
     pub(super) content: DiskContent,
     pub(super) plan: Plan,
     pub(super) machine: Torrent,
-    pub(super) pieces: PieceBuffers<BlockBuf>,
-    pub(super) durability: Durability,
+    pub(super) persistence: Persistence<BlockBuf>,
+    /// Pieces of which the journal is being told that they are lost.
+    pub(super) losing: Vec<PieceIndex>,
     pub(super) files: FileProgress,
-    pub(super) completion: Completion,
     /// Nothing was missing from the start.
     pub(super) started_complete: bool,
     /// Why the torrent cannot go on, in words.
@@ -94,10 +85,9 @@ impl TorrentTask {
             content,
             plan,
             machine,
-            pieces: PieceBuffers::new(geometry),
-            durability: Durability::default(),
+            persistence: Persistence::new(geometry),
+            losing: Vec::new(),
             files,
-            completion: Completion::Missing,
             started_complete: false,
             failure: None,
             jobs: Tasks::new(),
@@ -126,7 +116,7 @@ impl TorrentTask {
                     Some(control) => self.handle_control(control),
                     None => break Leaving::Told(Duration::ZERO, None),
                 },
-                Some(input) = inputs.inbox.recv(), if self.pieces.has_room() => {
+                Some(input) = inputs.inbox.recv(), if self.persistence.has_room() => {
                     self.handle_inputs(input, &mut inputs.inbox);
                 }
                 ended = self.jobs.next() => self.handle_ended(ended),
@@ -160,10 +150,11 @@ impl TorrentTask {
         self.started_complete = self.machine.snapshot(now).complete;
         self.swarm.sources.handle_need(now, !self.started_complete);
         if self.plan.existing == Existing::Assumed {
-            self.finished(now);
+            self.persistence.assume_complete(now);
         } else if self.started_complete {
-            self.complete();
+            self.persistence.complete();
         }
+        self.drain(now);
         self.swarm.report.hurry();
     }
 
@@ -204,7 +195,7 @@ impl TorrentTask {
         for _ in 0..INPUT_MAX {
             let Some(input) = next.take() else { break };
             self.handle_input(now, input);
-            next = if self.pieces.has_room() { inbox.try_recv() } else { None };
+            next = if self.persistence.has_room() { inbox.try_recv() } else { None };
         }
         if let Some(input) = next {
             self.handle_input(now, input);
@@ -219,8 +210,10 @@ impl TorrentTask {
                     self.machine.handle_blocks_sent(now, conn, count, len);
                 }
             }
-            Input::ReadFailed(error) => self.storage_failed(now, error),
-            Input::PiecesLost(lost) => self.pieces_lost(now, lost),
+            Input::ReadFailed(error) => {
+                self.persistence.handle_read_failed(now, StorageFault::Failed(error));
+            }
+            Input::PiecesLost(lost) => self.pieces_lost(lost),
             Input::Closed(conn) => self.disconnected(now, conn),
         }
         self.drain(now);
@@ -236,7 +229,7 @@ impl TorrentTask {
                 Incoming::Block(block, mut content) => match self.machine.handle_block(now, conn, block) {
                     Receipt::Keep => {
                         content.settle();
-                        self.pieces.keep(block, content);
+                        self.persistence.keep(block, content);
                     }
                     Receipt::Discard => drop(content),
                 },
@@ -266,23 +259,26 @@ impl TorrentTask {
             self.swarm.report.touch();
         }
         self.swarm.handle_timeout(now, || progress(&self.machine, now));
-        self.retry_storage(now);
-        self.commit(now);
+        if due(self.persistence.poll_timeout()) {
+            self.persistence.handle_timeout(now);
+            self.drain(now);
+            self.swarm.report.touch();
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let seed_until = match (self.completion, self.plan.seed_time_max) {
+        let seed_until = match (self.persistence.completion(), self.plan.seed_time_max) {
             (Completion::Finished(at), Some(span)) => Some(at + span),
             (Completion::Missing | Completion::Finishing | Completion::Finished(_), _) => None,
         };
         let swarm = self.swarm.poll_timeout(self.machine.demand());
-        let storage = [self.pieces.retry_at(), self.durability.due_at()];
-        [self.machine.poll_timeout(), swarm, seed_until].into_iter().chain(storage).flatten().min()
+        let storage = self.persistence.poll_timeout();
+        [self.machine.poll_timeout(), swarm, seed_until, storage].into_iter().flatten().min()
     }
 
     /// Whether seeding has done what the user wanted of it.
     fn is_goal_reached(&self, now: Instant) -> bool {
-        let Completion::Finished(at) = self.completion else { return false };
+        let Completion::Finished(at) = self.persistence.completion() else { return false };
         let time_is_over = self.plan.seed_time_max.is_some_and(|span| now - at >= span);
         time_is_over
             || self.plan.ratio_max.is_some_and(|ratio| {
@@ -292,7 +288,7 @@ impl TorrentTask {
     }
 
     fn tell_demand(&mut self, now: Instant) {
-        let lacks = self.completion == Completion::Missing;
+        let lacks = self.persistence.completion() == Completion::Missing;
         let demand = self.machine.demand();
         self.swarm.tell_demand(now, demand, lacks, || progress(&self.machine, now));
         self.drain(now);
@@ -302,14 +298,14 @@ impl TorrentTask {
         if self.swarm.report.due_at().is_some_and(|at| at <= now) {
             let figures = self.machine.snapshot(now);
             let stage = self.stage(figures.paused, figures.storage_fault.clone());
-            let finished = matches!(self.completion, Completion::Finished(_));
+            let finished = matches!(self.persistence.completion(), Completion::Finished(_));
             self.swarm.publish(now, stage, finished, figures, self.files.done_lens().to_vec());
         }
     }
 
     /// As the user sees it.
     fn stage(&self, paused: bool, fault: Option<StorageFault>) -> Stage {
-        match (self.completion, fault) {
+        match (self.persistence.completion(), fault) {
             _ if paused => Stage::Paused,
             (_, Some(fault)) => Stage::Waiting(fault),
             (Completion::Finished(_), None) => Stage::Seeding,

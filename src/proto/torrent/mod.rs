@@ -190,9 +190,11 @@ impl Awake {
     }
 
     fn handle_storage(&mut self, now: Instant, fault: Option<StorageFault>) {
-        if self.status.storage_fault != fault {
+        let is_like = |last: &StorageFault| fault.as_ref().is_some_and(|fault| fault.is_like(last));
+        let is_news = !self.status.storage_fault.as_ref().map_or(fault.is_none(), is_like);
+        self.status.storage_fault.clone_from(&fault);
+        if is_news {
             self.download.set_halted(fault.is_some());
-            self.status.storage_fault.clone_from(&fault);
             self.out.event(Event::Storage(fault));
         }
         self.settle(now);

@@ -14,10 +14,10 @@ use crate::sim::host::{Common, HostDisk};
 use crate::sim::network::HostId;
 use crate::sim::queue::Queue;
 use crate::sim::scenario::{EndReport, Scenario};
-use crate::sim::storage::{Completion, Ended, RealContent, Storage};
+use crate::sim::storage::{Ended, RealContent, Storage};
 use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::journal::JournalError;
-use crate::storage::pieces::{STORAGE_RETRY, WholePiece};
+use crate::storage::persistence::{Output, Persistence, STORAGE_RETRY};
 
 /// What happens to one of them in one of its lives.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Swarm {
                 host.restart(common, now, &have);
                 host.machines.announcer.handle_timeout(now);
                 if have.is_full() {
-                    self.finish_real(id);
+                    self.complete_real(id);
                 }
                 self.settle(id);
             }
@@ -133,43 +133,57 @@ impl Swarm {
         let now = self.now;
         let HostDisk::Real(storage) = &mut self.hosts[id].disk else { return };
         let Some(running) = &mut storage.running else { return };
-        let to_finish = running.completion == Completion::Finishing;
-        if let Some(again) = running.pieces.retry(now) {
-            if again.is_empty() && !to_finish {
-                self.recovered(id);
-            }
-            again.into_iter().for_each(|whole| self.store_real(id, whole));
-            if to_finish {
-                self.finish_real(id);
-            }
-        }
-        self.commit_real(id);
+        running.persistence.handle_timeout(now);
+        self.persist(id);
     }
 
+    /// A piece is whole: it is to be stored.
     pub(super) fn verify_real(&mut self, id: HostId, piece: PieceIndex, block_hashes: bool) {
         let HostDisk::Real(storage) = &mut self.hosts[id].disk else { return };
-        let whole = storage.take(piece, block_hashes);
-        self.store_real(id, whole.expect("a piece is verified when all of its blocks are in its buffer"));
+        let Some(running) = &mut storage.running else { return };
+        let is_whole = running.persistence.store(piece, block_hashes);
+        assert!(is_whole, "a piece is verified when all of its blocks are in its buffer");
+        self.persist(id);
     }
 
-    fn store_real(&mut self, id: HostId, whole: WholePiece<Vec<u8>>) {
+    /// Every piece is there.
+    pub(super) fn complete_real(&mut self, id: HostId) {
         let HostDisk::Real(storage) = &mut self.hosts[id].disk else { return };
-        let job = storage.store(self.now, whole);
-        self.await_disk(id, job);
+        let Some(running) = &mut storage.running else { return };
+        running.persistence.complete();
+        self.persist(id);
     }
 
-    fn commit_real(&mut self, id: HostId) {
-        let host = &mut self.hosts[id];
-        let HostDisk::Real(storage) = &mut host.disk else { return };
-        let job = storage.commit(self.now, host.machines.torrent.have());
-        self.await_disk(id, job);
-    }
-
-    pub(super) fn finish_real(&mut self, id: HostId) {
-        let host = &mut self.hosts[id];
-        let HostDisk::Real(storage) = &mut host.disk else { return };
-        let job = storage.finish(self.now, host.machines.torrent.have());
-        self.await_disk(id, job);
+    /// Does what the storage has decided.
+    fn persist(&mut self, id: HostId) {
+        loop {
+            let (now, host) = (self.now, &mut self.hosts[id]);
+            let HostDisk::Real(storage) = &mut host.disk else { return };
+            let Some(output) = storage.running.as_mut().and_then(|running| running.persistence.poll_output())
+            else {
+                return;
+            };
+            let have = host.machines.torrent.have();
+            let job = match output {
+                Output::Store(whole) => storage.store(now, whole),
+                Output::Commit => storage.commit(now, have),
+                Output::Finish => storage.finish(now, have),
+                Output::Storage(fault) => {
+                    host.machines.torrent.handle_storage(now, fault);
+                    None
+                }
+                Output::Completed => {
+                    assert!(
+                        storage.is_whole(),
+                        "seed {}: complete, and bytes are missing",
+                        self.scenario.seed
+                    );
+                    self.completed(id);
+                    None
+                }
+            };
+            self.await_disk(id, job);
+        }
     }
 
     fn await_disk(&mut self, id: HostId, job: Option<(Ended, Duration)>) {
@@ -188,69 +202,59 @@ impl Swarm {
     fn storage_done(&mut self, id: HostId, ended: Ended) {
         let (now, host) = (self.now, &mut self.hosts[id]);
         let HostDisk::Real(storage) = &mut host.disk else { return };
-        let Some(running) = &mut storage.running else { return };
         match ended {
             Ended::Stored(piece, result) => {
-                running.pieces.stored(piece);
                 let is_good = matches!(result, PieceResult::Good(_));
-                if is_good {
-                    storage.is_stored(now, piece);
-                }
                 host.machines.torrent.handle_piece_result(now, piece, result);
                 if is_good {
-                    self.commit_real(id);
-                    self.recovered(id);
+                    storage.is_stored(now, piece);
+                } else {
+                    storage.is_false(piece);
                 }
             }
             Ended::NotStored(whole, error) => {
-                running.pieces.stored(whole.piece);
-                running.pieces.park(whole);
-                self.write_failed(id, &error);
+                let fault = self.fault_of(&error);
+                self.persistence(id, |persistence| persistence.handle_not_stored(now, whole, fault));
             }
-            Ended::Committed(pieces, committed) => {
-                running.durability.end(now, committed.is_ok());
-                match committed {
-                    Ok(lost) => {
-                        storage.is_durable(&pieces);
-                        self.not_kept(id, &lost);
-                    }
-                    Err(error) => self.write_failed(id, &error),
-                }
+            Ended::Committed(pieces, Ok(lost)) => {
+                storage.is_durable(&pieces);
+                self.pieces_lost(id, &lost);
+                self.persistence(id, |persistence| persistence.handle_committed(now, Ok(())));
+            }
+            Ended::Committed(_, Err(error)) => {
+                let fault = self.fault_of(&error);
+                self.persistence(id, |persistence| persistence.handle_committed(now, Err(fault)));
             }
             Ended::Finished(Ok(lost)) => {
-                self.recovered(id);
-                self.not_kept(id, &lost);
-                self.finished(id);
+                self.pieces_lost(id, &lost);
+                self.persistence(id, |persistence| persistence.handle_finished(now, Ok(())));
             }
-            Ended::Finished(Err(error)) => self.write_failed(id, &error),
+            Ended::Finished(Err(error)) => {
+                let fault = self.fault_of(&error);
+                self.persistence(id, |persistence| persistence.handle_finished(now, Err(fault)));
+            }
         }
+        self.persist(id);
         self.settle(id);
     }
 
-    fn finished(&mut self, id: HostId) {
-        let HostDisk::Real(storage) = &mut self.hosts[id].disk else { return };
-        let Some(running) = &mut storage.running else { return };
-        if running.completion == Completion::Finishing {
-            running.completion = Completion::Finished;
-            assert!(storage.is_whole(), "seed {}: complete, and bytes are missing", self.scenario.seed);
-            self.completed(id);
-        }
-    }
-
-    /// Pieces that the disk did not keep, although it took them, are fetched again.
-    fn not_kept(&mut self, id: HostId, lost: &[LostPiece]) {
-        let HostDisk::Real(storage) = &mut self.hosts[id].disk else { return };
-        if let Some(running) = &mut storage.running
-            && !lost.is_empty()
+    fn persistence(&mut self, id: HostId, tell: impl FnOnce(&mut Persistence<Vec<u8>>)) {
+        if let HostDisk::Real(storage) = &mut self.hosts[id].disk
+            && let Some(running) = &mut storage.running
         {
-            running.completion = Completion::Missing;
-            self.pieces_lost(id, lost);
+            tell(&mut running.persistence);
         }
     }
 
+    /// Pieces that are not there any more are fetched again, if there is something to fetch anyway.
     fn pieces_lost(&mut self, id: HostId, lost: &[LostPiece]) {
+        if lost.is_empty() {
+            return;
+        }
         let (now, host) = (self.now, &mut self.hosts[id]);
         let HostDisk::Real(storage) = &mut host.disk else { return };
+        let Some(running) = &mut storage.running else { return };
+        running.persistence.handle_lost();
         let pieces: Vec<PieceIndex> = lost.iter().map(|lost| lost.piece).collect();
         storage.lose(now, &pieces);
         for piece in pieces {
@@ -258,28 +262,9 @@ impl Swarm {
         }
     }
 
-    fn write_failed(&mut self, id: HostId, error: &StorageError) {
+    fn fault_of(&self, error: &StorageError) -> StorageFault {
         assert!(error.may_pass(), "seed {}: not to be waited out: {error}", self.scenario.seed);
-        self.fault(id, error.to_string());
-    }
-
-    fn fault(&mut self, id: HostId, text: String) {
-        let (now, host) = (self.now, &mut self.hosts[id]);
-        let HostDisk::Real(storage) = &mut host.disk else { return };
-        let fault = StorageFault::Failed(text);
-        if let Some(running) = &mut storage.running
-            && running.pieces.fail(now, fault.clone())
-        {
-            host.machines.torrent.handle_storage(now, Some(fault));
-        }
-    }
-
-    fn recovered(&mut self, id: HostId) {
-        let (now, host) = (self.now, &mut self.hosts[id]);
-        let HostDisk::Real(storage) = &mut host.disk else { return };
-        if storage.running.as_mut().is_some_and(|running| running.pieces.recover()) {
-            host.machines.torrent.handle_storage(now, None);
-        }
+        StorageFault::Failed(error.to_string())
     }
 
     /// A block is to be sent: it is read, and found right, or the connection ends.
@@ -295,7 +280,9 @@ impl Swarm {
             }
             Err(lost) => {
                 if lost.is_empty() {
-                    self.fault(id, "a block cannot be read".to_owned());
+                    let fault = StorageFault::Failed("a block cannot be read".to_owned());
+                    self.persistence(id, |persistence| persistence.handle_read_failed(now, fault));
+                    self.persist(id);
                 } else {
                     self.pieces_lost(id, &lost);
                 }

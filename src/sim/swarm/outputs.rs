@@ -65,7 +65,7 @@ impl Swarm {
             TorrentEvent::Completed => {
                 if let HostDisk::Real(_) = self.hosts[id].disk {
                     // Told when it is durable.
-                    return self.finish_real(id);
+                    return self.complete_real(id);
                 }
                 self.completed(id);
             }
