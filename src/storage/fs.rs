@@ -124,6 +124,8 @@ pub(super) struct Folder {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
+    /// What lies in it has no disk below it, but for what is mounted within it.
+    is_in_memory: bool,
 }
 
 impl Folder {
@@ -137,7 +139,8 @@ impl Folder {
         }
         let place = fs::open(path, FOLDER, Mode::empty())?;
         let identity = identity(fs::fstat(&place)?);
-        Ok(Arc::new(Self { place, path: path.to_owned(), identity }))
+        let is_in_memory = is_in_memory(place.as_fd());
+        Ok(Arc::new(Self { place, path: path.to_owned(), identity, is_in_memory }))
     }
 }
 
@@ -248,10 +251,12 @@ impl FileSystem for RealFs {
     }
 
     fn read_at_once(&self, file: &Self::File, parts: &mut [IoSliceMut<'_>], offset: u64) -> usize {
-        let read = match rustix::io::preadv2(file, parts, offset, ReadWriteFlags::NOWAIT) {
-            // A file system in memory does not take the flag and need not.
-            Err(Errno::OPNOTSUPP) if is_in_memory(file.as_fd()) => rustix::io::preadv(file, parts, offset),
-            read => read,
+        // A file system in memory does not take the flag and need not. Others that do not, those of a network among them,
+        // say so at once.
+        let read = if self.folder.is_in_memory {
+            rustix::io::preadv(file, parts, offset)
+        } else {
+            rustix::io::preadv2(file, parts, offset, ReadWriteFlags::NOWAIT)
         };
         read.unwrap_or(0)
     }
@@ -445,9 +450,9 @@ fn nanoseconds(seconds: i64, rest: u64) -> i64 {
 /// What `fstatfs` calls tmpfs.
 const TMPFS: u64 = 0x0102_1994;
 
-/// Whether the file has no disk below it. It may have been swapped out, as may any memory of ours.
-fn is_in_memory(file: BorrowedFd<'_>) -> bool {
-    fs::fstatfs(file).is_ok_and(|system| system.f_type as u64 == TMPFS)
+/// Whether a folder has no disk below it. It may have been swapped out, as may any memory of ours.
+fn is_in_memory(folder: BorrowedFd<'_>) -> bool {
+    fs::fstatfs(folder).is_ok_and(|system| system.f_type as u64 == TMPFS)
 }
 
 /// In words where the system's own mislead.
