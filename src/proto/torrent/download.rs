@@ -182,7 +182,7 @@ impl Download {
             unchoking_count: self.unchoking_count,
         };
         let before = self.pieces.is_all_requested();
-        if !choking && peer.remote.suggested().next().is_some() {
+        if !choking && !self.picker.is_sequential() && peer.remote.suggested().next().is_some() {
             // What a seed suggests is not asked of it by others: each piece gets out sooner.
             let suggested: Vec<_> = peer.remote.suggested().collect();
             let suggested = Ask { only: Some(&suggested), ..ask };

@@ -62,6 +62,11 @@ impl Picker {
         Self { sequential, working: BTreeMap::new(), owners: BTreeMap::new(), rng }
     }
 
+    /// Whether pieces are picked in order.
+    pub fn is_sequential(&self) -> bool {
+        self.sequential
+    }
+
     /// Changes the order from now on.
     pub fn set_sequential(&mut self, sequential: bool) {
         self.sequential = sequential;

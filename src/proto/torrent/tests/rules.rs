@@ -97,7 +97,7 @@ pub(super) fn disconnected(outputs: &[Output]) -> Option<DisconnectReason> {
         .find_map(|output| if let Output::Disconnect(_, reason) = output { Some(*reason) } else { None })
 }
 
-fn requests(outputs: &[Output]) -> Vec<Block> {
+pub(super) fn requests(outputs: &[Output]) -> Vec<Block> {
     let request = |output: &Output| {
         if let Output::Send(_, Message::Request(block)) = output { Some(*block) } else { None }
     };
