@@ -15,7 +15,7 @@ use super::context::Control;
 /// Both ends.
 pub(crate) fn mailbox() -> (Mail, Mailbox) {
     let place = Place {
-        letters: Mutex::new(Letters { queue: VecDeque::new(), sender_count: 1 }),
+        letters: Mutex::new(Letters { queue: VecDeque::new(), sender_count: 1, is_closed: false }),
         room: Semaphore::new(CONTROL),
         arrived: Notify::new(),
     };
@@ -47,6 +47,8 @@ struct Place {
 struct Letters {
     queue: VecDeque<Control>,
     sender_count: usize,
+    /// Nobody listens any more: what is pushed now would lie there for ever.
+    is_closed: bool,
 }
 
 impl Place {
@@ -55,9 +57,15 @@ impl Place {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, control: Control) {
-        self.letters().queue.push_back(control);
+    fn push(&self, control: Control) -> Result<(), Undelivered> {
+        let mut letters = self.letters();
+        if letters.is_closed {
+            return Err(Undelivered);
+        }
+        letters.queue.push_back(control);
+        drop(letters);
         self.arrived.notify_one();
+        Ok(())
     }
 }
 
@@ -68,8 +76,7 @@ impl Mail {
     /// The torrent has ended.
     pub(crate) async fn send(&self, control: Control) -> Result<(), Undelivered> {
         self.0.room.acquire().await.map_err(|_| Undelivered)?.forget();
-        self.0.push(control);
-        Ok(())
+        self.0.push(control)
     }
 
     /// Tells it now or not at all.
@@ -78,8 +85,7 @@ impl Mail {
     /// There is no room, or the torrent has ended.
     pub(crate) fn try_send(&self, control: Control) -> Result<(), Undelivered> {
         self.0.room.try_acquire().map_err(|_| Undelivered)?.forget();
-        self.0.push(control);
-        Ok(())
+        self.0.push(control)
     }
 }
 
@@ -125,6 +131,7 @@ impl Mailbox {
 
     /// Takes nothing more.
     pub(crate) fn close(&mut self) {
+        self.0.letters().is_closed = true;
         self.0.room.close();
     }
 }
@@ -181,8 +188,11 @@ mod tests {
         let (mail, box_of_one) = mailbox();
         let (control, told) = stop();
         mail.try_send(control).unwrap();
+        // Somebody was let in, and is about to push.
+        mail.0.room.try_acquire().unwrap().forget();
         drop(box_of_one);
         assert!(told.await.is_err(), "what was not read is dropped");
+        assert!(mail.0.push(stop().0).is_err(), "and what comes too late is given back");
         assert!(mail.send(stop().0).await.is_err() && mail.try_send(stop().0).is_err());
     }
 }
