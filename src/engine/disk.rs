@@ -14,19 +14,19 @@ use tokio::sync::{Semaphore, oneshot};
 use super::pool::BlockBuf;
 use super::task;
 use crate::storage::disk::{Disk, DiskContent, Done, JOB_MAX, Job};
+use crate::storage::fs::RealFs;
+use crate::storage::store::Store;
 
 /// Devices with threads of their own; further ones share theirs.
 const DEVICE_MAX: usize = 8;
-/// Slow calls at once, each with a thread of its own; further ones wait. So many disks may stall before others
-/// notice.
-const SLOW_MAX: usize = 32;
+/// Slow calls of one device at once, each with a thread of its own; further ones wait.
+const SLOW_MAX: usize = 16;
 
 /// The disk threads, shared by all torrents.
 #[derive(Clone)]
 pub(crate) struct DiskQueue {
     thread_count: usize,
     devices: Arc<Mutex<Devices>>,
-    slow: Arc<Semaphore>,
 }
 
 /// The threads of each device.
@@ -42,26 +42,29 @@ struct Devices {
 struct Threads {
     disk: Disk,
     places: Arc<Semaphore>,
+    /// Of calls that have a thread of their own.
+    slow: Arc<Semaphore>,
 }
 
 impl DiskQueue {
     /// Starts the threads of the first device.
     pub(crate) fn start(thread_count: usize) -> io::Result<Self> {
         let devices = Devices { numbers: Vec::new(), threads: vec![Threads::start(thread_count)?] };
-        let slow = Arc::new(Semaphore::new(SLOW_MAX));
-        Ok(Self { thread_count, devices: Arc::new(Mutex::new(devices)), slow })
+        Ok(Self { thread_count, devices: Arc::new(Mutex::new(devices)) })
     }
 
     /// Runs a call that looks at many files or makes something durable on a thread of its own, so that the disk
     /// threads never wait for it; None: the runtime is shutting down.
     pub(crate) async fn slow<T: Send + 'static>(
         &self,
-        call: impl FnOnce() -> T + Send + 'static,
+        content: &DiskContent,
+        call: impl FnOnce(&Store<RealFs>) -> T + Send + 'static,
     ) -> Option<T> {
-        let place = self.slow.clone().acquire_owned().await.ok()?;
+        let threads = self.threads(content.content().fs().device());
+        let (content, place) = (content.clone(), threads.slow.acquire_owned().await.ok()?);
         task::blocking(move || {
             let _place = place;
-            call()
+            call(&content)
         })
         .await
     }
@@ -91,7 +94,8 @@ impl DiskQueue {
 
 impl Threads {
     fn start(thread_count: usize) -> io::Result<Self> {
-        Ok(Self { disk: Disk::start(thread_count)?, places: Arc::new(Semaphore::new(JOB_MAX)) })
+        let [places, slow] = [JOB_MAX, SLOW_MAX].map(|max| Arc::new(Semaphore::new(max)));
+        Ok(Self { disk: Disk::start(thread_count)?, places, slow })
     }
 
     async fn run(&self, content: &DiskContent, job: Job<BlockBuf>) -> Option<Done<BlockBuf>> {
@@ -116,9 +120,7 @@ mod tests {
     use crate::proto::bitfield::Bitfield;
     use crate::proto::metainfo::Metainfo;
     use crate::storage::content::Content;
-    use crate::storage::fs::RealFs;
     use crate::storage::handles::Handles;
-    use crate::storage::store::Store;
 
     fn content(folder: &Path) -> DiskContent {
         let torrent = include_bytes!("../../fixtures/torrents/v1-single.torrent");

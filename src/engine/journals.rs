@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::disk::DiskQueue;
+use super::task;
 use crate::storage::content::StorageError;
 use crate::storage::fs::RealFs;
 use crate::storage::handles::Handles;
@@ -35,11 +35,11 @@ pub(super) fn open(dir: &Path, handles: &Arc<Handles>) -> Option<Arc<RealFs>> {
 }
 
 /// Removes what is old; what cannot be removed is tried again with the next start.
-pub(super) async fn prune(disk: DiskQueue, dir: PathBuf) {
+pub(super) async fn prune(dir: PathBuf) {
     #[expect(clippy::disallowed_methods, reason = "files carry the wall clock")]
     let now = SystemTime::now();
     // If the engine ends meanwhile, the next one does it.
-    disk.slow(move || prune_at(&dir, now)).await.unwrap_or_default();
+    task::blocking(move || prune_at(&dir, now)).await.unwrap_or_default();
 }
 
 fn prune_at(dir: &Path, now: SystemTime) {

@@ -137,7 +137,7 @@ impl Engine {
             tasks.push(task::spawn("lsd", lsd.run()));
         }
         if let Some(dir) = context.config.resume_dir.clone() {
-            tasks.push(task::spawn("journals", journals::prune(context.disk.clone(), dir)));
+            tasks.push(task::spawn("journals", journals::prune(dir)));
         }
         let supervisor = supervisor::Supervisor::new(context, supervisor_inputs, registry_sender, rng);
         tasks.push(task::spawn("supervisor", supervisor.run()));

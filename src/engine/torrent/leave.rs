@@ -118,7 +118,7 @@ impl TorrentTask {
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
         let have = self.machine.have().clone();
         self.jobs.spawn("close", async move {
-            Ended::Closed(context.disk.slow(move || content.close(&have)).await)
+            Ended::Closed(context.disk.slow(&content, move |content| content.close(&have)).await)
         });
     }
 }

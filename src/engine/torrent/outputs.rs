@@ -9,8 +9,10 @@ use crate::proto::time::Instant;
 use crate::proto::torrent::event::{self, Command, ConnId, Output, PieceResult, StorageFault};
 use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::disk::{Done, Job, StoreOutcome};
+use crate::storage::fs::RealFs;
 use crate::storage::persistence;
 use crate::storage::pieces::WholePiece;
+use crate::storage::store::Store;
 
 use super::fault::fault_of;
 use super::report::shown;
@@ -98,13 +100,13 @@ impl TorrentTask {
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
         let have = self.machine.have().clone();
         let was_fetched = !self.started_complete;
-        let finish = move || {
+        let finish = move |content: &Store<RealFs>| {
             if was_fetched {
                 return content.finish(&have);
             }
             content.content().make_whole().map(|()| Vec::new())
         };
-        self.jobs.spawn("finish", async move { Ended::Finished(context.disk.slow(finish).await) });
+        self.jobs.spawn("finish", async move { Ended::Finished(context.disk.slow(&content, finish).await) });
     }
 
     /// What was complete from the start was so before we came: nobody waits until it is durable and noted.
@@ -112,7 +114,7 @@ impl TorrentTask {
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
         let have = self.machine.have().clone();
         self.jobs.spawn("note", async move {
-            Ended::Noted(context.disk.slow(move || content.close(&have)).await)
+            Ended::Noted(context.disk.slow(&content, move |content| content.close(&have)).await)
         });
     }
 
@@ -165,7 +167,7 @@ impl TorrentTask {
     fn commit(&mut self) {
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
         self.jobs.spawn("commit", async move {
-            Ended::Committed(context.disk.slow(move || content.commit()).await)
+            Ended::Committed(context.disk.slow(&content, |content| content.commit()).await)
         });
     }
 
@@ -182,7 +184,7 @@ impl TorrentTask {
         let is_fetching = self.persistence.handle_lost();
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
         self.jobs.spawn("lose", async move {
-            let told = context.disk.slow(move || content.lose(&pieces)).await;
+            let told = context.disk.slow(&content, move |content| content.lose(&pieces)).await;
             if let Some(Err(error)) = told {
                 tracing::warn!(%error, "the next start finds out again");
             }
