@@ -23,7 +23,7 @@ use crate::proto::metainfo::{Info, Metainfo};
 use crate::proto::rng::Rng;
 use crate::proto::time::Instant;
 use crate::proto::torrent::description::{Description, Handover, Output, Settings};
-use crate::proto::torrent::event::{ConnId, Source, TorrentSnapshot};
+use crate::proto::torrent::event::{ConnId, TorrentSnapshot};
 use crate::proto::tracker::announcer::Progress;
 
 /// Inputs of connections taken before timers and the user are looked at again.
@@ -141,7 +141,9 @@ impl DescriptionTask {
     /// The first inputs: what the user gave.
     fn begin(&mut self, wishes: Wishes) {
         let now = self.swarm.now();
-        self.machine.handle_candidates(now, Source::User, &wishes.peers);
+        for (source, peers) in wishes.peers {
+            self.machine.handle_candidates(now, source, &peers);
+        }
         self.wishes.commands = wishes.commands;
         self.swarm.sources.handle_need(now, true);
         self.swarm.report.hurry();

@@ -43,7 +43,7 @@ use crate::proto::metainfo::Info;
 use crate::proto::metainfo::magnet::Magnet;
 use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
-use crate::proto::torrent::event::Command;
+use crate::proto::torrent::event::{Command, Source};
 use crate::proto::tracker::announcer::{self, Announcer, Progress};
 use crate::storage::disk::DiskContent;
 use connections::{Connections, Inbox};
@@ -124,8 +124,8 @@ struct Named {
 struct Wishes {
     /// In order.
     commands: Vec<Command>,
-    /// Peers to dial.
-    peers: Vec<SocketAddr>,
+    /// Peers to dial, and who named them.
+    peers: Vec<(Source, Vec<SocketAddr>)>,
 }
 
 /// Where a torrent's inputs come from.
@@ -179,7 +179,7 @@ pub(crate) fn prepare(
     let (teller, viewer) = view(matches!(known, Known::Magnet(_)));
     let handle = TorrentHandle::new(infohash, mail.clone(), viewer);
     let report = Report::new(teller);
-    let wishes = Wishes { commands: Vec::new(), peers };
+    let wishes = Wishes { commands: Vec::new(), peers: vec![(Source::User, peers)] };
     let inputs = Inputs { control, inbox: Inbox::default(), lease };
     let origin = Origin { context, infohash, peer_id, plan, hints, rng };
     // Boxed, so that what only the beginning needs is given back after it.

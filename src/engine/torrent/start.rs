@@ -120,7 +120,7 @@ pub(super) async fn check(
                     // Who does not wait any more needs no answer.
                     let _ = reply.send(());
                 }
-                Some(Control::Peers(_, peers)) => wishes.peers.extend(peers),
+                Some(Control::Peers(source, peers)) => wishes.peers.push((source, peers)),
                 Some(Control::Accepted(turned_away)) => drop(turned_away),
                 Some(Control::Stop(_, reply)) => return Started::Stopped(Some(reply)),
                 None => return Started::Stopped(None),
@@ -158,8 +158,8 @@ async fn find(
 
 /// What the journal knows of the files as they are.
 async fn begin(context: &Arc<Context>, plan: &Plan, content: &DiskContent) -> Result<Verdict, String> {
-    let (store, journals, dir) = (content.clone(), context.journals.clone(), plan.dir.clone());
-    let begun = context.disk.slow(move || {
+    let (journals, dir) = (context.journals.clone(), plan.dir.clone());
+    let begun = context.disk.slow(content, move |store| {
         let journal = journals.and_then(|journals| open_journal(journals, store.info(), &dir));
         store.begin(journal)
     });
@@ -227,8 +227,8 @@ async fn prepare(
     steps: &watch::Sender<Step>,
 ) -> Result<Bitfield, String> {
     loop {
-        let (store, have, preallocate) = (content.clone(), known.clone(), plan.preallocate);
-        let prepared = context.disk.slow(move || {
+        let (have, preallocate) = (known.clone(), plan.preallocate);
+        let prepared = context.disk.slow(content, move |store| {
             let have = store.prepare(&have)?;
             if preallocate { store.preallocate().map(|()| have) } else { Ok(have) }
         });

@@ -18,7 +18,7 @@ use crate::proto::session::Lease;
 use crate::proto::time::Instant;
 use crate::proto::torrent::Torrent;
 use crate::proto::torrent::description::Handover;
-use crate::proto::torrent::event::{ConnId, Receipt, Settings, Source, StorageFault};
+use crate::proto::torrent::event::{ConnId, Receipt, Settings, StorageFault};
 use crate::proto::tracker::announcer::Progress;
 use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::disk::{DiskContent, Done};
@@ -145,8 +145,13 @@ impl TorrentTask {
             self.machine.handle_command(now, command);
             self.drain(now);
         }
-        self.machine.handle_candidates(now, Source::User, &wishes.peers);
-        self.drain(now);
+        for (source, peers) in wishes.peers {
+            // One that was told of before the description said that the torrent is private.
+            if self.swarm.sources.admits(source) {
+                self.machine.handle_candidates(now, source, &peers);
+            }
+            self.drain(now);
+        }
         self.started_complete = self.machine.snapshot(now).complete;
         self.swarm.sources.handle_need(now, !self.started_complete);
         if self.plan.existing == Existing::Assumed {
@@ -282,8 +287,7 @@ impl TorrentTask {
         let time_is_over = self.plan.seed_time_max.is_some_and(|span| now - at >= span);
         time_is_over
             || self.plan.ratio_max.is_some_and(|ratio| {
-                let figures = self.machine.snapshot(now);
-                figures.traffic.uploaded as f64 >= ratio * figures.wanted_len as f64
+                self.machine.uploaded() as f64 >= ratio * self.machine.wanted_len() as f64
             })
     }
 

@@ -42,7 +42,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
-use super::bitfield::Bitfield;
 use super::block::Block;
 use super::peer::Peer;
 use super::piece::PieceIndex;
@@ -299,14 +298,6 @@ impl Awake {
 
     fn snapshot(&self, now: Instant) -> TorrentSnapshot {
         self.take_snapshot(now)
-    }
-
-    fn have(&self) -> &Bitfield {
-        self.download.pieces.have()
-    }
-
-    fn wanted(&self) -> &Bitfield {
-        self.download.pieces.wanted()
     }
 
     /// When the next round of the choker is due; None without anybody to choke.

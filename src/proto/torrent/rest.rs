@@ -8,10 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use super::Awake;
 use super::description::Handover;
 use super::event::{
-    Command, ConnId, Connected, Output, PieceResult, Receipt, Settings, Source, StorageFault,
-    TorrentSnapshot, TrafficSnapshot,
+    Command, ConnId, Connected, Output, PieceResult, Receipt, Settings, Source, StorageFault, TorrentSnapshot,
 };
 use super::pieces::Pieces;
+use super::snapshot;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::piece::{Geometry, PieceIndex};
@@ -65,21 +65,7 @@ impl Rest {
     }
 
     fn snapshot(&self) -> TorrentSnapshot {
-        let pieces = &self.pieces;
-        TorrentSnapshot {
-            have_count: pieces.have().count(),
-            piece_count: pieces.have().len(),
-            wanted_done_len: pieces.wanted_done_len(),
-            wanted_len: pieces.wanted_len(),
-            left: pieces.left(),
-            traffic: TrafficSnapshot::default(),
-            peers: Vec::new(),
-            candidate_count: 0,
-            availability_min: 0,
-            complete: pieces.is_complete(),
-            paused: self.paused,
-            storage_fault: None,
-        }
+        TorrentSnapshot { paused: self.paused, ..snapshot::of_pieces(&self.pieces) }
     }
 }
 
@@ -241,18 +227,31 @@ impl Torrent {
 
     /// The pieces that are verified.
     pub fn have(&self) -> &Bitfield {
-        match &self.0 {
-            State::Awake(awake) => awake.have(),
-            State::Resting(rest) => rest.pieces.have(),
-            State::Waking => unreachable!("nobody sees it"),
-        }
+        self.pieces().have()
     }
 
     /// The pieces to fetch, whether they are there or not.
     pub fn wanted(&self) -> &Bitfield {
+        self.pieces().wanted()
+    }
+
+    /// Bytes of the pieces to fetch.
+    pub fn wanted_len(&self) -> u64 {
+        self.pieces().wanted_len()
+    }
+
+    /// Bytes of content sent to peers.
+    pub fn uploaded(&self) -> u64 {
         match &self.0 {
-            State::Awake(awake) => awake.wanted(),
-            State::Resting(rest) => rest.pieces.wanted(),
+            State::Awake(awake) => awake.totals.uploaded,
+            State::Resting(_) | State::Waking => 0,
+        }
+    }
+
+    fn pieces(&self) -> &Pieces {
+        match &self.0 {
+            State::Awake(awake) => &awake.download.pieces,
+            State::Resting(rest) => &rest.pieces,
             State::Waking => unreachable!("nobody sees it"),
         }
     }

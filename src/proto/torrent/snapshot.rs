@@ -2,6 +2,7 @@
 
 use super::Awake;
 use super::event::{PeerSnapshot, TorrentSnapshot, TrafficSnapshot};
+use super::pieces::Pieces;
 use super::rate::Rate;
 use crate::proto::peer::Peer;
 use crate::proto::time::Instant;
@@ -60,13 +61,7 @@ impl Totals {
 impl Awake {
     /// The figures of this moment.
     pub(super) fn take_snapshot(&self, now: Instant) -> TorrentSnapshot {
-        let pieces = &self.download.pieces;
         TorrentSnapshot {
-            have_count: pieces.have().count(),
-            piece_count: pieces.have().len(),
-            wanted_done_len: pieces.wanted_done_len(),
-            wanted_len: pieces.wanted_len(),
-            left: pieces.left(),
             traffic: TrafficSnapshot {
                 uploaded: self.totals.uploaded,
                 downloaded: self.totals.downloaded,
@@ -81,7 +76,26 @@ impl Awake {
             complete: self.status.complete,
             paused: self.status.paused,
             storage_fault: self.status.storage_fault.clone(),
+            ..of_pieces(&self.download.pieces)
         }
+    }
+}
+
+/// The figures of a torrent that has met nobody.
+pub(super) fn of_pieces(pieces: &Pieces) -> TorrentSnapshot {
+    TorrentSnapshot {
+        have_count: pieces.have().count(),
+        piece_count: pieces.have().len(),
+        wanted_done_len: pieces.wanted_done_len(),
+        wanted_len: pieces.wanted_len(),
+        left: pieces.left(),
+        traffic: TrafficSnapshot::default(),
+        peers: Vec::new(),
+        candidate_count: 0,
+        availability_min: 0,
+        complete: pieces.is_complete(),
+        paused: false,
+        storage_fault: None,
     }
 }
 
