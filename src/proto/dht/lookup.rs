@@ -55,9 +55,11 @@ const DEAD_OF_NAMER_MAX: usize = 2;
 /// Longest token kept, bytes: longer ones are of nodes that want us to send much, and count as none.
 const TOKEN_LEN_MAX: usize = 64;
 /// Of those whose id fits, so many of the closest have to answer where others may hide them: one in ten of all nodes
-/// can be the closest k to a target with ids that fit, and whom they hide is right behind them. More than these, within
-/// the distance that should hold k, are a crowd: by chance alone there is one around a target of 250.
+/// can be the closest k to a target with ids that fit, and whom they hide is right behind them.
 const ANSWERED_COUNT: usize = 2 * K;
+/// More than these, within the distance that should hold k, are a crowd: by chance alone there is one around a target of
+/// 250, and around one of ten for whoever takes the overlay for two thirds of what it is.
+const CROWD_COUNT: usize = 2 * K;
 /// Of the starts of a wary lookup beyond the first k, so many are asked whether a crowd is seen or not.
 const CHIEF_COUNT: usize = K / 2;
 
@@ -339,7 +341,7 @@ impl Lookup {
 
     /// Whether more are around the target than chance allows, with ids that fit.
     fn is_crowded(&self) -> bool {
-        self.wanted() > ANSWERED_COUNT
+        self.wanted() > CROWD_COUNT
     }
 
     /// How many whose id fits are the closest: all within the distance that should hold k, if they are more.

@@ -70,7 +70,8 @@ const REFRESH_START: Duration = Duration::from_secs(1);
 /// The ranks among the closest nodes that estimate the overlay's size, each by itself; their median is taken. The
 /// closest five vary too much, and of those beyond the twelfth a table does not know all.
 const ESTIMATE_RANKS: std::ops::RangeInclusive<usize> = 6..=12;
-/// Sizes learnt from lookups that are remembered: their median varies by a seventh, and is of the last two hours.
+/// Sizes learnt from lookups that are remembered, some of the last two hours. The third of four is taken: one varies by a
+/// third, and those from before a network grew or came back tell too little.
 const SIZE_COUNT_MAX: usize = 7;
 /// With fewer, our own neighbours have a say.
 const SIZE_COUNT_MIN: usize = 5;
@@ -279,18 +280,18 @@ impl Table {
         self.len() == 0
     }
 
-    /// Nodes in the whole overlay: the median of what lookups of random targets found lately. As long as these are few,
+    /// Nodes in the whole overlay: three of four lookups of random targets found no more lately. As long as these are few,
     /// not more than the density around our own id tells, within a third or so: a crowd there makes it look larger.
     pub fn size_estimate(&self) -> u64 {
         let mut learnt = self.sizes.clone();
         learnt.sort_unstable();
-        let median = learnt.get(learnt.len() / 2).copied();
-        if let Some(median) = median.filter(|_| learnt.len() >= SIZE_COUNT_MIN) {
-            return median;
+        let quartile = learnt.get(3 * learnt.len() / 4).copied();
+        if let Some(quartile) = quartile.filter(|_| learnt.len() >= SIZE_COUNT_MIN) {
+            return quartile;
         }
         let living = self.entries.iter().filter(|entry| !entry.is_bad());
         let density = size_by_density(living.map(|entry| entry.node.id.distance(self.own())));
-        median.map_or(density, |median| median.min(density))
+        quartile.map_or(density, |quartile| quartile.min(density))
     }
 
     /// A lookup of a target that nobody else chose found the overlay this large
@@ -727,7 +728,7 @@ mod tests {
             for size in [5, 7, 6, 1_000_000, 6] {
                 table.learn_size(far, size);
             }
-            assert_eq!(table.size_estimate(), 6, "what lookups found counts more");
+            assert_eq!(table.size_estimate(), 7, "what lookups found counts more");
         }
         assert_eq!(empty(&mut Rng::from_number(1)).size_estimate(), 0);
     }
