@@ -4,7 +4,9 @@
 //! and is given up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::sync::mpsc;
 
@@ -126,11 +128,11 @@ impl Inbox {
     }
 
     /// The next input; waits for ever while there was no connection. May be dropped and called again.
-    pub(super) async fn recv(&mut self) -> Option<Input> {
-        match &mut self.receiver {
-            Some(receiver) => receiver.recv().await,
-            None => std::future::pending().await,
-        }
+    pub(super) fn recv(&mut self) -> impl Future<Output = Option<Input>> {
+        poll_fn(|cx| match &mut self.receiver {
+            Some(receiver) => receiver.poll_recv(cx),
+            None => Poll::Pending,
+        })
     }
 
     /// What is there already.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{self, Poll};
 
 use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
@@ -240,19 +241,14 @@ impl Sources {
         self.public.as_ref()?.dht.as_ref().map(|dht| dht.status)
     }
 
-    /// The next thing that comes; may be dropped and called again.
-    pub(super) async fn next(&mut self) -> Arrived {
-        let dht = self.public.as_mut().and_then(|public| public.dht.as_mut());
-        let search = dht.and_then(|dht| dht.search.as_mut());
-        let found = async {
-            match search {
-                Some(search) => search.recv().await.map(Box::new),
-                None => std::future::pending().await,
+    /// The next thing that comes.
+    pub(super) fn poll_next(&mut self, cx: &mut task::Context<'_>) -> Poll<Arrived> {
+        let arrived = self.tasks.poll_next(cx);
+        match self.dht().and_then(|dht| dht.search.as_mut()) {
+            Some(search) if arrived.is_pending() => {
+                search.poll_recv(cx).map(|found| Arrived::Found(found.map(Box::new)))
             }
-        };
-        tokio::select! {
-            arrived = self.tasks.next() => arrived,
-            found = found => Arrived::Found(found),
+            Some(_) | None => arrived,
         }
     }
 
