@@ -85,7 +85,7 @@ pub(super) struct Sources {
 /// What only public torrents have.
 struct Public {
     /// None: we take no part in the DHT.
-    dht: Option<Dht>,
+    dht: Option<Box<Dht>>,
     /// None: we do not look on the local network.
     lsd: Option<mpsc::Sender<lsd::Request>>,
 }
@@ -132,17 +132,16 @@ impl Sources {
         let now = context.clock.now();
         let Hints { tiers, peer_names, nodes } = hints;
         let has_trackers = tiers.iter().any(|tier| !tier.is_empty());
-        let public = (!private).then(|| Public {
-            dht: context.dht.clone().map(|requests| Dht {
-                requests,
-                finder: Finder::new(has_trackers, false, rng.fork("finder"), now),
-                search: None,
-                turn: None,
-                named: BTreeSet::new(),
-                status: DhtStatus::default(),
-            }),
-            lsd: context.lsd.clone(),
-        });
+        let dht = |requests| Dht {
+            requests,
+            finder: Finder::new(has_trackers, false, rng.fork("finder"), now),
+            search: None,
+            turn: None,
+            named: BTreeSet::new(),
+            status: DhtStatus::default(),
+        };
+        let public = (!private)
+            .then(|| Public { dht: context.dht.clone().map(dht).map(Box::new), lsd: context.lsd.clone() });
         let mut sources = Self {
             context: context.clone(),
             infohash,
@@ -181,8 +180,8 @@ impl Sources {
         });
     }
 
-    /// The announcer, with the newest figures.
-    pub(super) fn announcer(&mut self, progress: Progress) -> &mut Announcer {
+    /// The announcer, with the newest figures; None: there are no trackers.
+    pub(super) fn announcer(&mut self, progress: Progress) -> Option<&mut Announcer> {
         self.trackers.announcer(progress)
     }
 
@@ -199,8 +198,8 @@ impl Sources {
         if let Some(dht) = self.dht() {
             dht.finder.handle_completed(now);
         }
-        if let Some(progress) = news {
-            self.trackers.announcer(progress).handle_completed(now);
+        if let Some(announcer) = news.and_then(|progress| self.trackers.announcer(progress)) {
+            announcer.handle_completed(now);
         }
     }
 
@@ -215,8 +214,8 @@ impl Sources {
     pub(super) fn handle_timeout(&mut self, now: Instant, progress: impl FnOnce() -> Progress) -> bool {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let is_tracker_due = due(self.trackers.poll_timeout());
-        if is_tracker_due {
-            self.trackers.announcer(progress()).handle_timeout(now);
+        if is_tracker_due && let Some(announcer) = self.trackers.announcer(progress()) {
+            announcer.handle_timeout(now);
         }
         let mut is_finder_due = false;
         if let Some(dht) = self.dht().filter(|dht| due(dht.finder.poll_timeout())) {
@@ -304,7 +303,7 @@ impl Sources {
     }
 
     fn dht(&mut self) -> Option<&mut Dht> {
-        self.public.as_mut()?.dht.as_mut()
+        self.public.as_mut()?.dht.as_deref_mut()
     }
 
     fn handle_announcer(&mut self, now: Instant, output: announcer::Output, report: &Report) {

@@ -163,8 +163,8 @@ impl Swarm {
         let is_told = self.context.supervisor.try_send(told).is_ok();
         self.demand = (if is_told { demand } else { last }, now);
         let needs_peers = lacks && demand.candidates == 0 && demand.connections < CONNECTIONS_FEW;
-        if needs_peers {
-            self.sources.announcer(progress()).handle_need_peers(now);
+        if needs_peers && let Some(announcer) = self.sources.announcer(progress()) {
+            announcer.handle_need_peers(now);
         }
         self.sources.handle_need(now, needs_peers);
     }
@@ -191,7 +191,9 @@ impl Swarm {
         });
         self.dials = Tasks::new();
         self.sources.restrict();
-        self.sources.announcer(progress).handle_stopped(now);
+        if let Some(announcer) = self.sources.announcer(progress) {
+            announcer.handle_stopped(now);
+        }
         self.drain_for_nobody(now);
     }
 
