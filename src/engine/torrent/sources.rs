@@ -293,6 +293,7 @@ impl Sources {
             if let Some(news) = self.found.pop_front() {
                 return Some(news);
             }
+            self.found = VecDeque::new();
             if let Some(output) = self.trackers.poll_output() {
                 self.handle_announcer(now, output, report);
                 continue;

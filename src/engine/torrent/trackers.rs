@@ -115,9 +115,18 @@ impl Trackers {
     pub(super) fn leaves(&mut self, now: Instant, request: RequestId) -> Option<Asked> {
         let is_wanted = self.announcer.as_mut().is_some_and(|announcer| announcer.handle_sent(now, request));
         if !is_wanted {
-            self.asked.remove(&request);
+            self.forget(request);
         }
         self.asked.get(&request).cloned()
+    }
+
+    fn forget(&mut self, request: RequestId) -> Option<Asked> {
+        let asked = self.asked.remove(&request);
+        if self.asked.is_empty() {
+            // Left as it is, it keeps the room of eleven until the next announce.
+            self.asked = BTreeMap::new();
+        }
+        asked
     }
 
     /// An announce was answered: whose answer it is, and how many peers it names, if it went well.
@@ -128,7 +137,7 @@ impl Trackers {
         announced: Announced,
     ) -> Option<(String, usize)> {
         let Announced { request, answer } = announced;
-        let url = self.asked.remove(&request).map(|asked| asked.url);
+        let url = self.forget(request).map(|asked| asked.url);
         let named = url.zip(answer.reply.as_ref().ok().map(|reply| reply.peers.len()));
         if let Some((url, _)) = &named {
             self.local.insert(url.clone(), answer.local);
