@@ -43,7 +43,7 @@ pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
         let mut interrupts = Interrupts::catch()?;
         let (metainfo, dir, content, hashed_at) = match offer {
             Offer::Many(paths) => {
-                return seed_many::seed(&paths, &dir, args.assume_complete, &plan, report, &mut interrupts)
+                return seed_many::seed(paths, &dir, args.assume_complete, &plan, report, &mut interrupts)
                     .await;
             }
             Offer::Content(metainfo, dir, hashed_at) => {

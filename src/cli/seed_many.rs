@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::failure::Failure;
@@ -34,9 +35,17 @@ pub(crate) fn torrents(folder: &Path) -> Result<Option<Vec<PathBuf>>, Failure> {
     Ok((!paths.is_empty()).then_some(paths))
 }
 
+/// What came of those that were added.
+struct Seeding {
+    /// Complete ones.
+    count: usize,
+    /// Of these, as far as somebody looks at them later.
+    handles: Vec<TorrentHandle>,
+}
+
 /// Seeds those that can be seeded, says which cannot, until told to stop.
 pub(crate) async fn seed(
-    paths: &[PathBuf],
+    paths: Vec<PathBuf>,
     dir: &Path,
     assume_complete: bool,
     plan: &Plan,
@@ -59,85 +68,101 @@ pub(crate) async fn seed(
 
 async fn run(
     engine: &Engine,
-    paths: &[PathBuf],
+    paths: Vec<PathBuf>,
     dir: &Path,
     assume_complete: bool,
     plan: &Plan,
     report: &Report,
 ) -> Result<(), Failure> {
-    let added = add_all(engine, paths, dir, assume_complete, plan, report).await;
-    let seeding = settle(added, report).await;
-    if seeding.is_empty() {
+    // Room for all, so that nobody waits to be added until others are hashed.
+    let (sender, added) = mpsc::channel(paths.len().max(1));
+    let adding = add_all(engine, paths, sender, dir, assume_complete, plan, report);
+    let ((), seeding) = tokio::join!(adding, settle(added, plan.leaves(), report));
+    if seeding.count == 0 {
         return Err(Failure::Bad("none of these torrents can be seeded".to_owned()));
     }
-    report.say(&format!("All checked: {} complete", counted(seeding.len(), "torrent")));
-    report.event(&json!({"event": "seeding", "torrents": seeding.len()}));
+    report.say(&format!("All checked: {} complete", counted(seeding.count, "torrent")));
+    report.event(&json!({"event": "seeding", "torrents": seeding.count}));
     if !plan.leaves() {
-        // Nobody looks at them any more, and who is not looked at makes no figures.
-        drop(seeding);
         return std::future::pending().await;
     }
-    while seeding.iter().any(|handle| handle.snapshot().stage != Stage::Stopped) {
+    while seeding.handles.iter().any(|handle| handle.snapshot().stage != Stage::Stopped) {
         tokio::time::sleep(LEAVE_LOOK_INTERVAL).await;
     }
     Ok(())
 }
 
 /// Adds what can be added, and says what cannot. A thread reads the next torrents while these are added.
-async fn add_all<'a>(
+async fn add_all(
     engine: &Engine,
-    paths: &'a [PathBuf],
+    paths: Vec<PathBuf>,
+    added: mpsc::Sender<(PathBuf, TorrentHandle)>,
     dir: &Path,
     assume_complete: bool,
     plan: &Plan,
     report: &Report,
-) -> Vec<(&'a Path, TorrentHandle)> {
-    let mut handles = Vec::with_capacity(paths.len());
-    let mut batches = paths.chunks(BATCH);
-    let mut next = batches.next().map(|batch| (batch, read(batch)));
-    while let Some((batch, reading)) = next {
-        let loaded = reading.await.unwrap_or_default();
-        next = batches.next().map(|batch| (batch, read(batch)));
+) {
+    let mut paths = paths.into_iter();
+    let mut reading = read(paths.by_ref().take(BATCH).collect());
+    loop {
+        let batch = reading.await.unwrap_or_default();
+        if batch.is_empty() {
+            return;
+        }
+        reading = read(paths.by_ref().take(BATCH).collect());
         let (mut read_paths, mut torrents) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
-        for (path, metainfo) in batch.iter().zip(loaded) {
+        for (path, metainfo) in batch {
             match metainfo {
                 Ok(metainfo) => {
                     let torrent = plan.torrent(TorrentSource::Metainfo(metainfo), dir);
                     let existing = if assume_complete { Existing::Assumed } else { Existing::Unknown };
                     torrents.push(AddTorrent { existing, ..torrent });
-                    read_paths.push(path.as_path());
+                    read_paths.push(path);
                 }
                 Err(failure) => report.warn(&format!("left out: {}", failure.text().unwrap_or_default())),
             }
         }
-        for (path, added) in read_paths.into_iter().zip(engine.add_all(torrents).await) {
-            match added.map_err(Failure::from) {
-                Ok(handle) => handles.push((path, handle)),
-                Err(failure) => leave_out(path, failure.text().unwrap_or_default(), report),
+        for (path, torrent) in read_paths.into_iter().zip(engine.add_all(torrents).await) {
+            match torrent.map_err(Failure::from) {
+                Ok(handle) => {
+                    // Whoever settles does so until the last.
+                    let _ = added.send((path, handle)).await;
+                }
+                Err(failure) => leave_out(&path, failure.text().unwrap_or_default(), report),
             }
         }
     }
-    handles
 }
 
 /// The descriptions in these files, read by a thread that may wait for the disk.
-fn read(paths: &[PathBuf]) -> JoinHandle<Vec<Result<Metainfo, Failure>>> {
-    let paths = paths.to_vec();
-    tokio::task::spawn_blocking(move || paths.iter().map(|path| load_file(path)).collect())
+fn read(paths: Vec<PathBuf>) -> JoinHandle<Vec<(PathBuf, Result<Metainfo, Failure>)>> {
+    let load = |path: PathBuf| {
+        let metainfo = load_file(&path);
+        (path, metainfo)
+    };
+    tokio::task::spawn_blocking(move || paths.into_iter().map(load).collect())
 }
 
 fn leave_out(path: &Path, why: &str, report: &Report) {
     report.warn(&format!("left out: {}: {why}", printable(&path.to_string_lossy())));
 }
 
-/// Waits until each is known to be complete or not; those that are not are stopped. Gives the complete ones.
-async fn settle(added: Vec<(&Path, TorrentHandle)>, report: &Report) -> Vec<TorrentHandle> {
-    let mut seeding = Vec::with_capacity(added.len());
-    for (path, mut handle) in added {
+/// Waits until each is known to be complete or not; those that are not are stopped. The others are kept if somebody
+/// `looks` at them later: who is not looked at makes no figures, and has no memory for them.
+async fn settle(
+    mut added: mpsc::Receiver<(PathBuf, TorrentHandle)>,
+    looks: bool,
+    report: &Report,
+) -> Seeding {
+    let mut seeding = Seeding { count: 0, handles: Vec::new() };
+    while let Some((path, mut handle)) = added.recv().await {
         match verdict(&mut handle).await {
-            Ok(()) => seeding.push(handle),
+            Ok(()) => {
+                seeding.count += 1;
+                seeding.handles.extend(looks.then_some(handle));
+            }
             Err(why) => {
-                leave_out(path, &why, report);
+                leave_out(&path, &why, report);
                 let _ = handle.stop(Duration::ZERO).await;
             }
         }

@@ -3,7 +3,8 @@
 //! Every task has a name, for traces, and an owner: dropping the owner ends the task. There is no detached
 //! task, so an engine that is dropped leaves nothing running.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::task::{Context, Poll, ready};
 
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tracing::Instrument;
@@ -66,14 +67,19 @@ impl<T: Send + 'static> Tasks<T> {
     }
 
     /// The next result; waits for ever while there is no task. May be dropped and called again.
-    pub(crate) async fn next(&mut self) -> T {
-        let Some(set) = &mut self.set else { return std::future::pending().await };
+    pub(crate) fn next(&mut self) -> impl Future<Output = T> {
+        poll_fn(|cx| self.poll_next(cx))
+    }
+
+    /// [`Tasks::next`], for who waits for more than this.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        let Some(set) = &mut self.set else { return Poll::Pending };
         loop {
-            match set.join_next().await {
-                Some(Ok(result)) => return result,
+            match ready!(set.poll_join_next(cx)) {
+                Some(Ok(result)) => return Poll::Ready(result),
                 // Ended from outside: its owner knows.
                 Some(Err(_)) => {}
-                None => std::future::pending().await,
+                None => return Poll::Pending,
             }
         }
     }

@@ -59,7 +59,7 @@ pub struct Content<F: FileSystem> {
     info: Info,
     selected: Vec<bool>,
     fs: F,
-    /// One a file, and one more for the parts file.
+    /// One a file, and one more for the parts file, if there are slots in it.
     written: Vec<Written>,
     parts: Parts,
     suspects: Suspects,
@@ -79,6 +79,7 @@ struct Written {
 /// The parts file: a slot for every piece that touches several files.
 #[derive(Debug)]
 struct Parts {
+    /// Empty if there are no slots.
     path: Vec<String>,
     /// Ascending; the place of a piece is its slot.
     pieces: Vec<PieceIndex>,
@@ -98,8 +99,9 @@ impl<F: FileSystem> Content<F> {
     /// yes); blocks of unwanted files that share a piece with wanted ones go to a parts file.
     pub fn new(info: Info, mut selected: Vec<bool>, fs: F) -> Self {
         selected.resize(info.files.len(), true);
-        let written = (0..=info.files.len()).map(|_| Written::default()).collect();
         let parts = Parts::new(&info);
+        let count = info.files.len() + usize::from(parts.has_slots());
+        let written = (0..count).map(|_| Written::default()).collect();
         Self { info, selected, fs, written, parts, suspects: Suspects::default() }
     }
 
@@ -372,7 +374,12 @@ impl Parts {
             last = touched.last();
         }
         let filled = pieces.iter().map(|_| AtomicBool::new(false)).collect();
-        Self { path: vec![format!(".{}.parts", info.infohash)], pieces, filled }
+        let path = if pieces.is_empty() { Vec::new() } else { vec![format!(".{}.parts", info.infohash)] };
+        Self { path, pieces, filled }
+    }
+
+    fn has_slots(&self) -> bool {
+        !self.pieces.is_empty()
     }
 
     fn slot(&self, piece: PieceIndex) -> Option<usize> {

@@ -34,7 +34,7 @@ use crate::proto::piece::PieceIndex;
 pub struct Store<F: FileSystem> {
     content: Content<F>,
     /// Unset: nothing is recorded.
-    ledger: OnceLock<Ledger<F>>,
+    ledger: OnceLock<Box<Ledger<F>>>,
     /// The file that says to others that we write this content; None: we do not.
     taken: Mutex<Option<F::Lock>>,
 }
@@ -91,7 +91,8 @@ impl<F: FileSystem> Store<F> {
             let fs = Arc::clone(journal.fs());
             let state =
                 Mutex::new(State { journal, is_settled: false, written: Vec::new(), is_unsure: false });
-            let is_first = self.ledger.set(Ledger { fs, state, turn: Mutex::new(()) }).is_ok();
+            let ledger = Box::new(Ledger { fs, state, turn: Mutex::new(()) });
+            let is_first = self.ledger.set(ledger).is_ok();
             debug_assert!(is_first, "a store begins once");
         }
         Ok(verdict)

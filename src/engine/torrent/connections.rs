@@ -4,7 +4,9 @@
 //! and is given up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 
 use tokio::sync::mpsc;
 
@@ -21,7 +23,7 @@ pub(super) struct Connections {
     open: BTreeMap<ConnId, Connection>,
     opened_count: u32,
     source: BlockSource,
-    /// Made with the first connection: most torrents of many have none.
+    /// Made with the first connection, and given back with the last: most torrents of many have none.
     inbox: Option<mpsc::Sender<Input>>,
     /// The other end, until somebody listens.
     unheard: Option<mpsc::Receiver<Input>>,
@@ -96,11 +98,21 @@ impl Connections {
     /// Closes all but these.
     pub(super) fn retain(&mut self, kept: &BTreeSet<ConnId>) {
         self.open.retain(|conn, _| kept.contains(conn));
+        self.compact();
     }
 
     /// Closes it; whether it was open.
     pub(super) fn close(&mut self, conn: ConnId) -> bool {
-        self.open.remove(&conn).is_some()
+        let was_open = self.open.remove(&conn).is_some();
+        self.compact();
+        was_open
+    }
+
+    /// Without connections there is nothing to be heard, once what they said is taken, and no room is needed.
+    fn compact(&mut self) {
+        if self.open.is_empty() {
+            (self.open, self.inbox) = (BTreeMap::new(), None);
+        }
     }
 
     /// Sends what is queued and then closes all; the future ends when every peer has closed, too. Dropping it
@@ -118,23 +130,56 @@ impl Connections {
 }
 
 impl Inbox {
-    /// Listens to these connections from now on, if there was none to listen to before.
+    /// Listens to these connections from now on, if there is none left to listen to.
     pub(super) fn attend(&mut self, connections: &mut Connections) {
-        if let Some(receiver) = connections.unheard.take() {
-            self.receiver = Some(receiver);
+        if self.receiver.is_none() {
+            self.receiver = connections.unheard.take();
         }
     }
 
-    /// The next input; waits for ever while there was no connection. May be dropped and called again.
-    pub(super) async fn recv(&mut self) -> Option<Input> {
-        match &mut self.receiver {
-            Some(receiver) => receiver.recv().await,
-            None => std::future::pending().await,
-        }
+    /// The next input; None: the last connection has ended, and there may be others to [`Inbox::attend`] to. Waits
+    /// for ever while there is none. May be dropped and called again.
+    pub(super) fn recv(&mut self) -> impl Future<Output = Option<Input>> {
+        poll_fn(|cx| {
+            let Some(receiver) = &mut self.receiver else { return Poll::Pending };
+            let input = ready!(receiver.poll_recv(cx));
+            if input.is_none() {
+                self.receiver = None;
+            }
+            Poll::Ready(input)
+        })
     }
 
     /// What is there already.
     pub(super) fn try_recv(&mut self) -> Option<Input> {
         self.receiver.as_mut()?.try_recv().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::disk::DiskQueue;
+    use crate::engine::pool::BlockPool;
+
+    #[tokio::test]
+    async fn who_comes_after_the_last_has_gone_is_heard_when_all_is_heard_that_that_one_said() {
+        let (disk, pool) = (DiskQueue::start(1).unwrap(), BlockPool::new());
+        let source = BlockSource { disk, content: Arc::default(), pool };
+        let mut connections =
+            Connections { open: BTreeMap::new(), opened_count: 0, source, inbox: None, unheard: None };
+        let mut inbox = Inbox::default();
+        let first = connections.inbox();
+        inbox.attend(&mut connections);
+        first.try_send(Input::Closed(ConnId(0))).unwrap();
+        connections.close(ConnId(0));
+        let second = connections.inbox();
+        second.try_send(Input::Closed(ConnId(1))).unwrap();
+        inbox.attend(&mut connections);
+        assert!(matches!(inbox.recv().await, Some(Input::Closed(ConnId(0)))));
+        drop(first);
+        assert!(inbox.recv().await.is_none(), "the first one has ended");
+        inbox.attend(&mut connections);
+        assert!(matches!(inbox.recv().await, Some(Input::Closed(ConnId(1)))));
     }
 }

@@ -124,7 +124,7 @@ impl DescriptionTask {
                     Some(control) => self.handle_control(control),
                     None => break Leaving::Told(Duration::ZERO, None),
                 },
-                Some(input) = inputs.inbox.recv() => self.handle_inputs(input, &mut inputs.inbox),
+                input = inputs.inbox.recv() => self.handle_inputs(input, &mut inputs.inbox),
                 met = self.swarm.next() => self.handle_met(met),
                 room = self.reserving.next() => {
                     let len = room.len;
@@ -194,10 +194,10 @@ impl DescriptionTask {
     }
 
     /// Takes what the connections said, some of it at a time.
-    fn handle_inputs(&mut self, first: Input, inbox: &mut Inbox) {
+    fn handle_inputs(&mut self, first: Option<Input>, inbox: &mut Inbox) {
         let now = self.swarm.now();
         self.swarm.report.touch();
-        let mut next = Some(first);
+        let mut next = first;
         for _ in 0..INPUT_MAX {
             let Some(input) = next.take() else { return };
             self.handle_input(now, input);

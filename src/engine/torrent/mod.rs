@@ -188,9 +188,9 @@ pub(crate) fn prepare(
         Known::Magnet(named) => Box::pin(origin.begin_from_name(*named, inputs, report, wishes)),
     };
     let life = async move {
-        if let Some((task, inputs)) = beginning.await {
-            task.run(inputs).await;
-        }
+        // Not by `if let`, which keeps what it looks at until its end.
+        let Some((task, inputs)) = beginning.await else { return infohash };
+        task.run(inputs).await;
         infohash
     };
     Ok((handle, mail, life))

@@ -76,7 +76,7 @@ impl TorrentTask {
         match event {
             // Told when it is durable.
             event::Event::Completed => return self.persistence.complete(),
-            event::Event::PieceCompleted(piece) => self.files.add(piece),
+            event::Event::PieceCompleted(piece) => self.files.add(self.content.info(), piece),
             event::Event::Storage(_) => self.swarm.report.hurry(),
             event::Event::PeerConnected(_)
             | event::Event::PeerDisconnected(..)
@@ -206,7 +206,7 @@ impl TorrentTask {
         }
         for LostPiece { piece, path, why } in lost {
             self.losing.retain(|&losing| losing != piece);
-            self.files.remove(piece);
+            self.files.remove(self.content.info(), piece);
             self.machine.handle_piece_result(now, piece, PieceResult::Lost);
             self.swarm.report.event(Event::PieceLost { piece, path, why, is_fetching });
         }

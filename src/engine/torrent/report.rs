@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::engine::handle::{Event, Snapshot, Stage};
 use crate::engine::view::Teller;
 use crate::proto::bitfield::Bitfield;
+use crate::proto::metainfo::files::File;
 use crate::proto::metainfo::{Info, Metainfo};
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::time::{Duration, Instant};
@@ -94,23 +95,15 @@ pub(super) fn shown(event: event::Event) -> Event {
 /// Verified bytes of each file.
 #[derive(Debug)]
 pub(super) struct FileProgress {
-    geometry: Geometry,
-    /// Offset and length of each file.
-    spans: Vec<(u64, u64)>,
     done_lens: Vec<u64>,
 }
 
 impl FileProgress {
     /// For a torrent with these files, of which these pieces are verified.
     pub(super) fn new(info: &Info, have: &Bitfield) -> Self {
-        let spans = info.files.iter().map(|file| (file.offset, file.len)).collect();
-        let mut progress = Self::of_spans(info.geometry, spans);
-        have.iter_set().for_each(|piece| progress.add(piece));
+        let mut progress = Self { done_lens: vec![0; info.files.len()] };
+        have.iter_set().for_each(|piece| progress.add(info, piece));
         progress
-    }
-
-    fn of_spans(geometry: Geometry, spans: Vec<(u64, u64)>) -> Self {
-        Self { geometry, done_lens: vec![0; spans.len()], spans }
     }
 
     /// Verified bytes of each file.
@@ -119,25 +112,31 @@ impl FileProgress {
     }
 
     /// One more piece is verified.
-    pub(super) fn add(&mut self, piece: PieceIndex) {
-        self.change(piece, |done_len, len| *done_len += len);
+    pub(super) fn add(&mut self, info: &Info, piece: PieceIndex) {
+        self.change(info.geometry, &info.files, piece, |done_len, len| *done_len += len);
     }
 
     /// A piece is there no more.
-    pub(super) fn remove(&mut self, piece: PieceIndex) {
-        self.change(piece, |done_len, len| *done_len -= len);
+    pub(super) fn remove(&mut self, info: &Info, piece: PieceIndex) {
+        self.change(info.geometry, &info.files, piece, |done_len, len| *done_len -= len);
     }
 
     /// Calls with the verified bytes of each file that the piece touches, and its bytes in the piece.
-    fn change(&mut self, piece: PieceIndex, change: impl Fn(&mut u64, u64)) {
-        let start = self.geometry.offset_of(piece);
-        let end = start + u64::from(self.geometry.len_of(piece));
-        let first = self.spans.partition_point(|(offset, len)| offset + len <= start);
-        for (&(offset, len), done_len) in self.spans.iter().zip(&mut self.done_lens).skip(first) {
-            if offset >= end {
+    fn change(
+        &mut self,
+        geometry: Geometry,
+        files: &[File],
+        piece: PieceIndex,
+        change: impl Fn(&mut u64, u64),
+    ) {
+        let start = geometry.offset_of(piece);
+        let end = start + u64::from(geometry.len_of(piece));
+        let first = files.partition_point(|file| file.offset + file.len <= start);
+        for (file, done_len) in files.iter().zip(&mut self.done_lens).skip(first) {
+            if file.offset >= end {
                 break;
             }
-            change(done_len, (offset + len).min(end) - offset.max(start));
+            change(done_len, (file.offset + file.len).min(end) - file.offset.max(start));
         }
     }
 }
@@ -149,20 +148,19 @@ mod tests {
     #[test]
     fn a_piece_counts_for_each_file_that_it_touches() {
         let lens = [10, 0, 25, 5, 0];
-        let mut offset = 0;
-        let span = |len: u64| {
-            offset += len;
-            (offset - len, len)
-        };
-        let spans = lens.into_iter().map(span).collect();
-        let mut progress = FileProgress::of_spans(Geometry::new(40, 16).unwrap(), spans);
-        progress.add(0);
+        let file = |(at, len)| format!("d6:lengthi{len}e4:pathl1:{at}ee");
+        let files: String = lens.iter().enumerate().map(file).collect();
+        let pieces = "-".repeat(60);
+        let info = format!("d5:filesl{files}e4:name1:n12:piece lengthi16e6:pieces60:{pieces}e");
+        let info = Info::decode(info.into()).unwrap();
+        let mut progress = FileProgress::new(&info, &Bitfield::new(3));
+        progress.add(&info, 0);
         assert_eq!(progress.done_lens, [10, 0, 6, 0, 0]);
-        progress.add(2);
+        progress.add(&info, 2);
         assert_eq!(progress.done_lens, [10, 0, 9, 5, 0]);
-        progress.add(1);
+        progress.add(&info, 1);
         assert_eq!(progress.done_lens, lens);
-        progress.remove(0);
+        progress.remove(&info, 0);
         assert_eq!(progress.done_lens, [0, 0, 19, 5, 0]);
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{self, Poll};
 
 use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
@@ -84,7 +85,7 @@ pub(super) struct Sources {
 /// What only public torrents have.
 struct Public {
     /// None: we take no part in the DHT.
-    dht: Option<Dht>,
+    dht: Option<Box<Dht>>,
     /// None: we do not look on the local network.
     lsd: Option<mpsc::Sender<lsd::Request>>,
 }
@@ -131,17 +132,16 @@ impl Sources {
         let now = context.clock.now();
         let Hints { tiers, peer_names, nodes } = hints;
         let has_trackers = tiers.iter().any(|tier| !tier.is_empty());
-        let public = (!private).then(|| Public {
-            dht: context.dht.clone().map(|requests| Dht {
-                requests,
-                finder: Finder::new(has_trackers, false, rng.fork("finder"), now),
-                search: None,
-                turn: None,
-                named: BTreeSet::new(),
-                status: DhtStatus::default(),
-            }),
-            lsd: context.lsd.clone(),
-        });
+        let dht = |requests| Dht {
+            requests,
+            finder: Finder::new(has_trackers, false, rng.fork("finder"), now),
+            search: None,
+            turn: None,
+            named: BTreeSet::new(),
+            status: DhtStatus::default(),
+        };
+        let public = (!private)
+            .then(|| Public { dht: context.dht.clone().map(dht).map(Box::new), lsd: context.lsd.clone() });
         let mut sources = Self {
             context: context.clone(),
             infohash,
@@ -180,8 +180,8 @@ impl Sources {
         });
     }
 
-    /// The announcer, with the newest figures.
-    pub(super) fn announcer(&mut self, progress: Progress) -> &mut Announcer {
+    /// The announcer, with the newest figures; None: there are no trackers.
+    pub(super) fn announcer(&mut self, progress: Progress) -> Option<&mut Announcer> {
         self.trackers.announcer(progress)
     }
 
@@ -198,8 +198,8 @@ impl Sources {
         if let Some(dht) = self.dht() {
             dht.finder.handle_completed(now);
         }
-        if let Some(progress) = news {
-            self.trackers.announcer(progress).handle_completed(now);
+        if let Some(announcer) = news.and_then(|progress| self.trackers.announcer(progress)) {
+            announcer.handle_completed(now);
         }
     }
 
@@ -214,8 +214,8 @@ impl Sources {
     pub(super) fn handle_timeout(&mut self, now: Instant, progress: impl FnOnce() -> Progress) -> bool {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let is_tracker_due = due(self.trackers.poll_timeout());
-        if is_tracker_due {
-            self.trackers.announcer(progress()).handle_timeout(now);
+        if is_tracker_due && let Some(announcer) = self.trackers.announcer(progress()) {
+            announcer.handle_timeout(now);
         }
         let mut is_finder_due = false;
         if let Some(dht) = self.dht().filter(|dht| due(dht.finder.poll_timeout())) {
@@ -240,19 +240,14 @@ impl Sources {
         self.public.as_ref()?.dht.as_ref().map(|dht| dht.status)
     }
 
-    /// The next thing that comes; may be dropped and called again.
-    pub(super) async fn next(&mut self) -> Arrived {
-        let dht = self.public.as_mut().and_then(|public| public.dht.as_mut());
-        let search = dht.and_then(|dht| dht.search.as_mut());
-        let found = async {
-            match search {
-                Some(search) => search.recv().await.map(Box::new),
-                None => std::future::pending().await,
+    /// The next thing that comes.
+    pub(super) fn poll_next(&mut self, cx: &mut task::Context<'_>) -> Poll<Arrived> {
+        let arrived = self.tasks.poll_next(cx);
+        match self.dht().and_then(|dht| dht.search.as_mut()) {
+            Some(search) if arrived.is_pending() => {
+                search.poll_recv(cx).map(|found| Arrived::Found(found.map(Box::new)))
             }
-        };
-        tokio::select! {
-            arrived = self.tasks.next() => arrived,
-            found = found => Arrived::Found(found),
+            Some(_) | None => arrived,
         }
     }
 
@@ -298,6 +293,7 @@ impl Sources {
             if let Some(news) = self.found.pop_front() {
                 return Some(news);
             }
+            self.found = VecDeque::new();
             if let Some(output) = self.trackers.poll_output() {
                 self.handle_announcer(now, output, report);
                 continue;
@@ -308,7 +304,7 @@ impl Sources {
     }
 
     fn dht(&mut self) -> Option<&mut Dht> {
-        self.public.as_mut()?.dht.as_mut()
+        self.public.as_mut()?.dht.as_deref_mut()
     }
 
     fn handle_announcer(&mut self, now: Instant, output: announcer::Output, report: &Report) {

@@ -3,9 +3,11 @@
 //!
 //! Everything that comes is handed on as [`News`] to the machine that the torrent has just then.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::time::{Duration, sleep_until, timeout};
 
@@ -95,12 +97,13 @@ impl Swarm {
         });
     }
 
-    /// The next thing that comes; may be dropped and called again.
-    pub(super) async fn next(&mut self) -> Met {
-        tokio::select! {
-            (addr, dialled) = self.dials.next() => Met::Dialled(addr, dialled),
-            arrived = self.sources.next() => Met::Arrived(arrived),
-        }
+    /// The next thing that comes; may be dropped and called again. Polled by hand, as each torrent has room for
+    /// what it waits for all its life.
+    pub(super) fn next(&mut self) -> impl Future<Output = Met> {
+        poll_fn(|cx| match self.dials.poll_next(cx) {
+            Poll::Ready((addr, dialled)) => Poll::Ready(Met::Dialled(addr, dialled)),
+            Poll::Pending => self.sources.poll_next(cx).map(Met::Arrived),
+        })
     }
 
     /// Something came; gives what the machine is to hear at once. [`Swarm::poll`] has the rest.
@@ -160,8 +163,8 @@ impl Swarm {
         let is_told = self.context.supervisor.try_send(told).is_ok();
         self.demand = (if is_told { demand } else { last }, now);
         let needs_peers = lacks && demand.candidates == 0 && demand.connections < CONNECTIONS_FEW;
-        if needs_peers {
-            self.sources.announcer(progress()).handle_need_peers(now);
+        if needs_peers && let Some(announcer) = self.sources.announcer(progress()) {
+            announcer.handle_need_peers(now);
         }
         self.sources.handle_need(now, needs_peers);
     }
@@ -188,7 +191,9 @@ impl Swarm {
         });
         self.dials = Tasks::new();
         self.sources.restrict();
-        self.sources.announcer(progress).handle_stopped(now);
+        if let Some(announcer) = self.sources.announcer(progress) {
+            announcer.handle_stopped(now);
+        }
         self.drain_for_nobody(now);
     }
 
@@ -203,7 +208,7 @@ impl Swarm {
         let timer = self.context.clock.timer(deadline.unwrap_or_default());
         tokio::select! {
             () = self.last_words.next() => {}
-            arrived = self.sources.next() => {
+            arrived = poll_fn(|cx| self.sources.poll_next(cx)) => {
                 self.sources.handle(self.context.clock.now(), arrived, progress, &self.report);
             }
             // What peers still say does not matter; that it is taken lets them end.

@@ -26,7 +26,8 @@ const HEAD_START: Duration = Duration::from_millis(500);
 
 /// The announcer and what its trackers said.
 pub(super) struct Trackers {
-    announcer: Announcer,
+    /// None: there are no trackers.
+    announcer: Option<Box<Announcer>>,
     statuses: Vec<TrackerStatus>,
     /// Requests under way, or waiting for their turn.
     asked: BTreeMap<RequestId, Asked>,
@@ -50,34 +51,36 @@ pub(super) struct Announced {
 }
 
 impl Trackers {
-    /// Those of `config`, none of which has answered yet.
+    /// Those of the announcer, none of which has answered yet.
     pub(super) fn new(announcer: Announcer, tiers: &[Vec<String>]) -> Self {
         let status = |url: &String| TrackerStatus { url: url.clone(), ..TrackerStatus::default() };
         let mut seen = BTreeSet::new();
         let used = tiers.iter().flatten().filter(|url| seen.insert(*url)).take(TRACKER_MAX);
-        let statuses = used.map(status).collect();
+        let statuses: Vec<_> = used.map(status).collect();
+        let announcer = (!statuses.is_empty()).then(|| Box::new(announcer));
         Self { announcer, statuses, asked: BTreeMap::new(), local: BTreeMap::new() }
     }
 
     /// The announcer, with the newest figures.
-    pub(super) fn announcer(&mut self, progress: Progress) -> &mut Announcer {
-        self.announcer.handle_progress(progress);
-        &mut self.announcer
+    pub(super) fn announcer(&mut self, progress: Progress) -> Option<&mut Announcer> {
+        let announcer = self.announcer.as_deref_mut()?;
+        announcer.handle_progress(progress);
+        Some(announcer)
     }
 
     /// When the announcer wants to be called.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.announcer.poll_timeout()
+        self.announcer.as_ref()?.poll_timeout()
     }
 
     /// After `stopped`: whether all is said.
     pub(super) fn is_done(&self) -> bool {
-        self.announcer.is_done()
+        self.announcer.as_ref().is_none_or(|announcer| announcer.is_done())
     }
 
     /// The announcer's next decision.
     pub(super) fn poll_output(&mut self) -> Option<announcer::Output> {
-        self.announcer.poll_output()
+        self.announcer.as_mut()?.poll_output()
     }
 
     /// What people see.
@@ -103,18 +106,27 @@ impl Trackers {
     /// An announce is to be sent; `waits`: when it is its turn.
     pub(super) fn asked(&mut self, now: Instant, request: RequestId, asked: Asked, waits: bool) {
         self.asked.insert(request, asked);
-        if waits {
-            self.announcer.handle_queued(now, request);
+        if let Some(announcer) = self.announcer.as_mut().filter(|_| waits) {
+            announcer.handle_queued(now, request);
         }
     }
 
     /// It is the turn of an announce that waited; None: it is not wanted any more.
     pub(super) fn leaves(&mut self, now: Instant, request: RequestId) -> Option<Asked> {
-        let is_wanted = self.announcer.handle_sent(now, request);
+        let is_wanted = self.announcer.as_mut().is_some_and(|announcer| announcer.handle_sent(now, request));
         if !is_wanted {
-            self.asked.remove(&request);
+            self.forget(request);
         }
         self.asked.get(&request).cloned()
+    }
+
+    fn forget(&mut self, request: RequestId) -> Option<Asked> {
+        let asked = self.asked.remove(&request);
+        if self.asked.is_empty() {
+            // Left as it is, it keeps the room of eleven until the next announce.
+            self.asked = BTreeMap::new();
+        }
+        asked
     }
 
     /// An announce was answered: whose answer it is, and how many peers it names, if it went well.
@@ -125,12 +137,14 @@ impl Trackers {
         announced: Announced,
     ) -> Option<(String, usize)> {
         let Announced { request, answer } = announced;
-        let url = self.asked.remove(&request).map(|asked| asked.url);
+        let url = self.forget(request).map(|asked| asked.url);
         let named = url.zip(answer.reply.as_ref().ok().map(|reply| reply.peers.len()));
         if let Some((url, _)) = &named {
             self.local.insert(url.clone(), answer.local);
         }
-        self.announcer(progress).handle_reply(now, request, answer.reply);
+        if let Some(announcer) = self.announcer(progress) {
+            announcer.handle_reply(now, request, answer.reply);
+        }
         named
     }
 }

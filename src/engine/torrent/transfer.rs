@@ -116,7 +116,7 @@ impl TorrentTask {
                     Some(control) => self.handle_control(control),
                     None => break Leaving::Told(Duration::ZERO, None),
                 },
-                Some(input) = inputs.inbox.recv(), if self.persistence.has_room() => {
+                input = inputs.inbox.recv(), if self.persistence.has_room() => {
                     self.handle_inputs(input, &mut inputs.inbox);
                 }
                 ended = self.jobs.next() => self.handle_ended(ended),
@@ -193,10 +193,10 @@ impl TorrentTask {
     }
 
     /// Takes what the connections said, some of it at a time.
-    fn handle_inputs(&mut self, first: Input, inbox: &mut Inbox) {
+    fn handle_inputs(&mut self, first: Option<Input>, inbox: &mut Inbox) {
         let now = self.swarm.now();
         self.swarm.report.touch();
-        let mut next = Some(first);
+        let mut next = first;
         for _ in 0..INPUT_MAX {
             let Some(input) = next.take() else { break };
             self.handle_input(now, input);

@@ -1,5 +1,6 @@
 //! Who is connected: whom we dial, whom we take, whom we let go, and what each connection needs each second.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::description::Introduced;
@@ -169,6 +170,8 @@ impl Awake {
         }
         self.dialer.look();
         if self.peers.is_empty() {
+            // Left as it is, it keeps the room of eleven peers, for as long as nobody comes.
+            self.peers = BTreeMap::new();
             self.upkeep_at = None;
             self.totals.idle();
         } else if had_slot {

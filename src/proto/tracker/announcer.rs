@@ -370,7 +370,12 @@ impl Announcer {
 
     /// The next decision.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            // The next ones are half an hour away: no room is kept for them.
+            self.outputs = VecDeque::new();
+        }
+        output
     }
 
     /// When to call `handle_timeout`.

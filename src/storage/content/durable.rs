@@ -108,12 +108,15 @@ impl<F: FileSystem> Content<F> {
         Ok(stamps)
     }
 
-    /// How a file looks, by number; the parts file comes after the last. None: not there, or a pad file.
+    /// How a file looks, by number; the parts file comes after the last. None: not there, or a pad file, or the
+    /// parts file of a torrent that needs none.
     ///
     /// # Errors
     /// Something else stands in the place of the file.
     pub fn stamp(&self, number: usize) -> Result<Option<Stamp>, StorageError> {
-        if self.info.files.get(number).is_some_and(|file| file.attributes.pad) {
+        let is_on_disk =
+            self.info.files.get(number).map_or(self.parts.has_slots(), |file| !file.attributes.pad);
+        if !is_on_disk {
             return Ok(None);
         }
         let path = self.path_of(number);

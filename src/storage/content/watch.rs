@@ -13,7 +13,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Content, StorageError, pieces_of};
+use super::{Content, StorageError, Written, pieces_of};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::piece::PieceIndex;
@@ -172,7 +172,7 @@ impl<F: FileSystem> Content<F> {
     /// # Errors
     /// Something else stands in the place of the file.
     pub fn look(&self, number: usize) -> Result<Option<Stamp>, StorageError> {
-        let watch = &self.written[number].watch;
+        let Some(Written { watch, .. }) = self.written.get(number) else { return Ok(None) };
         let begun_count = watch.begun_count();
         let stamp = self.stamp(number)?;
         watch.see(begun_count, stamp);
@@ -184,7 +184,7 @@ impl<F: FileSystem> Content<F> {
     /// # Errors
     /// Nobody looked yet, or we wrote it since, and it cannot be looked at now.
     pub(in crate::storage) fn last_look(&self, number: usize) -> Result<Option<Stamp>, StorageError> {
-        match self.written[number].watch.seen() {
+        match self.written.get(number).and_then(|written| written.watch.seen()) {
             Some(stamp) => Ok(stamp),
             None => self.look(number),
         }
