@@ -335,6 +335,9 @@ impl FileSystem for Faulty {
     fn open_write(&self, path: &[String]) -> io::Result<Self::File> {
         self.real.open_write(path)
     }
+    fn open_again(&self, path: &[String]) -> io::Result<Self::File> {
+        self.real.open_again(path)
+    }
     fn read_exact_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.real.read_exact_at(file, buffer, offset)
     }
@@ -373,7 +376,7 @@ impl FileSystem for Faulty {
     fn lock(&self, path: &[String]) -> io::Result<Option<Self::Lock>> {
         self.real.lock(path)
     }
-    fn allocate(&self, file: &Self::File, len: u64) -> io::Result<()> {
+    fn allocate(&self, file: &Self::File, len: u64) -> io::Result<bool> {
         self.fail(ErrorKind::StorageFull)?;
         self.real.allocate(file, len)
     }
@@ -396,7 +399,7 @@ impl FileSystem for Faulty {
     fn remove(&self, path: &[String]) -> io::Result<()> {
         self.real.remove(path)
     }
-    fn set_executable(&self, path: &[String]) -> io::Result<()> {
+    fn set_executable(&self, path: &[String]) -> io::Result<bool> {
         self.real.set_executable(path)
     }
     fn close(&self) {

@@ -29,10 +29,7 @@ impl<F: FileSystem> Content<F> {
                 if made {
                     self.fs.open_write(&file.path)?;
                 }
-                if file.attributes.executable {
-                    self.fs.set_executable(&file.path)?;
-                }
-                Ok(made || file.attributes.executable)
+                Ok((file.attributes.executable && self.fs.set_executable(&file.path)?) || made)
             })?;
         }
         Ok(())
@@ -60,7 +57,7 @@ impl<F: FileSystem> Content<F> {
         Ok(self.stamp(first)?.is_some())
     }
 
-    /// Sets apart the room for all selected files.
+    /// Sets apart the room for all selected files that have not got it yet.
     ///
     /// # Errors
     /// There is not enough.
@@ -68,7 +65,7 @@ impl<F: FileSystem> Content<F> {
         for (at, file) in self.selected_files().filter(|(_, file)| file.len > 0) {
             self.alter(at, || {
                 let open = self.fs.open_write(&file.path)?;
-                self.fs.allocate(&open, file.len).map(|()| true)
+                self.fs.allocate(&open, file.len)
             })?;
         }
         Ok(())
