@@ -176,8 +176,14 @@ impl<F: FileSystem> Journal<F> {
         stamps: BTreeMap<u32, Stamp>,
         clean: bool,
     ) -> Result<(), StorageError> {
-        self.record = Record { kept, in_parts, intended: BTreeMap::new(), stamps, clean, whole: true };
-        self.rewrite()
+        let settled = Record { kept, in_parts, intended: BTreeMap::new(), stamps, clean, whole: true };
+        let before = std::mem::replace(&mut self.record, settled);
+        // Or else whoever tries again would find it said.
+        let written = self.rewrite();
+        if written.is_err() {
+            self.record = before;
+        }
+        written
     }
 
     /// Where the journal is.
