@@ -291,7 +291,7 @@ fn pieces_are_written_and_read_side_by_side() {
 }
 
 #[test]
-fn a_sync_of_a_file_that_was_removed_is_an_error() {
+fn a_file_that_was_removed_is_suspect_and_not_made_again_by_a_sync() {
     let folder = tempfile::tempdir().unwrap();
     let sample = sample(&[("a", 20)], 32);
     let content = sample.content(folder.path(), &[]);
@@ -300,8 +300,8 @@ fn a_sync_of_a_file_that_was_removed_is_an_error() {
     sample.write(&content, 0).unwrap();
     fs::remove_file(folder.path().join("a")).unwrap();
     content.fs().close();
-    assert_eq!(content.sync().unwrap_err().path, folder.path().join("a"));
-    assert!(!folder.path().join("a").exists());
+    assert_eq!(content.sync_stamped().unwrap(), [(0, None)]);
+    assert!(content.suspects.contains(0) && !folder.path().join("a").exists());
 }
 
 /// A disk that is full or does not sync while `fault` is set, and has the first bytes of each file in memory.

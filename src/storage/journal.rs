@@ -196,6 +196,23 @@ impl<F: FileSystem> Journal<F> {
         &self.record
     }
 
+    /// Of the pieces that it names only these are there, by how the files look. Nothing is written.
+    pub fn trust(&mut self, kept: Bitfield, in_parts: Bitfield) {
+        self.record.kept = kept;
+        self.record.in_parts = in_parts;
+    }
+
+    /// How these files looked when they were last stamped vouches for nothing any more. Not synced: if the machine
+    /// goes down, they look otherwise.
+    ///
+    /// # Errors
+    /// The record could not be appended; the files are not to be written.
+    pub fn forget(&mut self, files: &[u32]) -> Result<(), StorageError> {
+        let stamps: Vec<_> = files.iter().map(|&file| (file, Stamp::UNKNOWN)).collect();
+        self.keep(&[], &stamps)?;
+        self.kept(&[], &stamps)
+    }
+
     /// This piece is about to be written, at `now` by the wall clock. Not synced: if the machine goes down, the
     /// piece counts as not there, which is true.
     ///

@@ -229,8 +229,10 @@ async fn prepare(
     loop {
         let (store, have, preallocate) = (content.clone(), known.clone(), plan.preallocate);
         let prepared = context.disk.slow(move || {
-            let have = store.prepare(&have)?;
-            if preallocate { store.preallocate().map(|()| have) } else { Ok(have) }
+            if preallocate {
+                store.preallocate()?;
+            }
+            store.prepare(&have)
         });
         match prepared.await.ok_or(STOPPED)? {
             Ok(have) => return Ok(have),
