@@ -214,10 +214,8 @@ impl TorrentTask {
             StoreOutcome::Good(hashes) => {
                 drop(blocks);
                 self.machine.handle_piece_result(now, piece, PieceResult::Good(hashes));
-                if self.swarm.context.journals.is_some() {
-                    self.durability.written(now, u64::from(self.content.info().geometry.len_of(piece)));
-                    self.commit(now);
-                }
+                self.durability.written(now, u64::from(self.content.info().geometry.len_of(piece)));
+                self.commit(now);
                 self.recovered(now);
             }
             StoreOutcome::Bad(hashes) => {
