@@ -213,16 +213,12 @@ impl<F: FileSystem> Journal<F> {
         self.kept(&[], &stamps)
     }
 
-    /// This piece is about to be written, at `now` by the wall clock. Not synced: if the machine goes down, the
-    /// piece counts as not there, which is true.
+    /// This piece, which is not kept, is about to be written, at `now` by the wall clock. Not synced: if the machine
+    /// goes down, the piece counts as not there, which is true.
     ///
     /// # Errors
     /// The record could not be appended; the piece is not to be written.
     pub fn intend(&mut self, now: u64, piece: PieceIndex) -> Result<(), StorageError> {
-        if self.record.kept.get(piece) {
-            // Durably not kept before its bytes are touched.
-            self.lose(&[piece])?;
-        }
         let mut payload = Vec::with_capacity(12);
         payload.extend_from_slice(&now.to_le_bytes());
         payload.extend_from_slice(&piece.to_le_bytes());
@@ -259,17 +255,18 @@ impl<F: FileSystem> Journal<F> {
         if self.end - self.snapshot_len > TAIL_LEN_MAX { self.rewrite() } else { Ok(()) }
     }
 
-    /// These pieces turned out to be gone or false.
+    /// These pieces turned out to be gone or false. The file that comes back is to be synced, without holding others
+    /// up.
     ///
     /// # Errors
-    /// The record may not be durable.
-    pub fn lose(&mut self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
+    /// The record could not be appended.
+    pub fn lose(&mut self, pieces: &[PieceIndex]) -> Result<F::File, StorageError> {
         let payload: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_le_bytes()).collect();
         let file = self.append(KIND_LOST, &payload)?;
-        self.fs.sync(&file).map_err(|source| self.not_synced(source))?;
+        // Before it is durable: if that fails, what is written anew is to be without them.
         pieces.iter().for_each(|&piece| self.record.lose(piece));
         self.record.clean = false;
-        Ok(())
+        Ok(file)
     }
 
     /// A sync of the journal failed: it is written anew before anything is added.

@@ -157,6 +157,10 @@ impl<F: FileSystem> Store<F> {
     /// From the first write of ours on, a file may look as if only we had written to it since it was stamped. So
     /// stamps of files of which a piece is suspect are taken back before that.
     fn intend(&self, ledger: &Ledger<F>, piece: PieceIndex) -> Result<(), StorageError> {
+        if ledger.state().journal.record().kept.get(piece) {
+            // Durably not kept before its bytes are touched.
+            ledger.lose(&[piece])?;
+        }
         let mut state = ledger.state();
         let record = state.journal.record();
         let is_stamped = |number: &u32| record.stamps.get(number).is_some_and(|&at| at != Stamp::UNKNOWN);
@@ -230,13 +234,9 @@ impl<F: FileSystem> Store<F> {
         if pieces.is_empty() && stamps.is_empty() {
             return Ok(());
         }
-        let mut state = ledger.state();
-        let file = state.journal.keep(pieces, stamps)?;
-        drop(state);
-        let synced = ledger.fs.sync(&file);
-        let mut state = ledger.state();
-        synced.map_err(|source| state.journal.not_synced(source))?;
-        state.journal.kept(pieces, stamps)
+        let file = ledger.state().journal.keep(pieces, stamps)?;
+        ledger.sync(&file)?;
+        ledger.state().journal.kept(pieces, stamps)
     }
 
     /// Pieces turned out to be gone or false. A journal that nothing was written into yet is left as it is: the
@@ -253,7 +253,7 @@ impl<F: FileSystem> Store<F> {
             return Ok(());
         }
         drop(state);
-        self.unless_others(|| ledger.state().journal.lose(pieces))
+        self.unless_others(|| ledger.lose(pieces))
     }
 
     /// Every wanted piece is there: makes empty files and executable bits, and [`Store::close`]s. Pieces come back
@@ -401,6 +401,16 @@ impl<F: FileSystem> Ledger<F> {
     fn turn(&self) -> MutexGuard<'_, ()> {
         // It guards no state: who died with it has at most not made durable what they would have.
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes durable what was appended.
+    fn sync(&self, appended: &F::File) -> Result<(), StorageError> {
+        self.fs.sync(appended).map_err(|source| self.state().journal.not_synced(source))
+    }
+
+    fn lose(&self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
+        let file = self.state().journal.lose(pieces)?;
+        self.sync(&file)
     }
 
     fn state(&self) -> MutexGuard<'_, State<F>> {
