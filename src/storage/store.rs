@@ -120,7 +120,7 @@ impl<F: FileSystem> Store<F> {
     pub fn prepare(&self, have: &Bitfield) -> Result<Bitfield, StorageError> {
         self.take()?;
         let mut have = have.clone();
-        let Some(ledger) = self.ledger.get() else { return self.content.sync_stamped().map(|_| have) };
+        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|_| have) };
         let _turn = ledger.turn();
         let known = ledger.state();
         if known.is_settled {
@@ -178,7 +178,7 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// It may not be durable; the next commit tries again.
     pub fn commit(&self) -> Result<Vec<LostPiece>, StorageError> {
-        let Some(ledger) = self.ledger.get() else { return self.content.sync_stamped().map(|_| Vec::new()) };
+        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|_| Vec::new()) };
         let _turn = ledger.turn();
         let is_settled = ledger.state().is_settled;
         // Before, nothing was written.
@@ -188,7 +188,7 @@ impl<F: FileSystem> Store<F> {
     fn commit_written(&self, ledger: &Ledger<F>) -> Result<Vec<LostPiece>, StorageError> {
         let (pieces, is_unsure) = ledger.state().take_written();
         let rewritten = if is_unsure { self.write_again(&pieces) } else { Ok((pieces.clone(), Vec::new())) };
-        let synced = rewritten.and_then(|rewritten| Ok((rewritten, self.content.sync_stamped()?)));
+        let synced = rewritten.and_then(|rewritten| Ok((rewritten, self.content.sync()?)));
         let ((good, lost), looks) = synced.inspect_err(|_| {
             self.content.suspect_pieces(pieces.iter().map(|kept| kept.piece));
             ledger.state().put_back(&pieces, true);
@@ -289,7 +289,7 @@ impl<F: FileSystem> Store<F> {
     }
 
     fn conclude(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
-        let Some(ledger) = self.ledger.get() else { return self.content.sync_stamped().map(|_| Vec::new()) };
+        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|_| Vec::new()) };
         let _turn = ledger.turn();
         self.unless_others(|| self.conclude_alone(ledger, have))
     }
@@ -370,7 +370,7 @@ impl<F: FileSystem> Store<F> {
         let rewritten = if is_unsure { self.write_again(&found) } else { Ok((found.clone(), Vec::new())) };
         let synced = rewritten.and_then(|(good, lost)| {
             good.iter().for_each(|kept| self.content.found(kept.piece));
-            self.content.sync_stamped().map(|_| lost)
+            self.content.sync().map(|_| lost)
         });
         if synced.is_err() {
             self.content.suspect_pieces(found.iter().map(|kept| kept.piece));

@@ -84,20 +84,12 @@ impl<F: FileSystem> Content<F> {
         Ok(())
     }
 
-    /// Makes what was written durable.
+    /// Makes what was written durable, and tells how each file that was synced looked afterwards, by number; the
+    /// parts file comes after the last. One that was deleted, or has another in its place, is suspect then.
     ///
     /// # Errors
     /// A file could not be; it is tried again with the next call.
-    pub fn sync(&self) -> Result<(), StorageError> {
-        self.sync_written().map(drop)
-    }
-
-    /// The same, and how each file that was synced looked afterwards, by number; the parts file comes after the
-    /// last. One that was deleted, or has another in its place, is suspect then.
-    ///
-    /// # Errors
-    /// A file could not be; it is tried again with the next call.
-    pub fn sync_stamped(&self) -> Result<Vec<(usize, Option<Stamp>)>, StorageError> {
+    pub fn sync(&self) -> Result<Vec<(usize, Option<Stamp>)>, StorageError> {
         let files = self.sync_written()?;
         files.into_iter().map(|number| Ok((number, self.look_again(number)?))).collect()
     }

@@ -424,7 +424,7 @@ mod tests {
         let sample = sample(&[("a", 100), ("b", 60)], 32);
         let content = sample.content(folder.path(), &[]);
         sample.pieces().for_each(|piece| sample.write(&content, piece).unwrap());
-        content.sync_stamped().unwrap();
+        content.sync().unwrap();
         (folder, sample, content)
     }
 
@@ -470,7 +470,7 @@ mod tests {
             assert_eq!(read(&sample, &content, piece).unwrap(), []);
             assert!(!content.suspects.contains(piece));
         }
-        content.sync_stamped().unwrap();
+        content.sync().unwrap();
         assert_eq!(read(&sample, &content, 0).unwrap(), []);
         assert!(!content.suspects.contains(0));
     }
