@@ -13,6 +13,8 @@
 
 mod at_once;
 mod durable;
+#[cfg(test)]
+mod faulty_tests;
 mod suspects;
 mod watch;
 

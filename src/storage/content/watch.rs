@@ -226,9 +226,7 @@ impl<F: FileSystem> Content<F> {
             }
             doubtful = self.read_once(blocks)?;
         }
-        let changing =
-            |piece| LostPiece { piece, path: self.changed_path(piece), why: "it keeps changing".to_owned() };
-        Ok(doubtful.into_iter().map(changing).collect())
+        Ok(doubtful.into_iter().map(|piece| self.changing(piece)).collect())
     }
 
     /// Of these pieces, those that somebody else has spoilt, be it noticed before or only now. Of files that are as
@@ -329,16 +327,25 @@ impl<F: FileSystem> Content<F> {
 
     /// Hashes a piece that was good once; None: it still is.
     fn examine(&self, piece: PieceIndex, scratch: &mut Vec<u8>) -> Result<Option<LostPiece>, StorageError> {
-        let check = self.suspects.begin(piece);
-        let checked = self.check_piece(piece, scratch);
-        self.suspects.end(check, matches!(checked, Ok(true)));
-        let (path, why) = match checked {
-            Ok(true) => return Ok(None),
-            Ok(false) => (self.changed_path(piece), "changed since it was checked".to_owned()),
-            Err(error) if error.may_pass() => return Err(error),
-            Err(error) => (error.path, error.source.to_string()),
-        };
-        Ok(Some(LostPiece { piece, path, why }))
+        for _ in 0..ATTEMPT_MAX {
+            let check = self.suspects.begin(piece);
+            let checked = self.check_piece(piece, scratch);
+            self.suspects.end(check, matches!(checked, Ok(true)));
+            let (path, why) = match checked {
+                // It became so again while it was hashed.
+                Ok(true) if self.suspects.contains(piece) => continue,
+                Ok(true) => return Ok(None),
+                Ok(false) => (self.changed_path(piece), "changed since it was checked".to_owned()),
+                Err(error) if error.may_pass() => return Err(error),
+                Err(error) => (error.path, error.source.to_string()),
+            };
+            return Ok(Some(LostPiece { piece, path, why }));
+        }
+        Ok(Some(self.changing(piece)))
+    }
+
+    fn changing(&self, piece: PieceIndex) -> LostPiece {
+        LostPiece { piece, path: self.changed_path(piece), why: "it keeps changing".to_owned() }
     }
 
     /// The files that hold the bytes of a block, by number.
