@@ -348,6 +348,10 @@ impl FileSystem for Disk {
         Ok(OpenFile(number))
     }
 
+    fn open_again(&self, path: &[String]) -> io::Result<Self::File> {
+        self.open_read(path)
+    }
+
     fn read_exact_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let mut state = self.state();
         state.look()?;
@@ -421,7 +425,7 @@ impl FileSystem for Disk {
         self.open_write(path).map(|_| Some(()))
     }
 
-    fn allocate(&self, file: &Self::File, len: u64) -> io::Result<()> {
+    fn allocate(&self, file: &Self::File, len: u64) -> io::Result<bool> {
         let free = self.state().free_count();
         let fitting =
             free.map(|free| self.state().find(*file).map(|inode| inode.fitting_len(0, len as usize, free)));
@@ -430,7 +434,7 @@ impl FileSystem for Disk {
         }
         self.set_len(file, len)?;
         self.state().find(*file)?.allocate();
-        Ok(())
+        Ok(true)
     }
 
     fn rename(&self, from: &[String], to: &[String]) -> io::Result<()> {
@@ -484,8 +488,8 @@ impl FileSystem for Disk {
         }
     }
 
-    fn set_executable(&self, _path: &[String]) -> io::Result<()> {
-        Ok(())
+    fn set_executable(&self, _path: &[String]) -> io::Result<bool> {
+        Ok(false)
     }
 
     fn close(&self) {}

@@ -13,6 +13,9 @@
 
 mod at_once;
 mod durable;
+#[cfg(test)]
+mod faulty_tests;
+mod suspects;
 mod watch;
 
 use std::io;
@@ -27,8 +30,9 @@ use crate::proto::block::Block;
 use crate::proto::metainfo::Info;
 use crate::proto::metainfo::files::File;
 use crate::proto::piece::PieceIndex;
+use suspects::Suspects;
 pub use watch::LostPiece;
-use watch::{Suspects, Watch};
+use watch::Watch;
 
 /// What went wrong at which file. `kind` drives the policy: full disks pause, the rest stops.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +72,7 @@ pub struct Content<F: FileSystem> {
 /// What this process has done to a file.
 #[derive(Debug, Default)]
 struct Written {
-    /// It has been grown to its length.
+    /// We write into it: it has been made and grown to its length.
     sized: AtomicBool,
     /// Written to since the last sync.
     dirty: AtomicBool,
@@ -153,6 +157,13 @@ impl<F: FileSystem> Content<F> {
     /// The blocks are not as long as the piece or belong to no selected file (`InvalidInput`), or a file
     /// cannot be made or written; then some of the piece may have been written.
     pub fn write_piece(&self, piece: PieceIndex, blocks: &[&[u8]]) -> Result<(), StorageError> {
+        let check = self.suspects.begin(piece);
+        let written = self.write_spans(piece, blocks);
+        self.suspects.end(check, written.is_ok());
+        written
+    }
+
+    fn write_spans(&self, piece: PieceIndex, blocks: &[&[u8]]) -> Result<(), StorageError> {
         let geometry = self.info.geometry;
         let len: usize = blocks.iter().map(|block| block.len()).sum();
         if len != geometry.len_of(piece) as usize {
@@ -171,7 +182,6 @@ impl<F: FileSystem> Content<F> {
         if let Some(slot) = self.parts.slot(piece).filter(|_| into_parts) {
             self.parts.filled[slot].store(true, Ordering::Release);
         }
-        self.suspects.clear(piece);
         Ok(())
     }
 
@@ -324,35 +334,45 @@ impl<F: FileSystem> Content<F> {
     }
 
     fn write_span(&self, piece: PieceIndex, span: Span, bytes: &[&[u8]]) -> Result<(), StorageError> {
-        let (path, offset, written) = if self.selected[span.file] {
-            (&self.info.files[span.file].path, span.offset, &self.written[span.file])
+        let (number, offset) = if self.selected[span.file] {
+            (span.file, span.offset)
         } else {
             let Some(offset) = self.place_in_parts(piece, span) else {
                 return Err(self.misuse("a write to a file that is not selected"));
             };
-            (&self.parts.path, offset, &self.written[self.info.files.len()])
+            (self.info.files.len(), offset)
         };
-        let write = || {
-            let open = self.fs.open_write(path)?;
-            if self.selected[span.file] && !written.sized.load(Ordering::Acquire) {
-                self.grow(&open, &self.info.files[span.file])?;
-                written.sized.store(true, Ordering::Release);
-            }
-            self.fs.write_all_at(&open, bytes, offset)
-        };
+        let written = &self.written[number];
         written.watch.begin();
-        let result = write().map_err(|source| self.error(path, source));
+        let open = self.open_to_write(number);
+        let result = open.and_then(|open| self.fs.write_all_at(&open, bytes, offset));
+        let result = result.map_err(|source| self.error(self.path_of(number), source));
         // Marked after the write, so that a sync that sees the mark covers the bytes.
         written.dirty.store(true, Ordering::Release);
         written.watch.end();
         result
     }
 
-    fn grow(&self, open: &F::File, file: &File) -> io::Result<()> {
-        match self.fs.len(&file.path)? {
-            Some(len) if len >= file.len => Ok(()),
-            Some(_) | None => self.fs.set_len(open, file.len),
+    /// Opens a file for a write that has begun, by number. It is made once: one that is missing later was deleted
+    /// by somebody.
+    fn open_to_write(&self, number: usize) -> io::Result<F::File> {
+        let (path, written) = (self.path_of(number), &self.written[number]);
+        if written.sized.load(Ordering::Acquire) {
+            match self.fs.open_again(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.suspect(number),
+                opened => return opened,
+            }
         }
+        let open = self.fs.open_write(path)?;
+        let stamp = self.fs.stamp_of(&open)?;
+        if !written.watch.write_into(stamp) {
+            self.suspect(number);
+        }
+        if let Some(file) = self.info.files.get(number).filter(|file| stamp.len < file.len) {
+            self.fs.set_len(&open, file.len)?;
+        }
+        written.sized.store(true, Ordering::Release);
+        Ok(open)
     }
 
     fn place_in_parts(&self, piece: PieceIndex, span: Span) -> Option<u64> {

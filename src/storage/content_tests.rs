@@ -1,13 +1,11 @@
 //! Tests of content on a real disk: what is written is read and checked again, and nothing else is touched.
 
 use std::fs;
-use std::io::{ErrorKind, IoSliceMut};
+use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
 
 use super::*;
-use crate::storage::fs::{RealFs, Stamp};
+use crate::storage::fs::RealFs;
 use crate::storage::handles::Handles;
 use crate::storage::report::Condition;
 use crate::storage::testing::sample;
@@ -291,7 +289,7 @@ fn pieces_are_written_and_read_side_by_side() {
 }
 
 #[test]
-fn a_sync_of_a_file_that_was_removed_is_an_error() {
+fn a_file_that_was_removed_is_suspect_and_not_made_again_by_a_sync() {
     let folder = tempfile::tempdir().unwrap();
     let sample = sample(&[("a", 20)], 32);
     let content = sample.content(folder.path(), &[]);
@@ -300,201 +298,6 @@ fn a_sync_of_a_file_that_was_removed_is_an_error() {
     sample.write(&content, 0).unwrap();
     fs::remove_file(folder.path().join("a")).unwrap();
     content.fs().close();
-    assert_eq!(content.sync().unwrap_err().path, folder.path().join("a"));
-    assert!(!folder.path().join("a").exists());
-}
-
-/// A disk that is full or does not sync while `fault` is set, and has the first bytes of each file in memory.
-struct Faulty {
-    real: RealFs,
-    fault: AtomicBool,
-    memory_len: AtomicU64,
-    synced_folders: Mutex<Vec<String>>,
-}
-
-impl Faulty {
-    fn new(real: RealFs, fault: bool) -> Self {
-        Self { real, fault: fault.into(), memory_len: u64::MAX.into(), synced_folders: Mutex::default() }
-    }
-
-    fn fail(&self, kind: ErrorKind) -> io::Result<()> {
-        if self.fault.load(Ordering::Relaxed) { Err(kind.into()) } else { Ok(()) }
-    }
-}
-
-impl FileSystem for Faulty {
-    type File = <RealFs as FileSystem>::File;
-    type Lock = <RealFs as FileSystem>::Lock;
-
-    fn full_path(&self, path: &[String]) -> PathBuf {
-        self.real.full_path(path)
-    }
-    fn open_read(&self, path: &[String]) -> io::Result<Self::File> {
-        self.real.open_read(path)
-    }
-    fn open_write(&self, path: &[String]) -> io::Result<Self::File> {
-        self.real.open_write(path)
-    }
-    fn read_exact_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.real.read_exact_at(file, buffer, offset)
-    }
-    fn opened(&self, path: &[String]) -> Option<Self::File> {
-        self.real.opened(path)
-    }
-    fn read_at_once(&self, file: &Self::File, parts: &mut [IoSliceMut<'_>], mut offset: u64) -> usize {
-        let start = offset;
-        for part in parts {
-            let left = self.memory_len.load(Ordering::Relaxed).saturating_sub(offset) as usize;
-            let len = left.min(part.len());
-            self.real.read_exact_at(file, &mut part[..len], offset).unwrap();
-            offset += len as u64;
-        }
-        (offset - start) as usize
-    }
-    fn write_all_at(&self, file: &Self::File, parts: &[&[u8]], offset: u64) -> io::Result<()> {
-        self.fail(ErrorKind::StorageFull)?;
-        self.real.write_all_at(file, parts, offset)
-    }
-    fn set_len(&self, file: &Self::File, len: u64) -> io::Result<()> {
-        self.real.set_len(file, len)
-    }
-    fn stamp(&self, path: &[String]) -> io::Result<Option<Stamp>> {
-        self.real.stamp(path)
-    }
-    fn stamp_of(&self, file: &Self::File) -> io::Result<Stamp> {
-        self.real.stamp_of(file)
-    }
-    fn now(&self) -> u64 {
-        self.real.now()
-    }
-    fn free_len(&self) -> Option<u64> {
-        self.real.free_len()
-    }
-    fn lock(&self, path: &[String]) -> io::Result<Option<Self::Lock>> {
-        self.real.lock(path)
-    }
-    fn allocate(&self, file: &Self::File, len: u64) -> io::Result<()> {
-        self.fail(ErrorKind::StorageFull)?;
-        self.real.allocate(file, len)
-    }
-    fn rename(&self, from: &[String], to: &[String]) -> io::Result<()> {
-        self.real.rename(from, to)
-    }
-    fn sync(&self, file: &Self::File) -> io::Result<()> {
-        self.fail(ErrorKind::Other)?;
-        self.real.sync(file)
-    }
-    fn sync_folder(&self, folder: &[String]) -> io::Result<()> {
-        let name = folder.join("/");
-        self.synced_folders.lock().unwrap().push(name);
-        self.real.sync_folder(folder)
-    }
-    fn sync_all(&self) -> io::Result<()> {
-        self.fail(ErrorKind::Other)?;
-        self.real.sync_all()
-    }
-    fn remove(&self, path: &[String]) -> io::Result<()> {
-        self.real.remove(path)
-    }
-    fn set_executable(&self, path: &[String]) -> io::Result<()> {
-        self.real.set_executable(path)
-    }
-    fn close(&self) {
-        self.real.close();
-    }
-}
-
-#[test]
-fn what_is_in_memory_is_read_at_once_as_far_as_it_goes() {
-    let folder = tempfile::tempdir().unwrap();
-    let sample = sample(&[("a", 70), ("pad", 26), ("b", 5), ("c", 5), ("d", 100)], 96);
-    let real = RealFs::create(folder.path(), &Handles::new(9)).unwrap();
-    let content = Content::new(sample.info.clone(), Vec::new(), Faulty::new(real, false));
-    for piece in sample.pieces() {
-        content.write_piece(piece, &[sample.piece(piece)]).unwrap();
-    }
-    let blocks_of = |piece| {
-        let block = |(at, bytes): (usize, &[u8])| {
-            (Block { piece, offset: 8 * at as u32, len: bytes.len() as u32 }, vec![0; bytes.len()])
-        };
-        sample.piece(piece).chunks(8).enumerate().map(block).collect::<Vec<_>>()
-    };
-    let read_at_once = |mut blocks: Vec<(Block, Vec<u8>)>| {
-        let count = content.read_at_once(&mut blocks);
-        for (block, buffer) in &blocks[..count] {
-            let start = block.offset as usize;
-            assert_eq!(buffer, &sample.piece(block.piece)[start..start + buffer.len()], "{block:?}");
-        }
-        count
-    };
-    let all = || sample.pieces().flat_map(blocks_of).collect::<Vec<_>>();
-    assert_eq!(read_at_once(all()), all().len());
-    content.fs().memory_len.store(33, Ordering::Relaxed);
-    assert_eq!(read_at_once(all()), 4, "33 bytes of a hold four blocks");
-    assert_eq!(read_at_once(blocks_of(1)), 5, "b, c, and 33 bytes of d");
-    content.fs().close();
-    assert_eq!(read_at_once(all()), 0, "opening a file may have to wait");
-    content.read_block(Block { piece: 0, offset: 0, len: 8 }, &mut [0; 8]).unwrap();
-    assert_eq!(read_at_once(all()), 4, "a is open again");
-    assert_eq!(read_at_once(vec![(Block { piece: 1, offset: 90, len: 8 }, vec![0; 8])]), 0);
-}
-
-#[test]
-fn what_others_changed_is_not_read_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let sample = sample(&[("a", 40), ("b", 24)], 32);
-    let real = RealFs::create(folder.path(), &Handles::new(9)).unwrap();
-    let content = Content::new(sample.info.clone(), Vec::new(), Faulty::new(real, false));
-    sample.pieces().for_each(|piece| content.write_piece(piece, &[sample.piece(piece)]).unwrap());
-    (0..2).for_each(|number| assert!(content.look(number).unwrap().is_some()));
-    let block = |piece| (Block { piece, offset: 8, len: 24 }, vec![0; 24]);
-    assert_eq!(content.read_at_once(&mut [block(0), block(1)]), 2);
-    fs::write(folder.path().join("b"), [7_u8; 24]).unwrap();
-    assert_eq!(content.read_at_once(&mut [block(0), block(1)]), 1);
-    let lost = content.read_blocks(&mut [block(1)], &mut Vec::new()).unwrap();
-    assert_eq!(lost.into_iter().map(|lost| lost.piece).collect::<Vec<_>>(), [1]);
-    assert_eq!(content.read_at_once(&mut [block(1)]), 0, "it looks the same again, and is another");
-}
-
-#[test]
-fn a_full_disk_passes_and_a_failed_sync_is_tried_again() {
-    let names: Vec<_> = (0..=durable::SYNC_EACH_MAX).map(|at| at.to_string()).collect();
-    for file_count in [2, names.len()] {
-        let folder = tempfile::tempdir().unwrap();
-        let files: Vec<_> = names[..file_count].iter().map(|name| (name.as_str(), 10)).collect();
-        let sample = sample(&files, 16);
-        let real = RealFs::create(folder.path(), &Handles::new(4)).unwrap();
-        let content = Content::new(sample.info.clone(), Vec::new(), Faulty::new(real, true));
-        let error = content.write_piece(0, &[sample.piece(0)]).unwrap_err();
-        assert!(error.is_full(), "{error}");
-        content.fs().fault.store(false, Ordering::Relaxed);
-        for piece in sample.pieces() {
-            content.write_piece(piece, &[sample.piece(piece)]).unwrap();
-        }
-        content.fs().fault.store(true, Ordering::Relaxed);
-        for _ in 0..2 {
-            let error = content.sync().unwrap_err();
-            assert!(!error.is_full() && error.path.starts_with(folder.path()), "still to be synced: {error}");
-        }
-        content.fs().fault.store(false, Ordering::Relaxed);
-        content.sync().unwrap();
-        content.fs().fault.store(true, Ordering::Relaxed);
-        content.sync().unwrap();
-    }
-}
-
-#[test]
-fn that_files_exist_is_made_durable_from_the_deepest_folder_up() {
-    let folder = tempfile::tempdir().unwrap();
-    let sample = sample(&[("t/a", 10), ("t/deep/er/b", 90), ("t/no/empty", 0)], 32);
-    let real = RealFs::create(folder.path(), &Handles::new(4)).unwrap();
-    let content = Content::new(sample.info.clone(), Vec::new(), Faulty::new(real, false));
-    for piece in sample.pieces() {
-        content.write_piece(piece, &[sample.piece(piece)]).unwrap();
-    }
-    content.make_whole().and_then(|()| content.sync()).unwrap();
-    let synced = std::mem::take(&mut *content.fs().synced_folders.lock().unwrap());
-    assert_eq!(synced, ["t/no", "t/deep/er", "t/deep", "t", ""]);
-    content.make_whole().and_then(|()| content.sync()).unwrap();
-    assert!(content.fs().synced_folders.lock().unwrap().is_empty(), "once is enough");
+    assert_eq!(content.sync().unwrap(), [(0, None)]);
+    assert!(content.suspects.contains(0) && !folder.path().join("a").exists());
 }

@@ -261,7 +261,7 @@ fn queued<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static>(
             Queued::Store(Box::new(Storing { content, piece, blocks, block_hashes, done }))
         }
         Job::Read { mut blocks } => Queued::Job(Box::new(move |worker| {
-            let outcome = content.content().read_blocks(&mut blocks, &mut worker.scratch);
+            let outcome = content.read_blocks(&mut blocks, &mut worker.scratch);
             done(Done::Read { blocks, outcome });
         })),
         Job::Check { pieces, progress } => {

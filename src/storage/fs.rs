@@ -36,6 +36,11 @@ pub struct Stamp {
     pub inode: u64,
 }
 
+impl Stamp {
+    /// Stands for a file of which somebody has to find out what is in it: no file looks like this.
+    pub const UNKNOWN: Self = Self { len: u64::MAX, modified: i64::MIN, changed: i64::MIN, inode: 0 };
+}
+
 /// A file system below one folder; paths are relative, in safe elements, and never leave the folder.
 /// All positions are explicit; nothing has a cursor. Opening what was open lately is cheap, and the number of
 /// files kept open is the file system's business.
@@ -51,6 +56,8 @@ pub trait FileSystem: Send + Sync {
     fn open_read(&self, path: &[String]) -> io::Result<Self::File>;
     /// Opens a file to read and write, making it and its folders if missing.
     fn open_write(&self, path: &[String]) -> io::Result<Self::File>;
+    /// The same of a file that should be there already: if it is missing it is not made.
+    fn open_again(&self, path: &[String]) -> io::Result<Self::File>;
     /// Reads into all of `buffer`; an early end is `UnexpectedEof`.
     fn read_exact_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// The file, if it is open to read already, so that having it takes no waiting.
@@ -83,8 +90,9 @@ pub trait FileSystem: Send + Sync {
     fn free_len(&self) -> Option<u64>;
     /// Takes a file for ourselves, which is made if missing; None: someone else has it.
     fn lock(&self, path: &[String]) -> io::Result<Option<Self::Lock>>;
-    /// Sets apart the room for so many bytes from the start of the file, which grows to that length.
-    fn allocate(&self, file: &Self::File, len: u64) -> io::Result<()>;
+    /// Sets apart the room for so many bytes from the start of the file, which grows to that length; whether that
+    /// was not so before.
+    fn allocate(&self, file: &Self::File, len: u64) -> io::Result<bool>;
     /// Gives a file another name in the same folder, in the place of what has that name.
     fn rename(&self, from: &[String], to: &[String]) -> io::Result<()>;
     /// Makes the content durable.
@@ -95,8 +103,8 @@ pub trait FileSystem: Send + Sync {
     fn sync_all(&self) -> io::Result<()>;
     /// Removes a file; missing is fine.
     fn remove(&self, path: &[String]) -> io::Result<()>;
-    /// BEP 47: sets the executable bit, on file systems that have one.
-    fn set_executable(&self, path: &[String]) -> io::Result<()>;
+    /// BEP 47: sets the executable bit, on file systems that have one; whether it was not set before.
+    fn set_executable(&self, path: &[String]) -> io::Result<bool>;
     /// Closes what is kept open, so that files that were replaced meanwhile are seen.
     fn close(&self);
 }
@@ -104,6 +112,8 @@ pub trait FileSystem: Send + Sync {
 /// Parts of one vectored write; more are written in several. Linux takes 1,024 (`IOV_MAX`).
 const WRITE_PART_MAX: usize = 1_024;
 
+/// In how many bytes the room of a file is counted (`st_blocks`).
+const BLOCK_LEN: u64 = 512;
 /// How a folder is held on to: as a place, not to be listed.
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// Every opening: no leaking to children, and no waiting for the other end of a pipe.
@@ -176,11 +186,8 @@ impl RealFs {
         Ok(this)
     }
 
-    fn open_as(&self, path: &[String], access: Access) -> io::Result<Arc<File>> {
-        self.handles.open(self.root, path, access, || match access {
-            Access::Read => self.open_file(path, OFlags::RDONLY),
-            Access::Write => self.open_file(path, OFlags::RDWR | OFlags::CREATE),
-        })
+    fn open_as(&self, path: &[String], access: Access, flags: OFlags) -> io::Result<Arc<File>> {
+        self.handles.open(self.root, path, access, || self.open_file(path, flags))
     }
 
     /// Opens a regular file, with its folders made if `flags` make the file.
@@ -235,11 +242,15 @@ impl FileSystem for RealFs {
     }
 
     fn open_read(&self, path: &[String]) -> io::Result<Self::File> {
-        self.open_as(path, Access::Read)
+        self.open_as(path, Access::Read, OFlags::RDONLY)
     }
 
     fn open_write(&self, path: &[String]) -> io::Result<Self::File> {
-        self.open_as(path, Access::Write)
+        self.open_as(path, Access::Write, OFlags::RDWR | OFlags::CREATE)
+    }
+
+    fn open_again(&self, path: &[String]) -> io::Result<Self::File> {
+        self.open_as(path, Access::Write, OFlags::RDWR)
     }
 
     fn read_exact_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
@@ -346,13 +357,19 @@ impl FileSystem for RealFs {
         }
     }
 
-    fn allocate(&self, file: &Self::File, len: u64) -> io::Result<()> {
+    fn allocate(&self, file: &Self::File, len: u64) -> io::Result<bool> {
+        let stat = fs::fstat(file)?;
+        let is_long = stat.st_size as u64 >= len;
+        if is_long && stat.st_blocks as u64 * BLOCK_LEN >= len {
+            return Ok(false);
+        }
         loop {
             match fs::fallocate(file, FallocateFlags::empty(), 0, len) {
                 Err(Errno::INTR) => {}
                 // Where room cannot be set apart the file is sparse, as without asking.
-                Err(Errno::NOTSUP | Errno::NOSYS) => return self.set_len(file, len),
-                result => return Ok(result?),
+                Err(Errno::NOTSUP | Errno::NOSYS) if is_long => return Ok(false),
+                Err(Errno::NOTSUP | Errno::NOSYS) => return self.set_len(file, len).map(|()| true),
+                result => return Ok(result.map(|()| true)?),
             }
         }
     }
@@ -399,16 +416,17 @@ impl FileSystem for RealFs {
         }
     }
 
-    fn set_executable(&self, path: &[String]) -> io::Result<()> {
+    fn set_executable(&self, path: &[String]) -> io::Result<bool> {
         let file = self.open_read(path)?;
         let mode = fs::fstat(&file)?.st_mode;
         let executable = mode | (mode & 0o444) >> 2;
         if executable == mode {
-            return Ok(());
+            return Ok(false);
         }
         match fs::fchmod(&file, Mode::from_raw_mode(executable)) {
+            Ok(()) => Ok(true),
             // Of another owner, or a file system without such bits: the content is right all the same.
-            Ok(()) | Err(Errno::PERM | Errno::NOTSUP) => Ok(()),
+            Err(Errno::PERM | Errno::NOTSUP) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

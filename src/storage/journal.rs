@@ -176,8 +176,14 @@ impl<F: FileSystem> Journal<F> {
         stamps: BTreeMap<u32, Stamp>,
         clean: bool,
     ) -> Result<(), StorageError> {
-        self.record = Record { kept, in_parts, intended: BTreeMap::new(), stamps, clean, whole: true };
-        self.rewrite()
+        let settled = Record { kept, in_parts, intended: BTreeMap::new(), stamps, clean, whole: true };
+        let before = std::mem::replace(&mut self.record, settled);
+        // Or else whoever tries again would find it said.
+        let written = self.rewrite();
+        if written.is_err() {
+            self.record = before;
+        }
+        written
     }
 
     /// Where the journal is.
@@ -190,16 +196,29 @@ impl<F: FileSystem> Journal<F> {
         &self.record
     }
 
-    /// This piece is about to be written, at `now` by the wall clock. Not synced: if the machine goes down, the
-    /// piece counts as not there, which is true.
+    /// Of the pieces that it names only these are there, by how the files look. Nothing is written.
+    pub fn trust(&mut self, kept: Bitfield, in_parts: Bitfield) {
+        self.record.kept = kept;
+        self.record.in_parts = in_parts;
+    }
+
+    /// How these files looked when they were last stamped vouches for nothing any more. Not synced: if the machine
+    /// goes down, they look otherwise.
+    ///
+    /// # Errors
+    /// The record could not be appended; the files are not to be written.
+    pub fn forget(&mut self, files: &[u32]) -> Result<(), StorageError> {
+        let stamps: Vec<_> = files.iter().map(|&file| (file, Stamp::UNKNOWN)).collect();
+        self.keep(&[], &stamps)?;
+        self.kept(&[], &stamps)
+    }
+
+    /// This piece, which is not kept, is about to be written, at `now` by the wall clock. Not synced: if the machine
+    /// goes down, the piece counts as not there, which is true.
     ///
     /// # Errors
     /// The record could not be appended; the piece is not to be written.
     pub fn intend(&mut self, now: u64, piece: PieceIndex) -> Result<(), StorageError> {
-        if self.record.kept.get(piece) {
-            // Durably not kept before its bytes are touched.
-            self.lose(&[piece])?;
-        }
         let mut payload = Vec::with_capacity(12);
         payload.extend_from_slice(&now.to_le_bytes());
         payload.extend_from_slice(&piece.to_le_bytes());
@@ -236,17 +255,18 @@ impl<F: FileSystem> Journal<F> {
         if self.end - self.snapshot_len > TAIL_LEN_MAX { self.rewrite() } else { Ok(()) }
     }
 
-    /// These pieces turned out to be gone or false.
+    /// These pieces turned out to be gone or false. The file that comes back is to be synced, without holding others
+    /// up.
     ///
     /// # Errors
-    /// The record may not be durable.
-    pub fn lose(&mut self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
+    /// The record could not be appended.
+    pub fn lose(&mut self, pieces: &[PieceIndex]) -> Result<F::File, StorageError> {
         let payload: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_le_bytes()).collect();
         let file = self.append(KIND_LOST, &payload)?;
-        self.fs.sync(&file).map_err(|source| self.not_synced(source))?;
+        // Before it is durable: if that fails, what is written anew is to be without them.
         pieces.iter().for_each(|&piece| self.record.lose(piece));
         self.record.clean = false;
-        Ok(())
+        Ok(file)
     }
 
     /// A sync of the journal failed: it is written anew before anything is added.

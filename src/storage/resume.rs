@@ -119,7 +119,7 @@ fn last_writes<F: FileSystem>(content: &Content<F>, record: &Record) -> BTreeMap
 }
 
 /// The files that hold the bytes of a piece, by number; the parts file comes after the last.
-fn places<F: FileSystem>(
+pub(super) fn places<F: FileSystem>(
     content: &Content<F>,
     piece: PieceIndex,
     in_parts: bool,

@@ -7,6 +7,9 @@
 //! intended, written, and from time to time committed: made durable, and only then kept in the journal. At the
 //! end everything is durable and the journal says so ([`Store::close`]).
 //!
+//! A file of which a piece is suspect, because somebody else changed it, has no stamp in the journal
+//! ([`Stamp::UNKNOWN`]): what of it was not hashed again by the end is hashed at the next start.
+//!
 //! Without a journal all of this works the same, but the next start has to hash. Thread-free: any number of
 //! threads may write and read pieces at once. The lock is held to append a record, never while a disk makes
 //! something durable, but for the rare times when the journal is written anew. Who makes something durable has
@@ -87,7 +90,8 @@ impl<F: FileSystem> Store<F> {
             None => resume::judge(&self.content, &Record::nothing(self.info().geometry.piece_count()))?,
         };
         self.content.restore_parts(&verdict.in_parts);
-        if let Some(journal) = journal {
+        if let Some(mut journal) = journal {
+            journal.trust(verdict.vouched.clone(), verdict.in_parts.clone());
             let fs = Arc::clone(journal.fs());
             let state =
                 Mutex::new(State { journal, is_settled: false, written: Vec::new(), is_unsure: false });
@@ -98,33 +102,40 @@ impl<F: FileSystem> Store<F> {
         Ok(verdict)
     }
 
+    /// Sets apart the room for all selected files. To be called before [`Store::prepare`], which makes sure of what
+    /// the files look like then.
+    ///
+    /// # Errors
+    /// There is not enough; it may be tried again.
+    pub fn preallocate(&self) -> Result<(), StorageError> {
+        self.take()?;
+        self.content.preallocate()
+    }
+
     /// Makes ready for writing when these pieces are there: takes the content for ourselves, makes durable what
-    /// was found, and writes the journal anew. Later calls do nothing. Which pieces are there: without those that
-    /// the disk did not keep.
+    /// was found, and writes the journal anew. Which pieces are there: without those that the disk did not keep.
+    /// Later calls only say that.
     ///
     /// # Errors
     /// Another program writes this content (`ResourceBusy`), or the disk fails; it may be tried again.
     pub fn prepare(&self, have: &Bitfield) -> Result<Bitfield, StorageError> {
         self.take()?;
         let mut have = have.clone();
-        let Some(ledger) = self.ledger.get() else { return Ok(have) };
+        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|_| have) };
         let _turn = ledger.turn();
-        if !ledger.state().is_settled {
-            for lost in self.sync_found(ledger, &have)? {
-                have.clear(lost.piece);
-            }
-            let stamps = self.stamps()?;
-            ledger.state().settle(&self.content, have.clone(), stamps, false)?;
+        let known = ledger.state();
+        if known.is_settled {
+            return Ok(known.journal.record().kept.clone());
         }
+        drop(known);
+        let lost = self.sync_found(ledger, &have)?;
+        lost.iter().for_each(|lost| {
+            have.clear(lost.piece);
+        });
+        let settled = self.settle(ledger, have.clone(), false);
+        // Else they would count as found the next time.
+        settled.inspect_err(|_| ledger.state().is_unsure |= !lost.is_empty())?;
         Ok(have)
-    }
-
-    /// Sets apart the room for all selected files.
-    ///
-    /// # Errors
-    /// There is not enough; it may be tried again.
-    pub fn preallocate(&self) -> Result<(), StorageError> {
-        self.content.preallocate()
     }
 
     /// Writes a whole piece out of its blocks in order.
@@ -138,10 +149,29 @@ impl<F: FileSystem> Store<F> {
             let kept = ledger.state().journal.record().kept.clone();
             self.prepare(&kept)?;
         }
-        ledger.state().journal.intend(self.content.fs().now(), piece)?;
+        self.intend(ledger, piece)?;
         self.content.write_piece(piece, blocks)?;
         ledger.state().written.push(Kept { piece, in_parts: self.content.is_in_parts(piece) });
         Ok(())
+    }
+
+    /// From the first write of ours on, a file may look as if only we had written to it since it was stamped. So
+    /// stamps of files of which a piece is suspect are taken back before that.
+    fn intend(&self, ledger: &Ledger<F>, piece: PieceIndex) -> Result<(), StorageError> {
+        if ledger.state().journal.record().kept.get(piece) {
+            // Durably not kept before its bytes are touched.
+            ledger.lose(&[piece])?;
+        }
+        let mut state = ledger.state();
+        let record = state.journal.record();
+        let is_stamped = |number: &u32| record.stamps.get(number).is_some_and(|&at| at != Stamp::UNKNOWN);
+        let is_suspect = |number: &u32| self.content.is_suspect(*number as usize, &record.kept);
+        let places = resume::places(&self.content, piece, true).map(|number| number as u32);
+        let suspect: Vec<u32> = places.filter(is_stamped).filter(is_suspect).collect();
+        if !suspect.is_empty() {
+            state.journal.forget(&suspect)?;
+        }
+        state.journal.intend(self.content.fs().now(), piece)
     }
 
     /// Makes durable what was written, and then that it was. Pieces come back that the disk did not keep.
@@ -149,19 +179,26 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// It may not be durable; the next commit tries again.
     pub fn commit(&self) -> Result<Vec<LostPiece>, StorageError> {
-        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|()| Vec::new()) };
+        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|_| Vec::new()) };
         let _turn = ledger.turn();
-        self.commit_written(ledger)
+        let is_settled = ledger.state().is_settled;
+        // Before, nothing was written.
+        if is_settled { self.commit_written(ledger) } else { Ok(Vec::new()) }
     }
 
     fn commit_written(&self, ledger: &Ledger<F>) -> Result<Vec<LostPiece>, StorageError> {
         let (pieces, is_unsure) = ledger.state().take_written();
         let rewritten = if is_unsure { self.write_again(&pieces) } else { Ok((pieces.clone(), Vec::new())) };
-        let synced = rewritten.and_then(|rewritten| Ok((rewritten, self.content.sync_stamped()?)));
-        let ((good, lost), stamps) = synced.inspect_err(|_| {
+        let synced = rewritten.and_then(|rewritten| Ok((rewritten, self.content.sync()?)));
+        let ((good, lost), looks) = synced.inspect_err(|_| {
             self.content.suspect_pieces(pieces.iter().map(|kept| kept.piece));
             ledger.state().put_back(&pieces, true);
         })?;
+        let mut kept = ledger.state().journal.record().kept.clone();
+        good.iter().for_each(|good| {
+            kept.set(good.piece);
+        });
+        let stamps = self.stamps_of(looks, &kept);
         self.record(ledger, &good, &stamps).inspect_err(|_| {
             // The next record is to have the stamps of their files too.
             good.iter().for_each(|kept| self.content.found(kept.piece));
@@ -195,19 +232,16 @@ impl<F: FileSystem> Store<F> {
         pieces: &[Kept],
         stamps: &[(u32, Stamp)],
     ) -> Result<(), StorageError> {
-        let mut state = ledger.state();
-        if !state.is_settled || (pieces.is_empty() && stamps.is_empty()) {
+        if pieces.is_empty() && stamps.is_empty() {
             return Ok(());
         }
-        let file = state.journal.keep(pieces, stamps)?;
-        drop(state);
-        let synced = ledger.fs.sync(&file);
-        let mut state = ledger.state();
-        synced.map_err(|source| state.journal.not_synced(source))?;
-        state.journal.kept(pieces, stamps)
+        let file = ledger.state().journal.keep(pieces, stamps)?;
+        ledger.sync(&file)?;
+        ledger.state().journal.kept(pieces, stamps)
     }
 
-    /// Pieces turned out to be gone or false.
+    /// Pieces turned out to be gone or false. A journal that nothing was written into yet is left as it is: the
+    /// files do not look as it says.
     ///
     /// # Errors
     /// The journal may still name them; the files do not look as it says, so they are hashed at the next start.
@@ -216,19 +250,11 @@ impl<F: FileSystem> Store<F> {
         let _turn = ledger.turn();
         let mut state = ledger.state();
         state.written.retain(|kept| !pieces.contains(&kept.piece));
-        let is_settled = state.is_settled;
-        let mut kept = state.journal.record().kept.clone();
+        if !state.is_settled {
+            return Ok(());
+        }
         drop(state);
-        self.unless_others(|| {
-            if is_settled {
-                return ledger.state().journal.lose(pieces);
-            }
-            pieces.iter().for_each(|&piece| {
-                kept.clear(piece);
-            });
-            let stamps = self.stamps()?;
-            ledger.state().settle(&self.content, kept, stamps, false)
-        })
+        self.unless_others(|| ledger.lose(pieces))
     }
 
     /// Every wanted piece is there: makes empty files and executable bits, and [`Store::close`]s. Pieces come back
@@ -237,7 +263,11 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// A file cannot be made or made durable; it may be tried again.
     pub fn finish(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
-        let lost = self.content.find_lost(have)?;
+        // First, so that every file was looked at after our last write.
+        let mut lost = self.commit()?;
+        if lost.is_empty() {
+            lost = self.content.find_lost(have)?;
+        }
         if !lost.is_empty() {
             return Ok(lost);
         }
@@ -246,19 +276,21 @@ impl<F: FileSystem> Store<F> {
     }
 
     /// Makes everything durable and writes into the journal how all files look, so that the next start need only
-    /// compare. Others may write the content from now on, until we do so again. Pieces come back that the disk
-    /// did not keep.
+    /// compare. Then others may write the content, until we do so again. Pieces come back that the disk did not
+    /// keep: then it is not closed.
     ///
     /// # Errors
-    /// The next start has to hash more.
+    /// The next start has to hash more, unless it is tried again; until then the content is ours.
     pub fn close(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
-        let closed = self.conclude(have);
-        *self.taken() = None;
-        closed
+        let lost = self.conclude(have)?;
+        if lost.is_empty() {
+            *self.taken() = None;
+        }
+        Ok(lost)
     }
 
     fn conclude(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
-        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|()| Vec::new()) };
+        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|_| Vec::new()) };
         let _turn = ledger.turn();
         self.unless_others(|| self.conclude_alone(ledger, have))
     }
@@ -269,14 +301,20 @@ impl<F: FileSystem> Store<F> {
         if !lost.is_empty() {
             return Ok(lost);
         }
-        let stamps = self.stamps()?;
+        let kept = if is_settled { ledger.state().journal.record().kept.clone() } else { have.clone() };
+        self.settle(ledger, kept, true)?;
+        Ok(lost)
+    }
+
+    /// Writes into the journal that these pieces are there, and how all files look, unless it says so already.
+    fn settle(&self, ledger: &Ledger<F>, kept: Bitfield, clean: bool) -> Result<(), StorageError> {
+        let stamps = self.stamps(&kept)?;
         let mut state = ledger.state();
         let record = state.journal.record();
-        let kept = if is_settled { record.kept.clone() } else { have.clone() };
-        if !(record.clean && record.kept == kept && record.stamps == stamps) {
-            state.settle(&self.content, kept, stamps, true)?;
+        if clean && record.clean && record.kept == kept && record.stamps == stamps {
+            return Ok(());
         }
-        Ok(lost)
+        state.settle(&self.content, kept, stamps, clean)
     }
 
     /// Whoever writes the content keeps its journal: while others do, nothing is done.
@@ -333,7 +371,7 @@ impl<F: FileSystem> Store<F> {
         let rewritten = if is_unsure { self.write_again(&found) } else { Ok((found.clone(), Vec::new())) };
         let synced = rewritten.and_then(|(good, lost)| {
             good.iter().for_each(|kept| self.content.found(kept.piece));
-            self.content.sync().map(|()| lost)
+            self.content.sync().map(|_| lost)
         });
         if synced.is_err() {
             self.content.suspect_pieces(found.iter().map(|kept| kept.piece));
@@ -342,13 +380,21 @@ impl<F: FileSystem> Store<F> {
         synced
     }
 
-    /// How all files looked when their bytes were last known.
-    fn stamps(&self) -> Result<BTreeMap<u32, Stamp>, StorageError> {
-        let mut stamps = BTreeMap::new();
-        for number in 0..=self.info().files.len() {
-            stamps.extend(self.content.last_look(number)?.map(|stamp| (number as u32, stamp)));
-        }
-        Ok(stamps)
+    /// How all files looked when their bytes were last known, of which these pieces are kept.
+    fn stamps(&self, kept: &Bitfield) -> Result<BTreeMap<u32, Stamp>, StorageError> {
+        let look = |number| Ok((number, self.content.last_look(number)?));
+        let looks: Vec<_> = (0..=self.info().files.len()).map(look).collect::<Result<_, StorageError>>()?;
+        Ok(self.stamps_of(looks, kept).into_iter().collect())
+    }
+
+    /// What the journal is to say of files that were looked at, when these pieces are kept: nothing of those of
+    /// which one is suspect.
+    fn stamps_of(&self, looks: Vec<(usize, Option<Stamp>)>, kept: &Bitfield) -> Vec<(u32, Stamp)> {
+        // Asked after they were looked at: whoever noticed a change before has said so by then.
+        let known = |(number, look)| {
+            if self.content.is_suspect(number, kept) { Some(Stamp::UNKNOWN) } else { look }
+        };
+        looks.into_iter().filter_map(|look| Some((look.0 as u32, known(look)?))).collect()
     }
 }
 
@@ -356,6 +402,16 @@ impl<F: FileSystem> Ledger<F> {
     fn turn(&self) -> MutexGuard<'_, ()> {
         // It guards no state: who died with it has at most not made durable what they would have.
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes durable what was appended.
+    fn sync(&self, appended: &F::File) -> Result<(), StorageError> {
+        self.fs.sync(appended).map_err(|source| self.state().journal.not_synced(source))
+    }
+
+    fn lose(&self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
+        let file = self.state().journal.lose(pieces)?;
+        self.sync(&file)
     }
 
     fn state(&self) -> MutexGuard<'_, State<F>> {
@@ -392,3 +448,7 @@ impl<F: FileSystem> State<F> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

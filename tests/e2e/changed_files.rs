@@ -1,5 +1,6 @@
 //! N6: files that somebody changes while a real seed hands them on: never a wrong byte goes out, what is still
-//! good goes on being served, no link is followed, and each file is told of once.
+//! good goes on being served, no link is followed, and each file is told of once. Nor is it forgotten by the next
+//! start, or missed by a download that goes on.
 //!
 //! `SPRAT_LONG=1` is the long form: 1,000 changes.
 
@@ -292,6 +293,71 @@ fn a_folder_that_changes_right_after_it_was_hashed_is_not_handed_on_false() {
     assert_eq!(served, own.truth.good(&own.path).iter_set().collect::<Vec<_>>());
     seed.signal("TERM");
     told_once(&seed.end(), &[path]);
+}
+
+/// A change that is noticed makes all of its file suspect, and what of it was not hashed again is not forgotten.
+#[test]
+fn what_is_suspect_when_a_seed_ends_is_hashed_at_the_next_start() {
+    let place = Place::new();
+    let state = place.path.join("state");
+    let start = |args: &[&str]| {
+        let args = [args, &["set.torrent", "-d", ".", "-p", "0", "--json"]].concat();
+        Sprat::start_with(&place.path, &args, &[("XDG_STATE_HOME", state.to_str().unwrap())])
+    };
+    let end = |sprat: Sprat| {
+        sprat.signal("TERM");
+        assert_eq!(sprat.end().code, Some(0));
+    };
+    let mut first = start(&["seed"]);
+    first.event("seeding");
+    end(first);
+    let mut seed = start(&["seed"]);
+    let port = seed.event("seeding")["port"].as_u64().unwrap() as u16;
+    let mut pieces = place.pieces_of(1);
+    let (good, flipped) = (pieces[1], pieces[2]);
+    let within = place.truth.info.geometry.offset_of(flipped) - place.truth.info.files[1].offset;
+    let mut file = File::options().write(true).open(place.truth.path(1, &place.path)).unwrap();
+    file.seek(SeekFrom::Start(within)).unwrap();
+    file.write_all(&[!place.truth.file(1)[within as usize]]).unwrap();
+    assert_eq!(place.fetch(port, &[good]), [good]);
+    end(seed);
+    let mut again = start(&["download", "--seed"]);
+    let port = again.event("started")["port"].as_u64().unwrap() as u16;
+    let checked = again.event("checked");
+    assert_eq!(checked["good"].as_u64().unwrap() + 1, checked["total"].as_u64().unwrap());
+    let served = place.fetch(port, &pieces);
+    pieces.retain(|&piece| piece != flipped);
+    assert_eq!(served, pieces, "what is false is not claimed");
+    again.signal("TERM");
+    again.end();
+}
+
+/// A running download has its files open: it would go on writing into those that have no name any more.
+#[test]
+fn files_deleted_and_replaced_while_they_are_downloaded_are_fetched_again() {
+    let place = Place::new();
+    let start = |state: &str, args: &[&str]| {
+        let state = place.path.join(state);
+        let args = [args, &["-p", "0", "--json"]].concat();
+        Sprat::start_with(&place.path, &args, &[("XDG_STATE_HOME", state.to_str().unwrap())])
+    };
+    let mut source = start("state-of-source", &["seed", "set.torrent", "--up-limit", "512KiB"]);
+    let peer = format!("127.0.0.1:{}", source.event("seeding")["port"]);
+    let mut download = start("state", &["download", "set.torrent", "-d", "copy", "--peer", &peer]);
+    while download.event("progress")["done"].as_u64().unwrap() < (FILE_COUNT * FILE_LEN / 4) as u64 {}
+    let copy = place.path.join("copy");
+    let begun: Vec<usize> =
+        (0..FILE_COUNT).filter(|&file| place.truth.path(file, &copy).exists()).take(6).collect();
+    assert_eq!(begun.len(), 6, "a quarter of it lies in more files than that");
+    let mut rng = Rng::from_number(11);
+    for (at, &file) in begun.iter().enumerate() {
+        let change = if at % 2 == 0 { Change::Delete } else { Change::Replace };
+        let beside = place.path.join(format!("beside-{file}"));
+        change.apply(&place.truth.path(file, &copy), place.truth.file(file), &beside, &mut rng);
+    }
+    let ended = download.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(place.truth.good(&copy).is_full(), "it is called complete: {ended:?}");
 }
 
 /// What was there at the start of a download may be gone at its end, though nobody asked for it meanwhile.

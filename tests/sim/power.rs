@@ -237,6 +237,29 @@ fn what_a_start_finds_is_durable_before_it_is_claimed_even_if_a_sync_fails() {
     }
 }
 
+/// A file that somebody repaired in its place is hashed at a start, and durable before it is claimed.
+#[test]
+fn what_others_repaired_is_made_durable_before_it_is_claimed() {
+    let sample = Sample::new();
+    for seed in 0..run_count(100, 4_000) {
+        let disks = Disks::one(MODELS[seed as usize % 3], seed);
+        let mut rng = Rng::from_number(seed);
+        start(&sample, &disks).unwrap().download(&sample, &disks, &mut rng).unwrap();
+        let file = &sample.info.files[[0, 2, 5, 6][rng.below(4)]];
+        let (start, end) = (file.offset as usize, (file.offset + file.len) as usize);
+        disks.content.tamper(&file.path, |bytes| bytes.fill(7));
+        // As programs do: in the caches, and on the disk some time later.
+        let open = disks.content.open_write(&file.path).unwrap();
+        disks.content.write_all_at(&open, &[&sample.bytes[start..end]], 0).unwrap();
+        let mut again = look(&sample, &disks).unwrap();
+        assert!(again.is_complete());
+        assert_eq!(again.store.close(&again.have).unwrap(), []);
+        again.durable = again.have.clone();
+        disks.power_cycle();
+        recover(&sample, &disks, Some(&again), &mut rng);
+    }
+}
+
 /// Files changed behind our back, while we run and while we do not: what is claimed is there.
 #[test]
 fn what_others_do_to_files_is_noticed_at_the_next_start() {

@@ -229,8 +229,10 @@ async fn prepare(
     loop {
         let (have, preallocate) = (known.clone(), plan.preallocate);
         let prepared = context.disk.slow(content, move |store| {
-            let have = store.prepare(&have)?;
-            if preallocate { store.preallocate().map(|()| have) } else { Ok(have) }
+            if preallocate {
+                store.preallocate()?;
+            }
+            store.prepare(&have)
         });
         match prepared.await.ok_or(STOPPED)? {
             Ok(have) => return Ok(have),

@@ -29,10 +29,7 @@ impl<F: FileSystem> Content<F> {
                 if made {
                     self.fs.open_write(&file.path)?;
                 }
-                if file.attributes.executable {
-                    self.fs.set_executable(&file.path)?;
-                }
-                Ok(made || file.attributes.executable)
+                Ok((file.attributes.executable && self.fs.set_executable(&file.path)?) || made)
             })?;
         }
         Ok(())
@@ -60,7 +57,7 @@ impl<F: FileSystem> Content<F> {
         Ok(self.stamp(first)?.is_some())
     }
 
-    /// Sets apart the room for all selected files.
+    /// Sets apart the room for all selected files that have not got it yet.
     ///
     /// # Errors
     /// There is not enough.
@@ -68,7 +65,7 @@ impl<F: FileSystem> Content<F> {
         for (at, file) in self.selected_files().filter(|(_, file)| file.len > 0) {
             self.alter(at, || {
                 let open = self.fs.open_write(&file.path)?;
-                self.fs.allocate(&open, file.len).map(|()| true)
+                self.fs.allocate(&open, file.len)
             })?;
         }
         Ok(())
@@ -87,25 +84,14 @@ impl<F: FileSystem> Content<F> {
         Ok(())
     }
 
-    /// Makes what was written durable.
+    /// Makes what was written durable, and tells how each file that was synced looked afterwards, by number; the
+    /// parts file comes after the last. One that was deleted, or has another in its place, is suspect then.
     ///
     /// # Errors
     /// A file could not be; it is tried again with the next call.
-    pub fn sync(&self) -> Result<(), StorageError> {
-        self.sync_written().map(drop)
-    }
-
-    /// The same, and how each file that was synced looked afterwards, by number; the parts file comes after the
-    /// last.
-    ///
-    /// # Errors
-    /// A file could not be; it is tried again with the next call.
-    pub fn sync_stamped(&self) -> Result<Vec<(u32, Stamp)>, StorageError> {
-        let mut stamps = Vec::new();
-        for number in self.sync_written()? {
-            stamps.extend(self.look(number)?.map(|stamp| (number as u32, stamp)));
-        }
-        Ok(stamps)
+    pub fn sync(&self) -> Result<Vec<(usize, Option<Stamp>)>, StorageError> {
+        let files = self.sync_written()?;
+        files.into_iter().map(|number| Ok((number, self.look_again(number)?))).collect()
     }
 
     /// How a file looks, by number; the parts file comes after the last. None: not there, or a pad file, or the
@@ -175,9 +161,11 @@ impl<F: FileSystem> Content<F> {
         }
         for &at in files {
             let path = self.path_of(at);
-            // To read: a file that someone removed shall be an error, not an empty file.
-            let synced = self.fs.open_read(path).and_then(|file| self.fs.sync(&file));
-            synced.map_err(|source| self.error(path, source))?;
+            // To read: a file that someone removed shall not become an empty file.
+            match self.fs.open_read(path).and_then(|file| self.fs.sync(&file)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.suspect(at),
+                synced => synced.map_err(|source| self.error(path, source))?,
+            }
         }
         self.sync_folders(files)
     }
@@ -191,7 +179,11 @@ impl<F: FileSystem> Content<F> {
         }
         // The deepest first: who is named shall be whole.
         for folder in folders.into_iter().rev() {
-            self.fs.sync_folder(folder).map_err(|source| self.error(folder, source))?;
+            match self.fs.sync_folder(folder) {
+                // Removed with the files in it, which are suspect.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                synced => synced.map_err(|source| self.error(folder, source))?,
+            }
         }
         Ok(())
     }

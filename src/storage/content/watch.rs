@@ -3,14 +3,19 @@
 //! Of each file it is known what it looked like when its bytes were last hashed, or durable. A block is read
 //! first and the file looked at afterwards, as one that was written to meanwhile shows it (a file system marks
 //! the time before it takes the bytes). A file that looks otherwise makes all of its pieces suspect: each is
-//! hashed again before a block of it goes out. While we write a file ourselves it looks otherwise all the time,
-//! and what others do to it then is noticed by nobody but who receives the pieces.
+//! hashed again before a block of it goes out, and before it counts for anything at the end of a download. As
+//! long as any is suspect, how the file looks vouches for nothing, and no journal says otherwise.
+//!
+//! While we write a file ourselves it looks otherwise all the time, and what others do to its bytes then is
+//! noticed by nobody but who receives the pieces. That it is deleted, or another one in its place, is noticed
+//! all the same: our writes never make another file of it.
 //!
 //! Who writes through a memory map after the first touch of a page is not noticed, by the way such maps work.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Content, StorageError, Written, pieces_of};
@@ -59,6 +64,13 @@ impl From<Option<Stamp>> for Seen {
     }
 }
 
+impl Seen {
+    /// Whether the file that was there is gone, or another one in its place.
+    fn is_another(self, stamp: Option<Stamp>) -> bool {
+        matches!(self, Self::As(seen) if stamp.is_none_or(|stamp| stamp.inode != seen.inode))
+    }
+}
+
 impl Watch {
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change is one assignment or two, so a thread that died here left nothing half done.
@@ -82,13 +94,25 @@ impl Watch {
         self.state().begun_count
     }
 
-    /// It looks like this and its bytes are known; `begun_count` is from before.
-    pub(super) fn see(&self, begun_count: u64, stamp: Option<Stamp>) {
+    /// It looks like this and its bytes are known, or suspect; `begun_count` is from before.
+    fn see(&self, begun_count: u64, stamp: Option<Stamp>) {
         let mut state = self.state();
         if state.begun_count == begun_count && state.running_count == 0 {
             state.seen = stamp.into();
             state.seen_count = begun_count;
+        } else if state.seen_count != state.begun_count {
+            // Which file it is is known, no more.
+            state.seen = stamp.into();
         }
+    }
+
+    /// This is the file that a write of ours, which has begun, goes into. Whether it is the one that was known, or
+    /// the first.
+    pub(super) fn write_into(&self, stamp: Stamp) -> bool {
+        let mut state = self.state();
+        let is_another = state.seen.is_another(Some(stamp));
+        state.seen = Seen::As(stamp);
+        !is_another
     }
 
     /// Whether somebody else ever changed it.
@@ -110,6 +134,9 @@ impl Watch {
     /// Whether it looks as it should; one that nobody looked at before should look like this from now on.
     pub(super) fn is_as_seen(&self, begun_count: u64, stamp: Option<Stamp>) -> bool {
         let mut state = self.state();
+        if state.seen.is_another(stamp) {
+            return false;
+        }
         if state.begun_count != begun_count || state.seen_count != begun_count || state.running_count > 0 {
             return true;
         }
@@ -117,40 +144,6 @@ impl Watch {
             state.seen = stamp.into();
         }
         state.seen == stamp.into()
-    }
-}
-
-/// Pieces to be hashed before a block of them goes out; nothing is held while there are none.
-#[derive(Debug, Default)]
-pub(super) struct Suspects {
-    pieces: Mutex<Option<Bitfield>>,
-}
-
-impl Suspects {
-    fn pieces(&self) -> MutexGuard<'_, Option<Bitfield>> {
-        // Bits are set and cleared one by one.
-        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, piece_count: u32, suspects: impl Iterator<Item = PieceIndex>) {
-        let mut pieces = self.pieces();
-        let pieces = pieces.get_or_insert_with(|| Bitfield::new(piece_count));
-        suspects.for_each(|piece| {
-            pieces.set(piece);
-        });
-    }
-
-    /// Its bytes are good.
-    pub(super) fn clear(&self, piece: PieceIndex) {
-        if let Some(pieces) = &mut *self.pieces() {
-            pieces.clear(piece);
-        }
-    }
-
-    /// Whether the piece is to be hashed first. To be asked once more after the files were looked at: who notices
-    /// a change says so here before the file counts as it looks now.
-    pub(super) fn contains(&self, piece: PieceIndex) -> bool {
-        self.pieces().as_ref().is_some_and(|pieces| pieces.get(piece))
     }
 }
 
@@ -166,8 +159,8 @@ pub struct LostPiece {
 }
 
 impl<F: FileSystem> Content<F> {
-    /// Looks at a file for the first time: from now on it should look like this. By number; the parts file
-    /// comes after the last.
+    /// Looks at a file, by number; the parts file comes after the last. From now on it should look like this; if
+    /// it should have looked otherwise, its pieces are suspect.
     ///
     /// # Errors
     /// Something else stands in the place of the file.
@@ -175,8 +168,26 @@ impl<F: FileSystem> Content<F> {
         let Some(Written { watch, .. }) = self.written.get(number) else { return Ok(None) };
         let begun_count = watch.begun_count();
         let stamp = self.stamp(number)?;
-        watch.see(begun_count, stamp);
+        if watch.is_as_seen(begun_count, stamp) {
+            watch.see(begun_count, stamp);
+        } else {
+            self.suspect(number);
+        }
         Ok(stamp)
+    }
+
+    /// The same of a file that was there before: something else in its place makes its pieces suspect too.
+    ///
+    /// # Errors
+    /// The disk fails in a way that may pass.
+    pub(super) fn look_again(&self, number: usize) -> Result<Option<Stamp>, StorageError> {
+        match self.look(number) {
+            Err(error) if !error.may_pass() => {
+                self.suspect(number);
+                Ok(None)
+            }
+            looked => looked,
+        }
     }
 
     /// How a file looked when its bytes were last known; None: not there.
@@ -215,31 +226,21 @@ impl<F: FileSystem> Content<F> {
             }
             doubtful = self.read_once(blocks)?;
         }
-        let changing =
-            |piece| LostPiece { piece, path: self.changed_path(piece), why: "it keeps changing".to_owned() };
-        Ok(doubtful.into_iter().map(changing).collect())
+        Ok(doubtful.into_iter().map(|piece| self.changing(piece)).collect())
     }
 
-    /// Of these pieces, those that somebody else has spoilt since their files were last looked at. Of files that are
-    /// as they were nothing is read.
+    /// Of these pieces, those that somebody else has spoilt, be it noticed before or only now. Of files that are as
+    /// they were nothing is read, unless pieces of them are suspect still.
     ///
     /// # Errors
     /// The disk fails in a way that may pass.
     pub fn find_lost(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
-        let mut changed = Bitfield::new(have.len());
-        for (number, file) in self.selected_files() {
-            let watch = &self.written[number].watch;
-            let begun_count = watch.begun_count();
-            if !self.stamp(number).is_ok_and(|stamp| watch.is_as_seen(begun_count, stamp)) {
-                self.suspect(number);
-                pieces_of(file, self.info.geometry.piece_len()).for_each(|piece| {
-                    changed.set(piece);
-                });
-            }
+        for number in 0..=self.info.files.len() {
+            self.look_again(number)?;
         }
         let mut scratch = Vec::new();
         let examine = |piece| self.examine(piece, &mut scratch).transpose();
-        changed.iter_set().filter(|&piece| have.get(piece)).filter_map(examine).collect()
+        self.suspects.among(have).into_iter().filter_map(examine).collect()
     }
 
     /// Reads all blocks, then looks at their files; the pieces that need to be looked at more closely.
@@ -279,17 +280,37 @@ impl<F: FileSystem> Content<F> {
         stamp.is_ok_and(|stamp| self.written[number].watch.is_as_seen(begun_count, Some(stamp)))
     }
 
-    /// A file is not as it was: none of its pieces is what it was, until it hashes.
-    fn suspect(&self, number: usize) {
-        let geometry = self.info.geometry;
+    /// A file is not as it was: none of its pieces is what it was, until it hashes. It may be another one, so it is
+    /// opened anew, and by who writes into it as if for the first time.
+    pub(super) fn suspect(&self, number: usize) {
         self.fs.close();
-        self.written[number].watch.state().is_changed = true;
-        match self.info.files.get(number) {
-            Some(file) => self.suspects.add(geometry.piece_count(), pieces_of(file, geometry.piece_len())),
-            None => self.suspects.add(geometry.piece_count(), self.parts.pieces.iter().copied()),
-        }
+        let Written { watch, sized, .. } = &self.written[number];
+        watch.state().is_changed = true;
+        sized.store(false, Ordering::Release);
+        let begun_count = watch.begun_count();
+        // Looked at before its pieces are suspect: what changes after this look shows by the next one.
+        let looked = self.stamp(number);
+        self.suspects.add(self.info.geometry.piece_count(), self.pieces_in(number));
         // Only now may it count as it looks. Something else in its place is told when a piece is read.
-        let _ = self.look(number);
+        if let Ok(stamp) = looked {
+            watch.see(begun_count, stamp);
+        }
+    }
+
+    /// The pieces that lie in a file, or may; by number.
+    fn pieces_in(&self, number: usize) -> impl Iterator<Item = PieceIndex> {
+        let (range, parts) = match self.info.files.get(number) {
+            Some(file) => (pieces_of(file, self.info.geometry.piece_len()), &[][..]),
+            None => (0..0, &self.parts.pieces[..]),
+        };
+        range.chain(parts.iter().copied())
+    }
+
+    /// Whether somebody changed a file, by number, and any of these pieces in it is to be hashed before it is relied
+    /// on: then how the file looks vouches for nothing.
+    pub(in crate::storage) fn is_suspect(&self, number: usize, pieces: &Bitfield) -> bool {
+        let mut claimed = self.pieces_in(number).filter(|&piece| pieces.get(piece));
+        self.written[number].watch.is_changed() && self.suspects.any(&mut claimed)
     }
 
     /// Nothing of these pieces goes out before it was hashed again.
@@ -306,16 +327,25 @@ impl<F: FileSystem> Content<F> {
 
     /// Hashes a piece that was good once; None: it still is.
     fn examine(&self, piece: PieceIndex, scratch: &mut Vec<u8>) -> Result<Option<LostPiece>, StorageError> {
-        let (path, why) = match self.check_piece(piece, scratch) {
-            Ok(true) => {
-                self.suspects.clear(piece);
-                return Ok(None);
-            }
-            Ok(false) => (self.changed_path(piece), "changed since it was checked".to_owned()),
-            Err(error) if error.may_pass() => return Err(error),
-            Err(error) => (error.path, error.source.to_string()),
-        };
-        Ok(Some(LostPiece { piece, path, why }))
+        for _ in 0..ATTEMPT_MAX {
+            let check = self.suspects.begin(piece);
+            let checked = self.check_piece(piece, scratch);
+            self.suspects.end(check, matches!(checked, Ok(true)));
+            let (path, why) = match checked {
+                // It became so again while it was hashed.
+                Ok(true) if self.suspects.contains(piece) => continue,
+                Ok(true) => return Ok(None),
+                Ok(false) => (self.changed_path(piece), "changed since it was checked".to_owned()),
+                Err(error) if error.may_pass() => return Err(error),
+                Err(error) => (error.path, error.source.to_string()),
+            };
+            return Ok(Some(LostPiece { piece, path, why }));
+        }
+        Ok(Some(self.changing(piece)))
+    }
+
+    fn changing(&self, piece: PieceIndex) -> LostPiece {
+        LostPiece { piece, path: self.changed_path(piece), why: "it keeps changing".to_owned() }
     }
 
     /// The files that hold the bytes of a block, by number.
@@ -401,7 +431,7 @@ mod tests {
         let sample = sample(&[("a", 100), ("b", 60)], 32);
         let content = sample.content(folder.path(), &[]);
         sample.pieces().for_each(|piece| sample.write(&content, piece).unwrap());
-        content.sync_stamped().unwrap();
+        content.sync().unwrap();
         (folder, sample, content)
     }
 
@@ -447,7 +477,7 @@ mod tests {
             assert_eq!(read(&sample, &content, piece).unwrap(), []);
             assert!(!content.suspects.contains(piece));
         }
-        content.sync_stamped().unwrap();
+        content.sync().unwrap();
         assert_eq!(read(&sample, &content, 0).unwrap(), []);
         assert!(!content.suspects.contains(0));
     }

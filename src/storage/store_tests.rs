@@ -1,0 +1,335 @@
+//! Tests of a torrent on a real disk with its journal, from one start to the next: what others do to the files
+//! meanwhile is not forgotten, whatever comes between.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
+
+use super::*;
+use crate::storage::fs::RealFs;
+use crate::storage::handles::Handles;
+use crate::storage::journal::Owner;
+use crate::storage::testing::{Sample, sample};
+
+const NONE: [PieceIndex; 0] = [];
+
+/// Two files: pieces 0 to 3 lie in `a`, 3 and 4 in `b`.
+struct Place {
+    folder: tempfile::TempDir,
+    state: tempfile::TempDir,
+    sample: Sample,
+}
+
+/// What a start found.
+struct Started {
+    store: Store<RealFs>,
+    have: Bitfield,
+    /// Pieces that were hashed.
+    doubtful: Vec<PieceIndex>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let [folder, state] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        Self { folder, state, sample: sample(&[("a", 100), ("b", 60)], 32) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn store(&self) -> Store<RealFs> {
+        Store::new(self.sample.content(self.folder.path(), &[]))
+    }
+
+    fn journal(&self) -> Journal<RealFs> {
+        let Info { infohash, geometry, ref files, .. } = self.sample.info;
+        let owner = Owner { infohash, geometry, file_count: files.len() as u32 };
+        let fs = Arc::new(RealFs::open(self.state.path(), &Handles::new(4)).unwrap());
+        Journal::open(fs, vec!["journal".to_owned()], owner).unwrap()
+    }
+
+    /// What the engine does first.
+    fn start(&self) -> Started {
+        let store = self.store();
+        let verdict = store.begin(Some(self.journal())).unwrap();
+        let (mut have, mut scratch) = (verdict.vouched.clone(), Vec::new());
+        let mut is_good = |piece| store.content().check_piece(piece, &mut scratch).unwrap();
+        verdict.vouched.iter_set().for_each(|piece| assert!(is_good(piece), "{piece} is claimed and false"));
+        let doubtful: Vec<_> = verdict.doubtful.iter_set().collect();
+        doubtful.iter().filter(|piece| is_good(**piece)).for_each(|&piece| {
+            have.set(piece);
+        });
+        Started { store, have, doubtful }
+    }
+
+    /// A download of these pieces that is not at its end.
+    fn download(&self, pieces: &[PieceIndex]) -> Started {
+        let mut started = self.start();
+        started.have = started.store.prepare(&started.have).unwrap();
+        pieces.iter().for_each(|&piece| started.write(self, piece));
+        assert_eq!(started.store.commit().unwrap(), []);
+        started
+    }
+
+    /// One that ended.
+    fn complete(&self) {
+        let started = self.download(&[0, 1, 2, 3, 4]);
+        assert_eq!(started.store.finish(&started.have).unwrap(), []);
+    }
+
+    fn open(&self, name: &str) -> File {
+        File::options().read(true).write(true).open(self.path(name)).unwrap()
+    }
+
+    /// Somebody flips a byte. Clocks of file systems are slow, so that it shows by another time.
+    fn flip(&self, name: &str, at: u64) {
+        let (file, mut byte) = (self.open(name), [0]);
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+        file.set_modified(UNIX_EPOCH).unwrap();
+    }
+
+    fn assert_whole(&self) {
+        for (number, name) in ["a", "b"].iter().enumerate() {
+            assert!(fs::read(self.path(name)).unwrap() == self.sample.file(number), "{name} is false");
+        }
+    }
+}
+
+impl Started {
+    fn write(&mut self, place: &Place, piece: PieceIndex) {
+        self.store.write_piece(piece, &[place.sample.piece(piece)]).unwrap();
+        self.have.set(piece);
+    }
+
+    /// Sends a piece; those that turn out to be lost are claimed no more.
+    fn send(&mut self, place: &Place, piece: PieceIndex) -> Vec<PieceIndex> {
+        let len = place.sample.info.geometry.len_of(piece);
+        let mut blocks = [(Block { piece, offset: 0, len }, vec![0; len as usize])];
+        let lost = self.store.content().read_blocks(&mut blocks, &mut Vec::new()).unwrap();
+        assert!(!lost.is_empty() || blocks[0].1 == place.sample.piece(piece), "{piece} goes out false");
+        self.lose(lost)
+    }
+
+    fn lose(&mut self, lost: Vec<LostPiece>) -> Vec<PieceIndex> {
+        let pieces: Vec<_> = lost.into_iter().map(|lost| lost.piece).collect();
+        for &piece in &pieces {
+            self.have.clear(piece);
+        }
+        self.store.lose(&pieces).unwrap();
+        pieces
+    }
+
+    fn finish(&mut self) -> Vec<PieceIndex> {
+        let lost = self.store.finish(&self.have).unwrap();
+        self.lose(lost)
+    }
+
+    /// Fetches again what is lost, until it is complete.
+    fn repair(&mut self, place: &Place) {
+        let lost = self.finish();
+        lost.into_iter().for_each(|piece| self.write(place, piece));
+        assert_eq!(self.finish(), NONE);
+        place.assert_whole();
+    }
+}
+
+#[test]
+fn what_a_seed_did_not_hash_again_the_next_start_hashes() {
+    let place = Place::new();
+    place.complete();
+    let mut seed = place.start();
+    assert_eq!((seed.have.count(), seed.doubtful.len()), (5, 0));
+    place.flip("a", 70);
+    assert_eq!(seed.send(&place, 0), NONE, "it is still good");
+    assert_eq!(seed.store.close(&seed.have).unwrap(), []);
+    let mut again = place.start();
+    assert_eq!(again.doubtful, [0, 1, 2, 3], "the file of which not all was looked at");
+    assert!(!again.have.get(2));
+    assert_eq!(again.store.close(&again.have).unwrap(), []);
+    again = place.start();
+    assert_eq!((again.have.count(), again.doubtful.len()), (4, 0), "once is enough");
+}
+
+#[test]
+fn a_change_that_a_read_noticed_keeps_a_download_from_being_complete() {
+    let place = Place::new();
+    let mut download = place.download(&[0, 1, 2, 3]);
+    place.flip("a", 70);
+    assert_eq!(download.send(&place, 0), NONE);
+    download.write(&place, 4);
+    assert_eq!(download.finish(), [2]);
+    download.write(&place, 2);
+    assert_eq!(download.finish(), NONE);
+    place.assert_whole();
+    assert_eq!(place.start().doubtful, NONE);
+}
+
+/// Two pieces are spoilt, one is found out and fetched again: its file is not known by that.
+#[test]
+fn a_piece_fetched_again_does_not_vouch_for_the_rest_of_its_file() {
+    for is_committed in [false, true] {
+        let place = Place::new();
+        let mut download = place.download(&[0, 1, 2, 4]);
+        place.flip("a", 1);
+        place.flip("a", 70);
+        assert_eq!(download.send(&place, 0), [0]);
+        download.write(&place, 0);
+        if is_committed {
+            assert_eq!(download.store.commit().unwrap(), []);
+        }
+        drop(download);
+        let again = place.start();
+        let have: Vec<_> = again.have.iter_set().collect();
+        assert_eq!(have, [0, 1, 4], "is it committed: {is_committed}");
+        assert!(!again.doubtful.contains(&4), "nobody touched b");
+    }
+}
+
+#[test]
+fn a_file_deleted_under_its_download_is_fetched_again() {
+    for is_closed in [false, true] {
+        let place = Place::new();
+        let mut download = place.download(&[0, 1, 4]);
+        fs::remove_file(place.path("a")).unwrap();
+        if is_closed {
+            // As when other files were opened since.
+            download.store.content().fs().close();
+        }
+        download.write(&place, 2);
+        assert_eq!(download.store.commit().unwrap(), []);
+        download.write(&place, 3);
+        download.repair(&place);
+        assert_eq!(place.start().doubtful, NONE);
+    }
+}
+
+#[test]
+fn what_is_written_into_a_file_that_has_no_name_any_more_does_not_count() {
+    let place = Place::new();
+    let mut download = place.download(&[4]);
+    (0..4).for_each(|piece| download.write(&place, piece));
+    fs::remove_file(place.path("a")).unwrap();
+    assert_eq!(download.store.commit().unwrap(), []);
+    assert_eq!(download.finish(), [0, 1, 2, 3]);
+    (0..4).for_each(|piece| download.write(&place, piece));
+    assert_eq!(download.finish(), NONE);
+    place.assert_whole();
+}
+
+/// The last to be known of a file is that it was not there.
+#[test]
+fn a_file_replaced_under_its_download_is_hashed_again() {
+    for is_first in [true, false] {
+        let place = Place::new();
+        let mut download = place.download(if is_first { &[] } else { &[0, 4] });
+        [1, 2].into_iter().for_each(|piece| download.write(&place, piece));
+        fs::write(place.path("new"), [7; 100]).unwrap();
+        fs::rename(place.path("new"), place.path("a")).unwrap();
+        assert_eq!(download.store.commit().unwrap(), []);
+        // A kill now: nothing of the other file is claimed.
+        assert!(!place.start().have.get(1));
+        download.write(&place, 3);
+        let missing: Vec<_> = place.sample.pieces().filter(|&piece| !download.have.get(piece)).collect();
+        missing.into_iter().for_each(|piece| download.write(&place, piece));
+        download.repair(&place);
+    }
+}
+
+/// More files than are synced one by one.
+#[test]
+fn so_are_many_files() {
+    let names: Vec<_> = (0..100).map(|at| format!("f/{at}")).collect();
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), 32)).collect();
+    let place = Place { sample: sample(&files, 32), ..Place::new() };
+    let mut download = place.start();
+    download.store.prepare(&download.have).unwrap();
+    place.sample.pieces().for_each(|piece| download.write(&place, piece));
+    fs::remove_file(place.path("f/7")).unwrap();
+    fs::write(place.path("new"), [7; 32]).unwrap();
+    fs::rename(place.path("new"), place.path("f/70")).unwrap();
+    assert_eq!(download.store.commit().unwrap(), []);
+    assert_eq!(download.finish(), [7, 70]);
+    [7, 70].into_iter().for_each(|piece| download.write(&place, piece));
+    assert_eq!(download.finish(), NONE);
+    assert_eq!(fs::read(place.path("f/70")).unwrap(), place.sample.file(70));
+    assert_eq!(place.start().doubtful, NONE);
+}
+
+#[test]
+fn without_a_journal_changes_are_noticed_too() {
+    for is_finished in [false, true] {
+        let place = Place::new();
+        let store = place.store();
+        let have = store.begin(None).unwrap().vouched;
+        let have = store.prepare(&have).unwrap();
+        let mut download = Started { store, have, doubtful: Vec::new() };
+        place.sample.pieces().for_each(|piece| download.write(&place, piece));
+        if is_finished {
+            assert_eq!(download.finish(), NONE);
+        } else {
+            assert_eq!(download.store.commit().unwrap(), []);
+        }
+        place.flip("a", 70);
+        assert_eq!(download.send(&place, 2), [2]);
+    }
+}
+
+/// The disk that keeps the journals is full when the first seed of a folder would note what it hashed.
+#[test]
+fn a_piece_lost_before_anything_was_noted_takes_no_other_along() {
+    let place = Place::new();
+    for (number, name) in ["a", "b"].iter().enumerate() {
+        fs::write(place.path(name), place.sample.file(number)).unwrap();
+    }
+    let mut seed = place.start();
+    assert_eq!(seed.have.count(), 5);
+    place.flip("a", 70);
+    assert_eq!(seed.send(&place, 2), [2]);
+    drop(seed);
+    assert_eq!(place.start().have.iter_set().collect::<Vec<_>>(), [0, 1, 3, 4]);
+}
+
+#[test]
+fn room_that_is_set_apart_leaves_files_watched_and_known() {
+    let place = Place::new();
+    drop(place.download(&[0, 1, 2]));
+    for _ in 0..2 {
+        let download = place.start();
+        assert_eq!(download.doubtful, NONE, "a kill after room was set apart");
+        download.store.preallocate().unwrap();
+        download.store.prepare(&download.have).unwrap();
+        assert_eq!(place.open("b").metadata().unwrap().len(), 60);
+    }
+    let mut download = place.start();
+    download.store.preallocate().unwrap();
+    download.store.prepare(&download.have).unwrap();
+    place.flip("a", 70);
+    assert_eq!(download.send(&place, 2), [2]);
+}
+
+#[test]
+fn what_the_disk_did_not_keep_is_not_there_when_asked_again() {
+    let place = Place::new();
+    let download = place.download(&[0, 1, 2]);
+    let known = Bitfield::full(5);
+    assert_eq!(download.store.prepare(&known).unwrap().iter_set().collect::<Vec<_>>(), [0, 1, 2]);
+}
+
+#[test]
+fn who_could_not_note_that_all_is_there_has_not_left() {
+    let place = Place::new();
+    let mut download = place.download(&[0, 1, 2, 3]);
+    download.write(&place, 4);
+    fs::remove_dir_all(place.state.path()).unwrap();
+    assert!(download.store.finish(&download.have).is_err());
+    let other = place.store();
+    let busy = other.prepare(&Bitfield::new(5)).unwrap_err();
+    assert_eq!(busy.source.kind(), ErrorKind::ResourceBusy);
+    assert!(download.store.finish(&download.have).is_err(), "nobody else has it");
+    drop(download);
+    other.prepare(&Bitfield::new(5)).unwrap();
+}
