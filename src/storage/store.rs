@@ -38,8 +38,16 @@ pub struct Store<F: FileSystem> {
     content: Content<F>,
     /// Unset: nothing is recorded.
     ledger: OnceLock<Box<Ledger<F>>>,
-    /// The file that says to others that we write this content; None: we do not.
-    taken: Mutex<Option<F::Lock>>,
+    claim: Mutex<Claim<F>>,
+}
+
+/// Whether others know that we write this content.
+#[derive(Debug)]
+struct Claim<F: FileSystem> {
+    /// The file that says so to them; None: we do not.
+    lock: Option<F::Lock>,
+    /// Until the content is closed; else only as long as the journal is written.
+    is_kept: bool,
 }
 
 /// The journal, and what is not in it yet.
@@ -66,7 +74,7 @@ struct State<F: FileSystem> {
 impl<F: FileSystem> Store<F> {
     /// Nothing is touched yet.
     pub fn new(content: Content<F>) -> Self {
-        Self { content, ledger: OnceLock::new(), taken: Mutex::new(None) }
+        Self { content, ledger: OnceLock::new(), claim: Mutex::new(Claim { lock: None, is_kept: false }) }
     }
 
     /// The torrent.
@@ -284,7 +292,7 @@ impl<F: FileSystem> Store<F> {
     pub fn close(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
         let lost = self.conclude(have)?;
         if lost.is_empty() {
-            *self.taken() = None;
+            *self.claim() = Claim { lock: None, is_kept: false };
         }
         Ok(lost)
     }
@@ -322,16 +330,20 @@ impl<F: FileSystem> Store<F> {
         &self,
         write: impl FnOnce() -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        let is_ours = self.taken().is_some();
-        if !is_ours && self.content.is_begun()? {
-            match self.take() {
+        let mut claim = self.claim();
+        if claim.lock.is_none() && self.content.is_begun()? {
+            match self.content.take() {
                 Err(error) if error.source.kind() == io::ErrorKind::ResourceBusy => return Ok(T::default()),
-                taken => taken?,
+                lock => claim.lock = lock?,
             }
-            // Not ours for longer than it takes to know: a download may be about to begin.
-            *self.taken() = None;
         }
-        write()
+        drop(claim);
+        let written = write();
+        let mut claim = self.claim();
+        if !claim.is_kept {
+            claim.lock = None;
+        }
+        written
     }
 
     /// Reads blocks to be sent: [`Content::read_blocks`].
@@ -348,16 +360,17 @@ impl<F: FileSystem> Store<F> {
 
     /// Tells others that we write this content, by a lock on its first file.
     fn take(&self) -> Result<(), StorageError> {
-        let mut taken = self.taken();
-        if taken.is_none() {
-            *taken = self.content.take()?;
+        let mut claim = self.claim();
+        if claim.lock.is_none() {
+            claim.lock = self.content.take()?;
         }
+        claim.is_kept = true;
         Ok(())
     }
 
-    fn taken(&self) -> MutexGuard<'_, Option<F::Lock>> {
-        // It is there or it is not.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn claim(&self) -> MutexGuard<'_, Claim<F>> {
+        // The lock is there or it is not.
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was found by hashing is made durable: who wrote it may not have done so. Pieces come back that the

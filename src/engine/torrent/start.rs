@@ -4,6 +4,7 @@
 //! While pieces are hashed the torrent has no machine for them yet: peers are turned away, those that gave the
 //! description wait unread, the user's wishes are kept for later.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +34,10 @@ use crate::storage::store::Store;
 
 /// Least time between two reports of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A seed that ends has the content for as long as it writes its journal: who is to write the content waits for it. A
+/// download that has it will not be done so soon. So often it is tried again, a second later each time.
+const BUSY_TRIES: u32 = 3;
 
 /// How the beginning ended.
 pub(super) enum Started {
@@ -144,7 +149,7 @@ async fn find(
     content: &DiskContent,
     steps: watch::Sender<Step>,
 ) -> Result<Bitfield, String> {
-    let verdict = match (begin(context, plan, content).await?, plan.existing) {
+    let verdict = match (begin(context, plan, content, &steps).await?, plan.existing) {
         (_, Existing::Hashed(began_at)) => resume::hashed(content.content(), began_at),
         (verdict, Existing::Unknown | Existing::Assumed) => verdict,
     };
@@ -157,13 +162,25 @@ async fn find(
 }
 
 /// What the journal knows of the files as they are.
-async fn begin(context: &Arc<Context>, plan: &Plan, content: &DiskContent) -> Result<Verdict, String> {
-    let (journals, dir) = (context.journals.clone(), plan.dir.clone());
-    let begun = context.disk.slow(content, move |store| {
-        let journal = journals.and_then(|journals| open_journal(journals, store.info(), &dir));
-        store.begin(journal)
-    });
-    begun.await.ok_or(STOPPED)?.map_err(|error| error.to_string())
+async fn begin(
+    context: &Arc<Context>,
+    plan: &Plan,
+    content: &DiskContent,
+    steps: &watch::Sender<Step>,
+) -> Result<Verdict, String> {
+    let mut patience = Patience::new(content, steps);
+    let nothing = Bitfield::new(content.info().geometry.piece_count());
+    loop {
+        let (journals, dir) = (context.journals.clone(), plan.dir.clone());
+        let begun = context.disk.slow(content, move |store| {
+            let journal = journals.and_then(|journals| open_journal(journals, store.info(), &dir));
+            store.begin(journal)
+        });
+        match begun.await.ok_or(STOPPED)? {
+            Ok(verdict) => return Ok(verdict),
+            Err(error) => patience.wait(&error, &nothing).await?,
+        }
+    }
 }
 
 /// The journal of this torrent in this folder; None: it cannot be used, and is left alone.
@@ -226,6 +243,7 @@ async fn prepare(
     known: &Bitfield,
     steps: &watch::Sender<Step>,
 ) -> Result<Bitfield, String> {
+    let mut patience = Patience::new(content, steps);
     loop {
         let (have, preallocate) = (known.clone(), plan.preallocate);
         let prepared = context.disk.slow(content, move |store| {
@@ -236,17 +254,39 @@ async fn prepare(
         });
         match prepared.await.ok_or(STOPPED)? {
             Ok(have) => return Ok(have),
-            Err(error) if error.may_pass() => {
-                let fault = fault_of(&error, content, known);
-                steps.send_if_modified(|step| {
-                    let is_news = !matches!(step, Step::Waiting(last) if last.is_like(&fault));
-                    *step = Step::Waiting(fault);
-                    is_news
-                });
-            }
-            Err(error) => return Err(error.to_string()),
+            Err(error) => patience.wait(&error, known).await?,
+        }
+    }
+}
+
+/// Waits for what may pass.
+struct Patience<'a> {
+    content: &'a DiskContent,
+    steps: &'a watch::Sender<Step>,
+    busy_count: u32,
+}
+
+impl<'a> Patience<'a> {
+    fn new(content: &'a DiskContent, steps: &'a watch::Sender<Step>) -> Self {
+        Self { content, steps, busy_count: 0 }
+    }
+
+    /// Until it may be tried again, with `known` pieces there; in words what will not pass.
+    async fn wait(&mut self, error: &StorageError, known: &Bitfield) -> Result<(), String> {
+        if error.may_pass() {
+            let fault = fault_of(error, self.content, known);
+            self.steps.send_if_modified(|step| {
+                let is_news = !matches!(step, Step::Waiting(last) if last.is_like(&fault));
+                *step = Step::Waiting(fault);
+                is_news
+            });
+        } else if error.source.kind() == io::ErrorKind::ResourceBusy && self.busy_count < BUSY_TRIES {
+            self.busy_count += 1;
+        } else {
+            return Err(error.to_string());
         }
         tokio::time::sleep(STORAGE_RETRY).await;
+        Ok(())
     }
 }
 
