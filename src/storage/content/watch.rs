@@ -310,7 +310,8 @@ impl<F: FileSystem> Content<F> {
     /// on: then how the file looks vouches for nothing.
     pub(in crate::storage) fn is_suspect(&self, number: usize, pieces: &Bitfield) -> bool {
         let mut claimed = self.pieces_in(number).filter(|&piece| pieces.get(piece));
-        self.written[number].watch.is_changed() && self.suspects.any(&mut claimed)
+        let is_changed = self.written.get(number).is_some_and(|written| written.watch.is_changed());
+        is_changed && self.suspects.any(&mut claimed)
     }
 
     /// Nothing of these pieces goes out before it was hashed again.
