@@ -75,6 +75,7 @@ impl TorrentTask {
     fn handle_event(&mut self, event: event::Event) {
         match event {
             // Told when it is durable.
+            event::Event::Completed if self.losing_count > 0 => return,
             event::Event::Completed => return self.persistence.complete(),
             event::Event::PieceCompleted(piece) => self.files.add(self.content.info(), piece),
             event::Event::Storage(_) => self.swarm.report.hurry(),
@@ -134,7 +135,7 @@ impl TorrentTask {
         match ended {
             Ended::Stored(block_hashes, done) => self.handle_stored(now, block_hashes, done),
             Ended::Committed(Some(Ok(lost))) => {
-                self.pieces_lost(lost);
+                self.pieces_lost(now, lost);
                 self.persistence.handle_committed(now, Ok(()));
             }
             Ended::Committed(Some(Err(error))) => {
@@ -142,7 +143,7 @@ impl TorrentTask {
                 self.persistence.handle_committed(now, Err(fault));
             }
             Ended::Finished(Some(Ok(lost))) => {
-                self.pieces_lost(lost);
+                self.pieces_lost(now, lost);
                 self.persistence.handle_finished(now, Ok(()));
             }
             Ended::Finished(Some(Err(error))) if self.started_complete => {
@@ -154,8 +155,8 @@ impl TorrentTask {
                 let fault = self.failed(&error);
                 self.persistence.handle_finished(now, Err(fault));
             }
-            Ended::Lost(lost, is_fetching) => self.lost(now, lost, is_fetching),
-            Ended::Noted(Some(Ok(lost))) => self.pieces_lost(lost),
+            Ended::Lost(pieces, is_fetching) => self.lost(now, &pieces, is_fetching),
+            Ended::Noted(Some(Ok(lost))) => self.pieces_lost(now, lost),
             Ended::Noted(Some(Err(error))) => tracing::warn!(%error, "the next start finds out again"),
             Ended::Noted(None) | Ended::Closed(_) => {}
             Ended::Committed(None) | Ended::Finished(None) => self.failure = Some(DISK_GONE.to_owned()),
@@ -171,46 +172,47 @@ impl TorrentTask {
         });
     }
 
-    /// Pieces are not there any more: files changed behind our back, or the disk did not keep what it took. First the
-    /// journal hears of it, so that a piece that is fetched again is noted after that.
-    pub(super) fn pieces_lost(&mut self, lost: Vec<LostPiece>) {
-        let is_news = |piece: PieceIndex| self.machine.have().get(piece) && !self.losing.contains(&piece);
-        let lost: Vec<_> = lost.into_iter().filter(|lost| is_news(lost.piece)).collect();
+    /// Pieces are not there any more: files changed behind our back, or the disk did not keep what it took. They are not
+    /// offered from now on. Fetched again they are when the journal has heard of it, so that it is not told that they
+    /// are there while their bytes are touched; what was complete once is left as whoever changed it wants it.
+    pub(super) fn pieces_lost(&mut self, now: Instant, lost: Vec<LostPiece>) {
+        let lost: Vec<_> = lost.into_iter().filter(|lost| self.machine.have().get(lost.piece)).collect();
         if lost.is_empty() {
             return;
         }
         let pieces: Vec<_> = lost.iter().map(|lost| lost.piece).collect();
-        self.losing.extend(&pieces);
         let is_fetching = self.persistence.handle_lost();
-        let (context, content) = (self.swarm.context.clone(), self.content.clone());
-        self.jobs.spawn("lose", async move {
-            let told = context.disk.slow(&content, move |content| content.lose(&pieces)).await;
-            if let Some(Err(error)) = told {
-                tracing::warn!(%error, "the next start finds out again");
-            }
-            Ended::Lost(lost, is_fetching)
+        let mut wanted = self.machine.wanted().clone();
+        pieces.iter().for_each(|&piece| {
+            wanted.clear(piece);
         });
-    }
-
-    /// What is lost is not offered any more, and fetched again while there is something to fetch anyway. What was
-    /// complete once is left as whoever changed it wants it.
-    fn lost(&mut self, now: Instant, lost: Vec<LostPiece>, is_fetching: bool) {
-        // More may have come together meanwhile.
-        self.persistence.handle_lost();
-        if !is_fetching {
-            let mut wanted = self.machine.wanted().clone();
-            lost.iter().for_each(|lost| {
-                wanted.clear(lost.piece);
-            });
-            self.machine.handle_command(now, Command::Want(wanted));
-        }
+        self.machine.handle_command(now, Command::Want(wanted));
         for LostPiece { piece, path, why } in lost {
-            self.losing.retain(|&losing| losing != piece);
             self.files.remove(self.content.info(), piece);
             self.machine.handle_piece_result(now, piece, PieceResult::Lost);
             self.swarm.report.event(Event::PieceLost { piece, path, why, is_fetching });
         }
         self.swarm.report.hurry();
+        self.losing_count += 1;
+        let (context, content, told) = (self.swarm.context.clone(), self.content.clone(), pieces.clone());
+        self.jobs.spawn("lose", async move {
+            if let Some(Err(error)) = context.disk.slow(&content, move |content| content.lose(&told)).await {
+                tracing::warn!(%error, "the next start finds out again");
+            }
+            Ended::Lost(pieces, is_fetching)
+        });
+    }
+
+    /// The journal has heard of lost pieces.
+    fn lost(&mut self, now: Instant, pieces: &[PieceIndex], is_fetching: bool) {
+        self.losing_count -= 1;
+        if is_fetching {
+            let mut wanted = self.machine.wanted().clone();
+            pieces.iter().for_each(|&piece| {
+                wanted.set(piece);
+            });
+            self.machine.handle_command(now, Command::Want(wanted));
+        }
     }
 
     fn handle_stored(&mut self, now: Instant, block_hashes: bool, done: Option<Done<BlockBuf>>) {

@@ -40,7 +40,7 @@ pub(super) enum Ended {
     /// The journal was told of what is there; with pieces that the disk did not keep.
     Noted(Option<Result<Vec<LostPiece>, StorageError>>),
     /// The journal was told of pieces that are not there any more; whether they are to be fetched again.
-    Lost(Vec<LostPiece>, bool),
+    Lost(Vec<PieceIndex>, bool),
 }
 
 /// The state of the task in this part.
@@ -50,8 +50,8 @@ pub(super) struct TorrentTask {
     pub(super) plan: Plan,
     pub(super) machine: Torrent,
     pub(super) persistence: Persistence<BlockBuf>,
-    /// Pieces of which the journal is being told that they are lost.
-    pub(super) losing: Vec<PieceIndex>,
+    /// How often the journal is being told of lost pieces: until then they are not wanted, and nothing is complete.
+    pub(super) losing_count: usize,
     pub(super) files: FileProgress,
     /// Nothing was missing from the start.
     pub(super) started_complete: bool,
@@ -86,7 +86,7 @@ impl TorrentTask {
             plan,
             machine,
             persistence: Persistence::new(geometry),
-            losing: Vec::new(),
+            losing_count: 0,
             files,
             started_complete: false,
             failure: None,
@@ -218,7 +218,7 @@ impl TorrentTask {
             Input::ReadFailed(error) => {
                 self.persistence.handle_read_failed(now, StorageFault::Failed(error));
             }
-            Input::PiecesLost(lost) => self.pieces_lost(lost),
+            Input::PiecesLost(lost) => self.pieces_lost(now, lost),
             Input::Closed(conn) => self.disconnected(now, conn),
         }
         self.drain(now);
