@@ -339,25 +339,24 @@ impl Lookup {
         self.size_estimate >= CLOSEST_COUNT_MAX as u64
     }
 
-    /// Whether more are around the target than chance allows, with ids that fit.
+    /// Whether more are around the target than chance allows, with ids that fit. Who was named and is dead is no crowd.
     fn is_crowded(&self) -> bool {
-        self.wanted() > CROWD_COUNT
+        let answered = self.around().filter(|candidate| matches!(candidate.state, State::Answered(_)));
+        answered.take(CROWD_COUNT + 1).count() > CROWD_COUNT
     }
 
     /// How many whose id fits are the closest: all within the distance that should hold k, if they are more.
     fn wanted(&self) -> usize {
-        if !self.is_wary() {
-            return K;
-        }
-        let radius = K as f64 / self.size_estimate as f64;
-        let within = self
-            .candidates
+        self.around().take(CLOSEST_COUNT_MAX).count().max(K)
+    }
+
+    /// Those whose id fits within the distance that should hold k; nobody if that is not known.
+    fn around(&self) -> impl Iterator<Item = &Candidate> {
+        let radius = if self.is_wary() { K as f64 / self.size_estimate as f64 } else { 0.0 };
+        self.candidates
             .iter()
-            .take_while(|candidate| share_of_space(candidate.node.id.distance(self.target)) <= radius)
+            .take_while(move |candidate| share_of_space(candidate.node.id.distance(self.target)) <= radius)
             .filter(|candidate| candidate.fits && !self.is_out(candidate))
-            .take(CLOSEST_COUNT_MAX)
-            .count();
-        within.max(K)
     }
 
     /// Whether a candidate is of no use any more.
