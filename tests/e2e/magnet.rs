@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sprat::engine::{AddTorrent, Event, InfoHash, Magnet, Selection, Stage};
+use sprat::engine::{AddTorrent, Event, InfoHash, Magnet, Selection, Stage, TorrentHandle};
 
 use super::dht;
 use super::engine::{Content, LOCALHOST, addr, engine, engine_at, event, seed, tree, within};
@@ -239,7 +239,7 @@ async fn a_description_that_hashes_and_describes_nothing_ends_the_torrent() {
 async fn a_bare_infohash_is_enough_in_the_dht() {
     let content = Content::new(&[("file", 500_000)]);
     let engines = dht::nodes(6).await;
-    let _seed = seed(&engines[2], &content).await;
+    let mut seed = seed(&engines[2], &content).await;
     let mut downloads = Vec::new();
     for engine in [&engines[4], &engines[5]] {
         let dir = tempfile::tempdir().unwrap();
@@ -250,7 +250,19 @@ async fn a_bare_infohash_is_enough_in_the_dht() {
         within(torrent.completed()).await.unwrap();
         content.assert_same(dir.path());
     }
-    // There was no other way to find each other, whoever of the three found whom.
+    // One of the three found another, whoever it was.
+    let [(_, first), (_, second)] = &mut downloads[..] else { unreachable!("two downloads") };
+    let has_found = |torrent: &TorrentHandle| torrent.snapshot().dht.is_some_and(|dht| dht.peers > 0);
+    while !(has_found(&seed) || has_found(first) || has_found(second)) {
+        let news = async {
+            tokio::select! {
+                _ = seed.changed() => (),
+                _ = first.changed() => (),
+                _ = second.changed() => (),
+            }
+        };
+        within(news).await;
+    }
 }
 
 #[tokio::test]
