@@ -20,7 +20,7 @@ mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::fs::FileSystem;
 use super::hash;
@@ -67,6 +67,8 @@ pub struct Content<F: FileSystem> {
     written: Vec<Written>,
     parts: Parts,
     suspects: Suspects,
+    /// Changes of files by somebody else, as far as noticed.
+    change_count: AtomicU32,
 }
 
 /// What this process has done to a file.
@@ -106,7 +108,15 @@ impl<F: FileSystem> Content<F> {
         let parts = Parts::new(&info);
         let count = info.files.len() + usize::from(parts.has_slots());
         let written = (0..count).map(|_| Written::default()).collect();
-        Self { info, selected, fs, written, parts, suspects: Suspects::default() }
+        Self {
+            info,
+            selected,
+            fs,
+            written,
+            parts,
+            suspects: Suspects::default(),
+            change_count: AtomicU32::new(0),
+        }
     }
 
     /// The torrent.

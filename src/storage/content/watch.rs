@@ -43,8 +43,8 @@ struct State {
     running_count: u32,
     /// How many had begun when it was last looked at: if more have, it looks otherwise because of us.
     seen_count: u64,
-    /// Somebody else changed it since we know it.
-    is_changed: bool,
+    /// The how manyth change by somebody else the last one of it was, since we know the torrent's files; 0: none.
+    changed: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,9 +115,9 @@ impl Watch {
         !is_another
     }
 
-    /// Whether somebody else ever changed it.
-    fn is_changed(&self) -> bool {
-        self.state().is_changed
+    /// Which of all changes by somebody else the last one of it was; 0: there was none.
+    fn changed(&self) -> u32 {
+        self.state().changed
     }
 
     /// What is known of its looks; None: nothing, or we are writing it.
@@ -285,7 +285,7 @@ impl<F: FileSystem> Content<F> {
     pub(super) fn suspect(&self, number: usize) {
         self.fs.close();
         let Written { watch, sized, .. } = &self.written[number];
-        watch.state().is_changed = true;
+        watch.state().changed = self.change_count.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         sized.store(false, Ordering::Release);
         let begun_count = watch.begun_count();
         // Looked at before its pieces are suspect: what changes after this look shows by the next one.
@@ -310,7 +310,7 @@ impl<F: FileSystem> Content<F> {
     /// on: then how the file looks vouches for nothing.
     pub(in crate::storage) fn is_suspect(&self, number: usize, pieces: &Bitfield) -> bool {
         let mut claimed = self.pieces_in(number).filter(|&piece| pieces.get(piece));
-        let is_changed = self.written.get(number).is_some_and(|written| written.watch.is_changed());
+        let is_changed = self.written.get(number).is_some_and(|written| written.watch.changed() > 0);
         is_changed && self.suspects.any(&mut claimed)
     }
 
@@ -364,8 +364,10 @@ impl<F: FileSystem> Content<F> {
     /// The file of a piece that somebody changed, or else the one that it begins in.
     fn changed_path(&self, piece: PieceIndex) -> PathBuf {
         let whole = Block { piece, offset: 0, len: self.info.geometry.len_of(piece) };
-        let changed = self.places_of(whole).find(|&number| self.written[number].watch.is_changed());
-        let number = changed.or_else(|| self.places_of(whole).next());
+        // Of several the one that was changed last: the piece was good after the others were.
+        let changed = |number: usize| self.written[number].watch.changed();
+        let last = self.places_of(whole).filter(|&at| changed(at) > 0).max_by_key(|&at| changed(at));
+        let number = last.or_else(|| self.places_of(whole).next());
         let path = number.map_or(&[][..], |number| self.path_of(number));
         self.fs.full_path(path)
     }
