@@ -130,7 +130,8 @@ pub struct Outcome {
     pub refused: Option<String>,
     /// From the request on.
     pub took: Duration,
-    /// The closest nodes that answered, closest first; where something is stored, of those that gave a token.
+    /// The closest nodes that answered, closest first, all where many crowd the target; where something is stored, of
+    /// those that gave a token.
     pub closest: Vec<super::node_id::Node>,
     /// BEP 33, if asked for: estimated seeds and downloaders.
     pub scrape: Option<(u32, u32)>,

@@ -227,7 +227,8 @@ impl Lookup {
     /// gave one.
     pub fn closest(&self) -> Vec<Found> {
         let mut found = Vec::with_capacity(2 * K);
-        let wanted = if self.is_crowded() { self.candidates.len() } else { self.wanted() };
+        let is_crowded = self.is_crowded();
+        let wanted = if is_crowded { self.candidates.len() } else { self.wanted() };
         let (mut fit, mut unfit) = (0, 0);
         for candidate in self.candidates.iter().filter(|candidate| !self.is_out(candidate)) {
             let State::Answered(token) = &candidate.state else { continue };
@@ -241,7 +242,8 @@ impl Lookup {
             }
         }
         // Too many: the farthest of those that do not fit are left out, for they are cheap to have.
-        while found.len() > CLOSEST_COUNT_MAX
+        while !is_crowded
+            && found.len() > CLOSEST_COUNT_MAX
             && let Some(at) = found.iter().rposition(|(candidate, _)| !candidate.fits)
         {
             found.remove(at);
@@ -702,6 +704,27 @@ mod tests {
                 assert!(answered.len() <= 60, "{}", answered.len());
             }
         }
+    }
+
+    #[test]
+    fn in_a_crowd_those_whose_ids_do_not_fit_have_their_places_too() {
+        let mut rng = Rng::from_number(4);
+        let target = NodeId::random(&mut rng);
+        let mut draw = |fits: bool| loop {
+            let addr = public(&mut rng);
+            let id = if fits { NodeId::for_ip(addr.ip(), &mut rng) } else { NodeId::random(&mut rng) };
+            if id.fits(addr.ip()) == fits && share_of_space(id.distance(target)) < 0.3 {
+                return Node { id, addr };
+            }
+        };
+        let nodes: Vec<Node> = (0..28).map(|at| draw(at < 24)).collect();
+        let mut lookup = Lookup::new(target, &nodes, CLOSEST_COUNT_MAX as u64);
+        while let Some(asked) = lookup.next_query() {
+            lookup.answered(asked.addr, asked.id, std::iter::empty(), Some(b"token"));
+        }
+        let found = lookup.closest();
+        assert_eq!(found.iter().filter(|found| !found.node.id.fits(found.node.addr.ip())).count(), 4);
+        assert!(found.len() > CLOSEST_COUNT_MAX, "{}", found.len());
     }
 
     #[test]
