@@ -15,7 +15,7 @@ use super::context::Control;
 /// Both ends.
 pub(crate) fn mailbox() -> (Mail, Mailbox) {
     let place = Place {
-        letters: Mutex::new(Letters { queue: VecDeque::new(), sender_count: 1, is_closed: false }),
+        letters: Mutex::new(Letters { queue: VecDeque::new(), sender_count: 1 }),
         room: Semaphore::new(CONTROL),
         arrived: Notify::new(),
     };
@@ -38,7 +38,8 @@ pub(crate) struct Undelivered;
 #[derive(Debug)]
 struct Place {
     letters: Mutex<Letters>,
-    /// Closed when the torrent does not listen any more.
+    /// Closed, with the lock held, when the torrent does not listen any more: what is pushed then would lie there for
+    /// ever.
     room: Semaphore,
     arrived: Notify,
 }
@@ -47,8 +48,6 @@ struct Place {
 struct Letters {
     queue: VecDeque<Control>,
     sender_count: usize,
-    /// Nobody listens any more: what is pushed now would lie there for ever.
-    is_closed: bool,
 }
 
 impl Place {
@@ -59,7 +58,7 @@ impl Place {
 
     fn push(&self, control: Control) -> Result<(), Undelivered> {
         let mut letters = self.letters();
-        if letters.is_closed {
+        if self.room.is_closed() {
             return Err(Undelivered);
         }
         letters.queue.push_back(control);
@@ -131,7 +130,7 @@ impl Mailbox {
 
     /// Takes nothing more.
     pub(crate) fn close(&mut self) {
-        self.0.letters().is_closed = true;
+        let _letters = self.0.letters();
         self.0.room.close();
     }
 }
