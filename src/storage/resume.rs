@@ -10,9 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::content::{Content, StorageError, pieces_of};
 use super::fs::{FileSystem, Stamp};
 use super::journal::Record;
-use super::span::spans;
 use crate::proto::bitfield::Bitfield;
-use crate::proto::piece::PieceIndex;
 
 /// How long after we intended to write a piece its write may still change the file, microseconds. A disk that
 /// stalls for longer makes the file look changed by others, which costs hashing it.
@@ -62,7 +60,7 @@ pub fn judge<F: FileSystem>(content: &Content<F>, record: &Record) -> Result<Ver
         doubtful: Bitfield::new(piece_count),
     };
     for piece in 0..piece_count {
-        let places = places(content, piece, record.in_parts.get(piece));
+        let places = content.places(content.whole(piece), record.in_parts.get(piece));
         let (mut all_ours, mut any_changed, mut any_there) = (true, false, false);
         for number in places {
             all_ours &= conditions[number] == Condition::Ours;
@@ -110,26 +108,12 @@ fn last_writes<F: FileSystem>(content: &Content<F>, record: &Record) -> BTreeMap
     let mut written_at = BTreeMap::new();
     for (&piece, &at) in &record.intended {
         // Of the two places for bytes of unselected files we write to the parts file only.
-        for number in places(content, piece, true) {
+        for number in content.places(content.whole(piece), true) {
             let last = written_at.entry(number).or_insert(at);
             *last = at.max(*last);
         }
     }
     written_at
-}
-
-/// The files that hold the bytes of a piece, by number; the parts file comes after the last.
-pub(super) fn places<F: FileSystem>(
-    content: &Content<F>,
-    piece: PieceIndex,
-    in_parts: bool,
-) -> impl Iterator<Item = usize> {
-    let info = content.info();
-    let (start, len) = (info.geometry.offset_of(piece), info.geometry.len_of(piece) as usize);
-    spans(&info.files, start, len).filter(|span| !info.files[span.file].attributes.pad).map(move |span| {
-        let kept_apart = in_parts && !content.is_selected(span.file);
-        if kept_apart { info.files.len() } else { span.file }
-    })
 }
 
 fn condition(record: &Record, number: u32, stamp: Option<Stamp>, written_at: Option<u64>) -> Condition {

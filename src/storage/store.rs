@@ -174,7 +174,7 @@ impl<F: FileSystem> Store<F> {
         let record = state.journal.record();
         let is_stamped = |number: &u32| record.stamps.get(number).is_some_and(|&at| at != Stamp::UNKNOWN);
         let is_suspect = |number: &u32| self.content.is_suspect(*number as usize, &record.kept);
-        let places = resume::places(&self.content, piece, true).map(|number| number as u32);
+        let places = self.content.places(self.content.whole(piece), true).map(|number| number as u32);
         let suspect: Vec<u32> = places.filter(is_stamped).filter(is_suspect).collect();
         if !suspect.is_empty() {
             state.journal.forget(&suspect)?;

@@ -333,3 +333,16 @@ fn who_could_not_note_that_all_is_there_has_not_left() {
     drop(download);
     other.prepare(&Bitfield::new(5)).unwrap();
 }
+
+#[test]
+fn a_torrent_of_one_file_which_needs_no_parts_file_is_noted_too() {
+    let place = Place { sample: sample(&[("a", 160)], 32), ..Place::new() };
+    place.complete();
+    let again = place.start();
+    assert_eq!((again.have.count(), again.doubtful.len()), (5, 0), "nothing is hashed");
+    place.flip("a", 0);
+    let changed = place.start();
+    assert_eq!((changed.have.count(), changed.doubtful.len()), (4, 5));
+    assert_eq!(changed.store.close(&changed.have).unwrap(), []);
+    assert_eq!(place.start().doubtful, NONE);
+}

@@ -11,7 +11,6 @@ use super::{Content, StorageError};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::piece::PieceIndex;
 use crate::storage::fs::{FileSystem, Stamp};
-use crate::storage::span::spans;
 
 /// Files that a sync takes one by one; for more the whole file system is synced, since each file costs a
 /// commit of some milliseconds, and 100,000 files would take minutes.
@@ -133,13 +132,8 @@ impl<F: FileSystem> Content<F> {
 
     /// A piece was found by hashing: who wrote it may not have synced it, so the next sync takes its files along.
     pub fn found(&self, piece: PieceIndex) {
-        let geometry = self.info.geometry;
-        for span in spans(&self.info.files, geometry.offset_of(piece), geometry.len_of(piece) as usize) {
-            let in_parts = !self.selected[span.file] && self.is_in_parts(piece);
-            let number = if in_parts { self.info.files.len() } else { span.file };
-            if !self.info.files[span.file].attributes.pad {
-                self.written[number].dirty.store(true, Ordering::Release);
-            }
+        for number in self.places_of(self.whole(piece)) {
+            self.written[number].dirty.store(true, Ordering::Release);
         }
     }
 

@@ -351,8 +351,13 @@ impl<F: FileSystem> Content<F> {
 
     /// The files that hold the bytes of a block, by number.
     pub(super) fn places_of(&self, block: Block) -> impl Iterator<Item = usize> {
+        self.places(block, self.is_in_parts(block.piece))
+    }
+
+    /// The same, of a block of which the bytes of unselected files are in the parts file, or not; it comes after the
+    /// last.
+    pub(in crate::storage) fn places(&self, block: Block, in_parts: bool) -> impl Iterator<Item = usize> {
         let start = self.info.geometry.offset_of(block.piece) + u64::from(block.offset);
-        let in_parts = self.is_in_parts(block.piece);
         spans(&self.info.files, start, block.len as usize)
             .filter(|span| !self.info.files[span.file].attributes.pad)
             .map(move |span| {
@@ -361,9 +366,14 @@ impl<F: FileSystem> Content<F> {
             })
     }
 
+    /// A piece as one block.
+    pub(in crate::storage) fn whole(&self, piece: PieceIndex) -> Block {
+        Block { piece, offset: 0, len: self.info.geometry.len_of(piece) }
+    }
+
     /// The file of a piece that somebody changed, or else the one that it begins in.
     fn changed_path(&self, piece: PieceIndex) -> PathBuf {
-        let whole = Block { piece, offset: 0, len: self.info.geometry.len_of(piece) };
+        let whole = self.whole(piece);
         // Of several the one that was changed last: the piece was good after the others were.
         let changed = |number: usize| self.written[number].watch.changed();
         let last = self.places_of(whole).filter(|&at| changed(at) > 0).max_by_key(|&at| changed(at));
