@@ -15,6 +15,16 @@ fn seed_of(dir: &Path) -> (Sprat, String) {
     (seed, peer)
 }
 
+/// A seed of 4 MB in `dir`, and beside it a small disk for the copy, on which 2 MiB are free; None: disks cannot be
+/// mounted here.
+fn seed_beside_a_full_disk(dir: &Path) -> Option<(SmallDisk, Sprat, String)> {
+    content(&dir.join("set"), &[("a", 3_000_001), ("b/c", 1_000_000)]);
+    let disk = SmallDisk::mount(&dir.join("copy"), "size=5m")?;
+    disk.fill_but(2 << 20);
+    let (seed, peer) = seed_of(dir);
+    Some((disk, seed, peer))
+}
+
 fn assert_same(dir: &Path) {
     assert!(tree(&dir.join("set")) == tree(&dir.join("copy/set")), "the copy differs");
 }
@@ -23,10 +33,7 @@ fn assert_same(dir: &Path) {
 fn a_full_disk_pauses_the_download_until_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
-    content(&path.join("set"), &[("a", 3_000_001), ("b/c", 1_000_000)]);
-    let Some(disk) = SmallDisk::mount(&path.join("copy"), "size=5m") else { return };
-    disk.fill_but(2 << 20);
-    let (_seed, peer) = seed_of(path);
+    let Some((disk, _seed, peer)) = seed_beside_a_full_disk(path) else { return };
     let args = ["download", "set.torrent", "-d", "copy", "-p", "0", "--peer", &peer];
     let mut download = Sprat::start(path, &args);
     let told = download.line("full");
@@ -45,10 +52,7 @@ fn a_full_disk_pauses_the_download_until_there_is_room() {
 fn programs_are_told_what_is_full_how_much_is_missing_and_when_it_is_over() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
-    content(&path.join("set"), &[("a", 3_000_001), ("b/c", 1_000_000)]);
-    let Some(disk) = SmallDisk::mount(&path.join("copy"), "size=5m") else { return };
-    disk.fill_but(2 << 20);
-    let (_seed, peer) = seed_of(path);
+    let Some((disk, _seed, peer)) = seed_beside_a_full_disk(path) else { return };
     let args = ["download", "set.torrent", "-d", "copy", "-p", "0", "--json", "--peer", &peer];
     let mut download = Sprat::start(path, &args);
     let full = download.event("storage");
@@ -110,10 +114,7 @@ fn a_full_disk_under_the_state_is_named_and_passes() {
 fn room_that_is_set_apart_is_taken_at_once_or_missed_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
-    content(&path.join("set"), &[("a", 3_000_001), ("b/c", 1_000_000)]);
-    let Some(disk) = SmallDisk::mount(&path.join("copy"), "size=5m") else { return };
-    disk.fill_but(2 << 20);
-    let (_seed, peer) = seed_of(path);
+    let Some((disk, _seed, peer)) = seed_beside_a_full_disk(path) else { return };
     let args = ["download", "set.torrent", "-d", "copy", "-p", "0", "--json", "--preallocate"];
     // Nobody to fetch anything from.
     let mut alone = Sprat::start(path, &args);
