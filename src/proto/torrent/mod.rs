@@ -179,6 +179,13 @@ impl Awake {
         self.settle(now);
     }
 
+    fn handle_restored(&mut self, now: Instant, piece: PieceIndex, blocks: &[u32]) {
+        if self.download.pieces.restore(piece, blocks) {
+            self.out.push(Output::VerifyPiece { piece, block_hashes: false });
+        }
+        self.settle(now);
+    }
+
     fn handle_piece_result(&mut self, now: Instant, piece: PieceIndex, result: PieceResult) {
         match result {
             PieceResult::Good(hashes) => self.piece_good(now, piece, hashes.as_ref()),

@@ -226,6 +226,21 @@ impl Pieces {
         asked
     }
 
+    /// These blocks of a piece are there, from an earlier run, if the piece is wanted and was not begun; whether that
+    /// is all of it, which now awaits verification.
+    pub fn restore(&mut self, piece: PieceIndex, blocks: &[u32]) -> bool {
+        if piece >= self.geometry.piece_count() || !self.is_startable(piece) || blocks.is_empty() {
+            return false;
+        }
+        self.begin(piece);
+        let active = self.active.get_mut(&piece).expect("begun just above");
+        let there = blocks.iter().filter(|&&index| active.restore(index)).count();
+        let is_whole = active.is_whole();
+        self.open_count -= there as u64;
+        self.end_if_idle(piece);
+        is_whole
+    }
+
     fn begin(&mut self, piece: PieceIndex) {
         if self.is_startable(piece) {
             let block_count = self.geometry.block_count(piece);
@@ -504,6 +519,24 @@ mod tests {
     }
 
     #[test]
+    fn blocks_of_an_earlier_run_are_not_asked_for_and_nobody_answers_for_them() {
+        let mut pieces = three();
+        let mut out = Vec::new();
+        assert!(!pieces.restore(0, &[1, 1, 7]));
+        assert!(!pieces.is_startable(0) && !pieces.restore(0, &[0]), "it is begun");
+        assert_eq!(pieces.request_open(0, A, 9, &mut out), 1);
+        assert_eq!(out, [pieces.geometry().block(0, 0)]);
+        assert_eq!(receive(&mut pieces, 0, 1, B), Received::Duplicate);
+        assert_eq!(receive(&mut pieces, 0, 0, A), kept(true, &[]));
+        let senders = pieces.failed(0);
+        assert_eq!((senders.of(0), senders.of(1), senders.sole()), (Some(addr(A)), None, None));
+        assert!(pieces.restore(1, &[0, 1]), "whole");
+        assert!(is_verifying(&pieces, 1));
+        assert!(!pieces.restore(2, &[5]) && pieces.is_startable(2), "no block of it");
+        assert!(!pieces.restore(3, &[0]), "no piece of ours");
+    }
+
+    #[test]
     fn unwanted_pieces_are_dropped_and_their_requests_cancelled() {
         let mut pieces = three();
         let mut out = Vec::new();
@@ -530,7 +563,8 @@ mod tests {
         for _ in 0..20_000 {
             let (piece, conn) = (rng.below(20) as u32, ConnId(rng.below(4) as u32));
             let block = geometry.block(piece, rng.below(3) as u32);
-            match rng.below(8) {
+            match rng.below(9) {
+                8 => drop(pieces.restore(piece, &[rng.below(3) as u32])),
                 0 | 1 => drop(pieces.request_open(piece, conn, 2, &mut out)),
                 2 => drop(pieces.request(block, conn)),
                 3 => drop(pieces.release(block, conn)),

@@ -142,6 +142,12 @@ impl Torrent {
         self.awake().handle_blocks_sent(now, conn, count, bytes);
     }
 
+    /// Blocks of a piece that is not whole are there, by their number in it: kept by an earlier run, whoever sent them.
+    /// To be told before the first connection. They are not asked for; the piece is verified when it is whole.
+    pub fn handle_restored(&mut self, now: Instant, piece: PieceIndex, blocks: &[u32]) {
+        self.awake().handle_restored(now, piece, blocks);
+    }
+
     /// A piece was hashed and, if good, written; or one that was there is there no more.
     pub fn handle_piece_result(&mut self, now: Instant, piece: PieceIndex, result: PieceResult) {
         self.awake().handle_piece_result(now, piece, result);

@@ -1,17 +1,22 @@
 //! A piece on its way: which of its blocks are open, asked for (of whom) and there (from whom).
 //!
 //! Invariants: `open_count` and `there_count` count the slots; no slot before `open_from` is open; only slots
-//! that are asked for stand in `doubled`. It knows neither its number nor its length in bytes.
+//! that are asked for stand in `doubled`. It knows neither its number nor its length in bytes. Blocks of an earlier
+//! run have no sender.
 
 use std::net::SocketAddr;
 
 use crate::proto::torrent::event::ConnId;
 
+/// The place of who is not known any more. A piece has at most 65,536 blocks, so with such a one among them there is
+/// no sender at this place.
+const NOBODY: u16 = u16::MAX;
+
 /// Who sent which block of a piece.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contributors {
     addrs: Vec<SocketAddr>,
-    /// For each block, its sender's place in `addrs`. A piece has at most 65,536 blocks.
+    /// For each block, its sender's place in `addrs`, or [`NOBODY`].
     blocks: Vec<u16>,
 }
 
@@ -24,7 +29,7 @@ impl Contributors {
     /// The one who sent everything, if it was one.
     pub fn sole(&self) -> Option<SocketAddr> {
         match self.addrs[..] {
-            [addr] => Some(addr),
+            [addr] if !self.blocks.contains(&NOBODY) => Some(addr),
             _ => None,
         }
     }
@@ -40,7 +45,7 @@ pub(super) enum Slot {
     Open,
     /// Asked of this connection, and of those in `Active::doubled`.
     Asked(ConnId),
-    /// There; the sender's place in `Active::senders`.
+    /// There; the sender's place in `Active::senders`, or [`NOBODY`].
     There(u16),
 }
 
@@ -126,6 +131,15 @@ impl Active {
         true
     }
 
+    /// The block is there, from an earlier run; false: it is not open.
+    pub(super) fn restore(&mut self, index: u32) -> bool {
+        let slot = self.slots.get_mut(index as usize).filter(|slot| **slot == Slot::Open);
+        let is_open = slot.map(|slot| *slot = Slot::There(NOBODY)).is_some();
+        self.open_count -= u32::from(is_open);
+        self.there_count += u32::from(is_open);
+        is_open
+    }
+
     /// Counts the sole peer's blocks under way, where the piece is on parole.
     pub(super) fn note_sole(&mut self, conn: ConnId, change: i32) {
         match &mut self.sole {
@@ -146,7 +160,7 @@ impl Active {
     pub(super) fn contributors(self) -> Contributors {
         let blocks = self.slots.iter().map(|slot| match slot {
             Slot::There(sender) => *sender,
-            Slot::Open | Slot::Asked(_) => u16::MAX,
+            Slot::Open | Slot::Asked(_) => NOBODY,
         });
         Contributors { blocks: blocks.collect(), addrs: self.senders }
     }
