@@ -159,7 +159,7 @@ impl Sender {
                 return Err(io::Error::other("pieces are there no more"));
             }
             Some(Done::Read { outcome: Err(error), .. }) => error.to_string(),
-            Some(Done::StorePiece { .. } | Done::Check(_)) | None => {
+            Some(Done::Store(..) | Done::Spill(..) | Done::Check(_)) | None => {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
         };

@@ -319,10 +319,10 @@ impl Host {
 
 impl HostDisk {
     /// Puts a block into its piece's buffer.
-    pub(super) fn keep(&mut self, block: Block, tag: Tag) {
+    pub(super) fn keep(&mut self, now: Instant, block: Block, tag: Tag) {
         match self {
             Self::Tags(disk) => disk.store(block, tag),
-            Self::Real(storage) => storage.keep(block, tag),
+            Self::Real(storage) => storage.keep(now, block, tag),
         }
     }
 

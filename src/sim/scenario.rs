@@ -208,7 +208,7 @@ pub struct HostReport {
 pub struct EndReport {
     /// When.
     pub at: Instant,
-    /// Bytes of pieces that were there and are to be fetched again.
+    /// Bytes that had come and are to be fetched again.
     pub lost_len: u64,
     /// How long the oldest of what was not durable had been there.
     pub age: Duration,

@@ -4,7 +4,7 @@
 //! On the wire a block is a tag here too; a right tag stands for the block's bytes, a false one for others. Each
 //! job is done at one instant and ends when the disk is done with it, so jobs of one host overlap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use crate::proto::torrent::event::PieceResult;
 use crate::storage::content::{Content, LostPiece, StorageError};
 use crate::storage::journal::{Journal, JournalError, Owner};
 use crate::storage::persistence::Persistence;
-use crate::storage::pieces::WholePiece;
+use crate::storage::pieces::{PartialPiece, Spill, WholePiece};
 use crate::storage::store::Store;
 
 /// Files of the content: their ends as parts of 16, so that pieces lie across them.
@@ -96,6 +96,8 @@ impl RealContent {
 pub(super) enum Ended {
     /// A piece, good or false.
     Stored(PieceIndex, PieceResult),
+    /// Blocks of a piece, with their checksums, or not.
+    Spilled(Spill<Vec<u8>>, Result<Vec<u32>, StorageError>),
     /// A piece that could not be written.
     NotStored(WholePiece<Vec<u8>>, StorageError),
     /// These pieces are durable, or not; with those that the disk did not keep.
@@ -125,6 +127,19 @@ pub(super) struct Storage {
     durable: Bitfield,
     /// Pieces stored and not known to be durable, and since when.
     fresh: BTreeMap<PieceIndex, Instant>,
+    /// Blocks that came and need not be fetched again, as far as this life knows.
+    kept: BTreeMap<PieceIndex, BTreeSet<u32>>,
+}
+
+/// What a start finds.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Pieces that are there.
+    pub(super) have: Bitfield,
+    /// Blocks of others.
+    pub(super) partial: Vec<PartialPiece>,
+    /// Bytes that had come before and are to be fetched again.
+    pub(super) lost_len: u64,
 }
 
 impl Storage {
@@ -134,8 +149,8 @@ impl Storage {
         let journal_disk = if plan.apart { Disk::new(plan.model, !seed) } else { disk.clone() };
         let durable = Bitfield::new(content.info.geometry.piece_count());
         let (plan, plans) = (LifePlan::default(), plan.lives.clone().into_iter());
-        let mut this =
-            Self { content, disk, journal_disk, plan, plans, running: None, durable, fresh: BTreeMap::new() };
+        let (fresh, kept) = (BTreeMap::new(), BTreeMap::new());
+        let mut this = Self { content, disk, journal_disk, plan, plans, running: None, durable, fresh, kept };
         this.plan_life();
         this
     }
@@ -157,11 +172,11 @@ impl Storage {
         self.plan.length
     }
 
-    /// What a start of the engine does; the pieces that are there.
+    /// What a start of the engine does.
     ///
     /// # Errors
     /// A disk fails: it may be tried again, unless the power is out.
-    pub(super) fn start(&mut self, now: Instant) -> Result<Bitfield, JournalError> {
+    pub(super) fn start(&mut self, now: Instant) -> Result<Found, JournalError> {
         self.set_time(now);
         let content = Content::new(self.content.info.clone(), Vec::new(), self.disk.clone());
         let journal = Arc::new(self.journal_disk.clone());
@@ -185,9 +200,30 @@ impl Storage {
         }
         assert!(!self.durable.has_more_than(&have), "what was durable is there (R2)");
         self.durable = durable;
-        let persistence = Persistence::new(self.content.info.geometry);
+        let mut persistence = Persistence::new(self.content.info.geometry);
+        let partial = store.partial_pieces(&have);
+        partial.iter().for_each(|partial| persistence.restore(now, partial));
         self.running = Some(Running { store, persistence });
-        Ok(have)
+        let lost_len = self.count_lost(&have, &partial);
+        Ok(Found { have, partial, lost_len })
+    }
+
+    /// Bytes of blocks that had come and are not there; from now on what is there is what had come.
+    fn count_lost(&mut self, have: &Bitfield, partial: &[PartialPiece]) -> u64 {
+        let geometry = self.content.info.geometry;
+        let indices = |piece| (0..geometry.block_count(piece)).collect::<BTreeSet<u32>>();
+        let whole = have.iter_set().map(|piece| (piece, indices(piece)));
+        let begun = partial.iter().map(|partial| {
+            (partial.piece, partial.blocks.iter().map(|block| block.index).collect::<BTreeSet<u32>>())
+        });
+        let there: BTreeMap<_, _> = whole.chain(begun).collect();
+        let before = std::mem::replace(&mut self.kept, there);
+        let blocks =
+            before.iter().flat_map(|(&piece, blocks)| blocks.iter().map(move |&index| (piece, index)));
+        let is_there =
+            |piece: &PieceIndex, index| self.kept.get(piece).is_some_and(|there| there.contains(&index));
+        let lost = blocks.filter(|&(piece, index)| !is_there(&piece, index));
+        lost.map(|(piece, index)| u64::from(geometry.block(piece, index).len)).sum()
     }
 
     /// The host goes down, in the way that was planned for it. How long it stays so, and since when the oldest
@@ -213,15 +249,17 @@ impl Storage {
     }
 
     /// A block came.
-    pub(super) fn keep(&mut self, block: Block, tag: Tag) {
+    pub(super) fn keep(&mut self, now: Instant, block: Block, tag: Tag) {
         let bytes = self.content.of_tag(block, tag);
+        self.kept.entry(block.piece).or_default().insert(block.index());
         if let Some(running) = &mut self.running {
-            running.persistence.keep(block, bytes);
+            running.persistence.keep(now, block, bytes);
         }
     }
 
     /// A piece's blocks are not needed any more.
     pub(super) fn drop_piece(&mut self, piece: PieceIndex) {
+        self.kept.remove(&piece);
         if let Some(running) = &mut self.running {
             running.persistence.discard(piece);
         }
@@ -231,21 +269,34 @@ impl Storage {
     pub(super) fn store(&mut self, now: Instant, whole: WholePiece<Vec<u8>>) -> Option<(Ended, Duration)> {
         self.set_time(now);
         let running = self.running.as_ref()?;
-        let blocks: Vec<&[u8]> = whole.blocks.iter().map(Vec::as_slice).collect();
+        let (piece, store) = (whole.piece, &running.store);
+        let Some(read_back) = store.read_back(piece, &whole.blocks) else {
+            store.forget_blocks(piece);
+            return Some((Ended::Stored(piece, PieceResult::Lost), self.delay()));
+        };
+        let blocks = whole.bytes(self.content.info.geometry, &read_back);
         let hashes: Vec<[u8; 20]> = blocks.iter().map(|block| Sha1::digest(block).into()).collect();
         let hash: [u8; 20] = Sha1::digest(blocks.concat()).into();
-        let ended = if self.content.info.piece_hash(whole.piece) != Some(hash) {
-            Ended::Stored(whole.piece, PieceResult::Bad(hashes))
+        let ended = if self.content.info.piece_hash(piece) != Some(hash) {
+            store.forget_blocks(piece);
+            Ended::Stored(piece, PieceResult::Bad(hashes))
         } else {
-            match running.store.write_piece(whole.piece, &blocks) {
+            match store.write_rest(piece, &blocks, &whole.fresh()) {
                 Ok(()) => {
                     let hashes = whole.block_hashes.then_some(hashes);
-                    Ended::Stored(whole.piece, PieceResult::Good(hashes))
+                    Ended::Stored(piece, PieceResult::Good(hashes))
                 }
                 Err(error) => Ended::NotStored(whole, error),
             }
         };
         Some((ended, self.delay()))
+    }
+
+    /// Writes blocks of a piece that is not whole.
+    pub(super) fn spill(&mut self, now: Instant, spill: Spill<Vec<u8>>) -> Option<(Ended, Duration)> {
+        self.set_time(now);
+        let written = self.running.as_ref()?.store.write_blocks(spill.piece, &spill.blocks);
+        Some((Ended::Spilled(spill, written), self.delay()))
     }
 
     /// Makes durable what is written; the machine has these pieces.
@@ -272,6 +323,7 @@ impl Storage {
 
     /// A piece is false, as the machine is told.
     pub(super) fn is_false(&mut self, piece: PieceIndex) {
+        self.kept.remove(&piece);
         if let Some(running) = &mut self.running {
             running.persistence.handle_false(piece);
         }
@@ -289,6 +341,7 @@ impl Storage {
         for &piece in pieces {
             self.durable.clear(piece);
             self.fresh.remove(&piece);
+            self.kept.remove(&piece);
         }
         if let Some(running) = &self.running {
             // The next start finds out again.

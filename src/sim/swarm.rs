@@ -317,7 +317,7 @@ impl Swarm {
                 torrent.handle_message(now, conn, message);
             }
             Parcel::Block(block, tag) => match torrent.handle_block(now, conn, block) {
-                Receipt::Keep => host.disk.keep(block, tag),
+                Receipt::Keep => host.disk.keep(now, block, tag),
                 Receipt::Discard => {}
             },
             Parcel::Close => {

@@ -19,6 +19,7 @@ mod suspects;
 mod watch;
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -167,32 +168,65 @@ impl<F: FileSystem> Content<F> {
     /// The blocks are not as long as the piece or belong to no selected file (`InvalidInput`), or a file
     /// cannot be made or written; then some of the piece may have been written.
     pub fn write_piece(&self, piece: PieceIndex, blocks: &[&[u8]]) -> Result<(), StorageError> {
-        let check = self.suspects.begin(piece);
-        let written = self.write_spans(piece, blocks);
-        self.suspects.end(check, written.is_ok());
-        written
+        self.write_rest(piece, blocks, std::slice::from_ref(&(0..blocks.len())))
     }
 
-    fn write_spans(&self, piece: PieceIndex, blocks: &[&[u8]]) -> Result<(), StorageError> {
-        let geometry = self.info.geometry;
-        let len: usize = blocks.iter().map(|block| block.len()).sum();
-        if len != geometry.len_of(piece) as usize {
+    /// Writes those blocks of a whole piece that are not in their places yet (`fresh`: ranges of `blocks`), by which it
+    /// becomes whole on the disk.
+    ///
+    /// # Errors
+    /// Those of [`Content::write_piece`].
+    pub fn write_rest(
+        &self,
+        piece: PieceIndex,
+        blocks: &[&[u8]],
+        fresh: &[Range<usize>],
+    ) -> Result<(), StorageError> {
+        let len_of = |blocks: &[&[u8]]| blocks.iter().map(|block| block.len()).sum::<usize>();
+        if len_of(blocks) != self.info.geometry.len_of(piece) as usize {
             return Err(self.misuse("blocks that do not make up the piece"));
         }
-        let mut source = Source { blocks, skipped: 0 };
-        let mut into_parts = false;
-        for span in spans(&self.info.files, geometry.offset_of(piece), len) {
-            let bytes = source.take(span.len);
-            if self.info.files[span.file].attributes.pad {
-                continue;
-            }
-            into_parts |= !self.selected[span.file];
-            self.write_span(piece, span, &bytes)?;
-        }
-        if let Some(slot) = self.parts.slot(piece).filter(|_| into_parts) {
+        let check = self.suspects.begin(piece);
+        let write = |range: &Range<usize>| {
+            self.write_blocks(piece, len_of(&blocks[..range.start]) as u32, &blocks[range.clone()])
+        };
+        let written = fresh.iter().try_for_each(write);
+        // What was on the disk may have been changed after it was read back.
+        self.suspects.end(check, written.is_ok() && matches!(fresh, [all] if all.len() == blocks.len()));
+        written?;
+        if let Some(slot) = self.parts.slot(piece).filter(|_| self.has_unselected(piece)) {
             self.parts.filled[slot].store(true, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Writes blocks that follow each other from `offset` of a piece on, which may not be whole.
+    ///
+    /// # Errors
+    /// They are not within the piece or belong to no selected file (`InvalidInput`), or a file cannot be made or written;
+    /// then some of them may have been written.
+    pub fn write_blocks(&self, piece: PieceIndex, offset: u32, blocks: &[&[u8]]) -> Result<(), StorageError> {
+        let geometry = self.info.geometry;
+        let len: usize = blocks.iter().map(|block| block.len()).sum();
+        if offset as usize + len > geometry.len_of(piece) as usize {
+            return Err(self.misuse("a write beyond the piece"));
+        }
+        let mut source = Source { blocks, skipped: 0 };
+        for span in spans(&self.info.files, geometry.offset_of(piece) + u64::from(offset), len) {
+            let bytes = source.take(span.len);
+            if !self.info.files[span.file].attributes.pad {
+                self.write_span(piece, span, &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what [`Content::write_blocks`] wrote at `offset` of a piece.
+    ///
+    /// # Errors
+    /// A file is missing, short or unreadable.
+    pub fn read_back(&self, piece: PieceIndex, offset: u32, buffer: &mut [u8]) -> Result<(), StorageError> {
+        self.read_range(piece, offset, buffer, Unselected::InParts)
     }
 
     /// Reads and hashes a piece: [`Content::check_pieces`] of one.
@@ -443,7 +477,7 @@ impl<'a> Source<'a> {
 }
 
 /// The pieces that a file touches; none for an empty one.
-pub(super) fn pieces_of(file: &File, piece_len: u32) -> std::ops::Range<PieceIndex> {
+pub(super) fn pieces_of(file: &File, piece_len: u32) -> Range<PieceIndex> {
     let piece_len = u64::from(piece_len);
     let first = file.offset / piece_len;
     let end = if file.len == 0 { first } else { (file.offset + file.len).div_ceil(piece_len) };

@@ -17,6 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use super::content::{LostPiece, StorageError};
 use super::fs::{FileSystem, RealFs};
 use super::hash;
+use super::pieces::{Spill, WholePiece};
 use super::store::Store;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
@@ -36,15 +37,11 @@ const CHECK_CUT_LEN_MAX: u32 = 128 << 20;
 
 /// What to do. Buffers travel by ownership and come back with the result. `B` is the caller's buffer.
 pub enum Job<B> {
-    /// Hash the piece out of its blocks (in order, whole) and, if good, write it.
-    StorePiece {
-        /// The piece.
-        piece: PieceIndex,
-        /// Its blocks in order.
-        blocks: Vec<B>,
-        /// Also tell each block's hash if the piece is good (it is always told if bad).
-        block_hashes: bool,
-    },
+    /// Hash a piece and, if good, write what is not on the disk of it. Block hashes are told if they are wanted, and
+    /// always if it is bad.
+    Store(WholePiece<B>),
+    /// Write blocks of a piece that is not whole.
+    Spill(Spill<B>),
     /// Read blocks, each into its buffer.
     Read {
         /// Span and buffer; the buffer has the span's length.
@@ -64,15 +61,10 @@ pub enum Job<B> {
 /// What came of a job.
 #[derive(Debug)]
 pub enum Done<B> {
-    /// Of [`Job::StorePiece`].
-    StorePiece {
-        /// The piece.
-        piece: PieceIndex,
-        /// The buffers, to be used again (or stored again if `outcome` is `Error`).
-        blocks: Vec<B>,
-        /// How it went.
-        outcome: StoreOutcome,
-    },
+    /// Of [`Job::Store`]: the piece, to be stored again if the outcome is `Error`, and how it went.
+    Store(WholePiece<B>, StoreOutcome),
+    /// Of [`Job::Spill`]: the blocks, and the CRC-32 of each; or they may not be on the disk, and it may be tried again.
+    Spill(Spill<B>, Result<Vec<u32>, StorageError>),
     /// Of [`Job::Read`].
     Read {
         /// The buffers, filled if `outcome` names no piece.
@@ -93,6 +85,8 @@ pub enum StoreOutcome {
     Bad(Vec<[u8; 20]>),
     /// It hashes and could not be written.
     Error(StorageError),
+    /// What was on the disk of it is not there as it was written.
+    Lost,
 }
 
 /// Storage's threads. Cheap to clone; the threads end when the last clone is dropped, after the queue.
@@ -257,9 +251,11 @@ fn queued<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static>(
     done: DoneFn<B>,
 ) -> Queued {
     match job {
-        Job::StorePiece { piece, blocks, block_hashes } => {
-            Queued::Store(Box::new(Storing { content, piece, blocks, block_hashes, done }))
-        }
+        Job::Store(whole) => Queued::Store(Box::new(Storing { content, whole, read_back: Vec::new(), done })),
+        Job::Spill(spill) => Queued::Job(Box::new(move |_| {
+            let written = content.write_blocks(spill.piece, &spill.blocks);
+            done(Done::Spill(spill, written));
+        })),
         Job::Read { mut blocks } => Queued::Job(Box::new(move |worker| {
             let outcome = content.read_blocks(&mut blocks, &mut worker.scratch);
             done(Done::Read { blocks, outcome });
@@ -272,6 +268,8 @@ fn queued<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static>(
 
 /// A piece to store, in whatever buffers.
 trait StoreTask: Send {
+    /// Gets what is on the disk of it; None: it is not there, and that is the end.
+    fn read_back(self: Box<Self>) -> Option<Box<dyn StoreTask>>;
     fn blocks(&self) -> Vec<&[u8]>;
     /// The piece has this hash.
     fn store(self: Box<Self>, hash: [u8; 20]);
@@ -279,33 +277,49 @@ trait StoreTask: Send {
 
 struct Storing<B> {
     content: DiskContent,
-    piece: PieceIndex,
-    blocks: Vec<B>,
-    block_hashes: bool,
+    whole: WholePiece<B>,
+    /// Its blocks that were on the disk.
+    read_back: Vec<u8>,
     done: DoneFn<B>,
 }
 
-impl<B: AsRef<[u8]> + Send> StoreTask for Storing<B> {
+impl<B: AsRef<[u8]> + Send + 'static> StoreTask for Storing<B> {
+    fn read_back(mut self: Box<Self>) -> Option<Box<dyn StoreTask>> {
+        match self.content.read_back(self.whole.piece, &self.whole.blocks) {
+            Some(bytes) => self.read_back = bytes,
+            None => {
+                self.content.forget_blocks(self.whole.piece);
+                (self.done)(Done::Store(self.whole, StoreOutcome::Lost));
+                return None;
+            }
+        }
+        Some(self)
+    }
+
     fn blocks(&self) -> Vec<&[u8]> {
-        self.blocks.iter().map(AsRef::as_ref).collect()
+        self.whole.bytes(self.content.info().geometry, &self.read_back)
     }
 
     fn store(self: Box<Self>, hash: [u8; 20]) {
-        let blocks = self.blocks();
+        let (blocks, piece) = (self.blocks(), self.whole.piece);
         let hash_blocks = || hash::digests(&blocks.iter().map(std::slice::from_ref).collect::<Vec<_>>());
-        let outcome = if self.content.info().piece_hash(self.piece) != Some(hash) {
+        let outcome = if self.content.info().piece_hash(piece) != Some(hash) {
+            if !self.read_back.is_empty() {
+                self.content.forget_blocks(piece);
+            }
             StoreOutcome::Bad(hash_blocks())
         } else {
-            match self.content.write_piece(self.piece, &blocks) {
-                Ok(()) => StoreOutcome::Good(self.block_hashes.then(hash_blocks)),
+            match self.content.write_rest(piece, &blocks, &self.whole.fresh()) {
+                Ok(()) => StoreOutcome::Good(self.whole.block_hashes.then(hash_blocks)),
                 Err(error) => StoreOutcome::Error(error),
             }
         };
-        (self.done)(Done::StorePiece { piece: self.piece, blocks: self.blocks, outcome });
+        (self.done)(Done::Store(self.whole, outcome));
     }
 }
 
 fn store_all(stores: Vec<Box<dyn StoreTask>>) {
+    let stores: Vec<_> = stores.into_iter().filter_map(|store| store.read_back()).collect();
     let blocks: Vec<Vec<&[u8]>> = stores.iter().map(|store| store.blocks()).collect();
     let hashes = hash::digests(&blocks.iter().map(Vec::as_slice).collect::<Vec<_>>());
     for (store, hash) in stores.into_iter().zip(hashes) {
@@ -421,6 +435,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, sync_channel};
 
     use super::*;
+    use crate::storage::pieces::Held;
     use crate::storage::testing::{Sample, sample};
 
     type Buffer = Vec<u8>;
@@ -437,6 +452,10 @@ mod tests {
         Job::Read { blocks: Vec::new() }
     }
 
+    fn whole(piece: PieceIndex, blocks: impl IntoIterator<Item = Buffer>) -> WholePiece<Buffer> {
+        WholePiece { piece, blocks: blocks.into_iter().map(Held::Memory).collect(), block_hashes: false }
+    }
+
     fn store(
         disk: &Disk,
         content: &DiskContent,
@@ -444,14 +463,18 @@ mod tests {
         bytes: &[u8],
         block_hashes: bool,
     ) -> StoreOutcome {
-        let blocks: Vec<Buffer> = bytes.chunks(10).map(<[u8]>::to_vec).collect();
-        let sent = blocks.clone();
-        match submit(disk, content, Job::StorePiece { piece, blocks, block_hashes }).recv().unwrap() {
-            Done::StorePiece { piece: stored, blocks, outcome } => {
-                assert_eq!((stored, blocks), (piece, sent), "the buffers come back");
+        let whole = WholePiece { block_hashes, ..whole(piece, bytes.chunks(10).map(<[u8]>::to_vec)) };
+        match submit(disk, content, Job::Store(whole)).recv().unwrap() {
+            Done::Store(whole, outcome) => {
+                assert_eq!(whole.piece, piece);
+                assert_eq!(
+                    whole.bytes(content.info().geometry, &[]).concat(),
+                    bytes,
+                    "the buffers come back"
+                );
                 outcome
             }
-            Done::Read { .. } | Done::Check(_) => unreachable!("the answer to another job"),
+            Done::Spill(..) | Done::Read { .. } | Done::Check(_) => unreachable!("the answer to another job"),
         }
     }
 
@@ -464,7 +487,7 @@ mod tests {
         let pieces = Bitfield::full(content.info().geometry.piece_count());
         match submit(disk, content, Job::Check { pieces, progress }).recv().unwrap() {
             Done::Check(result) => (result.unwrap(), tell.iter().collect()),
-            Done::Read { .. } | Done::StorePiece { .. } => unreachable!("another job's answer"),
+            Done::Read { .. } | Done::Store(..) | Done::Spill(..) => unreachable!("another job's answer"),
         }
     }
 
@@ -499,7 +522,7 @@ mod tests {
                     assert_eq!(outcome.unwrap().is_empty(), good);
                     assert!(!good || blocks[0].1 == sample.piece(0));
                 }
-                Done::StorePiece { .. } | Done::Check(_) => unreachable!("another answer"),
+                Done::Store(..) | Done::Spill(..) | Done::Check(_) => unreachable!("another answer"),
             }
         }
     }
@@ -514,15 +537,15 @@ mod tests {
         assert!(disk.submit(Arc::clone(&content), nothing(), hold).is_ok());
         let store = |content, piece, mut bytes: Vec<u8>| {
             bytes[0] ^= u8::from(piece % 5 == 3);
-            let blocks = bytes.chunks(16).map(<[u8]>::to_vec).collect();
-            (piece, submit(&disk, content, Job::StorePiece { piece, blocks, block_hashes: false }))
+            let whole = whole(piece, bytes.chunks(16).map(<[u8]>::to_vec));
+            (piece, submit(&disk, content, Job::Store(whole)))
         };
         let mut told: Vec<_> =
             sample.pieces().map(|piece| store(&content, piece, sample.piece(piece).to_vec())).collect();
         told.push(store(&other_content, 0, other.piece(0).to_vec()));
         go.send(()).unwrap();
         for (piece, told) in told {
-            let Done::StorePiece { outcome, .. } = told.recv().unwrap() else { panic!("another answer") };
+            let Done::Store(_, outcome) = told.recv().unwrap() else { panic!("another answer") };
             assert_eq!(matches!(outcome, StoreOutcome::Good(None)), piece % 5 != 3, "{piece}: {outcome:?}");
         }
         let expected: Vec<_> = sample.pieces().filter(|piece| piece % 5 != 3).collect();
@@ -545,8 +568,7 @@ mod tests {
         let disk = Disk::start(3).unwrap();
         let stored: Vec<u32> = sample.pieces().filter(|piece| piece % 3 != 1).collect();
         for &piece in &stored {
-            let blocks = vec![sample.piece(piece).to_vec()];
-            let job = Job::StorePiece { piece, blocks, block_hashes: false };
+            let job = Job::Store(whole(piece, [sample.piece(piece).to_vec()]));
             drop(submit(&disk, &content, job).recv().unwrap());
         }
         let (good, progress) = check(&disk, &content, u32::MAX);
@@ -584,10 +606,9 @@ mod tests {
         let hold = Box::new(move |_: Done<Buffer>| wait.recv().unwrap());
         assert!(disk.submit(Arc::clone(&content), nothing(), hold).is_ok());
         (0..JOB_MAX).for_each(|_| disk.owner.queue.push_cut(Box::new(|_| ())));
-        let blocks = vec![sample.piece(0).to_vec()];
-        let told = submit(&disk, &content, Job::StorePiece { piece: 0, blocks, block_hashes: false });
+        let told = submit(&disk, &content, Job::Store(whole(0, [sample.piece(0).to_vec()])));
         go.send(()).unwrap();
-        assert!(matches!(told.recv(), Ok(Done::StorePiece { outcome: StoreOutcome::Good(None), .. })));
+        assert!(matches!(told.recv(), Ok(Done::Store(_, StoreOutcome::Good(None)))));
     }
 
     #[test]
@@ -602,19 +623,16 @@ mod tests {
         });
         assert!(disk.submit(Arc::clone(&content), nothing(), hold).is_ok());
         enter.recv().unwrap();
-        let store = || {
-            let blocks = vec![sample.piece(0).to_vec()];
-            Job::StorePiece { piece: 0, blocks, block_hashes: false }
-        };
+        let store = || Job::Store(whole(0, [sample.piece(0).to_vec()]));
         let waiting: Vec<_> = (0..JOB_MAX).map(|_| submit(&disk, &content, store())).collect();
         let refused = disk.submit(Arc::clone(&content), store(), Box::new(|_| ()));
-        let Err((Job::StorePiece { blocks, .. }, _)) = refused else { panic!("there was room") };
-        assert_eq!(blocks, [sample.piece(0)]);
+        let Err((Job::Store(whole), _)) = refused else { panic!("there was room") };
+        assert_eq!(whole.bytes(content.info().geometry, &[]), [sample.piece(0)]);
         drop(disk);
         go.send(()).unwrap();
         for told in waiting {
             let done = told.recv().unwrap();
-            assert!(matches!(done, Done::StorePiece { outcome: StoreOutcome::Good(None), .. }));
+            assert!(matches!(done, Done::Store(_, StoreOutcome::Good(None))));
         }
     }
 }

@@ -18,13 +18,12 @@ pub struct Durability {
 }
 
 impl Durability {
-    /// So many bytes were written.
-    pub fn written(&mut self, now: Instant, len: u64) {
+    /// So many bytes were written, which are to be durable an interval after `since`.
+    pub fn written(&mut self, since: Instant, len: u64) {
         self.written_len += len;
-        self.due_at.get_or_insert(now + COMMIT_INTERVAL);
-        if self.written_len >= COMMIT_LEN {
-            self.due_at = Some(now);
-        }
+        let wait = if self.written_len >= COMMIT_LEN { Duration::ZERO } else { COMMIT_INTERVAL };
+        let due_at = since + wait;
+        self.due_at = Some(self.due_at.map_or(due_at, |at| at.min(due_at)));
     }
 
     /// When [`Durability::begin`] has something to do.
@@ -74,7 +73,12 @@ mod tests {
         assert!(durability.due_at().is_none(), "one at a time");
         durability.end(start + Duration::from_secs(5), true);
         assert!(durability.begin(start + Duration::from_secs(5)), "what came meanwhile");
-        durability.end(start + Duration::from_secs(6), false);
-        assert_eq!(durability.due_at(), Some(start + Duration::from_secs(8)), "and again");
+        durability.end(start + Duration::from_secs(5), true);
+        durability.written(start + Duration::from_secs(6), 1);
+        durability.written(start + Duration::from_secs(5), 1);
+        assert_eq!(durability.due_at(), Some(start + Duration::from_secs(7)), "what came first came late");
+        assert!(durability.begin(start + Duration::from_secs(7)));
+        durability.end(start + Duration::from_secs(8), false);
+        assert_eq!(durability.due_at(), Some(start + Duration::from_secs(10)), "and again");
     }
 }

@@ -4,7 +4,8 @@
 //! *intended* (appended, not synced) before its bytes are written; the bytes are made durable; only then is it
 //! *kept* (appended and synced) together with the stamps of the files that were synced. So a kept piece was on
 //! disk before the journal said so, whatever was lost afterwards, and a piece that was intended and not kept is
-//! the only one that has to be looked at. A clean end writes the stamps of all files.
+//! the only one that has to be looked at. A clean end writes the stamps of all files. Blocks of a piece that is not
+//! whole are noted with a checksum after they were written: whether they are there is found out by reading them.
 //!
 //! Reading is total: records are taken up to the first one that is torn or false, as a power cut leaves at the
 //! end; then there may be more on disk than the journal says, and the caller has to look. The file is written
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use super::content::StorageError;
 use super::fs::{FileSystem, Stamp};
+use super::pieces::{PartialPiece, Spilled};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::piece::PieceIndex;
 pub use record::{Kept, Owner, Record};
@@ -92,7 +94,10 @@ impl<F: FileSystem> Journal<F> {
         stamps: BTreeMap<u32, Stamp>,
         clean: bool,
     ) -> Result<(), StorageError> {
-        let settled = Record { kept, in_parts, intended: BTreeMap::new(), stamps, clean, whole: true };
+        let mut blocks = self.record.blocks.clone();
+        blocks.retain(|&piece, _| !kept.get(piece));
+        let settled =
+            Record { kept, in_parts, intended: BTreeMap::new(), blocks, stamps, clean, whole: true };
         let before = std::mem::replace(&mut self.record, settled);
         // Or else whoever tries again would find it said.
         let written = self.rewrite();
@@ -139,6 +144,24 @@ impl<F: FileSystem> Journal<F> {
         self.record.intended.insert(piece, now);
         self.record.clean = false;
         Ok(())
+    }
+
+    /// These blocks of a piece, which is intended, were written. Not synced: if the machine goes down, their checksums say
+    /// whether they are there.
+    ///
+    /// # Errors
+    /// The record could not be appended; the next start does not know of them.
+    pub fn note_blocks(&mut self, piece: PieceIndex, blocks: &[Spilled]) -> Result<(), StorageError> {
+        self.append(&record::blocks(piece, blocks.iter().copied()))?;
+        self.record.note_blocks(piece, blocks);
+        self.record.clean = false;
+        Ok(())
+    }
+
+    /// Of the blocks that it names only these are there. Nothing is written.
+    pub fn trust_blocks(&mut self, partial: &[PartialPiece]) {
+        self.record.blocks.clear();
+        partial.iter().for_each(|partial| self.record.note_blocks(partial.piece, &partial.blocks));
     }
 
     /// Appends that these pieces are durable, and that these files were synced and then looked as stamped. The

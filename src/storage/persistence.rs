@@ -2,13 +2,14 @@
 //! again while a disk is full or fails, and the content is complete once all of it is durable.
 //!
 //! It decides and does nothing itself: its owner does what [`Persistence::poll_output`] says, on other threads, and
-//! tells how each of it ended. No piece is dropped because a disk is full: it waits with its blocks. The disk is well
+//! tells how each of it ended. No piece is dropped because a disk is full: it waits with its blocks. Blocks of a piece
+//! that takes long go to the disk before it is whole. The disk is well
 //! again when all that failed has succeeded, however often something else succeeds meanwhile.
 
 use std::collections::VecDeque;
 
 use super::durability::Durability;
-use super::pieces::{PieceBuffers, WholePiece};
+use super::pieces::{PartialPiece, PieceBuffers, Spill, WholePiece};
 use crate::proto::block::Block;
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::time::{Duration, Instant};
@@ -35,6 +36,9 @@ pub enum Output<B> {
     /// A piece is to be hashed and written: [`Persistence::handle_stored`], [`Persistence::handle_false`] or
     /// [`Persistence::handle_not_stored`].
     Store(WholePiece<B>),
+    /// Blocks of a piece that is not whole are to be written: [`Persistence::handle_spilled`] or
+    /// [`Persistence::handle_not_spilled`].
+    Spill(Spill<B>),
     /// What was written is to be made durable: [`Persistence::handle_committed`].
     Commit,
     /// The files are to be looked at, made whole and durable: [`Persistence::handle_finished`].
@@ -55,7 +59,7 @@ pub struct Persistence<B> {
     is_finishing: bool,
     /// What the finish under way looked at is not what there is any more.
     is_finish_stale: bool,
-    /// The last commit failed, the last finish failed.
+    /// What failed when it was last tried.
     has_failed: Failed,
     /// Pieces that found no room.
     parked: Vec<WholePiece<B>>,
@@ -64,9 +68,10 @@ pub struct Persistence<B> {
     outputs: VecDeque<Output<B>>,
 }
 
-/// What failed when it was last tried.
+/// Kinds of what can fail, but for whole pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Failed {
+    spill: bool,
     commit: bool,
     finish: bool,
 }
@@ -94,8 +99,26 @@ impl<B> Persistence<B> {
     }
 
     /// Keeps a block for its piece.
-    pub fn keep(&mut self, block: Block, content: B) {
-        self.pieces.keep(block, content);
+    pub fn keep(&mut self, now: Instant, block: Block, content: B) {
+        self.pieces.keep(now, block, content);
+    }
+
+    /// Blocks of an earlier run are on the disk.
+    pub fn restore(&mut self, now: Instant, partial: &PartialPiece) {
+        self.pieces.restore(now, partial);
+    }
+
+    /// Memory is scarce: the piece that waits for its blocks since the longest time goes to the disk as far as it is there.
+    pub fn make_room(&mut self) {
+        if !self.has_failed.spill {
+            let spill = self.pieces.spill_idlest();
+            self.outputs.extend(spill.map(Output::Spill));
+        }
+    }
+
+    /// The torrent ends: what is there of all pieces goes to the disk.
+    pub fn spill_all(&mut self) {
+        self.outputs.extend(self.pieces.spill_all().into_iter().map(Output::Spill));
     }
 
     /// The blocks of a piece are not needed any more.
@@ -116,8 +139,15 @@ impl<B> Persistence<B> {
     /// A piece is whole: it is to be stored. False: one of its blocks is missing.
     #[must_use]
     pub fn store(&mut self, piece: PieceIndex, block_hashes: bool) -> bool {
-        let whole = self.pieces.take(piece, block_hashes);
-        whole.map(|whole| self.send(whole)).is_some()
+        let is_whole = self.pieces.complete(piece, block_hashes);
+        self.store_if_ready(piece);
+        is_whole
+    }
+
+    fn store_if_ready(&mut self, piece: PieceIndex) {
+        if let Some(whole) = self.pieces.take(piece) {
+            self.send(whole);
+        }
     }
 
     fn send(&mut self, whole: WholePiece<B>) {
@@ -133,7 +163,29 @@ impl<B> Persistence<B> {
         self.recover();
     }
 
-    /// A piece was false, and is not written.
+    /// Blocks are on the disk, with these checksums.
+    pub fn handle_spilled(&mut self, now: Instant, spill: Spill<B>, crcs: &[u32]) {
+        let (piece, since) = (spill.piece, spill.since());
+        let len = self.pieces.spilled(spill, Some(crcs));
+        if len > 0 {
+            self.durability.written(since, len);
+        }
+        self.has_failed.spill = false;
+        self.store_if_ready(piece);
+        self.commit(now);
+        self.recover();
+    }
+
+    /// Blocks could not be written.
+    pub fn handle_not_spilled(&mut self, now: Instant, spill: Spill<B>, fault: StorageFault) {
+        let piece = spill.piece;
+        self.pieces.spilled(spill, None);
+        self.has_failed.spill = true;
+        self.store_if_ready(piece);
+        self.fail(now, fault);
+    }
+
+    /// A piece was false, or what was on the disk of it is not there any more; it is not written.
     pub fn handle_false(&mut self, piece: PieceIndex) {
         self.pieces.stored(piece);
     }
@@ -207,22 +259,36 @@ impl<B> Persistence<B> {
             if self.has_failed.finish {
                 self.finish();
             }
+            self.has_failed.spill = false;
+            self.spill(now);
             // A read failed, or what failed has succeeded since.
             if !self.pieces.is_storing() {
                 self.recover();
             }
+        }
+        if self.spill_at().is_some_and(|at| at <= now) {
+            self.spill(now);
         }
         self.commit(now);
     }
 
     /// When [`Persistence::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.retry_at.into_iter().chain(self.durability.due_at()).min()
+        [self.retry_at, self.spill_at(), self.durability.due_at()].into_iter().flatten().min()
     }
 
     /// What is to be done next.
     pub fn poll_output(&mut self) -> Option<Output<B>> {
         self.outputs.pop_front()
+    }
+
+    /// What could not be spilled is tried again with all else that failed.
+    fn spill_at(&self) -> Option<Instant> {
+        self.pieces.spill_at().filter(|_| !self.has_failed.spill)
+    }
+
+    fn spill(&mut self, now: Instant) {
+        self.outputs.extend(self.pieces.spill_due(now).into_iter().map(Output::Spill));
     }
 
     fn commit(&mut self, now: Instant) {
@@ -261,6 +327,7 @@ impl<B> Persistence<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::pieces::Held;
 
     const PIECE_LEN: u32 = 65_536;
 
@@ -273,7 +340,7 @@ mod tests {
     fn whole(persistence: &mut Persistence<u8>, piece: PieceIndex) -> WholePiece<u8> {
         let geometry = Geometry::new(10 * u64::from(PIECE_LEN), PIECE_LEN).unwrap();
         for index in 0..geometry.block_count(piece) {
-            persistence.keep(geometry.block(piece, index), index as u8);
+            persistence.keep(at(0), geometry.block(piece, index), index as u8);
         }
         assert!(persistence.store(piece, false));
         match persistence.poll_output() {
@@ -287,6 +354,7 @@ mod tests {
         std::iter::from_fn(|| persistence.poll_output())
             .map(|output| match output {
                 Output::Store(whole) => format!("store {} of {}", whole.piece, whole.blocks.len()),
+                Output::Spill(spill) => format!("spill {} of {}", spill.blocks.len(), spill.piece),
                 Output::Commit => "commit".to_owned(),
                 Output::Finish => "finish".to_owned(),
                 Output::Storage(fault) => if fault.is_some() { "fault" } else { "well" }.to_owned(),
@@ -318,7 +386,8 @@ mod tests {
                 Some(Output::Store(whole)) => whole,
                 other => panic!("{other:?}"),
             };
-            assert!(piece.piece == 3 && piece.blocks == [0, 1, 2, 3] && persistence.is_busy());
+            let blocks = [0, 1, 2, 3].map(Held::Memory);
+            assert!(piece.piece == 3 && piece.blocks == blocks && persistence.is_busy());
         }
         persistence.handle_stored(at(3_100), 3);
         assert_eq!(outputs(&mut persistence), ["well"]);
@@ -341,6 +410,71 @@ mod tests {
         assert_eq!(outputs(&mut persistence), ["commit"]);
         persistence.handle_committed(at(4_000), Ok(()));
         assert_eq!(outputs(&mut persistence), ["well"]);
+    }
+
+    /// A block comes.
+    fn keep(persistence: &mut Persistence<u8>, millis: u64, piece: PieceIndex, index: u32) {
+        let geometry = Geometry::new(10 * u64::from(PIECE_LEN), PIECE_LEN).unwrap();
+        persistence.keep(at(millis), geometry.block(piece, index), index as u8);
+    }
+
+    fn spill(persistence: &mut Persistence<u8>) -> Spill<u8> {
+        match persistence.poll_output() {
+            Some(Output::Spill(spill)) => spill,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_block_is_on_the_disk_after_a_second_and_durable_after_two_though_its_piece_is_not_whole() {
+        let mut persistence = persistence();
+        keep(&mut persistence, 0, 3, 0);
+        keep(&mut persistence, 900, 3, 1);
+        assert_eq!(persistence.poll_timeout(), Some(at(1_000)));
+        persistence.handle_timeout(at(1_000));
+        let spill = spill(&mut persistence);
+        assert!(persistence.is_busy() && spill.blocks == [(0, 0), (1, 1)]);
+        persistence.handle_spilled(at(1_100), spill, &[7, 8]);
+        assert_eq!(persistence.poll_timeout(), Some(at(2_000)));
+        persistence.handle_timeout(at(2_000));
+        assert_eq!(outputs(&mut persistence), ["commit"]);
+        keep(&mut persistence, 2_100, 3, 2);
+        keep(&mut persistence, 2_100, 3, 3);
+        assert!(persistence.store(3, false));
+        let Some(Output::Store(whole)) = persistence.poll_output() else { panic!("it is whole") };
+        assert_eq!(whole.blocks, [Held::Disk(7), Held::Disk(8), Held::Memory(2), Held::Memory(3)]);
+    }
+
+    #[test]
+    fn blocks_that_find_no_room_are_tried_again_and_go_with_their_piece_when_it_is_whole() {
+        let mut persistence = persistence();
+        keep(&mut persistence, 0, 3, 0);
+        keep(&mut persistence, 0, 4, 0);
+        persistence.handle_timeout(at(1_000));
+        let (third, fourth) = (spill(&mut persistence), spill(&mut persistence));
+        (1..4).for_each(|index| keep(&mut persistence, 1_050, 4, index));
+        assert!(persistence.store(4, false));
+        assert_eq!(outputs(&mut persistence), [""; 0], "a block of it is at the disk");
+        persistence.handle_not_spilled(at(1_100), third, full());
+        persistence.handle_not_spilled(at(1_100), fourth, full());
+        assert_eq!(outputs(&mut persistence), ["fault", "store 4 of 4", "fault"]);
+        assert_eq!(persistence.poll_timeout(), Some(at(2_100)), "not before");
+        persistence.make_room();
+        persistence.handle_stored(at(1_200), 4);
+        assert_eq!(outputs(&mut persistence), [""; 0], "one is still waiting");
+        persistence.handle_timeout(at(2_100));
+        let third = spill(&mut persistence);
+        persistence.handle_spilled(at(2_200), third, &[7]);
+        assert_eq!(outputs(&mut persistence), ["commit", "well"]);
+    }
+
+    #[test]
+    fn an_end_takes_every_block_to_the_disk() {
+        let mut persistence = persistence();
+        keep(&mut persistence, 0, 3, 0);
+        keep(&mut persistence, 0, 5, 1);
+        persistence.spill_all();
+        assert_eq!(outputs(&mut persistence), ["spill 1 of 3", "spill 1 of 5"]);
     }
 
     #[test]

@@ -1,15 +1,51 @@
-//! The bytes of pieces under way: blocks collected, and how many are at the disk.
+//! The bytes of pieces under way: blocks collected, blocks that went to the disk before their piece was whole, and
+//! how many are at the disk.
 //!
-//! Which blocks are kept, and when a piece is whole, the machine says. It owns the buffers, `B`, and looks into none.
+//! Which blocks are kept, and when a piece is whole, the machine says. A piece that takes long is spilled: its blocks
+//! are written where they belong and forgotten but for a checksum, so that memory does not grow with the pieces under
+//! way, and an end at any time costs no more than a moment's blocks. It owns the buffers, `B`, and looks into none.
 
 use std::collections::BTreeMap;
+use std::mem;
+use std::ops::Range;
 
 use crate::proto::block::Block;
 use crate::proto::piece::{Geometry, PieceIndex};
+use crate::proto::time::{Duration, Instant};
 
 /// Bytes of one torrent at the disk, to be hashed and written, before its connections are read no further:
 /// what 200 ms of a 1 Gbit/s line bring, and what the threads need to hash pieces side by side.
 const STORING_LEN_MAX: u64 = 24 << 20;
+/// How long a block waits in memory for the rest of its piece: then all of them go to the disk. Half of what a kill may
+/// cost; most pieces are whole by then.
+const SPILL_AFTER: Duration = Duration::from_secs(1);
+
+/// A block's bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Held<B> {
+    /// In memory.
+    Memory(B),
+    /// In its place on the disk; their CRC-32.
+    Disk(u32),
+}
+
+/// A block on the disk whose piece is not whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spilled {
+    /// Its number in the piece.
+    pub index: u32,
+    /// The CRC-32 of its bytes.
+    pub crc: u32,
+}
+
+/// A piece that is not whole, and its blocks on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartialPiece {
+    /// Which.
+    pub piece: PieceIndex,
+    /// Its blocks, ascending.
+    pub blocks: Vec<Spilled>,
+}
 
 /// A whole piece on its way to the disk.
 #[derive(Debug)]
@@ -17,32 +53,158 @@ pub struct WholePiece<B> {
     /// Which.
     pub piece: PieceIndex,
     /// Its blocks in order.
-    pub blocks: Vec<B>,
+    pub blocks: Vec<Held<B>>,
     /// Whether each block's hash is wanted.
     pub block_hashes: bool,
+}
+
+/// Blocks of a piece that is not whole, on their way to the disk.
+#[derive(Debug)]
+pub struct Spill<B> {
+    /// Which piece.
+    pub piece: PieceIndex,
+    /// Their numbers in it, ascending, and their bytes.
+    pub blocks: Vec<(u32, B)>,
+    /// Which time it is that the piece is fetched.
+    attempt: u64,
+    /// When the first of them came.
+    since: Instant,
+}
+
+impl<B: AsRef<[u8]>> WholePiece<B> {
+    /// The bytes of each block, those on the disk out of `read_back`, where they stand one behind the other.
+    pub fn bytes<'a>(&'a self, geometry: Geometry, mut read_back: &'a [u8]) -> Vec<&'a [u8]> {
+        let blocks = (0..).zip(&self.blocks).map(|(index, held)| match held {
+            Held::Memory(content) => content.as_ref(),
+            Held::Disk(_) => {
+                let len = geometry.block(self.piece, index).len as usize;
+                let (block, rest) = read_back.split_at(len.min(read_back.len()));
+                read_back = rest;
+                block
+            }
+        });
+        blocks.collect()
+    }
+
+    /// The blocks that are not on the disk, as ranges.
+    pub fn fresh(&self) -> Vec<Range<usize>> {
+        let mut fresh: Vec<Range<usize>> = Vec::new();
+        for (at, _) in self.blocks.iter().enumerate().filter(|(_, held)| matches!(held, Held::Memory(_))) {
+            match fresh.last_mut().filter(|range| range.end == at) {
+                Some(range) => range.end += 1,
+                None => fresh.push(at..at + 1),
+            }
+        }
+        fresh
+    }
+}
+
+impl<B> Spill<B> {
+    /// When the first of the blocks came.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
 }
 
 /// All pieces under way.
 #[derive(Debug)]
 pub struct PieceBuffers<B> {
     geometry: Geometry,
-    partial: BTreeMap<PieceIndex, Vec<Option<B>>>,
+    partial: BTreeMap<PieceIndex, Partial<B>>,
+    attempt_count: u64,
     storing_len: u64,
+    /// No piece's blocks are to go to the disk before; None: no block is in memory.
+    spill_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Partial<B> {
+    attempt: u64,
+    slots: Vec<Slot<B>>,
+    /// When the first block in memory came.
+    held_since: Option<Instant>,
+    /// When the last block came.
+    grown_at: Instant,
+    /// Blocks are on their way to the disk.
+    is_spilling: bool,
+    /// It is whole, and waits for them; whether each block's hash is wanted.
+    whole: Option<bool>,
+}
+
+#[derive(Debug)]
+enum Slot<B> {
+    Missing,
+    Held(Held<B>),
+    Spilling,
+}
+
+impl<B> Partial<B> {
+    fn new(attempt: u64, block_count: usize, now: Instant) -> Self {
+        Self {
+            attempt,
+            slots: (0..block_count).map(|_| Slot::Missing).collect(),
+            held_since: None,
+            grown_at: now,
+            is_spilling: false,
+            whole: None,
+        }
+    }
+
+    /// When its blocks in memory are to go to the disk.
+    fn due_at(&self) -> Option<Instant> {
+        self.held_since.filter(|_| !self.is_spilling && self.whole.is_none()).map(|since| since + SPILL_AFTER)
+    }
+
+    fn is_there(&self) -> bool {
+        self.slots.iter().all(|slot| !matches!(slot, Slot::Missing))
+    }
+
+    fn spill(&mut self, piece: PieceIndex) -> Option<Spill<B>> {
+        let since = self.held_since.take_if(|_| !self.is_spilling && self.whole.is_none())?;
+        let mut blocks = Vec::new();
+        for (index, slot) in (0..).zip(&mut self.slots) {
+            match mem::replace(slot, Slot::Spilling) {
+                Slot::Held(Held::Memory(content)) => blocks.push((index, content)),
+                kept @ (Slot::Missing | Slot::Spilling | Slot::Held(Held::Disk(_))) => *slot = kept,
+            }
+        }
+        self.is_spilling = true;
+        Some(Spill { piece, blocks, attempt: self.attempt, since })
+    }
 }
 
 impl<B> PieceBuffers<B> {
     /// None yet.
     pub fn new(geometry: Geometry) -> Self {
-        Self { geometry, partial: BTreeMap::new(), storing_len: 0 }
+        Self { geometry, partial: BTreeMap::new(), attempt_count: 0, storing_len: 0, spill_at: None }
+    }
+
+    fn partial(&mut self, piece: PieceIndex, now: Instant) -> &mut Partial<B> {
+        let block_count = self.geometry.block_count(piece) as usize;
+        self.partial.entry(piece).or_insert_with(|| {
+            self.attempt_count += 1;
+            Partial::new(self.attempt_count, block_count, now)
+        })
     }
 
     /// Keeps a block for its piece.
-    pub fn keep(&mut self, block: Block, content: B) {
-        let block_count = self.geometry.block_count(block.piece) as usize;
-        let blocks =
-            self.partial.entry(block.piece).or_insert_with(|| (0..block_count).map(|_| None).collect());
-        if let Some(slot) = blocks.get_mut(block.index() as usize) {
-            *slot = Some(content);
+    pub fn keep(&mut self, now: Instant, block: Block, content: B) {
+        let partial = self.partial(block.piece, now);
+        if let Some(slot) = partial.slots.get_mut(block.index() as usize) {
+            *slot = Slot::Held(Held::Memory(content));
+            partial.held_since.get_or_insert(now);
+            partial.grown_at = now;
+            self.spill_at.get_or_insert(now + SPILL_AFTER);
+        }
+    }
+
+    /// Blocks of an earlier run are on the disk.
+    pub fn restore(&mut self, now: Instant, restored: &PartialPiece) {
+        let partial = self.partial(restored.piece, now);
+        for spilled in &restored.blocks {
+            if let Some(slot) = partial.slots.get_mut(spilled.index as usize) {
+                *slot = Slot::Held(Held::Disk(spilled.crc));
+            }
         }
     }
 
@@ -51,10 +213,85 @@ impl<B> PieceBuffers<B> {
         self.partial.remove(&piece);
     }
 
-    /// Takes a piece out, for the disk; None: a block is missing.
-    pub fn take(&mut self, piece: PieceIndex, block_hashes: bool) -> Option<WholePiece<B>> {
-        let blocks = self.partial.remove(&piece)?.into_iter().collect::<Option<Vec<_>>>()?;
+    /// A piece is whole: it is taken out, for the disk, as soon as none of its blocks is on its way there. False: one of
+    /// its blocks is missing.
+    #[must_use]
+    pub fn complete(&mut self, piece: PieceIndex, block_hashes: bool) -> bool {
+        let partial = self.partial.get_mut(&piece).filter(|partial| partial.is_there());
+        partial.map(|partial| partial.whole = Some(block_hashes)).is_some()
+    }
+
+    /// Takes a piece out, for the disk, if it is whole and none of its blocks is on its way there.
+    pub fn take(&mut self, piece: PieceIndex) -> Option<WholePiece<B>> {
+        let partial = self.partial.get(&piece).filter(|partial| !partial.is_spilling)?;
+        let block_hashes = partial.whole?;
+        let held = |slot| match slot {
+            Slot::Held(held) => Some(held),
+            Slot::Missing | Slot::Spilling => None,
+        };
+        let blocks = self.partial.remove(&piece)?.slots.into_iter().map(held).collect::<Option<Vec<_>>>()?;
         Some(WholePiece { piece, blocks, block_hashes })
+    }
+
+    /// When [`PieceBuffers::spill_due`] may have something to do.
+    pub fn spill_at(&self) -> Option<Instant> {
+        self.spill_at
+    }
+
+    /// The blocks of pieces that take long. Walks over the pieces under way.
+    pub fn spill_due(&mut self, now: Instant) -> Vec<Spill<B>> {
+        let spills = self.spill_if(|partial| partial.due_at().is_some_and(|at| at <= now));
+        self.spill_at = self.partial.values().filter_map(Partial::due_at).min();
+        spills
+    }
+
+    /// All blocks in memory of pieces that are not whole.
+    pub fn spill_all(&mut self) -> Vec<Spill<B>> {
+        self.spill_if(|_| true)
+    }
+
+    /// The blocks in memory of the piece that has not grown for the longest time; None: all others than the last one
+    /// that did are on the disk. Walks over the pieces under way.
+    pub fn spill_idlest(&mut self) -> Option<Spill<B>> {
+        let last = self.partial.values().map(|partial| partial.grown_at).max()?;
+        let is_idle = |partial: &Partial<B>| partial.due_at().is_some() && partial.grown_at < last;
+        let idle = self.partial.iter().filter(|(_, partial)| is_idle(partial));
+        let (&idlest, _) = idle.min_by_key(|(_, partial)| partial.grown_at)?;
+        let spill = self.partial.get_mut(&idlest)?.spill(idlest)?;
+        self.storing_len += self.spill_len(&spill);
+        Some(spill)
+    }
+
+    fn spill_if(&mut self, is_due: impl Fn(&Partial<B>) -> bool) -> Vec<Spill<B>> {
+        let due = self.partial.iter_mut().filter(|(_, partial)| is_due(partial));
+        let spills: Vec<_> = due.filter_map(|(&piece, partial)| partial.spill(piece)).collect();
+        self.storing_len += spills.iter().map(|spill| self.spill_len(spill)).sum::<u64>();
+        spills
+    }
+
+    fn spill_len(&self, spill: &Spill<B>) -> u64 {
+        spill.blocks.iter().map(|&(index, _)| u64::from(self.geometry.block(spill.piece, index).len)).sum()
+    }
+
+    /// Blocks came back from the disk: they are there, with these checksums, or (None) could not be written. How many
+    /// bytes are there.
+    pub fn spilled(&mut self, spill: Spill<B>, crcs: Option<&[u32]>) -> u64 {
+        let len = self.spill_len(&spill);
+        self.storing_len -= len;
+        let partial = self.partial.get_mut(&spill.piece).filter(|partial| partial.attempt == spill.attempt);
+        let Some(partial) = partial else { return 0 };
+        partial.is_spilling = false;
+        for (at, (index, content)) in spill.blocks.into_iter().enumerate() {
+            let held =
+                crcs.and_then(|crcs| crcs.get(at)).map_or(Held::Memory(content), |&crc| Held::Disk(crc));
+            partial.slots[index as usize] = Slot::Held(held);
+        }
+        if crcs.is_some() {
+            return len;
+        }
+        partial.held_since = Some(spill.since);
+        self.spill_at = Some(spill.since + SPILL_AFTER);
+        0
     }
 
     /// A piece goes to the disk.
@@ -84,33 +321,123 @@ impl<B> PieceBuffers<B> {
 mod tests {
     use super::*;
 
-    fn whole_piece(pieces: &mut PieceBuffers<Vec<u8>>, piece: PieceIndex) {
-        for index in (0..pieces.geometry.block_count(piece)).rev() {
-            let block = pieces.geometry.block(piece, index);
-            pieces.keep(block, vec![index as u8; block.len as usize]);
+    const T0: Instant = Instant::from_micros(1_000_000);
+
+    fn keep(pieces: &mut PieceBuffers<u32>, at: Instant, piece: PieceIndex, indices: &[u32]) {
+        for &index in indices {
+            pieces.keep(at, pieces.geometry.block(piece, index), index);
         }
+    }
+
+    /// What each block of a whole piece is: its content, or 100 and more: the checksum of what is on the disk.
+    fn taken(pieces: &mut PieceBuffers<u32>, piece: PieceIndex) -> Option<Vec<u32>> {
+        let held = |held: &Held<u32>| match *held {
+            Held::Memory(content) => content,
+            Held::Disk(crc) => crc,
+        };
+        pieces.take(piece).map(|whole| whole.blocks.iter().map(held).collect())
+    }
+
+    /// Two pieces of four blocks, and a short one.
+    fn pieces() -> PieceBuffers<u32> {
+        PieceBuffers::new(Geometry::new(2 * 65_536 + 2 * 16_384 + 100, 65_536).unwrap())
     }
 
     #[test]
     fn blocks_come_back_in_order_and_an_incomplete_piece_does_not() {
-        let mut pieces = PieceBuffers::new(Geometry::new(100_000, 65_536).unwrap());
-        whole_piece(&mut pieces, 1);
-        let whole = pieces.take(1, false).unwrap();
-        let firsts: Vec<_> = whole.blocks.iter().map(|block| block[0]).collect();
-        assert_eq!(firsts, [0, 1, 2]);
-        assert_eq!(whole.blocks[2].len(), 100_000 - 65_536 - 2 * 16_384);
-        pieces.keep(pieces.geometry.block(0, 1), vec![0; 16_384]);
-        assert!(pieces.take(0, false).is_none());
+        let mut pieces = pieces();
+        keep(&mut pieces, T0, 2, &[2, 1, 0]);
+        assert!(pieces.complete(2, true));
+        let whole = pieces.take(2).unwrap();
+        assert!(
+            whole.block_hashes
+                && matches!(whole.blocks[..], [Held::Memory(0), Held::Memory(1), Held::Memory(2)])
+        );
+        keep(&mut pieces, T0, 0, &[1]);
+        assert!(!pieces.complete(0, false) && pieces.take(0).is_none());
+        assert!(!pieces.complete(1, false), "nothing of it is there");
     }
 
     #[test]
     fn a_slow_disk_holds_the_sockets_back() {
-        let mut pieces = PieceBuffers::<()>::new(Geometry::new(1 << 30, 16 << 20).unwrap());
+        let mut pieces = PieceBuffers::<u32>::new(Geometry::new(1 << 30, 16 << 20).unwrap());
         pieces.storing(0);
         assert!(pieces.has_room());
         pieces.storing(1);
         assert!(!pieces.has_room());
         pieces.stored(0);
         assert!(pieces.has_room() && pieces.is_storing());
+        keep(&mut pieces, T0, 2, &(0..1_024).collect::<Vec<_>>());
+        let mut spills = pieces.spill_all();
+        assert!(!pieces.has_room(), "a piece and the blocks of another");
+        pieces.spilled(spills.remove(0), None);
+        assert!(pieces.has_room());
+    }
+
+    #[test]
+    fn the_blocks_of_a_piece_that_takes_long_go_to_the_disk_together() {
+        let mut pieces = pieces();
+        assert_eq!(pieces.spill_at(), None);
+        keep(&mut pieces, T0, 0, &[3]);
+        let later = T0 + SPILL_AFTER / 2;
+        keep(&mut pieces, later, 0, &[1]);
+        keep(&mut pieces, later, 1, &[0]);
+        assert_eq!(pieces.spill_at(), Some(T0 + SPILL_AFTER));
+        let spill = pieces.spill_due(T0 + SPILL_AFTER).remove(0);
+        assert_eq!((spill.piece, &spill.blocks[..]), (0, &[(1, 1), (3, 3)][..]));
+        assert_eq!(pieces.spill_at(), Some(later + SPILL_AFTER), "the other piece");
+        keep(&mut pieces, later, 0, &[0, 2]);
+        assert!(pieces.complete(0, false));
+        assert_eq!(taken(&mut pieces, 0), None, "two blocks are on their way");
+        assert!(pieces.spill_all().iter().all(|spill| spill.piece == 1), "they go with the piece");
+        assert_eq!(pieces.spilled(spill, Some(&[101, 103])), 2 * 16_384);
+        assert_eq!(taken(&mut pieces, 0), Some(vec![0, 101, 2, 103]));
+    }
+
+    #[test]
+    fn what_could_not_be_spilled_is_in_memory_again_and_due() {
+        let mut pieces = pieces();
+        keep(&mut pieces, T0, 0, &[0, 1]);
+        let spill = pieces.spill_due(T0 + SPILL_AFTER).remove(0);
+        assert!(pieces.spill_due(T0 + SPILL_AFTER).is_empty());
+        keep(&mut pieces, T0 + SPILL_AFTER, 0, &[2]);
+        assert_eq!(pieces.spilled(spill, None), 0);
+        let spill = pieces.spill_due(T0 + SPILL_AFTER).remove(0);
+        assert_eq!(spill.blocks, [(0, 0), (1, 1), (2, 2)]);
+    }
+
+    #[test]
+    fn blocks_of_a_piece_that_was_given_up_meanwhile_are_not_taken_for_its_new_ones() {
+        let mut pieces = pieces();
+        keep(&mut pieces, T0, 0, &[0, 1]);
+        let spill = pieces.spill_all().remove(0);
+        pieces.discard(0);
+        keep(&mut pieces, T0, 0, &[1, 2, 3]);
+        assert_eq!(pieces.spilled(spill, Some(&[100, 101])), 0);
+        assert!(!pieces.complete(0, false), "the first is missing");
+        keep(&mut pieces, T0, 0, &[0]);
+        assert!(pieces.complete(0, false));
+        assert_eq!(taken(&mut pieces, 0), Some(vec![0, 1, 2, 3]));
+    }
+
+    #[test]
+    fn room_is_made_with_what_has_waited_longest_and_never_with_what_grows() {
+        let mut pieces = pieces();
+        keep(&mut pieces, T0, 1, &[0, 1]);
+        assert!(pieces.spill_idlest().is_none());
+        keep(&mut pieces, T0 + SPILL_AFTER / 4, 0, &[0]);
+        assert_eq!(pieces.spill_idlest().unwrap().piece, 1);
+        assert!(pieces.spill_idlest().is_none());
+    }
+
+    #[test]
+    fn blocks_of_an_earlier_run_complete_a_piece() {
+        let mut pieces = pieces();
+        let blocks = vec![Spilled { index: 0, crc: 100 }, Spilled { index: 9, crc: 109 }];
+        pieces.restore(T0, &PartialPiece { piece: 2, blocks });
+        assert!(pieces.spill_at().is_none() && pieces.spill_all().is_empty());
+        keep(&mut pieces, T0, 2, &[1, 2]);
+        assert!(pieces.complete(2, false));
+        assert_eq!(taken(&mut pieces, 2), Some(vec![100, 1, 2]));
     }
 }

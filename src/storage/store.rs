@@ -19,8 +19,11 @@
 //! that all is well. So what it was to cover is hashed and written once more before the next; and hashed before
 //! it goes out.
 
+mod partial;
+
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::content::{Content, LostPiece, StorageError};
@@ -151,16 +154,37 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// It is not to be handed on, nor claimed; it may be tried again.
     pub fn write_piece(&self, piece: PieceIndex, blocks: &[&[u8]]) -> Result<(), StorageError> {
+        self.write_rest(piece, blocks, std::slice::from_ref(&(0..blocks.len())))
+    }
+
+    /// The same of a piece of which some blocks are on the disk: [`Content::write_rest`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn write_rest(
+        &self,
+        piece: PieceIndex,
+        blocks: &[&[u8]],
+        fresh: &[Range<usize>],
+    ) -> Result<(), StorageError> {
+        let ledger = self.begin_write(piece)?;
+        self.content.write_rest(piece, blocks, fresh)?;
+        if let Some(ledger) = ledger {
+            ledger.state().written.push(Kept { piece, in_parts: self.content.is_in_parts(piece) });
+        }
+        Ok(())
+    }
+
+    /// A piece is about to be written: the content is ours, and the journal knows. None: there is no journal.
+    fn begin_write(&self, piece: PieceIndex) -> Result<Option<&Ledger<F>>, StorageError> {
         self.take()?;
-        let Some(ledger) = self.ledger.get() else { return self.content.write_piece(piece, blocks) };
+        let Some(ledger) = self.ledger.get() else { return Ok(None) };
         if !ledger.state().is_settled {
             let kept = ledger.state().journal.record().kept.clone();
             self.prepare(&kept)?;
         }
         self.intend(ledger, piece)?;
-        self.content.write_piece(piece, blocks)?;
-        ledger.state().written.push(Kept { piece, in_parts: self.content.is_in_parts(piece) });
-        Ok(())
+        Ok(Some(ledger))
     }
 
     /// From the first write of ours on, a file may look as if only we had written to it since it was stamped. So

@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use super::*;
+use crate::proto::block::BLOCK_LEN;
 use crate::storage::fs::RealFs;
 use crate::storage::handles::Handles;
 use crate::storage::journal::Owner;
+use crate::storage::pieces::{Held, PartialPiece, WholePiece};
 use crate::storage::testing::{Sample, sample};
 
 const NONE: [PieceIndex; 0] = [];
@@ -99,7 +101,35 @@ impl Place {
     }
 }
 
+/// A place whose pieces have blocks: two whole ones in the first three, one in the last, which is shorter; the second lies
+/// in both files.
+fn blocky() -> Place {
+    let [folder, state] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    Place { folder, state, sample: sample(&[("a", 50_000), ("b", 50_000)], 2 * BLOCK_LEN) }
+}
+
+impl Place {
+    fn block(&self, piece: PieceIndex, index: u32) -> &[u8] {
+        let block = self.sample.info.geometry.block(piece, index);
+        &self.sample.piece(piece)[block.offset as usize..(block.offset + block.len) as usize]
+    }
+
+    /// Which blocks a start finds of pieces that are not whole.
+    fn partial(&self) -> Vec<(PieceIndex, Vec<u32>)> {
+        let mut started = self.start();
+        started.have = started.store.prepare(&started.have).unwrap();
+        let partial = started.store.partial_pieces(&started.have);
+        let indices = |partial: PartialPiece| partial.blocks.iter().map(|block| block.index).collect();
+        partial.into_iter().map(|partial| (partial.piece, indices(partial))).collect()
+    }
+}
+
 impl Started {
+    fn spill(&self, place: &Place, piece: PieceIndex, index: u32) -> Held<Vec<u8>> {
+        let crcs = self.store.write_blocks(piece, &[(index, place.block(piece, index))]).unwrap();
+        Held::Disk(crcs[0])
+    }
+
     fn write(&mut self, place: &Place, piece: PieceIndex) {
         self.store.write_piece(piece, &[place.sample.piece(piece)]).unwrap();
         self.have.set(piece);
@@ -345,4 +375,72 @@ fn a_torrent_of_one_file_which_needs_no_parts_file_is_noted_too() {
     assert_eq!((changed.have.count(), changed.doubtful.len()), (4, 5));
     assert_eq!(changed.store.close(&changed.have).unwrap(), []);
     assert_eq!(place.start().doubtful, NONE);
+}
+
+#[test]
+fn blocks_of_a_piece_that_is_not_whole_survive_and_complete_it() {
+    let place = blocky();
+    let mut started = place.download(&[0]);
+    let first = started.spill(&place, 1, 1);
+    drop(started);
+    assert_eq!(place.partial(), [(1, vec![1])], "killed before any commit");
+    assert_eq!(place.partial(), [(1, vec![1])], "and again");
+
+    started = place.download(&[]);
+    let partial = started.store.partial_pieces(&started.have).remove(0);
+    let blocks = vec![Held::Memory(place.block(1, 0).to_vec()), Held::Disk(partial.blocks[0].crc)];
+    assert_eq!(blocks[1], first);
+    let whole = WholePiece { piece: 1, blocks, block_hashes: false };
+    let read_back = started.store.read_back(1, &whole.blocks).unwrap();
+    let bytes = whole.bytes(place.sample.info.geometry, &read_back);
+    assert!(bytes.concat() == place.sample.piece(1));
+    started.store.write_rest(1, &bytes, &whole.fresh()).unwrap();
+    started.have.set(1);
+    started.spill(&place, 2, 0);
+    assert_eq!(started.store.close(&started.have).unwrap(), []);
+    drop(started);
+    let started = place.start();
+    assert_eq!((started.doubtful.as_slice(), started.have.count()), (&NONE[..], 2), "a clean end");
+    drop(started);
+    assert_eq!(place.partial(), [(2, vec![0])]);
+}
+
+#[test]
+fn a_block_that_somebody_changed_is_not_taken_for_ours() {
+    let place = blocky();
+    let started = place.download(&[]);
+    let held = [started.spill(&place, 0, 0), started.spill(&place, 0, 1)];
+    place.flip("a", 20_000);
+    assert!(started.store.read_back(0, &held[..1]).is_some() && started.store.read_back(0, &held).is_none());
+    drop(started);
+    assert_eq!(place.partial(), [(0, vec![0])]);
+    fs::remove_file(place.path("a")).unwrap();
+    assert_eq!(place.partial(), []);
+}
+
+#[test]
+fn blocks_that_did_not_make_up_their_piece_are_forgotten() {
+    let place = blocky();
+    let started = place.download(&[]);
+    started.spill(&place, 0, 0);
+    started.spill(&place, 2, 0);
+    started.store.forget_blocks(0);
+    drop(started);
+    assert_eq!(place.partial(), [(2, vec![0])]);
+}
+
+#[test]
+fn blocks_of_a_piece_that_nobody_wants_any_more_are_left_alone() {
+    let place = blocky();
+    let started = place.download(&[]);
+    for (piece, index) in [(1, 0), (1, 1), (2, 0)] {
+        started.spill(&place, piece, index);
+    }
+    drop(started);
+    let store = Store::new(place.sample.content(place.folder.path(), &[true, false]));
+    let have = store.begin(Some(place.journal())).unwrap().vouched;
+    let partial = store.partial_pieces(&have);
+    // The part of it in the file that is not wanted lies elsewhere now.
+    assert!(partial.len() == 1 && partial[0].piece == 1, "{partial:?}");
+    assert_eq!(partial[0].blocks.iter().map(|block| block.index).collect::<Vec<_>>(), [0]);
 }

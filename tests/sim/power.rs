@@ -161,7 +161,7 @@ fn trouble(disk: &Disk, rng: &mut Rng) -> Faults {
     let either = if rng.below(2) == 0 { calls } else { time.clone() };
     let failing = match rng.below(6) {
         0 => {
-            let space = Some((rng.below(240_000) as u64, time));
+            let space = Some((rng.below(480_000) as u64, time));
             return Faults { space, ..Faults::default() };
         }
         1 => (either, Failure::Refused(error)),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha1::{Digest, Sha1};
 use sprat::proto::bitfield::Bitfield;
+use sprat::proto::block::BLOCK_LEN;
 use sprat::proto::infohash::InfoHash;
 use sprat::proto::metainfo::files::{Attributes, File};
 use sprat::proto::metainfo::{Info, Layout};
@@ -16,10 +17,12 @@ use sprat::proto::rng::Rng;
 use sprat::sim::disk::{Disk, Model};
 use sprat::storage::content::{Content, LostPiece, StorageError};
 use sprat::storage::journal::{Journal, JournalError, Owner};
+use sprat::storage::pieces::{Held, PartialPiece, WholePiece};
 use sprat::storage::store::Store;
 
 pub(crate) const MODELS: [Model; 3] = [Model::Posix, Model::Ordered, Model::Delayed];
-const PIECE_LEN: u32 = 16 * 1024;
+/// Two blocks.
+const PIECE_LEN: u32 = 32 * 1024;
 /// The file that is not wanted.
 const UNSELECTED: usize = 4;
 /// How long one waits before the disk is tried again, microseconds.
@@ -41,7 +44,7 @@ pub(crate) struct Sample {
 impl Sample {
     /// Seven files of odd lengths, one of them not wanted.
     pub(crate) fn new() -> Self {
-        let lens: [u64; 7] = [40_000, 1, 70_001, 0, 16_384, 5_000, 90_000];
+        let lens: [u64; 7] = [80_000, 1, 140_001, 0, 32_768, 10_000, 180_000];
         let mut offset = 0;
         let files: Vec<File> = lens
             .iter()
@@ -75,6 +78,11 @@ impl Sample {
     pub(crate) fn piece(&self, piece: PieceIndex) -> &[u8] {
         let start = self.info.geometry.offset_of(piece) as usize;
         &self.bytes[start..start + self.info.geometry.len_of(piece) as usize]
+    }
+
+    fn block(&self, piece: PieceIndex, index: u32) -> &[u8] {
+        let block = self.info.geometry.block(piece, index);
+        &self.piece(piece)[block.offset as usize..(block.offset + block.len) as usize]
     }
 
     fn content(&self, disk: &Disk) -> Content<Disk> {
@@ -158,6 +166,8 @@ pub(crate) struct Started {
     pub(crate) have: Bitfield,
     /// Of these, those that are known to survive.
     pub(crate) durable: Bitfield,
+    /// Blocks of pieces that are not there.
+    partial: Vec<PartialPiece>,
     pub(crate) hashed_count: u32,
 }
 
@@ -165,6 +175,7 @@ pub(crate) struct Started {
 pub(crate) fn start(sample: &Sample, disks: &Disks) -> Result<Started, JournalError> {
     let mut started = look(sample, disks)?;
     started.prepare()?;
+    started.find_partial(sample);
     Ok(started)
 }
 
@@ -185,7 +196,8 @@ pub(crate) fn look(sample: &Sample, disks: &Disks) -> Result<Started, JournalErr
             have.set(piece);
         }
     }
-    Ok(Started { store, durable: verdict.vouched, have, hashed_count: verdict.doubtful.count() })
+    let (partial, hashed_count) = (Vec::new(), verdict.doubtful.count());
+    Ok(Started { store, durable: verdict.vouched, have, partial, hashed_count })
 }
 
 impl Started {
@@ -202,7 +214,43 @@ impl Started {
         !self.store.content().wanted().has_more_than(&self.have)
     }
 
+    /// What an earlier life left of pieces has to be what it wrote.
+    fn find_partial(&mut self, sample: &Sample) {
+        self.partial = self.store.partial_pieces(&self.have);
+        for partial in &self.partial {
+            assert!(!self.have.get(partial.piece) && !partial.blocks.is_empty());
+            for block in &partial.blocks {
+                let crc = crc32fast::hash(sample.block(partial.piece, block.index));
+                assert_eq!(crc, block.crc, "block {} of {}", block.index, partial.piece);
+            }
+        }
+    }
+
+    /// Writes what is missing of a piece. Of each other one the first block goes to the disk before the rest has come.
     fn write(&mut self, sample: &Sample, piece: PieceIndex) -> Result<(), StorageError> {
+        let blocks = sample.piece(piece).chunks(BLOCK_LEN as usize).map(Held::Memory).collect();
+        let mut whole = WholePiece { piece, blocks, block_hashes: false };
+        let known = self.partial.iter().find(|partial| partial.piece == piece);
+        let known = known.map_or_else(Vec::new, |partial| partial.blocks.clone());
+        for block in &known {
+            whole.blocks[block.index as usize] = Held::Disk(block.crc);
+        }
+        if known.is_empty() && piece % 2 == 1 && whole.blocks.len() > 1 {
+            let crcs = self.store.write_blocks(piece, &[(0, sample.block(piece, 0))])?;
+            whole.blocks[0] = Held::Disk(crcs[0]);
+        }
+        let Some(read_back) = self.store.read_back(piece, &whole.blocks) else {
+            // A disk that failed: all of it is fetched again.
+            self.store.forget_blocks(piece);
+            self.partial.retain(|partial| partial.piece != piece);
+            return self.write_whole(sample, piece);
+        };
+        self.store.write_rest(piece, &whole.bytes(sample.info.geometry, &read_back), &whole.fresh())?;
+        self.have.set(piece);
+        Ok(())
+    }
+
+    fn write_whole(&mut self, sample: &Sample, piece: PieceIndex) -> Result<(), StorageError> {
         let blocks: Vec<&[u8]> = sample.piece(piece).chunks(5_000).collect();
         self.store.write_piece(piece, &blocks)?;
         self.have.set(piece);

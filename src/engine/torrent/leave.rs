@@ -68,6 +68,9 @@ impl TorrentTask {
         // A paused machine takes its connections for closed and dials nobody.
         self.machine.handle_command(now, Command::Pause);
         self.drain(now);
+        // What of a piece is there the next start need not fetch.
+        self.persistence.spill_all();
+        self.drain(now);
         if timeout(grace, self.say_goodbye(&mut inbox)).await.is_err() {
             tracing::warn!(infohash = %self.swarm.infohash, "left without every good-bye");
         }

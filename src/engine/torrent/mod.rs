@@ -208,11 +208,11 @@ impl Origin {
         let control = &mut inputs.control;
         let checked = start::check(&self.context, &self.plan, &content, control, &mut report, wishes);
         match Box::pin(checked).await {
-            Started::Ready { have, wishes } => {
-                let progress = Progress { uploaded: 0, downloaded: 0, left: left(&content, &have) };
+            Started::Ready { found, wishes } => {
+                let progress = Progress { uploaded: 0, downloaded: 0, left: left(&content, &found.have) };
                 let swarm = self.join(content.info().private, progress, report);
                 swarm.connections.describe(&content);
-                let mut task = Box::new(TorrentTask::new(swarm, content, self.plan, have, self.rng));
+                let mut task = Box::new(TorrentTask::new(swarm, content, self.plan, found, self.rng));
                 task.begin(None, None, wishes);
                 return Some((task, inputs));
             }
@@ -250,8 +250,8 @@ impl Origin {
             Ok(content) => {
                 let (control, report) = (&mut inputs.control, &mut swarm.report);
                 match start::check(&self.context, &self.plan, &content, control, report, wishes).await {
-                    Started::Ready { have, wishes } => {
-                        let mut task = Box::new(TorrentTask::new(swarm, content, self.plan, have, self.rng));
+                    Started::Ready { found, wishes } => {
+                        let mut task = Box::new(TorrentTask::new(swarm, content, self.plan, found, self.rng));
                         task.begin(inputs.lease.latest(), Some(handover), wishes);
                         return Some((task, inputs));
                     }

@@ -11,7 +11,7 @@ use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::disk::{Done, Job, StoreOutcome};
 use crate::storage::fs::RealFs;
 use crate::storage::persistence;
-use crate::storage::pieces::WholePiece;
+use crate::storage::pieces::{Spill, WholePiece};
 use crate::storage::store::Store;
 
 use super::fault::fault_of;
@@ -90,6 +90,7 @@ impl TorrentTask {
     fn persist(&mut self, now: Instant, output: persistence::Output<BlockBuf>) {
         match output {
             persistence::Output::Store(whole) => self.store(whole),
+            persistence::Output::Spill(spill) => self.spill(spill),
             persistence::Output::Commit => self.commit(),
             persistence::Output::Finish => self.finish(),
             persistence::Output::Storage(fault) => self.machine.handle_storage(now, fault),
@@ -120,11 +121,16 @@ impl TorrentTask {
     }
 
     fn store(&mut self, whole: WholePiece<BlockBuf>) {
-        let WholePiece { piece, blocks, block_hashes } = whole;
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
         self.jobs.spawn("store", async move {
-            let job = Job::StorePiece { piece, blocks, block_hashes };
-            Ended::Stored(block_hashes, context.disk.run(&content, job).await)
+            Ended::Stored(context.disk.run(&content, Job::Store(whole)).await)
+        });
+    }
+
+    fn spill(&mut self, spill: Spill<BlockBuf>) {
+        let (context, content) = (self.swarm.context.clone(), self.content.clone());
+        self.jobs.spawn("spill", async move {
+            Ended::Stored(context.disk.run(&content, Job::Spill(spill)).await)
         });
     }
 
@@ -133,7 +139,7 @@ impl TorrentTask {
         let now = self.swarm.now();
         self.swarm.report.touch();
         match ended {
-            Ended::Stored(block_hashes, done) => self.handle_stored(now, block_hashes, done),
+            Ended::Stored(done) => self.handle_stored(now, done),
             Ended::Committed(Some(Ok(lost))) => {
                 self.pieces_lost(now, lost);
                 self.persistence.handle_committed(now, Ok(()));
@@ -215,24 +221,38 @@ impl TorrentTask {
         }
     }
 
-    fn handle_stored(&mut self, now: Instant, block_hashes: bool, done: Option<Done<BlockBuf>>) {
-        let Some(Done::StorePiece { piece, blocks, outcome }) = done else {
-            self.failure = Some(DISK_GONE.to_owned());
-            return;
-        };
+    fn handle_stored(&mut self, now: Instant, done: Option<Done<BlockBuf>>) {
+        match done {
+            Some(Done::Store(whole, outcome)) => self.handle_piece(now, whole, outcome),
+            Some(Done::Spill(spill, Ok(crcs))) => self.persistence.handle_spilled(now, spill, &crcs),
+            Some(Done::Spill(spill, Err(error))) => {
+                let fault = self.failed(&error);
+                self.persistence.handle_not_spilled(now, spill, fault);
+            }
+            Some(Done::Read { .. } | Done::Check(_)) | None => self.failure = Some(DISK_GONE.to_owned()),
+        }
+    }
+
+    fn handle_piece(&mut self, now: Instant, whole: WholePiece<BlockBuf>, outcome: StoreOutcome) {
+        let piece = whole.piece;
         match outcome {
             StoreOutcome::Good(hashes) => {
-                drop(blocks);
+                drop(whole);
                 self.machine.handle_piece_result(now, piece, PieceResult::Good(hashes));
                 self.persistence.handle_stored(now, piece);
             }
             StoreOutcome::Bad(hashes) => {
-                drop(blocks);
+                drop(whole);
                 self.machine.handle_piece_result(now, piece, PieceResult::Bad(hashes));
                 self.persistence.handle_false(piece);
             }
+            StoreOutcome::Lost => {
+                drop(whole);
+                self.machine.handle_piece_result(now, piece, PieceResult::Lost);
+                self.persistence.handle_false(piece);
+            }
             StoreOutcome::Error(error) => {
-                let (whole, fault) = (WholePiece { piece, blocks, block_hashes }, self.failed(&error));
+                let fault = self.failed(&error);
                 self.persistence.handle_not_stored(now, whole, fault);
             }
         }

@@ -29,6 +29,7 @@ use crate::storage::disk::{DiskContent, Done, Job};
 use crate::storage::fs::RealFs;
 use crate::storage::journal::{Journal, Owner};
 use crate::storage::persistence::STORAGE_RETRY;
+use crate::storage::pieces::PartialPiece;
 use crate::storage::resume::{self, Verdict};
 use crate::storage::store::Store;
 
@@ -43,8 +44,8 @@ const BUSY_TRIES: u32 = 3;
 pub(super) enum Started {
     /// Ready to swarm.
     Ready {
-        /// Pieces that are verified.
-        have: Bitfield,
+        /// What is there.
+        found: Found,
         /// What the user said meanwhile.
         wishes: Wishes,
     },
@@ -52,6 +53,14 @@ pub(super) enum Started {
     Stopped(Option<oneshot::Sender<()>>),
     /// The files cannot be read, in words.
     Failed(String),
+}
+
+/// What is there of the content.
+pub(super) struct Found {
+    /// Pieces that are verified.
+    pub(super) have: Bitfield,
+    /// Blocks of others.
+    pub(super) partial: Vec<PartialPiece>,
 }
 
 /// How far a beginning is.
@@ -91,7 +100,7 @@ pub(super) async fn check(
 ) -> Started {
     let total = content.info().geometry.piece_count();
     if plan.existing == Existing::Assumed {
-        return Started::Ready { have: Bitfield::full(total), wishes };
+        return Started::Ready { found: Found { have: Bitfield::full(total), partial: Vec::new() }, wishes };
     }
     let (sender, mut steps) = watch::channel(Step::Checking(0, 0));
     let checking = find(context, plan, content, sender);
@@ -99,13 +108,13 @@ pub(super) async fn check(
     let mut is_waiting = false;
     loop {
         tokio::select! {
-            have = &mut checking => return match have {
-                Ok(have) => {
+            found = &mut checking => return match found {
+                Ok(found) => {
                     if is_waiting {
                         report.event(Event::Storage(None));
                     }
-                    report.event(Event::Checked { good: have.count(), total });
-                    Started::Ready { have, wishes }
+                    report.event(Event::Checked { good: found.have.count(), total });
+                    Started::Ready { found, wishes }
                 }
                 Err(error) => Started::Failed(error),
             },
@@ -142,23 +151,27 @@ async fn later(steps: &mut watch::Receiver<Step>) {
     }
 }
 
-/// The pieces that are there, in a folder that can take those that are not.
+/// What is there, in a folder that can take what is not.
 async fn find(
     context: &Arc<Context>,
     plan: &Plan,
     content: &DiskContent,
     steps: watch::Sender<Step>,
-) -> Result<Bitfield, String> {
+) -> Result<Found, String> {
     let verdict = match (begin(context, plan, content, &steps).await?, plan.existing) {
         (_, Existing::Hashed(began_at)) => resume::hashed(content.content(), began_at),
         (verdict, Existing::Unknown | Existing::Assumed) => verdict,
     };
     let have = hash(context, content, verdict, &steps).await?;
     if !content.content().wanted().has_more_than(&have) {
-        return Ok(have);
+        return Ok(Found { have, partial: Vec::new() });
     }
     require_writable(context, plan.dir.clone()).await?;
-    prepare(context, plan, content, &have, &steps).await
+    let have = prepare(context, plan, content, &have, &steps).await?;
+    let known = have.clone();
+    let partial =
+        context.disk.slow(content, move |store| store.partial_pieces(&known)).await.ok_or(STOPPED)?;
+    Ok(Found { have, partial })
 }
 
 /// What the journal knows of the files as they are.
@@ -221,7 +234,7 @@ async fn hash(
             Ok(have)
         }
         Some(Done::Check(Err(error))) => Err(error.to_string()),
-        Some(Done::StorePiece { .. } | Done::Read { .. }) | None => Err(STOPPED.to_owned()),
+        Some(Done::Store(..) | Done::Spill(..) | Done::Read { .. }) | None => Err(STOPPED.to_owned()),
     }
 }
 

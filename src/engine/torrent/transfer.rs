@@ -4,6 +4,7 @@ use tokio::time::{Duration, sleep_until};
 
 use super::connections::Inbox;
 use super::report::FileProgress;
+use super::start::Found;
 use super::swarm::{Met, Swarm};
 use super::{Inputs, Leaving, Plan, Wishes};
 use crate::engine::add::Existing;
@@ -11,7 +12,6 @@ use crate::engine::context::{Control, Established, Incoming, Input};
 use crate::engine::handle::Stage;
 use crate::engine::pool::BlockBuf;
 use crate::engine::task::Tasks;
-use crate::proto::bitfield::Bitfield;
 use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
 use crate::proto::session::Lease;
@@ -29,8 +29,8 @@ const INPUT_MAX: usize = 64;
 
 /// A disk job has ended.
 pub(super) enum Ended {
-    /// A piece came back from the disk; whether block hashes were asked for.
-    Stored(bool, Option<Done<BlockBuf>>),
+    /// A piece, or blocks of one, came back from the disk.
+    Stored(Option<Done<BlockBuf>>),
     /// What was written was made durable, or not; with pieces that the disk did not keep.
     Committed(Option<Result<Vec<LostPiece>, StorageError>>),
     /// The content was made complete and durable, or not; the same.
@@ -61,8 +61,9 @@ pub(super) struct TorrentTask {
 }
 
 impl TorrentTask {
-    /// A member of its swarm with these pieces.
-    pub(super) fn new(swarm: Swarm, content: DiskContent, plan: Plan, have: Bitfield, mut rng: Rng) -> Self {
+    /// A member of its swarm that has what was found.
+    pub(super) fn new(swarm: Swarm, content: DiskContent, plan: Plan, found: Found, mut rng: Rng) -> Self {
+        let Found { have, partial } = found;
         let (context, info) = (&swarm.context, content.info());
         let (geometry, now) = (info.geometry, swarm.now());
         let files = FileProgress::new(info, &have);
@@ -78,14 +79,20 @@ impl TorrentTask {
             dht_port: context.dht.is_some().then_some(context.port),
             connection_max: context.config.limits.torrent_connection_max,
         };
-        let machine =
+        let mut machine =
             Torrent::new(settings, geometry, have, content.content().wanted(), rng.fork("machine"), now);
+        let mut persistence = Persistence::new(geometry);
+        for partial in &partial {
+            persistence.restore(now, partial);
+            let blocks: Vec<u32> = partial.blocks.iter().map(|block| block.index).collect();
+            machine.handle_restored(now, partial.piece, &blocks);
+        }
         Self {
             swarm,
             content,
             plan,
             machine,
-            persistence: Persistence::new(geometry),
+            persistence,
             losing_count: 0,
             files,
             started_complete: false,
@@ -234,7 +241,10 @@ impl TorrentTask {
                 Incoming::Block(block, mut content) => match self.machine.handle_block(now, conn, block) {
                     Receipt::Keep => {
                         content.settle();
-                        self.persistence.keep(block, content);
+                        self.persistence.keep(now, block, content);
+                        if self.swarm.context.pool.is_crowded() {
+                            self.persistence.make_room();
+                        }
                     }
                     Receipt::Discard => drop(content),
                 },

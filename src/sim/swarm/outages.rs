@@ -14,10 +14,11 @@ use crate::sim::host::{Common, HostDisk};
 use crate::sim::network::HostId;
 use crate::sim::queue::Queue;
 use crate::sim::scenario::{EndReport, Scenario};
-use crate::sim::storage::{Ended, RealContent, Storage};
+use crate::sim::storage::{Ended, Found, RealContent, Storage};
 use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::journal::JournalError;
 use crate::storage::persistence::{Output, Persistence, STORAGE_RETRY};
+use crate::storage::pieces::PartialPiece;
 
 /// What happens to one of them in one of its lives.
 #[derive(Debug)]
@@ -90,13 +91,15 @@ impl Swarm {
             return self.end(id);
         }
         match started {
-            Ok(have) => {
+            Ok(Found { have, partial, lost_len }) => {
                 if let Some(end) = host.life.ends.last_mut() {
-                    let before = host.machines.torrent.have();
-                    let lost = before.iter_set().filter(|&piece| !have.get(piece));
-                    end.lost_len = lost.map(|piece| u64::from(common.content.geometry.len_of(piece))).sum();
+                    end.lost_len = lost_len;
                 }
                 host.restart(common, now, &have);
+                for PartialPiece { piece, blocks } in &partial {
+                    let blocks: Vec<u32> = blocks.iter().map(|block| block.index).collect();
+                    host.machines.torrent.handle_restored(now, *piece, &blocks);
+                }
                 host.machines.announcer.handle_timeout(now);
                 if have.is_full() {
                     self.complete_real(id);
@@ -166,6 +169,7 @@ impl Swarm {
             let have = host.machines.torrent.have();
             let job = match output {
                 Output::Store(whole) => storage.store(now, whole),
+                Output::Spill(spill) => storage.spill(now, spill),
                 Output::Commit => storage.commit(now, have),
                 Output::Finish => storage.finish(now, have),
                 Output::Storage(fault) => {
@@ -211,6 +215,13 @@ impl Swarm {
                 } else {
                     storage.is_false(piece);
                 }
+            }
+            Ended::Spilled(spill, Ok(crcs)) => {
+                self.persistence(id, |persistence| persistence.handle_spilled(now, spill, &crcs));
+            }
+            Ended::Spilled(spill, Err(error)) => {
+                let fault = self.fault_of(&error);
+                self.persistence(id, |persistence| persistence.handle_not_spilled(now, spill, fault));
             }
             Ended::NotStored(whole, error) => {
                 let fault = self.fault_of(&error);

@@ -6,6 +6,7 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::infohash::InfoHash;
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::storage::fs::Stamp;
+use crate::storage::pieces::Spilled;
 
 /// First bytes of every journal.
 const MAGIC: [u8; 8] = *b"spratjnl";
@@ -27,6 +28,7 @@ const KIND_INTENDED: u8 = 2;
 const KIND_KEPT: u8 = 3;
 const KIND_LOST: u8 = 4;
 const KIND_CLEAN: u8 = 5;
+const KIND_BLOCKS: u8 = 6;
 
 /// What a journal belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,8 @@ pub struct Record {
     pub in_parts: Bitfield,
     /// Pieces that may have been written since, with the wall clock then, microseconds since 1970.
     pub intended: BTreeMap<PieceIndex, u64>,
+    /// Blocks that were written of pieces that are not kept: their number in the piece, and the CRC-32 of their bytes.
+    pub blocks: BTreeMap<PieceIndex, BTreeMap<u32, u32>>,
     /// Files as they were when last made durable, by number.
     pub stamps: BTreeMap<u32, Stamp>,
     /// Whether it ended with everything durable and all stamps written.
@@ -72,6 +76,7 @@ impl Record {
             kept: Bitfield::new(piece_count),
             in_parts: Bitfield::new(piece_count),
             intended: BTreeMap::new(),
+            blocks: BTreeMap::new(),
             stamps: BTreeMap::new(),
             clean: false,
             whole: false,
@@ -86,11 +91,23 @@ impl Record {
             self.in_parts.clear(piece.piece);
         }
         self.intended.remove(&piece.piece);
+        self.blocks.remove(&piece.piece);
     }
 
-    pub(super) fn lose(&mut self, piece: PieceIndex) {
+    pub(super) fn note_blocks(&mut self, piece: PieceIndex, blocks: &[Spilled]) {
+        self.blocks.entry(piece).or_default().extend(blocks.iter().map(|block| (block.index, block.crc)));
+    }
+
+    /// It is not kept.
+    fn doubt(&mut self, piece: PieceIndex) {
         self.kept.clear(piece);
         self.in_parts.clear(piece);
+    }
+
+    /// Nothing of it is there.
+    pub(super) fn lose(&mut self, piece: PieceIndex) {
+        self.doubt(piece);
+        self.blocks.remove(&piece);
     }
 
     /// The bytes of a journal that says this and no more.
@@ -104,6 +121,9 @@ impl Record {
         bytes.extend(encode(KIND_SNAPSHOT, &payload));
         for (&piece, &at) in &self.intended {
             bytes.extend(intended(at, piece));
+        }
+        for (&piece, noted) in &self.blocks {
+            bytes.extend(blocks(piece, noted.iter().map(|(&index, &crc)| Spilled { index, crc })));
         }
         if self.clean {
             bytes.extend(encode(KIND_CLEAN, &[]));
@@ -159,6 +179,16 @@ pub(super) fn lost(pieces: &[PieceIndex]) -> Vec<u8> {
     encode(KIND_LOST, &payload)
 }
 
+/// The record that these blocks of a piece were written.
+pub(super) fn blocks(piece: PieceIndex, blocks: impl Iterator<Item = Spilled>) -> Vec<u8> {
+    let mut payload = piece.to_le_bytes().to_vec();
+    for block in blocks {
+        payload.extend_from_slice(&block.index.to_le_bytes());
+        payload.extend_from_slice(&block.crc.to_le_bytes());
+    }
+    encode(KIND_BLOCKS, &payload)
+}
+
 fn encode_stamps(stamps: &[(u32, Stamp)], out: &mut Vec<u8>) {
     for (file, stamp) in stamps {
         out.extend_from_slice(&file.to_le_bytes());
@@ -212,7 +242,7 @@ fn apply(record: &mut Record, kind: u8, payload: &[u8], owner: &Owner) -> Option
         KIND_INTENDED => {
             let (at, piece) = payload.split_first_chunk::<8>()?;
             let piece = piece_of(<[u8; 4]>::try_from(piece).ok()?, owner)?;
-            record.lose(piece);
+            record.doubt(piece);
             record.intended.insert(piece, u64::from_le_bytes(*at));
         }
         KIND_KEPT => apply_kept(record, payload, owner)?,
@@ -221,6 +251,7 @@ fn apply(record: &mut Record, kind: u8, payload: &[u8], owner: &Owner) -> Option
             let pieces: Option<Vec<_>> = pieces.iter().map(|&piece| piece_of(piece, owner)).collect();
             pieces.filter(|_| rest.is_empty())?.into_iter().for_each(|piece| record.lose(piece));
         }
+        KIND_BLOCKS => apply_blocks(record, payload, owner)?,
         KIND_CLEAN => {
             record.intended.clear();
             record.clean = true;
@@ -239,6 +270,7 @@ fn apply_snapshot(record: &mut Record, payload: &[u8], owner: &Owner) -> Option<
         kept: Bitfield::from_wire(kept, piece_count).ok()?,
         in_parts: Bitfield::from_wire(in_parts, piece_count).ok()?,
         intended: BTreeMap::new(),
+        blocks: BTreeMap::new(),
         stamps,
         clean: false,
         whole: false,
@@ -258,6 +290,20 @@ fn apply_kept(record: &mut Record, payload: &[u8], owner: &Owner) -> Option<()> 
     let pieces: Vec<Kept> = pieces.as_chunks::<4>().0.iter().map(piece).collect::<Option<_>>()?;
     pieces.into_iter().for_each(|piece| record.keep(piece));
     record.stamps.extend(stamps);
+    Some(())
+}
+
+fn apply_blocks(record: &mut Record, payload: &[u8], owner: &Owner) -> Option<()> {
+    let (piece, blocks) = payload.split_first_chunk::<4>()?;
+    let piece = piece_of(*piece, owner)?;
+    let (blocks, rest) = blocks.as_chunks::<8>();
+    let block = |&[a, b, c, d, crc @ ..]: &[u8; 8]| {
+        let index = u32::from_le_bytes([a, b, c, d]);
+        let is_block = index < owner.geometry.block_count(piece);
+        is_block.then_some(Spilled { index, crc: u32::from_le_bytes(crc) })
+    };
+    let blocks: Vec<_> = blocks.iter().map(block).collect::<Option<_>>().filter(|_| rest.is_empty())?;
+    record.note_blocks(piece, &blocks);
     Some(())
 }
 
