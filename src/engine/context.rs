@@ -17,6 +17,7 @@ use super::disk::DiskQueue;
 use super::http::HttpClient;
 use super::lsd;
 use super::mailbox::Mail;
+use super::ourselves::Ourselves;
 use super::pool::{BlockBuf, BlockPool};
 use super::supervisor;
 use super::turns::Turns;
@@ -42,6 +43,8 @@ pub(crate) struct Context {
     pub(crate) handles: Arc<Handles>,
     /// Where journals are; None: none are kept.
     pub(crate) journals: Option<Arc<RealFs>>,
+    /// Our own addresses.
+    pub(crate) ourselves: Ourselves,
     /// Announces by UDP.
     pub(crate) udp: mpsc::Sender<udp::Request>,
     /// The DHT node; None: we take no part.

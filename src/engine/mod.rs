@@ -41,6 +41,7 @@ mod listen;
 mod lsd;
 mod mailbox;
 mod multicast;
+mod ourselves;
 mod pool;
 mod receive;
 mod send;
@@ -115,6 +116,7 @@ impl Engine {
         let context = Arc::new(context::Context {
             clock,
             pool: pool::BlockPool::new(),
+            ourselves: ourselves::Ourselves::default(),
             disk: disk::DiskQueue::start(config.disk_threads.map_or_else(core_count, |count| count.max(1)))?,
             handles,
             journals,

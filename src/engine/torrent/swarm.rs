@@ -115,7 +115,12 @@ impl Swarm {
     ) -> Option<News> {
         self.report.touch();
         match met {
-            Met::Dialled(_, Ok(established)) => Some(News::Connected(*established)),
+            Met::Dialled(addr, Ok(established)) => {
+                if established.connected.peer_id == self.peer_id {
+                    self.context.ourselves.add(now, addr);
+                }
+                Some(News::Connected(*established))
+            }
             Met::Dialled(addr, Err(error)) => {
                 tracing::debug!(%addr, %error, "cannot connect");
                 Some(News::DialFailed(addr))
@@ -129,7 +134,11 @@ impl Swarm {
 
     /// The next thing that the machine is to hear; drain to None.
     pub(super) fn poll(&mut self, now: Instant) -> Option<News> {
-        self.sources.poll(now, &self.report)
+        let mut news = self.sources.poll(now, &self.report);
+        if let Some(News::Peers(_, peers)) = &mut news {
+            self.context.ourselves.strike(now, peers);
+        }
+        news
     }
 
     /// When to call [`Swarm::handle_timeout`], or to tell the demand, or to show figures.
