@@ -60,7 +60,7 @@ pub trait FileSystem: Send + Sync {
     fn open_again(&self, path: &[String]) -> io::Result<Self::File>;
     /// Reads into all of `buffer`; an early end is `UnexpectedEof`.
     fn read_exact_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<()>;
-    /// The file, if it is open to read already, so that having it takes no waiting.
+    /// The file, if having it to read takes no waiting: it is open already, or all that opening it needs is in memory.
     fn opened(&self, _path: &[String]) -> Option<Self::File> {
         None
     }
@@ -116,6 +116,9 @@ const WRITE_PART_MAX: usize = 1_024;
 const BLOCK_LEN: u64 = 512;
 /// How a folder is held on to: as a place, not to be listed.
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// Nothing leads out of the folder.
+const BENEATH: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 /// Every opening: no leaking to children, and no waiting for the other end of a pipe.
 const COMMON: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
@@ -136,6 +139,8 @@ pub(super) struct Folder {
     identity: (u64, u64),
     /// What lies in it has no disk below it, but for what is mounted within it.
     is_in_memory: bool,
+    /// What lies in it can be opened without a word to a server.
+    opens_at_once: bool,
 }
 
 impl Folder {
@@ -149,8 +154,9 @@ impl Folder {
         }
         let place = fs::open(path, FOLDER, Mode::empty())?;
         let identity = identity(fs::fstat(&place)?);
-        let is_in_memory = is_in_memory(place.as_fd());
-        Ok(Arc::new(Self { place, path: path.to_owned(), identity, is_in_memory }))
+        let kind = fs::fstatfs(&place).map_or(0, |system| system.f_type as u64);
+        let (is_in_memory, opens_at_once) = (kind == TMPFS, OPEN_AT_ONCE.contains(&kind));
+        Ok(Arc::new(Self { place, path: path.to_owned(), identity, is_in_memory, opens_at_once }))
     }
 }
 
@@ -197,6 +203,17 @@ impl RealFs {
         Ok(file)
     }
 
+    /// Opens a regular file to read, if the system knows the way to it and the file itself by heart.
+    fn open_at_once(&self, path: &[String]) -> Option<File> {
+        if !path.iter().all(|element| is_safe(element)) {
+            return None;
+        }
+        let flags = OFlags::RDONLY | COMMON;
+        let at_once = BENEATH | ResolveFlags::CACHED;
+        let file = fs::openat2(&self.folder.place, path.join("/"), flags, Mode::empty(), at_once).ok()?;
+        require_regular(file.as_fd()).is_ok().then(|| File::from(file))
+    }
+
     fn resolve(&self, path: &[String], flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let Some((name, folders)) = path.split_last() else { return Err(Errno::INVAL) };
         if !path.iter().all(|element| is_safe(element)) {
@@ -204,8 +221,7 @@ impl RealFs {
         }
         let make = flags.contains(OFlags::CREATE);
         let mode = if make { Mode::from_raw_mode(0o666) } else { Mode::empty() };
-        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        match fs::openat2(&self.folder.place, path.join("/"), flags, mode, beneath) {
+        match fs::openat2(&self.folder.place, path.join("/"), flags, mode, BENEATH) {
             Err(Errno::NOENT) if make && !folders.is_empty() => {}
             Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN | Errno::NAMETOOLONG | Errno::INVAL) => {}
             result => return result,
@@ -258,7 +274,8 @@ impl FileSystem for RealFs {
     }
 
     fn opened(&self, path: &[String]) -> Option<Self::File> {
-        self.handles.find(self.root, path, Access::Read)
+        let open = || self.open_at_once(path);
+        self.handles.find_or(self.root, path, self.folder.opens_at_once.then_some(open))
     }
 
     fn read_at_once(&self, file: &Self::File, parts: &mut [IoSliceMut<'_>], offset: u64) -> usize {
@@ -467,11 +484,9 @@ fn nanoseconds(seconds: i64, rest: u64) -> i64 {
 
 /// What `fstatfs` calls tmpfs.
 const TMPFS: u64 = 0x0102_1994;
-
-/// Whether a folder has no disk below it. It may have been swapped out, as may any memory of ours.
-fn is_in_memory(folder: BorrowedFd<'_>) -> bool {
-    fs::fstatfs(folder).is_ok_and(|system| system.f_type as u64 == TMPFS)
-}
+/// File systems on disks of this machine, and tmpfs: ext4, XFS, Btrfs, F2FS. Those of a network, and in user space, ask
+/// somebody when a file is opened.
+const OPEN_AT_ONCE: [u64; 5] = [TMPFS, 0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010];
 
 /// In words where the system's own mislead.
 fn explain(error: Errno) -> io::Error {
@@ -554,12 +569,23 @@ mod tests {
         let (mut one, mut other) = ([0; 5_000], [0; 4_000]);
         let mut read =
             || files.read_at_once(&opened, &mut [IoSliceMut::new(&mut one), IoSliceMut::new(&mut other)], 0);
-        assert_eq!(read(), if is_in_memory(file.as_fd()) { 9_000 } else { 0 });
+        assert_eq!(read(), if files.folder.is_in_memory { 9_000 } else { 0 });
         files.read_exact_at(&file, &mut [0; 9_000], 0).unwrap();
         // Not every file system can tell what it has in memory.
         let all = read();
         assert!(all == 0 || (all == 9_000 && one == [7; 5_000] && other == [7; 4_000]), "{all}");
         assert_eq!(files.read_at_once(&opened, &mut [IoSliceMut::new(&mut one)], 9_000), 0);
+    }
+
+    #[test]
+    fn a_file_that_the_system_knows_is_opened_without_waiting() {
+        let temp = tempfile::tempdir().unwrap();
+        std_fs::write(temp.path().join("a"), b"a").unwrap();
+        std::os::unix::fs::symlink("a", temp.path().join("link")).unwrap();
+        let files = RealFs::open(temp.path(), &Handles::new(HANDLE_MAX)).unwrap();
+        let is_local = files.folder.opens_at_once;
+        assert_eq!(files.opened(&path("a")).is_some(), is_local, "it was just made");
+        assert!(["b", "link", ".."].iter().all(|name| files.opened(&path(name)).is_none()));
     }
 
     #[test]

@@ -100,8 +100,31 @@ impl Handles {
         self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The file to read, if it is open, or else what `open` gives, which does not wait. One that was written to is not
+    /// closed for it, since that may take long.
+    pub(super) fn find_or(
+        &self,
+        root: u64,
+        path: &[String],
+        open: Option<impl FnOnce() -> Option<File>>,
+    ) -> Option<Arc<File>> {
+        let key = (root, self.hasher.hash_one(path));
+        let mut table = self.table();
+        let found = table.find(key, path, Access::Read);
+        if found.is_some() || !table.has_room(self.max) {
+            return found;
+        }
+        drop(table);
+        let file = Arc::new(open?()?);
+        let entry =
+            |used_at| Entry { path: path.into(), file: Arc::clone(&file), access: Access::Read, used_at };
+        let closing = self.table().insert(key, self.max, entry);
+        drop(closing);
+        Some(file)
+    }
+
     /// The file, if it is open for at least `access`.
-    pub(super) fn find(&self, root: u64, path: &[String], access: Access) -> Option<Arc<File>> {
+    fn find(&self, root: u64, path: &[String], access: Access) -> Option<Arc<File>> {
         let key = (root, self.hasher.hash_one(path));
         self.table().find(key, path, access)
     }
@@ -182,13 +205,22 @@ impl Table {
         closing
     }
 
+    fn oldest(&self) -> Option<(&(u64, u64), &Entry)> {
+        self.entries.iter().min_by_key(|(_, entry)| entry.used_at)
+    }
+
+    /// Whether one more needs none closed that was written to.
+    fn has_room(&self, max: usize) -> bool {
+        self.entries.len() < max || self.oldest().is_some_and(|(_, oldest)| oldest.access == Access::Read)
+    }
+
     fn shrink(&mut self, keep: usize) -> Vec<Entry> {
         if keep == 0 {
             return mem::take(&mut self.entries).into_values().collect();
         }
         let mut closing = Vec::new();
         while self.entries.len() > keep {
-            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used_at).map(|(key, _)| *key);
+            let oldest = self.oldest().map(|(key, _)| *key);
             closing.extend(oldest.and_then(|key| self.entries.remove(&key)));
         }
         closing
@@ -246,6 +278,17 @@ mod tests {
         assert_eq!(handles.with_room(scarce).unwrap(), 7, "not only for files that are kept open");
         let error = handles.open(1, &path("x"), Access::Read, || Err(Errno::MFILE.into())).unwrap_err();
         assert_eq!(Errno::from_io_error(&error), Some(Errno::MFILE));
+    }
+
+    #[test]
+    fn none_that_was_written_to_is_closed_where_nobody_may_wait() {
+        let handles = Handles::new(2);
+        let at_once = |name| handles.find_or(1, &path(name), Some(|| tempfile::tempfile().ok())).is_some();
+        assert!(at_once("a") && at_once("b") && at_once("c"));
+        handles.open(1, &path("w"), Access::Write, tempfile::tempfile).unwrap();
+        assert!(at_once("d"), "c was read from");
+        assert!(!at_once("e") && at_once("d") && at_once("w"));
+        assert_eq!(handles.open_count(), 2);
     }
 
     #[test]

@@ -18,8 +18,9 @@ use crate::sample::{MODELS, run_count};
 const LIMIT: Duration = Duration::from_secs(3_600);
 /// What a line brings in a second.
 const DOWN_RATE: u64 = 400_000;
-/// Longest that anything may stay in memory or in caches alone: the interval of commits, and a little for the commit.
-const AGE_MAX: Duration = Duration::from_millis(2_100);
+/// Longest that anything may stay in memory or in caches alone: the interval of commits, and a little for a write and the
+/// commit.
+const AGE_MAX: Duration = Duration::from_millis(2_300);
 /// Longest that a peer may need after a fault beyond what it needs undisturbed: its disk is tried each second.
 const RECOVERY_MAX: Duration = Duration::from_secs(30);
 /// The same where the disk forgot pieces: whoever thought that we have them is greeted anew, and who was left often

@@ -1,7 +1,7 @@
 //! Reading blocks that the system has in memory, on a thread that must not wait for a disk.
 //!
 //! Blocks that follow each other in one file are read by one call, each into its own buffer. What is not in
-//! memory, or in a file that is not open yet, is left to [`Content::read_blocks`], and so is what cannot be read
+//! memory, or in a file that cannot be had without waiting, is left to [`Content::read_blocks`], and so is what cannot be read
 //! at all, or may have been changed by others, so that errors and judgements come from one place.
 
 use std::io::IoSliceMut;
