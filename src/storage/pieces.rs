@@ -16,9 +16,14 @@ use crate::proto::time::{Duration, Instant};
 /// Bytes of one torrent at the disk, to be hashed and written, before its connections are read no further:
 /// what 200 ms of a 1 Gbit/s line bring, and what the threads need to hash pieces side by side.
 const STORING_LEN_MAX: u64 = 24 << 20;
-/// How long a block waits in memory for the rest of its piece: then all of them go to the disk. Half of what a kill may
+/// How long blocks wait in memory for the rest of their piece: then all of them go to the disk. Half of what a kill may
 /// cost; most pieces are whole by then.
 const SPILL_AFTER: Duration = Duration::from_secs(1);
+/// The same of fewer than [`SPILL_COUNT_MIN`] blocks: each time that something is written costs a sync later, and of slow
+/// torrents there may be hundreds.
+const SPILL_FEW_AFTER: Duration = Duration::from_secs(60);
+/// Blocks that are worth a write of their own, 256 KiB.
+const SPILL_COUNT_MIN: usize = 16;
 
 /// A block's bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -113,7 +118,7 @@ pub struct PieceBuffers<B> {
     partial: BTreeMap<PieceIndex, Partial<B>>,
     attempt_count: u64,
     storing_len: u64,
-    /// No piece's blocks are to go to the disk before; None: no block is in memory.
+    /// No piece's blocks are to go to the disk before; None: none at all.
     spill_at: Option<Instant>,
 }
 
@@ -123,6 +128,8 @@ struct Partial<B> {
     slots: Vec<Slot<B>>,
     /// When the first block in memory came.
     held_since: Option<Instant>,
+    /// Blocks in memory.
+    held_count: usize,
     /// When the last block came.
     grown_at: Instant,
     /// Blocks are on their way to the disk.
@@ -144,6 +151,7 @@ impl<B> Partial<B> {
             attempt,
             slots: (0..block_count).map(|_| Slot::Missing).collect(),
             held_since: None,
+            held_count: 0,
             grown_at: now,
             is_spilling: false,
             whole: None,
@@ -152,7 +160,8 @@ impl<B> Partial<B> {
 
     /// When its blocks in memory are to go to the disk.
     fn due_at(&self) -> Option<Instant> {
-        self.held_since.filter(|_| !self.is_spilling && self.whole.is_none()).map(|since| since + SPILL_AFTER)
+        let wait = if self.held_count < SPILL_COUNT_MIN { SPILL_FEW_AFTER } else { SPILL_AFTER };
+        self.held_since.filter(|_| !self.is_spilling && self.whole.is_none()).map(|since| since + wait)
     }
 
     fn is_there(&self) -> bool {
@@ -168,7 +177,7 @@ impl<B> Partial<B> {
                 kept @ (Slot::Missing | Slot::Spilling | Slot::Held(Held::Disk(_))) => *slot = kept,
             }
         }
-        self.is_spilling = true;
+        (self.is_spilling, self.held_count) = (true, 0);
         Some(Spill { piece, blocks, attempt: self.attempt, since })
     }
 }
@@ -191,11 +200,18 @@ impl<B> PieceBuffers<B> {
     pub fn keep(&mut self, now: Instant, block: Block, content: B) {
         let partial = self.partial(block.piece, now);
         if let Some(slot) = partial.slots.get_mut(block.index() as usize) {
+            partial.held_count += usize::from(!matches!(slot, Slot::Held(Held::Memory(_))));
             *slot = Slot::Held(Held::Memory(content));
             partial.held_since.get_or_insert(now);
             partial.grown_at = now;
-            self.spill_at.get_or_insert(now + SPILL_AFTER);
+            let due_at = partial.due_at();
+            self.look_at(due_at);
         }
+    }
+
+    /// [`PieceBuffers::spill_due`] may have something to do then.
+    fn look_at(&mut self, at: Option<Instant>) {
+        self.spill_at = self.spill_at.into_iter().chain(at).min();
     }
 
     /// Blocks of an earlier run are on the disk.
@@ -281,17 +297,18 @@ impl<B> PieceBuffers<B> {
         let partial = self.partial.get_mut(&spill.piece).filter(|partial| partial.attempt == spill.attempt);
         let Some(partial) = partial else { return 0 };
         partial.is_spilling = false;
+        if crcs.is_none() {
+            partial.held_since = Some(spill.since);
+            partial.held_count += spill.blocks.len();
+        }
         for (at, (index, content)) in spill.blocks.into_iter().enumerate() {
             let held =
                 crcs.and_then(|crcs| crcs.get(at)).map_or(Held::Memory(content), |&crc| Held::Disk(crc));
             partial.slots[index as usize] = Slot::Held(held);
         }
-        if crcs.is_some() {
-            return len;
-        }
-        partial.held_since = Some(spill.since);
-        self.spill_at = Some(spill.since + SPILL_AFTER);
-        0
+        let due_at = partial.due_at();
+        self.look_at(due_at);
+        if crcs.is_some() { len } else { 0 }
     }
 
     /// A piece goes to the disk.
@@ -376,33 +393,54 @@ mod tests {
 
     #[test]
     fn the_blocks_of_a_piece_that_takes_long_go_to_the_disk_together() {
-        let mut pieces = pieces();
+        let mut pieces = PieceBuffers::<u32>::new(Geometry::new(1 << 20, 1 << 19).unwrap());
         assert_eq!(pieces.spill_at(), None);
         keep(&mut pieces, T0, 0, &[3]);
+        assert_eq!(pieces.spill_at(), Some(T0 + SPILL_FEW_AFTER), "one is not worth it yet");
         let later = T0 + SPILL_AFTER / 2;
-        keep(&mut pieces, later, 0, &[1]);
+        keep(&mut pieces, later, 0, &(16..31).collect::<Vec<_>>());
         keep(&mut pieces, later, 1, &[0]);
         assert_eq!(pieces.spill_at(), Some(T0 + SPILL_AFTER));
+        assert!(pieces.spill_due(later).is_empty());
         let spill = pieces.spill_due(T0 + SPILL_AFTER).remove(0);
-        assert_eq!((spill.piece, &spill.blocks[..]), (0, &[(1, 1), (3, 3)][..]));
-        assert_eq!(pieces.spill_at(), Some(later + SPILL_AFTER), "the other piece");
-        keep(&mut pieces, later, 0, &[0, 2]);
+        let numbers: Vec<_> = spill.blocks.iter().map(|block| block.0).collect();
+        assert!(spill.piece == 0 && numbers == [3].into_iter().chain(16..31).collect::<Vec<_>>());
+        assert_eq!(pieces.spill_at(), Some(later + SPILL_FEW_AFTER), "the other piece");
+        let meanwhile = T0 + SPILL_AFTER * 3 / 2;
+        keep(&mut pieces, meanwhile, 0, &[0, 1, 2, 31]);
+        assert_eq!(pieces.spill_at(), Some(later + SPILL_FEW_AFTER), "one spill at a time");
+        keep(&mut pieces, meanwhile, 0, &(4..16).collect::<Vec<_>>());
         assert!(pieces.complete(0, false));
-        assert_eq!(taken(&mut pieces, 0), None, "two blocks are on their way");
+        assert_eq!(taken(&mut pieces, 0), None, "blocks are on their way");
         assert!(pieces.spill_all().iter().all(|spill| spill.piece == 1), "they go with the piece");
-        assert_eq!(pieces.spilled(spill, Some(&[101, 103])), 2 * 16_384);
-        assert_eq!(taken(&mut pieces, 0), Some(vec![0, 101, 2, 103]));
+        let crcs: Vec<u32> = numbers.iter().map(|number| 100 + number).collect();
+        assert_eq!(pieces.spilled(spill, Some(&crcs)), 16 * 16_384);
+        let whole = taken(&mut pieces, 0).unwrap();
+        let is_right = |at: u32| whole[at as usize] == at + if numbers.contains(&at) { 100 } else { 0 };
+        assert!((0..32).all(is_right), "{whole:?}");
+    }
+
+    #[test]
+    fn what_comes_while_others_are_on_their_way_has_its_own_time() {
+        let mut pieces = pieces();
+        keep(&mut pieces, T0, 0, &[0]);
+        let spill = pieces.spill_due(T0 + SPILL_FEW_AFTER).remove(0);
+        keep(&mut pieces, T0 + SPILL_FEW_AFTER, 0, &[1]);
+        assert_eq!(pieces.spill_at(), None);
+        pieces.spilled(spill, Some(&[100]));
+        assert_eq!(pieces.spill_at(), Some(T0 + SPILL_FEW_AFTER * 2));
     }
 
     #[test]
     fn what_could_not_be_spilled_is_in_memory_again_and_due() {
         let mut pieces = pieces();
         keep(&mut pieces, T0, 0, &[0, 1]);
-        let spill = pieces.spill_due(T0 + SPILL_AFTER).remove(0);
-        assert!(pieces.spill_due(T0 + SPILL_AFTER).is_empty());
-        keep(&mut pieces, T0 + SPILL_AFTER, 0, &[2]);
+        let due_at = T0 + SPILL_FEW_AFTER;
+        let spill = pieces.spill_due(due_at).remove(0);
+        assert!(pieces.spill_due(due_at).is_empty());
+        keep(&mut pieces, due_at, 0, &[2]);
         assert_eq!(pieces.spilled(spill, None), 0);
-        let spill = pieces.spill_due(T0 + SPILL_AFTER).remove(0);
+        let spill = pieces.spill_due(due_at).remove(0);
         assert_eq!(spill.blocks, [(0, 0), (1, 1), (2, 2)]);
     }
 
