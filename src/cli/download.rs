@@ -1,6 +1,7 @@
 //! `sprat download`: fetch a torrent's content, and hand it on meanwhile.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -93,23 +94,24 @@ impl Download<'_> {
         let Self { args, plan, dir, engine, report } = self;
         let mut narrator = Narrator::new(report);
         let names_anyone = source.names_anyone();
-        let info = match source {
-            TorrentSource::Metainfo(metainfo) => metainfo.info,
+        let metainfo = match source {
+            TorrentSource::Metainfo(metainfo) => Arc::new(metainfo),
             TorrentSource::Magnet(magnet) => {
                 describe::announce(&magnet, plan.finds_peers(false, names_anyone), report);
                 let metainfo = Describer::new(report, &mut narrator).follow(handle, interrupts).await?;
                 plan::require_selected(&metainfo.info, &args.select)?;
                 require_linked(&metainfo.info, &magnet, &args.select)?;
-                metainfo.info.clone()
+                metainfo
             }
         };
-        announce(args, &info, engine, report);
+        let info = &metainfo.info;
+        announce(args, info, engine, report);
         // Of a magnet that was public as long as nobody knew better, the warning may be news only now.
         if !plan.finds_peers(info.private, names_anyone) {
             report.warn(describe::NOBODY);
         }
         let until = if args.seed || plan.leaves() { Until::Stopped } else { Until::Complete };
-        let mut follower = Follower::new(report, info, dir.clone(), args.files, narrator);
+        let mut follower = Follower::new(report, Arc::clone(&metainfo), dir.clone(), args.files, narrator);
         follower.follow(handle, until, interrupts).await
     }
 }

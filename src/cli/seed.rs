@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::json;
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
             }
             Offer::Content(metainfo, dir, hashed_at) => {
                 let content = dir.join(&metainfo.info.name);
-                (*metainfo, dir, Some(content), Some(hashed_at))
+                (Arc::from(metainfo), dir, Some(content), Some(hashed_at))
             }
             Offer::Torrent(source) => {
                 let source = tokio::select! {
@@ -56,10 +57,9 @@ pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
                     source = source.open() => source?,
                 };
                 let metainfo = match source {
-                    TorrentSource::Metainfo(metainfo) => metainfo,
+                    TorrentSource::Metainfo(metainfo) => Arc::new(metainfo),
                     TorrentSource::Magnet(magnet) => {
-                        let described = describe::fetch(&plan, magnet, None, report, &mut interrupts).await?;
-                        described.as_ref().clone()
+                        describe::fetch(&plan, magnet, None, report, &mut interrupts).await?
                     }
                 };
                 presence::require(&metainfo.info, &dir)?;
@@ -120,7 +120,7 @@ fn tracker_host(typed: &str) -> Result<IpAddr, Failure> {
 struct Seed<'a> {
     args: &'a SeedArgs,
     plan: &'a Plan,
-    metainfo: Metainfo,
+    metainfo: Arc<Metainfo>,
     dir: PathBuf,
     /// Where the content is, if the torrent was made from it.
     content: Option<PathBuf>,
@@ -137,7 +137,7 @@ impl Seed<'_> {
         interrupts: &mut Interrupts,
     ) -> Result<(), Failure> {
         if let Some(url) = tracker_host.and_then(|host| self.engine.tracker_url(host)) {
-            self.metainfo.trackers.insert(0, vec![url]);
+            Arc::make_mut(&mut self.metainfo).trackers.insert(0, vec![url]);
         }
         let written = match (&self.content, &self.args.output) {
             (None, None) => None,
@@ -153,7 +153,7 @@ impl Seed<'_> {
         };
         let torrent = AddTorrent {
             existing,
-            ..self.plan.torrent(TorrentSource::Metainfo(self.metainfo.clone()), &self.dir)
+            ..self.plan.torrent(TorrentSource::Metainfo((*self.metainfo).clone()), &self.dir)
         };
         let mut handle = self.engine.add(torrent).await?;
         let result = self.follow(&mut handle, written.as_deref(), report, interrupts).await;
@@ -176,7 +176,7 @@ impl Seed<'_> {
         report: &Report,
         interrupts: &mut Interrupts,
     ) -> Result<End, Failure> {
-        let mut follower = Follower::seeding(report, self.metainfo.info.clone(), self.dir.clone());
+        let mut follower = Follower::seeding(report, Arc::clone(&self.metainfo), self.dir.clone());
         match follower.follow(handle, Until::Checked, interrupts).await? {
             End::Complete => {}
             End::Incomplete { missing_len } => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -13,7 +14,7 @@ use super::narrator::{Narrator, fault_text};
 use super::report::{Meter, Report};
 use super::size::{show_duration, show_len, show_rate};
 use super::text::{counted, printable, without_number};
-use crate::engine::{Event, Info, Snapshot, Stage, TorrentHandle};
+use crate::engine::{Event, Metainfo, Snapshot, Stage, TorrentHandle};
 
 /// Most bars of single files at once; the first unfinished ones are shown.
 const FILE_BAR_MAX: usize = 16;
@@ -49,7 +50,7 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Follower {
     report: Report,
-    info: Info,
+    metainfo: Arc<Metainfo>,
     dir: PathBuf,
     meter: Option<Meter>,
     file_meters: BTreeMap<usize, Meter>,
@@ -65,10 +66,16 @@ pub(crate) struct Follower {
 
 impl Follower {
     /// Nothing seen of its content yet; `narrator` goes on.
-    pub(crate) fn new(report: &Report, info: Info, dir: PathBuf, files: bool, narrator: Narrator) -> Self {
+    pub(crate) fn new(
+        report: &Report,
+        metainfo: Arc<Metainfo>,
+        dir: PathBuf,
+        files: bool,
+        narrator: Narrator,
+    ) -> Self {
         Self {
             report: report.clone(),
-            info,
+            metainfo,
             dir,
             meter: None,
             file_meters: BTreeMap::new(),
@@ -81,9 +88,9 @@ impl Follower {
     }
 
     /// The same for one that begins complete.
-    pub(crate) fn seeding(report: &Report, info: Info, dir: PathBuf) -> Self {
+    pub(crate) fn seeding(report: &Report, metainfo: Arc<Metainfo>, dir: PathBuf) -> Self {
         let narrator = Narrator::new(report);
-        Self { downloads: false, ..Self::new(report, info, dir, false, narrator) }
+        Self { downloads: false, ..Self::new(report, metainfo, dir, false, narrator) }
     }
 
     /// Shows what happens until the end.
@@ -156,10 +163,10 @@ impl Follower {
         let fetched = snapshot.torrent.traffic.downloaded;
         let seconds =
             self.fetching_since.map_or(0.0, |since| clock::now().duration_since(since).as_secs_f64());
-        let name = printable(&self.info.name);
+        let name = printable(&self.metainfo.info.name);
         let dir = printable(&self.dir.to_string_lossy());
         self.report.event(&json!({
-            "event": "completed", "name": self.info.name, "size": snapshot.torrent.wanted_len,
+            "event": "completed", "name": self.metainfo.info.name, "size": snapshot.torrent.wanted_len,
             "downloaded": fetched, "seconds": seconds,
         }));
         if fetched == 0 {
@@ -184,7 +191,7 @@ impl Follower {
             | Stage::Stopped
             | Stage::Failed(_) => {}
             Stage::Checking { checked, good } => {
-                let total = self.info.geometry.piece_count();
+                let total = self.metainfo.info.geometry.piece_count();
                 let (checked, good) = (*checked, *good);
                 self.meter(u64::from(total)).update(
                     u64::from(checked),
@@ -220,7 +227,7 @@ impl Follower {
     }
 
     fn show_files(&mut self, done_lens: &[u64]) {
-        for (number, (file, &done)) in self.info.files.iter().zip(done_lens).enumerate() {
+        for (number, (file, &done)) in self.metainfo.info.files.iter().zip(done_lens).enumerate() {
             if done >= file.len || file.attributes.pad {
                 self.file_meters.remove(&number);
                 continue;
