@@ -10,6 +10,7 @@ fn decode(payload: &[u8]) -> ExtensionHandshake {
 fn everything_round_trips() {
     for your_ip in ["10.1.2.3", "2001:db8::1"] {
         let sent = ExtensionHandshake {
+            lt_donthave: Some(4),
             sp_have: Some(1),
             ut_metadata: Some(2),
             ut_pex: Some(3),

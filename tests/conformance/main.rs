@@ -34,6 +34,7 @@ mod bep_0048;
 mod bep_0051;
 mod bep_0052_hybrid;
 mod bep_0053_select;
+mod bep_0054;
 mod fuzz_dht;
 mod fuzz_gossip;
 mod fuzz_krpc;

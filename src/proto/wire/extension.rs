@@ -25,6 +25,8 @@ pub const CLIENT_CHAR_MAX: usize = 64;
 /// handshakes add up to by [`ExtensionHandshake::update`] there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtensionHandshake {
+    /// The sender's number for `lt_donthave` (BEP 54).
+    pub lt_donthave: Option<u8>,
     /// The sender's number for `sp_have`.
     pub sp_have: Option<u8>,
     /// The sender's number for `ut_metadata` (BEP 9).
@@ -71,7 +73,12 @@ struct Wire<'a> {
 impl ExtensionHandshake {
     /// The payload of extended message 0.
     pub fn encode(&self) -> Bytes {
-        let numbers = [("sp_have", self.sp_have), ("ut_metadata", self.ut_metadata), ("ut_pex", self.ut_pex)];
+        let numbers = [
+            ("lt_donthave", self.lt_donthave),
+            ("sp_have", self.sp_have),
+            ("ut_metadata", self.ut_metadata),
+            ("ut_pex", self.ut_pex),
+        ];
         bencode::encode(&Wire {
             m: numbers.into_iter().filter_map(|(name, number)| Some((name, number?))).collect(),
             metadata_size: self.metadata_size,
@@ -91,6 +98,7 @@ impl ExtensionHandshake {
     pub fn update(&mut self, later: Self) {
         let is_on = |number: &u8| *number > 0;
         *self = Self {
+            lt_donthave: later.lt_donthave.or(self.lt_donthave).filter(is_on),
             sp_have: later.sp_have.or(self.sp_have).filter(is_on),
             ut_metadata: later.ut_metadata.or(self.ut_metadata).filter(is_on),
             ut_pex: later.ut_pex.or(self.ut_pex).filter(is_on),
@@ -113,6 +121,7 @@ impl ExtensionHandshake {
         let numbers = root.get(b"m").and_then(|numbers| numbers.dict());
         let extension = |name: &[u8]| u8::try_from(numbers?.get(name)?.integer()?).ok();
         Ok(Self {
+            lt_donthave: extension(b"lt_donthave"),
             sp_have: extension(b"sp_have"),
             ut_metadata: extension(b"ut_metadata"),
             ut_pex: extension(b"ut_pex"),

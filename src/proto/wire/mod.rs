@@ -5,6 +5,7 @@
 
 pub mod allowed_fast;
 pub mod decoder;
+pub mod dont_have;
 pub mod extension;
 pub mod handshake;
 pub mod message;
