@@ -67,6 +67,8 @@ pub struct Pieces {
     active: BTreeMap<PieceIndex, Active>,
     /// Pieces that failed their hash since they were last good.
     parole: BTreeSet<PieceIndex>,
+    /// Lost pieces that are not to be begun yet, wanted or not.
+    held: BTreeSet<PieceIndex>,
     /// Wanted pieces that are missing and not active.
     startable_count: u32,
     /// Open blocks of active pieces.
@@ -88,6 +90,7 @@ impl Pieces {
             wanted,
             active: BTreeMap::new(),
             parole: BTreeSet::new(),
+            held: BTreeSet::new(),
             startable_count: 0,
             open_count: 0,
             have_len,
@@ -156,9 +159,9 @@ impl Pieces {
         self.startable_count == 0 && self.open_count == 0
     }
 
-    /// Whether the piece is wanted, missing, and none of its blocks asked for.
+    /// Whether the piece is wanted, missing, not held back, and none of its blocks asked for.
     pub fn is_startable(&self, piece: PieceIndex) -> bool {
-        self.is_lacking(piece) && !self.active.contains_key(&piece)
+        self.is_lacking(piece) && !self.active.contains_key(&piece) && !self.held.contains(&piece)
     }
 
     /// Pieces that are begun and not whole, ascending.
@@ -211,7 +214,7 @@ impl Pieces {
     /// already, or if it is there or not wanted.
     pub fn request(&mut self, block: Block, conn: ConnId) -> bool {
         let piece = block.piece;
-        if !self.geometry.is_block(block) || !self.is_lacking(piece) {
+        if !self.geometry.is_block(block) || !self.is_lacking(piece) || self.held.contains(&piece) {
             return false;
         }
         self.begin(piece);
@@ -295,10 +298,7 @@ impl Pieces {
     fn end(&mut self, piece: PieceIndex) -> Option<Active> {
         let active = self.active.remove(&piece)?;
         self.open_count -= u64::from(active.open_count);
-        if self.is_startable(piece) {
-            self.startable_count += 1;
-            self.changed.push(piece);
-        }
+        self.note_startable(piece);
         Some(active)
     }
 
@@ -360,13 +360,36 @@ impl Pieces {
         if self.have.clear(piece) {
             let len = u64::from(self.geometry.len_of(piece));
             self.have_len -= len;
-            if self.wanted.get(piece) {
-                self.wanted_done_len -= len;
-                self.startable_count += 1;
-                self.changed.push(piece);
-            }
+            self.wanted_done_len -= if self.wanted.get(piece) { len } else { 0 };
+            self.note_startable(piece);
         } else {
             self.end(piece);
+        }
+    }
+
+    /// The bytes of a piece that was had are gone: missing again, and not to be begun before [`Pieces::free`],
+    /// whatever becomes wanted meanwhile.
+    pub fn hold_back(&mut self, piece: PieceIndex) {
+        if self.have.get(piece) {
+            self.held.insert(piece);
+            self.lost(piece);
+        }
+    }
+
+    /// Pieces that were held back are as any other from now on.
+    pub fn free(&mut self, pieces: &[PieceIndex]) {
+        for &piece in pieces {
+            if self.held.remove(&piece) {
+                self.note_startable(piece);
+            }
+        }
+    }
+
+    /// The piece was not startable; if it is now, that is noted.
+    fn note_startable(&mut self, piece: PieceIndex) {
+        if self.is_startable(piece) {
+            self.startable_count += 1;
+            self.changed.push(piece);
         }
     }
 
@@ -430,6 +453,8 @@ impl Pieces {
             open_count += u64::from(active.open_count);
         }
         assert_eq!(open_count, self.open_count, "open blocks");
+        let is_missing = |piece: &PieceIndex| !self.have.get(*piece) && !self.active.contains_key(piece);
+        assert!(self.held.iter().all(is_missing), "what is held back is missing");
         assert!(self.have_len <= self.geometry.total_len() && self.wanted_done_len <= self.wanted_len);
     }
 }
@@ -555,6 +580,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_back_is_begun_only_when_it_is_free_and_wanted() {
+        let mut pieces = three();
+        let mut out = Vec::new();
+        pieces.request_open(0, A, 2, &mut out);
+        let _ = (receive(&mut pieces, 0, 0, A), receive(&mut pieces, 0, 1, A));
+        pieces.verified(0);
+        pieces.hold_back(0);
+        assert_eq!((pieces.left(), pieces.is_lacking(0)), (65_636, true));
+        assert!(pieces.request_open(0, A, 2, &mut out) == 0 && !pieces.request(out[0], A));
+        pieces.set_wanted(Bitfield::new(3));
+        pieces.free(&[0]);
+        assert_eq!(pieces.request_open(0, A, 2, &mut out), 0, "not wanted meanwhile");
+        pieces.set_wanted(Bitfield::full(3));
+        assert_eq!(pieces.request_open(0, A, 2, &mut out), 2);
+    }
+
+    #[test]
     fn counts_stay_exact_whatever_happens() {
         let mut rng = Rng::from_number(5);
         let geometry = Geometry::new(40_000 * 20, 40_000).unwrap();
@@ -563,8 +605,8 @@ mod tests {
         for _ in 0..20_000 {
             let (piece, conn) = (rng.below(20) as u32, ConnId(rng.below(4) as u32));
             let block = geometry.block(piece, rng.below(3) as u32);
-            match rng.below(9) {
-                8 => drop(pieces.restore(piece, &[rng.below(3) as u32])),
+            match rng.below(11) {
+                10 => drop(pieces.restore(piece, &[rng.below(3) as u32])),
                 0 | 1 => drop(pieces.request_open(piece, conn, 2, &mut out)),
                 2 => drop(pieces.request(block, conn)),
                 3 => drop(pieces.release(block, conn)),
@@ -572,6 +614,8 @@ mod tests {
                 5 if is_verifying(&pieces, piece) => drop(pieces.verified(piece)),
                 6 if is_verifying(&pieces, piece) => drop(pieces.failed(piece)),
                 5 | 6 => drop(pieces.release_all(conn)),
+                7 => pieces.hold_back(piece),
+                8 => pieces.free(&[piece]),
                 _ => pieces.lost(piece),
             }
             #[cfg(debug_assertions)]
