@@ -119,8 +119,10 @@ pub(crate) enum Input {
     Sent(ConnId, usize, u64),
     /// A block could not be read, in words; the connection ends.
     ReadFailed(String),
-    /// Pieces that were asked for are there no more; the connection ends.
+    /// Pieces that were asked for are there no more.
     PiecesLost(Vec<LostPiece>),
+    /// These blocks will not be sent: their pieces are those lost just before.
+    Unsent(ConnId, Vec<Block>),
     /// The socket is closed; nothing follows.
     Closed(ConnId),
 }

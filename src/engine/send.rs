@@ -97,6 +97,9 @@ impl Sender {
     async fn send_blocks(&mut self) -> io::Result<()> {
         self.socket.writable().await?;
         let blocks = self.read_blocks().await?;
+        if blocks.is_empty() {
+            return Ok(());
+        }
         let headers: Vec<_> = blocks.iter().map(|&(block, _)| block_header(block)).collect();
         let mut parts = Vec::with_capacity(2 * blocks.len());
         for (header, (_, content)) in headers.iter().zip(&blocks) {
@@ -117,7 +120,8 @@ impl Sender {
         self.tell(Input::Sent(self.conn, count, len)).await
     }
 
-    /// The first few blocks with their content: those that can be had at once, or else all from a disk thread.
+    /// The first few blocks with their content: those that can be had at once, or else all from a disk thread. None
+    /// if one of their pieces is lost.
     async fn read_blocks(&mut self) -> io::Result<Vec<(Block, BlockBuf)>> {
         let mut blocks = self.take_blocks().await;
         let content = self.source.content.get().expect("blocks are only sent of content that is open");
@@ -149,14 +153,20 @@ impl Sender {
         blocks
     }
 
-    /// Has a disk thread read them.
-    async fn fetch_blocks(&self, blocks: Vec<(Block, BlockBuf)>) -> io::Result<Vec<(Block, BlockBuf)>> {
+    /// Has a disk thread read them; none if one of their pieces is lost. Then its blocks are not sent, and those of
+    /// others are read again, for one may have been read before it was lost.
+    async fn fetch_blocks(&mut self, blocks: Vec<(Block, BlockBuf)>) -> io::Result<Vec<(Block, BlockBuf)>> {
         let content = self.source.content.get().expect("blocks are only sent of content that is open");
         let error = match self.source.disk.run(content, Job::Read { blocks }).await {
             Some(Done::Read { blocks, outcome: Ok(lost) }) if lost.is_empty() => return Ok(blocks),
-            Some(Done::Read { outcome: Ok(lost), .. }) => {
+            Some(Done::Read { blocks, outcome: Ok(lost) }) => {
+                let is_lost = |block: &Block| lost.iter().any(|lost| lost.piece == block.piece);
+                let blocks = blocks.into_iter().map(|(block, _)| block);
+                let (unsent, rest): (Vec<_>, Vec<_>) = blocks.partition(is_lost);
+                rest.into_iter().rev().for_each(|block| self.blocks.push_front(block));
                 self.tell(Input::PiecesLost(lost)).await?;
-                return Err(io::Error::other("pieces are there no more"));
+                self.tell(Input::Unsent(self.conn, unsent)).await?;
+                return Ok(Vec::new());
             }
             Some(Done::Read { outcome: Err(error), .. }) => error.to_string(),
             Some(Done::Store(..) | Done::Spill(..) | Done::Check(_)) | None => {

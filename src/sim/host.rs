@@ -149,6 +149,11 @@ impl Wire {
     pub(super) fn may_send(&mut self, block: Block) -> bool {
         self.asked.remove(&block)
     }
+
+    /// It could not be: it is still to be answered.
+    pub(super) fn not_sent(&mut self, block: Block) {
+        self.asked.insert(block);
+    }
 }
 
 /// What all hosts of a swarm share.

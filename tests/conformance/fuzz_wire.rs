@@ -145,16 +145,16 @@ fn sp_have_payloads() {
         let mut payload = vec![0; rng.below(14)];
         rng.fill(&mut payload);
         if let Some(form) = payload.first_mut() {
-            *form &= 1;
+            *form %= 3;
         }
         if rng.below(2) == 0 {
             payload.iter_mut().for_each(|byte| *byte &= 0x83);
         }
         match sp_have::decode(&payload, piece_count) {
             Ok(SpHave::Full(have)) => assert_eq!(have.as_bytes(), &payload[1..]),
-            Ok(SpHave::Delta(gained)) => {
-                assert!(gained.is_sorted_by(|a, b| a < b) && gained.iter().all(|piece| *piece < piece_count));
-                assert!(gained.capacity() < payload.len());
+            Ok(SpHave::Delta(named) | SpHave::Lost(named)) => {
+                assert!(named.is_sorted_by(|a, b| a < b) && named.iter().all(|piece| *piece < piece_count));
+                assert!(named.capacity() < payload.len());
             }
             Err(_) => continue,
         }

@@ -3,7 +3,7 @@
 use sprat::proto::bitfield::Bitfield;
 use sprat::proto::rng::Rng;
 use sprat::proto::wire::message::Message;
-use sprat::proto::wire::sp_have::{BadSpHave, SpHave, decode, encode};
+use sprat::proto::wire::sp_have::{BadSpHave, SpHave, decode, encode, encode_lost};
 
 fn holding(len: u32, pieces: &[u32]) -> Bitfield {
     let mut have = Bitfield::new(len);
@@ -17,6 +17,9 @@ fn the_example_of_the_documentation() {
     let payload = encode(&gained, &holding(2_000, &gained));
     assert_eq!(&payload[..], [0x01, 0x03, 0x00, 0xac, 0x02]);
     assert_eq!(decode(&payload, 2_000), Ok(SpHave::Delta(gained.to_vec())));
+    let payload = encode_lost(&gained, &Bitfield::new(2_000));
+    assert_eq!(&payload[..], [0x02, 0x03, 0x00, 0xac, 0x02]);
+    assert_eq!(decode(&payload, 2_000), Ok(SpHave::Lost(gained.to_vec())));
 }
 
 #[test]
@@ -32,7 +35,16 @@ fn whatever_is_sent_comes_back_and_is_never_longer_than_the_bitfield() {
             match decode(&payload, piece_count) {
                 Ok(SpHave::Full(all)) => assert_eq!(all, have),
                 Ok(SpHave::Delta(some)) => assert_eq!(some, gained),
-                Err(bad) => panic!("{bad}"),
+                other => panic!("{other:?}"),
+            }
+            let mut left = have;
+            gained.iter().for_each(|&piece| assert!(left.clear(piece)));
+            let payload = encode_lost(&gained, &left);
+            assert!(payload.len() <= 1 + Bitfield::byte_len(piece_count));
+            match decode(&payload, piece_count) {
+                Ok(SpHave::Full(all)) => assert_eq!(all, left),
+                Ok(SpHave::Lost(some)) => assert_eq!(some, gained),
+                other => panic!("{other:?}"),
             }
         }
     }
@@ -57,6 +69,14 @@ fn costs_at_most_what_haves_cost_and_far_less_for_many() {
 }
 
 #[test]
+fn a_loss_costs_no_more_than_lt_donthave() {
+    for (piece, most) in [(0, 8), (127, 8), (16_383, 9), (2_097_151, 10)] {
+        let payload = encode_lost(&[piece], &Bitfield::new(4_194_304));
+        assert!(Message::Extended { id: 1, payload }.encoded_len() <= most, "piece {piece}");
+    }
+}
+
+#[test]
 fn a_dense_gain_goes_as_a_bitfield() {
     let payload = encode(&(0..2_000).collect::<Vec<_>>(), &Bitfield::full(2_000));
     assert_eq!(decode(&payload, 2_000), Ok(SpHave::Full(Bitfield::full(2_000))));
@@ -66,7 +86,7 @@ fn a_dense_gain_goes_as_a_bitfield() {
 fn what_is_no_availability_of_this_torrent_is_refused() {
     let bad: [&[u8]; 13] = [
         b"",
-        b"\x02",
+        b"\x03",
         b"\xff\x00",
         // Bitfields: short, long, with a spare bit set.
         b"\x00\x00",
@@ -87,6 +107,7 @@ fn what_is_no_availability_of_this_torrent_is_refused() {
     }
     assert_eq!(decode(b"\x01\x0e", 15), Ok(SpHave::Delta(vec![14])));
     assert_eq!(decode(b"\x01", 15), Ok(SpHave::Delta(vec![])));
+    assert_eq!(decode(b"\x02\x0f", 15), Err(BadSpHave));
     assert_eq!(decode(b"\x01\x00", 0), Err(BadSpHave));
     // No piece count, however absurd, makes the sum of the gaps wrap.
     let far = [&[1][..], &[0xff, 0xff, 0xff, 0x7f].repeat(20)].concat();

@@ -104,7 +104,7 @@ impl TorrentTask {
                     }
                     Ended::Committed(_) => self.persistence.handle_committed(now, Ok(())),
                     // What is durable counts; whether all is whole will be found out next time.
-                    Ended::Finished(_) | Ended::Noted(_) | Ended::Lost(..) => {}
+                    Ended::Finished(_) | Ended::Noted(_) | Ended::Lost(_) => {}
                     ended @ Ended::Stored(..) => self.handle_ended(ended),
                 },
                 () = self.swarm.parting(inbox, || progress(&self.machine, now)) => {}

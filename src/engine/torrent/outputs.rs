@@ -4,9 +4,8 @@ use crate::engine::add::Existing;
 use crate::engine::context::Outgoing;
 use crate::engine::handle::Event;
 use crate::engine::pool::BlockBuf;
-use crate::proto::piece::PieceIndex;
 use crate::proto::time::Instant;
-use crate::proto::torrent::event::{self, Command, ConnId, Output, PieceResult, StorageFault};
+use crate::proto::torrent::event::{self, ConnId, Output, PieceResult, StorageFault};
 use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::disk::{Done, Job, StoreOutcome};
 use crate::storage::fs::RealFs;
@@ -75,7 +74,6 @@ impl TorrentTask {
     fn handle_event(&mut self, event: event::Event) {
         match event {
             // Told when it is durable.
-            event::Event::Completed if self.losing_count > 0 => return,
             event::Event::Completed => return self.persistence.complete(),
             event::Event::PieceCompleted(piece) => self.files.add(self.content.info(), piece),
             event::Event::Storage(_) => self.swarm.report.hurry(),
@@ -161,7 +159,7 @@ impl TorrentTask {
                 let fault = self.failed(&error);
                 self.persistence.handle_finished(now, Err(fault));
             }
-            Ended::Lost(pieces, is_fetching) => self.lost(now, &pieces, is_fetching),
+            Ended::Lost(pieces) => self.machine.handle_loss_noted(now, &pieces),
             Ended::Noted(Some(Ok(lost))) => self.pieces_lost(now, lost),
             Ended::Noted(Some(Err(error))) => tracing::warn!(%error, "the next start finds out again"),
             Ended::Noted(None) | Ended::Closed(_) => {}
@@ -188,37 +186,23 @@ impl TorrentTask {
         }
         let pieces: Vec<_> = lost.iter().map(|lost| lost.piece).collect();
         let is_fetching = self.persistence.handle_lost();
-        let mut wanted = self.machine.wanted().clone();
-        pieces.iter().for_each(|&piece| {
-            wanted.clear(piece);
-        });
-        self.machine.handle_command(now, Command::Want(wanted));
+        self.machine.handle_lost(now, pieces.clone(), is_fetching);
+        if self.machine.is_complete() {
+            // What was lost is not wanted.
+            self.persistence.complete();
+        }
         for LostPiece { piece, path, why } in lost {
             self.files.remove(self.content.info(), piece);
-            self.machine.handle_piece_result(now, piece, PieceResult::Lost);
             self.swarm.report.event(Event::PieceLost { piece, path, why, is_fetching });
         }
         self.swarm.report.hurry();
-        self.losing_count += 1;
         let (context, content, told) = (self.swarm.context.clone(), self.content.clone(), pieces.clone());
         self.jobs.spawn("lose", async move {
             if let Some(Err(error)) = context.disk.slow(&content, move |content| content.lose(&told)).await {
                 tracing::warn!(%error, "the next start finds out again");
             }
-            Ended::Lost(pieces, is_fetching)
+            Ended::Lost(pieces)
         });
-    }
-
-    /// The journal has heard of lost pieces.
-    fn lost(&mut self, now: Instant, pieces: &[PieceIndex], is_fetching: bool) {
-        self.losing_count -= 1;
-        if is_fetching {
-            let mut wanted = self.machine.wanted().clone();
-            pieces.iter().for_each(|&piece| {
-                wanted.set(piece);
-            });
-            self.machine.handle_command(now, Command::Want(wanted));
-        }
     }
 
     fn handle_stored(&mut self, now: Instant, done: Option<Done<BlockBuf>>) {

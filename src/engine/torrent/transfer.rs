@@ -39,8 +39,8 @@ pub(super) enum Ended {
     Closed(Option<Result<Vec<LostPiece>, StorageError>>),
     /// The journal was told of what is there; with pieces that the disk did not keep.
     Noted(Option<Result<Vec<LostPiece>, StorageError>>),
-    /// The journal was told of pieces that are not there any more; whether they are to be fetched again.
-    Lost(Vec<PieceIndex>, bool),
+    /// The journal was told of pieces that are not there any more.
+    Lost(Vec<PieceIndex>),
 }
 
 /// The state of the task in this part.
@@ -50,8 +50,6 @@ pub(super) struct TorrentTask {
     pub(super) plan: Plan,
     pub(super) machine: Torrent,
     pub(super) persistence: Persistence<BlockBuf>,
-    /// How often the journal is being told of lost pieces: until then they are not wanted, and nothing is complete.
-    pub(super) losing_count: usize,
     pub(super) files: FileProgress,
     /// Nothing was missing from the start.
     pub(super) started_complete: bool,
@@ -93,7 +91,6 @@ impl TorrentTask {
             plan,
             machine,
             persistence,
-            losing_count: 0,
             files,
             started_complete: false,
             failure: None,
@@ -226,6 +223,11 @@ impl TorrentTask {
                 self.persistence.handle_read_failed(now, StorageFault::Failed(error));
             }
             Input::PiecesLost(lost) => self.pieces_lost(now, lost),
+            Input::Unsent(conn, blocks) => {
+                if self.swarm.connections.is_open(conn) {
+                    self.machine.handle_blocks_unsent(now, conn, &blocks);
+                }
+            }
             Input::Closed(conn) => self.disconnected(now, conn),
         }
         self.drain(now);

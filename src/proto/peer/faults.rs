@@ -27,6 +27,10 @@ pub const UNSOLICITED_METADATA_MAX: u32 = 100;
 /// Gossip that comes more often than once a minute, or that nobody can read; beyond: disconnected.
 pub const GOSSIP_MAX: u32 = 10;
 
+/// Pieces taken back that the peer did not have, or beyond one for each piece of the torrent. A cache that lets go of
+/// all that it has once over stays below it, and a later connection counts anew. Beyond: disconnected.
+pub const RETRACTION_MAX: u32 = 10_000;
+
 /// A kind of misbehaviour that is borne a number of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -50,6 +54,8 @@ pub enum Fault {
     UnsolicitedMetadata,
     /// Gossip out of turn, or unreadable.
     Gossip,
+    /// A piece taken back that the peer did not have, or over and over.
+    Retraction,
 }
 
 /// How often a peer did what.
@@ -65,6 +71,7 @@ pub struct Faults {
     refused_metadata: u32,
     unsolicited_metadata: u32,
     gossip: u32,
+    retractions: u32,
 }
 
 impl Faults {
@@ -96,6 +103,7 @@ impl Faults {
                 (&mut self.unsolicited_metadata, UNSOLICITED_METADATA_MAX, "metadata not asked for")
             }
             Fault::Gossip => (&mut self.gossip, GOSSIP_MAX, "too much gossip"),
+            Fault::Retraction => (&mut self.retractions, RETRACTION_MAX, "takes back too many pieces"),
         };
         *counter += 1;
         if *counter > max { Err(DisconnectReason::Protocol(text)) } else { Ok(()) }

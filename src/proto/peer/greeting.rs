@@ -6,6 +6,7 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::piece::PieceIndex;
 use crate::proto::torrent::event::{Connected, Settings};
 use crate::proto::wire::allowed_fast::allowed_fast_set;
+use crate::proto::wire::dont_have::LT_DONTHAVE_ID;
 use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID};
 use crate::proto::wire::message::Message;
 use crate::proto::wire::metadata::UT_METADATA_ID;
@@ -67,6 +68,7 @@ fn plain(listen_port: Option<u16>, connected: &Connected) -> ExtensionHandshake 
         client: Some(CLIENT.to_owned()),
         request_queue_max: Some(QUEUE_COUNT_MAX as u32),
         your_ip: Some(connected.addr.ip()),
+        lt_donthave: Some(LT_DONTHAVE_ID),
         ..ExtensionHandshake::default()
     }
 }

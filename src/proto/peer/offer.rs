@@ -10,7 +10,7 @@ use crate::proto::piece::PieceIndex;
 pub struct Offer {
     /// Pieces of ours that the peer knows of and lacks.
     lacking_count: u32,
-    /// Pieces of the interval's news that the peer knows already.
+    /// Pieces of the interval's news that the peer knows already, or has.
     early: BTreeSet<PieceIndex>,
     /// Whether there may be news that the peer lacks and does not know.
     owed: bool,
@@ -37,6 +37,29 @@ impl Offer {
         if self.knows(piece, news) {
             self.lacking_count = self.lacking_count.saturating_sub(1);
         }
+    }
+
+    /// The peer took back a piece that we have; whether it is to be told of it now, since peers that had it were not.
+    /// Otherwise it hears of it with the interval's news.
+    pub fn peer_lost(&mut self, piece: PieceIndex, news: &BTreeSet<PieceIndex>) -> bool {
+        let knows = self.knows(piece, news);
+        if knows {
+            self.lacking_count += 1;
+        } else {
+            self.owed = true;
+        }
+        knows
+    }
+
+    /// We lost a piece; whether the peer may know that we had it.
+    pub fn lose(&mut self, piece: PieceIndex, news: &BTreeSet<PieceIndex>, theirs: &Bitfield) -> bool {
+        let knew = self.knows(piece, news);
+        if knew && !theirs.get(piece) {
+            self.lacking_count = self.lacking_count.saturating_sub(1);
+        }
+        self.early.remove(&piece);
+        self.suggested.retain(|&(suggested, _)| suggested != piece);
+        knew
     }
 
     /// The peer is suggested this piece of so many blocks.
@@ -95,7 +118,7 @@ impl Offer {
         self.owed = false;
         let fresh = |piece: &PieceIndex| !theirs.get(*piece) && !self.early.contains(piece);
         let told: Vec<_> = news.iter().copied().filter(fresh).collect();
-        self.early.extend(&told);
+        self.early.extend(news);
         self.lacking_count += told.len() as u32;
         told
     }

@@ -1,7 +1,8 @@
 //! What the other end told of itself: its pieces, what it lets us have while choked, its extensions.
 //!
 //! Availability by BEP 3 and 6: a bitfield comes once and before any other word on pieces. Have-all after
-//! other words is tolerated (clients that finish between handshakes), have-none is then ignored.
+//! other words is tolerated (clients that finish between handshakes), have-none is then ignored. What was announced
+//! may be taken back (BEP 54).
 
 use std::collections::VecDeque;
 
@@ -24,6 +25,8 @@ pub struct Remote {
     announced: bool,
     /// Pieces that they have, and that we lack and want.
     wanted_count: u32,
+    /// Pieces that they took back.
+    retracted_count: u32,
     /// Pieces that they let us ask for while choked.
     allowed_fast: Vec<PieceIndex>,
     /// Pieces that they would like us to ask for.
@@ -38,6 +41,7 @@ impl Remote {
             have: Bitfield::new(piece_count),
             announced: false,
             wanted_count: 0,
+            retracted_count: 0,
             allowed_fast: Vec::new(),
             suggested: VecDeque::new(),
             extension: None,
@@ -96,6 +100,34 @@ impl Remote {
         Ok(self.have.set(piece))
     }
 
+    /// They have a piece no more; true if they had it. That they let us ask for it while choked will hold again when
+    /// they have it again; that they would like us to does not.
+    ///
+    /// # Errors
+    /// No such piece, or they took back too much.
+    pub fn handle_dont_have(
+        &mut self,
+        piece: PieceIndex,
+        faults: &mut Faults,
+    ) -> Result<bool, DisconnectReason> {
+        self.check(piece)?;
+        if !self.have.get(piece) || self.retracted_count >= self.have.len() {
+            faults.count(Fault::Retraction)?;
+        }
+        if !self.have.clear(piece) {
+            return Ok(false);
+        }
+        self.retracted_count += 1;
+        self.suggested.retain(|&suggested| suggested != piece);
+        Ok(true)
+    }
+
+    /// Whether they took back pieces: their pieces are counted one by one from then on, however many they are, so
+    /// that who has everything and then not, and so on, costs no walk over all pieces each time.
+    pub fn is_fickle(&self) -> bool {
+        self.retracted_count > 0
+    }
+
     /// Counts anew what they have that we want: `wants` says which pieces we lack and want.
     pub fn recount(&mut self, wants: impl Fn(PieceIndex) -> bool) {
         self.wanted_count = self.have.iter_set().filter(|&piece| wants(piece)).count() as u32;
@@ -104,6 +136,11 @@ impl Remote {
     /// They gained a piece that we lack and want.
     pub fn wanted_gained(&mut self) {
         self.wanted_count += 1;
+    }
+
+    /// They took back a piece that we lack and want.
+    pub fn wanted_retracted(&mut self) {
+        self.wanted_count = self.wanted_count.saturating_sub(1);
     }
 
     /// We do not want this piece any more, for we have it.
@@ -170,6 +207,11 @@ impl Remote {
     /// Their number for `sp_have`, if they take it.
     pub fn sp_have(&self) -> Option<u8> {
         self.extension.as_ref().and_then(|extension| extension.sp_have)
+    }
+
+    /// Their number for `lt_donthave`, if they take it.
+    pub fn lt_donthave(&self) -> Option<u8> {
+        self.extension.as_ref().and_then(|extension| extension.lt_donthave)
     }
 
     /// Their number for `ut_metadata`, if they take it.

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use crate::proto::bitfield::Bitfield;
 use crate::proto::block::{BLOCK_LEN, Block};
 use crate::proto::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ pub const SNUB_AFTER_MIN: Duration = Duration::from_secs(10);
 /// Such silence for a peer of unknown rate.
 pub const SNUB_AFTER_UNKNOWN: Duration = Duration::from_secs(20);
 
-/// What an arriving block was to us.
+/// What an arriving block, or its reject, was to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// In flight.
@@ -107,9 +108,17 @@ impl Requests {
         Arrival::Expected
     }
 
-    /// They will not send this block; false if it was not in flight.
-    pub fn handle_reject(&mut self, block: Block) -> bool {
-        self.remove(block).is_some()
+    /// They will not send this block.
+    pub fn handle_reject(&mut self, block: Block) -> Arrival {
+        if self.remove(block).is_some() {
+            return Arrival::Expected;
+        }
+        // The answer to what we gave up.
+        if self.late_max > 0 {
+            self.late_max -= 1;
+            return Arrival::Late;
+        }
+        Arrival::Unsolicited
     }
 
     /// We do not want this block from them any more; it may come nevertheless. True if it was in flight.
@@ -117,6 +126,20 @@ impl Requests {
         let was_in_flight = self.remove(block).is_some();
         self.late_max += usize::from(was_in_flight);
         was_in_flight
+    }
+
+    /// Gives up the requests of pieces that the peer does not have any more: which they are.
+    pub fn withdraw(&mut self, theirs: &Bitfield) -> Vec<Block> {
+        let mut withdrawn = Vec::new();
+        self.in_flight.retain(|&(block, _)| {
+            let stays = theirs.get(block.piece);
+            if !stays {
+                withdrawn.push(block);
+            }
+            stays
+        });
+        self.late_max += withdrawn.len();
+        withdrawn
     }
 
     /// All requests are given up.

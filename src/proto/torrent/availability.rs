@@ -2,7 +2,7 @@
 //!
 //! Startable pieces stand in one array, grouped by their count of copies, so that one more or one less copy
 //! is one swap over a group's border, and the rarest piece of a peer is found from the front. A peer that has
-//! everything is counted once, not once a piece. Looking for a piece never looks at more than `SCAN_MAX`
+//! everything is counted once, not once a piece, unless it is fickle: one that took back pieces. Looking for a piece never looks at more than `SCAN_MAX`
 //! entries of the array: if the peer has none of them, the peer's own bitfield is walked instead.
 //!
 //! Invariants: group `c` is `order[starts[c]..starts[c + 1]]` and holds the startable pieces with `c` copies;
@@ -49,8 +49,8 @@ impl Availability {
     }
 
     /// A peer came, or told its bitfield (an empty one need not be added).
-    pub fn add_peer(&mut self, have: &Bitfield) {
-        if have.is_full() {
+    pub fn add_peer(&mut self, have: &Bitfield, is_fickle: bool) {
+        if have.is_full() && !is_fickle {
             self.seed_count += 1;
         } else {
             have.iter_set().for_each(|piece| self.increment(piece));
@@ -58,8 +58,8 @@ impl Availability {
     }
 
     /// A peer left, or is about to replace its bitfield; `have` is all that it was counted with.
-    pub fn remove_peer(&mut self, have: &Bitfield) {
-        if have.is_full() {
+    pub fn remove_peer(&mut self, have: &Bitfield, is_fickle: bool) {
+        if have.is_full() && !is_fickle {
             self.seed_count -= 1;
         } else {
             have.iter_set().for_each(|piece| self.decrement(piece));
@@ -67,12 +67,22 @@ impl Availability {
     }
 
     /// A peer gained `piece`; `have` already has it.
-    pub fn gain(&mut self, piece: PieceIndex, have: &Bitfield) {
-        if have.is_full() {
+    pub fn gain(&mut self, piece: PieceIndex, have: &Bitfield, is_fickle: bool) {
+        if have.is_full() && !is_fickle {
             self.seed_count += 1;
             have.iter_set().filter(|&other| other != piece).for_each(|other| self.decrement(other));
         } else {
             self.increment(piece);
+        }
+    }
+
+    /// A peer took back `piece`; `have` does not have it any more. `was_fickle`: before, too. From now on it is.
+    pub fn lose(&mut self, piece: PieceIndex, have: &Bitfield, was_fickle: bool) {
+        if have.count() + 1 == have.len() && !was_fickle {
+            self.seed_count -= 1;
+            have.iter_set().for_each(|other| self.increment(other));
+        } else {
+            self.decrement(piece);
         }
     }
 
@@ -86,7 +96,7 @@ impl Availability {
         self.seed_count + u32::from(self.counts.iter().copied().min().unwrap_or(0))
     }
 
-    /// Connected peers that have everything.
+    /// Connected peers that have everything, and always had since they told.
     pub fn seeds(&self) -> u32 {
         self.seed_count
     }
@@ -253,9 +263,9 @@ mod tests {
     fn the_rarest_piece_of_a_peer_is_found_and_ties_are_random() {
         let (mut pieces, mut availability) = setting(6);
         let mut rng = Rng::from_number(1);
-        availability.add_peer(&Bitfield::full(6));
-        availability.add_peer(&set(6, &[0, 1, 2, 3]));
-        availability.add_peer(&set(6, &[0, 1]));
+        availability.add_peer(&Bitfield::full(6), false);
+        availability.add_peer(&set(6, &[0, 1, 2, 3]), false);
+        availability.add_peer(&set(6, &[0, 1]), false);
         assert_eq!((availability.count(0), availability.count(5), availability.min()), (3, 1, 1));
         let mut seen = [0; 6];
         for _ in 0..1_000 {
@@ -275,34 +285,46 @@ mod tests {
     fn groups_stay_exact_whatever_comes_and_goes() {
         let mut rng = Rng::from_number(2);
         let (mut pieces, mut availability) = setting(50);
-        let mut peers: Vec<Bitfield> = Vec::new();
+        let mut peers: Vec<(Bitfield, bool)> = Vec::new();
         for _ in 0..5_000 {
             let piece = rng.below(50) as u32;
-            match rng.below(6) {
+            match rng.below(7) {
                 0 if peers.len() < 12 => {
                     let mut have = Bitfield::new(50);
                     for _ in 0..rng.below(120) {
                         have.set(rng.below(50) as u32);
                     }
-                    availability.add_peer(&have);
-                    peers.push(have);
+                    if rng.below(4) == 0 {
+                        have = Bitfield::full(50);
+                    }
+                    availability.add_peer(&have, false);
+                    peers.push((have, false));
                 }
                 0 | 1 if !peers.is_empty() => {
-                    availability.remove_peer(&peers.swap_remove(rng.below(peers.len())));
+                    let (have, is_fickle) = peers.swap_remove(rng.below(peers.len()));
+                    availability.remove_peer(&have, is_fickle);
                 }
                 2 if pieces.have().get(piece) => pieces.lost(piece),
                 2 => drop(pieces.verified(piece)),
+                3 if !peers.is_empty() => {
+                    let at = rng.below(peers.len());
+                    let (have, is_fickle) = &mut peers[at];
+                    if have.clear(piece) {
+                        availability.lose(piece, have, std::mem::replace(is_fickle, true));
+                    }
+                }
                 _ if !peers.is_empty() => {
                     let at = rng.below(peers.len());
-                    if peers[at].set(piece) {
-                        availability.gain(piece, &peers[at]);
+                    let (have, is_fickle) = &mut peers[at];
+                    if have.set(piece) {
+                        availability.gain(piece, have, *is_fickle);
                     }
                 }
                 _ => {}
             }
             availability.follow(&mut pieces);
             check(&availability);
-            let copies = peers.iter().filter(|have| have.get(piece)).count();
+            let copies = peers.iter().filter(|(have, _)| have.get(piece)).count();
             assert_eq!(availability.count(piece) as usize, copies);
             assert_eq!(availability.is_listed(piece), pieces.is_startable(piece));
         }
@@ -312,8 +334,8 @@ mod tests {
     fn a_poor_peer_among_many_rare_pieces_is_still_served() {
         let (_, mut availability) = setting(50_000);
         let poor = set(50_000, &[777, 40_000]);
-        availability.add_peer(&poor);
-        availability.add_peer(&set(50_000, &[777]));
+        availability.add_peer(&poor, false);
+        availability.add_peer(&set(50_000, &[777]), false);
         let mut rng = Rng::from_number(3);
         assert_eq!(availability.rarest(&poor, &mut rng), Some(40_000));
         assert!(availability.random(&poor, &mut rng).is_some());

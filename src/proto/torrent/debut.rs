@@ -46,10 +46,7 @@ impl Debut {
         if !peer.is_fast() || !peer.state.peer_interested {
             return;
         }
-        if let Some(mut rng) = self.unlisted.take() {
-            self.unseen = (0..self.geometry.piece_count()).collect();
-            rng.shuffle(&mut self.unseen);
-        }
+        self.list();
         let piece_len = u64::from(self.geometry.piece_len());
         let ahead = AHEAD_MIN + peer.traffic.upload.per_second(now) * AHEAD_SECS / piece_len;
         let ahead = usize::try_from(ahead).unwrap_or(usize::MAX).min(SUGGESTED_MAX);
@@ -61,6 +58,19 @@ impl Debut {
                 out.send(now, peer, Message::Suggest(piece));
             }
         }
+    }
+
+    fn list(&mut self) {
+        if let Some(mut rng) = self.unlisted.take() {
+            self.unseen = (0..self.geometry.piece_count()).collect();
+            rng.shuffle(&mut self.unseen);
+        }
+    }
+
+    /// We do not have all pieces any more, but `have`: who has the others got them elsewhere.
+    pub(super) fn lose(&mut self, have: &Bitfield) {
+        self.list();
+        self.unseen.retain(|&piece| have.get(piece));
     }
 
     /// The neighbour will not fetch what it was suggested: others may.

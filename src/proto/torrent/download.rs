@@ -136,7 +136,7 @@ impl Download {
     pub(super) fn forget(&mut self, peer: &mut Peer) {
         self.set_peer_choking(peer, true);
         self.give_up(peer);
-        self.availability.remove_peer(peer.remote.have());
+        self.availability.remove_peer(peer.remote.have(), peer.remote.is_fickle());
     }
 
     /// Asks the peer for as much as its pipeline, the limit and the pieces allow.

@@ -134,8 +134,7 @@ pub enum PieceResult {
     Good(Option<BlockHashes>),
     /// It does not hash; the hash of each block, to find the liar once a good copy is known.
     Bad(BlockHashes),
-    /// It could not be written or read and its bytes are gone, also if it was good before: to be fetched again,
-    /// if it is wanted.
+    /// It could not be written and its bytes are gone: to be fetched again, if it is wanted.
     Lost,
 }
 
@@ -211,7 +210,7 @@ pub enum DisconnectReason {
     /// Banned address.
     #[error("banned")]
     Banned,
-    /// It thinks that we have no pieces, and can only be told otherwise on a new connection.
+    /// It does not know which pieces we have, and can only be told on a new connection.
     #[error("to be greeted anew")]
     Anew,
     /// The torrent pauses or stops.

@@ -1,6 +1,7 @@
 //! Blocks and pieces: what follows when they come, go, verify or fail, or when the user wants others.
 
 use super::Awake;
+use super::download::Download;
 use super::event::{BlockHashes, ConnId, DisconnectReason, Event, Output, Receipt};
 use super::pieces::Received;
 use crate::proto::bitfield::Bitfield;
@@ -110,18 +111,60 @@ impl Awake {
         self.download.retry();
     }
 
-    /// The piece's bytes are gone and are to be fetched again. Whoever was told that we have it is disconnected, to
-    /// be greeted anew: there is no message that all understand for taking a piece back.
-    pub(super) fn piece_lost(&mut self, now: Instant, piece: PieceIndex) {
-        let was_had = self.download.pieces.have().get(piece);
-        self.download.pieces.lost(piece);
-        if was_had {
-            self.news.lose(piece);
-            self.disconnect_all(now, DisconnectReason::Anew);
-            self.look_complete(now);
-        } else {
-            self.throw_away(piece);
+    /// Blocks that were handed out cannot be sent: with BEP 6 each request has its answer.
+    pub(super) fn blocks_unsent(&mut self, now: Instant, conn: ConnId, blocks: &[Block]) {
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        for &block in blocks {
+            peer.uploads.handle_sent(u64::from(block.len));
+            if peer.is_fast() {
+                self.out.send(now, peer, Message::Reject(block));
+            }
         }
+        self.upload.ready(conn);
+    }
+
+    /// The piece could not be stored, and its bytes are gone.
+    pub(super) fn piece_lost(&mut self, piece: PieceIndex) {
+        if !self.download.pieces.have().get(piece) {
+            self.download.pieces.lost(piece);
+            self.throw_away(piece);
+            self.download.retry();
+        }
+    }
+
+    /// Pieces that we had are gone: whoever was told of them is told so (BEP 54), or greeted anew.
+    pub(super) fn pieces_lost(&mut self, now: Instant, mut lost: Vec<PieceIndex>, is_fetching: bool) {
+        lost.retain(|&piece| self.download.pieces.have().get(piece));
+        lost.sort_unstable();
+        lost.dedup();
+        if lost.is_empty() {
+            return;
+        }
+        if !is_fetching {
+            let mut wanted = self.download.pieces.wanted().clone();
+            lost.iter().for_each(|&piece| _ = wanted.clear(piece));
+            self.want(now, wanted);
+        }
+        lost.iter().for_each(|&piece| self.download.pieces.hold_back(piece));
+        let have = self.download.pieces.have();
+        self.upload.lose(have);
+        for conn in self.news.lose(now, &lost, have, &mut self.peers, &mut self.out) {
+            self.disconnect(now, conn, DisconnectReason::Anew);
+        }
+        for peer in self.peers.values_mut() {
+            let Download { pieces, availability, .. } = &self.download;
+            self.upload.refuse_lost(now, peer, pieces.have(), availability, &mut self.out);
+            let wanted =
+                lost.iter().filter(|&&piece| pieces.is_lacking(piece) && peer.remote.have().get(piece));
+            (0..wanted.count()).for_each(|_| peer.remote.wanted_gained());
+            self.download.express_interest(now, peer, &mut self.out);
+        }
+        self.look_complete(now);
+    }
+
+    /// Lost pieces may be fetched again, as far as they are wanted.
+    pub(super) fn loss_noted(&mut self, pieces: &[PieceIndex]) {
+        self.download.pieces.free(pieces);
         self.download.retry();
     }
 

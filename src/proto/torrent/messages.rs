@@ -1,18 +1,21 @@
-//! What peers say, message by message (BEP 3, 5, 6, 9, 10, 11, 21). An error is the reason to disconnect.
+//! What peers say, message by message (BEP 3, 5, 6, 9, 10, 11, 21, 54). An error is the reason to disconnect.
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 
 use super::Awake;
+use super::download::Download;
 use super::event::{ConnId, DisconnectReason, Output};
 use super::pex::heard;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::peer::faults::Fault;
+use crate::proto::peer::requests::Arrival;
 use crate::proto::peer::uploads::Refused;
 use crate::proto::piece::PieceIndex;
 use crate::proto::time::Instant;
+use crate::proto::wire::dont_have::{self, LT_DONTHAVE_ID};
 use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID};
 use crate::proto::wire::message::Message;
 use crate::proto::wire::metadata::{MetadataMessage, UT_METADATA_ID};
@@ -86,7 +89,7 @@ impl Awake {
         if !peer.remote.handle_have(piece)? {
             return Ok(());
         }
-        self.download.availability.gain(piece, peer.remote.have());
+        self.download.availability.gain(piece, peer.remote.have(), peer.remote.is_fickle());
         if self.download.pieces.have().get(piece) {
             peer.offer.peer_gained(piece, self.news.gained());
         } else if self.download.pieces.is_lacking(piece) {
@@ -103,9 +106,10 @@ impl Awake {
         let field = field
             .fitted(self.download.pieces.geometry().piece_count())
             .map_err(|_| DisconnectReason::Protocol("bitfield of another torrent"))?;
-        self.download.availability.remove_peer(peer.remote.have());
+        let is_fickle = peer.remote.is_fickle();
+        self.download.availability.remove_peer(peer.remote.have(), is_fickle);
         let is_first = peer.remote.handle_bitfield(&field, &mut peer.faults);
-        self.download.availability.add_peer(peer.remote.have());
+        self.download.availability.add_peer(peer.remote.have(), is_fickle);
         let is_first = is_first?;
         self.recount(now, conn);
         if is_first {
@@ -128,9 +132,10 @@ impl Awake {
         if peer.remote.is_seed() {
             return peer.faults.count(Fault::Hint);
         }
-        self.download.availability.remove_peer(peer.remote.have());
+        let is_fickle = peer.remote.is_fickle();
+        self.download.availability.remove_peer(peer.remote.have(), is_fickle);
         peer.remote.handle_have_all();
-        self.download.availability.add_peer(peer.remote.have());
+        self.download.availability.add_peer(peer.remote.have(), is_fickle);
         self.recount(now, conn);
         self.part_if_useless(conn)
     }
@@ -187,8 +192,10 @@ impl Awake {
         if !peer.is_fast() {
             return Err(DisconnectReason::Protocol("reject without the fast extension"));
         }
-        if !peer.requests.handle_reject(block) {
-            return peer.faults.count(Fault::UnsolicitedReject);
+        match peer.requests.handle_reject(block) {
+            Arrival::Expected => {}
+            Arrival::Late => return Ok(()),
+            Arrival::Unsolicited => return peer.faults.count(Fault::UnsolicitedReject),
         }
         if self.download.pieces.release(block, conn) {
             self.download.retry();
@@ -204,6 +211,7 @@ impl Awake {
             SP_HAVE_ID => self.on_sp_have(now, conn, payload),
             UT_METADATA_ID if !self.settings.private => self.on_metadata(now, conn, payload),
             UT_PEX_ID => self.on_pex(now, conn, payload),
+            LT_DONTHAVE_ID => self.on_dont_have(now, conn, payload),
             // BEP 10: what we did not offer is ignored.
             _ => Ok(()),
         }
@@ -273,8 +281,49 @@ impl Awake {
         let news = sp_have::decode(payload, piece_count)
             .map_err(|_| DisconnectReason::Protocol("bad sp_have message"))?;
         match news {
-            SpHave::Full(field) => field.iter_set().try_for_each(|piece| self.on_have(now, conn, piece)),
+            SpHave::Full(field) => {
+                let Some(peer) = self.peers.get(&conn) else { return Ok(()) };
+                let gone = peer.remote.have().iter_set().filter(|&piece| !field.get(piece)).collect();
+                self.take_back(now, conn, gone)?;
+                field.iter_set().try_for_each(|piece| self.on_have(now, conn, piece))
+            }
             SpHave::Delta(gained) => gained.into_iter().try_for_each(|piece| self.on_have(now, conn, piece)),
+            SpHave::Lost(lost) => self.take_back(now, conn, lost),
         }
+    }
+
+    fn on_dont_have(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {
+        let piece =
+            dont_have::decode(payload).map_err(|_| DisconnectReason::Protocol("bad lt_donthave message"))?;
+        self.take_back(now, conn, vec![piece])
+    }
+
+    /// The peer does not have these pieces any more. What it was asked of them is as good as rejected (BEP 54).
+    fn take_back(&mut self, now: Instant, conn: ConnId, gone: Vec<PieceIndex>) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        let Download { pieces, availability, picker, .. } = &mut self.download;
+        let mut taken_back = Vec::with_capacity(gone.len());
+        for piece in gone {
+            let was_fickle = peer.remote.is_fickle();
+            if peer.remote.handle_dont_have(piece, &mut peer.faults)? {
+                availability.lose(piece, peer.remote.have(), was_fickle);
+                if pieces.is_lacking(piece) {
+                    peer.remote.wanted_retracted();
+                }
+                taken_back.push(piece);
+            }
+        }
+        if taken_back.is_empty() {
+            return Ok(());
+        }
+        picker.retreat(conn, peer.remote.have());
+        for block in peer.requests.withdraw(peer.remote.have()) {
+            pieces.release(block, conn);
+        }
+        self.news.peer_lost(now, &taken_back, pieces.have(), peer, &mut self.out);
+        self.download.express_interest(now, peer, &mut self.out);
+        self.download.fill(now, peer, &mut self.out);
+        self.download.retry();
+        Ok(())
     }
 }

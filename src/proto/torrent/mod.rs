@@ -190,8 +190,23 @@ impl Awake {
         match result {
             PieceResult::Good(hashes) => self.piece_good(now, piece, hashes.as_ref()),
             PieceResult::Bad(hashes) => self.piece_bad(now, piece, hashes),
-            PieceResult::Lost => self.piece_lost(now, piece),
+            PieceResult::Lost => self.piece_lost(piece),
         }
+        self.settle(now);
+    }
+
+    fn handle_blocks_unsent(&mut self, now: Instant, conn: ConnId, blocks: &[Block]) {
+        self.blocks_unsent(now, conn, blocks);
+        self.settle(now);
+    }
+
+    fn handle_lost(&mut self, now: Instant, pieces: Vec<PieceIndex>, is_fetching: bool) {
+        self.pieces_lost(now, pieces, is_fetching);
+        self.settle(now);
+    }
+
+    fn handle_loss_noted(&mut self, now: Instant, pieces: &[PieceIndex]) {
+        self.loss_noted(pieces);
         self.settle(now);
     }
 

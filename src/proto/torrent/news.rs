@@ -5,6 +5,9 @@
 //! told it of, and, since peers do not tell us of pieces that we have too, who may ask and does not. The latter
 //! only while pieces come fast: then a neighbour fetches all that it knows of in a fraction of the interval. In
 //! a slow swarm somebody idles most of the time, and telling of each piece by itself would cost more bytes.
+//!
+//! What we lose is taken back at once from everybody who may know of it, by `sp_have` or `lt_donthave` (BEP 54); news
+//! that did not go out yet is just not told. Who takes neither is to be greeted anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,12 +17,17 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::peer::Peer;
 use crate::proto::piece::PieceIndex;
 use crate::proto::time::{Duration, Instant};
+use crate::proto::wire::dont_have;
 use crate::proto::wire::message::Message;
 use crate::proto::wire::sp_have;
 
 /// Bytes of pieces gained in one interval from which on idle neighbours are told of each piece at once: at such
 /// rates a HAVE a piece is nothing, and waiting is what costs.
 const FAST_LEN: u64 = 4 << 20;
+
+/// Most messages by which one neighbour is told of pieces lost at once, 10 bytes each: they are to fit into the queue
+/// of its connection. With more it is greeted anew.
+const DONT_HAVES_MAX: usize = 1_024;
 
 /// The news of the interval.
 #[derive(Debug)]
@@ -73,15 +81,62 @@ impl News {
         }
     }
 
-    /// A piece is not ours any more, and nobody is connected who would have to know.
-    pub(super) fn lose(&mut self, piece: PieceIndex) {
-        self.gained.remove(&piece);
+    /// Pieces, ascending, are not ours any more; `have` is all that we still hold. Who is to be greeted anew, since it
+    /// knows of one and cannot be told.
+    pub(super) fn lose(
+        &mut self,
+        now: Instant,
+        lost: &[PieceIndex],
+        have: &Bitfield,
+        peers: &mut BTreeMap<ConnId, Peer>,
+        out: &mut Outbox,
+    ) -> Vec<ConnId> {
+        let before = self.gained.clone();
+        self.gained.retain(|piece| have.get(*piece));
+        let mut untold = Vec::new();
+        for peer in peers.values_mut() {
+            let Peer { offer, remote, .. } = peer;
+            let known = lost.iter().copied().filter(|&piece| offer.lose(piece, &before, remote.have()));
+            let known: Vec<_> = known.collect();
+            match (remote.lt_donthave(), remote.sp_have()) {
+                _ if known.is_empty() => {}
+                (Some(_), Some(id)) => {
+                    // It may name all that we hold: then that is no news any more.
+                    self.tell_peer(now, have, peer, &[], out);
+                    let payload = sp_have::encode_lost(&known, have);
+                    out.send_availability(now, peer, Message::Extended { id, payload });
+                }
+                (Some(id), None) if known.len() <= DONT_HAVES_MAX => {
+                    for payload in known.into_iter().map(dont_have::encode) {
+                        out.send_availability(now, peer, Message::Extended { id, payload });
+                    }
+                }
+                (Some(_) | None, _) => untold.push(peer.conn),
+            }
+        }
+        untold
+    }
+
+    /// The peer took back these pieces of ours: it is told that we have them, if it may not know.
+    pub(super) fn peer_lost(
+        &self,
+        now: Instant,
+        taken_back: &[PieceIndex],
+        have: &Bitfield,
+        peer: &mut Peer,
+        out: &mut Outbox,
+    ) {
+        let ours = taken_back.iter().copied().filter(|&piece| have.get(piece));
+        let again: Vec<_> = ours.filter(|&piece| peer.offer.peer_lost(piece, &self.gained)).collect();
+        if !again.is_empty() {
+            self.tell_peer(now, have, peer, &again, out);
+        }
     }
 
     /// The peer may have nothing left to ask of us: then it is told what it missed. `have` is all that we hold.
     pub(super) fn tell_idle(&self, now: Instant, have: &Bitfield, peer: &mut Peer, out: &mut Outbox) {
         if peer.offer.is_owed() && self.is_fast() && is_idle(peer) {
-            self.tell_peer(now, have, peer, out);
+            self.tell_peer(now, have, peer, &[], out);
         }
     }
 
@@ -105,14 +160,26 @@ impl News {
         self.due_at = None;
         self.was_fast = self.brought_len() >= FAST_LEN;
         for peer in peers.values_mut() {
-            self.tell_peer(now, have, peer, out);
+            self.tell_peer(now, have, peer, &[], out);
             peer.offer.end_interval();
         }
         self.gained.clear();
     }
 
-    fn tell_peer(&self, now: Instant, have: &Bitfield, peer: &mut Peer, out: &mut Outbox) {
-        let fresh = peer.offer.tell(&self.gained, peer.remote.have());
+    /// Tells the peer what it missed of the news, and of pieces that are none.
+    fn tell_peer(
+        &self,
+        now: Instant,
+        have: &Bitfield,
+        peer: &mut Peer,
+        again: &[PieceIndex],
+        out: &mut Outbox,
+    ) {
+        let mut fresh = peer.offer.tell(&self.gained, peer.remote.have());
+        if !again.is_empty() {
+            fresh.extend(again);
+            fresh.sort_unstable();
+        }
         match (fresh.as_slice(), peer.remote.sp_have()) {
             ([], _) => {}
             // One HAVE is shorter than any extension message.

@@ -190,6 +190,13 @@ impl Picker {
         }
     }
 
+    /// The peer has only these pieces by now: if the one it was on is none of them, that is free for others.
+    pub fn retreat(&mut self, conn: ConnId, have: &Bitfield) {
+        if self.working.get(&conn).is_some_and(|&piece| !have.get(piece)) {
+            self.disown(conn);
+        }
+    }
+
     /// The connection is gone, chokes us or is snubbed: its piece is free for others.
     pub fn forget(&mut self, conn: ConnId) {
         self.disown(conn);
@@ -308,7 +315,7 @@ mod tests {
         let mut setting = setting(10);
         let mut common = Bitfield::full(100);
         common.clear(42);
-        setting.availability.add_peer(&common);
+        setting.availability.add_peer(&common, false);
         let full = Bitfield::full(100);
         assert_eq!(pieces_of(&setting.pick(1, &full, 8, FAST)), [42]);
         setting.picker.set_sequential(true);
@@ -326,7 +333,7 @@ mod tests {
         let mut setting = setting(10);
         let mut common = Bitfield::full(100);
         common.clear(42);
-        (0..3).for_each(|_| setting.availability.add_peer(&common));
+        (0..3).for_each(|_| setting.availability.add_peer(&common, false));
         assert_ne!(pieces_of(&setting.pick(1, &common, 2, 0)), [42]);
         assert_eq!(pieces_of(&setting.pick(2, &full, 2, 0)), [42]);
         let mut slow = setting.pick(3, &common, 6, 0);

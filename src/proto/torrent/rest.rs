@@ -148,7 +148,24 @@ impl Torrent {
         self.awake().handle_restored(now, piece, blocks);
     }
 
-    /// A piece was hashed and, if good, written; or one that was there is there no more.
+    /// Blocks handed out by [`Output::SendBlock`] will not be sent: their pieces are lost, as
+    /// [`Torrent::handle_lost`] was told before.
+    pub fn handle_blocks_unsent(&mut self, now: Instant, conn: ConnId, blocks: &[Block]) {
+        self.awake().handle_blocks_unsent(now, conn, blocks);
+    }
+
+    /// Pieces that were there are there no more. `is_fetching`: they are fetched again, as far as they are wanted, but
+    /// not before [`Torrent::handle_loss_noted`]; else they are not wanted any more.
+    pub fn handle_lost(&mut self, now: Instant, pieces: Vec<PieceIndex>, is_fetching: bool) {
+        self.awake().handle_lost(now, pieces, is_fetching);
+    }
+
+    /// Whoever had to know has heard of the loss of these pieces: nothing speaks against fetching them any more.
+    pub fn handle_loss_noted(&mut self, now: Instant, pieces: &[PieceIndex]) {
+        self.awake().handle_loss_noted(now, pieces);
+    }
+
+    /// A piece was hashed and, if good, written.
     pub fn handle_piece_result(&mut self, now: Instant, piece: PieceIndex, result: PieceResult) {
         self.awake().handle_piece_result(now, piece, result);
     }
@@ -244,6 +261,11 @@ impl Torrent {
     /// Bytes of the pieces to fetch.
     pub fn wanted_len(&self) -> u64 {
         self.pieces().wanted_len()
+    }
+
+    /// Whether every wanted piece is there.
+    pub fn is_complete(&self) -> bool {
+        self.pieces().is_complete()
     }
 
     /// Bytes of content sent to peers.

@@ -10,7 +10,9 @@ use super::metadata::Metadata;
 use super::outbox::Outbox;
 use super::rota::Rota;
 use crate::proto::bandwidth::Bucket;
+use crate::proto::bitfield::Bitfield;
 use crate::proto::peer::Peer;
+use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
 use crate::proto::time::Instant;
 use crate::proto::wire::message::Message;
@@ -147,6 +149,25 @@ impl Upload {
         }
     }
 
+    /// We have lost pieces, and `have` only these: no others are suggested any more.
+    pub(super) fn lose(&mut self, have: &Bitfield) {
+        self.debut.lose(have);
+    }
+
+    /// Of the peer's requests those are dropped, and with BEP 6 rejected, that are for pieces which we lost: we `have`
+    /// only these. It may need other suggestions then.
+    pub(super) fn refuse_lost(
+        &mut self,
+        now: Instant,
+        peer: &mut Peer,
+        have: &Bitfield,
+        availability: &Availability,
+        out: &mut Outbox,
+    ) {
+        drop_waiting(now, peer, |piece| have.get(piece), out);
+        self.suggest(now, peer, availability, out);
+    }
+
     /// The peer is gone.
     pub(super) fn forget(&mut self, peer: &mut Peer) {
         self.debut.take_back(peer);
@@ -215,7 +236,12 @@ fn choke(now: Instant, peer: &mut Peer, out: &mut Outbox) {
     peer.state.am_choking = true;
     out.send(now, peer, Message::Choke);
     let kept: Vec<_> = if peer.is_fast() { peer.uploads.allowed_fast().collect() } else { Vec::new() };
-    let dropped = peer.uploads.drop_waiting(|piece| kept.contains(&piece));
+    drop_waiting(now, peer, |piece| kept.contains(&piece), out);
+}
+
+/// Empties the peer's queue but for what `keeps` says; what is dropped is rejected, if the peer knows BEP 6.
+fn drop_waiting(now: Instant, peer: &mut Peer, keeps: impl Fn(PieceIndex) -> bool, out: &mut Outbox) {
+    let dropped = peer.uploads.drop_waiting(keeps);
     if peer.is_fast() {
         dropped.into_iter().for_each(|block| out.send(now, peer, Message::Reject(block)));
     }

@@ -265,12 +265,12 @@ impl Swarm {
         let (now, host) = (self.now, &mut self.hosts[id]);
         let HostDisk::Real(storage) = &mut host.disk else { return };
         let Some(running) = &mut storage.running else { return };
-        running.persistence.handle_lost();
+        let is_fetching = running.persistence.handle_lost();
         let pieces: Vec<PieceIndex> = lost.iter().map(|lost| lost.piece).collect();
         storage.lose(now, &pieces);
-        for piece in pieces {
-            host.machines.torrent.handle_piece_result(now, piece, PieceResult::Lost);
-        }
+        let torrent = &mut host.machines.torrent;
+        torrent.handle_lost(now, pieces.clone(), is_fetching);
+        torrent.handle_loss_noted(now, &pieces);
     }
 
     fn fault_of(&self, error: &StorageError) -> StorageFault {
@@ -278,7 +278,7 @@ impl Swarm {
         StorageFault::Failed(error.to_string())
     }
 
-    /// A block is to be sent: it is read, and found right, or the connection ends.
+    /// A block is to be sent: it is read, and found right or lost, or the connection ends.
     pub(super) fn read_real(&mut self, id: HostId, conn: ConnId, block: Block) {
         let (now, host) = (self.now, &mut self.hosts[id]);
         let life = host.life_number();
@@ -289,16 +289,20 @@ impl Swarm {
                 let happening = Happening::Read(conn, block, tag);
                 self.queue.push(now + delay, Event::Outage { host: id, life, happening });
             }
-            Err(lost) => {
-                if lost.is_empty() {
-                    let fault = StorageFault::Failed("a block cannot be read".to_owned());
-                    self.persistence(id, |persistence| persistence.handle_read_failed(now, fault));
-                    self.persist(id);
-                } else {
-                    self.pieces_lost(id, &lost);
-                }
+            Err(lost) if lost.is_empty() => {
+                let fault = StorageFault::Failed("a block cannot be read".to_owned());
+                self.persistence(id, |persistence| persistence.handle_read_failed(now, fault));
+                self.persist(id);
                 self.close(id, conn);
                 self.hosts[id].machines.torrent.handle_disconnected(now, conn);
+            }
+            Err(lost) => {
+                self.pieces_lost(id, &lost);
+                let host = &mut self.hosts[id];
+                if let Some(wire) = host.wires.get_mut(&conn) {
+                    wire.not_sent(block);
+                    host.machines.torrent.handle_blocks_unsent(now, conn, &[block]);
+                }
             }
         }
     }

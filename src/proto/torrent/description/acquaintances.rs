@@ -1,4 +1,4 @@
-//! Who is connected while the description is being fetched, and what they say (BEP 3, 5, 6, 9, 10, 11).
+//! Who is connected while the description is being fetched, and what they say (BEP 3, 5, 6, 9, 10, 11, 54).
 
 use std::net::SocketAddr;
 
@@ -16,6 +16,7 @@ use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::dialer::stands_for;
 use crate::proto::torrent::event::{ConnId, Connected, Direction, DisconnectReason, Event};
 use crate::proto::torrent::pex::heard;
+use crate::proto::wire::dont_have::{self, LT_DONTHAVE_ID};
 use crate::proto::wire::extension::ExtensionHandshake;
 use crate::proto::wire::message::Message;
 use crate::proto::wire::metadata::{MetadataMessage, UT_METADATA_ID};
@@ -244,6 +245,7 @@ impl Description {
             0 => self.on_extension_handshake(now, conn, payload),
             UT_METADATA_ID => self.on_metadata(now, conn, payload),
             UT_PEX_ID if self.settings.pex => self.on_pex(now, conn, payload),
+            LT_DONTHAVE_ID => self.on_dont_have(conn, payload),
             // BEP 10: what we did not offer is ignored.
             _ => Ok(()),
         }
@@ -286,6 +288,13 @@ impl Description {
             }
             MetadataMessage::Unknown => Ok(()),
         }
+    }
+
+    fn on_dont_have(&mut self, conn: ConnId, payload: &Bytes) -> Verdict {
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        let piece =
+            dont_have::decode(payload).map_err(|_| DisconnectReason::Protocol("bad lt_donthave message"))?;
+        peer.introduction.dont_have(piece, &mut peer.faults)
     }
 
     fn on_pex(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {

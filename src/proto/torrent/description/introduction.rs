@@ -11,6 +11,7 @@ use crate::proto::peer::faults::{Fault, Faults};
 use crate::proto::peer::remote::ALLOWED_FAST_MAX;
 use crate::proto::piece::{PIECE_COUNT_MAX, PieceIndex};
 use crate::proto::torrent::event::DisconnectReason;
+use crate::proto::wire::dont_have::{self, LT_DONTHAVE_ID};
 use crate::proto::wire::extension::ExtensionHandshake;
 use crate::proto::wire::message::Message;
 
@@ -24,7 +25,8 @@ enum Told {
     /// It said nothing, or only single pieces.
     Haves(BTreeSet<PieceIndex>),
     Field(Bitfield),
-    All,
+    /// Everything but what it took back since.
+    AllBut(BTreeSet<PieceIndex>),
     /// More than we keep.
     TooMuch,
 }
@@ -69,9 +71,33 @@ impl Introduction {
                 field.set(piece);
             }
             Told::Field(_) => return Err(NO_SUCH_PIECE),
-            Told::All | Told::TooMuch => {}
+            Told::AllBut(gone) => _ = gone.remove(&piece),
+            Told::TooMuch => {}
         }
         Ok(())
+    }
+
+    /// It has a piece no more (BEP 54).
+    pub(super) fn dont_have(
+        &mut self,
+        piece: PieceIndex,
+        faults: &mut Faults,
+    ) -> Result<(), DisconnectReason> {
+        if piece >= PIECE_COUNT_MAX {
+            return Err(NO_SUCH_PIECE);
+        }
+        let had = match &mut self.told {
+            Told::Haves(haves) => haves.remove(&piece),
+            Told::Field(field) if piece < field.len() => field.clear(piece),
+            Told::Field(_) => return Err(NO_SUCH_PIECE),
+            Told::AllBut(gone) if gone.len() < HAVES_MAX => gone.insert(piece),
+            Told::AllBut(_) => {
+                self.told = Told::TooMuch;
+                true
+            }
+            Told::TooMuch => true,
+        };
+        if had { Ok(()) } else { faults.count(Fault::Retraction) }
     }
 
     /// It has these pieces, besides what it said before; `fits`: there is room to keep them.
@@ -101,7 +127,12 @@ impl Introduction {
             }
             Told::Field(_) => return Err(DisconnectReason::Protocol("bitfield of another length")),
             Told::Haves(_) => self.told = Told::TooMuch,
-            Told::All | Told::TooMuch => return faults.count(Fault::Hint),
+            Told::AllBut(gone) => {
+                let gone_count = gone.len();
+                gone.retain(|&piece| !field.get(piece));
+                return if gone.len() == gone_count { faults.count(Fault::Hint) } else { Ok(()) };
+            }
+            Told::TooMuch => return faults.count(Fault::Hint),
         }
         Ok(())
     }
@@ -109,7 +140,7 @@ impl Introduction {
     /// It has everything.
     pub(super) fn have_all(&mut self) {
         self.announced = true;
-        self.told = Told::All;
+        self.told = Told::AllBut(BTreeSet::new());
     }
 
     /// It has nothing; after other words that means nothing.
@@ -154,7 +185,7 @@ impl Introduction {
     pub(super) fn field_len(&self) -> usize {
         match &self.told {
             Told::Field(field) => field.as_bytes().len(),
-            Told::Haves(_) | Told::All | Told::TooMuch => 0,
+            Told::Haves(_) | Told::AllBut(_) | Told::TooMuch => 0,
         }
     }
 
@@ -165,7 +196,12 @@ impl Introduction {
             Told::Haves(haves) if haves.is_empty() && self.announced => messages.push(Message::HaveNone),
             Told::Haves(haves) => messages.extend(haves.into_iter().map(Message::Have)),
             Told::Field(field) => messages.push(Message::Bitfield(field)),
-            Told::All => messages.push(Message::HaveAll),
+            Told::AllBut(gone) => {
+                let taken_back =
+                    |piece| Message::Extended { id: LT_DONTHAVE_ID, payload: dont_have::encode(piece) };
+                messages.push(Message::HaveAll);
+                messages.extend(gone.into_iter().map(taken_back));
+            }
             Told::TooMuch => return None,
         }
         if let Some(extension) = self.extension {
@@ -199,6 +235,38 @@ mod tests {
         assert!(peer.bitfield(field(&[0]), true, &mut faults).is_err(), "of another length");
         assert_eq!(peer.field_len(), 2);
         assert_eq!(peer.into_messages(), Some(vec![Message::Bitfield(field(&[0x90, 1]))]));
+    }
+
+    #[test]
+    fn what_is_taken_back_is_not_passed_on_whatever_was_said() {
+        let mut faults = Faults::default();
+        let mut peer = Introduction::new();
+        peer.dont_have(3, &mut faults).unwrap();
+        [3, 4].into_iter().for_each(|piece| peer.have(piece).unwrap());
+        peer.dont_have(3, &mut faults).unwrap();
+        peer.bitfield(field(&[0xc0]), true, &mut faults).unwrap();
+        peer.dont_have(1, &mut faults).unwrap();
+        assert!(peer.dont_have(8, &mut faults).is_err());
+        assert_eq!(peer.into_messages(), Some(vec![Message::Bitfield(field(&[0x88]))]));
+        let mut peer = Introduction::new();
+        peer.have_all();
+        [9, 3, 7].into_iter().for_each(|piece| peer.dont_have(piece, &mut faults).unwrap());
+        peer.have(7).unwrap();
+        peer.bitfield(field(&[0, 0x40]), true, &mut faults).unwrap();
+        assert!(peer.dont_have(PIECE_COUNT_MAX, &mut faults).is_err());
+        let gone = Message::Extended { id: LT_DONTHAVE_ID, payload: dont_have::encode(3) };
+        assert_eq!(peer.into_messages(), Some(vec![Message::HaveAll, gone]));
+    }
+
+    #[test]
+    fn what_is_kept_of_what_is_taken_back_is_bounded() {
+        let mut faults = Faults::default();
+        let mut peer = Introduction::new();
+        peer.have_all();
+        assert!((0..=HAVES_MAX as u32).all(|piece| peer.dont_have(piece, &mut faults).is_ok()));
+        assert_eq!(peer.into_messages(), None);
+        let mut peer = Introduction::new();
+        assert!((0..20_000).any(|_| peer.dont_have(3, &mut faults).is_err()));
     }
 
     #[test]

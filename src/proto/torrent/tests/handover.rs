@@ -88,6 +88,22 @@ fn magnets_alone_wait_in_peace() {
 }
 
 #[test]
+fn a_seed_that_lost_a_piece_before_the_description_was_there_is_not_asked_for_it() {
+    let mut swarm = swarm();
+    let (seed, leech) = (swarm.add_seed(), swarm.add_magnet(nothing()));
+    swarm.introduce(leech, seed);
+    assert!(
+        swarm.run(SECOND, |swarm| swarm.nodes[leech].description.as_ref().unwrap().progress().connected > 0)
+    );
+    swarm.input(seed, |torrent, now| torrent.handle_lost(now, vec![5], true));
+    assert!(swarm.run(SECOND, |swarm| swarm.nodes[leech].description.is_none()));
+    swarm.run(MINUTE, |_| false);
+    let snapshot = swarm.nodes[leech].torrent.snapshot(swarm.now);
+    assert_eq!((snapshot.have_count, snapshot.peers.len(), disconnects(&swarm, leech)), (39, 1, 0));
+    assert_eq!((snapshot.peers[0].have_count, snapshot.traffic.wasted), (39, 0));
+}
+
+#[test]
 fn what_we_have_already_is_told_late_by_haves_or_sp_have() {
     for plain in [true, false] {
         let mut swarm = swarm();

@@ -6,6 +6,7 @@ mod handover;
 mod metadata;
 mod order;
 mod played;
+mod retraction;
 mod rules;
 mod swarm;
 mod transfer;

@@ -36,12 +36,12 @@ pub(super) fn connected(number: u8, capabilities: Capabilities) -> Connected {
     Connected { addr, direction: Direction::Incoming, peer_id: PeerId(peer_id), capabilities }
 }
 
-fn block(piece: u32) -> Block {
+pub(super) fn block(piece: u32) -> Block {
     Block { piece, offset: 0, len: BLOCK_LEN }
 }
 
 impl Rig {
-    fn new(have: Bitfield) -> Self {
+    pub(super) fn new(have: Bitfield) -> Self {
         Self::with(settings(0), have)
     }
 
@@ -53,11 +53,11 @@ impl Rig {
         Self { torrent, now }
     }
 
-    fn seed() -> Self {
+    pub(super) fn seed() -> Self {
         Self::new(Bitfield::full(PIECES))
     }
 
-    fn leech() -> Self {
+    pub(super) fn leech() -> Self {
         Self::new(Bitfield::new(PIECES))
     }
 
@@ -104,11 +104,11 @@ pub(super) fn requests(outputs: &[Output]) -> Vec<Block> {
     outputs.iter().filter_map(request).collect()
 }
 
-fn rejects(outputs: &[Output]) -> usize {
+pub(super) fn rejects(outputs: &[Output]) -> usize {
     outputs.iter().filter(|output| matches!(output, Output::Send(_, Message::Reject(_)))).count()
 }
 
-fn blocks(outputs: &[Output]) -> usize {
+pub(super) fn blocks(outputs: &[Output]) -> usize {
     outputs.iter().filter(|output| matches!(output, Output::SendBlock(..))).count()
 }
 
