@@ -71,6 +71,10 @@ pub(super) struct Life {
     pub(super) online: bool,
     /// What passed in earlier lives.
     pub(super) past: TrafficSnapshot,
+    /// Pieces that its disk lost.
+    pub(super) lost_count: usize,
+    /// Connections closed to greet the other end anew.
+    pub(super) anew_count: usize,
     /// Each time it went down.
     pub(super) ends: Vec<EndReport>,
 }
@@ -229,6 +233,8 @@ impl Host {
             completed_at: complete.then_some(joined_at),
             online: false,
             past: TrafficSnapshot::default(),
+            lost_count: 0,
+            anew_count: 0,
             ends: Vec::new(),
         };
         Self {

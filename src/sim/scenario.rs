@@ -199,6 +199,10 @@ pub struct HostReport {
     pub availability_sent: u64,
     /// Whom it banned.
     pub banned: BTreeSet<SocketAddr>,
+    /// Pieces that its disk lost after they were announced.
+    pub lost_count: usize,
+    /// Connections that it closed so that the other end is greeted anew.
+    pub anew_count: usize,
     /// How often it went down, and what that cost.
     pub ends: Vec<EndReport>,
 }

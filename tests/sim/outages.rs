@@ -23,8 +23,7 @@ const DOWN_RATE: u64 = 400_000;
 const AGE_MAX: Duration = Duration::from_millis(2_300);
 /// Longest that a peer may need after a fault beyond what it needs undisturbed: its disk is tried each second.
 const RECOVERY_MAX: Duration = Duration::from_secs(30);
-/// The same where the disk forgot pieces: whoever thought that we have them is greeted anew, and who was left often
-/// is dialled later.
+/// The same where the disk forgot pieces: who was complete has let go of others that are, and dials them again later.
 const REDIAL_MAX: Duration = Duration::from_secs(120);
 /// Longest that a block waits in memory for the rest of its piece, and a little for the disk: what a kill may cost.
 const MEMORY_AGE_MAX: Duration = Duration::from_millis(1_100);
@@ -180,6 +179,34 @@ fn a_disk_that_is_full_or_fails_for_a_time_holds_its_own_peer_up_and_no_longer()
     }
     let (count, (worst, median)) = (late.len(), worst_and_median(late));
     eprintln!("N5: {count} disks failed for a time; done {worst} ms after that at worst, median {median}");
+}
+
+/// A swarm in which the first peer's disk forgets, again and again, what a sync of its was to make durable: pieces
+/// lost, and connections closed for it.
+fn forgetful(seed: u64, plain_haves: bool) -> (usize, usize) {
+    let from = 2 + seed % 20;
+    let time = When::Time(Disk::time_after(from * 1_000_000)..Disk::time_after((from + 12) * 1_000_000));
+    let failing = Some((time, Failure::Unsynced { error: Errno::IO, forgets: true }));
+    let content = Faults { failing, ..Faults::default() };
+    let mut scenario = scenario(seed, vec![machine(seed, vec![LifePlan { content, ..LifePlan::default() }])]);
+    scenario.variations.plain_haves = plain_haves;
+    let report = run(scenario);
+    (report.hosts[FIRST].lost_count, report.hosts.iter().map(|host| host.anew_count).sum())
+}
+
+#[test]
+fn pieces_that_a_disk_forgot_cost_no_connection_and_are_fetched_again() {
+    let (mut lost, mut closed) = (0, 0);
+    for seed in 0..run_count(12, 300) {
+        let (lost_count, anew_count) = forgetful(seed, false);
+        assert_eq!(anew_count, 0, "seed {seed}: {lost_count} lost");
+        lost += lost_count;
+        let (lost_count, anew_count) = forgetful(seed, true);
+        assert_eq!(lost_count > 0, anew_count > 0, "seed {seed}: who cannot be told is greeted anew");
+        closed += anew_count;
+    }
+    eprintln!("{lost} pieces forgotten, 0 connections closed; without the extension {closed}");
+    assert!(lost > 20 && closed > 20);
 }
 
 #[test]

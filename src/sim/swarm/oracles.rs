@@ -41,6 +41,8 @@ impl Swarm {
                 wasted: traffic.wasted,
                 availability_sent: traffic.availability_sent,
                 banned: host.banned.clone(),
+                lost_count: host.life.lost_count,
+                anew_count: host.life.anew_count,
                 ends: host.life.ends.clone(),
             }
         };

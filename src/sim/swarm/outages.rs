@@ -268,6 +268,7 @@ impl Swarm {
         let is_fetching = running.persistence.handle_lost();
         let pieces: Vec<PieceIndex> = lost.iter().map(|lost| lost.piece).collect();
         storage.lose(now, &pieces);
+        host.life.lost_count += pieces.len();
         let torrent = &mut host.machines.torrent;
         torrent.handle_lost(now, pieces.clone(), is_fetching);
         torrent.handle_loss_noted(now, &pieces);

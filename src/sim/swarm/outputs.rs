@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{Event, PORT, Swarm, disk_time};
 use crate::proto::block::Block;
-use crate::proto::torrent::event::{ConnId, Event as TorrentEvent, Output, Source};
+use crate::proto::torrent::event::{ConnId, DisconnectReason, Event as TorrentEvent, Output, Source};
 use crate::proto::tracker::announcer::Output as AnnouncerOutput;
 use crate::sim::content::Tag;
 use crate::sim::host::HostDisk;
@@ -35,7 +35,8 @@ impl Swarm {
                 let tag = host.read(&self.common.content, block, self.scenario.poison);
                 self.send_block(id, conn, block, tag);
             }
-            Output::Disconnect(conn, _) => {
+            Output::Disconnect(conn, reason) => {
+                host.life.anew_count += usize::from(reason == DisconnectReason::Anew);
                 self.close(id, conn);
                 self.hosts[id].machines.torrent.handle_disconnected(now, conn);
             }
