@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
-use sprat::engine::{Bitfield, Event};
+use sprat::engine::{AddTorrent, Bitfield, Event, Selection, TorrentHandle};
 use sprat::proto::block::Block;
 use sprat::proto::rng::Rng;
 
@@ -384,4 +384,61 @@ async fn what_is_spoilt_during_a_download_is_fetched_again_before_it_counts_as_c
     event(&mut torrent, |event| matches!(event, Event::PieceLost { is_fetching: true, .. })).await;
     within(torrent.completed()).await.unwrap();
     content.assert_same(dir.path());
+}
+
+/// Between sprats a piece that is gone costs no connection: the rest comes over the one that there is.
+#[tokio::test]
+async fn a_seed_of_which_a_file_is_spoilt_keeps_its_peers() {
+    let content = Content::new(&[("a", 400_000), ("b", 400_000)]);
+    let (seeder, leecher) = (engine().await, engine().await);
+    let mut seeding = seed(&seeder, &content).await;
+    let path = content.seed().dir.join("content").join("a");
+    let bytes = fs::read(&path).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    Change::FlipInSecret.apply(&path, &bytes, &dir.path().join("beside"), &mut Rng::from_number(7));
+    let mut torrent = leecher.add(content.download(dir.path())).await.unwrap();
+    torrent.add_peers(vec![addr(&seeder)]).await.unwrap();
+    let left = content.metainfo.info.geometry.piece_count() - 1;
+    let mut come = 0;
+    while come < left {
+        let event = within(torrent.next_event()).await.unwrap();
+        assert!(!matches!(event, Event::PeerDisconnected(..)), "{event:?} after {come} of {left}");
+        come += u32::from(matches!(event, Event::Piece(_)));
+    }
+    event(&mut seeding, |event| matches!(event, Event::PieceLost { is_fetching: false, .. })).await;
+    let is_told = |torrent: &TorrentHandle| {
+        let peers = torrent.snapshot().torrent.peers;
+        peers.len() == 1 && peers[0].have_count == left && !peers[0].am_interested
+    };
+    while !is_told(&torrent) {
+        assert!(within(torrent.changed()).await, "it goes on");
+    }
+}
+
+/// What is not selected is not fetched, even if it was there and is spoilt, and holds up no completion.
+#[tokio::test]
+async fn a_spoilt_file_that_is_not_selected_is_left_alone() {
+    let content = Content::new(&[("a", 393_216), ("b", 393_216)]);
+    let (seeder, leecher) = (engine().await, engine().await);
+    let _seed = seed(&seeder, &content).await;
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("content");
+    fs::create_dir(&place).unwrap();
+    fs::copy(content.seed().dir.join("content").join("a"), place.join("a")).unwrap();
+    let selection = Selection::Flags(vec![false, true]);
+    let download = AddTorrent { selection, ..content.download(dir.path()) };
+    let mut torrent = leecher.add(download).await.unwrap();
+    let checked = event(&mut torrent, |event| matches!(event, Event::Checked { .. })).await;
+    let bytes = fs::read(place.join("a")).unwrap();
+    Change::FlipInSecret.apply(
+        &place.join("a"),
+        &bytes,
+        &dir.path().join("beside"),
+        &mut Rng::from_number(5),
+    );
+    let spoilt = fs::read(place.join("a")).unwrap();
+    torrent.add_peers(vec![addr(&seeder)]).await.unwrap();
+    let lost = event(&mut torrent, |event| matches!(event, Event::PieceLost { .. })).await;
+    within(torrent.completed()).await.unwrap();
+    assert_eq!(fs::read(place.join("a")).unwrap(), spoilt, "{checked:?} {lost:?}");
 }

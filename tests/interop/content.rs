@@ -74,6 +74,22 @@ impl Content {
         Metainfo::decode(&bytes).expect("our own torrent").info.infohash
     }
 
+    /// The pieces of the torrent.
+    pub(crate) fn piece_count(&self, torrent: &Path) -> u32 {
+        let bytes = std::fs::read(torrent).expect("the torrent just made");
+        Metainfo::decode(&bytes).expect("our own torrent").info.geometry.piece_count()
+    }
+
+    /// Changes a few bytes of a file on disk, far from each other; how many pieces that spoils.
+    pub(crate) fn spoil(&self) -> u32 {
+        let path = self.folder.join(NAME).join("z.bin");
+        let mut bytes = std::fs::read(&path).expect("the file just made");
+        let places = [500_000, 1_000_000, bytes.len() - 1];
+        places.into_iter().for_each(|at| bytes[at] ^= 1);
+        std::fs::write(path, bytes).expect("a file of ours");
+        places.len() as u32
+    }
+
     /// Whether `downloaded` holds the same, with or without files that have no content.
     pub(crate) fn is_equal(&self, downloaded: &Path, with_empty: bool) -> bool {
         FILES.iter().filter(|(_, len)| with_empty || *len > 0).all(|(path, _)| {

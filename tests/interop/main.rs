@@ -9,6 +9,7 @@
 mod client;
 mod content;
 mod lab;
+mod lost_pieces;
 mod process;
 mod tracker;
 mod trackerless;
