@@ -4,12 +4,10 @@
 //! socket: then an empty pool makes readers wait, and a socket that is not read is back-pressure. Once a
 //! torrent keeps a block for a piece the buffer is [`BlockBuf::settle`]d and counts no longer: it belongs to
 //! a piece under way, of which the picker allows few, so that waiting for the pool never waits for a piece
-//! that waits for the pool. Too many that are kept make it crowded: then blocks of pieces that wait go to the disk. The
-//! one lock on the way of bytes guards the list of idle buffers, for a push or a pop.
+//! that waits for the pool. The one lock on the way of bytes guards the list of idle buffers, for a push or a pop.
 //!
 //! Buffers are zeroed when first made and never again: a reader fills them before their length is set.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,15 +22,11 @@ const IDLE_MAX: usize = 1024;
 /// occupy the pool.
 const RESERVE: usize = TRAVEL_MAX / 2;
 
-/// Kept buffers beyond which the pool is crowded, 64 MiB: more than the pieces at the disk and those that fast peers fill.
-const KEPT_MAX: usize = 4096;
-
 /// All buffers of an engine. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct BlockPool {
     idle: Arc<Mutex<Vec<Box<[u8]>>>>,
     places: Arc<Semaphore>,
-    kept_count: Arc<AtomicUsize>,
 }
 
 /// The bytes of one block. Dropping it gives the buffer back.
@@ -42,18 +36,13 @@ pub(crate) struct BlockBuf {
     bytes: Box<[u8]>,
     len: usize,
     pool: BlockPool,
-    /// None: it is kept for a piece.
     place: Option<OwnedSemaphorePermit>,
 }
 
 impl BlockPool {
     /// No buffers yet.
     pub(crate) fn new() -> Self {
-        Self {
-            idle: Arc::default(),
-            places: Arc::new(Semaphore::new(TRAVEL_MAX)),
-            kept_count: Arc::default(),
-        }
+        Self { idle: Arc::default(), places: Arc::new(Semaphore::new(TRAVEL_MAX)) }
     }
 
     /// A buffer for `len` bytes (at most [`BLOCK_LEN`]), its content whatever was in it before; None: every
@@ -73,11 +62,6 @@ impl BlockPool {
         self.places.available_permits() >= RESERVE
     }
 
-    /// Whether more buffers are kept for pieces than should be.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.kept_count.load(Ordering::Relaxed) > KEPT_MAX
-    }
-
     fn buffer(&self, len: u32, place: OwnedSemaphorePermit) -> BlockBuf {
         let bytes = self.idle().pop().unwrap_or_else(|| vec![0; BLOCK_LEN as usize].into_boxed_slice());
         BlockBuf { len: (len as usize).min(bytes.len()), bytes, pool: self.clone(), place: Some(place) }
@@ -92,9 +76,7 @@ impl BlockPool {
 impl BlockBuf {
     /// It is kept for a piece: it counts no longer as travelling.
     pub(crate) fn settle(&mut self) {
-        if self.place.take().is_some() {
-            self.pool.kept_count.fetch_add(1, Ordering::Relaxed);
-        }
+        self.place = None;
     }
 }
 
@@ -112,9 +94,6 @@ impl AsMut<[u8]> for BlockBuf {
 
 impl Drop for BlockBuf {
     fn drop(&mut self) {
-        if self.place.is_none() {
-            self.pool.kept_count.fetch_sub(1, Ordering::Relaxed);
-        }
         let bytes = std::mem::take(&mut self.bytes);
         let mut idle = self.pool.idle();
         if idle.len() < IDLE_MAX {

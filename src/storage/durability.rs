@@ -1,5 +1,5 @@
-//! When what was written is made durable: every two seconds, or after 32 MiB if that is sooner, so that no kill
-//! and no power cut costs more than that. One commit at a time, on a thread of its own: a disk that syncs slowly
+//! When what was written is made durable: every two seconds, or after 32 MiB if that is sooner, so that no power cut
+//! costs more of it than that. One commit at a time, on a thread of its own: a disk that syncs slowly
 //! holds up the next commit and nothing else.
 
 use crate::proto::time::{Duration, Instant};
@@ -18,11 +18,11 @@ pub struct Durability {
 }
 
 impl Durability {
-    /// So many bytes were written, which are to be durable an interval after `since`.
-    pub fn written(&mut self, since: Instant, len: u64) {
+    /// So many bytes were written that came this long ago.
+    pub fn written(&mut self, now: Instant, len: u64, age: Duration) {
         self.written_len += len;
-        let wait = if self.written_len >= COMMIT_LEN { Duration::ZERO } else { COMMIT_INTERVAL };
-        let due_at = since + wait;
+        let wait = COMMIT_INTERVAL.saturating_sub(age);
+        let due_at = if self.written_len >= COMMIT_LEN { now } else { now + wait };
         self.due_at = Some(self.due_at.map_or(due_at, |at| at.min(due_at)));
     }
 
@@ -64,19 +64,19 @@ mod tests {
         let mut durability = Durability::default();
         let start = Instant::ZERO;
         assert!(durability.due_at().is_none() && !durability.begin(start));
-        durability.written(start, 1 << 20);
-        durability.written(start + Duration::from_secs(1), 1 << 20);
+        durability.written(start, 1 << 20, Duration::ZERO);
+        durability.written(start + Duration::from_secs(1), 1 << 20, Duration::ZERO);
         assert_eq!(durability.due_at(), Some(start + Duration::from_secs(2)));
-        durability.written(start + Duration::from_secs(1), 30 << 20);
+        durability.written(start + Duration::from_secs(1), 30 << 20, Duration::ZERO);
         assert!(durability.begin(start + Duration::from_secs(1)), "32 MiB");
-        durability.written(start + Duration::from_secs(1), 64 << 20);
+        durability.written(start + Duration::from_secs(1), 64 << 20, Duration::ZERO);
         assert!(durability.due_at().is_none(), "one at a time");
         durability.end(start + Duration::from_secs(5), true);
         assert!(durability.begin(start + Duration::from_secs(5)), "what came meanwhile");
         durability.end(start + Duration::from_secs(5), true);
-        durability.written(start + Duration::from_secs(6), 1);
-        durability.written(start + Duration::from_secs(5), 1);
-        assert_eq!(durability.due_at(), Some(start + Duration::from_secs(7)), "what came first came late");
+        durability.written(start + Duration::from_secs(6), 1, Duration::ZERO);
+        durability.written(start + Duration::from_secs(6), 1, Duration::from_secs(1));
+        assert_eq!(durability.due_at(), Some(start + Duration::from_secs(7)), "what came a second ago");
         assert!(durability.begin(start + Duration::from_secs(7)));
         durability.end(start + Duration::from_secs(8), false);
         assert_eq!(durability.due_at(), Some(start + Duration::from_secs(10)), "and again");

@@ -19,6 +19,10 @@ use crate::proto::torrent::event::StorageFault;
 /// costs nothing.
 pub const STORAGE_RETRY: Duration = Duration::from_secs(1);
 
+/// How old blocks are taken for that were written before their piece was whole: those that waited for long, being few, are
+/// not worth a commit of their own at once.
+const SPILLED_AGE_MAX: Duration = Duration::from_secs(1);
+
 /// How far the content is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completion {
@@ -101,6 +105,10 @@ impl<B> Persistence<B> {
     /// Keeps a block for its piece.
     pub fn keep(&mut self, now: Instant, block: Block, content: B) {
         self.pieces.keep(now, block, content);
+        if !self.has_failed.spill {
+            let spill = self.pieces.spill_idlest();
+            self.outputs.extend(spill.map(Output::Spill));
+        }
     }
 
     /// Blocks of an earlier run are on the disk.
@@ -108,17 +116,12 @@ impl<B> Persistence<B> {
         self.pieces.restore(now, partial);
     }
 
-    /// Memory is scarce: the piece that waits for its blocks since the longest time goes to the disk as far as it is there.
-    pub fn make_room(&mut self) {
-        if !self.has_failed.spill {
-            let spill = self.pieces.spill_idlest();
-            self.outputs.extend(spill.map(Output::Spill));
-        }
-    }
-
-    /// The torrent ends: what is there of all pieces goes to the disk.
+    /// The torrent ends: what is there of all pieces goes to the disk, if it takes any. To be called until nothing
+    /// follows.
     pub fn spill_all(&mut self) {
-        self.outputs.extend(self.pieces.spill_all().into_iter().map(Output::Spill));
+        if !self.has_failed.spill {
+            self.outputs.extend(self.pieces.spill_all().into_iter().map(Output::Spill));
+        }
     }
 
     /// The blocks of a piece are not needed any more.
@@ -131,7 +134,7 @@ impl<B> Persistence<B> {
         self.pieces.has_room()
     }
 
-    /// Whether a piece or a commit is at the disk.
+    /// Whether a piece, blocks of one, or a commit is at the disk.
     pub fn is_busy(&self) -> bool {
         self.pieces.is_storing() || self.durability.is_running()
     }
@@ -158,18 +161,16 @@ impl<B> Persistence<B> {
     /// A piece was good, and is written.
     pub fn handle_stored(&mut self, now: Instant, piece: PieceIndex) {
         let len = self.pieces.stored(piece);
-        self.durability.written(now, len);
+        self.durability.written(now, len, Duration::ZERO);
         self.commit(now);
         self.recover();
     }
 
     /// Blocks are on the disk, with these checksums.
     pub fn handle_spilled(&mut self, now: Instant, spill: Spill<B>, crcs: &[u32]) {
-        let (piece, since) = (spill.piece, spill.since());
+        let (piece, age) = (spill.piece, (now - spill.since()).min(SPILLED_AGE_MAX));
         let len = self.pieces.spilled(spill, Some(crcs));
-        if len > 0 {
-            self.durability.written(since, len);
-        }
+        self.durability.written(now, len, age);
         self.has_failed.spill = false;
         self.store_if_ready(piece);
         self.commit(now);
@@ -477,7 +478,6 @@ mod tests {
         persistence.handle_not_spilled(at(1_100), fourth, full());
         assert_eq!(outputs(&mut persistence), ["fault", "store 4 of 32", "fault"]);
         assert_eq!(persistence.poll_timeout(), Some(at(2_100)), "not before");
-        persistence.make_room();
         persistence.handle_stored(at(1_200), 4);
         assert_eq!(outputs(&mut persistence), [""; 0], "some are still waiting");
         persistence.handle_timeout(at(2_100));

@@ -3,9 +3,9 @@
 //!
 //! Which blocks are kept, and when a piece is whole, the machine says. A piece that takes long is spilled: its blocks
 //! are written where they belong and forgotten but for a checksum, so that memory does not grow with the pieces under
-//! way, and an end at any time costs no more than a moment's blocks. It owns the buffers, `B`, and looks into none.
+//! way, and an end at any time costs no more than a moment's blocks, or a few of each piece. It owns the buffers, `B`, and looks into none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::ops::Range;
 
@@ -16,14 +16,17 @@ use crate::proto::time::{Duration, Instant};
 /// Bytes of one torrent at the disk, to be hashed and written, before its connections are read no further:
 /// what 200 ms of a 1 Gbit/s line bring, and what the threads need to hash pieces side by side.
 const STORING_LEN_MAX: u64 = 24 << 20;
-/// How long blocks wait in memory for the rest of their piece: then all of them go to the disk. Half of what a kill may
-/// cost; most pieces are whole by then.
+/// How long blocks wait in memory for the rest of their piece: then all of them go to the disk. Most pieces are whole by
+/// then.
 const SPILL_AFTER: Duration = Duration::from_secs(1);
 /// The same of fewer than [`SPILL_COUNT_MIN`] blocks: each time that something is written costs a sync later, and of slow
 /// torrents there may be hundreds.
 const SPILL_FEW_AFTER: Duration = Duration::from_secs(60);
 /// Blocks that are worth a write of their own, 256 KiB.
 const SPILL_COUNT_MIN: usize = 16;
+/// Blocks in memory of one torrent whose pieces are not whole, 64 MiB: beyond it those that have waited longest go to the
+/// disk. More than fast peers have under way at once.
+const HELD_COUNT_MAX: usize = 4_096;
 
 /// A block's bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -116,7 +119,12 @@ impl<B> Spill<B> {
 pub struct PieceBuffers<B> {
     geometry: Geometry,
     partial: BTreeMap<PieceIndex, Partial<B>>,
+    /// Pieces of which blocks are on their way to the disk, be it of an attempt that was given up: the next write of the
+    /// piece waits for that one.
+    spilling: BTreeSet<PieceIndex>,
     attempt_count: u64,
+    /// Blocks in memory of pieces that are not whole.
+    held_count: usize,
     storing_len: u64,
     /// No piece's blocks are to go to the disk before; None: none at all.
     spill_at: Option<Instant>,
@@ -132,9 +140,7 @@ struct Partial<B> {
     held_count: usize,
     /// When the last block came.
     grown_at: Instant,
-    /// Blocks are on their way to the disk.
-    is_spilling: bool,
-    /// It is whole, and waits for them; whether each block's hash is wanted.
+    /// It is whole, and waits for blocks that are on their way to the disk; whether each block's hash is wanted.
     whole: Option<bool>,
 }
 
@@ -153,39 +159,46 @@ impl<B> Partial<B> {
             held_since: None,
             held_count: 0,
             grown_at: now,
-            is_spilling: false,
             whole: None,
         }
     }
 
-    /// When its blocks in memory are to go to the disk.
+    /// When its blocks in memory are to go to the disk, if none are on their way there.
     fn due_at(&self) -> Option<Instant> {
         let wait = if self.held_count < SPILL_COUNT_MIN { SPILL_FEW_AFTER } else { SPILL_AFTER };
-        self.held_since.filter(|_| !self.is_spilling && self.whole.is_none()).map(|since| since + wait)
+        self.held_since.filter(|_| self.whole.is_none()).map(|since| since + wait)
     }
 
     fn is_there(&self) -> bool {
         self.slots.iter().all(|slot| !matches!(slot, Slot::Missing))
     }
 
-    fn spill(&mut self, piece: PieceIndex) -> Option<Spill<B>> {
-        let since = self.held_since.take_if(|_| !self.is_spilling && self.whole.is_none())?;
-        let mut blocks = Vec::new();
+    /// Takes its blocks in memory out; the first of them came then.
+    fn spill(&mut self, piece: PieceIndex, since: Instant) -> Spill<B> {
+        let mut blocks = Vec::with_capacity(self.held_count);
         for (index, slot) in (0..).zip(&mut self.slots) {
             match mem::replace(slot, Slot::Spilling) {
                 Slot::Held(Held::Memory(content)) => blocks.push((index, content)),
                 kept @ (Slot::Missing | Slot::Spilling | Slot::Held(Held::Disk(_))) => *slot = kept,
             }
         }
-        (self.is_spilling, self.held_count) = (true, 0);
-        Some(Spill { piece, blocks, attempt: self.attempt, since })
+        (self.held_since, self.held_count) = (None, 0);
+        Spill { piece, blocks, attempt: self.attempt, since }
     }
 }
 
 impl<B> PieceBuffers<B> {
     /// None yet.
     pub fn new(geometry: Geometry) -> Self {
-        Self { geometry, partial: BTreeMap::new(), attempt_count: 0, storing_len: 0, spill_at: None }
+        Self {
+            geometry,
+            partial: BTreeMap::new(),
+            spilling: BTreeSet::new(),
+            attempt_count: 0,
+            held_count: 0,
+            storing_len: 0,
+            spill_at: None,
+        }
     }
 
     fn partial(&mut self, piece: PieceIndex, now: Instant) -> &mut Partial<B> {
@@ -200,18 +213,24 @@ impl<B> PieceBuffers<B> {
     pub fn keep(&mut self, now: Instant, block: Block, content: B) {
         let partial = self.partial(block.piece, now);
         if let Some(slot) = partial.slots.get_mut(block.index() as usize) {
-            partial.held_count += usize::from(!matches!(slot, Slot::Held(Held::Memory(_))));
+            let is_new = usize::from(!matches!(slot, Slot::Held(Held::Memory(_))));
             *slot = Slot::Held(Held::Memory(content));
+            partial.held_count += is_new;
             partial.held_since.get_or_insert(now);
             partial.grown_at = now;
-            let due_at = partial.due_at();
-            self.look_at(due_at);
+            self.held_count += is_new;
+            self.look_at(block.piece);
         }
     }
 
-    /// [`PieceBuffers::spill_due`] may have something to do then.
-    fn look_at(&mut self, at: Option<Instant>) {
-        self.spill_at = self.spill_at.into_iter().chain(at).min();
+    /// When the blocks of a piece are to go to the disk.
+    fn due_at(&self, piece: PieceIndex) -> Option<Instant> {
+        self.partial.get(&piece).filter(|_| !self.spilling.contains(&piece))?.due_at()
+    }
+
+    /// [`PieceBuffers::spill_due`] may have something to do with this piece.
+    fn look_at(&mut self, piece: PieceIndex) {
+        self.spill_at = self.spill_at.into_iter().chain(self.due_at(piece)).min();
     }
 
     /// Blocks of an earlier run are on the disk.
@@ -226,7 +245,13 @@ impl<B> PieceBuffers<B> {
 
     /// The blocks of a piece are not needed any more.
     pub fn discard(&mut self, piece: PieceIndex) {
-        self.partial.remove(&piece);
+        self.remove(piece);
+    }
+
+    fn remove(&mut self, piece: PieceIndex) -> Option<Partial<B>> {
+        let partial = self.partial.remove(&piece)?;
+        self.held_count -= partial.held_count;
+        Some(partial)
     }
 
     /// A piece is whole: it is taken out, for the disk, as soon as none of its blocks is on its way there. False: one of
@@ -239,13 +264,13 @@ impl<B> PieceBuffers<B> {
 
     /// Takes a piece out, for the disk, if it is whole and none of its blocks is on its way there.
     pub fn take(&mut self, piece: PieceIndex) -> Option<WholePiece<B>> {
-        let partial = self.partial.get(&piece).filter(|partial| !partial.is_spilling)?;
+        let partial = self.partial.get(&piece).filter(|_| !self.spilling.contains(&piece))?;
         let block_hashes = partial.whole?;
         let held = |slot| match slot {
             Slot::Held(held) => Some(held),
             Slot::Missing | Slot::Spilling => None,
         };
-        let blocks = self.partial.remove(&piece)?.slots.into_iter().map(held).collect::<Option<Vec<_>>>()?;
+        let blocks = self.remove(piece)?.slots.into_iter().map(held).collect::<Option<Vec<_>>>()?;
         Some(WholePiece { piece, blocks, block_hashes })
     }
 
@@ -256,33 +281,44 @@ impl<B> PieceBuffers<B> {
 
     /// The blocks of pieces that take long. Walks over the pieces under way.
     pub fn spill_due(&mut self, now: Instant) -> Vec<Spill<B>> {
-        let spills = self.spill_if(|partial| partial.due_at().is_some_and(|at| at <= now));
-        self.spill_at = self.partial.values().filter_map(Partial::due_at).min();
+        let due = |due_at: Instant| due_at <= now;
+        let spills = self.spill_if(due);
+        self.spill_at = self.partial.keys().filter_map(|&piece| self.due_at(piece)).min();
         spills
     }
 
-    /// All blocks in memory of pieces that are not whole.
+    /// All blocks in memory of pieces that are not whole, as far as no others of their piece are on their way.
     pub fn spill_all(&mut self) -> Vec<Spill<B>> {
         self.spill_if(|_| true)
     }
 
-    /// The blocks in memory of the piece that has not grown for the longest time; None: all others than the last one
-    /// that did are on the disk. Walks over the pieces under way.
+    /// Where too much is in memory, the blocks of the piece that has not grown for the longest time, if they are worth it.
+    /// Walks over the pieces under way.
     pub fn spill_idlest(&mut self) -> Option<Spill<B>> {
-        let last = self.partial.values().map(|partial| partial.grown_at).max()?;
-        let is_idle = |partial: &Partial<B>| partial.due_at().is_some() && partial.grown_at < last;
-        let idle = self.partial.iter().filter(|(_, partial)| is_idle(partial));
-        let (&idlest, _) = idle.min_by_key(|(_, partial)| partial.grown_at)?;
-        let spill = self.partial.get_mut(&idlest)?.spill(idlest)?;
-        self.storing_len += self.spill_len(&spill);
-        Some(spill)
+        if self.held_count <= HELD_COUNT_MAX {
+            return None;
+        }
+        let is_worth_it = |(piece, partial): &(&PieceIndex, &Partial<B>)| {
+            partial.held_count >= SPILL_COUNT_MIN && self.due_at(**piece).is_some()
+        };
+        let idlest = self.partial.iter().filter(is_worth_it).min_by_key(|(_, partial)| partial.grown_at);
+        idlest.map(|(&piece, _)| piece).and_then(|piece| self.spill(piece))
     }
 
-    fn spill_if(&mut self, is_due: impl Fn(&Partial<B>) -> bool) -> Vec<Spill<B>> {
-        let due = self.partial.iter_mut().filter(|(_, partial)| is_due(partial));
-        let spills: Vec<_> = due.filter_map(|(&piece, partial)| partial.spill(piece)).collect();
-        self.storing_len += spills.iter().map(|spill| self.spill_len(spill)).sum::<u64>();
-        spills
+    fn spill_if(&mut self, is_due: impl Fn(Instant) -> bool) -> Vec<Spill<B>> {
+        let due = self.partial.keys().filter(|piece| self.due_at(**piece).is_some_and(&is_due));
+        let due: Vec<PieceIndex> = due.copied().collect();
+        due.into_iter().filter_map(|piece| self.spill(piece)).collect()
+    }
+
+    fn spill(&mut self, piece: PieceIndex) -> Option<Spill<B>> {
+        let partial = self.partial.get_mut(&piece)?;
+        let since = partial.held_since?;
+        self.held_count -= partial.held_count;
+        let spill = partial.spill(piece, since);
+        self.spilling.insert(piece);
+        self.storing_len += self.spill_len(&spill);
+        Some(spill)
     }
 
     fn spill_len(&self, spill: &Spill<B>) -> u64 {
@@ -290,24 +326,25 @@ impl<B> PieceBuffers<B> {
     }
 
     /// Blocks came back from the disk: they are there, with these checksums, or (None) could not be written. How many
-    /// bytes are there.
+    /// bytes were written.
     pub fn spilled(&mut self, spill: Spill<B>, crcs: Option<&[u32]>) -> u64 {
-        let len = self.spill_len(&spill);
+        let (piece, len) = (spill.piece, self.spill_len(&spill));
         self.storing_len -= len;
-        let partial = self.partial.get_mut(&spill.piece).filter(|partial| partial.attempt == spill.attempt);
-        let Some(partial) = partial else { return 0 };
-        partial.is_spilling = false;
-        if crcs.is_none() {
-            partial.held_since = Some(spill.since);
-            partial.held_count += spill.blocks.len();
+        self.spilling.remove(&piece);
+        let partial = self.partial.get_mut(&piece).filter(|partial| partial.attempt == spill.attempt);
+        if let Some(partial) = partial {
+            if crcs.is_none() {
+                partial.held_since = Some(spill.since);
+                partial.held_count += spill.blocks.len();
+                self.held_count += spill.blocks.len();
+            }
+            for (at, (index, content)) in spill.blocks.into_iter().enumerate() {
+                let crc = crcs.and_then(|crcs| crcs.get(at));
+                let held = crc.map_or(Held::Memory(content), |&crc| Held::Disk(crc));
+                partial.slots[index as usize] = Slot::Held(held);
+            }
         }
-        for (at, (index, content)) in spill.blocks.into_iter().enumerate() {
-            let held =
-                crcs.and_then(|crcs| crcs.get(at)).map_or(Held::Memory(content), |&crc| Held::Disk(crc));
-            partial.slots[index as usize] = Slot::Held(held);
-        }
-        let due_at = partial.due_at();
-        self.look_at(due_at);
+        self.look_at(piece);
         if crcs.is_some() { len } else { 0 }
     }
 
@@ -451,21 +488,27 @@ mod tests {
         let spill = pieces.spill_all().remove(0);
         pieces.discard(0);
         keep(&mut pieces, T0, 0, &[1, 2, 3]);
-        assert_eq!(pieces.spilled(spill, Some(&[100, 101])), 0);
         assert!(!pieces.complete(0, false), "the first is missing");
         keep(&mut pieces, T0, 0, &[0]);
         assert!(pieces.complete(0, false));
+        assert_eq!(taken(&mut pieces, 0), None, "the old ones may still be written");
+        assert_eq!(pieces.spilled(spill, Some(&[100, 101])), 2 * 16_384);
         assert_eq!(taken(&mut pieces, 0), Some(vec![0, 1, 2, 3]));
     }
 
     #[test]
-    fn room_is_made_with_what_has_waited_longest_and_never_with_what_grows() {
-        let mut pieces = pieces();
-        keep(&mut pieces, T0, 1, &[0, 1]);
+    fn room_is_made_with_what_has_waited_longest_and_is_worth_it() {
+        let mut pieces = PieceBuffers::<u32>::new(Geometry::new(1 << 30, 32 << 20).unwrap());
+        let count = HELD_COUNT_MAX as u32 / 2;
+        keep(&mut pieces, T0, 0, &[0]);
+        keep(&mut pieces, T0 + SPILL_AFTER / 4, 2, &(0..count).collect::<Vec<_>>());
+        keep(&mut pieces, T0 + SPILL_AFTER / 2, 1, &(0..count - 1).collect::<Vec<_>>());
+        assert!(pieces.spill_idlest().is_none(), "there is room");
+        keep(&mut pieces, T0 + SPILL_AFTER / 2, 1, &[count - 1]);
+        assert_eq!(pieces.spill_idlest().unwrap().piece, 2);
         assert!(pieces.spill_idlest().is_none());
-        keep(&mut pieces, T0 + SPILL_AFTER / 4, 0, &[0]);
-        assert_eq!(pieces.spill_idlest().unwrap().piece, 1);
-        assert!(pieces.spill_idlest().is_none());
+        keep(&mut pieces, T0 + SPILL_AFTER / 2, 2, &(count..2 * count).collect::<Vec<_>>());
+        assert_eq!(pieces.spill_idlest().unwrap().piece, 1, "others of the second are on their way");
     }
 
     #[test]

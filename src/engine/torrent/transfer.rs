@@ -244,9 +244,6 @@ impl TorrentTask {
                     Receipt::Keep => {
                         content.settle();
                         self.persistence.keep(now, block, content);
-                        if self.swarm.context.pool.is_crowded() {
-                            self.persistence.make_room();
-                        }
                     }
                     Receipt::Discard => drop(content),
                 },
