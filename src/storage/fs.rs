@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
     self, Advice, AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags,
@@ -123,6 +124,8 @@ const COMMON: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOC
 #[derive(Debug)]
 pub struct RealFs {
     folder: Arc<Folder>,
+    /// The device of a file that lies on another than the folder, because something is mounted below; 0: none was met.
+    apart: AtomicU64,
     root: u64,
     handles: Arc<Handles>,
 }
@@ -162,12 +165,27 @@ impl RealFs {
     pub fn open(path: &Path, handles: &Arc<Handles>) -> Result<Self, StorageError> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let folder = handles.folder(path).map_err(|source| StorageError::new(path, source))?;
-        Ok(Self { folder, root: handles.add_root(), handles: Arc::clone(handles) })
+        let apart = AtomicU64::new(0);
+        Ok(Self { folder, apart, root: handles.add_root(), handles: Arc::clone(handles) })
     }
 
-    /// The number of the device that the folder lies on.
+    /// The number of the device that the folder lies on, or of another one on which a file of it turned out to lie.
     pub fn device(&self) -> u64 {
-        self.folder.identity.0
+        self.apart().unwrap_or(self.folder.identity.0)
+    }
+
+    fn apart(&self) -> Option<u64> {
+        Some(self.apart.load(Ordering::Acquire)).filter(|&device| device != 0)
+    }
+
+    /// What a regular file is like; on which device it lies is remembered before anybody reads it.
+    fn look(&self, file: BorrowedFd<'_>) -> io::Result<Stamp> {
+        let stat = fs::fstat(file)?;
+        let stamp = require_regular(&stat)?;
+        if stat.st_dev != self.folder.identity.0 {
+            self.apart.store(stat.st_dev, Ordering::Release);
+        }
+        Ok(stamp)
     }
 
     /// The files below a folder that is made, with those above it, if missing, and must be writable.
@@ -193,7 +211,7 @@ impl RealFs {
     /// Opens a regular file, with its folders made if `flags` make the file.
     fn open_file(&self, path: &[String], flags: OFlags) -> io::Result<File> {
         let file = File::from(self.resolve(path, flags | COMMON).map_err(explain)?);
-        require_regular(file.as_fd())?;
+        self.look(file.as_fd())?;
         Ok(file)
     }
 
@@ -264,7 +282,7 @@ impl FileSystem for RealFs {
     fn read_at_once(&self, file: &Self::File, parts: &mut [IoSliceMut<'_>], offset: u64) -> usize {
         // A file system in memory does not take the flag and need not. Others that do not, those of a network among them,
         // say so at once.
-        let read = if self.folder.is_in_memory {
+        let read = if self.folder.is_in_memory && self.apart().is_none() {
             rustix::io::preadv(file, parts, offset)
         } else {
             rustix::io::preadv2(file, parts, offset, ReadWriteFlags::NOWAIT)
@@ -320,14 +338,14 @@ impl FileSystem for RealFs {
     fn stamp(&self, path: &[String]) -> io::Result<Option<Stamp>> {
         let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         self.handles.with_room(|| match self.resolve(path, flags) {
-            Ok(place) => require_regular(place.as_fd()).map(Some),
+            Ok(place) => self.look(place.as_fd()).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(explain(error)),
         })
     }
 
     fn stamp_of(&self, file: &Self::File) -> io::Result<Stamp> {
-        require_regular(file.as_fd())
+        require_regular(&fs::fstat(file)?)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the file system's clock")]
@@ -442,8 +460,7 @@ fn is_safe(element: &str) -> bool {
 }
 
 /// What a regular file is like.
-fn require_regular(file: BorrowedFd<'_>) -> io::Result<Stamp> {
-    let stat = fs::fstat(file)?;
+fn require_regular(stat: &fs::Stat) -> io::Result<Stamp> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Ok(Stamp {
             len: stat.st_size as u64,
