@@ -18,6 +18,8 @@ mod metadata_peer;
 mod process;
 mod raw_peer;
 mod resume;
+mod slow_device;
+mod slow_disk;
 mod small_disk;
 mod tracker;
 mod truth;
