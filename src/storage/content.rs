@@ -15,7 +15,7 @@ mod at_once;
 mod durable;
 #[cfg(test)]
 mod faulty_tests;
-mod suspects;
+mod rechecks;
 mod watch;
 
 use std::io;
@@ -30,7 +30,7 @@ use crate::proto::block::Block;
 use crate::proto::metainfo::Info;
 use crate::proto::metainfo::files::File;
 use crate::proto::piece::PieceIndex;
-use suspects::Suspects;
+use rechecks::Rechecks;
 pub use watch::LostPiece;
 use watch::Watch;
 
@@ -66,7 +66,7 @@ pub struct Content<F: FileSystem> {
     /// One a file, and one more for the parts file, if there are slots in it.
     written: Vec<Written>,
     parts: Parts,
-    suspects: Suspects,
+    rechecks: Rechecks,
     /// Changes of files by somebody else, as far as noticed.
     change_count: AtomicU32,
 }
@@ -114,7 +114,7 @@ impl<F: FileSystem> Content<F> {
             fs,
             written,
             parts,
-            suspects: Suspects::default(),
+            rechecks: Rechecks::default(),
             change_count: AtomicU32::new(0),
         }
     }
@@ -167,9 +167,9 @@ impl<F: FileSystem> Content<F> {
     /// The blocks are not as long as the piece or belong to no selected file (`InvalidInput`), or a file
     /// cannot be made or written; then some of the piece may have been written.
     pub fn write_piece(&self, piece: PieceIndex, blocks: &[&[u8]]) -> Result<(), StorageError> {
-        let check = self.suspects.begin(piece);
+        let check = self.rechecks.begin(piece);
         let written = self.write_spans(piece, blocks);
-        self.suspects.end(check, written.is_ok());
+        self.rechecks.end(check, written.is_ok());
         written
     }
 
