@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
-    self, Advice, AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags,
+    self, Advice, AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags, SeekFrom,
 };
 use rustix::io::{Errno, ReadWriteFlags};
 
@@ -115,6 +115,8 @@ const WRITE_PART_MAX: usize = 1_024;
 
 /// In how many bytes the room of a file is counted (`st_blocks`).
 const BLOCK_LEN: u64 = 512;
+/// Holes of a file that are looked for: few files have any, but while they are downloaded; beyond, a read may wait.
+const HOLE_MAX: usize = 4_096;
 /// How a folder is held on to: as a place, not to be listed.
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// Every opening: no leaking to children, and no waiting for the other end of a pipe.
@@ -212,7 +214,15 @@ impl RealFs {
     fn open_file(&self, path: &[String], flags: OFlags) -> io::Result<File> {
         let file = File::from(self.resolve(path, flags | COMMON).map_err(explain)?);
         self.look(file.as_fd())?;
+        if !self.is_in_memory() {
+            learn_places(&file);
+        }
         Ok(file)
+    }
+
+    /// Whether what is read of any file comes from memory.
+    fn is_in_memory(&self) -> bool {
+        self.folder.is_in_memory && self.apart().is_none()
     }
 
     fn resolve(&self, path: &[String], flags: OFlags) -> rustix::io::Result<OwnedFd> {
@@ -282,7 +292,7 @@ impl FileSystem for RealFs {
     fn read_at_once(&self, file: &Self::File, parts: &mut [IoSliceMut<'_>], offset: u64) -> usize {
         // A file system in memory does not take the flag and need not. Others that do not, those of a network among them,
         // say so at once.
-        let read = if self.folder.is_in_memory && self.apart().is_none() {
+        let read = if self.is_in_memory() {
             rustix::io::preadv(file, parts, offset)
         } else {
             rustix::io::preadv2(file, parts, offset, ReadWriteFlags::NOWAIT)
@@ -457,6 +467,18 @@ impl FileSystem for RealFs {
 /// One name, not a way elsewhere. Torrents are read with safe names; this is the second lock on the door.
 fn is_safe(element: &str) -> bool {
     !matches!(element, "" | "." | "..") && !element.contains(['/', '\0'])
+}
+
+/// Has the system read where on the disk a file lies. A read that must not wait for the file's bytes would wait for that:
+/// it begins to fetch them, to be there for the next one.
+fn learn_places(file: &File) {
+    let mut at = 0;
+    for _ in 0..HOLE_MAX {
+        // From one hole to the next; who cannot tell where they are has nothing to learn.
+        let hole = fs::seek(file, SeekFrom::Hole(at));
+        let Ok(data) = hole.and_then(|hole| fs::seek(file, SeekFrom::Data(hole))) else { return };
+        at = data;
+    }
 }
 
 /// What a regular file is like.
