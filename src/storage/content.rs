@@ -16,6 +16,7 @@ mod durable;
 #[cfg(test)]
 mod faulty_tests;
 mod rechecks;
+mod unreadable;
 mod watch;
 
 use std::io;
@@ -31,6 +32,7 @@ use crate::proto::metainfo::Info;
 use crate::proto::metainfo::files::File;
 use crate::proto::piece::PieceIndex;
 use rechecks::Rechecks;
+use unreadable::Unreadable;
 pub use watch::LostPiece;
 use watch::Watch;
 
@@ -67,6 +69,7 @@ pub struct Content<F: FileSystem> {
     written: Vec<Written>,
     parts: Parts,
     rechecks: Rechecks,
+    unreadable: Unreadable,
     /// Changes of files by somebody else, as far as noticed.
     change_count: AtomicU32,
 }
@@ -115,6 +118,7 @@ impl<F: FileSystem> Content<F> {
             written,
             parts,
             rechecks: Rechecks::default(),
+            unreadable: Unreadable::default(),
             change_count: AtomicU32::new(0),
         }
     }

@@ -202,7 +202,8 @@ impl<F: FileSystem> Content<F> {
     }
 
     /// Reads blocks to be sent, each into its buffer of the block's length, and makes sure of their pieces if a
-    /// file is not as it was. Comes back with pieces that are there no more; then no buffer is to be used.
+    /// file is not as it was. Comes back with pieces that are there no more, or cannot be read while others can; then
+    /// no buffer is to be used.
     ///
     /// # Errors
     /// A block is not within its piece, or the disk fails in a way that may pass.
@@ -211,6 +212,22 @@ impl<F: FileSystem> Content<F> {
         blocks: &mut [(Block, B)],
         scratch: &mut Vec<u8>,
     ) -> Result<Vec<LostPiece>, StorageError> {
+        match self.read_sure(blocks, scratch) {
+            Ok(lost) => Ok(lost),
+            Err((block, error)) if error.is_of_device() && self.unreadable.failed(block) => {
+                let StorageError { path, source } = error;
+                Ok(vec![LostPiece { piece: block.piece, path, why: source.to_string() }])
+            }
+            Err((_, error)) => Err(error),
+        }
+    }
+
+    /// The same; with an error what it was that could not be read.
+    fn read_sure<B: AsMut<[u8]>>(
+        &self,
+        blocks: &mut [(Block, B)],
+        scratch: &mut Vec<u8>,
+    ) -> Result<Vec<LostPiece>, (Block, StorageError)> {
         let mut doubtful = self.read_once(blocks)?;
         for _ in 1..ATTEMPT_MAX {
             if doubtful.is_empty() {
@@ -219,7 +236,7 @@ impl<F: FileSystem> Content<F> {
             self.fs.close();
             let mut lost = Vec::new();
             for piece in doubtful.drain(..) {
-                lost.extend(self.examine(piece, scratch)?);
+                lost.extend(self.examine(piece, scratch).map_err(|error| (self.whole(piece), error))?);
             }
             if !lost.is_empty() {
                 return Ok(lost);
@@ -244,7 +261,10 @@ impl<F: FileSystem> Content<F> {
     }
 
     /// Reads all blocks, then looks at their files; the pieces that need to be looked at more closely.
-    fn read_once<B: AsMut<[u8]>>(&self, blocks: &mut [(Block, B)]) -> Result<Vec<PieceIndex>, StorageError> {
+    fn read_once<B: AsMut<[u8]>>(
+        &self,
+        blocks: &mut [(Block, B)],
+    ) -> Result<Vec<PieceIndex>, (Block, StorageError)> {
         let mut doubtful = BTreeSet::new();
         let mut counts = Vec::new();
         for (block, buffer) in &mut *blocks {
@@ -254,8 +274,8 @@ impl<F: FileSystem> Content<F> {
                 }
             }
             match self.read_block(*block, buffer.as_mut()) {
-                Ok(()) if !self.rechecks.contains(block.piece) => {}
-                Err(error) if error.may_pass() || error.is_misuse() => return Err(error),
+                Ok(()) if !self.rechecks.contains(block.piece) => self.unreadable.succeeded(*block),
+                Err(error) if error.may_pass() || error.is_misuse() => return Err((*block, error)),
                 Ok(()) | Err(_) => {
                     doubtful.insert(block.piece);
                 }
