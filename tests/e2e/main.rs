@@ -20,6 +20,7 @@ mod raw_peer;
 mod resume;
 mod slow_device;
 mod slow_disk;
+mod slow_rates;
 mod small_disk;
 mod tracker;
 mod truth;

@@ -60,6 +60,13 @@ impl SlowDisk {
         Some(disk)
     }
 
+    /// Takes everything of it out of memory, where its files lie too.
+    pub(crate) fn remount(&self) {
+        let place = self.at.to_str().unwrap();
+        said("umount", &[place]).expect("nobody uses it");
+        said("mount", &[&self.device, place]).expect("it was mounted before");
+    }
+
     /// From now on nothing can be written; what is read is there as before.
     pub(crate) fn freeze(&self) {
         self.is_frozen.set(true);

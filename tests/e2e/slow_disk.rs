@@ -2,9 +2,13 @@
 //! by events and completions; what it costs the others in rate is measured by `slow_rates`.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
-use sprat::engine::{AddTorrent, Engine, Event, Metainfo, TorrentHandle};
+use sprat::engine::{AddTorrent, Engine, Event, Existing, Metainfo, TorrentHandle};
+
+use tokio::time::timeout;
 
 use crate::engine::{self, Content, LOCALHOST, addr, engine, event, within};
 use crate::process::{Sprat, content, sprat, tree};
@@ -37,12 +41,9 @@ impl Seed {
         let data = dir.join("data");
         let memory = SmallDisk::mount(&data, "size=16m")?;
         let disk = SlowDisk::mount(&dir.join("image"), &data.join("slow"), 32)?;
-        std::fs::create_dir(dir.join("torrents")).unwrap();
         for name in ["slow", "quick"] {
             content(&data.join(name), &[("file", LEN)]);
-            let (content, torrent) = (format!("data/{name}"), format!("torrents/{name}.torrent"));
-            let args = ["create", &content, "-o", &torrent, "--piece-size", "64KiB"];
-            assert_eq!(sprat(dir, &args).code, Some(0));
+            create(dir, name);
         }
         let mut process = Sprat::start(dir, &["seed", "torrents", "-d", "data", "-p", "0", "--json"]);
         let port = process.event("started")["port"].as_u64().unwrap() as u16;
@@ -56,6 +57,14 @@ impl Seed {
         self.disk.cool(&dir.join("data/slow/file"));
         self.disk.stop_reads();
     }
+}
+
+/// Makes the torrent of what is in `data`.
+fn create(dir: &Path, name: &str) {
+    std::fs::create_dir_all(dir.join("torrents")).unwrap();
+    let (content, torrent) = (format!("data/{name}"), format!("torrents/{name}.torrent"));
+    let args = ["create", &content, "-o", &torrent, "--piece-size", "64KiB"];
+    assert_eq!(sprat(dir, &args).code, Some(0));
 }
 
 fn metainfo(dir: &Path, name: &str) -> Metainfo {
@@ -104,6 +113,42 @@ async fn who_wants_what_a_still_disk_has_waits_and_nobody_else_does() {
     seed.disk.slow_down(None);
     within(slow.completed()).await.unwrap();
     assert_same(dir, "slow");
+}
+
+/// A file in many places of the disk: where they are has to be read, too.
+#[tokio::test]
+async fn where_a_file_lies_is_read_before_anybody_waits_for_it() {
+    const PLACE_COUNT: u64 = 1_500;
+    const PLACE_LEN: u64 = 16 * 1024;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let Some(_memory) = SmallDisk::mount(&dir.join("data"), "size=16m") else { return };
+    let Some(disk) = SlowDisk::mount(&dir.join("image"), &dir.join("data/slow"), 64) else { return };
+    // Every second place is a hole.
+    let file = std::fs::File::create(dir.join("data/slow/file")).unwrap();
+    (0..PLACE_COUNT)
+        .for_each(|place| file.write_all_at(&[7; PLACE_LEN as usize], 2 * place * PLACE_LEN).unwrap());
+    file.sync_all().unwrap();
+    drop(file);
+    content(&dir.join("data/quick"), &[("file", LEN)]);
+    create(dir, "slow");
+    create(dir, "quick");
+    disk.remount();
+    let args = ["seed", "torrents", "-d", "data", "-p", "0", "--json", "--assume-complete"];
+    let mut process = Sprat::start(dir, &args);
+    let port = process.event("started")["port"].as_u64().unwrap() as u16;
+    process.event("seeding");
+    let info = metainfo(dir, "slow").info;
+    let mut peer = RawPeer::connect(port, &info).unwrap();
+    peer.ask(&[info.geometry.block(0, 0)]).unwrap();
+    peer.block().unwrap();
+    disk.hold(process.id());
+    disk.stop_reads();
+    peer.ask(&[info.geometry.block(info.geometry.piece_count() - 2, 0)]).unwrap();
+    let leecher = engine().await;
+    let mut quick = download(&leecher, dir, "quick", SocketAddr::new(LOCALHOST, port)).await;
+    within(quick.completed()).await.unwrap();
+    assert_same(dir, "quick");
 }
 
 /// That silence ends such a connection after two minutes is shown in virtual time.
@@ -217,4 +262,45 @@ fn a_download_that_is_told_to_end_says_so_and_claims_only_what_the_disk_took() {
     again.event("completed");
     assert_eq!(again.end().code, Some(0));
     assert!(tree(&dir.join("set")) == tree(&dir.join("copy/set")), "the copy differs");
+}
+
+/// As many fast peers, and as large pieces, as bring more blocks than may travel at once in one process.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_for_a_still_disk_leaves_room_for_what_comes_for_others() {
+    const SEED_COUNT: usize = 16;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let still = dir.join("copy");
+    let Some(disk) = SlowDisk::mount(&dir.join("image"), &still, 500) else { return };
+    std::fs::create_dir(dir.join("torrents")).unwrap();
+    content(&dir.join("data/slow"), &[("file", 400 << 20)]);
+    let args = ["create", "data/slow", "-o", "torrents/slow.torrent", "--piece-size", "16MiB"];
+    assert_eq!(sprat(dir, &args).code, Some(0));
+    let free = Content::new(&[("free", LEN)]);
+    let mut seeders = Vec::new();
+    for _ in 0..SEED_COUNT {
+        let seeder = engine().await;
+        let existing = Existing::Assumed;
+        let add = AddTorrent { existing, ..AddTorrent::new(metainfo(dir, "slow"), dir.join("data")) };
+        let seed = seeder.add(add).await.unwrap();
+        seeders.push((seeder, seed));
+    }
+    let _seed = engine::seed(&seeders[0].0, &free).await;
+    let leecher = engine().await;
+    let add = AddTorrent::new(metainfo(dir, "slow"), still.clone());
+    let mut waiting = leecher.add(add).await.unwrap();
+    event(&mut waiting, |event| matches!(event, Event::Checked { .. })).await;
+    waiting.add_peers(seeders.iter().map(|(seeder, _)| addr(seeder)).collect()).await.unwrap();
+    event(&mut waiting, |event| matches!(event, Event::Piece(_))).await;
+    disk.freeze();
+    // Until all has come that may come: figures follow what happens by 200 ms at most.
+    for (_, seed) in &mut seeders {
+        while timeout(Duration::from_millis(300), seed.changed()).await.is_ok() {}
+    }
+    let add = AddTorrent { peers: vec![addr(&seeders[0].0)], ..free.download(&dir.join("other")) };
+    let mut moving = leecher.add(add).await.unwrap();
+    within(moving.completed()).await.unwrap();
+    disk.thaw();
+    within(waiting.completed()).await.unwrap();
+    assert_same(dir, "slow");
 }
