@@ -22,6 +22,7 @@ use rustix::fs::{
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::content::StorageError;
+use super::folder::{FOLDER, Folder};
 use super::handles::{Access, Handles};
 
 /// What tells a file from what it was before, without reading it.
@@ -117,8 +118,6 @@ const WRITE_PART_MAX: usize = 1_024;
 const BLOCK_LEN: u64 = 512;
 /// Holes of a file that are looked for: few files have any, but while they are downloaded; beyond, a read may wait.
 const HOLE_MAX: usize = 4_096;
-/// How a folder is held on to: as a place, not to be listed.
-const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// Every opening: no leaking to children, and no waiting for the other end of a pipe.
 const COMMON: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
@@ -130,33 +129,6 @@ pub struct RealFs {
     apart: AtomicU64,
     root: u64,
     handles: Arc<Handles>,
-}
-
-/// A folder that is held on to, by all who use it together.
-#[derive(Debug)]
-pub(super) struct Folder {
-    place: OwnedFd,
-    path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
-    /// What lies in it has no disk below it, but for what is mounted within it.
-    is_in_memory: bool,
-}
-
-impl Folder {
-    /// The folder that is at `path` now; `known` if that is the same.
-    pub(super) fn open(path: &Path, known: Option<Arc<Self>>) -> io::Result<Arc<Self>> {
-        let identity = |stat: fs::Stat| (stat.st_dev, stat.st_ino);
-        if let Some(known) = known
-            && fs::stat(path).is_ok_and(|stat| identity(stat) == known.identity)
-        {
-            return Ok(known);
-        }
-        let place = fs::open(path, FOLDER, Mode::empty())?;
-        let identity = identity(fs::fstat(&place)?);
-        let is_in_memory = is_in_memory(place.as_fd());
-        Ok(Arc::new(Self { place, path: path.to_owned(), identity, is_in_memory }))
-    }
 }
 
 impl RealFs {
@@ -504,14 +476,6 @@ fn nanoseconds(seconds: i64, rest: u64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add_unsigned(rest)
 }
 
-/// What `fstatfs` calls tmpfs.
-const TMPFS: u64 = 0x0102_1994;
-
-/// Whether a folder has no disk below it. It may have been swapped out, as may any memory of ours.
-fn is_in_memory(folder: BorrowedFd<'_>) -> bool {
-    fs::fstatfs(folder).is_ok_and(|system| system.f_type as u64 == TMPFS)
-}
-
 /// In words where the system's own mislead.
 fn explain(error: Errno) -> io::Error {
     match error {
@@ -528,6 +492,7 @@ mod tests {
     use std::fs as std_fs;
 
     use super::*;
+    use crate::storage::folder::is_in_memory;
     use crate::storage::handles::HANDLE_MAX;
 
     fn path(text: &str) -> Vec<String> {

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::fs::Folder;
+use super::folder::Folder;
 
 /// Files that one process keeps open, unless told otherwise; beyond it the least recently used is closed.
 /// A quarter of the common limit of 1,024 descriptors, the rest being for connections.
