@@ -38,7 +38,17 @@ pub struct Store<F: FileSystem> {
     content: Content<F>,
     /// Unset: nothing is recorded.
     ledger: OnceLock<Box<Ledger<F>>>,
+    unrecorded: Unrecorded,
     claim: Mutex<Claim<F>>,
+}
+
+/// What is done without a journal.
+#[derive(Debug, Default)]
+struct Unrecorded {
+    /// Pieces written since the last commit, and whether a sync failed since: as in [`State`].
+    written: Mutex<(Vec<Kept>, bool)>,
+    /// Held to make things durable.
+    turn: Mutex<()>,
 }
 
 /// Whether others know that we write this content.
@@ -71,10 +81,23 @@ struct State<F: FileSystem> {
     is_unsure: bool,
 }
 
+/// Pieces that are there as they were written, and those that the disk did not keep.
+type Rewritten = (Vec<Kept>, Vec<LostPiece>);
+/// Files that were synced, by number, with how they looked afterwards.
+type Looks = Vec<(usize, Option<Stamp>)>;
+
+impl Unrecorded {
+    fn written(&self) -> MutexGuard<'_, (Vec<Kept>, bool)> {
+        // A piece is there or not.
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl<F: FileSystem> Store<F> {
     /// Nothing is touched yet.
     pub fn new(content: Content<F>) -> Self {
-        Self { content, ledger: OnceLock::new(), claim: Mutex::new(Claim { lock: None, is_kept: false }) }
+        let claim = Mutex::new(Claim { lock: None, is_kept: false });
+        Self { content, ledger: OnceLock::new(), unrecorded: Unrecorded::default(), claim }
     }
 
     /// The torrent.
@@ -152,7 +175,11 @@ impl<F: FileSystem> Store<F> {
     /// It is not to be handed on, nor claimed; it may be tried again.
     pub fn write_piece(&self, piece: PieceIndex, blocks: &[&[u8]]) -> Result<(), StorageError> {
         self.take()?;
-        let Some(ledger) = self.ledger.get() else { return self.content.write_piece(piece, blocks) };
+        let Some(ledger) = self.ledger.get() else {
+            self.content.write_piece(piece, blocks)?;
+            self.unrecorded.written().0.push(Kept { piece, in_parts: self.content.is_in_parts(piece) });
+            return Ok(());
+        };
         if !ledger.state().is_settled {
             let kept = ledger.state().journal.record().kept.clone();
             self.prepare(&kept)?;
@@ -187,21 +214,28 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// It may not be durable; the next commit tries again.
     pub fn commit(&self) -> Result<Vec<LostPiece>, StorageError> {
-        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|_| Vec::new()) };
+        let Some(ledger) = self.ledger.get() else { return self.commit_unrecorded() };
         let _turn = ledger.turn();
         let is_settled = ledger.state().is_settled;
         // Before, nothing was written.
         if is_settled { self.commit_written(ledger) } else { Ok(Vec::new()) }
     }
 
+    fn commit_unrecorded(&self) -> Result<Vec<LostPiece>, StorageError> {
+        let _turn = self.unrecorded.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let (pieces, is_unsure) = std::mem::take(&mut *self.unrecorded.written());
+        let synced = self.sync_written(&pieces, is_unsure).inspect_err(|_| {
+            let mut written = self.unrecorded.written();
+            written.0.extend(&pieces);
+            written.1 = true;
+        });
+        synced.map(|((_, lost), _)| lost)
+    }
+
     fn commit_written(&self, ledger: &Ledger<F>) -> Result<Vec<LostPiece>, StorageError> {
         let (pieces, is_unsure) = ledger.state().take_written();
-        let rewritten = if is_unsure { self.write_again(&pieces) } else { Ok((pieces.clone(), Vec::new())) };
-        let synced = rewritten.and_then(|rewritten| Ok((rewritten, self.content.sync()?)));
-        let ((good, lost), looks) = synced.inspect_err(|_| {
-            self.content.suspect_pieces(pieces.iter().map(|kept| kept.piece));
-            ledger.state().put_back(&pieces, true);
-        })?;
+        let synced = self.sync_written(&pieces, is_unsure);
+        let ((good, lost), looks) = synced.inspect_err(|_| ledger.state().put_back(&pieces, true))?;
         let mut kept = ledger.state().journal.record().kept.clone();
         good.iter().for_each(|good| {
             kept.set(good.piece);
@@ -215,8 +249,15 @@ impl<F: FileSystem> Store<F> {
         Ok(lost)
     }
 
+    /// Makes durable what was written, again first if a sync failed before; how the files looked.
+    fn sync_written(&self, pieces: &[Kept], is_unsure: bool) -> Result<(Rewritten, Looks), StorageError> {
+        let rewritten = if is_unsure { self.write_again(pieces) } else { Ok((pieces.to_vec(), Vec::new())) };
+        let synced = rewritten.and_then(|rewritten| Ok((rewritten, self.content.sync()?)));
+        synced.inspect_err(|_| self.content.suspect_pieces(pieces.iter().map(|kept| kept.piece)))
+    }
+
     /// Writes pieces once more after a sync that failed: those that could be read, and those that could not.
-    fn write_again(&self, pieces: &[Kept]) -> Result<(Vec<Kept>, Vec<LostPiece>), StorageError> {
+    fn write_again(&self, pieces: &[Kept]) -> Result<Rewritten, StorageError> {
         let (mut scratch, mut bytes) = (Vec::new(), Vec::new());
         let (mut good, mut lost) = (Vec::with_capacity(pieces.len()), Vec::new());
         for &kept in pieces {
@@ -254,7 +295,10 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// The journal may still name them; the files do not look as it says, so they are hashed at the next start.
     pub fn lose(&self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
-        let Some(ledger) = self.ledger.get() else { return Ok(()) };
+        let Some(ledger) = self.ledger.get() else {
+            self.unrecorded.written().0.retain(|kept| !pieces.contains(&kept.piece));
+            return Ok(());
+        };
         let _turn = ledger.turn();
         let mut state = ledger.state();
         state.written.retain(|kept| !pieces.contains(&kept.piece));
@@ -298,7 +342,7 @@ impl<F: FileSystem> Store<F> {
     }
 
     fn conclude(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
-        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|_| Vec::new()) };
+        let Some(ledger) = self.ledger.get() else { return self.commit_unrecorded() };
         let _turn = ledger.turn();
         self.unless_others(|| self.conclude_alone(ledger, have))
     }

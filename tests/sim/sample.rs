@@ -171,8 +171,17 @@ pub(crate) fn start(sample: &Sample, disks: &Disks) -> Result<Started, JournalEr
 /// What a start does before it writes anything.
 pub(crate) fn look(sample: &Sample, disks: &Disks) -> Result<Started, JournalError> {
     let journal = Journal::open(Arc::new(disks.state.clone()), journal_path(), sample.owner())?;
+    Ok(look_with(sample, disks, Some(journal))?)
+}
+
+/// The same with this journal, or none.
+pub(crate) fn look_with(
+    sample: &Sample,
+    disks: &Disks,
+    journal: Option<Journal<Disk>>,
+) -> Result<Started, StorageError> {
     let store = Store::new(sample.content(&disks.content));
-    let verdict = store.begin(Some(journal))?;
+    let verdict = store.begin(journal)?;
     let mut have = verdict.vouched.clone();
     let mut scratch = Vec::new();
     // What is vouched for has to be there (R1).
