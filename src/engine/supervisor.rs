@@ -24,6 +24,9 @@ use crate::proto::session::{Demand, Output, Session};
 /// Where it is told what came of added torrents.
 type Reply = oneshot::Sender<Vec<Result<TorrentHandle, EngineError>>>;
 
+/// What came of opening those that were added together; None: the runtime is shutting down.
+type Openings = Option<Vec<Result<Opened, EngineError>>>;
+
 /// What the engine and the torrents tell the supervisor.
 pub(crate) enum Input {
     /// Add torrents; answered for each in order.
@@ -44,8 +47,7 @@ pub(crate) struct Supervisor {
     session: Session,
     leases: BTreeMap<InfoHash, Lessor>,
     torrents: Tasks<InfoHash>,
-    /// None: the runtime is shutting down.
-    opening: Tasks<(Option<Vec<Result<Opened, EngineError>>>, Reply)>,
+    opening: Tasks<(Openings, Reply)>,
     memory: DescriptionMemory,
     rng: Rng,
 }
