@@ -29,9 +29,10 @@ const SERVING_LEN_MAX: u64 = 4 << 20;
 /// One process that seeds two torrents out of one folder in memory: `quick`, and `slow`, which lies on a disk of its
 /// own that is mounted there.
 struct Seed {
+    /// Before the process, which may wait for it and cannot end then.
+    disk: SlowDisk,
     process: Sprat,
     addr: SocketAddr,
-    disk: SlowDisk,
     _memory: SmallDisk,
 }
 
@@ -49,7 +50,7 @@ impl Seed {
         let port = process.event("started")["port"].as_u64().unwrap() as u16;
         assert_eq!(process.event("seeding")["torrents"], 2);
         disk.hold(process.id());
-        Some(Self { process, addr: SocketAddr::new(LOCALHOST, port), disk, _memory: memory })
+        Some(Self { disk, process, addr: SocketAddr::new(LOCALHOST, port), _memory: memory })
     }
 
     /// From now on nothing of `slow` is in memory, and nothing of it comes.
@@ -142,6 +143,8 @@ async fn where_a_file_lies_is_read_before_anybody_waits_for_it() {
     let mut peer = RawPeer::connect(port, &info).unwrap();
     peer.ask(&[info.geometry.block(0, 0)]).unwrap();
     peer.block().unwrap();
+    // Dropped before the process, which may wait for it and cannot end then.
+    let disk = disk;
     disk.hold(process.id());
     disk.stop_reads();
     peer.ask(&[info.geometry.block(info.geometry.piece_count() - 2, 0)]).unwrap();

@@ -50,8 +50,9 @@ enum Beside {
 struct Scene {
     dir: PathBuf,
     addr: SocketAddr,
-    seed: Sprat,
+    /// Before the seed, which may wait for it and cannot end then.
     disk: SlowDisk,
+    seed: Sprat,
     _memory: [SmallDisk; 2],
 }
 
@@ -83,7 +84,7 @@ impl Scene {
         assert_eq!(seed.event("seeding")["torrents"], 2);
         disk.hold(seed.id());
         let addr = SocketAddr::new(LOCALHOST, port);
-        Some(Self { dir: dir.to_owned(), addr, seed, disk, _memory: memory })
+        Some(Self { dir: dir.to_owned(), addr, disk, seed, _memory: memory })
     }
 
     /// Bytes per second of a download of `quick` with this beside it.
