@@ -19,6 +19,8 @@
 //! that all is well. So what it was to cover is hashed and written once more before the next; and hashed before
 //! it goes out.
 
+mod unrecorded;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -31,6 +33,7 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::metainfo::Info;
 use crate::proto::piece::PieceIndex;
+use unrecorded::Unrecorded;
 
 /// One torrent on one disk.
 #[derive(Debug)]
@@ -40,15 +43,6 @@ pub struct Store<F: FileSystem> {
     ledger: OnceLock<Box<Ledger<F>>>,
     unrecorded: Unrecorded,
     claim: Mutex<Claim<F>>,
-}
-
-/// What is done without a journal.
-#[derive(Debug, Default)]
-struct Unrecorded {
-    /// Pieces written since the last commit, and whether a sync failed since: as in [`State`].
-    written: Mutex<(Vec<Kept>, bool)>,
-    /// Held to make things durable.
-    turn: Mutex<()>,
 }
 
 /// Whether others know that we write this content.
@@ -85,13 +79,6 @@ struct State<F: FileSystem> {
 type Rewritten = (Vec<Kept>, Vec<LostPiece>);
 /// Files that were synced, by number, with how they looked afterwards.
 type Looks = Vec<(usize, Option<Stamp>)>;
-
-impl Unrecorded {
-    fn written(&self) -> MutexGuard<'_, (Vec<Kept>, bool)> {
-        // A piece is there or not.
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl<F: FileSystem> Store<F> {
     /// Nothing is touched yet.
@@ -177,7 +164,7 @@ impl<F: FileSystem> Store<F> {
         self.take()?;
         let Some(ledger) = self.ledger.get() else {
             self.content.write_piece(piece, blocks)?;
-            self.unrecorded.written().0.push(Kept { piece, in_parts: self.content.is_in_parts(piece) });
+            self.unrecorded.add(Kept { piece, in_parts: self.content.is_in_parts(piece) });
             return Ok(());
         };
         if !ledger.state().is_settled {
@@ -219,17 +206,6 @@ impl<F: FileSystem> Store<F> {
         let is_settled = ledger.state().is_settled;
         // Before, nothing was written.
         if is_settled { self.commit_written(ledger) } else { Ok(Vec::new()) }
-    }
-
-    fn commit_unrecorded(&self) -> Result<Vec<LostPiece>, StorageError> {
-        let _turn = self.unrecorded.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let (pieces, is_unsure) = std::mem::take(&mut *self.unrecorded.written());
-        let synced = self.sync_written(&pieces, is_unsure).inspect_err(|_| {
-            let mut written = self.unrecorded.written();
-            written.0.extend(&pieces);
-            written.1 = true;
-        });
-        synced.map(|((_, lost), _)| lost)
     }
 
     fn commit_written(&self, ledger: &Ledger<F>) -> Result<Vec<LostPiece>, StorageError> {
@@ -296,7 +272,7 @@ impl<F: FileSystem> Store<F> {
     /// The journal may still name them; the files do not look as it says, so they are hashed at the next start.
     pub fn lose(&self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
         let Some(ledger) = self.ledger.get() else {
-            self.unrecorded.written().0.retain(|kept| !pieces.contains(&kept.piece));
+            self.unrecorded.lose(pieces);
             return Ok(());
         };
         let _turn = ledger.turn();
