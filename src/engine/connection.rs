@@ -8,6 +8,7 @@ use std::io;
 use tokio::sync::mpsc;
 
 use super::context::{Established, Input, Outgoing};
+use super::pool::Intake;
 use super::receive::Receiver;
 use super::send::{BlockSource, Sender};
 use crate::proto::torrent::event::ConnId;
@@ -20,6 +21,8 @@ pub(crate) struct Wiring {
     pub(crate) inbox: mpsc::Sender<Input>,
     /// Where blocks and buffers come from.
     pub(crate) source: BlockSource,
+    /// Where buffers for what comes come from.
+    pub(crate) intake: Intake,
     /// What is to be sent; its end closes the connection.
     pub(crate) outbox: mpsc::Receiver<Outgoing>,
 }
@@ -29,10 +32,10 @@ pub(crate) struct Wiring {
 /// When the torrent closes the queue, what is queued still goes out and the peer is given the time to read
 /// it: closing a socket that has unread input would throw away what is on its way.
 pub(crate) async fn run(established: Established, wiring: Wiring) {
-    let Wiring { conn, inbox, source, outbox } = wiring;
+    let Wiring { conn, inbox, source, intake, outbox } = wiring;
     let addr = established.connected.addr;
     let (read, write) = established.stream.into_split();
-    let mut receiver = Receiver::new(read, conn, source.clone(), inbox.clone());
+    let mut receiver = Receiver::new(read, conn, source.clone(), intake, inbox.clone());
     let mut sender = Sender::new(write, conn, source, outbox, inbox.clone());
     let (ended, by_us): (io::Result<()>, bool) = tokio::select! {
         ended = receiver.run() => (ended, false),

@@ -112,7 +112,9 @@ impl Engine {
         let (supervisor_sender, supervisor_inputs) = mpsc::channel(channels::SUPERVISOR);
         let (registry_sender, registry) = watch::channel(Arc::new(BTreeMap::new()));
         let handles = Handles::new(HANDLE_MAX);
-        let journals = config.resume_dir.as_deref().and_then(|dir| journals::open(dir, &handles));
+        let (resume_dir, its_handles) = (config.resume_dir.clone(), handles.clone());
+        let open_journals = move || resume_dir.and_then(|dir| journals::open(&dir, &its_handles));
+        let journals = task::blocking(open_journals).await.flatten();
         let context = Arc::new(context::Context {
             clock,
             pool: pool::BlockPool::new(),
@@ -165,8 +167,9 @@ impl Engine {
         self.add_all(vec![torrent]).await.pop().unwrap_or(Err(EngineError::Stopped))
     }
 
-    /// Adds several, as [`Engine::add`] does one; what came of each, in order. Cheaper for many; the engine does
-    /// nothing else meanwhile, so some dozens at a time are best.
+    /// Adds several, as [`Engine::add`] does one; what came of each, in order, when all are there: one whose folder is
+    /// on a disk that does not answer holds up those that are added with it. Cheaper for many; the engine does little
+    /// else meanwhile, so some dozens at a time are best.
     pub async fn add_all(&self, torrents: Vec<AddTorrent>) -> Vec<Result<TorrentHandle, EngineError>> {
         let count = torrents.len();
         let (reply, added) = oneshot::channel();

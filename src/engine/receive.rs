@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::channels::RECEIVE_BATCH_MAX;
 use super::context::{Incoming, Input};
-use super::pool::BlockBuf;
+use super::pool::{BlockBuf, Intake};
 use super::send::{BlockSource, Sender};
 use crate::proto::block::Block;
 use crate::proto::torrent::event::ConnId;
@@ -34,6 +34,7 @@ pub(crate) struct Receiver {
     /// Whether the decoder knows how many pieces there are.
     is_described: bool,
     source: BlockSource,
+    intake: Intake,
     inbox: mpsc::Sender<Input>,
     buffer: BytesMut,
     batch: Vec<Incoming>,
@@ -45,11 +46,12 @@ impl Receiver {
         socket: OwnedReadHalf,
         conn: ConnId,
         source: BlockSource,
+        intake: Intake,
         inbox: mpsc::Sender<Input>,
     ) -> Self {
         let (decoder, is_described) = (Decoder::new(None), false);
         let (buffer, batch) = (BytesMut::new(), Vec::new());
-        Self { socket, conn, decoder, is_described, source, inbox, buffer, batch }
+        Self { socket, conn, decoder, is_described, source, intake, inbox, buffer, batch }
     }
 
     /// Reads until the other side closes.
@@ -123,12 +125,12 @@ impl Receiver {
 
     /// Reads the content of a block, and a little of what follows it.
     async fn read_block(&mut self, block: Block) -> io::Result<BlockBuf> {
-        let mut content = match self.source.pool.try_take(block.len) {
+        let mut content = match self.intake.try_take(block.len) {
             Some(content) => content,
             None => {
                 // Never wait for buffers while holding some.
                 self.flush().await?;
-                self.source.pool.take(block.len).await
+                self.intake.take(block.len).await
             }
         };
         let ready = self.buffer.len().min(content.as_ref().len());

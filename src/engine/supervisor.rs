@@ -1,7 +1,8 @@
 //! The task that owns the torrents of an engine: adds them, shares the session's budgets, ends them.
 //!
 //! It is the only writer of the registry that the listeners read. Torrents tell it their demand; leases go
-//! back by `lease`, where only the latest counts, so neither side ever waits for the other.
+//! back by `lease`, where only the latest counts, so neither side ever waits for the other. Folders of torrents are
+//! opened by a thread that may wait for them, those that are added together one after the other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,18 +13,24 @@ use tokio::time::{Duration, sleep_until, timeout};
 use super::context::{Context, Control, Entry};
 use super::handle::TorrentHandle;
 use super::lease::{self, Lessor};
-use super::task::Tasks;
-use super::torrent::{self, DescriptionMemory, Spec};
+use super::task::{self, Tasks};
+use super::torrent::{self, DescriptionMemory, Opened, Spec};
 use super::{AddTorrent, EngineError};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
 use crate::proto::session::{Demand, Output, Session};
 
+/// Where it is told what came of added torrents.
+type Reply = oneshot::Sender<Vec<Result<TorrentHandle, EngineError>>>;
+
+/// What came of opening those that were added together; None: the runtime is shutting down.
+type Openings = Option<Vec<Result<Opened, EngineError>>>;
+
 /// What the engine and the torrents tell the supervisor.
 pub(crate) enum Input {
     /// Add torrents; answered for each in order.
-    Add(Vec<AddTorrent>, oneshot::Sender<Vec<Result<TorrentHandle, EngineError>>>),
+    Add(Vec<AddTorrent>, Reply),
     /// What a torrent could use.
     Demand(InfoHash, Demand),
     /// A torrent turned out to be private: who dials us there is not told of the DHT.
@@ -40,6 +47,7 @@ pub(crate) struct Supervisor {
     session: Session,
     leases: BTreeMap<InfoHash, Lessor>,
     torrents: Tasks<InfoHash>,
+    opening: Tasks<(Openings, Reply)>,
     memory: DescriptionMemory,
     rng: Rng,
 }
@@ -61,6 +69,7 @@ impl Supervisor {
             session,
             leases: BTreeMap::new(),
             torrents: Tasks::new(),
+            opening: Tasks::new(),
             memory,
             rng,
         }
@@ -74,11 +83,7 @@ impl Supervisor {
             let deadline = self.session.poll_timeout();
             tokio::select! {
                 input = self.inputs.recv() => match input {
-                    Some(Input::Add(torrents, reply)) => {
-                        let added = torrents.into_iter().map(|torrent| self.add(torrent)).collect();
-                        // A caller who does not wait any more has dropped its handles, not the torrents.
-                        let _ = reply.send(added);
-                    }
+                    Some(Input::Add(torrents, reply)) => self.open(torrents, reply),
                     Some(Input::Demand(infohash, demand)) => {
                         self.session.handle_demand(clock.now(), infohash, demand);
                     }
@@ -91,6 +96,13 @@ impl Supervisor {
                     None => return,
                 },
                 infohash = self.torrents.next() => self.remove(infohash),
+                (opened, reply) = self.opening.next() => {
+                    if let Some(opened) = opened {
+                        let added = opened.into_iter().map(|opened| self.add(opened?)).collect();
+                        // A caller who does not wait any more has dropped its handles, not the torrents.
+                        let _ = reply.send(added);
+                    }
+                }
                 () = sleep_until(clock.timer(deadline.unwrap_or_default())), if deadline.is_some() => {
                     self.session.handle_timeout(clock.now());
                 }
@@ -98,18 +110,36 @@ impl Supervisor {
         }
     }
 
-    fn add(&mut self, add: AddTorrent) -> Result<TorrentHandle, EngineError> {
-        let infohash = add.source.infohash().ok_or(EngineError::NoInfohash)?;
+    /// Has a thread look at the torrents' folders, which may be on a disk that stands still: nobody else waits for it.
+    fn open(&mut self, torrents: Vec<AddTorrent>, reply: Reply) {
+        let is_there = |torrent: &AddTorrent| {
+            torrent.source.infohash().is_some_and(|infohash| self.leases.contains_key(&infohash))
+        };
+        let torrents: Vec<_> = torrents
+            .into_iter()
+            .map(|torrent| if is_there(&torrent) { None } else { Some(torrent) })
+            .collect();
+        let (context, memory) = (self.context.clone(), self.memory.clone());
+        let open = move |torrent: Option<AddTorrent>| {
+            torrent::open(&context, &memory, torrent.ok_or(EngineError::Duplicate)?)
+        };
+        self.opening.spawn("opening", async move {
+            (task::blocking(move || torrents.into_iter().map(open).collect()).await, reply)
+        });
+    }
+
+    fn add(&mut self, opened: Opened) -> Result<TorrentHandle, EngineError> {
+        let infohash = opened.infohash;
+        // Another one may have been quicker.
         if self.leases.contains_key(&infohash) {
             return Err(EngineError::Duplicate);
         }
         let (lessor, lease) = lease::channel();
         let peer_id = PeerId::generate(&mut self.rng);
-        let dht = self.context.dht.is_some() && !add.source.is_private();
+        let dht = self.context.dht.is_some() && !opened.is_private;
         let rng = self.rng.fork("torrent");
-        let memory = self.memory.clone();
-        let spec = Spec { infohash, add, peer_id, lease, memory, rng };
-        let (handle, control, life) = torrent::prepare(self.context.clone(), spec)?;
+        let spec = Spec { opened, peer_id, lease, rng };
+        let (handle, control, life) = torrent::prepare(self.context.clone(), spec);
         self.torrents.spawn("torrent", life);
         self.leases.insert(infohash, lessor);
         self.register(|torrents| {

@@ -269,25 +269,20 @@ impl Storage {
     pub(super) fn store(&mut self, now: Instant, whole: WholePiece<Vec<u8>>) -> Option<(Ended, Duration)> {
         self.set_time(now);
         let running = self.running.as_ref()?;
-        let (piece, store) = (whole.piece, &running.store);
-        let Some(read_back) = store.read_back(piece, &whole.blocks) else {
-            store.forget_blocks(piece);
-            return Some((Ended::Stored(piece, PieceResult::Lost), self.delay()));
+        let piece = whole.piece;
+        let read_back = match running.store.read_back(&whole) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Some((Ended::Stored(piece, PieceResult::Lost), self.delay())),
+            Err(error) => return Some((Ended::NotStored(whole, error), self.delay())),
         };
         let blocks = whole.bytes(self.content.info.geometry, &read_back);
         let hashes: Vec<[u8; 20]> = blocks.iter().map(|block| Sha1::digest(block).into()).collect();
         let hash: [u8; 20] = Sha1::digest(blocks.concat()).into();
-        let ended = if self.content.info.piece_hash(piece) != Some(hash) {
-            store.forget_blocks(piece);
-            Ended::Stored(piece, PieceResult::Bad(hashes))
-        } else {
-            match store.write_rest(piece, &blocks, &whole.fresh()) {
-                Ok(()) => {
-                    let hashes = whole.block_hashes.then_some(hashes);
-                    Ended::Stored(piece, PieceResult::Good(hashes))
-                }
-                Err(error) => Ended::NotStored(whole, error),
-            }
+        let is_right = self.content.info.piece_hash(piece) == Some(hash);
+        let ended = match running.store.write_if(is_right, &whole, &blocks) {
+            Ok(true) => Ended::Stored(piece, PieceResult::Good(whole.block_hashes.then_some(hashes))),
+            Ok(false) => Ended::Stored(piece, PieceResult::Bad(hashes)),
+            Err(error) => Ended::NotStored(whole, error),
         };
         Some((ended, self.delay()))
     }

@@ -15,8 +15,10 @@ mod at_once;
 mod durable;
 #[cfg(test)]
 mod faulty_tests;
-mod suspects;
+mod rechecks;
+mod unreadable;
 mod watch;
+mod writing;
 
 use std::io;
 use std::ops::Range;
@@ -31,7 +33,8 @@ use crate::proto::block::Block;
 use crate::proto::metainfo::Info;
 use crate::proto::metainfo::files::File;
 use crate::proto::piece::PieceIndex;
-use suspects::Suspects;
+use rechecks::Rechecks;
+use unreadable::Unreadable;
 pub use watch::LostPiece;
 use watch::Watch;
 
@@ -67,7 +70,8 @@ pub struct Content<F: FileSystem> {
     /// One a file, and one more for the parts file, if there are slots in it.
     written: Vec<Written>,
     parts: Parts,
-    suspects: Suspects,
+    rechecks: Rechecks,
+    unreadable: Unreadable,
     /// Changes of files by somebody else, as far as noticed.
     change_count: AtomicU32,
 }
@@ -115,7 +119,8 @@ impl<F: FileSystem> Content<F> {
             fs,
             written,
             parts,
-            suspects: Suspects::default(),
+            rechecks: Rechecks::default(),
+            unreadable: Unreadable::default(),
             change_count: AtomicU32::new(0),
         }
     }
@@ -160,73 +165,6 @@ impl<F: FileSystem> Content<F> {
             return Err(self.misuse("a read beyond the piece"));
         }
         self.read_range(block.piece, block.offset, buffer, self.unselected(block.piece))
-    }
-
-    /// Writes a whole piece out of its blocks in order.
-    ///
-    /// # Errors
-    /// The blocks are not as long as the piece or belong to no selected file (`InvalidInput`), or a file
-    /// cannot be made or written; then some of the piece may have been written.
-    pub fn write_piece(&self, piece: PieceIndex, blocks: &[&[u8]]) -> Result<(), StorageError> {
-        self.write_rest(piece, blocks, std::slice::from_ref(&(0..blocks.len())))
-    }
-
-    /// Writes those blocks of a whole piece that are not in their places yet (`fresh`: ranges of `blocks`), by which it
-    /// becomes whole on the disk.
-    ///
-    /// # Errors
-    /// Those of [`Content::write_piece`].
-    pub fn write_rest(
-        &self,
-        piece: PieceIndex,
-        blocks: &[&[u8]],
-        fresh: &[Range<usize>],
-    ) -> Result<(), StorageError> {
-        let len_of = |blocks: &[&[u8]]| blocks.iter().map(|block| block.len()).sum::<usize>();
-        if len_of(blocks) != self.info.geometry.len_of(piece) as usize {
-            return Err(self.misuse("blocks that do not make up the piece"));
-        }
-        let check = self.suspects.begin(piece);
-        let write = |range: &Range<usize>| {
-            self.write_blocks(piece, len_of(&blocks[..range.start]) as u32, &blocks[range.clone()])
-        };
-        let written = fresh.iter().try_for_each(write);
-        // What was on the disk may have been changed after it was read back.
-        self.suspects.end(check, written.is_ok() && matches!(fresh, [all] if all.len() == blocks.len()));
-        written?;
-        if let Some(slot) = self.parts.slot(piece).filter(|_| self.has_unselected(piece)) {
-            self.parts.filled[slot].store(true, Ordering::Release);
-        }
-        Ok(())
-    }
-
-    /// Writes blocks that follow each other from `offset` of a piece on, which may not be whole.
-    ///
-    /// # Errors
-    /// They are not within the piece or belong to no selected file (`InvalidInput`), or a file cannot be made or written;
-    /// then some of them may have been written.
-    pub fn write_blocks(&self, piece: PieceIndex, offset: u32, blocks: &[&[u8]]) -> Result<(), StorageError> {
-        let geometry = self.info.geometry;
-        let len: usize = blocks.iter().map(|block| block.len()).sum();
-        if offset as usize + len > geometry.len_of(piece) as usize {
-            return Err(self.misuse("a write beyond the piece"));
-        }
-        let mut source = Source { blocks, skipped: 0 };
-        for span in spans(&self.info.files, geometry.offset_of(piece) + u64::from(offset), len) {
-            let bytes = source.take(span.len);
-            if !self.info.files[span.file].attributes.pad {
-                self.write_span(piece, span, &bytes)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads what [`Content::write_blocks`] wrote at `offset` of a piece.
-    ///
-    /// # Errors
-    /// A file is missing, short or unreadable.
-    pub fn read_back(&self, piece: PieceIndex, offset: u32, buffer: &mut [u8]) -> Result<(), StorageError> {
-        self.read_range(piece, offset, buffer, Unselected::InParts)
     }
 
     /// Reads and hashes a piece: [`Content::check_pieces`] of one.
@@ -448,31 +386,6 @@ impl Parts {
 
     fn slot(&self, piece: PieceIndex) -> Option<usize> {
         self.pieces.binary_search(&piece).ok()
-    }
-}
-
-/// Blocks of a piece, taken from the front.
-struct Source<'a> {
-    blocks: &'a [&'a [u8]],
-    /// Bytes of the first block that are gone.
-    skipped: usize,
-}
-
-impl<'a> Source<'a> {
-    fn take(&mut self, mut len: usize) -> Vec<&'a [u8]> {
-        let mut taken = Vec::with_capacity(self.blocks.len().min(len));
-        while let Some((first, rest)) = self.blocks.split_first().filter(|_| len > 0) {
-            let left = &first[self.skipped..];
-            let part = &left[..left.len().min(len)];
-            len -= part.len();
-            if part.len() == left.len() {
-                (self.blocks, self.skipped) = (rest, 0);
-            } else {
-                self.skipped += part.len();
-            }
-            taken.push(part);
-        }
-        taken
     }
 }
 

@@ -81,9 +81,9 @@ pub enum Done<B> {
 pub enum StoreOutcome {
     /// It hashes and is written.
     Good(Option<Vec<[u8; 20]>>),
-    /// It does not hash; nothing was written.
+    /// It does not hash; nothing more of it was written.
     Bad(Vec<[u8; 20]>),
-    /// It hashes and could not be written.
+    /// It could not be written, or what was on the disk of it not be read.
     Error(StorageError),
     /// What was on the disk of it is not there as it was written.
     Lost,
@@ -285,15 +285,16 @@ struct Storing<B> {
 
 impl<B: AsRef<[u8]> + Send + 'static> StoreTask for Storing<B> {
     fn read_back(mut self: Box<Self>) -> Option<Box<dyn StoreTask>> {
-        match self.content.read_back(self.whole.piece, &self.whole.blocks) {
-            Some(bytes) => self.read_back = bytes,
-            None => {
-                self.content.forget_blocks(self.whole.piece);
-                (self.done)(Done::Store(self.whole, StoreOutcome::Lost));
-                return None;
+        let outcome = match self.content.read_back(&self.whole) {
+            Ok(Some(bytes)) => {
+                self.read_back = bytes;
+                return Some(self);
             }
-        }
-        Some(self)
+            Ok(None) => StoreOutcome::Lost,
+            Err(error) => StoreOutcome::Error(error),
+        };
+        (self.done)(Done::Store(self.whole, outcome));
+        None
     }
 
     fn blocks(&self) -> Vec<&[u8]> {
@@ -301,18 +302,13 @@ impl<B: AsRef<[u8]> + Send + 'static> StoreTask for Storing<B> {
     }
 
     fn store(self: Box<Self>, hash: [u8; 20]) {
-        let (blocks, piece) = (self.blocks(), self.whole.piece);
+        let blocks = self.blocks();
+        let is_right = self.content.info().piece_hash(self.whole.piece) == Some(hash);
         let hash_blocks = || hash::digests(&blocks.iter().map(std::slice::from_ref).collect::<Vec<_>>());
-        let outcome = if self.content.info().piece_hash(piece) != Some(hash) {
-            if !self.read_back.is_empty() {
-                self.content.forget_blocks(piece);
-            }
-            StoreOutcome::Bad(hash_blocks())
-        } else {
-            match self.content.write_rest(piece, &blocks, &self.whole.fresh()) {
-                Ok(()) => StoreOutcome::Good(self.whole.block_hashes.then(hash_blocks)),
-                Err(error) => StoreOutcome::Error(error),
-            }
+        let outcome = match self.content.write_if(is_right, &self.whole, &blocks) {
+            Ok(true) => StoreOutcome::Good(self.whole.block_hashes.then(hash_blocks)),
+            Ok(false) => StoreOutcome::Bad(hash_blocks()),
+            Err(error) => StoreOutcome::Error(error),
         };
         (self.done)(Done::Store(self.whole, outcome));
     }
@@ -435,7 +431,8 @@ mod tests {
     use std::sync::mpsc::{Receiver, sync_channel};
 
     use super::*;
-    use crate::storage::pieces::Held;
+    use crate::proto::time::Instant;
+    use crate::storage::pieces::{Held, PieceBuffers};
     use crate::storage::testing::{Sample, sample};
 
     type Buffer = Vec<u8>;
@@ -560,6 +557,41 @@ mod tests {
         let outcome = store(&disk, &content, 0, sample.piece(0), false);
         let StoreOutcome::Error(error) = outcome else { panic!("{outcome:?}") };
         assert_eq!(error.path, folder.path().join("a"));
+    }
+
+    #[test]
+    fn what_was_spilled_makes_up_its_piece_or_is_lost_or_false() {
+        let (folder, sample, content) = set_up(&[("a", 100_000)], 32_768);
+        let disk = Disk::start(1).unwrap();
+        let store = |piece: u32, first: &dyn Fn(Buffer) -> Buffer, meanwhile: &dyn Fn()| {
+            let [head, rest] = [0, 16_384].map(|at| sample.piece(piece)[at..at + 16_384].to_vec());
+            let mut pieces = PieceBuffers::new(content.info().geometry);
+            pieces.keep(Instant::ZERO, content.info().geometry.block(piece, 0), first(head));
+            let spill = Job::Spill(pieces.spill_all().remove(0));
+            let Done::Spill(spill, crcs) = submit(&disk, &content, spill).recv().unwrap() else {
+                unreachable!("the answer to another job")
+            };
+            pieces.spilled(spill, Some(&crcs.unwrap()));
+            meanwhile();
+            pieces.keep(Instant::ZERO, content.info().geometry.block(piece, 1), rest);
+            assert!(pieces.complete(piece, false));
+            match submit(&disk, &content, Job::Store(pieces.take(piece).unwrap())).recv().unwrap() {
+                Done::Store(_, outcome) => outcome,
+                Done::Spill(..) | Done::Read { .. } | Done::Check(_) => unreachable!("another answer"),
+            }
+        };
+        let flip = || {
+            let path = folder.path().join("a");
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[2 * 32_768] ^= 1;
+            std::fs::write(path, bytes).unwrap();
+        };
+        assert!(matches!(store(0, &|head| head, &|| ()), StoreOutcome::Good(None)));
+        assert!(matches!(store(1, &|head| vec![7; head.len()], &|| ()), StoreOutcome::Bad(_)));
+        assert!(matches!(store(2, &|head| head, &flip), StoreOutcome::Lost));
+        assert_eq!(sample.check(content.content()), [0]);
+        assert!(matches!(store(2, &|head| head, &|| ()), StoreOutcome::Good(None)));
+        assert_eq!(sample.check(content.content()), [0, 2]);
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! with `O_NOFOLLOW`. The folder itself is the user's choice and may be reached by links. Only regular files
 //! are opened: a planted pipe or device is refused, not waited for.
 
+mod at_once;
+
 use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -14,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
     self, Advice, AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags,
@@ -21,6 +24,7 @@ use rustix::fs::{
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::content::StorageError;
+use super::folder::{FOLDER, Folder};
 use super::handles::{Access, Handles};
 
 /// What tells a file from what it was before, without reading it.
@@ -114,8 +118,6 @@ const WRITE_PART_MAX: usize = 1_024;
 
 /// In how many bytes the room of a file is counted (`st_blocks`).
 const BLOCK_LEN: u64 = 512;
-/// How a folder is held on to: as a place, not to be listed.
-const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// Nothing leads out of the folder.
 const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
@@ -126,38 +128,10 @@ const COMMON: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOC
 #[derive(Debug)]
 pub struct RealFs {
     folder: Arc<Folder>,
+    /// The device of a file that lies on another than the folder, because something is mounted below; 0: none was met.
+    apart: AtomicU64,
     root: u64,
     handles: Arc<Handles>,
-}
-
-/// A folder that is held on to, by all who use it together.
-#[derive(Debug)]
-pub(super) struct Folder {
-    place: OwnedFd,
-    path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
-    /// What lies in it has no disk below it, but for what is mounted within it.
-    is_in_memory: bool,
-    /// What lies in it can be opened without a word to a server.
-    opens_at_once: bool,
-}
-
-impl Folder {
-    /// The folder that is at `path` now; `known` if that is the same.
-    pub(super) fn open(path: &Path, known: Option<Arc<Self>>) -> io::Result<Arc<Self>> {
-        let identity = |stat: fs::Stat| (stat.st_dev, stat.st_ino);
-        if let Some(known) = known
-            && fs::stat(path).is_ok_and(|stat| identity(stat) == known.identity)
-        {
-            return Ok(known);
-        }
-        let place = fs::open(path, FOLDER, Mode::empty())?;
-        let identity = identity(fs::fstat(&place)?);
-        let kind = fs::fstatfs(&place).map_or(0, |system| system.f_type as u64);
-        let (is_in_memory, opens_at_once) = (kind == TMPFS, OPEN_AT_ONCE.contains(&kind));
-        Ok(Arc::new(Self { place, path: path.to_owned(), identity, is_in_memory, opens_at_once }))
-    }
 }
 
 impl RealFs {
@@ -168,12 +142,27 @@ impl RealFs {
     pub fn open(path: &Path, handles: &Arc<Handles>) -> Result<Self, StorageError> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let folder = handles.folder(path).map_err(|source| StorageError::new(path, source))?;
-        Ok(Self { folder, root: handles.add_root(), handles: Arc::clone(handles) })
+        let apart = AtomicU64::new(0);
+        Ok(Self { folder, apart, root: handles.add_root(), handles: Arc::clone(handles) })
     }
 
-    /// The number of the device that the folder lies on.
+    /// The number of the device that the folder lies on, or of another one on which a file of it turned out to lie.
     pub fn device(&self) -> u64 {
-        self.folder.identity.0
+        self.apart().unwrap_or(self.folder.identity.0)
+    }
+
+    fn apart(&self) -> Option<u64> {
+        Some(self.apart.load(Ordering::Acquire)).filter(|&device| device != 0)
+    }
+
+    /// What a regular file is like; on which device it lies is remembered before anybody reads it.
+    fn look(&self, file: BorrowedFd<'_>) -> io::Result<Stamp> {
+        let stat = fs::fstat(file)?;
+        let stamp = require_regular(&stat)?;
+        if stat.st_dev != self.folder.identity.0 {
+            self.apart.store(stat.st_dev, Ordering::Release);
+        }
+        Ok(stamp)
     }
 
     /// The files below a folder that is made, with those above it, if missing, and must be writable.
@@ -199,19 +188,16 @@ impl RealFs {
     /// Opens a regular file, with its folders made if `flags` make the file.
     fn open_file(&self, path: &[String], flags: OFlags) -> io::Result<File> {
         let file = File::from(self.resolve(path, flags | COMMON).map_err(explain)?);
-        require_regular(file.as_fd())?;
+        self.look(file.as_fd())?;
+        if !self.is_in_memory() {
+            at_once::learn_places(&file);
+        }
         Ok(file)
     }
 
-    /// Opens a regular file to read, if the system knows the way to it and the file itself by heart.
-    fn open_at_once(&self, path: &[String]) -> Option<File> {
-        if !path.iter().all(|element| is_safe(element)) {
-            return None;
-        }
-        let flags = OFlags::RDONLY | COMMON;
-        let at_once = BENEATH | ResolveFlags::CACHED;
-        let file = fs::openat2(&self.folder.place, path.join("/"), flags, Mode::empty(), at_once).ok()?;
-        require_regular(file.as_fd()).is_ok().then(|| File::from(file))
+    /// Whether what is read of any file comes from memory.
+    fn is_in_memory(&self) -> bool {
+        self.folder.is_in_memory && self.apart().is_none()
     }
 
     fn resolve(&self, path: &[String], flags: OFlags) -> rustix::io::Result<OwnedFd> {
@@ -275,13 +261,13 @@ impl FileSystem for RealFs {
 
     fn opened(&self, path: &[String]) -> Option<Self::File> {
         let open = || self.open_at_once(path);
-        self.handles.find_or(self.root, path, self.folder.opens_at_once.then_some(open))
+        self.handles.find_or(self.root, path, open)
     }
 
     fn read_at_once(&self, file: &Self::File, parts: &mut [IoSliceMut<'_>], offset: u64) -> usize {
         // A file system in memory does not take the flag and need not. Others that do not, those of a network among them,
         // say so at once.
-        let read = if self.folder.is_in_memory {
+        let read = if self.is_in_memory() {
             rustix::io::preadv(file, parts, offset)
         } else {
             rustix::io::preadv2(file, parts, offset, ReadWriteFlags::NOWAIT)
@@ -337,14 +323,14 @@ impl FileSystem for RealFs {
     fn stamp(&self, path: &[String]) -> io::Result<Option<Stamp>> {
         let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         self.handles.with_room(|| match self.resolve(path, flags) {
-            Ok(place) => require_regular(place.as_fd()).map(Some),
+            Ok(place) => self.look(place.as_fd()).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(explain(error)),
         })
     }
 
     fn stamp_of(&self, file: &Self::File) -> io::Result<Stamp> {
-        require_regular(file.as_fd())
+        require_regular(&fs::fstat(file)?)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the file system's clock")]
@@ -459,8 +445,7 @@ fn is_safe(element: &str) -> bool {
 }
 
 /// What a regular file is like.
-fn require_regular(file: BorrowedFd<'_>) -> io::Result<Stamp> {
-    let stat = fs::fstat(file)?;
+fn require_regular(stat: &fs::Stat) -> io::Result<Stamp> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Ok(Stamp {
             len: stat.st_size as u64,
@@ -481,12 +466,6 @@ fn require_regular(file: BorrowedFd<'_>) -> io::Result<Stamp> {
 fn nanoseconds(seconds: i64, rest: u64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add_unsigned(rest)
 }
-
-/// What `fstatfs` calls tmpfs.
-const TMPFS: u64 = 0x0102_1994;
-/// File systems on disks of this machine, and tmpfs: ext4, XFS, Btrfs, F2FS. Those of a network, and in user space, ask
-/// somebody when a file is opened.
-const OPEN_AT_ONCE: [u64; 5] = [TMPFS, 0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010];
 
 /// In words where the system's own mislead.
 fn explain(error: Errno) -> io::Error {
@@ -583,8 +562,8 @@ mod tests {
         std_fs::write(temp.path().join("a"), b"a").unwrap();
         std::os::unix::fs::symlink("a", temp.path().join("link")).unwrap();
         let files = RealFs::open(temp.path(), &Handles::new(HANDLE_MAX)).unwrap();
-        let is_local = files.folder.opens_at_once;
-        assert_eq!(files.opened(&path("a")).is_some(), is_local, "it was just made");
+        let is_known = files.is_in_memory() || files.folder.maps_in_inode;
+        assert_eq!(files.opened(&path("a")).is_some(), is_known, "it was just made");
         assert!(["b", "link", ".."].iter().all(|name| files.opened(&path(name)).is_none()));
     }
 

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::fs::Folder;
+use super::folder::Folder;
 
 /// Files that one process keeps open, unless told otherwise; beyond it the least recently used is closed.
 /// A quarter of the common limit of 1,024 descriptors, the rest being for connections.
@@ -106,7 +106,7 @@ impl Handles {
         &self,
         root: u64,
         path: &[String],
-        open: Option<impl FnOnce() -> Option<File>>,
+        open: impl FnOnce() -> Option<File>,
     ) -> Option<Arc<File>> {
         let key = (root, self.hasher.hash_one(path));
         let mut table = self.table();
@@ -115,7 +115,7 @@ impl Handles {
             return found;
         }
         drop(table);
-        let file = Arc::new(open?()?);
+        let file = Arc::new(open()?);
         let entry =
             |used_at| Entry { path: path.into(), file: Arc::clone(&file), access: Access::Read, used_at };
         let closing = self.table().insert(key, self.max, entry);
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn none_that_was_written_to_is_closed_where_nobody_may_wait() {
         let handles = Handles::new(2);
-        let at_once = |name| handles.find_or(1, &path(name), Some(|| tempfile::tempfile().ok())).is_some();
+        let at_once = |name| handles.find_or(1, &path(name), || tempfile::tempfile().ok()).is_some();
         assert!(at_once("a") && at_once("b") && at_once("c"));
         handles.open(1, &path("w"), Access::Write, tempfile::tempfile).unwrap();
         assert!(at_once("d"), "c was read from");

@@ -5,12 +5,13 @@
 //! start), `store` (content and journal together), `pieces` (bytes on their way to the disk), `durability` (when
 //! they are made durable), `persistence` (what is done with the disk and when, and what of it is tried again), `hash`
 //! (SHA-1 of many pieces at once).
-//! Shell: `fs::RealFs` with its bounded `handles`, `disk` (own threads, bounded queue), `make` (content to
+//! Shell: `fs::RealFs` with its bounded `handles` and shared `folder`s, `disk` (own threads, bounded queue), `make` (content to
 //! torrent).
 
 pub mod content;
 pub mod disk;
 pub mod durability;
+mod folder;
 pub mod fs;
 pub mod handles;
 pub mod hash;

@@ -451,10 +451,10 @@ mod tests {
         let spill = spill(&mut persistence);
         assert!(persistence.is_busy() && spill.blocks.len() == 20);
         persistence.handle_spilled(at(1_100), spill, &[7; 20]);
-        assert_eq!(persistence.poll_timeout(), Some(at(2_000)));
-        persistence.handle_timeout(at(2_000));
+        assert_eq!(persistence.poll_timeout(), Some(at(2_100)));
+        persistence.handle_timeout(at(2_100));
         assert_eq!(outputs(&mut persistence), ["commit"]);
-        keep(&mut persistence, 2_100, 3, 20..32);
+        keep(&mut persistence, 2_200, 3, 20..32);
         assert!(persistence.store(3, false));
         let Some(Output::Store(whole)) = persistence.poll_output() else { panic!("it is whole") };
         let is_right = |(at, held): (usize, &Held<u8>)| match *held {
@@ -483,7 +483,8 @@ mod tests {
         persistence.handle_timeout(at(2_100));
         let third = spill(&mut persistence);
         persistence.handle_spilled(at(2_200), third, &[7; 16]);
-        assert_eq!(outputs(&mut persistence), ["commit", "well"]);
+        assert_eq!(outputs(&mut persistence), ["well"]);
+        assert_eq!(persistence.poll_timeout(), Some(at(3_200)), "old ones are durable with the next commit");
     }
 
     #[test]
@@ -492,7 +493,15 @@ mod tests {
         keep(&mut persistence, 0, 3, 0..1);
         keep(&mut persistence, 0, 5, 1..2);
         persistence.spill_all();
-        assert_eq!(outputs(&mut persistence), ["spill 1 of 3", "spill 1 of 5"]);
+        keep(&mut persistence, 0, 3, 2..4);
+        let (third, fifth) = (spill(&mut persistence), spill(&mut persistence));
+        persistence.spill_all();
+        assert_eq!(outputs(&mut persistence), [""; 0], "one after the other");
+        persistence.handle_spilled(at(0), third, &[7]);
+        persistence.handle_not_spilled(at(0), fifth, full());
+        assert_eq!(outputs(&mut persistence), ["fault"]);
+        persistence.spill_all();
+        assert!(!persistence.is_busy(), "who leaves does not wait for a disk that takes nothing");
     }
 
     #[test]

@@ -498,13 +498,13 @@ mod tests {
 
     #[test]
     fn room_is_made_with_what_has_waited_longest_and_is_worth_it() {
-        let mut pieces = PieceBuffers::<u32>::new(Geometry::new(1 << 30, 32 << 20).unwrap());
+        let mut pieces = PieceBuffers::<u32>::new(Geometry::new(1 << 30, 64 << 20).unwrap());
         let count = HELD_COUNT_MAX as u32 / 2;
         keep(&mut pieces, T0, 0, &[0]);
         keep(&mut pieces, T0 + SPILL_AFTER / 4, 2, &(0..count).collect::<Vec<_>>());
         keep(&mut pieces, T0 + SPILL_AFTER / 2, 1, &(0..count - 1).collect::<Vec<_>>());
         assert!(pieces.spill_idlest().is_none(), "there is room");
-        keep(&mut pieces, T0 + SPILL_AFTER / 2, 1, &[count - 1]);
+        keep(&mut pieces, T0 + SPILL_AFTER / 2, 1, &[count - 1, count]);
         assert_eq!(pieces.spill_idlest().unwrap().piece, 2);
         assert!(pieces.spill_idlest().is_none());
         keep(&mut pieces, T0 + SPILL_AFTER / 2, 2, &(count..2 * count).collect::<Vec<_>>());

@@ -20,10 +20,10 @@
 //! it goes out.
 
 mod partial;
+mod unrecorded;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::content::{Content, LostPiece, StorageError};
@@ -34,6 +34,8 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::metainfo::Info;
 use crate::proto::piece::PieceIndex;
+use partial::Begun;
+use unrecorded::Unrecorded;
 
 /// One torrent on one disk.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub struct Store<F: FileSystem> {
     content: Content<F>,
     /// Unset: nothing is recorded.
     ledger: OnceLock<Box<Ledger<F>>>,
+    unrecorded: Unrecorded,
+    begun: Begun,
     claim: Mutex<Claim<F>>,
 }
 
@@ -74,10 +78,17 @@ struct State<F: FileSystem> {
     is_unsure: bool,
 }
 
+/// Pieces that are there as they were written, and those that the disk did not keep.
+type Rewritten = (Vec<Kept>, Vec<LostPiece>);
+/// Files that were synced, by number, with how they looked afterwards.
+type Looks = Vec<(usize, Option<Stamp>)>;
+
 impl<F: FileSystem> Store<F> {
     /// Nothing is touched yet.
     pub fn new(content: Content<F>) -> Self {
-        Self { content, ledger: OnceLock::new(), claim: Mutex::new(Claim { lock: None, is_kept: false }) }
+        let claim = Mutex::new(Claim { lock: None, is_kept: false });
+        let (unrecorded, begun) = (Unrecorded::default(), Begun::default());
+        Self { content, ledger: OnceLock::new(), unrecorded, begun, claim }
     }
 
     /// The torrent.
@@ -157,24 +168,6 @@ impl<F: FileSystem> Store<F> {
         self.write_rest(piece, blocks, std::slice::from_ref(&(0..blocks.len())))
     }
 
-    /// The same of a piece of which some blocks are on the disk: [`Content::write_rest`].
-    ///
-    /// # Errors
-    /// The same.
-    pub fn write_rest(
-        &self,
-        piece: PieceIndex,
-        blocks: &[&[u8]],
-        fresh: &[Range<usize>],
-    ) -> Result<(), StorageError> {
-        let ledger = self.begin_write(piece)?;
-        self.content.write_rest(piece, blocks, fresh)?;
-        if let Some(ledger) = ledger {
-            ledger.state().written.push(Kept { piece, in_parts: self.content.is_in_parts(piece) });
-        }
-        Ok(())
-    }
-
     /// A piece is about to be written: the content is ours, and the journal knows. None: there is no journal.
     fn begin_write(&self, piece: PieceIndex) -> Result<Option<&Ledger<F>>, StorageError> {
         self.take()?;
@@ -211,7 +204,7 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// It may not be durable; the next commit tries again.
     pub fn commit(&self) -> Result<Vec<LostPiece>, StorageError> {
-        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|_| Vec::new()) };
+        let Some(ledger) = self.ledger.get() else { return self.commit_unrecorded() };
         let _turn = ledger.turn();
         let is_settled = ledger.state().is_settled;
         // Before, nothing was written.
@@ -220,12 +213,8 @@ impl<F: FileSystem> Store<F> {
 
     fn commit_written(&self, ledger: &Ledger<F>) -> Result<Vec<LostPiece>, StorageError> {
         let (pieces, is_unsure) = ledger.state().take_written();
-        let rewritten = if is_unsure { self.write_again(&pieces) } else { Ok((pieces.clone(), Vec::new())) };
-        let synced = rewritten.and_then(|rewritten| Ok((rewritten, self.content.sync()?)));
-        let ((good, lost), looks) = synced.inspect_err(|_| {
-            self.content.suspect_pieces(pieces.iter().map(|kept| kept.piece));
-            ledger.state().put_back(&pieces, true);
-        })?;
+        let synced = self.sync_written(&pieces, is_unsure);
+        let ((good, lost), looks) = synced.inspect_err(|_| ledger.state().put_back(&pieces, true))?;
         let mut kept = ledger.state().journal.record().kept.clone();
         good.iter().for_each(|good| {
             kept.set(good.piece);
@@ -239,8 +228,18 @@ impl<F: FileSystem> Store<F> {
         Ok(lost)
     }
 
+    /// Makes durable what was written, again first if a sync failed before; how the files looked.
+    fn sync_written(&self, pieces: &[Kept], is_unsure: bool) -> Result<(Rewritten, Looks), StorageError> {
+        let rewritten = if is_unsure { self.write_again(pieces) } else { Ok((pieces.to_vec(), Vec::new())) };
+        let synced = rewritten.and_then(|rewritten| Ok((rewritten, self.content.sync()?)));
+        synced.inspect_err(|_| {
+            self.content.suspect_pieces(pieces.iter().map(|kept| kept.piece));
+            self.begun.doubt_all();
+        })
+    }
+
     /// Writes pieces once more after a sync that failed: those that could be read, and those that could not.
-    fn write_again(&self, pieces: &[Kept]) -> Result<(Vec<Kept>, Vec<LostPiece>), StorageError> {
+    fn write_again(&self, pieces: &[Kept]) -> Result<Rewritten, StorageError> {
         let (mut scratch, mut bytes) = (Vec::new(), Vec::new());
         let (mut good, mut lost) = (Vec::with_capacity(pieces.len()), Vec::new());
         for &kept in pieces {
@@ -278,7 +277,10 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// The journal may still name them; the files do not look as it says, so they are hashed at the next start.
     pub fn lose(&self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
-        let Some(ledger) = self.ledger.get() else { return Ok(()) };
+        let Some(ledger) = self.ledger.get() else {
+            self.unrecorded.lose(pieces);
+            return Ok(());
+        };
         let _turn = ledger.turn();
         let mut state = ledger.state();
         state.written.retain(|kept| !pieces.contains(&kept.piece));
@@ -322,7 +324,7 @@ impl<F: FileSystem> Store<F> {
     }
 
     fn conclude(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
-        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|_| Vec::new()) };
+        let Some(ledger) = self.ledger.get() else { return self.commit_unrecorded() };
         let _turn = ledger.turn();
         self.unless_others(|| self.conclude_alone(ledger, have))
     }

@@ -391,7 +391,7 @@ fn blocks_of_a_piece_that_is_not_whole_survive_and_complete_it() {
     let blocks = vec![Held::Memory(place.block(1, 0).to_vec()), Held::Disk(partial.blocks[0].crc)];
     assert_eq!(blocks[1], first);
     let whole = WholePiece { piece: 1, blocks, block_hashes: false };
-    let read_back = started.store.read_back(1, &whole.blocks).unwrap();
+    let read_back = started.store.read_back(&whole).unwrap().unwrap();
     let bytes = whole.bytes(place.sample.info.geometry, &read_back);
     assert!(bytes.concat() == place.sample.piece(1));
     started.store.write_rest(1, &bytes, &whole.fresh()).unwrap();
@@ -409,10 +409,17 @@ fn blocks_of_a_piece_that_is_not_whole_survive_and_complete_it() {
 fn a_block_that_somebody_changed_is_not_taken_for_ours() {
     let place = blocky();
     let started = place.download(&[]);
-    let held = [started.spill(&place, 0, 0), started.spill(&place, 0, 1)];
+    let blocks = vec![started.spill(&place, 0, 0), started.spill(&place, 0, 1)];
+    let whole = WholePiece { piece: 0, blocks, block_hashes: false };
+    assert!(started.store.read_back(&whole).unwrap().is_some());
     place.flip("a", 20_000);
-    assert!(started.store.read_back(0, &held[..1]).is_some() && started.store.read_back(0, &held).is_none());
     drop(started);
+    assert_eq!(place.partial(), [(0, vec![0])]);
+    let started = place.download(&[]);
+    assert!(started.store.read_back(&whole).unwrap().is_none());
+    drop(started);
+    assert_eq!(place.partial(), [], "nor the other block");
+    place.download(&[]).spill(&place, 0, 0);
     assert_eq!(place.partial(), [(0, vec![0])]);
     fs::remove_file(place.path("a")).unwrap();
     assert_eq!(place.partial(), []);
@@ -422,9 +429,14 @@ fn a_block_that_somebody_changed_is_not_taken_for_ours() {
 fn blocks_that_did_not_make_up_their_piece_are_forgotten() {
     let place = blocky();
     let started = place.download(&[]);
-    started.spill(&place, 0, 0);
-    started.spill(&place, 2, 0);
-    started.store.forget_blocks(0);
+    let whole = |piece, first| {
+        let blocks = vec![first, Held::Memory(place.block(piece, 1).to_vec())];
+        WholePiece { piece, blocks, block_hashes: false }
+    };
+    let pieces = [0, 2].map(|piece| whole(piece, started.spill(&place, piece, 0)));
+    let read_back = started.store.read_back(&pieces[0]).unwrap().unwrap();
+    let blocks = pieces[0].bytes(place.sample.info.geometry, &read_back);
+    assert!(!started.store.write_if(false, &pieces[0], &blocks).unwrap());
     drop(started);
     assert_eq!(place.partial(), [(2, vec![0])]);
 }
@@ -443,4 +455,21 @@ fn blocks_of_a_piece_that_nobody_wants_any_more_are_left_alone() {
     // The part of it in the file that is not wanted lies elsewhere now.
     assert!(partial.len() == 1 && partial[0].piece == 1, "{partial:?}");
     assert_eq!(partial[0].blocks.iter().map(|block| block.index).collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn what_a_peer_sends_for_padding_spoils_nothing() {
+    let [folder, state] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let sample = sample(&[("a", 20_000), ("pad", 12_768), ("b", 30_000)], 2 * BLOCK_LEN);
+    let place = Place { folder, state, sample };
+    let started = place.download(&[]);
+    let mut second = place.block(0, 1).to_vec();
+    second[10_000..].fill(7);
+    let crcs = started.store.write_blocks(0, &[(1, second)]).unwrap();
+    let blocks = vec![Held::Memory(place.block(0, 0).to_vec()), Held::Disk(crcs[0])];
+    let whole = WholePiece { piece: 0, blocks, block_hashes: false };
+    let read_back = started.store.read_back(&whole).unwrap().unwrap();
+    assert!(whole.bytes(place.sample.info.geometry, &read_back).concat() == place.sample.piece(0));
+    drop(started);
+    assert_eq!(place.partial(), [(0, vec![1])]);
 }

@@ -122,6 +122,14 @@ impl Sprat {
         line.and_then(|number| number.parse().ok()).expect("a number of bytes")
     }
 
+    /// Bytes of its memory, by a name of `/proc/PID/status`: `VmRSS` now, `VmHWM` at most so far.
+    pub(crate) fn memory(&self, name: &str) -> u64 {
+        let figures = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it lives");
+        let line = figures.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        1024 * kib.expect("a number of KiB")
+    }
+
     /// Lets it live for so long, then kills it.
     ///
     /// # Errors

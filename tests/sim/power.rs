@@ -9,7 +9,9 @@ use sprat::storage::journal::JournalError;
 
 use rustix::io::Errno;
 
-use crate::sample::{Disks, MODELS, Sample, Started, insist, journal_path, look, run_count, start};
+use crate::sample::{
+    Disks, MODELS, Sample, Started, insist, journal_path, look, look_with, run_count, start,
+};
 
 /// Changing calls of an undisturbed download, about: cuts and faults begin within it.
 const CALL_COUNT: usize = 120;
@@ -296,6 +298,24 @@ fn what_others_do_to_files_is_noticed_at_the_next_start() {
                 "seed {seed}, piece {piece}"
             );
         }
+    }
+}
+
+/// What a sync that failed was to cover is written once more, whether or not it is written down somewhere.
+#[test]
+fn a_sync_that_failed_is_not_believed_without_a_journal_either() {
+    let sample = Sample::new();
+    for seed in 0..run_count(200, 5_000) {
+        let disks = Disks::of(MODELS[seed as usize % 3], seed);
+        let mut rng = Rng::from_number(seed);
+        let mut started = look_with(&sample, &disks, None).unwrap();
+        let from = disks.content.call_count() + rng.below(CALL_COUNT) as u64;
+        let failure = Failure::Unsynced { error: Errno::IO, forgets: rng.below(2) == 0 };
+        let failing = Some((When::Calls(from..from + 1 + rng.below(20) as u64), failure));
+        disks.content.set_faults(Faults { failing, ..Faults::default() });
+        started.persist(&sample, &disks, &mut rng).unwrap();
+        disks.power_cycle();
+        sample.assert_complete(&disks.content);
     }
 }
 

@@ -17,7 +17,7 @@ use sprat::proto::rng::Rng;
 use sprat::sim::disk::{Disk, Model};
 use sprat::storage::content::{Content, LostPiece, StorageError};
 use sprat::storage::journal::{Journal, JournalError, Owner};
-use sprat::storage::pieces::{Held, PartialPiece, WholePiece};
+use sprat::storage::pieces::{Held, PartialPiece, Spilled, WholePiece};
 use sprat::storage::store::Store;
 
 pub(crate) const MODELS: [Model; 3] = [Model::Posix, Model::Ordered, Model::Delayed];
@@ -42,9 +42,9 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Seven files of odd lengths, one of them not wanted.
+    /// Seven files of odd lengths, one of them not wanted; the first one ends between the blocks of a piece.
     pub(crate) fn new() -> Self {
-        let lens: [u64; 7] = [80_000, 1, 140_001, 0, 32_768, 10_000, 180_000];
+        let lens: [u64; 7] = [114_688, 1, 140_001, 0, 32_768, 10_000, 180_000];
         let mut offset = 0;
         let files: Vec<File> = lens
             .iter()
@@ -182,8 +182,17 @@ pub(crate) fn start(sample: &Sample, disks: &Disks) -> Result<Started, JournalEr
 /// What a start does before it writes anything.
 pub(crate) fn look(sample: &Sample, disks: &Disks) -> Result<Started, JournalError> {
     let journal = Journal::open(Arc::new(disks.state.clone()), journal_path(), sample.owner())?;
+    Ok(look_with(sample, disks, Some(journal))?)
+}
+
+/// The same with this journal, or none.
+pub(crate) fn look_with(
+    sample: &Sample,
+    disks: &Disks,
+    journal: Option<Journal<Disk>>,
+) -> Result<Started, StorageError> {
     let store = Store::new(sample.content(&disks.content));
-    let verdict = store.begin(Some(journal))?;
+    let verdict = store.begin(journal)?;
     let mut have = verdict.vouched.clone();
     let mut scratch = Vec::new();
     // What is vouched for has to be there (R1).
@@ -226,26 +235,32 @@ impl Started {
         }
     }
 
-    /// Writes what is missing of a piece. Of each other one the first block goes to the disk before the rest has come.
+    /// The first block of a piece comes, and goes to the disk before the rest is there.
+    fn begin(&mut self, sample: &Sample, piece: PieceIndex) -> Result<(), StorageError> {
+        if self.partial.iter().any(|partial| partial.piece == piece) {
+            return Ok(());
+        }
+        let crcs = self.store.write_blocks(piece, &[(0, sample.block(piece, 0))])?;
+        self.partial.push(PartialPiece { piece, blocks: vec![Spilled { index: 0, crc: crcs[0] }] });
+        Ok(())
+    }
+
+    /// Writes what is missing of a piece.
     fn write(&mut self, sample: &Sample, piece: PieceIndex) -> Result<(), StorageError> {
         let blocks = sample.piece(piece).chunks(BLOCK_LEN as usize).map(Held::Memory).collect();
         let mut whole = WholePiece { piece, blocks, block_hashes: false };
-        let known = self.partial.iter().find(|partial| partial.piece == piece);
-        let known = known.map_or_else(Vec::new, |partial| partial.blocks.clone());
-        for block in &known {
-            whole.blocks[block.index as usize] = Held::Disk(block.crc);
+        for partial in self.partial.iter().filter(|partial| partial.piece == piece) {
+            for block in &partial.blocks {
+                whole.blocks[block.index as usize] = Held::Disk(block.crc);
+            }
         }
-        if known.is_empty() && piece % 2 == 1 && whole.blocks.len() > 1 {
-            let crcs = self.store.write_blocks(piece, &[(0, sample.block(piece, 0))])?;
-            whole.blocks[0] = Held::Disk(crcs[0]);
-        }
-        let Some(read_back) = self.store.read_back(piece, &whole.blocks) else {
+        let Some(read_back) = self.store.read_back(&whole)? else {
             // A disk that failed: all of it is fetched again.
-            self.store.forget_blocks(piece);
             self.partial.retain(|partial| partial.piece != piece);
             return self.write_whole(sample, piece);
         };
-        self.store.write_rest(piece, &whole.bytes(sample.info.geometry, &read_back), &whole.fresh())?;
+        self.store.write_if(true, &whole, &whole.bytes(sample.info.geometry, &read_back))?;
+        self.partial.retain(|partial| partial.piece != piece);
         self.have.set(piece);
         Ok(())
     }
@@ -300,7 +315,11 @@ impl Started {
         rng: &mut Rng,
     ) -> Result<u32, StorageError> {
         let mut written = 0;
-        for piece in self.missing(rng) {
+        let missing = self.missing(rng);
+        for &piece in missing.iter().filter(|&piece| piece % 2 == 1) {
+            self.begin(sample, piece)?;
+        }
+        for piece in missing {
             disks.wait(rng.below(1_000_000) as u64);
             self.write(sample, piece)?;
             written += 1;
@@ -320,7 +339,11 @@ impl Started {
         rng: &mut Rng,
     ) -> Result<(), StorageError> {
         loop {
-            for piece in self.missing(rng) {
+            let missing = self.missing(rng);
+            for &piece in missing.iter().filter(|&piece| piece % 2 == 1) {
+                insist(disks, || self.begin(sample, piece))?;
+            }
+            for piece in missing {
                 disks.wait(rng.below(1_000_000) as u64);
                 insist(disks, || self.write(sample, piece))?;
                 if rng.below(4) == 0 {

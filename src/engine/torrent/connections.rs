@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::engine::channels::{INBOX, OUTBOX};
 use crate::engine::connection::{self, Wiring};
 use crate::engine::context::{Context, Established, Input, Outgoing};
+use crate::engine::pool::Intake;
 use crate::engine::send::BlockSource;
 use crate::engine::task::{self, Task};
 use crate::proto::torrent::event::ConnId;
@@ -23,6 +24,8 @@ pub(super) struct Connections {
     open: BTreeMap<ConnId, Connection>,
     opened_count: u32,
     source: BlockSource,
+    /// Made with the first connection, and gone with the last, as the inbox is.
+    intake: Option<Intake>,
     /// Made with the first connection, and given back with the last: most torrents of many have none.
     inbox: Option<mpsc::Sender<Input>>,
     /// The other end, until somebody listens.
@@ -50,7 +53,7 @@ impl Connections {
     pub(super) fn new(context: &Context) -> Self {
         let (disk, pool) = (context.disk.clone(), context.pool.clone());
         let source = BlockSource { disk, content: Arc::default(), pool };
-        Self { open: BTreeMap::new(), opened_count: 0, source, inbox: None, unheard: None }
+        Self { open: BTreeMap::new(), opened_count: 0, source, intake: None, inbox: None, unheard: None }
     }
 
     /// The content is known: connections can read blocks of it, and know how many pieces there are.
@@ -64,7 +67,9 @@ impl Connections {
         let conn = ConnId(self.opened_count);
         self.opened_count += 1;
         let (outbox, receiver) = mpsc::channel(OUTBOX);
-        let wiring = Wiring { conn, inbox: self.inbox(), source: self.source.clone(), outbox: receiver };
+        let intake = self.intake.get_or_insert_with(|| Intake::new(&self.source.pool)).clone();
+        let (inbox, source) = (self.inbox(), self.source.clone());
+        let wiring = Wiring { conn, inbox, source, intake, outbox: receiver };
         let task = task::spawn("connection", connection::run(established, wiring));
         self.open.insert(conn, Connection { outbox, task });
         conn
@@ -111,7 +116,7 @@ impl Connections {
     /// Without connections there is nothing to be heard, once what they said is taken, and no room is needed.
     fn compact(&mut self) {
         if self.open.is_empty() {
-            (self.open, self.inbox) = (BTreeMap::new(), None);
+            (self.open, self.intake, self.inbox) = (BTreeMap::new(), None, None);
         }
     }
 
@@ -166,8 +171,14 @@ mod tests {
     async fn who_comes_after_the_last_has_gone_is_heard_when_all_is_heard_that_that_one_said() {
         let (disk, pool) = (DiskQueue::start(1).unwrap(), BlockPool::new());
         let source = BlockSource { disk, content: Arc::default(), pool };
-        let mut connections =
-            Connections { open: BTreeMap::new(), opened_count: 0, source, inbox: None, unheard: None };
+        let mut connections = Connections {
+            open: BTreeMap::new(),
+            opened_count: 0,
+            source,
+            intake: None,
+            inbox: None,
+            unheard: None,
+        };
         let mut inbox = Inbox::default();
         let first = connections.inbox();
         inbox.attend(&mut connections);

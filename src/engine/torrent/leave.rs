@@ -68,9 +68,6 @@ impl TorrentTask {
         // A paused machine takes its connections for closed and dials nobody.
         self.machine.handle_command(now, Command::Pause);
         self.drain(now);
-        // What of a piece is there the next start need not fetch.
-        self.persistence.spill_all();
-        self.drain(now);
         if timeout(grace, self.say_goodbye(&mut inbox)).await.is_err() {
             tracing::warn!(infohash = %self.swarm.infohash, "left without every good-bye");
         }
@@ -86,6 +83,10 @@ impl TorrentTask {
         let (mut is_closed, mut is_closing) = (false, false);
         loop {
             let now = self.swarm.now();
+            if !is_closing {
+                // What of a piece is there the next start need not fetch.
+                self.persistence.spill_all();
+            }
             self.drain(now);
             if !is_closing && !self.persistence.is_busy() {
                 is_closing = true;

@@ -31,10 +31,11 @@ use tokio::sync::oneshot;
 use tokio::time::Duration;
 
 use super::add::{Existing, Selection, TorrentSource};
-use super::context::Context;
+use super::context::{Context, Control};
 use super::handle::{Stage, TorrentHandle};
 use super::lease::Lessee;
 use super::mailbox::{Mail, Mailbox, mailbox};
+use super::task;
 use super::view::view;
 use super::{AddTorrent, EngineError};
 use crate::proto::bitfield::Bitfield;
@@ -45,6 +46,7 @@ use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
 use crate::proto::torrent::event::{Command, Source};
 use crate::proto::tracker::announcer::{self, Announcer, Progress};
+use crate::storage::content::StorageError;
 use crate::storage::disk::DiskContent;
 use connections::{Connections, Inbox};
 use describe::{DescriptionTask, Outcome};
@@ -60,18 +62,27 @@ const NUMWANT: u32 = 100;
 /// Bytes missing, as trackers are told while nobody knows how many there are: not 0, which would make us a seed.
 const LEFT_UNKNOWN: u64 = 16 << 10;
 
+/// What the user wants, with its files open if they are known.
+pub(crate) struct Opened {
+    /// Which torrent.
+    pub(crate) infohash: InfoHash,
+    /// It is known to be for the peers of its trackers only.
+    pub(crate) is_private: bool,
+    plan: Plan,
+    hints: Hints,
+    known: Known,
+    /// Whom to dial first.
+    peers: Vec<SocketAddr>,
+}
+
 /// What a torrent is made of.
 pub(crate) struct Spec {
-    /// Which.
-    pub(crate) infohash: InfoHash,
     /// From the user.
-    pub(crate) add: AddTorrent,
+    pub(crate) opened: Opened,
     /// Our name in the swarm.
     pub(crate) peer_id: PeerId,
     /// Our share of the session's budgets.
     pub(crate) lease: Lessee,
-    /// Shared by all torrents.
-    pub(crate) memory: DescriptionMemory,
     /// Seed of all chance in it.
     pub(crate) rng: Rng,
 }
@@ -128,6 +139,25 @@ struct Wishes {
     peers: Vec<(Source, Vec<SocketAddr>)>,
 }
 
+impl Wishes {
+    /// Takes what is told while there is no machine for it, until the torrent is to leave.
+    async fn until_told(&mut self, control: &mut Mailbox) -> Leaving {
+        loop {
+            match control.recv().await {
+                Some(Control::Command(command, reply)) => {
+                    self.commands.push(command);
+                    // Who does not wait any more needs no answer.
+                    let _ = reply.send(());
+                }
+                Some(Control::Peers(source, peers)) => self.peers.push((source, peers)),
+                Some(Control::Accepted(turned_away)) => drop(turned_away),
+                Some(Control::Stop(grace, reply)) => return Leaving::Told(grace, Some(reply)),
+                None => return Leaving::Told(Duration::ZERO, None),
+            }
+        }
+    }
+}
+
 /// Where a torrent's inputs come from.
 struct Inputs {
     control: Mailbox,
@@ -148,16 +178,19 @@ enum Leaving {
     Failed(String),
 }
 
-/// Opens the torrent's files, if they are known; the future is the torrent's life, and tells at the end whose it was.
+/// Opens the torrent's files, if they are known, which may take as long as a disk or a network likes. The memory of
+/// descriptions is shared by all torrents.
 ///
 /// # Errors
-/// Its folder cannot be used.
-pub(crate) fn prepare(
-    context: Arc<Context>,
-    spec: Spec,
-) -> Result<(TorrentHandle, Mail, impl Future<Output = InfoHash> + Send + use<>), EngineError> {
-    let Spec { infohash, add, peer_id, lease, memory, rng } = spec;
+/// Its folder cannot be used, or there is nothing to know it by.
+pub(crate) fn open(
+    context: &Context,
+    memory: &DescriptionMemory,
+    add: AddTorrent,
+) -> Result<Opened, EngineError> {
     let AddTorrent { source, selection, peers, trackers, .. } = add;
+    let infohash = source.infohash().ok_or(EngineError::NoInfohash)?;
+    let is_private = source.is_private();
     let plan = Plan {
         dir: add.dir,
         sequential: add.sequential,
@@ -171,10 +204,22 @@ pub(crate) fn prepare(
     let known = match source {
         TorrentSource::Metainfo(metainfo) => {
             let flags = selection.flags(&metainfo.info, &[]).map_err(EngineError::Selection)?;
-            Known::Content(start::open(&context, &plan.dir, metainfo.info, flags)?)
+            Known::Content(start::open(context, &plan.dir, metainfo.info, flags)?)
         }
-        TorrentSource::Magnet(magnet) => Known::Magnet(Box::new(Named { magnet, selection, memory })),
+        TorrentSource::Magnet(magnet) => {
+            Known::Magnet(Box::new(Named { magnet, selection, memory: memory.clone() }))
+        }
     };
+    Ok(Opened { infohash, is_private, plan, hints, known, peers })
+}
+
+/// A handle, the way to it, and the torrent's life, which tells at its end whose it was.
+pub(crate) fn prepare(
+    context: Arc<Context>,
+    spec: Spec,
+) -> (TorrentHandle, Mail, impl Future<Output = InfoHash> + Send + use<>) {
+    let Spec { opened, peer_id, lease, rng } = spec;
+    let Opened { infohash, is_private: _, plan, hints, known, peers } = opened;
     let (mail, control) = mailbox();
     let (teller, viewer) = view(matches!(known, Known::Magnet(_)));
     let handle = TorrentHandle::new(infohash, mail.clone(), viewer);
@@ -193,7 +238,7 @@ pub(crate) fn prepare(
         task.run(inputs).await;
         infohash
     };
-    Ok((handle, mail, life))
+    (handle, mail, life)
 }
 
 impl Origin {
@@ -216,9 +261,10 @@ impl Origin {
                 task.begin(None, None, wishes);
                 return Some((task, inputs));
             }
-            Started::Stopped(reply) => {
+            Started::Stopped(leaving) => {
                 report.end(Stage::Stopped);
-                drop(reply);
+                // Who waits for the end is told by that.
+                drop(leaving);
             }
             Started::Failed(error) => report.end(Stage::Failed(error)),
         }
@@ -245,9 +291,15 @@ impl Origin {
             }
         };
         swarm.report.describe(describe::metainfo(&magnet, info.clone()));
-        let leaving = match self.open_described(&swarm, selection, &magnet, info) {
+        let mut wishes = wishes;
+        let opened = tokio::select! {
+            opened = self.open_described(selection, &magnet, info) => opened,
+            leaving = wishes.until_told(&mut inputs.control) => Err(leaving),
+        };
+        let leaving = match opened {
             Err(leaving) => leaving,
             Ok(content) => {
+                swarm.connections.describe(&content);
                 let (control, report) = (&mut inputs.control, &mut swarm.report);
                 match start::check(&self.context, &self.plan, &content, control, report, wishes).await {
                     Started::Ready { found, wishes } => {
@@ -255,7 +307,7 @@ impl Origin {
                         task.begin(inputs.lease.latest(), Some(handover), wishes);
                         return Some((task, inputs));
                     }
-                    Started::Stopped(reply) => Leaving::Told(leave::GRACE, reply),
+                    Started::Stopped(leaving) => leaving,
                     Started::Failed(error) => Leaving::Failed(error),
                 }
             }
@@ -265,9 +317,8 @@ impl Origin {
     }
 
     /// The files that a description names, unless it was wanted alone.
-    fn open_described(
+    async fn open_described(
         &self,
-        swarm: &Swarm,
         selection: Selection,
         magnet: &Magnet,
         info: Info,
@@ -276,10 +327,11 @@ impl Origin {
             return Err(Leaving::GoalReached);
         }
         let flags = selection.flags(&info, &magnet.select).map_err(Leaving::Failed)?;
-        let content = start::open(&self.context, &self.plan.dir, info, flags)
-            .map_err(|error| Leaving::Failed(error.to_string()))?;
-        swarm.connections.describe(&content);
-        Ok(content)
+        let (context, dir) = (self.context.clone(), self.plan.dir.clone());
+        let opened = task::blocking(move || start::open(&context, &dir, info, flags)).await;
+        let failed = |error: StorageError| Leaving::Failed(error.to_string());
+        // Without threads for it the engine ends.
+        opened.ok_or(Leaving::Told(Duration::ZERO, None))?.map_err(failed)
     }
 
     /// Joins the swarm.

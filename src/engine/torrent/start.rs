@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::fault::fault_of;
 use super::report::Report;
-use super::{Plan, Wishes};
+use super::{Leaving, Plan, Wishes};
 use crate::engine::add::Existing;
-use crate::engine::context::{Context, Control};
+use crate::engine::context::Context;
 use crate::engine::handle::{Event, Stage};
 use crate::engine::mailbox::Mailbox;
 use crate::engine::task;
@@ -49,8 +49,8 @@ pub(super) enum Started {
         /// What the user said meanwhile.
         wishes: Wishes,
     },
-    /// The user changed their mind; to be dropped when all is closed.
-    Stopped(Option<oneshot::Sender<()>>),
+    /// The user changed their mind.
+    Stopped(Leaving),
     /// The files cannot be read, in words.
     Failed(String),
 }
@@ -73,7 +73,7 @@ enum Step {
 }
 
 /// The torrent's files below its folder, which is made if missing. An existing one need not be writable: what
-/// is complete can be seeded from anywhere.
+/// is complete can be seeded from anywhere. It may wait for a disk.
 pub(super) fn open(
     context: &Context,
     dir: &Path,
@@ -128,17 +128,7 @@ pub(super) async fn check(
                     report.stage(Stage::Waiting(fault.clone()));
                 }
             },
-            told = control.recv() => match told {
-                Some(Control::Command(command, reply)) => {
-                    wishes.commands.push(command);
-                    // Who does not wait any more needs no answer.
-                    let _ = reply.send(());
-                }
-                Some(Control::Peers(source, peers)) => wishes.peers.push((source, peers)),
-                Some(Control::Accepted(turned_away)) => drop(turned_away),
-                Some(Control::Stop(_, reply)) => return Started::Stopped(Some(reply)),
-                None => return Started::Stopped(None),
-            },
+            leaving = wishes.until_told(control) => return Started::Stopped(leaving),
         }
     }
 }

@@ -304,7 +304,7 @@ mod tests {
                     let (have, is_fickle) = peers.swap_remove(rng.below(peers.len()));
                     availability.remove_peer(&have, is_fickle);
                 }
-                2 if pieces.have().get(piece) => pieces.lost(piece),
+                2 if pieces.have().get(piece) => drop(pieces.lost(piece)),
                 2 => drop(pieces.verified(piece)),
                 3 if !peers.is_empty() => {
                     let at = rng.below(peers.len());

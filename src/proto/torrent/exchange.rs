@@ -3,7 +3,7 @@
 use super::Awake;
 use super::download::Download;
 use super::event::{BlockHashes, ConnId, DisconnectReason, Event, Output, Receipt};
-use super::pieces::Received;
+use super::pieces::{Contributors, Received};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::peer::faults::Fault;
@@ -103,7 +103,7 @@ impl Awake {
     /// The piece does not hash.
     pub(super) fn piece_bad(&mut self, now: Instant, piece: PieceIndex, hashes: BlockHashes) {
         let contributors = self.download.pieces.failed(piece);
-        self.throw_away(piece);
+        self.throw_away(piece, &contributors);
         self.out.event(Event::PieceFailed(piece));
         if let Some(liar) = self.download.suspects.failed(piece, contributors, hashes) {
             self.ban(now, liar);
@@ -126,8 +126,8 @@ impl Awake {
     /// The piece could not be stored, and its bytes are gone.
     pub(super) fn piece_lost(&mut self, piece: PieceIndex) {
         if !self.download.pieces.have().get(piece) {
-            self.download.pieces.lost(piece);
-            self.throw_away(piece);
+            let contributors = self.download.pieces.lost(piece);
+            self.throw_away(piece, &contributors);
             self.download.retry();
         }
     }
@@ -168,9 +168,10 @@ impl Awake {
         self.download.retry();
     }
 
-    /// What was kept of the piece is wasted after all.
-    fn throw_away(&mut self, piece: PieceIndex) {
-        let len = u64::from(self.download.pieces.geometry().len_of(piece));
+    /// What these sent of the piece is wasted after all.
+    fn throw_away(&mut self, piece: PieceIndex, contributors: &Contributors) {
+        let geometry = self.download.pieces.geometry();
+        let len: u64 = contributors.blocks().map(|index| u64::from(geometry.block(piece, index).len)).sum();
         self.totals.downloaded = self.totals.downloaded.saturating_sub(len);
         self.totals.wasted += len;
     }

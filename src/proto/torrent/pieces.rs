@@ -355,15 +355,16 @@ impl Pieces {
         self.end(piece).map(Active::contributors).unwrap_or_default()
     }
 
-    /// The piece's bytes are gone: missing again, also if it was had.
-    pub fn lost(&mut self, piece: PieceIndex) {
+    /// The piece's bytes are gone: missing again, also if it was had; who sent them, as far as it was being fetched.
+    pub fn lost(&mut self, piece: PieceIndex) -> Contributors {
         if self.have.clear(piece) {
             let len = u64::from(self.geometry.len_of(piece));
             self.have_len -= len;
             self.wanted_done_len -= if self.wanted.get(piece) { len } else { 0 };
             self.note_startable(piece);
+            Contributors::default()
         } else {
-            self.end(piece);
+            self.end(piece).map(Active::contributors).unwrap_or_default()
         }
     }
 
@@ -616,7 +617,7 @@ mod tests {
                 5 | 6 => drop(pieces.release_all(conn)),
                 7 => pieces.hold_back(piece),
                 8 => pieces.free(&[piece]),
-                _ => pieces.lost(piece),
+                _ => drop(pieces.lost(piece)),
             }
             #[cfg(debug_assertions)]
             pieces.check_invariant();

@@ -16,6 +16,8 @@ struct Faulty {
     real: RealFs,
     fault: AtomicBool,
     memory_len: AtomicU64,
+    /// Where the device says that it cannot read, if anywhere.
+    bad_at: Mutex<std::ops::Range<u64>>,
     synced_folders: Mutex<Vec<String>>,
     interloper: Mutex<Option<Interloper>>,
     /// Whether files are had without waiting.
@@ -31,6 +33,7 @@ impl Faulty {
             real,
             fault: fault.into(),
             memory_len: u64::MAX.into(),
+            bad_at: Mutex::default(),
             synced_folders: Mutex::default(),
             interloper: Mutex::default(),
             opens_at_once: true.into(),
@@ -59,6 +62,9 @@ impl FileSystem for Faulty {
         self.real.open_again(path)
     }
     fn read_exact_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if self.bad_at.lock().unwrap().contains(&offset) {
+            return Err(rustix::io::Errno::IO.into());
+        }
         self.real.read_exact_at(file, buffer, offset)?;
         let mut interloper = self.interloper.lock().unwrap();
         if let Some(Interloper(left @ 1.., _)) = &mut *interloper {
@@ -261,4 +267,26 @@ fn that_files_exist_is_made_durable_from_the_deepest_folder_up() {
     assert_eq!(synced, ["t/no", "t/deep/er", "t/deep", "t", ""]);
     content.make_whole().and_then(|()| content.sync()).unwrap();
     assert!(content.fs().synced_folders.lock().unwrap().is_empty(), "once is enough");
+}
+
+#[test]
+fn a_place_that_cannot_be_read_is_lost_and_a_disk_that_fails_for_a_time_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = sample(&[("a", 96)], 32);
+    let real = RealFs::create(folder.path(), &Handles::new(9)).unwrap();
+    let content = Content::new(sample.info.clone(), Vec::new(), Faulty::new(real, false));
+    for piece in sample.pieces() {
+        content.write_piece(piece, &[sample.piece(piece)]).unwrap();
+    }
+    let read = |pieces: &[u32]| {
+        let mut blocks: Vec<_> = pieces.iter().map(|&piece| (content.whole(piece), vec![0; 32])).collect();
+        let read = content.read_blocks(&mut blocks, &mut Vec::new());
+        read.map(|lost| lost.into_iter().map(|lost| lost.piece).collect::<Vec<_>>()).ok()
+    };
+    *content.fs.bad_at.lock().unwrap() = 0..96;
+    assert!((0..9).all(|at| read(&[at % 3]).is_none()), "all of it fails");
+    *content.fs.bad_at.lock().unwrap() = 32..64;
+    assert_eq!(read(&[1]), None);
+    assert_eq!(read(&[0, 2]), Some(vec![]), "the disk is well");
+    assert_eq!(read(&[1, 2]), Some(vec![1]));
 }

@@ -202,7 +202,8 @@ impl<F: FileSystem> Content<F> {
     }
 
     /// Reads blocks to be sent, each into its buffer of the block's length, and makes sure of their pieces if a
-    /// file is not as it was. Comes back with pieces that are there no more; then no buffer is to be used.
+    /// file is not as it was. Comes back with pieces that are there no more, or cannot be read while others can; then
+    /// no buffer is to be used.
     ///
     /// # Errors
     /// A block is not within its piece, or the disk fails in a way that may pass.
@@ -211,6 +212,22 @@ impl<F: FileSystem> Content<F> {
         blocks: &mut [(Block, B)],
         scratch: &mut Vec<u8>,
     ) -> Result<Vec<LostPiece>, StorageError> {
+        match self.read_sure(blocks, scratch) {
+            Ok(lost) => Ok(lost),
+            Err((block, error)) if error.is_of_device() && self.unreadable.failed(block) => {
+                let StorageError { path, source } = error;
+                Ok(vec![LostPiece { piece: block.piece, path, why: source.to_string() }])
+            }
+            Err((_, error)) => Err(error),
+        }
+    }
+
+    /// The same; with an error what it was that could not be read.
+    fn read_sure<B: AsMut<[u8]>>(
+        &self,
+        blocks: &mut [(Block, B)],
+        scratch: &mut Vec<u8>,
+    ) -> Result<Vec<LostPiece>, (Block, StorageError)> {
         let mut doubtful = self.read_once(blocks)?;
         for _ in 1..ATTEMPT_MAX {
             if doubtful.is_empty() {
@@ -219,7 +236,7 @@ impl<F: FileSystem> Content<F> {
             self.fs.close();
             let mut lost = Vec::new();
             for piece in doubtful.drain(..) {
-                lost.extend(self.examine(piece, scratch)?);
+                lost.extend(self.examine(piece, scratch).map_err(|error| (self.whole(piece), error))?);
             }
             if !lost.is_empty() {
                 return Ok(lost);
@@ -240,11 +257,14 @@ impl<F: FileSystem> Content<F> {
         }
         let mut scratch = Vec::new();
         let examine = |piece| self.examine(piece, &mut scratch).transpose();
-        self.suspects.among(have).into_iter().filter_map(examine).collect()
+        self.rechecks.among(have).into_iter().filter_map(examine).collect()
     }
 
     /// Reads all blocks, then looks at their files; the pieces that need to be looked at more closely.
-    fn read_once<B: AsMut<[u8]>>(&self, blocks: &mut [(Block, B)]) -> Result<Vec<PieceIndex>, StorageError> {
+    fn read_once<B: AsMut<[u8]>>(
+        &self,
+        blocks: &mut [(Block, B)],
+    ) -> Result<Vec<PieceIndex>, (Block, StorageError)> {
         let mut doubtful = BTreeSet::new();
         let mut counts = Vec::new();
         for (block, buffer) in &mut *blocks {
@@ -254,8 +274,8 @@ impl<F: FileSystem> Content<F> {
                 }
             }
             match self.read_block(*block, buffer.as_mut()) {
-                Ok(()) if !self.suspects.contains(block.piece) => {}
-                Err(error) if error.may_pass() || error.is_misuse() => return Err(error),
+                Ok(()) if !self.rechecks.contains(block.piece) => self.unreadable.succeeded(*block),
+                Err(error) if error.may_pass() || error.is_misuse() => return Err((*block, error)),
                 Ok(()) | Err(_) => {
                     doubtful.insert(block.piece);
                 }
@@ -269,7 +289,7 @@ impl<F: FileSystem> Content<F> {
         for &number in &changed {
             self.suspect(number);
         }
-        let touched = blocks.iter().filter(|(block, _)| self.suspects.contains(block.piece));
+        let touched = blocks.iter().filter(|(block, _)| self.rechecks.contains(block.piece));
         doubtful.extend(touched.map(|(block, _)| block.piece));
         Ok(doubtful.into_iter().collect())
     }
@@ -290,7 +310,7 @@ impl<F: FileSystem> Content<F> {
         let begun_count = watch.begun_count();
         // Looked at before its pieces are suspect: what changes after this look shows by the next one.
         let looked = self.stamp(number);
-        self.suspects.add(self.info.geometry.piece_count(), self.pieces_in(number));
+        self.rechecks.add(self.info.geometry.piece_count(), self.pieces_in(number));
         // Only now may it count as it looks. Something else in its place is told when a piece is read.
         if let Ok(stamp) = looked {
             watch.see(begun_count, stamp);
@@ -311,12 +331,12 @@ impl<F: FileSystem> Content<F> {
     pub(in crate::storage) fn is_suspect(&self, number: usize, pieces: &Bitfield) -> bool {
         let mut claimed = self.pieces_in(number).filter(|&piece| pieces.get(piece));
         let is_changed = self.written.get(number).is_some_and(|written| written.watch.changed() > 0);
-        is_changed && self.suspects.any(&mut claimed)
+        is_changed && self.rechecks.any(&mut claimed)
     }
 
     /// Nothing of these pieces goes out before it was hashed again.
     pub(in crate::storage) fn suspect_pieces(&self, pieces: impl Iterator<Item = PieceIndex>) {
-        self.suspects.add(self.info.geometry.piece_count(), pieces);
+        self.rechecks.add(self.info.geometry.piece_count(), pieces);
     }
 
     /// The disk took the bytes of a piece and has others now.
@@ -329,12 +349,12 @@ impl<F: FileSystem> Content<F> {
     /// Hashes a piece that was good once; None: it still is.
     fn examine(&self, piece: PieceIndex, scratch: &mut Vec<u8>) -> Result<Option<LostPiece>, StorageError> {
         for _ in 0..ATTEMPT_MAX {
-            let check = self.suspects.begin(piece);
+            let check = self.rechecks.begin(piece);
             let checked = self.check_piece(piece, scratch);
-            self.suspects.end(check, matches!(checked, Ok(true)));
+            self.rechecks.end(check, matches!(checked, Ok(true)));
             let (path, why) = match checked {
                 // It became so again while it was hashed.
-                Ok(true) if self.suspects.contains(piece) => continue,
+                Ok(true) if self.rechecks.contains(piece) => continue,
                 Ok(true) => return Ok(None),
                 Ok(false) => (self.changed_path(piece), "changed since it was checked".to_owned()),
                 Err(error) if error.may_pass() => return Err(error),
@@ -488,11 +508,11 @@ mod tests {
         for piece in sample.pieces() {
             sample.write(&content, piece).unwrap();
             assert_eq!(read(&sample, &content, piece).unwrap(), []);
-            assert!(!content.suspects.contains(piece));
+            assert!(!content.rechecks.contains(piece));
         }
         content.sync().unwrap();
         assert_eq!(read(&sample, &content, 0).unwrap(), []);
-        assert!(!content.suspects.contains(0));
+        assert!(!content.rechecks.contains(0));
     }
 
     #[test]

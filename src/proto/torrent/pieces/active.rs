@@ -34,6 +34,11 @@ impl Contributors {
         }
     }
 
+    /// The numbers of all blocks that somebody sent.
+    pub fn blocks(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.blocks).filter(|(_, sender)| **sender != NOBODY).map(|(index, _)| index)
+    }
+
     /// Everyone who sent a block, in order of their first.
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.addrs

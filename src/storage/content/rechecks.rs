@@ -8,9 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::piece::PieceIndex;
 
-/// The suspect pieces of one torrent; nothing is held until there is one, or one is written.
+/// The suspect pieces of one torrent, which are to be rechecked; nothing is held until there is one, or one is written.
 #[derive(Debug, Default)]
-pub(super) struct Suspects {
+pub(super) struct Rechecks {
     state: Mutex<Option<Box<State>>>,
 }
 
@@ -22,11 +22,11 @@ struct State {
     check_count: u64,
 }
 
-/// Somebody makes sure of a piece; to be [ended](Suspects::end).
+/// Somebody makes sure of a piece; to be [ended](Rechecks::end).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Check(u64);
 
-impl Suspects {
+impl Rechecks {
     fn state(&self) -> MutexGuard<'_, Option<Box<State>>> {
         // Bits are set and cleared one by one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -91,19 +91,19 @@ mod tests {
 
     #[test]
     fn what_became_suspect_while_it_was_hashed_is_hashed_again() {
-        let suspects = Suspects::default();
-        suspects.add(9, 2..5);
-        let [first, other] = [3, 4].map(|piece| suspects.begin(piece));
-        suspects.add(9, std::iter::once(3));
-        let second = suspects.begin(3);
-        suspects.end(first, true);
-        suspects.end(other, true);
-        assert!(suspects.contains(3) && !suspects.contains(4), "the first began before");
-        suspects.end(second, false);
-        assert!(suspects.contains(3));
-        let third = suspects.begin(3);
-        suspects.end(third, true);
-        assert_eq!(suspects.among(&Bitfield::full(9)), [2]);
-        assert!(suspects.any(0..3) && !suspects.any(3..9));
+        let rechecks = Rechecks::default();
+        rechecks.add(9, 2..5);
+        let [first, other] = [3, 4].map(|piece| rechecks.begin(piece));
+        rechecks.add(9, std::iter::once(3));
+        let second = rechecks.begin(3);
+        rechecks.end(first, true);
+        rechecks.end(other, true);
+        assert!(rechecks.contains(3) && !rechecks.contains(4), "the first began before");
+        rechecks.end(second, false);
+        assert!(rechecks.contains(3));
+        let third = rechecks.begin(3);
+        rechecks.end(third, true);
+        assert_eq!(rechecks.among(&Bitfield::full(9)), [2]);
+        assert!(rechecks.any(0..3) && !rechecks.any(3..9));
     }
 }

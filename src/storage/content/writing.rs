@@ -1,0 +1,120 @@
+//! Writing pieces, whole or block by block, and reading back what is not whole yet.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use super::{Content, StorageError, Unselected};
+use crate::proto::block::{BLOCK_LEN, Block};
+use crate::proto::piece::PieceIndex;
+use crate::storage::fs::FileSystem;
+use crate::storage::span::spans;
+
+/// What a block of a pad file reads as.
+const ZEROS: [u8; BLOCK_LEN as usize] = [0; BLOCK_LEN as usize];
+
+impl<F: FileSystem> Content<F> {
+    /// Writes a whole piece out of its blocks in order.
+    ///
+    /// # Errors
+    /// The blocks are not as long as the piece or belong to no selected file (`InvalidInput`), or a file
+    /// cannot be made or written; then some of the piece may have been written.
+    pub fn write_piece(&self, piece: PieceIndex, blocks: &[&[u8]]) -> Result<(), StorageError> {
+        self.write_rest(piece, blocks, std::slice::from_ref(&(0..blocks.len())))
+    }
+
+    /// Writes those blocks of a whole piece that are not in their places yet (`fresh`: ranges of `blocks`), by which it
+    /// becomes whole on the disk.
+    ///
+    /// # Errors
+    /// Those of [`Content::write_piece`].
+    pub fn write_rest(
+        &self,
+        piece: PieceIndex,
+        blocks: &[&[u8]],
+        fresh: &[Range<usize>],
+    ) -> Result<(), StorageError> {
+        let len_of = |blocks: &[&[u8]]| blocks.iter().map(|block| block.len()).sum::<usize>();
+        if len_of(blocks) != self.info.geometry.len_of(piece) as usize {
+            return Err(self.misuse("blocks that do not make up the piece"));
+        }
+        let check = self.rechecks.begin(piece);
+        let write = |range: &Range<usize>| {
+            self.write_blocks(piece, len_of(&blocks[..range.start]) as u32, &blocks[range.clone()])
+        };
+        let written = fresh.iter().try_for_each(write);
+        // What was on the disk may have been changed after it was read back.
+        self.rechecks.end(check, written.is_ok() && matches!(fresh, [all] if all.len() == blocks.len()));
+        written?;
+        if let Some(slot) = self.parts.slot(piece).filter(|_| self.has_unselected(piece)) {
+            self.parts.filled[slot].store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Writes blocks that follow each other from `offset` of a piece on, which may not be whole.
+    ///
+    /// # Errors
+    /// They are not within the piece or belong to no selected file (`InvalidInput`), or a file cannot be made or written;
+    /// then some of them may have been written.
+    pub fn write_blocks(&self, piece: PieceIndex, offset: u32, blocks: &[&[u8]]) -> Result<(), StorageError> {
+        let geometry = self.info.geometry;
+        let len: usize = blocks.iter().map(|block| block.len()).sum();
+        if offset as usize + len > geometry.len_of(piece) as usize {
+            return Err(self.misuse("a write beyond the piece"));
+        }
+        let mut source = Source { blocks, skipped: 0 };
+        for span in spans(&self.info.files, geometry.offset_of(piece) + u64::from(offset), len) {
+            let bytes = source.take(span.len);
+            if !self.info.files[span.file].attributes.pad {
+                self.write_span(piece, span, &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The CRC-32 of what [`Content::read_back`] will read of a block that was written out of these bytes.
+    pub fn crc_as_stored(&self, block: Block, mut bytes: &[u8]) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        let start = self.info.geometry.offset_of(block.piece) + u64::from(block.offset);
+        for span in spans(&self.info.files, start, bytes.len()) {
+            let (part, rest) = bytes.split_at(span.len);
+            let is_pad = self.info.files[span.file].attributes.pad;
+            hasher.update(if is_pad { &ZEROS[..span.len.min(ZEROS.len())] } else { part });
+            bytes = rest;
+        }
+        hasher.finalize()
+    }
+
+    /// Reads what [`Content::write_blocks`] wrote at `offset` of a piece.
+    ///
+    /// # Errors
+    /// A file is missing, short or unreadable.
+    pub fn read_back(&self, piece: PieceIndex, offset: u32, buffer: &mut [u8]) -> Result<(), StorageError> {
+        self.read_range(piece, offset, buffer, Unselected::InParts)
+    }
+}
+
+/// Blocks of a piece, taken from the front.
+struct Source<'a> {
+    blocks: &'a [&'a [u8]],
+    /// Bytes of the first block that are gone.
+    skipped: usize,
+}
+
+impl<'a> Source<'a> {
+    fn take(&mut self, mut len: usize) -> Vec<&'a [u8]> {
+        let mut taken = Vec::with_capacity(self.blocks.len().min(len));
+        while let Some((first, rest)) = self.blocks.split_first().filter(|_| len > 0) {
+            let left = &first[self.skipped..];
+            let part = &left[..left.len().min(len)];
+            len -= part.len();
+            if part.len() == left.len() {
+                (self.blocks, self.skipped) = (rest, 0);
+            } else {
+                self.skipped += part.len();
+            }
+            taken.push(part);
+        }
+        taken
+    }
+}
