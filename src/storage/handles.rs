@@ -116,9 +116,15 @@ impl Handles {
         }
         drop(table);
         let file = Arc::new(open()?);
+        let mut table = self.table();
+        // Somebody else may have come first.
+        if table.entries.contains_key(&key) || !table.has_room(self.max) {
+            return Some(file);
+        }
         let entry =
             |used_at| Entry { path: path.into(), file: Arc::clone(&file), access: Access::Read, used_at };
-        let closing = self.table().insert(key, self.max, entry);
+        let closing = table.insert(key, self.max, entry);
+        drop(table);
         drop(closing);
         Some(file)
     }

@@ -399,17 +399,22 @@ impl<F: FileSystem> Store<F> {
         self.claim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was found by hashing is made durable: who wrote it may not have done so. Pieces come back that the
-    /// disk did not keep.
+    /// What was found by hashing is made durable: who wrote it may not have done so, or (where it was us) a sync of it may
+    /// have failed before we were killed, so that what reads well is in caches alone: that is written once more. Pieces
+    /// come back that the disk did not keep.
     fn sync_found(&self, ledger: &Ledger<F>, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
         let kept = ledger.state().journal.record().kept.clone();
         let found = have.iter_set().filter(|&piece| !kept.get(piece));
         let found: Vec<_> =
             found.map(|piece| Kept { piece, in_parts: self.content.is_in_parts(piece) }).collect();
-        let is_unsure = std::mem::take(&mut ledger.state().is_unsure);
-        let rewritten = if is_unsure { self.write_again(&found) } else { Ok((found.clone(), Vec::new())) };
-        let synced = rewritten.and_then(|(good, lost)| {
-            good.iter().for_each(|kept| self.content.found(kept.piece));
+        let (mut unsure, mut sure) = (found.clone(), Vec::new());
+        if !std::mem::take(&mut ledger.state().is_unsure) {
+            let state = ledger.state();
+            let intended = &state.journal.record().intended;
+            (unsure, sure) = found.iter().partition(|kept| intended.contains_key(&kept.piece));
+        }
+        let synced = self.write_again(&unsure).and_then(|(good, lost)| {
+            good.iter().chain(&sure).for_each(|kept| self.content.found(kept.piece));
             self.content.sync().map(|_| lost)
         });
         if synced.is_err() {

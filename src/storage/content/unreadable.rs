@@ -61,7 +61,7 @@ impl Unreadable {
 
 impl StorageError {
     /// The device says that it cannot do this; of what else may pass a piece is no cause.
-    pub(super) fn is_of_device(&self) -> bool {
+    pub(in crate::storage) fn is_of_device(&self) -> bool {
         self.source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
     }
 }

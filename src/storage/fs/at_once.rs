@@ -8,8 +8,8 @@ use super::{BENEATH, COMMON, RealFs, is_safe, require_regular};
 
 /// Holes of a file that are looked for: few files have any, but while they are downloaded; beyond, a read may wait.
 const HOLE_MAX: usize = 4_096;
-/// Longest file whose places on the disk are taken for known with its inode: of so few parts the map is in it.
-const SMALL_LEN_MAX: u64 = 1 << 20;
+/// Longest file whose places on the disk are known with its inode, whichever way they are written there.
+const SMALL_LEN_MAX: u64 = 48 << 10;
 
 impl RealFs {
     /// Opens a regular file to read, if that takes no waiting: the system knows the way to it and the file by heart, and no

@@ -18,21 +18,39 @@ use crate::storage::fs::FileSystem;
 use crate::storage::journal::Kept;
 use crate::storage::pieces::{Held, PartialPiece, Spilled, WholePiece};
 
-/// Pieces of which blocks are on the disk, and whether that may be true of caches alone.
+/// Pieces of which blocks are on the disk.
 #[derive(Debug, Default)]
 pub(super) struct Begun {
-    pieces: Mutex<BTreeMap<PieceIndex, bool>>,
+    pieces: Mutex<BTreeMap<PieceIndex, Doubts>>,
+}
+
+/// What is to be said against the blocks of a piece.
+#[derive(Clone, Copy, Debug, Default)]
+struct Doubts {
+    /// They may be in caches alone.
+    is_unsure: bool,
+    /// The device could not read one, once.
+    is_unread: bool,
 }
 
 impl Begun {
-    fn pieces(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, bool>> {
+    fn pieces(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, Doubts>> {
         // Entries come and go whole.
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A sync failed.
     pub(super) fn doubt_all(&self) {
-        self.pieces().values_mut().for_each(|is_unsure| *is_unsure = true);
+        self.pieces().values_mut().for_each(|doubts| doubts.is_unsure = true);
+    }
+
+    fn is_unsure(&self, piece: PieceIndex) -> bool {
+        self.pieces().get(&piece).is_some_and(|doubts| doubts.is_unsure)
+    }
+
+    /// A block of the piece could not be read; whether for the second time.
+    fn is_unread_again(&self, piece: PieceIndex) -> bool {
+        self.pieces().get_mut(&piece).is_some_and(|doubts| std::mem::replace(&mut doubts.is_unread, true))
     }
 }
 
@@ -50,25 +68,17 @@ impl<F: FileSystem> Store<F> {
     ) -> Result<(), StorageError> {
         let ledger = self.begin_write(piece)?;
         let all = [0..blocks.len()];
-        loop {
-            let is_unsure = self.begun.pieces().get_mut(&piece).is_some_and(std::mem::take);
-            let written = self.content.write_rest(piece, blocks, if is_unsure { &all } else { fresh });
-            let mut begun = self.begun.pieces();
-            if let (Err(_), Some(doubt)) = (&written, begun.get_mut(&piece)) {
-                *doubt |= is_unsure;
-            }
-            written?;
-            // Unless a sync failed meanwhile that was to cover the first blocks.
-            if begun.get(&piece) != Some(&true) {
-                let kept = Kept { piece, in_parts: self.content.is_in_parts(piece) };
-                match ledger {
-                    Some(ledger) => ledger.state().written.push(kept),
-                    None => self.unrecorded.add(kept),
-                }
-                begun.remove(&piece);
-                return Ok(());
-            }
+        let was_unsure = self.begun.is_unsure(piece);
+        self.content.write_rest(piece, blocks, if was_unsure { &all } else { fresh })?;
+        let kept = Kept { piece, in_parts: self.content.is_in_parts(piece) };
+        let doubts = self.begun.pieces().remove(&piece).unwrap_or_default();
+        // A sync failed meanwhile that was to cover the first blocks: the next commit makes sure of the piece.
+        let is_unsure = doubts.is_unsure && !was_unsure;
+        match ledger {
+            Some(ledger) => ledger.state().put_back(&[kept], is_unsure),
+            None => self.unrecorded.add(kept, is_unsure),
         }
+        Ok(())
     }
 
     /// Writes blocks of a piece that is not whole into their places, by their number in it, ascending; the CRC-32 of each.
@@ -107,9 +117,16 @@ impl<F: FileSystem> Store<F> {
             let Held::Disk(crc) = held else { continue };
             let (block, start) = (self.info().geometry.block(whole.piece, index), bytes.len());
             bytes.resize(start + block.len as usize, 0);
-            if !self.is_as_written(block, *crc, &mut bytes[start..])? {
-                self.forget_blocks(whole.piece);
-                return Ok(None);
+            match self.is_as_written(block, *crc, &mut bytes[start..]) {
+                Ok(true) => {}
+                // A place that is bad is not waited for: what is written anew finds another.
+                Err(error) if !error.is_of_device() || !self.begun.is_unread_again(whole.piece) => {
+                    return Err(error);
+                }
+                Ok(false) | Err(_) => {
+                    self.forget_blocks(whole.piece);
+                    return Ok(None);
+                }
             }
         }
         Ok(Some(bytes))
@@ -162,7 +179,8 @@ impl<F: FileSystem> Store<F> {
         });
         let partial: Vec<_> = partial.filter(|partial| !partial.blocks.is_empty()).collect();
         ledger.state().journal.trust_blocks(&partial);
-        self.begun.pieces().extend(partial.iter().map(|partial| (partial.piece, true)));
+        let of_earlier_run = Doubts { is_unsure: true, is_unread: false };
+        self.begun.pieces().extend(partial.iter().map(|partial| (partial.piece, of_earlier_run)));
         partial
     }
 

@@ -29,13 +29,16 @@ impl Unrecorded {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A piece was written.
-    pub(super) fn add(&self, kept: Kept) {
-        self.state().written.push(kept);
+    /// A piece was written; `is_unsure`: and a sync failed that was to cover some of it.
+    pub(super) fn add(&self, kept: Kept, is_unsure: bool) {
+        let mut state = self.state();
+        state.written.push(kept);
+        state.is_unsure |= is_unsure;
     }
 
     /// Pieces turned out to be gone.
     pub(super) fn lose(&self, pieces: &[PieceIndex]) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.state().written.retain(|kept| !pieces.contains(&kept.piece));
     }
 }
