@@ -226,7 +226,7 @@ fn what_a_start_finds_is_durable_before_it_is_claimed_even_if_a_sync_fails() {
         // Some of those that are killed had a sync that failed before: what it was to cover reads well, and is in caches
         // alone.
         let unsynced = When::Calls(cut_at.saturating_sub(20)..cut_at);
-        let failing = (unsynced, Failure::Unsynced { error: Errno::IO, forgets: false });
+        let failing = (unsynced, Failure::Unsynced { error: Errno::IO, forgets: rng.below(2) == 0 });
         let failing = (rng.below(2) == 0).then_some(failing);
         disks.content.set_faults(Faults { cut_at: Some(cut_at), failing, ..Faults::default() });
         if let Ok(mut first) = start(&sample, &disks) {
@@ -236,7 +236,8 @@ fn what_a_start_finds_is_durable_before_it_is_claimed_even_if_a_sync_fails() {
         let next = disks.content.call_count() + 1;
         let calls = When::Calls(next..next + 1 + rng.below(8) as u64);
         let failure = Failure::Unsynced { error: Errno::IO, forgets: rng.below(2) == 0 };
-        disks.content.set_faults(Faults { failing: Some((calls, failure)), ..Faults::default() });
+        let failing = (rng.below(2) == 0).then_some((calls, failure));
+        disks.content.set_faults(Faults { failing, ..Faults::default() });
         let mut again = look(&sample, &disks).unwrap();
         insist(&disks, || again.prepare()).unwrap();
         if again.is_complete() {
