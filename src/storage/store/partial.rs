@@ -67,9 +67,13 @@ impl<F: FileSystem> Store<F> {
         fresh: &[Range<usize>],
     ) -> Result<(), StorageError> {
         let ledger = self.begin_write(piece)?;
-        let all = [0..blocks.len()];
+        let all = 0..blocks.len();
         let was_unsure = self.begun.is_unsure(piece);
-        self.content.write_rest(piece, blocks, if was_unsure { &all } else { fresh })?;
+        self.content.write_rest(
+            piece,
+            blocks,
+            if was_unsure { std::slice::from_ref(&all) } else { fresh },
+        )?;
         let kept = Kept { piece, in_parts: self.content.is_in_parts(piece) };
         let doubts = self.begun.pieces().remove(&piece).unwrap_or_default();
         // A sync failed meanwhile that was to cover the first blocks: the next commit makes sure of the piece.
