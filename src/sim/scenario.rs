@@ -214,6 +214,8 @@ pub struct EndReport {
     pub at: Instant,
     /// Bytes that had come and are to be fetched again.
     pub lost_len: u64,
+    /// Of these, bytes of pieces that were there whole.
+    pub lost_piece_len: u64,
     /// How long the oldest of what was not durable had been there.
     pub age: Duration,
 }

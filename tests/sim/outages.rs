@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use rustix::io::Errno;
+use sprat::proto::block::BLOCK_LEN;
 use sprat::proto::rng::Rng;
 use sprat::proto::time::Instant;
 use sprat::sim::disk::{Disk, Failure, Faults, When};
@@ -18,23 +19,35 @@ use crate::sample::{MODELS, run_count};
 const LIMIT: Duration = Duration::from_secs(3_600);
 /// What a line brings in a second.
 const DOWN_RATE: u64 = 400_000;
-/// Longest that anything may stay in memory or in caches alone: the interval of commits, and a little for a write and the
-/// commit.
-const AGE_MAX: Duration = Duration::from_millis(2_300);
+/// Longest that a piece may stay in caches alone: the interval of commits, and a little for the commit.
+const AGE_MAX: Duration = Duration::from_millis(2_100);
+/// The same of any block, from when it came: with a little for its write, too.
+const BLOCK_AGE_MAX: Duration = Duration::from_millis(2_300);
 /// Longest that a peer may need after a fault beyond what it needs undisturbed: its disk is tried each second.
 const RECOVERY_MAX: Duration = Duration::from_secs(30);
 /// The same where the disk forgot pieces: who was complete has let go of others that are, and dials them again later.
 const REDIAL_MAX: Duration = Duration::from_secs(120);
+/// Bytes of small pieces that were completed within the time of a commit and begun before it: some pieces under way.
+const BEGUN_LEN_MAX: u64 = 8 * 32 * 1024;
 /// Longest that a block waits in memory for the rest of its piece, and a little for the disk: what a kill may cost.
 const MEMORY_AGE_MAX: Duration = Duration::from_millis(1_100);
-/// Bytes that may wait for longer, since they are too few for a write of their own: 15 blocks of each piece under way.
-const FEW_LEN_MAX: u64 = 5 * 15 * 16 * 1024;
+/// Pieces under way.
+const PARTIAL_COUNT_MAX: u64 = 5;
+/// Blocks of a piece that may wait for longer: too few for a write of their own.
+const FEW_COUNT_MAX: u64 = 15;
 /// Where the first peer stands in a report.
 const FIRST: usize = 1;
 
-/// What an end may cost of what came, if nothing else waits for longer than that.
-fn cost_max(age: Duration) -> u64 {
-    (age.as_secs_f64() * DOWN_RATE as f64) as u64 + FEW_LEN_MAX
+/// What a line brings in this time.
+fn traffic(time: Duration) -> u64 {
+    (time.as_secs_f64() * DOWN_RATE as f64) as u64
+}
+
+/// What an end may cost of what came, if nothing waits for longer than that but blocks that are too few.
+fn cost_max(seed: u64, age: Duration) -> u64 {
+    let blocks_in_piece = u64::from(of_either(seed, Vec::new()).piece_len / BLOCK_LEN);
+    let few = FEW_COUNT_MAX.min(blocks_in_piece - 1);
+    traffic(age) + PARTIAL_COUNT_MAX * few * u64::from(BLOCK_LEN)
 }
 
 /// With an odd seed 12 MiB in pieces that take several seconds each.
@@ -101,7 +114,12 @@ fn a_power_cut_at_any_moment_costs_two_seconds_of_traffic_and_little_else() {
         let report = run(of_either(seed, vec![machine(seed, lives)]));
         for end in ends(&report) {
             assert!(end.age <= AGE_MAX, "seed {seed}: {end:?}");
-            assert!(end.lost_len <= cost_max(AGE_MAX), "seed {seed}: {end:?}");
+            assert!(end.lost_len <= cost_max(seed, BLOCK_AGE_MAX), "seed {seed}: {end:?}");
+            let is_small = seed.is_multiple_of(2);
+            assert!(
+                !is_small || end.lost_piece_len <= traffic(AGE_MAX) + BEGUN_LEN_MAX,
+                "seed {seed}: {end:?}"
+            );
             lost.push(end.lost_len);
         }
     }
@@ -117,7 +135,8 @@ fn a_kill_at_any_moment_costs_a_second_of_traffic_and_little_else() {
         let lives = (0..3).map(|_| short_life(&mut rng, Ending::Kill)).collect();
         let report = run(of_either(seed, vec![machine(seed, lives)]));
         for end in ends(&report) {
-            assert!(end.lost_len <= cost_max(MEMORY_AGE_MAX), "seed {seed}: {end:?}");
+            assert_eq!(end.lost_piece_len, 0, "seed {seed}: {end:?}");
+            assert!(end.lost_len <= cost_max(seed, MEMORY_AGE_MAX), "seed {seed}: {end:?}");
             lost.push(end.lost_len);
         }
     }

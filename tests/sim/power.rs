@@ -219,7 +219,7 @@ fn failing_disks_hold_a_download_up_and_spoil_nothing() {
 #[test]
 fn what_a_start_finds_is_durable_before_it_is_claimed_even_if_a_sync_fails() {
     let sample = Sample::new();
-    for seed in 0..run_count(200, 10_000) {
+    for seed in 0..run_count(400, 20_000) {
         let disks = Disks::of(MODELS[seed as usize % 3], seed);
         let mut rng = Rng::from_number(seed);
         let cut_at = 1 + rng.below(CALL_COUNT) as u64;

@@ -93,7 +93,10 @@ impl Swarm {
         match started {
             Ok(Found { have, partial, lost_len }) => {
                 if let Some(end) = host.life.ends.last_mut() {
-                    end.lost_len = lost_len;
+                    let before = host.machines.torrent.have();
+                    let lost = before.iter_set().filter(|&piece| !have.get(piece));
+                    let len_of = |piece| u64::from(common.content.geometry.len_of(piece));
+                    (end.lost_len, end.lost_piece_len) = (lost_len, lost.map(len_of).sum());
                 }
                 host.restart(common, now, &have);
                 for PartialPiece { piece, blocks } in &partial {
@@ -127,7 +130,7 @@ impl Swarm {
         let (rest, oldest) = storage.end();
         let age = oldest.map_or(Duration::ZERO, |at| now - at);
         let len = storage.life_len();
-        host.life.ends.push(EndReport { at: now, lost_len: 0, age });
+        host.life.ends.push(EndReport { at: now, lost_len: 0, lost_piece_len: 0, age });
         plan(&mut self.queue, now + rest, id, host.life_number(), len);
     }
 
