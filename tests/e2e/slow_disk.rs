@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sprat::engine::{AddTorrent, Engine, Event, Existing, Metainfo, TorrentHandle};
@@ -174,46 +174,66 @@ async fn peers_that_ask_and_take_nothing_cost_others_nothing_and_the_seed_little
     assert!(taken <= connection_count * HELD_LEN_MAX + SERVING_LEN_MAX, "{taken} bytes");
 }
 
+/// An engine that seeds two torrents, another that will download both, and the disk for one of the copies.
+struct Two {
+    // First, so that it is let go before who waits for it.
+    disk: SlowDisk,
+    stuck: Content,
+    free: Content,
+    /// Where the disk is mounted.
+    still: PathBuf,
+    other: PathBuf,
+    leecher: Engine,
+    peers: Vec<SocketAddr>,
+    _seeds: (Engine, TorrentHandle, TorrentHandle),
+    _dir: tempfile::TempDir,
+}
+
+impl Two {
+    /// None: disks cannot be mounted here.
+    async fn begin() -> Option<Self> {
+        let (stuck, free) = (Content::new(&[("stuck", LEN)]), Content::new(&[("free", LEN)]));
+        let dir = tempfile::tempdir().unwrap();
+        let (still, other) = (dir.path().join("still"), dir.path().join("other"));
+        let disk = SlowDisk::mount(&dir.path().join("image"), &still, 32)?;
+        let (seeder, leecher) = (engine().await, engine().await);
+        let peers = vec![addr(&seeder)];
+        let seeds = (engine::seed(&seeder, &stuck).await, engine::seed(&seeder, &free).await);
+        let _seeds = (seeder, seeds.0, seeds.1);
+        Some(Self { disk, stuck, free, still, other, leecher, peers, _seeds, _dir: dir })
+    }
+}
+
 #[tokio::test]
 async fn what_is_written_to_a_still_disk_waits_and_nothing_else_does() {
-    let (stuck, free) = (Content::new(&[("stuck", LEN)]), Content::new(&[("free", LEN)]));
-    let dir = tempfile::tempdir().unwrap();
-    let (still, other) = (dir.path().join("still"), dir.path().join("other"));
-    let Some(disk) = SlowDisk::mount(&dir.path().join("image"), &still, 32) else { return };
-    let (seeder, leecher) = (engine().await, engine().await);
-    let _seeds = (engine::seed(&seeder, &stuck).await, engine::seed(&seeder, &free).await);
-    let peers = vec![addr(&seeder)];
-    let add = AddTorrent { peers: peers.clone(), ..stuck.download(&still) };
+    let Some(two) = Two::begin().await else { return };
+    let Two { disk, stuck, free, still, other, leecher, peers, .. } = &two;
+    let add = AddTorrent { peers: peers.clone(), ..stuck.download(still) };
     let mut waiting = leecher.add(add).await.unwrap();
     waiting.limit(None, Some(500_000)).await.unwrap();
     event(&mut waiting, |event| matches!(event, Event::Piece(_))).await;
     disk.freeze();
     waiting.limit(None, None).await.unwrap();
-    let add = AddTorrent { peers, ..free.download(&other) };
+    let add = AddTorrent { peers: peers.clone(), ..free.download(other) };
     let mut moving = leecher.add(add).await.unwrap();
     within(moving.completed()).await.unwrap();
-    free.assert_same(&other);
+    free.assert_same(other);
     assert!(!waiting.snapshot().finished);
     disk.thaw();
     within(waiting.completed()).await.unwrap();
-    stuck.assert_same(&still);
+    stuck.assert_same(still);
 }
 
 // Two threads, so that one which waits for the disk is noticed by the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_torrent_whose_folder_cannot_be_made_yet_keeps_no_other_from_being_added() {
-    let (stuck, free) = (Content::new(&[("stuck", LEN)]), Content::new(&[("free", LEN)]));
-    let dir = tempfile::tempdir().unwrap();
-    let (still, other) = (dir.path().join("still"), dir.path().join("other"));
-    let Some(disk) = SlowDisk::mount(&dir.path().join("image"), &still, 32) else { return };
-    let (seeder, leecher) = (engine().await, engine().await);
-    let _seeds = (engine::seed(&seeder, &stuck).await, engine::seed(&seeder, &free).await);
-    let peers = vec![addr(&seeder)];
+    let Some(two) = Two::begin().await else { return };
+    let Two { disk, stuck, free, still, other, leecher, peers, .. } = &two;
     disk.freeze();
     let add = AddTorrent { peers: peers.clone(), ..stuck.download(&still.join("a/b")) };
     let mut adding = std::pin::pin!(leecher.add(add));
     let story = async {
-        let add = AddTorrent { peers, ..free.download(&other) };
+        let add = AddTorrent { peers: peers.clone(), ..free.download(other) };
         let mut moving = within(leecher.add(add)).await.unwrap();
         within(moving.completed()).await.unwrap();
     };
@@ -222,7 +242,7 @@ async fn a_torrent_whose_folder_cannot_be_made_yet_keeps_no_other_from_being_add
         _ = &mut adding => panic!("there is no folder yet"),
         () = story => {}
     }
-    free.assert_same(&other);
+    free.assert_same(other);
     disk.thaw();
     let mut waiting = adding.await.unwrap();
     within(waiting.completed()).await.unwrap();
