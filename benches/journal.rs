@@ -2,6 +2,7 @@
 //! start at 100,000 files. `cargo bench --bench journal`, in `$TMPDIR` (the disk matters for commits alone).
 
 use std::path::Path;
+use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,7 +67,7 @@ fn write(store: &Store<RealFs>) -> (Duration, Duration) {
     let bytes = vec![7; PIECE_LEN as usize];
     let start = now();
     for piece in 0..PIECE_COUNT {
-        store.write_piece(piece, &[&bytes]).expect("room for the bench");
+        store.write_rest(piece, &[&bytes], slice::from_ref(&(0..1))).expect("room for the bench");
     }
     let written = now();
     store.commit().expect("a disk that syncs");

@@ -160,14 +160,6 @@ impl<F: FileSystem> Store<F> {
         Ok(have)
     }
 
-    /// Writes a whole piece out of its blocks in order.
-    ///
-    /// # Errors
-    /// It is not to be handed on, nor claimed; it may be tried again.
-    pub fn write_piece(&self, piece: PieceIndex, blocks: &[&[u8]]) -> Result<(), StorageError> {
-        self.write_rest(piece, blocks, std::slice::from_ref(&(0..blocks.len())))
-    }
-
     /// A piece is about to be written: the content is ours, and the journal knows. None: there is no journal.
     fn begin_write(&self, piece: PieceIndex) -> Result<Option<&Ledger<F>>, StorageError> {
         self.take()?;

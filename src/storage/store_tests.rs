@@ -131,7 +131,7 @@ impl Started {
     }
 
     fn write(&mut self, place: &Place, piece: PieceIndex) {
-        self.store.write_piece(piece, &[place.sample.piece(piece)]).unwrap();
+        self.store.write_rest(piece, &[place.sample.piece(piece)], std::slice::from_ref(&(0..1))).unwrap();
         self.have.set(piece);
     }
 

@@ -257,17 +257,10 @@ impl Started {
         let Some(read_back) = self.store.read_back(&whole)? else {
             // A disk that failed: all of it is fetched again.
             self.partial.retain(|partial| partial.piece != piece);
-            return self.write_whole(sample, piece);
+            return self.write(sample, piece);
         };
         self.store.write_if(true, &whole, &whole.bytes(sample.info.geometry, &read_back))?;
         self.partial.retain(|partial| partial.piece != piece);
-        self.have.set(piece);
-        Ok(())
-    }
-
-    fn write_whole(&mut self, sample: &Sample, piece: PieceIndex) -> Result<(), StorageError> {
-        let blocks: Vec<&[u8]> = sample.piece(piece).chunks(5_000).collect();
-        self.store.write_piece(piece, &blocks)?;
         self.have.set(piece);
         Ok(())
     }
