@@ -20,6 +20,10 @@ pub(crate) enum Client {
     Transmission,
     /// `aria2c`.
     Aria2,
+    /// `rtorrent`, without its terminal.
+    Rtorrent,
+    /// `qbittorrent-nox`.
+    Qbittorrent,
 }
 
 /// What the client is to do.
@@ -41,6 +45,8 @@ impl Client {
             Self::Libtorrent => runs("python3", &["-c", "import libtorrent"]),
             Self::Transmission => runs("transmission-daemon", &["--version"]),
             Self::Aria2 => runs("aria2c", &["--version"]),
+            Self::Rtorrent => runs("rtorrent", &["-h"]),
+            Self::Qbittorrent => runs("qbittorrent-nox", &["--version"]),
         };
         (!present).then(|| format!("{self:?}"))
     }
@@ -48,7 +54,7 @@ impl Client {
     /// Transmission and aria2 leave files without content out.
     pub(crate) fn makes_empty_files(self) -> bool {
         match self {
-            Self::Sprat | Self::Libtorrent => true,
+            Self::Sprat | Self::Libtorrent | Self::Rtorrent | Self::Qbittorrent => true,
             Self::Transmission | Self::Aria2 => false,
         }
     }
@@ -70,6 +76,8 @@ impl Client {
             Self::Libtorrent => libtorrent(host, torrent, folder, role),
             Self::Transmission => transmission(host, torrent, state, folder),
             Self::Aria2 => aria2(host, torrent, state, folder, role),
+            Self::Rtorrent => rtorrent(host, torrent, state, folder),
+            Self::Qbittorrent => qbittorrent(host, torrent, state, folder, role),
         };
         Process::start(command, &state.join("log"))
     }
@@ -114,5 +122,45 @@ fn transmission(host: &Host, torrent: &Path, state: &Path, folder: &Path) -> Com
     std::fs::write(state.join("settings.json"), settings.to_string()).expect("a new file");
     let mut command = host.command("transmission-daemon");
     command.arg("-f").arg("-g").arg(state).arg("--log-error");
+    command
+}
+
+/// Checks what is in `folder`, and seeds or continues it.
+fn rtorrent(host: &Host, torrent: &Path, state: &Path, folder: &Path) -> Command {
+    let session = state.join("session");
+    std::fs::create_dir(&session).expect("a new folder");
+    let config = state.join("rtorrent.rc");
+    let text = format!(
+        "system.daemon.set = true\nsession.path.set = \"{}\"\ndirectory.default.set = \"{}\"\n\
+         network.port_range.set = {PORT}-{PORT}\nnetwork.port_random.set = no\ndht.mode.set = disable\n\
+         protocol.pex.set = no\nprotocol.encryption.set = allow_incoming\ntrackers.use_udp.set = yes\n\
+         schedule2 = load, 0, 0, ((load.start, \"{}\"))\n",
+        session.display(),
+        folder.display(),
+        torrent.display()
+    );
+    std::fs::write(&config, text).expect("a new file");
+    let mut command = host.command("rtorrent");
+    command.arg("-n").arg("-o").arg(format!("import={}", config.display())).env("TERM", "dumb");
+    command
+}
+
+fn qbittorrent(host: &Host, torrent: &Path, state: &Path, folder: &Path, role: Role) -> Command {
+    let config = state.join("qBittorrent/config");
+    std::fs::create_dir_all(&config).expect("a new folder");
+    let text = format!(
+        "[LegalNotice]\nAccepted=true\n\
+         [BitTorrent]\nSession\\Port={PORT}\nSession\\BTProtocol=TCP\nSession\\DHTEnabled=false\n\
+         Session\\LSDEnabled=false\nSession\\PeXEnabled=false\nSession\\QueueingSystemEnabled=false\n\
+         [Network]\nPortForwardingEnabled=false\n"
+    );
+    std::fs::write(config.join("qBittorrent.conf"), text).expect("a new file");
+    let mut command = host.command("qbittorrent-nox");
+    command.arg(format!("--profile={}", state.display())).arg(format!("--save-path={}", folder.display()));
+    command.arg("--skip-dialog=true").arg("--add-paused=false");
+    if role == Role::Seed {
+        command.arg("--skip-hash-check");
+    }
+    command.arg(torrent);
     command
 }

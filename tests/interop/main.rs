@@ -103,6 +103,26 @@ fn sprat_downloads_from_aria2() {
 }
 
 #[test]
+fn rtorrent_downloads_from_sprat() {
+    transfer_everywhere(Client::Sprat, Client::Rtorrent);
+}
+
+#[test]
+fn sprat_downloads_from_rtorrent() {
+    transfer_everywhere(Client::Rtorrent, Client::Sprat);
+}
+
+#[test]
+fn qbittorrent_downloads_from_sprat() {
+    transfer_everywhere(Client::Sprat, Client::Qbittorrent);
+}
+
+#[test]
+fn sprat_downloads_from_qbittorrent() {
+    transfer_everywhere(Client::Qbittorrent, Client::Sprat);
+}
+
+#[test]
 fn sprat_downloads_from_sprat_on_another_host() {
     transfer_everywhere(Client::Sprat, Client::Sprat);
 }
