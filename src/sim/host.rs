@@ -10,6 +10,7 @@ use super::content::{Content, Disk, Tag};
 use super::network::LinkId;
 use super::scenario::{EndReport, Role};
 use super::storage::Storage;
+use super::super_seed::SuperSeed;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::infohash::InfoHash;
@@ -42,6 +43,8 @@ pub(super) struct Host {
     pub(super) banned: BTreeSet<SocketAddr>,
     /// When the swarm will wake it next.
     pub(super) wake_at: Option<Instant>,
+    /// A seed that super-seeds.
+    pub(super) super_seed: Option<SuperSeed>,
     conn_count: u32,
     /// Decides which blocks of a poisoner are false, and what they hold.
     rng: Rng,
@@ -247,6 +250,7 @@ impl Host {
             life,
             banned: BTreeSet::new(),
             wake_at: None,
+            super_seed: None,
             conn_count: 0,
             rng,
         }
@@ -299,10 +303,13 @@ impl Host {
         right
     }
 
-    /// Whether the role lets this message leave.
-    pub(super) fn says(&self, message: &Message) -> bool {
+    /// What the role lets leave of this message.
+    pub(super) fn says(&mut self, conn: ConnId, message: Message) -> Vec<Message> {
+        if let Some(super_seed) = &mut self.super_seed {
+            return super_seed.disguise(conn, message);
+        }
         let gives = matches!(message, Message::Unchoke | Message::AllowedFast(_));
-        !(self.role == Role::FreeRider && gives)
+        if self.role == Role::FreeRider && gives { Vec::new() } else { vec![message] }
     }
 
     /// When its machines want to be woken.

@@ -13,9 +13,11 @@ mod network;
 mod queue;
 pub mod scenario;
 mod storage;
+mod super_seed;
 pub mod swarm;
 mod tracker;
 
 pub use network::Line;
 pub use scenario::Scenario;
+pub use super_seed::Reveal;
 pub use swarm::Swarm;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::disk::{Faults, Model};
 use super::network::Line;
+use super::super_seed::Reveal;
 use crate::proto::time::{Duration, Instant};
 
 /// A swarm to be.
@@ -87,6 +88,8 @@ pub struct Variations {
     pub complete_leave: bool,
     /// Handshakes offer no extension protocol, so that availability goes as plain HAVEs.
     pub plain_haves: bool,
+    /// Seeds super-seed (BEP 16), in this way.
+    pub super_seeding: Option<Reveal>,
 }
 
 impl Default for Scenario {

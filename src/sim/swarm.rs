@@ -17,6 +17,7 @@ use super::host::{Common, Host, HostDisk, Wire};
 use super::network::{HostId, LinkId, Network, Parcel, Segment, Transit};
 use super::queue::Queue;
 use super::scenario::{Report, Role, Scenario};
+use super::super_seed::SuperSeed;
 use super::tracker::Tracker;
 use crate::proto::infohash::InfoHash;
 use crate::proto::piece::{Geometry, PieceIndex};
@@ -125,7 +126,10 @@ impl Swarm {
                 Some(storage) => outages::plan(&mut queue, joined_at, id, 0, storage.life_len()),
                 None => queue.push(joined_at, Event::Join(id)),
             }
-            hosts.push(Host::new(common, role, addr, joined_at, storage, rng.fork("host")));
+            let mut host = Host::new(common, role, addr, joined_at, storage, rng.fork("host"));
+            let reveal = scenario.variations.super_seeding.filter(|_| role == Role::Seed);
+            host.super_seed = reveal.map(|reveal| SuperSeed::new(reveal, scenario.piece_count));
+            hosts.push(host);
             by_addr.insert(addr, id);
         }
         let lines = (0..scenario.host_count()).map(|id| match scenario.role(id) {
@@ -314,7 +318,9 @@ impl Swarm {
                 if let Some(wire) = host.wires.get_mut(&conn) {
                     wire.heard(&message);
                 }
+                let shown = host.super_seed.as_mut().map(|super_seed| super_seed.heard(conn, &message));
                 torrent.handle_message(now, conn, message);
+                shown.into_iter().flatten().for_each(|(conn, message)| self.say(id, conn, message));
             }
             Parcel::Block(block, tag) => match torrent.handle_block(now, conn, block) {
                 Receipt::Keep => host.disk.keep(now, block, tag),
@@ -330,6 +336,9 @@ impl Swarm {
 
     /// The host's end closes; the other end hears of it in time.
     fn close(&mut self, id: HostId, conn: ConnId) {
+        if let Some(super_seed) = &mut self.hosts[id].super_seed {
+            super_seed.left(conn);
+        }
         if let Some(wire) = self.hosts[id].wires.remove(&conn) {
             let next = self.network.close(self.now, wire.link, wire.end);
             self.schedule(next);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sprat::sim::scenario::{Report, Role, Variations};
-use sprat::sim::{Line, Scenario, Swarm};
+use sprat::sim::{Line, Reveal, Scenario, Swarm};
 
 /// Long past the end of every scenario here.
 const LIMIT: Duration = Duration::from_secs(3_600);
@@ -71,6 +71,29 @@ fn a_seed_may_leave_when_one_copy_is_out() {
 }
 
 #[test]
+fn a_super_seed_is_told_of_the_pieces_that_it_gave() {
+    for (reveal, peers) in [
+        (Reveal::WhenDownloaded, 1),
+        (Reveal::WhenDownloaded, 5),
+        (Reveal::WhenShared, 1),
+        (Reveal::WhenShared, 2),
+        (Reveal::WhenShared, 5),
+    ] {
+        for plain_haves in [false, true] {
+            let super_seeding = Some(reveal);
+            let variations = Variations { super_seeding, plain_haves, ..Variations::default() };
+            let scenario = Scenario { peers, piece_count: 64, piece_len: 256 << 10, variations, ..small() };
+            let report = run(scenario.clone());
+            let took = report.completion().expect("everybody completes");
+            let ratio = took.as_secs_f64() / report.bound.as_secs_f64();
+            let copies = report.hosts[0].uploaded as f64 / scenario.total_len() as f64;
+            println!("{reveal:?} to {peers}: {took:?}, {ratio:.2} times the bound; {copies:.2} copies sent");
+            assert!(ratio <= 2.5, "{reveal:?} to {peers}: {ratio}");
+        }
+    }
+}
+
+#[test]
 fn liars_are_banned_and_nobody_else() {
     let scenario = Scenario { poisoners: 4, poison: 0.3, seed: 3, ..small() };
     let report = run(scenario);
@@ -133,7 +156,12 @@ fn sixty_different_swarms_keep_every_promise() {
             poison,
             loss: 0.02,
             arrivals: Duration::from_secs(seed % 40),
-            variations: Variations { seeds_leave, complete_leave: seed % 4 == 0, plain_haves: seed % 7 == 0 },
+            variations: Variations {
+                seeds_leave,
+                complete_leave: seed % 4 == 0,
+                plain_haves: seed % 7 == 0,
+                super_seeding: None,
+            },
             ..Scenario::default()
         };
         let liars = scenario.poisoners;

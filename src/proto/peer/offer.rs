@@ -10,7 +10,7 @@ use crate::proto::piece::PieceIndex;
 pub struct Offer {
     /// Pieces of ours that the peer knows of and lacks.
     lacking_count: u32,
-    /// Pieces of the interval's news that the peer knows already, or has.
+    /// Pieces of the interval's news that the peer knows already, or need not be told because it had everything.
     early: BTreeSet<PieceIndex>,
     /// Whether there may be news that the peer lacks and does not know.
     owed: bool,
@@ -39,8 +39,8 @@ impl Offer {
         }
     }
 
-    /// The peer took back a piece that we have; whether it is to be told of it now, since peers that had it were not.
-    /// Otherwise it hears of it with the interval's news.
+    /// The peer took back a piece that we have; whether it is to be told of it now, since it was not if it had
+    /// everything. Otherwise it hears of it with the interval's news.
     pub fn peer_lost(&mut self, piece: PieceIndex, news: &BTreeSet<PieceIndex>) -> bool {
         let knows = self.knows(piece, news);
         if knows {
@@ -67,8 +67,8 @@ impl Offer {
         self.suggested.push((piece, block_count));
     }
 
-    /// The peer asks for a block; true if that is the last one of a suggested piece. Peers do not tell us of
-    /// pieces that we have, so this is how we see them go.
+    /// The peer asks for a block; true if that is the last one of a suggested piece. Its HAVE would say so later, and
+    /// clients that leave out redundant HAVEs never send it.
     pub fn peer_asked(&mut self, piece: PieceIndex) -> bool {
         let Some(at) = self.suggested.iter().position(|&(suggested, _)| suggested == piece) else {
             return false;
@@ -107,19 +107,19 @@ impl Offer {
         self.owed
     }
 
-    /// The peer, which lacks this piece, is told of it before the interval's end.
-    pub fn tell_early(&mut self, piece: PieceIndex) {
+    /// The peer is told of this piece before the interval's end; `lacks`: it does not have it.
+    pub fn tell_early(&mut self, piece: PieceIndex, lacks: bool) {
         self.early.insert(piece);
-        self.lacking_count += 1;
+        self.lacking_count += u32::from(lacks);
     }
 
-    /// Of `news`, what the peer neither has nor knows. It is told now.
+    /// Of `news`, what the peer does not know; nothing if it has everything. It is told now.
     pub fn tell(&mut self, news: &BTreeSet<PieceIndex>, theirs: &Bitfield) -> Vec<PieceIndex> {
         self.owed = false;
-        let fresh = |piece: &PieceIndex| !theirs.get(*piece) && !self.early.contains(piece);
+        let fresh = |piece: &PieceIndex| !theirs.is_full() && !self.early.contains(piece);
         let told: Vec<_> = news.iter().copied().filter(fresh).collect();
         self.early.extend(news);
-        self.lacking_count += told.len() as u32;
+        self.lacking_count += told.iter().filter(|&&piece| !theirs.get(piece)).count() as u32;
         told
     }
 
@@ -138,18 +138,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn news_is_told_once_and_not_to_those_who_have_it() {
+    fn news_is_told_once_and_not_to_a_peer_that_has_everything() {
         let mut have = Bitfield::new(8);
         let mut theirs = Bitfield::new(8);
         let mut offer = Offer::default();
         offer.greet(&have, &BTreeSet::new());
         assert!(offer.is_exhausted());
         have.set(1);
-        offer.tell_early(1);
+        offer.tell_early(1, true);
         assert!(!offer.is_exhausted());
         theirs.set(3);
         let news = BTreeSet::from([1, 2, 3]);
-        assert_eq!(offer.tell(&news, &theirs), [2]);
+        assert!(Offer::default().tell(&news, &Bitfield::full(8)).is_empty());
+        assert_eq!(offer.tell(&news, &theirs), [2, 3]);
         assert!(offer.tell(&news, &theirs).is_empty());
         offer.end_interval();
         have.set(2);

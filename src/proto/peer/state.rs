@@ -13,6 +13,8 @@ pub struct State {
     pub peer_choking: bool,
     /// They want something of ours.
     pub peer_interested: bool,
+    /// They once wanted something of ours.
+    pub peer_was_interested: bool,
     /// When either side was last interested, or the connection began.
     interested_at: Instant,
 }
@@ -25,6 +27,7 @@ impl State {
             am_interested: false,
             peer_choking: true,
             peer_interested: false,
+            peer_was_interested: false,
             interested_at: now,
         }
     }
@@ -41,6 +44,7 @@ impl State {
     pub fn set_peer_interested(&mut self, interested: bool, now: Instant) {
         self.mark(now);
         self.peer_interested = interested;
+        self.peer_was_interested |= interested;
     }
 
     /// Since when neither side wants anything; None while one does.

@@ -200,7 +200,7 @@ impl Awake {
         if complete == std::mem::replace(&mut self.status.complete, complete) {
             return;
         }
-        // Peers are not told of pieces that they have, so this is how seeds learn that we are done (BEP 21).
+        // Seeds are not told of our pieces, so this is how they learn that we are done (BEP 21).
         for peer in self.peers.values_mut().filter(|peer| peer.connected.capabilities.extensions) {
             let message = greeting::extension(&self.settings, &peer.connected, complete, false);
             self.out.send(now, peer, message);

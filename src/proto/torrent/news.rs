@@ -1,10 +1,14 @@
 //! What we gained in the running swarming interval: told to the neighbours in one batch when it ends.
 //!
-//! A neighbour gets one `sp_have` message if it takes that, else a HAVE a piece; never about pieces that it
-//! has. One that has nothing left to ask of us hears of a gained piece at once: that is who has all that we
-//! told it of, and, since peers do not tell us of pieces that we have too, who may ask and does not. The latter
-//! only while pieces come fast: then a neighbour fetches all that it knows of in a fraction of the interval. In
-//! a slow swarm somebody idles most of the time, and telling of each piece by itself would cost more bytes.
+//! A neighbour gets one `sp_have` message if it takes that, else a HAVE a piece, also about pieces that it has
+//! itself: a peer that super-seeds (BEP 16) shows a piece at a time, and waits for the HAVE of that one before it
+//! shows the next. Only a peer that is known to have everything is told nothing.
+//!
+//! One that has nothing left to ask of us hears at once of a gained piece that it lacks: that is a peer that has
+//! all that we told it of, and one that may ask and does not. The latter only while pieces come fast: then a
+//! neighbour fetches all that it knows of in a fraction of the interval. In a slow swarm some neighbour is idle
+//! most of the time, and telling of each piece by itself would cost more bytes. A peer that may be super-seeding
+//! is told of every piece at once, for it sends nothing more until then.
 //!
 //! What we lose is taken back at once from everybody who may know of it, by `sp_have` or `lt_donthave` (BEP 54); news
 //! that did not go out yet is just not told. Who takes neither is to be greeted anew.
@@ -24,6 +28,9 @@ use crate::proto::wire::sp_have;
 /// Bytes of pieces gained in one interval from which on idle neighbours are told of each piece at once: at such
 /// rates a HAVE a piece is nothing, and waiting is what costs.
 const FAST_LEN: u64 = 4 << 20;
+
+/// A peer that super-seeds shows so few pieces at a time: rtorrent one, libtorrent two.
+const SHOWN_AT_ONCE_MAX: u32 = 2;
 
 /// Most messages by which one neighbour is told of pieces lost at once, 10 bytes each: they are to fit into the queue
 /// of its connection. With more it is greeted anew.
@@ -59,7 +66,8 @@ impl News {
         self.due_at
     }
 
-    /// We gained a piece: it goes into the batch, and at once to a peer that has nothing left to ask of us.
+    /// We gained a piece: it goes into the batch, and at once to a peer that has nothing left to ask of us or may
+    /// be waiting for the message.
     pub(super) fn gain(
         &mut self,
         now: Instant,
@@ -70,12 +78,14 @@ impl News {
         self.gained.insert(piece);
         self.due_at.get_or_insert(now + self.interval);
         let is_fast = self.is_fast();
-        for peer in peers.values_mut().filter(|peer| !peer.remote.have().get(piece)) {
-            let at_once = peer.offer.is_exhausted() || (is_fast && is_idle(peer));
-            if at_once && !peer.offer.is_owed() {
-                peer.offer.tell_early(piece);
+        for peer in peers.values_mut().filter(|peer| !peer.remote.is_seed()) {
+            let lacks = !peer.remote.have().get(piece);
+            let has_nothing_to_ask = peer.offer.is_exhausted() || (is_fast && is_idle(peer));
+            let at_once = lacks && has_nothing_to_ask && !peer.offer.is_owed();
+            if at_once || may_super_seed(peer) {
+                peer.offer.tell_early(piece, lacks);
                 out.send_availability(now, peer, Message::Have(piece));
-            } else {
+            } else if lacks {
                 peer.offer.owe();
             }
         }
@@ -193,6 +203,13 @@ impl News {
             }
         }
     }
+}
+
+/// Whether the peer may be super-seeding (BEP 16): it has pieces, never wanted any of ours, and shows hardly more than
+/// we have already. No peer that speaks `sp_have` does.
+fn may_super_seed(peer: &Peer) -> bool {
+    let shows_few = peer.remote.have().count() > 0 && peer.remote.wanted_count() < SHOWN_AT_ONCE_MAX;
+    shows_few && !peer.state.peer_was_interested && peer.remote.sp_have().is_none()
 }
 
 /// Whether the peer may ask and does not: it knows of nothing that it wants of us.

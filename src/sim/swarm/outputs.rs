@@ -6,6 +6,7 @@ use super::{Event, PORT, Swarm, disk_time};
 use crate::proto::block::Block;
 use crate::proto::torrent::event::{ConnId, DisconnectReason, Event as TorrentEvent, Output, Source};
 use crate::proto::tracker::announcer::Output as AnnouncerOutput;
+use crate::proto::wire::message::Message;
 use crate::sim::content::Tag;
 use crate::sim::host::HostDisk;
 use crate::sim::network::{HostId, Parcel};
@@ -20,11 +21,8 @@ impl Swarm {
                 if let Err(fault) = wire.may_say(&message) {
                     panic!("seed {}: {} says {message:?}: {fault}", self.scenario.seed, host.addr);
                 }
-                let (link, end) = (wire.link, wire.end);
-                if host.says(&message) {
-                    let next = self.network.send(now, link, end, Parcel::Message(message));
-                    self.schedule(next);
-                }
+                let said = host.says(conn, message);
+                said.into_iter().for_each(|message| self.say(id, conn, message));
             }
             Output::SendBlock(conn, block) => {
                 let Some(wire) = host.wires.get_mut(&conn) else { return };
@@ -58,6 +56,14 @@ impl Swarm {
             Output::DhtNode(_) => {}
             Output::DropPiece(piece) => host.disk.drop_piece(piece),
             Output::Event(event) => self.notice(id, event),
+        }
+    }
+
+    /// Puts a message on the wire.
+    pub(super) fn say(&mut self, id: HostId, conn: ConnId, message: Message) {
+        if let Some(wire) = self.hosts[id].wires.get(&conn) {
+            let next = self.network.send(self.now, wire.link, wire.end, Parcel::Message(message));
+            self.schedule(next);
         }
     }
 

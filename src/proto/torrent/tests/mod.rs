@@ -4,6 +4,7 @@ mod description;
 mod gossip;
 mod handover;
 mod metadata;
+mod news;
 mod order;
 mod played;
 mod retraction;

@@ -326,9 +326,9 @@ fn a_seed_that_takes_back_a_piece_is_none_until_it_has_it_again() {
 
 #[test]
 fn who_takes_back_what_we_have_hears_of_it() {
-    let mut rig = met(Rig::new(these(&[3, 4])), &[Message::Bitfield(these(&[3, 4, 5, 6]))]);
+    let mut rig = met(Rig::new(these(&[3, 4])), &[Message::Bitfield(these(&[3, 4, 5, 6, 7, 8]))]);
     assert!(rig.say(dont_have(3)).contains(&Output::Send(PEER, Message::Have(3))), "it may not know");
-    // It has this one, and so is not told of it.
+    // It has this one, and so is told of it with the interval.
     assert!(!good(&mut rig, 5).iter().any(is_gone_or_have));
     assert!(!rig.say(dont_have(5)).iter().any(is_gone_or_have), "in its turn");
     let news: Vec<_> = rig.wait(SECOND).into_iter().filter(is_gone_or_have).collect();
