@@ -2,8 +2,8 @@
 //!
 //! What is checked, besides the machines' own invariants: no piece is claimed that is not right; no block is
 //! sent that was not asked for or is not there; nothing is asked of a peer that chokes; only liars are
-//! banned; content bytes are conserved; no line carries more than its rate. A violation panics and names the
-//! seed.
+//! banned, and nobody is said to break the protocol; content bytes are conserved; no line carries more than its
+//! rate. A violation panics and names the seed.
 
 mod oracles;
 mod outages;

@@ -15,7 +15,7 @@ pub const FLOODED_REQUEST_MAX: u32 = 10_000;
 pub const UNSOLICITED_BLOCK_MAX: u32 = 1_000;
 /// Rejects without a request of ours; beyond: disconnected.
 pub const UNSOLICITED_REJECT_MAX: u32 = 1_000;
-/// Requests rejected in a row without one block between, while unchoked; beyond: disconnected.
+/// Times in a row that new requests were rejected without one block between, while unchoked; beyond: disconnected.
 pub const REJECT_RUN_MAX: u32 = 50;
 /// Allowed-fast and suggest messages beyond those that we keep; beyond: disconnected.
 pub const HINT_MAX: u32 = 1_000;
@@ -44,7 +44,7 @@ pub enum Fault {
     UnsolicitedBlock,
     /// A reject of what we did not ask for.
     UnsolicitedReject,
-    /// A reject while unchoked.
+    /// A reject while unchoked, of a request sent after the last one.
     Reject,
     /// A hint that we do not keep.
     Hint,

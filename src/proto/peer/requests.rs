@@ -3,6 +3,13 @@
 //! Depth: slow start adds one request a block, which doubles the pipeline each round trip, until a second
 //! brings no tenth more of rate; from then on depth = rate x (shortest latency seen + [`QUEUE_SPAN`]).
 //! The shortest latency, not the mean: the mean holds our own queue at the peer and would feed on itself.
+//!
+//! A request that we gave up may still be answered: by its block, or with BEP 6 by a reject. The answer comes before
+//! that of a later request of the same block, so the first reject of a block that was given up ends nothing. Some
+//! clients do not answer a cancel; that they did not is known once they answered a request that was sent after it.
+//!
+//! Rejects of requests that were sent together are one refusal: a choke that crosses with an unchoke, or a queue
+//! that is shorter than the pipeline, rejects many at once.
 
 use std::collections::VecDeque;
 
@@ -25,7 +32,10 @@ pub const SNUB_AFTER_MIN: Duration = Duration::from_secs(10);
 /// Such silence for a peer of unknown rate.
 pub const SNUB_AFTER_UNKNOWN: Duration = Duration::from_secs(20);
 
-/// What an arriving block, or its reject, was to us.
+/// Requests given up whose answers are still expected; the oldest is forgotten.
+pub const LATE_MAX: usize = DEPTH_MAX;
+
+/// What an arriving block was to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// In flight.
@@ -36,12 +46,29 @@ pub enum Arrival {
     Unsolicited,
 }
 
+/// What an arriving reject was to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// Of a request in flight that was sent since the last refusal, or the first one.
+    Refused,
+    /// Of a request in flight that was sent before the last refusal.
+    SameRefusal,
+    /// Of a request given up before (choke, snub, cancel).
+    Late,
+    /// Of nothing that was asked for.
+    Unsolicited,
+}
+
 /// Our requests to one peer.
 #[derive(Debug)]
 pub struct Requests {
     in_flight: VecDeque<(Block, Instant)>,
-    /// Requests that we gave up and that may still be answered.
-    late_max: usize,
+    /// Requests that we gave up and that may still be answered, and when we gave them up.
+    late: VecDeque<(Block, Instant)>,
+    /// When the latest of the requests that were answered was sent.
+    answered_sent_at: Option<Instant>,
+    /// When the peer refused requests last.
+    refused_at: Option<Instant>,
     depth: usize,
     depth_max: usize,
     slow_start: bool,
@@ -58,7 +85,9 @@ impl Requests {
     pub fn new(now: Instant) -> Self {
         Self {
             in_flight: VecDeque::new(),
-            late_max: 0,
+            late: VecDeque::new(),
+            answered_sent_at: None,
+            refused_at: None,
             depth: DEPTH_MIN,
             depth_max: PEER_QUEUE_DEFAULT,
             slow_start: true,
@@ -92,13 +121,13 @@ impl Requests {
     /// A block came.
     pub fn handle_block(&mut self, block: Block, now: Instant) -> Arrival {
         let Some(sent_at) = self.remove(block) else {
-            if self.late_max == 0 {
+            if self.remove_late(block).is_none() {
                 return Arrival::Unsolicited;
             }
-            self.late_max -= 1;
             self.heard(now);
             return Arrival::Late;
         };
+        self.answered(sent_at);
         let latency = now - sent_at;
         self.latency_min = Some(self.latency_min.map_or(latency, |least| least.min(latency)));
         if self.slow_start && !self.snubbed {
@@ -109,27 +138,38 @@ impl Requests {
     }
 
     /// They will not send this block.
-    pub fn handle_reject(&mut self, block: Block) -> Arrival {
-        if self.remove(block).is_some() {
-            return Arrival::Expected;
+    pub fn handle_reject(&mut self, block: Block, now: Instant) -> Rejection {
+        let gave_up_at = self.remove_late(block);
+        let is_answer = |at: Instant| self.answered_sent_at.is_none_or(|sent_at| sent_at <= at);
+        if gave_up_at.is_some_and(|at| is_answer(at) || !self.is_in_flight(block)) {
+            return Rejection::Late;
         }
-        // The answer to what we gave up.
-        if self.late_max > 0 {
-            self.late_max -= 1;
-            return Arrival::Late;
+        let Some(sent_at) = self.remove(block) else { return Rejection::Unsolicited };
+        self.answered(sent_at);
+        if self.refused_at.is_some_and(|at| sent_at < at) {
+            return Rejection::SameRefusal;
         }
-        Arrival::Unsolicited
+        self.refused_at = Some(now);
+        Rejection::Refused
+    }
+
+    /// They let no more wait than what is in flight: the pipeline grows from there again.
+    pub fn shorten(&mut self) {
+        self.slow_start = false;
+        self.depth = self.in_flight.len().max(DEPTH_MIN);
     }
 
     /// We do not want this block from them any more; it may come nevertheless. True if it was in flight.
-    pub fn cancel(&mut self, block: Block) -> bool {
+    pub fn cancel(&mut self, block: Block, now: Instant) -> bool {
         let was_in_flight = self.remove(block).is_some();
-        self.late_max += usize::from(was_in_flight);
+        if was_in_flight {
+            self.expect_late(block, now);
+        }
         was_in_flight
     }
 
     /// Gives up the requests of pieces that the peer does not have any more: which they are.
-    pub fn withdraw(&mut self, theirs: &Bitfield) -> Vec<Block> {
+    pub fn withdraw(&mut self, theirs: &Bitfield, now: Instant) -> Vec<Block> {
         let mut withdrawn = Vec::new();
         self.in_flight.retain(|&(block, _)| {
             let stays = theirs.get(block.piece);
@@ -138,14 +178,15 @@ impl Requests {
             }
             stays
         });
-        self.late_max += withdrawn.len();
+        withdrawn.iter().for_each(|&block| self.expect_late(block, now));
         withdrawn
     }
 
     /// All requests are given up.
-    pub fn give_up(&mut self) {
-        self.late_max += self.in_flight.len();
-        self.in_flight.clear();
+    pub fn give_up(&mut self, now: Instant) {
+        while let Some((block, _)) = self.in_flight.pop_front() {
+            self.expect_late(block, now);
+        }
     }
 
     /// Whether requests are in flight.
@@ -170,7 +211,7 @@ impl Requests {
         self.slow_start = false;
         self.depth = DEPTH_MIN;
         self.heard_at = now;
-        self.give_up();
+        self.give_up(now);
     }
 
     /// Fits the depth to the rate in bytes per second of the last seconds; called each second.
@@ -206,10 +247,33 @@ impl Requests {
         self.in_flight.remove(at).map(|(_, sent_at)| sent_at)
     }
 
+    fn answered(&mut self, sent_at: Instant) {
+        self.answered_sent_at = self.answered_sent_at.max(Some(sent_at));
+    }
+
+    fn is_in_flight(&self, block: Block) -> bool {
+        self.in_flight.iter().any(|(asked, _)| *asked == block)
+    }
+
+    /// An answer to this request may still come.
+    fn expect_late(&mut self, block: Block, now: Instant) {
+        if self.late.len() == LATE_MAX {
+            self.late.pop_front();
+        }
+        self.late.push_back((block, now));
+    }
+
+    /// The oldest request of this block that was given up, with when it was, is answered or will not be.
+    fn remove_late(&mut self, block: Block) -> Option<Instant> {
+        let at = self.late.iter().position(|(late, _)| *late == block)?;
+        self.late.remove(at).map(|(_, gave_up_at)| gave_up_at)
+    }
+
     /// Says whether the bounds hold.
     #[cfg(debug_assertions)]
     pub fn check_invariant(&self) {
         debug_assert!(self.in_flight.len() <= DEPTH_MAX && self.depth <= DEPTH_MAX);
+        debug_assert!(self.late.len() <= LATE_MAX);
     }
 }
 
@@ -251,6 +315,71 @@ mod tests {
         assert_eq!(requests.room(), 67);
         requests.limit_depth(20);
         assert_eq!(requests.room(), 20);
+    }
+
+    #[test]
+    fn a_reject_ends_the_request_that_was_given_up_before_the_one_in_flight() {
+        let mut now = Instant::ZERO;
+        let mut requests = Requests::new(now);
+        requests.sent(block(0), now);
+        assert!(requests.cancel(block(0), now) && !requests.cancel(block(0), now));
+        requests.sent(block(0), now);
+        now += SECOND;
+        assert_eq!(requests.handle_reject(block(0), now), Rejection::Late);
+        assert!(requests.is_waiting(), "the second request stands");
+        assert_eq!(requests.handle_reject(block(0), now), Rejection::Refused);
+        assert_eq!(requests.handle_reject(block(0), now), Rejection::Unsolicited);
+        // The block came before the cancel was read: then one of the two answers is its reject.
+        for _ in 0..2 {
+            requests.sent(block(1), now);
+            requests.cancel(block(1), now);
+            requests.sent(block(1), now);
+            assert_eq!(requests.handle_block(block(1), now), Arrival::Expected);
+            assert_eq!(requests.handle_reject(block(1), now), Rejection::Late);
+        }
+        // What a snub gives up is answered in the same way.
+        requests.sent(block(2), now);
+        requests.snub(now);
+        requests.sent(block(2), now);
+        assert_eq!(requests.handle_reject(block(2), now), Rejection::Late);
+        assert_eq!(requests.handle_block(block(2), now), Arrival::Expected);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_answer_cancels_may_still_refuse() {
+        let mut now = Instant::ZERO;
+        let mut requests = Requests::new(now);
+        requests.sent(block(0), now);
+        requests.cancel(block(0), now);
+        now += SECOND;
+        requests.sent(block(1), now);
+        assert_eq!(requests.handle_block(block(1), now), Arrival::Expected);
+        requests.sent(block(0), now);
+        assert_eq!(requests.handle_reject(block(0), now), Rejection::Refused);
+        assert!(!requests.is_waiting());
+    }
+
+    #[test]
+    fn requests_that_were_sent_together_are_refused_once() {
+        let mut now = Instant::ZERO;
+        let mut requests = Requests::new(now);
+        (0..100).for_each(|at| requests.sent(block(at), now));
+        now += SECOND;
+        assert_eq!(requests.handle_reject(block(0), now), Rejection::Refused);
+        assert!((1..99).all(|at| requests.handle_reject(block(at), now) == Rejection::SameRefusal));
+        requests.sent(block(0), now);
+        assert_eq!(requests.handle_reject(block(0), now), Rejection::Refused);
+        assert_eq!(requests.handle_reject(block(99), now), Rejection::SameRefusal);
+    }
+
+    #[test]
+    fn what_may_be_answered_late_is_bounded() {
+        let mut requests = Requests::new(Instant::ZERO);
+        for at in 0..3 * LATE_MAX as u32 {
+            requests.sent(block(at), Instant::ZERO);
+            requests.give_up(Instant::ZERO);
+        }
+        assert_eq!(requests.late.len(), LATE_MAX);
     }
 
     #[test]

@@ -160,7 +160,7 @@ impl Awake {
             self.out.disconnect(&peer, reason);
         }
         let had_slot = !peer.state.am_choking;
-        self.download.forget(&mut peer);
+        self.download.forget(now, &mut peer);
         self.upload.forget(&mut peer);
         self.metadata.forget(conn);
         self.gossip.leave(now, conn);
@@ -206,7 +206,7 @@ impl Awake {
                 if !peer.state.peer_choking {
                     peer.requests.snub(now);
                 }
-                self.download.give_up(peer);
+                self.download.give_up(now, peer);
             }
             peer.requests.fit_depth(peer.traffic.download.per_second(now));
             peer.uploads.fit_window(peer.traffic.upload.per_second(now));

@@ -124,8 +124,8 @@ impl Download {
     }
 
     /// The peer will not send what it was asked for.
-    pub(super) fn give_up(&mut self, peer: &mut Peer) {
-        peer.requests.give_up();
+    pub(super) fn give_up(&mut self, now: Instant, peer: &mut Peer) {
+        peer.requests.give_up(now);
         self.picker.forget(peer.conn);
         if self.pieces.release_all(peer.conn) > 0 {
             self.retry = true;
@@ -133,9 +133,9 @@ impl Download {
     }
 
     /// The peer is gone.
-    pub(super) fn forget(&mut self, peer: &mut Peer) {
+    pub(super) fn forget(&mut self, now: Instant, peer: &mut Peer) {
         self.set_peer_choking(peer, true);
-        self.give_up(peer);
+        self.give_up(now, peer);
         self.availability.remove_peer(peer.remote.have(), peer.remote.is_fickle());
     }
 

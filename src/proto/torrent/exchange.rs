@@ -58,7 +58,7 @@ impl Awake {
     fn cancel(&mut self, now: Instant, block: Block, others: &[ConnId]) {
         for conn in others {
             let Some(peer) = self.peers.get_mut(conn) else { continue };
-            if peer.requests.cancel(block) {
+            if peer.requests.cancel(block, now) {
                 self.out.send(now, peer, Message::Cancel(block));
                 self.download.fill(now, peer, &mut self.out);
             }

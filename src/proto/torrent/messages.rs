@@ -11,7 +11,7 @@ use super::pex::heard;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::peer::faults::Fault;
-use crate::proto::peer::requests::Arrival;
+use crate::proto::peer::requests::Rejection;
 use crate::proto::peer::uploads::Refused;
 use crate::proto::piece::PieceIndex;
 use crate::proto::time::Instant;
@@ -32,7 +32,7 @@ impl Awake {
         match message {
             Message::KeepAlive => Ok(()),
             Message::Port(port) => self.on_port(now, conn, port),
-            Message::Choke => self.on_choke(conn),
+            Message::Choke => self.on_choke(now, conn),
             Message::Unchoke => self.on_unchoke(now, conn),
             Message::Interested => self.on_interest(now, conn, true),
             Message::NotInterested => self.on_interest(now, conn, false),
@@ -42,7 +42,7 @@ impl Awake {
             Message::HaveNone => self.on_have_none(now, conn),
             Message::Request(block) => self.on_request(now, conn, block),
             Message::Cancel(block) => self.on_cancel(now, conn, block),
-            Message::Reject(block) => self.on_reject(conn, block),
+            Message::Reject(block) => self.on_reject(now, conn, block),
             Message::Suggest(piece) => peer.remote.handle_suggest(piece, &mut peer.faults),
             Message::AllowedFast(piece) => {
                 peer.remote.handle_allowed_fast(piece, &mut peer.faults)?;
@@ -53,14 +53,14 @@ impl Awake {
         }
     }
 
-    fn on_choke(&mut self, conn: ConnId) -> Verdict {
+    fn on_choke(&mut self, now: Instant, conn: ConnId) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
         self.download.set_peer_choking(peer, true);
         // With BEP 6 each request is rejected by itself; who does not even do that is overdue soon.
         if peer.is_fast() {
             self.download.picker.forget(conn);
         } else {
-            self.download.give_up(peer);
+            self.download.give_up(now, peer);
         }
         Ok(())
     }
@@ -187,22 +187,28 @@ impl Awake {
         Ok(())
     }
 
-    fn on_reject(&mut self, conn: ConnId, block: Block) -> Verdict {
+    fn on_reject(&mut self, now: Instant, conn: ConnId, block: Block) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
         if !peer.is_fast() {
             return Err(DisconnectReason::Protocol("reject without the fast extension"));
         }
-        match peer.requests.handle_reject(block) {
-            Arrival::Expected => {}
-            Arrival::Late => return Ok(()),
-            Arrival::Unsolicited => return peer.faults.count(Fault::UnsolicitedReject),
+        let rejection = peer.requests.handle_reject(block, now);
+        match rejection {
+            Rejection::Refused | Rejection::SameRefusal => {}
+            Rejection::Late => return Ok(()),
+            Rejection::Unsolicited => return peer.faults.count(Fault::UnsolicitedReject),
         }
         if self.download.pieces.release(block, conn) {
             self.download.retry();
         }
-        // While it chokes us, rejects only confirm the choke. This peer itself is asked again with its next
-        // block or at the next upkeep, so that a reject of everything does not become a quarrel.
-        if peer.state.peer_choking { Ok(()) } else { peer.faults.count(Fault::Reject) }
+        // While it chokes us, rejects only confirm the choke.
+        if peer.state.peer_choking {
+            return Ok(());
+        }
+        // This peer itself is asked again with its next block or at the next upkeep, so that a reject of
+        // everything does not become a quarrel.
+        peer.requests.shorten();
+        if rejection == Rejection::Refused { peer.faults.count(Fault::Reject) } else { Ok(()) }
     }
 
     fn on_extended(&mut self, now: Instant, conn: ConnId, id: u8, payload: &Bytes) -> Verdict {
@@ -317,7 +323,7 @@ impl Awake {
             return Ok(());
         }
         picker.retreat(conn, peer.remote.have());
-        for block in peer.requests.withdraw(peer.remote.have()) {
+        for block in peer.requests.withdraw(peer.remote.have(), now) {
             pieces.release(block, conn);
         }
         self.news.peer_lost(now, &taken_back, pieces.have(), peer, &mut self.out);

@@ -83,6 +83,10 @@ impl Swarm {
                 assert_eq!(role, Role::Poisoner, "seed {}: {addr} did not lie", self.scenario.seed);
                 self.hosts[id].banned.insert(listening);
             }
+            TorrentEvent::PeerDisconnected(addr, Some(DisconnectReason::Protocol(offence))) => {
+                let seed = self.scenario.seed;
+                panic!("seed {seed}: {} says that {addr} broke the protocol: {offence}", self.hosts[id].addr);
+            }
             // Looked at after every event.
             TorrentEvent::PieceCompleted(_)
             | TorrentEvent::PeerConnected(_)

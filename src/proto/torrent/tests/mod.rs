@@ -7,6 +7,7 @@ mod metadata;
 mod news;
 mod order;
 mod played;
+mod rejects;
 mod retraction;
 mod rules;
 mod swarm;
