@@ -265,7 +265,7 @@ pub(crate) struct ShowArgs {
     /// Ask nobody: print only what is here
     #[arg(long)]
     pub(crate) offline: bool,
-    /// How long peers may take to give the description
+    /// Give up when no metadata arrived for so long
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
     #[command(flatten)]

@@ -146,7 +146,7 @@ impl<'a> Describer<'a> {
     }
 }
 
-/// Fetches the description of a torrent, and leaves again; `limit`: give up after so long.
+/// Fetches the description of a torrent, and leaves again; `limit`: give up when nothing of it came for so long.
 ///
 /// # Errors
 /// Nobody gave a description that is of use, or the user wants out.
@@ -168,13 +168,36 @@ pub(crate) async fn fetch(
     let following = Describer::new(&report, &mut narrator).follow(&mut handle, interrupts);
     let described = match limit {
         None => following.await,
-        Some(limit) => match tokio::time::timeout(limit, following).await {
-            Ok(described) => described,
-            Err(_) => Err(too_late(&figures.snapshot(), limit)),
-        },
+        Some(limit) => while_it_comes(following, &figures, limit).await,
     };
     interrupts.unless(engine.shutdown()).await;
     described
+}
+
+/// Gives up when nothing of the metadata came for so long.
+async fn while_it_comes(
+    following: impl Future<Output = Result<Arc<Metainfo>, Failure>>,
+    figures: &TorrentHandle,
+    limit: Duration,
+) -> Result<Arc<Metainfo>, Failure> {
+    tokio::pin!(following);
+    let mut last_done = 0;
+    loop {
+        if let Ok(described) = tokio::time::timeout(limit, &mut following).await {
+            return described;
+        }
+        let snapshot = figures.snapshot();
+        let is_coming = |done: &u32| *done != last_done;
+        let Some(done) = done_len(&snapshot).filter(is_coming) else {
+            return Err(too_late(&snapshot, limit));
+        };
+        last_done = done;
+    }
+}
+
+/// Bytes of the metadata that came; None: nobody has any.
+fn done_len(snapshot: &Snapshot) -> Option<u32> {
+    if let Stage::FetchingDescription { done, .. } = snapshot.stage { Some(done) } else { None }
 }
 
 fn too_late(snapshot: &Snapshot, limit: Duration) -> Failure {

@@ -1,6 +1,7 @@
 //! What happens to a torrent, event by event: words for people, lines for programs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use super::report::Report;
 use super::size::show_len;
 use super::text::{printable, without_number};
-use crate::engine::{Event, StorageFault};
+use crate::engine::{Event, METADATA_LEN_MAX, StorageFault};
 
 /// Tells each thing once.
 #[derive(Debug)]
@@ -18,12 +19,19 @@ pub(crate) struct Narrator {
     tracker_errors: BTreeMap<String, String>,
     /// Files of which it was told that somebody changed them.
     changed: BTreeSet<PathBuf>,
+    /// Hosts of which it was told that their metadata is too long.
+    too_long: BTreeSet<IpAddr>,
 }
 
 impl Narrator {
     /// Nothing told yet.
     pub(crate) fn new(report: &Report) -> Self {
-        Self { report: report.clone(), tracker_errors: BTreeMap::new(), changed: BTreeSet::new() }
+        Self {
+            report: report.clone(),
+            tracker_errors: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            too_long: BTreeSet::new(),
+        }
     }
 
     /// An event to words.
@@ -46,6 +54,7 @@ impl Narrator {
             Event::PeerBanned(addr) => {
                 self.report.warn(&format!("peer {addr} sent false data and is banned"))
             }
+            Event::MetadataTooLong { addr, len } => self.metadata_too_long(addr, len),
             Event::PieceFailed(piece) => {
                 self.report.warn(&format!("piece {piece} came false and is fetched again"));
             }
@@ -85,6 +94,15 @@ impl Narrator {
             let (shown, why) = (printable(&shown), printable(&without_number(why)));
             self.report.warn(&format!("{shown}: {why}; what is false of it {what_follows}"));
             self.changed.insert(path);
+        }
+    }
+
+    /// Told once for each host.
+    fn metadata_too_long(&mut self, addr: SocketAddr, len: u32) {
+        self.report.event(&json!({"event": "metadata_too_long", "addr": addr.to_string(), "length": len}));
+        if self.too_long.insert(addr.ip()) {
+            let (len, most) = (show_len(len.into()), show_len(METADATA_LEN_MAX.into()));
+            self.report.warn(&format!("peer {addr} says that the metadata has {len}: the limit is {most}"));
         }
     }
 

@@ -117,6 +117,8 @@ pub(crate) enum Input {
     Received(ConnId, Vec<Incoming>),
     /// So many blocks, of so many bytes, have left.
     Sent(ConnId, usize, u64),
+    /// So many messages with metadata have left.
+    MetadataSent(ConnId, usize),
     /// A block could not be read, in words; the connection ends.
     ReadFailed(String),
     /// Pieces that were asked for are there no more.
@@ -141,6 +143,8 @@ pub(crate) enum Incoming {
 pub(crate) enum Outgoing {
     /// A message.
     Message(Message),
+    /// A message with metadata, whose leaving is told.
+    Metadata(Message),
     /// A block, to be read from the disk first.
     Block(Block),
 }

@@ -176,6 +176,13 @@ pub enum Event {
     PeerDisconnected(SocketAddr, Option<String>),
     /// A peer lied and is banned.
     PeerBanned(SocketAddr),
+    /// A peer says that the metadata is longer than what is fetched.
+    MetadataTooLong {
+        /// Where it is.
+        addr: SocketAddr,
+        /// Bytes that it says.
+        len: u32,
+    },
     /// The disk holds things up, or does no longer (None).
     Storage(Option<StorageFault>),
     /// The torrent ended: see [`Snapshot::stage`].

@@ -70,6 +70,7 @@ pub use crate::proto::metainfo::files::{Attributes, File};
 pub use crate::proto::metainfo::magnet::{Magnet, MagnetError};
 pub use crate::proto::metainfo::{self, Info, Metainfo, MetainfoError};
 use crate::proto::rng::Rng;
+pub use crate::proto::torrent::description::METADATA_LEN_MAX;
 pub use crate::proto::torrent::event::{
     Direction, PeerSnapshot, StorageFault, TorrentSnapshot, TrafficSnapshot,
 };

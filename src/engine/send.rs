@@ -77,15 +77,23 @@ impl Sender {
             } else {
                 taken.extend(std::iter::from_fn(|| self.outbox.try_recv().ok()).take(TAKE_MAX));
             }
+            let mut metadata_count = 0;
             for outgoing in taken.drain(..) {
                 match outgoing {
                     Outgoing::Message(message) => message.encode(&mut self.messages),
+                    Outgoing::Metadata(message) => {
+                        metadata_count += 1;
+                        message.encode(&mut self.messages);
+                    }
                     Outgoing::Block(block) => self.blocks.push_back(block),
                 }
             }
             if !self.messages.is_empty() {
                 self.socket.write_all(&self.messages).await?;
                 self.messages.clear();
+            }
+            if metadata_count > 0 {
+                self.tell(Input::MetadataSent(self.conn, metadata_count)).await?;
             }
             if !self.blocks.is_empty() {
                 self.send_blocks().await?;

@@ -22,6 +22,14 @@ pub fn is_local(ip: IpAddr) -> bool {
     }
 }
 
+/// The network of an address, which one hand may have all of: a /24 of IPv4, a /48 of IPv6.
+pub fn site(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() >> 8 << 8).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 80 << 80).into(),
+    }
+}
+
 /// 100.64.0.0/10, the carriers' private network (RFC 6598).
 fn is_shared(ip: Ipv4Addr) -> bool {
     ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64
@@ -66,6 +74,13 @@ pub fn decode_v6(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_one_network_have_one_site() {
+        let site_of = |text: &str| site(text.parse().unwrap()).to_string();
+        assert_eq!([site_of("80.1.2.3"), site_of("::ffff:80.1.2.9")], ["80.1.2.0", "80.1.2.0"]);
+        assert_eq!(site_of("2001:db8:1:2::3"), "2001:db8:1::");
+    }
 
     #[test]
     fn addresses_round_trip_and_mapped_ones_are_ipv4() {

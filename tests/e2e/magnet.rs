@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sprat::engine::{AddTorrent, Event, InfoHash, Magnet, Selection, Stage, TorrentHandle};
+use sprat::engine::{AddTorrent, Event, InfoHash, METADATA_LEN_MAX, Magnet, Selection, Stage, TorrentHandle};
 
 use super::dht;
 use super::engine::{Content, LOCALHOST, addr, engine, engine_at, event, seed, tree, within};
@@ -35,6 +35,24 @@ async fn a_bare_infohash_and_a_peer_are_enough() {
     let lens: Vec<_> = content.metainfo.info.files.iter().map(|file| file.len).collect();
     assert_eq!((snapshot.stage, snapshot.file_done_lens), (Stage::Seeding, lens));
     assert_eq!(snapshot.torrent.traffic.downloaded, content.metainfo.info.geometry.total_len());
+}
+
+#[tokio::test]
+async fn metadata_that_is_too_long_is_told_with_its_peer() {
+    let content = Content::new(&[("file", 100_000)]);
+    let infohash = content.metainfo.info.infohash;
+    let leecher = engine().await;
+    let long = MetadataPeer::claiming(infohash, Bytes::new(), METADATA_LEN_MAX + 1).await;
+    let dir = tempfile::tempdir().unwrap();
+    let peers = vec![long.addr()];
+    let download = AddTorrent { peers, ..AddTorrent::magnet(bare(&content), dir.path().to_owned()) };
+    let mut torrent = leecher.add(download).await.unwrap();
+    let told = event(&mut torrent, |event| matches!(event, Event::MetadataTooLong { .. }));
+    let told = tokio::select! {
+        () = long.run(|| {}) => unreachable!("it answers for ever"),
+        told = told => told,
+    };
+    assert_eq!(told, Event::MetadataTooLong { addr: long.addr(), len: METADATA_LEN_MAX + 1 });
 }
 
 #[tokio::test]

@@ -213,7 +213,11 @@ impl DescriptionTask {
         match input {
             Input::Received(conn, batch) => self.handle_received(now, conn, batch),
             // Nothing is read or sent that these could be about.
-            Input::Sent(..) | Input::Unsent(..) | Input::PiecesLost(_) | Input::ReadFailed(_) => {}
+            Input::Sent(..)
+            | Input::MetadataSent(..)
+            | Input::Unsent(..)
+            | Input::PiecesLost(_)
+            | Input::ReadFailed(_) => {}
             Input::Closed(conn) => self.disconnected(now, conn),
         }
         self.drain(now);

@@ -46,6 +46,7 @@ impl TorrentTask {
     fn handle_output(&mut self, now: Instant, output: Output) {
         match output {
             Output::Send(conn, message) => self.send(now, conn, Outgoing::Message(message)),
+            Output::SendMetadata(conn, message) => self.send(now, conn, Outgoing::Metadata(message)),
             Output::SendBlock(conn, block) => self.send(now, conn, Outgoing::Block(block)),
             Output::Disconnect(conn, reason) => {
                 tracing::debug!(?conn, %reason, "disconnecting");
@@ -80,6 +81,7 @@ impl TorrentTask {
             event::Event::PeerConnected(_)
             | event::Event::PeerDisconnected(..)
             | event::Event::PeerBanned(_)
+            | event::Event::MetadataTooLong(..)
             | event::Event::PieceFailed(_) => {}
         }
         self.swarm.report.event(shown(event));

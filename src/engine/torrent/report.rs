@@ -87,6 +87,7 @@ pub(super) fn shown(event: event::Event) -> Event {
             Event::PeerDisconnected(addr, reason.map(|reason| reason.to_string()))
         }
         event::Event::PeerBanned(addr) => Event::PeerBanned(addr),
+        event::Event::MetadataTooLong(addr, len) => Event::MetadataTooLong { addr, len },
         event::Event::PieceFailed(piece) => Event::PieceFailed(piece),
         event::Event::Storage(fault) => Event::Storage(fault),
     }

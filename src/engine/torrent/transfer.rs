@@ -219,6 +219,11 @@ impl TorrentTask {
                     self.machine.handle_blocks_sent(now, conn, count, len);
                 }
             }
+            Input::MetadataSent(conn, count) => {
+                if self.swarm.connections.is_open(conn) {
+                    self.machine.handle_metadata_sent(now, conn, count);
+                }
+            }
             Input::ReadFailed(error) => {
                 self.persistence.handle_read_failed(now, StorageFault::Failed(error));
             }

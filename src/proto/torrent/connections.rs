@@ -215,7 +215,7 @@ impl Awake {
         for conn in gone {
             self.disconnect(now, conn, DisconnectReason::Idle);
         }
-        self.metadata.upkeep().into_iter().for_each(|conn| self.upload.ready(conn));
+        self.metadata.upkeep(now).into_iter().for_each(|conn| self.upload.ready(conn));
         self.totals.upkeep(now, self.upload.take_starved(), self.download.take_starved());
         self.download.retry();
     }

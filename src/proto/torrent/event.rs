@@ -226,6 +226,8 @@ pub enum Output {
     Send(ConnId, Message),
     /// Read the block from storage and send it; its leaving is told by `handle_blocks_sent`.
     SendBlock(ConnId, Block),
+    /// Send a message with a piece of the metadata; its leaving is told by `handle_metadata_sent`.
+    SendMetadata(ConnId, Message),
     /// Close the connection.
     Disconnect(ConnId, DisconnectReason),
     /// Dial; answered by `handle_connected` or `handle_dial_failed`.
@@ -258,6 +260,8 @@ pub enum Event {
     PeerDisconnected(SocketAddr, Option<DisconnectReason>),
     /// This address lied and will not be talked to again.
     PeerBanned(SocketAddr),
+    /// This address says that the metadata has so many bytes, which are more than are fetched.
+    MetadataTooLong(SocketAddr, u32),
     /// Pieces failed their hash: bytes thrown away.
     PieceFailed(PieceIndex),
     /// Downloading stands still because of the disk, or goes on (None).

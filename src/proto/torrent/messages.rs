@@ -248,7 +248,7 @@ impl Awake {
                 let Some(id) = peer.remote.ut_metadata() else {
                     return peer.faults.count(Fault::RefusedMetadata);
                 };
-                if self.metadata.ask(conn, piece) {
+                if self.metadata.ask(conn, peer.connected.addr.ip(), piece) {
                     self.upload.ready(conn);
                     return Ok(());
                 }

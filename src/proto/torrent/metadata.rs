@@ -3,16 +3,22 @@
 //! Requests wait in a queue a peer and leave in turns with the blocks, under the same rate limit. One connection
 //! gets the whole at most [`COPIES_MAX`] times, the rest is refused; so nobody can make a small request cost us
 //! an upload without end. All payloads lie in one buffer, made when somebody first asks and dropped with the
-//! last who asked. The shell copies what it is handed, and does not say when that has left: so one connection is
-//! handed at most [`WINDOW_COUNT`] pieces a second, and the rest waits here as numbers.
+//! last who asked. The shell copies what it is handed and says when it has left: of one connection it holds at most
+//! [`WINDOW_COUNT`] pieces, and the rest waits here as numbers. So metadata goes as fast as the connection takes it.
+//!
+//! The connections of one network, which one hand may have, get [`BURST_LEN_MIN`] or [`COPIES_MAX`] copies at once,
+//! and [`SITE_RATE`] together from then on; more waits. Local networks are exempt: all of a cluster may be in one.
 //!
 //! Invariants: no piece waits twice for one peer; nobody waits for what was refused.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
 
 use super::event::ConnId;
+use crate::proto::compact;
+use crate::proto::time::Instant;
 use crate::proto::wire::metadata::{
     METADATA_PIECE_LEN, MetadataMessage, metadata_piece_count, metadata_piece_len,
 };
@@ -20,18 +26,41 @@ use crate::proto::wire::metadata::{
 /// How many times one connection may have the whole: once, and what it lost or mistrusts again. More is refused.
 const COPIES_MAX: usize = 2;
 
-/// Pieces handed out to one connection between two seconds of upkeep, 256 KiB: an ordinary description at once, one
-/// of 32 MiB in two minutes. More wait.
+/// Pieces, 256 KiB, that the shell holds unsent for one connection. More wait.
 const WINDOW_COUNT: usize = 16;
 
+/// Bytes per second of metadata for all connections of one network together, after a burst. More wait.
+const SITE_RATE: u64 = 256 << 10;
+/// Least such burst, bytes: a few dozen copies of ordinary metadata.
+const BURST_LEN_MIN: u64 = 8 << 20;
+/// Networks whose debts are known. With more, those that are not known wait.
+const SITES_MAX: usize = 4_096;
+
 /// One peer's requests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Asker {
+    /// Its network; None: local, and exempt.
+    site: Option<IpAddr>,
     waiting: VecDeque<u32>,
     /// Pieces granted so far, those that wait included.
     granted: usize,
-    /// Pieces handed out since the last upkeep.
-    handed: usize,
+    /// Pieces that the shell holds.
+    in_hand_count: usize,
+}
+
+/// What a network had beyond [`SITE_RATE`], bytes, as of some time.
+#[derive(Clone, Copy, Debug)]
+struct Debt {
+    len: u64,
+    at: Instant,
+}
+
+impl Debt {
+    /// What is left of it.
+    fn left(self, now: Instant) -> u64 {
+        let paid = (now - self.at).as_micros() * u128::from(SITE_RATE) / 1_000_000;
+        self.len.saturating_sub(u64::try_from(paid).unwrap_or(u64::MAX))
+    }
 }
 
 /// The giving side.
@@ -41,6 +70,7 @@ pub(super) struct Metadata {
     /// All payloads, each with the place where it begins; None while nobody asks.
     payloads: Option<Payloads>,
     askers: BTreeMap<ConnId, Asker>,
+    debts: BTreeMap<IpAddr, Debt>,
 }
 
 /// The answers to all requests, one after another.
@@ -53,16 +83,21 @@ struct Payloads {
 impl Metadata {
     /// Gives out these bytes; none: gives nothing.
     pub(super) fn new(bytes: Bytes) -> Self {
-        Self { bytes, payloads: None, askers: BTreeMap::new() }
+        Self { bytes, payloads: None, askers: BTreeMap::new(), debts: BTreeMap::new() }
     }
 
-    /// A peer asks for a piece; false: it is refused.
-    pub(super) fn ask(&mut self, conn: ConnId, piece: u32) -> bool {
+    /// A peer at this address asks for a piece; false: it is refused.
+    pub(super) fn ask(&mut self, conn: ConnId, ip: IpAddr, piece: u32) -> bool {
         let count = metadata_piece_count(self.len()) as usize;
         if piece as usize >= count {
             return false;
         }
-        let asker = self.askers.entry(conn).or_default();
+        let asker = self.askers.entry(conn).or_insert_with(|| Asker {
+            site: (!compact::is_local(ip)).then(|| compact::site(ip)),
+            waiting: VecDeque::new(),
+            granted: 0,
+            in_hand_count: 0,
+        });
         if asker.granted >= COPIES_MAX * count || asker.waiting.contains(&piece) {
             return false;
         }
@@ -72,25 +107,47 @@ impl Metadata {
     }
 
     /// Bytes of the piece that the peer gets next; None if nothing waits or it had enough for now.
-    pub(super) fn next_len(&self, conn: ConnId) -> Option<u32> {
-        let asker = self.askers.get(&conn).filter(|asker| asker.handed < WINDOW_COUNT)?;
-        Some(metadata_piece_len(self.len(), *asker.waiting.front()?))
+    pub(super) fn next_len(&self, now: Instant, conn: ConnId) -> Option<u32> {
+        let asker = self.askers.get(&conn).filter(|asker| asker.in_hand_count < WINDOW_COUNT)?;
+        let len = metadata_piece_len(self.len(), *asker.waiting.front()?);
+        self.site_may_have(now, asker.site, len).then_some(len)
     }
 
     /// Some time passed: those who wait for more may have it.
-    pub(super) fn upkeep(&mut self) -> Vec<ConnId> {
-        self.askers.values_mut().for_each(|asker| asker.handed = 0);
+    pub(super) fn upkeep(&mut self, now: Instant) -> Vec<ConnId> {
+        self.debts.retain(|_, debt| debt.left(now) > 0);
         let waiting = self.askers.iter().filter(|(_, asker)| !asker.waiting.is_empty());
         waiting.map(|(conn, _)| *conn).collect()
     }
 
-    /// The payload that the peer gets next.
-    pub(super) fn pop(&mut self, conn: ConnId) -> Option<Bytes> {
-        let asker = self.askers.get_mut(&conn).filter(|asker| asker.handed < WINDOW_COUNT)?;
+    /// The payload that the peer gets next, of which [`Metadata::next_len`] told. The shell has it in hand from now on.
+    pub(super) fn pop(&mut self, now: Instant, conn: ConnId) -> Option<Bytes> {
+        let len = u64::from(self.next_len(now, conn)?);
+        let asker = self.askers.get_mut(&conn)?;
         let piece = asker.waiting.pop_front()?;
-        asker.handed += 1;
+        asker.in_hand_count += 1;
+        if let Some(site) = asker.site {
+            let debt = self.debts.entry(site).or_insert(Debt { len: 0, at: now });
+            *debt = Debt { len: debt.left(now) + len, at: now };
+        }
         let payloads = self.payloads.get_or_insert_with(|| Payloads::new(&self.bytes));
         payloads.of(piece)
+    }
+
+    /// So many pieces that the shell had in hand have left.
+    pub(super) fn sent(&mut self, conn: ConnId, count: usize) {
+        if let Some(asker) = self.askers.get_mut(&conn) {
+            asker.in_hand_count = asker.in_hand_count.saturating_sub(count);
+        }
+    }
+
+    fn site_may_have(&self, now: Instant, site: Option<IpAddr>, len: u32) -> bool {
+        let Some(site) = site else { return true };
+        let burst_len = BURST_LEN_MIN.max(COPIES_MAX as u64 * u64::from(self.len()));
+        match self.debts.get(&site) {
+            Some(debt) => debt.left(now) + u64::from(len) <= burst_len,
+            None => self.debts.len() < SITES_MAX,
+        }
     }
 
     /// The peer is gone.
@@ -129,42 +186,102 @@ impl Payloads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::time::Duration;
 
     const PEER: ConnId = ConnId(1);
+    const NOW: Instant = Instant::ZERO;
 
-    fn given(metadata: &mut Metadata) -> Vec<Bytes> {
-        std::iter::from_fn(|| metadata.pop(PEER)).collect()
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn far() -> IpAddr {
+        ip("80.1.1.1")
+    }
+
+    /// Hands out all that may be, which leaves at once.
+    fn given(metadata: &mut Metadata, now: Instant, conn: ConnId) -> Vec<Bytes> {
+        let pop = || {
+            let payload = metadata.pop(now, conn);
+            metadata.sent(conn, 1);
+            payload
+        };
+        std::iter::from_fn(pop).collect()
     }
 
     #[test]
     fn every_piece_is_given_as_it_is_and_shares_one_buffer() {
         let bytes: Bytes = (0..40_000_u32).map(|at| at as u8).collect::<Vec<_>>().into();
         let mut metadata = Metadata::new(bytes.clone());
-        assert!((0..3).all(|piece| metadata.ask(PEER, piece)) && !metadata.ask(PEER, 3));
-        assert_eq!(metadata.next_len(PEER), Some(16_384));
-        let payloads = given(&mut metadata);
+        assert!((0..3).all(|piece| metadata.ask(PEER, far(), piece)) && !metadata.ask(PEER, far(), 3));
+        assert_eq!(metadata.next_len(NOW, PEER), Some(16_384));
+        let payloads = given(&mut metadata, NOW, PEER);
         for (piece, payload) in (0..).zip(&payloads) {
             let part = bytes.slice(piece as usize * 16_384..(piece as usize * 16_384 + 16_384).min(40_000));
             let data = MetadataMessage::Data { piece, total_len: 40_000, bytes: part };
             assert_eq!(MetadataMessage::decode(payload), Ok(data));
         }
-        assert!(metadata.ask(PEER, 0));
-        assert_eq!(given(&mut metadata)[0].as_ptr(), payloads[0].as_ptr(), "not made again");
+        assert!(metadata.ask(PEER, far(), 0));
+        let again = given(&mut metadata, NOW, PEER);
+        assert_eq!(again[0].as_ptr(), payloads[0].as_ptr(), "not made again");
         metadata.forget(PEER);
-        assert!(metadata.payloads.is_none() && metadata.next_len(PEER).is_none());
+        assert!(metadata.payloads.is_none() && metadata.next_len(NOW, PEER).is_none());
     }
 
     #[test]
     fn one_connection_gets_the_whole_twice_and_no_piece_waits_twice() {
         let mut metadata = Metadata::new(vec![0; 20_000].into());
-        assert!(metadata.ask(PEER, 0) && !metadata.ask(PEER, 0));
-        given(&mut metadata);
+        assert!(metadata.ask(PEER, far(), 0) && !metadata.ask(PEER, far(), 0));
+        given(&mut metadata, NOW, PEER);
         let granted = (0..100).filter(|_| {
-            let granted = metadata.ask(PEER, 0);
-            given(&mut metadata);
+            let granted = metadata.ask(PEER, far(), 0);
+            given(&mut metadata, NOW, PEER);
             granted
         });
         assert_eq!(granted.count(), 3);
-        assert!(metadata.ask(ConnId(2), 0) && !Metadata::new(Bytes::new()).ask(PEER, 0));
+        assert!(metadata.ask(ConnId(2), far(), 0) && !Metadata::new(Bytes::new()).ask(PEER, far(), 0));
+    }
+
+    #[test]
+    fn a_network_gets_two_copies_at_once_however_often_it_connects_and_a_local_one_what_it_asks() {
+        let count = 640;
+        let mut metadata = Metadata::new(vec![0; count * 16_384].into());
+        let mut get = |conn: u32, from: &str, now: Instant| {
+            let conn = ConnId(conn);
+            (0..count as u32).for_each(|piece| _ = metadata.ask(conn, ip(from), piece));
+            let given_count = given(&mut metadata, now, conn).len();
+            metadata.forget(conn);
+            given_count
+        };
+        assert_eq!([1, 2, 3].map(|conn| get(conn, "80.1.1.1", NOW)), [count, count, 0]);
+        assert_eq!((get(4, "80.1.1.200", NOW), get(5, "80.1.2.1", NOW)), (0, count), "by network");
+        let later = NOW + Duration::from_secs(10);
+        assert_eq!(get(6, "80.1.1.1", later), 160, "256 KiB a second");
+        assert!([7, 8, 9, 10].into_iter().all(|conn| get(conn, "10.0.0.1", NOW) == count));
+    }
+
+    #[test]
+    fn small_metadata_goes_to_many_of_one_network() {
+        let mut metadata = Metadata::new(vec![0; 100_000].into());
+        let served = (0..100).filter(|&conn| {
+            (0..7).for_each(|piece| _ = metadata.ask(ConnId(conn), far(), piece));
+            let given_count = given(&mut metadata, NOW, ConnId(conn)).len();
+            metadata.forget(ConnId(conn));
+            given_count == 7
+        });
+        assert_eq!(served.count(), 83, "8 MiB");
+    }
+
+    #[test]
+    fn the_debts_of_networks_are_forgotten_when_paid() {
+        let mut metadata = Metadata::new(vec![0; 100].into());
+        for conn in 0..2 * SITES_MAX as u32 {
+            let [_, high, low, _] = (conn << 8).to_be_bytes();
+            metadata.ask(ConnId(conn), ip(&format!("80.{high}.{low}.1")), 0);
+            given(&mut metadata, NOW, ConnId(conn));
+        }
+        assert_eq!(metadata.debts.len(), SITES_MAX);
+        let later = NOW + Duration::from_secs(1);
+        assert_eq!((metadata.upkeep(later).len(), metadata.debts.len()), (SITES_MAX, 0));
     }
 }

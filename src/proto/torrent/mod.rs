@@ -179,6 +179,12 @@ impl Awake {
         self.settle(now);
     }
 
+    fn handle_metadata_sent(&mut self, now: Instant, conn: ConnId, count: usize) {
+        self.metadata.sent(conn, count);
+        self.upload.ready(conn);
+        self.settle(now);
+    }
+
     fn handle_restored(&mut self, now: Instant, piece: PieceIndex, blocks: &[u32]) {
         if self.download.pieces.restore(piece, blocks) {
             self.out.push(Output::VerifyPiece { piece, block_hashes: false });

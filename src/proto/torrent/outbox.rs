@@ -37,6 +37,12 @@ impl Outbox {
         self.push(Output::SendBlock(peer.conn, block));
     }
 
+    /// Sends a piece of the metadata to a peer.
+    pub(super) fn send_metadata(&mut self, now: Instant, peer: &mut Peer, message: Message) {
+        peer.traffic.sent_at = now;
+        self.push(Output::SendMetadata(peer.conn, message));
+    }
+
     /// Closes a connection that is taken off the books already.
     pub(super) fn disconnect(&mut self, peer: &Peer, reason: DisconnectReason) {
         self.push(Output::Disconnect(peer.conn, reason));

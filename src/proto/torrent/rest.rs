@@ -142,6 +142,11 @@ impl Torrent {
         self.awake().handle_blocks_sent(now, conn, count, bytes);
     }
 
+    /// So many messages handed out by [`Output::SendMetadata`] have left for the socket: room for more.
+    pub fn handle_metadata_sent(&mut self, now: Instant, conn: ConnId, count: usize) {
+        self.awake().handle_metadata_sent(now, conn, count);
+    }
+
     /// Blocks of a piece that is not whole are there, by their number in it: kept by an earlier run, whoever sent them.
     /// To be told before the first connection. They are not asked for; the piece is verified when it is whole.
     pub fn handle_restored(&mut self, now: Instant, piece: PieceIndex, blocks: &[u32]) {

@@ -91,17 +91,20 @@ impl Upload {
         self.ready_at = None;
         while let Some(conn) = self.ready.pop() {
             let Some(peer) = peers.get_mut(&conn) else { continue };
-            let Some(len) = metadata.next_len(conn).or_else(|| peer.uploads.next_len()) else { continue };
+            let Some(len) = metadata.next_len(now, conn).or_else(|| peer.uploads.next_len()) else {
+                continue;
+            };
             if !self.bucket.take(u64::from(len), now) {
                 self.ready.push_front(conn);
                 self.ready_at = self.bucket.ready_at(u64::from(len));
                 self.starved = true;
                 return;
             }
-            if let Some(payload) = metadata.pop(conn) {
-                // Who switched the extension off after asking gets nothing.
-                if let Some(id) = peer.remote.ut_metadata() {
-                    out.send(now, peer, Message::Extended { id, payload });
+            if let Some(payload) = metadata.pop(now, conn) {
+                match peer.remote.ut_metadata() {
+                    Some(id) => out.send_metadata(now, peer, Message::Extended { id, payload }),
+                    // It switched the extension off after asking.
+                    None => metadata.sent(conn, 1),
                 }
             } else if let Some(block) = peer.uploads.pop() {
                 out.send_block(now, peer, block);

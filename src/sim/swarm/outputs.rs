@@ -52,7 +52,8 @@ impl Swarm {
                 let at = now + disk_time(len);
                 self.queue.push(at, Event::Stored { host: id, piece, block_hashes });
             }
-            // Nobody has a DHT node here.
+            // Nobody asks for metadata, or has a DHT node, here.
+            Output::SendMetadata(conn, message) => self.say(id, conn, message),
             Output::DhtNode(_) => {}
             Output::DropPiece(piece) => host.disk.drop_piece(piece),
             Output::Event(event) => self.notice(id, event),
@@ -89,6 +90,7 @@ impl Swarm {
             }
             // Looked at after every event.
             TorrentEvent::PieceCompleted(_)
+            | TorrentEvent::MetadataTooLong(..)
             | TorrentEvent::PeerConnected(_)
             | TorrentEvent::PeerDisconnected(..)
             | TorrentEvent::PieceFailed(_)

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::introduction::Introduction;
-use super::{Description, Output};
+use super::{Description, METADATA_LEN_MAX, Output};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::peer::faults::{Fault, Faults};
@@ -37,6 +37,8 @@ pub(super) struct Acquaintance {
     pub(super) introduction: Introduction,
     /// Where it takes connections: dialled, or told in the extension handshake.
     pub(super) listen_addr: Option<SocketAddr>,
+    /// Its claim of too long metadata was told to people.
+    told_too_long: bool,
     traffic: Traffic,
     faults: Faults,
     pace: Pace,
@@ -92,6 +94,7 @@ impl Description {
             connected,
             introduction: Introduction::new(),
             listen_addr,
+            told_too_long: false,
             traffic: Traffic::new(now),
             faults: Faults::default(),
             pace: Pace::new(now),
@@ -263,6 +266,11 @@ impl Description {
             let addr = SocketAddr::new(addr.ip(), port);
             peer.listen_addr = Some(addr);
             self.dialer.listens_at(addr);
+        }
+        if claim.is_some_and(|total_len| total_len > METADATA_LEN_MAX) && !peer.told_too_long {
+            peer.told_too_long = true;
+            let event = Event::MetadataTooLong(addr, claim.unwrap_or_default());
+            self.out.push_back(Output::Event(event));
         }
         if let Some(total_len) = claim {
             return self.fetch.joined(now, conn, addr, total_len);

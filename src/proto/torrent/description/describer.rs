@@ -7,8 +7,14 @@ use std::net::SocketAddr;
 
 use crate::proto::time::{Duration, Instant};
 
-/// Pieces asked of one peer at once: enough for a far one, little for one that is slow.
-const ASKS_MAX: usize = 4;
+/// Pieces asked of one peer at once, before it is known how fast it answers.
+const ASKS_FIRST: usize = 4;
+/// Most pieces asked of one peer at once, 160 KiB: libtorrent answers what would be more only a second later.
+const ASKS_MAX: usize = 10;
+/// An answer that came so soon allows one more at once.
+const PROMPT_WITHIN: Duration = Duration::from_secs(1);
+/// One that took longer halves them, so that a slow link is not asked for more than it carries in [`ASK_TIMEOUT`].
+const SLOW_AFTER: Duration = Duration::from_secs(4);
 /// An answer that takes longer is not waited for: the piece is asked elsewhere.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pieces of one peer that may still come after that; the oldest is forgotten.
@@ -41,6 +47,8 @@ pub(super) struct Describer {
     pub(super) gave_at: Option<Instant>,
     /// Pieces asked for, and when.
     asks: Vec<(u32, Instant)>,
+    /// Most of them at once.
+    asks_max: usize,
     /// When it was asked last.
     asked_at: Option<Instant>,
     /// Pieces that are not waited for any more.
@@ -59,6 +67,7 @@ impl Describer {
             stall_count: 0,
             gave_at: None,
             asks: Vec::new(),
+            asks_max: ASKS_FIRST,
             asked_at: None,
             late: VecDeque::new(),
             setback_count: 0,
@@ -73,7 +82,7 @@ impl Describer {
 
     /// Whether it may be asked for one piece more.
     pub(super) fn has_room(&self, now: Instant) -> bool {
-        self.rest_until <= now && self.asks.len() < ASKS_MAX
+        self.rest_until <= now && self.asks.len() < self.asks_max
     }
 
     /// The pieces that it is asked for.
@@ -89,6 +98,12 @@ impl Describer {
 
     /// It sent a piece.
     pub(super) fn gave(&mut self, now: Instant, piece: u32) -> Answer {
+        let asked_at = self.asks.iter().find(|&&(asked, _)| asked == piece).map(|&(_, at)| at);
+        self.asks_max = match asked_at.map(|at| now - at) {
+            Some(latency) if latency <= PROMPT_WITHIN => ASKS_MAX.min(self.asks_max + 1),
+            Some(latency) if latency >= SLOW_AFTER => (self.asks_max / 2).max(1),
+            Some(_) | None => self.asks_max,
+        };
         let answer = self.take(piece);
         if answer != Answer::Unasked {
             self.setback_count = 0;
@@ -112,6 +127,7 @@ impl Describer {
         let is_over = |&mut (_, at): &mut (u32, Instant)| now - at >= ASK_TIMEOUT;
         let over: Vec<u32> = self.asks.extract_if(.., is_over).map(|(piece, _)| piece).collect();
         if !over.is_empty() {
+            self.asks_max = 1;
             self.set_back(now);
         }
         over.iter().for_each(|&piece| self.give_up(piece));
@@ -150,6 +166,23 @@ impl Describer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_answers_soon_is_asked_for_more_at_once_and_who_is_slow_for_less() {
+        let mut now = Instant::ZERO;
+        let mut describer = Describer::new(now, "80.0.0.1:1".parse().unwrap(), 1_000_000);
+        let mut round = |latency| {
+            while describer.has_room(now) {
+                describer.ask(now, describer.asks.len() as u32);
+            }
+            now += latency;
+            let asked = describer.asked();
+            asked.iter().for_each(|&piece| assert_eq!(describer.gave(now, piece), Answer::Awaited));
+            asked.len()
+        };
+        let (soon, late) = (Duration::from_millis(100), Duration::from_secs(5));
+        assert_eq!([soon, soon, soon, late, late, soon].map(&mut round), [4, 8, 10, 10, 1, 1]);
+    }
 
     #[test]
     fn silence_and_rejects_bring_a_rest_that_a_piece_ends() {

@@ -74,6 +74,19 @@ fn the_description_spreads_from_peer_to_peer() {
 }
 
 #[test]
+fn long_metadata_comes_as_fast_as_the_links_carry_it() {
+    for seed_count in [1, 3] {
+        let mut swarm = swarm();
+        swarm.metadata = (0..14_u32 << 20).map(|at| (at >> 8) as u8).collect::<Vec<_>>().into();
+        let seeds: Vec<_> = (0..seed_count).map(|_| swarm.add_seed()).collect();
+        let magnet = swarm.add_magnet(nothing());
+        seeds.iter().for_each(|&seed| swarm.introduce(magnet, seed));
+        // 160 KiB a round trip of 10 ms and peer: 0.9 s from one.
+        assert!(swarm.run(2 * SECOND, |swarm| swarm.nodes[magnet].description.is_none()));
+    }
+}
+
+#[test]
 fn magnets_alone_wait_in_peace() {
     let mut swarm = swarm();
     let magnets: Vec<_> = (0..4).map(|_| swarm.add_magnet(nothing())).collect();

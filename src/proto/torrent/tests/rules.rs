@@ -302,21 +302,14 @@ fn at_the_end_a_silent_peer_holds_nothing_up_and_is_told_to_forget_it() {
     rig.torrent.handle_message(rig.now, other, Message::Unchoke);
     let (mut outputs, mut cancelled) = (VecDeque::from(rig.drain()), Vec::new());
     while let Some(output) = outputs.pop_front() {
-        match output {
-            Output::Send(conn, Message::Request(block)) if conn == other => {
-                let _ = rig.torrent.handle_block(rig.now, other, block);
-            }
-            Output::VerifyPiece { piece, .. } => {
-                rig.torrent.handle_piece_result(rig.now, piece, PieceResult::Good(None));
-            }
-            Output::Send(PEER, Message::Cancel(block)) => cancelled.push(block),
-            Output::Send(..)
-            | Output::SendBlock(..)
-            | Output::Disconnect(..)
-            | Output::Dial(_)
-            | Output::DropPiece(_)
-            | Output::DhtNode(_)
-            | Output::Event(_) => {}
+        if let Output::Send(PEER, Message::Cancel(block)) = output {
+            cancelled.push(block);
+        } else if let Output::VerifyPiece { piece, .. } = output {
+            rig.torrent.handle_piece_result(rig.now, piece, PieceResult::Good(None));
+        } else if let Output::Send(conn, Message::Request(block)) = output
+            && conn == other
+        {
+            let _ = rig.torrent.handle_block(rig.now, other, block);
         }
         outputs.extend(rig.drain());
     }

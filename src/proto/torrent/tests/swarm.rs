@@ -54,6 +54,7 @@ enum Input {
     /// With who falsified it, 0 for nobody.
     Block(Block, u8),
     Sent(u64),
+    MetadataSent,
     PieceResult(PieceIndex, PieceResult),
     Reserved(u32),
 }
@@ -251,7 +252,9 @@ impl Swarm {
                 Input::Message(message) => description.handle_message(now, conn, message),
                 Input::Reserved(len) => description.handle_reserved(now, len),
                 Input::Block(..) => description.handle_block(now, conn),
-                Input::Sent(_) | Input::PieceResult(..) => unreachable!("it has no content"),
+                Input::Sent(_) | Input::MetadataSent | Input::PieceResult(..) => {
+                    unreachable!("it has no content")
+                }
             }
             return self.drain(number);
         }
@@ -262,6 +265,7 @@ impl Swarm {
             Input::Disconnected => node.torrent.handle_disconnected(now, conn),
             Input::Message(message) => node.torrent.handle_message(now, conn, message),
             Input::Sent(len) => node.torrent.handle_blocks_sent(now, conn, 1, len),
+            Input::MetadataSent => node.torrent.handle_metadata_sent(now, conn, 1),
             Input::PieceResult(piece, result) => node.torrent.handle_piece_result(now, piece, result),
             Input::Block(block, liar) => {
                 if node.torrent.handle_block(now, conn, block) == Receipt::Keep {
@@ -297,6 +301,10 @@ impl Swarm {
             self.nodes[number].outputs.push((self.now, output.clone()));
             match output {
                 Output::Send(conn, message) => self.pass(number, conn, self.now, Input::Message(message)),
+                Output::SendMetadata(conn, message) => {
+                    self.pass(number, conn, self.now, Input::Message(message));
+                    self.schedule(self.now, number, conn, Input::MetadataSent);
+                }
                 Output::SendBlock(conn, block) => self.send_block(number, conn, block),
                 Output::Disconnect(conn, _) => self.disconnect(number, conn),
                 Output::Dial(to) => self.dial(number, to),
