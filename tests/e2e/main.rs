@@ -6,6 +6,7 @@
 mod changed_files;
 mod cli;
 mod dht;
+mod empty_files;
 mod engine;
 mod fallback;
 mod full_disk;

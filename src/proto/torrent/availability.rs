@@ -34,6 +34,11 @@ pub struct Availability {
     lowest: PieceIndex,
 }
 
+/// Of a torrent without pieces nobody has any, and an empty bitfield need not be added.
+fn has_all(have: &Bitfield) -> bool {
+    have.is_full() && !have.is_empty()
+}
+
 impl Availability {
     /// Nobody connected, nothing startable before the first [`Availability::follow`].
     pub fn new(piece_count: u32) -> Self {
@@ -50,7 +55,7 @@ impl Availability {
 
     /// A peer came, or told its bitfield (an empty one need not be added).
     pub fn add_peer(&mut self, have: &Bitfield, is_fickle: bool) {
-        if have.is_full() && !is_fickle {
+        if has_all(have) && !is_fickle {
             self.seed_count += 1;
         } else {
             have.iter_set().for_each(|piece| self.increment(piece));
@@ -59,7 +64,7 @@ impl Availability {
 
     /// A peer left, or is about to replace its bitfield; `have` is all that it was counted with.
     pub fn remove_peer(&mut self, have: &Bitfield, is_fickle: bool) {
-        if have.is_full() && !is_fickle {
+        if has_all(have) && !is_fickle {
             self.seed_count -= 1;
         } else {
             have.iter_set().for_each(|piece| self.decrement(piece));

@@ -223,10 +223,24 @@ impl Awake {
     /// Lets go whom neither side can give anything: we are complete, and so is it.
     pub(super) fn part_if_useless(&self, conn: ConnId) -> Result<(), DisconnectReason> {
         let is_useless = |peer: &Peer| {
-            peer.remote.is_seed() || peer.remote.extension().is_some_and(|extension| extension.upload_only)
+            let wants_nothing =
+                peer.remote.is_seed() || peer.remote.extension().is_some_and(|known| known.upload_only);
+            wants_nothing && !self.may_need_metadata(peer)
         };
         let parts = self.status.complete && self.peers.get(&conn).is_some_and(is_useless);
         if parts { Err(DisconnectReason::BothComplete) } else { Ok(()) }
+    }
+
+    /// Whether the peer may have only the infohash, and may get the metadata from us (BEP 9): it takes metadata and
+    /// does not say how much it has. A peer with pieces has it, whatever it says; of a torrent without pieces, a
+    /// peer that has not introduced itself yet may have come for it.
+    fn may_need_metadata(&self, peer: &Peer) -> bool {
+        let have = peer.remote.have();
+        let asks = match peer.remote.extension() {
+            Some(known) => known.ut_metadata.is_some() && known.metadata_size.is_none_or(|len| len == 0),
+            None => peer.connected.capabilities.extensions && have.is_empty(),
+        };
+        asks && have.count() == 0 && self.metadata.is_given()
     }
 
     /// The peer told where it takes connections.

@@ -86,6 +86,11 @@ impl Metadata {
         Self { bytes, payloads: None, askers: BTreeMap::new(), debts: BTreeMap::new() }
     }
 
+    /// Whether anything is given.
+    pub(super) fn is_given(&self) -> bool {
+        !self.bytes.is_empty()
+    }
+
     /// A peer at this address asks for a piece; false: it is refused.
     pub(super) fn ask(&mut self, conn: ConnId, ip: IpAddr, piece: u32) -> bool {
         let count = metadata_piece_count(self.len()) as usize;

@@ -74,6 +74,38 @@ fn the_description_spreads_from_peer_to_peer() {
 }
 
 #[test]
+fn a_torrent_without_pieces_spreads_by_its_link() {
+    for source in [Source::User, Source::Tracker { local: false }] {
+        let mut swarm = Swarm::new(Geometry::new(0, 16_384).unwrap());
+        swarm.metadata = Bytes::from(vec![5; 40_000]);
+        let (seed, one) = (swarm.add_seed(), swarm.add_magnet(Bitfield::new(0)));
+        swarm.introduce_by(source, one, seed);
+        assert!(swarm.run(MINUTE, |swarm| swarm.nodes[one].description.is_none()));
+        assert!(swarm.is_complete(one));
+        // From the one that had only the link itself, and the other one dials.
+        let other = swarm.add_magnet(Bitfield::new(0));
+        swarm.introduce_by(source, one, other);
+        assert!(swarm.run(MINUTE, |swarm| swarm.nodes[other].description.is_none()));
+        swarm.run(MINUTE, |_| false);
+        assert!((0..3).all(|number| peer_count(&swarm, number) == 0), "nobody has anything left to give");
+    }
+}
+
+#[test]
+fn complete_peers_that_know_the_link_alone_get_the_metadata_and_part() {
+    let mut swarm = swarm();
+    let full = Bitfield::full(40);
+    let (seed, one, other) = (swarm.add_seed(), swarm.add_magnet(full.clone()), swarm.add_magnet(full));
+    swarm.introduce(one, other);
+    swarm.run(5 * SECOND, |_| false);
+    swarm.introduce(one, seed);
+    let described = |swarm: &Swarm, number: usize| swarm.nodes[number].description.is_none();
+    assert!(swarm.run(2 * MINUTE, |swarm| described(swarm, one) && described(swarm, other)));
+    swarm.run(MINUTE, |_| false);
+    assert!([seed, one, other].into_iter().all(|number| peer_count(&swarm, number) == 0));
+}
+
+#[test]
 fn long_metadata_comes_as_fast_as_the_links_carry_it() {
     for seed_count in [1, 3] {
         let mut swarm = swarm();

@@ -5,7 +5,10 @@ use bytes::Bytes;
 use super::rules::{PEER, PIECES, Rig, connected, disconnected};
 use super::swarm::{FAST, settings};
 use crate::proto::bitfield::Bitfield;
-use crate::proto::time::Duration;
+use crate::proto::piece::Geometry;
+use crate::proto::rng::Rng;
+use crate::proto::time::{Duration, Instant};
+use crate::proto::torrent::Torrent;
 use crate::proto::torrent::event::{Command, DisconnectReason, Output, Settings};
 use crate::proto::wire::extension::ExtensionHandshake;
 use crate::proto::wire::message::Message;
@@ -87,6 +90,61 @@ fn of_long_metadata_so_much_is_handed_out_as_has_left() {
         metadata(&rig.drain()).len()
     });
     assert_eq!(sent, [16, 5, 11, 2, 0, 0]);
+}
+
+/// A seed with metadata of three pieces of a torrent of so many pieces.
+fn complete(piece_count: u32) -> Rig {
+    let settings = Settings { metadata: vec![3; 40_000].into(), ..settings(0) };
+    let now = Instant::from_micros(1_000_000);
+    let geometry = Geometry::new(u64::from(piece_count) * 32_768, 32_768).unwrap();
+    let full = Bitfield::full(piece_count);
+    let torrent = Torrent::new(settings, geometry, full.clone(), full, Rng::from_number(1), now);
+    Rig { torrent, now }
+}
+
+/// What a peer says first, and whether it may have come for metadata.
+#[test]
+fn who_has_only_the_infohash_is_not_parted_from_as_complete() {
+    let handshake = |metadata_size, upload_only| {
+        let known = ExtensionHandshake {
+            ut_metadata: Some(9),
+            metadata_size,
+            upload_only,
+            ..ExtensionHandshake::default()
+        };
+        Message::Extended { id: 0, payload: known.encode() }
+    };
+    let empty = Message::Bitfield(Bitfield::new(0));
+    let cases = [
+        // A torrent without pieces: every word on pieces says "complete".
+        (0, vec![Message::HaveNone, handshake(None, false)], true),
+        (0, vec![Message::HaveAll, handshake(None, false)], true),
+        (0, vec![empty, handshake(None, true)], true),
+        (0, vec![handshake(None, false), Message::HaveNone], true),
+        (0, vec![handshake(Some(0), true)], true),
+        (0, vec![Message::HaveAll], true),
+        (0, vec![Message::HaveNone, handshake(Some(40_000), true)], false),
+        (0, vec![handshake(Some(40_000), false), Message::HaveAll], false),
+        // qBittorrent and libtorrent say that they only upload while they wait for metadata alone.
+        (PIECES, vec![handshake(None, true)], true),
+        (PIECES, vec![Message::HaveNone, handshake(None, true)], true),
+        (PIECES, vec![handshake(Some(40_000), true)], false),
+        (PIECES, vec![Message::HaveAll], false),
+        (PIECES, vec![handshake(None, false), Message::HaveAll], false),
+    ];
+    for (piece_count, said, stays) in cases {
+        let mut rig = complete(piece_count);
+        rig.connect(PEER, connected(1, FAST));
+        let outputs: Vec<_> = said.iter().flat_map(|message| rig.say(message.clone())).collect();
+        assert_eq!(disconnected(&outputs).is_none(), stays, "{piece_count}: {said:?}");
+        let greeted = said.iter().any(|message| matches!(message, Message::Extended { .. }));
+        if stays && greeted {
+            let given: Vec<_> = (0..3).flat_map(|piece| ask_metadata(&mut rig, piece)).collect();
+            assert_eq!(metadata(&given).len(), 3, "{piece_count}: {said:?}");
+            let outputs = rig.say(handshake(Some(40_000), true));
+            assert_eq!(disconnected(&outputs), Some(DisconnectReason::BothComplete), "it has it now");
+        }
+    }
 }
 
 #[test]
