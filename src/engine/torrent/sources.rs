@@ -30,6 +30,7 @@ use crate::proto::time::Instant;
 use crate::proto::torrent::event::Source;
 use crate::proto::torrent::finder::{self, Finder};
 use crate::proto::tracker::AnnounceEvent;
+use crate::proto::tracker::TrackerError;
 use crate::proto::tracker::announcer::{self, Announcer, Progress, RequestId};
 
 /// Time for looking up the name of a peer or node; then it is left out.
@@ -326,6 +327,10 @@ impl Sources {
                 }
             }
             announcer::Output::Warning { url, text } => report.event(Event::TrackerWarning { url, text }),
+            // Whether it has failed is not known yet: nothing follows from it.
+            announcer::Output::Silent(url) => {
+                report.event(Event::TrackerFailed { url, error: TrackerError::Timeout.to_string() });
+            }
             announcer::Output::Failed { url, error, retry_at: _ } => {
                 let error = error.to_string();
                 if let Some(status) = self.trackers.status(&url) {

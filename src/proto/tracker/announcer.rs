@@ -90,6 +90,8 @@ pub enum Output {
         /// Its words.
         text: String,
     },
+    /// The tracker at this URL has not answered for [`SILENCE_MAX`]; it is waited for.
+    Silent(String),
     /// A tracker failed; others are tried, this one again at `retry_at` (None: never).
     Failed {
         /// The tracker.
@@ -107,6 +109,8 @@ pub const BACKOFF_MIN: Duration = Duration::from_secs(2);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
 /// An announce unanswered for this long counts as failed, whatever the shell does; a later answer is ignored.
 pub const REQUEST_MAX: Duration = Duration::from_secs(90);
+/// After this time without an answer people are told that a tracker is silent.
+pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Of an interval, what passes at least between `started` and the next announce, if that is not sooner than the
 /// tracker allows.
 pub const FIRST_INTERVAL_MIN: f64 = 0.5;
@@ -151,6 +155,8 @@ struct Request {
     tracker: usize,
     event: AnnounceEvent,
     give_up_at: Instant,
+    /// When it is said that the tracker is silent; None: it was, or need not be.
+    silent_at: Option<Instant>,
 }
 
 /// The tracker client of one torrent.
@@ -251,6 +257,7 @@ impl Announcer {
                 continue;
             };
             let request = self.requests.get_mut(&request).expect("a tracker's request is under way");
+            request.silent_at = None;
             let wait = if self.trackers[at].knows_us() { IN_FLIGHT_WAIT } else { STARTED_WAIT };
             request.give_up_at = request.give_up_at.min(now + wait);
         }
@@ -271,6 +278,7 @@ impl Announcer {
     pub fn handle_queued(&mut self, now: Instant, request: RequestId) {
         if let Some(request) = self.requests.get_mut(&request).filter(|_| !self.leaving) {
             request.give_up_at = now + TURN_MAX;
+            request.silent_at = None;
         }
     }
 
@@ -278,6 +286,7 @@ impl Announcer {
     pub fn handle_sent(&mut self, now: Instant, request: RequestId) -> bool {
         let Some(request) = self.requests.get_mut(&request).filter(|_| !self.leaving) else { return false };
         request.give_up_at = now + REQUEST_MAX;
+        request.silent_at = Some(now + SILENCE_MAX);
         true
     }
 
@@ -362,6 +371,10 @@ impl Announcer {
         for request in late {
             self.handle_reply(now, request, Err(TrackerError::Timeout));
         }
+        let silent =
+            |request: &mut Request| request.silent_at.take_if(|at| *at <= now).map(|_| request.tracker);
+        let silent = self.requests.values_mut().filter_map(silent);
+        self.outputs.extend(silent.map(|at| Output::Silent(self.trackers[at].url.clone())));
         for tier in 0..self.tiers.len() {
             self.announce(tier, now);
         }
@@ -384,7 +397,8 @@ impl Announcer {
             Next::At(at) => Some(at),
             Next::Answer | Next::Never => None,
         });
-        tiers.chain(self.requests.values().map(|request| request.give_up_at)).min()
+        let due = |request: &Request| request.silent_at.into_iter().chain([request.give_up_at]);
+        tiers.chain(self.requests.values().flat_map(due)).min()
     }
 
     /// After `handle_stopped`: whether every `stopped` is answered or given up.
@@ -401,7 +415,7 @@ impl Announcer {
         let ready = |&at: &usize| self.trackers[at].retry_at().is_some_and(|retry_at| retry_at <= now);
         match self.tiers[tier].order.iter().copied().find(ready) {
             Some(tracker) => {
-                self.send(tracker, self.trackers[tracker].event(), now + REQUEST_MAX);
+                self.send(now, tracker, self.trackers[tracker].event(), REQUEST_MAX);
                 self.tiers[tier].next = Next::Answer;
             }
             None => self.tiers[tier].next = self.earliest_retry(tier).map_or(Next::Never, Next::At),
@@ -411,7 +425,7 @@ impl Announcer {
     /// The last words to a tracker: of the download that it was not told to be complete, then `stopped`.
     fn leave(&mut self, tracker: usize, now: Instant) {
         if self.trackers[tracker].event() == AnnounceEvent::Completed {
-            self.send(tracker, AnnounceEvent::Completed, now + IN_FLIGHT_WAIT);
+            self.send(now, tracker, AnnounceEvent::Completed, IN_FLIGHT_WAIT);
         } else {
             self.send_stopped(tracker, now);
         }
@@ -419,11 +433,12 @@ impl Announcer {
 
     fn send_stopped(&mut self, tracker: usize, now: Instant) {
         if self.trackers[tracker].knows_us() {
-            self.send(tracker, AnnounceEvent::Stopped, now + STOPPED_WAIT);
+            self.send(now, tracker, AnnounceEvent::Stopped, STOPPED_WAIT);
         }
     }
 
-    fn send(&mut self, tracker: usize, event: AnnounceEvent, give_up_at: Instant) {
+    fn send(&mut self, now: Instant, tracker: usize, event: AnnounceEvent, wait: Duration) {
+        let give_up_at = now + wait;
         let request = RequestId(self.next_request);
         self.next_request += 1;
         let Tracker { url, tracker_id, request: under_way, .. } = &mut self.trackers[tracker];
@@ -440,7 +455,8 @@ impl Announcer {
             ..Announce::new(self.config.infohash, self.config.peer_id, self.config.port)
         };
         self.outputs.push_back(Output::Announce { request, url: url.clone(), announce });
-        self.requests.insert(request, Request { tracker, event, give_up_at });
+        let silent_at = (!self.leaving).then_some(now + SILENCE_MAX);
+        self.requests.insert(request, Request { tracker, event, give_up_at, silent_at });
     }
 
     fn tier_of(&self, tracker: usize) -> usize {
@@ -509,6 +525,7 @@ mod tests {
                 | Output::ExternalIp(_)
                 | Output::Announced { .. }
                 | Output::Warning { .. }
+                | Output::Silent(_)
                 | Output::Failed { .. } => None,
             })
             .collect()
@@ -548,6 +565,34 @@ mod tests {
         machine.handle_timeout(at(9999));
         assert_eq!(announces(&mut machine), []);
         assert!(machine.is_done());
+    }
+
+    #[test]
+    fn a_silent_tracker_is_mentioned_once_an_announce_and_waited_for() {
+        let silent = |machine: &mut Announcer| {
+            let outputs: Vec<_> = std::iter::from_fn(|| machine.poll_output()).collect();
+            outputs.into_iter().filter(|output| matches!(output, Output::Silent(url) if url == B)).count()
+        };
+        let mut machine = announcer(&[&[B]], 9);
+        machine.handle_timeout(at(0));
+        let (request, ..) = one(&mut machine);
+        assert_eq!(machine.poll_timeout(), Some(at(0) + SILENCE_MAX));
+        machine.handle_timeout(at(0) + SILENCE_MAX);
+        assert_eq!(silent(&mut machine), 1);
+        machine.handle_timeout(at(30));
+        assert_eq!((silent(&mut machine), machine.poll_timeout()), (0, Some(at(0) + REQUEST_MAX)));
+        machine.handle_reply(at(31), request, reply(60));
+        machine.handle_timeout(at(91));
+        let (request, ..) = one(&mut machine);
+        machine.handle_queued(at(91), request);
+        machine.handle_timeout(at(200));
+        assert_eq!(silent(&mut machine), 0, "it was not asked yet");
+        assert!(machine.handle_sent(at(200), request));
+        machine.handle_timeout(at(205));
+        assert_eq!(silent(&mut machine), 1);
+        machine.handle_stopped(at(206));
+        machine.handle_timeout(at(230));
+        assert_eq!(silent(&mut machine), 0, "who leaves is not interested");
     }
 
     #[test]

@@ -132,6 +132,7 @@ impl Swarm {
             }
             AnnouncerOutput::ExternalIp(_)
             | AnnouncerOutput::Announced { .. }
+            | AnnouncerOutput::Silent(_)
             | AnnouncerOutput::Warning { .. } => {}
             AnnouncerOutput::Failed { error, .. } => {
                 panic!("seed {}: the tracker refuses {}: {error}", self.scenario.seed, self.hosts[id].addr)
