@@ -162,7 +162,7 @@ pub(crate) async fn fetch(
     let source = TorrentSource::Magnet(magnet.clone());
     announce(&magnet, plan.finds_peers(false, source.names_anyone()), &report);
     let torrent = AddTorrent { describe_only: true, ..plan.torrent(source, Path::new(".")) };
-    let engine = plan.start().await?;
+    let engine = plan.without_journals().start().await?;
     let mut handle = engine.add(torrent).await?;
     let figures = handle.clone();
     let following = Describer::new(&report, &mut narrator).follow(&mut handle, interrupts);

@@ -78,6 +78,17 @@ impl Narrator {
             Event::PeerDisconnected(addr, reason) => self.report.event(&json!({
                 "event": "peer", "addr": addr.to_string(), "connected": false, "reason": reason,
             })),
+            Event::JournalLapsed(error) => {
+                let error = printable(&without_number(&error));
+                self.report.warn(&format!(
+                    "journal {error}; going on without it: the next start may have to check what is there"
+                ));
+            }
+            Event::JournalSetAside { error, path } => {
+                let (error, path) = (printable(&without_number(&error)), printable(&path.to_string_lossy()));
+                self.report
+                    .warn(&format!("journal {error}; it is now called {path}, and a new one is begun"));
+            }
             // Told with figures.
             Event::Described | Event::Piece(_) | Event::Completed | Event::Stopped | Event::Skipped(_) => {}
         }

@@ -8,7 +8,7 @@ use super::args::{BOOTSTRAP_NONE, BootstrapArgs, LeaveArgs, SwarmArgs};
 use super::failure::Failure;
 use super::report::Report;
 use super::select::{self, Selector};
-use super::text::printable;
+use super::text::{printable, without_number};
 use crate::engine::{
     AddTorrent, Config, DhtConfig, Engine, EngineError, Info, Limits, Selection, TorrentSource,
 };
@@ -29,6 +29,7 @@ pub(crate) struct Plan {
     pub(crate) trackers: Vec<String>,
     /// When to leave.
     leave: LeaveArgs,
+    report: Report,
 }
 
 impl Plan {
@@ -58,12 +59,26 @@ impl Plan {
                 Err(_) => report.warn(&format!("no address known for peer {}", printable(peer))),
             }
         }
-        Self { config, port_chosen: swarm.port.is_some(), peers, trackers: swarm.trackers.clone(), leave }
+        let (port_chosen, trackers, report) = (swarm.port.is_some(), swarm.trackers.clone(), report.clone());
+        Self { config, port_chosen, peers, trackers, leave, report }
     }
 
     /// Listens; without a chosen port, on the usual one or else on any.
     pub(crate) async fn start(&self) -> Result<Engine, Failure> {
-        start(&self.config, self.port_chosen).await
+        let engine = start(&self.config, self.port_chosen).await?;
+        if let Some(error) = engine.journals_error() {
+            let error = printable(&without_number(&error.to_string()));
+            self.report.warn(&format!(
+                "{error}; going on without journals: the next start has to check what is there"
+            ));
+        }
+        Ok(engine)
+    }
+
+    /// The same for a torrent whose content is not wanted.
+    pub(crate) fn without_journals(&self) -> Self {
+        let config = Config { resume_dir: None, ..self.config.clone() };
+        Self { config, ..self.clone() }
     }
 
     /// Whether seeding ends by itself, by ratio or time.

@@ -185,6 +185,15 @@ pub enum Event {
     },
     /// The disk holds things up, or does no longer (None).
     Storage(Option<StorageFault>),
+    /// The torrent's journal cannot be written, for this reason: until it can, the next start has to hash more.
+    JournalLapsed(String),
+    /// The torrent's journal could not be used, and a new one is begun.
+    JournalSetAside {
+        /// Why.
+        error: String,
+        /// What it is called now.
+        path: PathBuf,
+    },
     /// The torrent ended: see [`Snapshot::stage`].
     Stopped,
     /// The reader was too slow and so many events were skipped.

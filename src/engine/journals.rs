@@ -17,21 +17,17 @@ use crate::storage::handles::Handles;
 
 /// Since a journal was written: older ones are removed.
 const AGE_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
-/// What journals are called, and what is left of one whose replacement was interrupted.
-const ENDINGS: [&str; 2] = [".journal", ".journal.new"];
+/// What journals are called, what is left of one whose replacement was interrupted, and one that was set aside.
+const ENDINGS: [&str; 3] = [".journal", ".journal.new", ".journal.aside"];
 
-/// The folder, made if missing; None: it cannot be used, so no journals are kept.
-pub(super) fn open(dir: &Path, handles: &Arc<Handles>) -> Option<Arc<RealFs>> {
+/// The folder, made if missing.
+///
+/// # Errors
+/// It cannot be used, so no journals are kept.
+pub(super) fn open(dir: &Path, handles: &Arc<Handles>) -> Result<Arc<RealFs>, StorageError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    let opened =
-        made.map_err(|source| StorageError::new(dir, source)).and_then(|()| RealFs::create(dir, handles));
-    match opened {
-        Ok(folder) => Some(Arc::new(folder)),
-        Err(error) => {
-            tracing::warn!(%error, "no journals are kept: the next start hashes what is there");
-            None
-        }
-    }
+    made.map_err(|source| StorageError::new(dir, source))?;
+    RealFs::create(dir, handles).map(Arc::new)
 }
 
 /// Removes what is old; what cannot be removed is tried again with the next start.
@@ -80,7 +76,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(open(&file.join("below"), &Handles::new(4)).is_none());
-        assert!(open(&dir.path().join("a/b"), &Handles::new(4)).is_some());
+        assert!(open(&file.join("below"), &Handles::new(4)).is_err());
+        assert!(open(&dir.path().join("a/b"), &Handles::new(4)).is_ok());
     }
 }

@@ -61,6 +61,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::storage::handles::{HANDLE_MAX, Handles};
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -93,6 +94,7 @@ pub struct Engine {
     embedded_tracker: bool,
     supervisor: mpsc::Sender<supervisor::Input>,
     dht: Option<DhtHandle>,
+    journals_error: Option<StorageError>,
     _tasks: Vec<task::Task>,
 }
 
@@ -101,7 +103,9 @@ impl Engine {
     ///
     /// # Errors
     /// The port is taken, or another failure of the system; the error says what to do.
-    pub async fn start(config: Config) -> Result<Self, EngineError> {
+    pub async fn start(mut config: Config) -> Result<Self, EngineError> {
+        let limits = &mut config.limits;
+        limits.connection_max = limits.connection_max.min(connections_allowed());
         let sockets = listen::bind(&config.listen, config.port)?;
         let (port, embedded_tracker) = (sockets.port, config.embedded_tracker);
         let clock = clock::Clock::start();
@@ -114,8 +118,9 @@ impl Engine {
         let (registry_sender, registry) = watch::channel(Arc::new(BTreeMap::new()));
         let handles = Handles::new(HANDLE_MAX);
         let (resume_dir, its_handles) = (config.resume_dir.clone(), handles.clone());
-        let open_journals = move || resume_dir.and_then(|dir| journals::open(&dir, &its_handles));
-        let journals = task::blocking(open_journals).await.flatten();
+        let open_journals = move || resume_dir.map(|dir| journals::open(&dir, &its_handles)).transpose();
+        let opened = task::blocking(open_journals).await.unwrap_or(Ok(None));
+        let (journals, journals_error) = opened.map_or_else(|error| (None, Some(error)), |dir| (dir, None));
         let context = Arc::new(context::Context {
             clock,
             pool: pool::BlockPool::new(),
@@ -156,6 +161,7 @@ impl Engine {
             embedded_tracker,
             supervisor: supervisor_sender,
             dht: dht.map(DhtHandle::new),
+            journals_error,
             _tasks: tasks,
         })
     }
@@ -183,6 +189,11 @@ impl Engine {
     /// Where peers reach us: the port is the same for TCP and UDP, IPv4 and IPv6.
     pub fn listen_port(&self) -> u16 {
         self.port
+    }
+
+    /// Why no journals are kept although `Config::resume_dir` is set: each start then hashes what is there.
+    pub fn journals_error(&self) -> Option<&StorageError> {
+        self.journals_error.as_ref()
     }
 
     /// The DHT node; None: `Config::dht` is.
@@ -240,6 +251,12 @@ fn seed() -> io::Result<Rng> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(Rng::from_seed(seed))
+}
+
+/// Half of the files that the process may open: the rest is for content, journals and requests to trackers.
+fn connections_allowed() -> usize {
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 2;
+    usize::try_from(allowed).unwrap_or(usize::MAX).max(1)
 }
 
 fn core_count() -> usize {

@@ -23,7 +23,7 @@ use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::event::PieceResult;
 use crate::storage::content::{Content, LostPiece, StorageError};
-use crate::storage::journal::{Journal, JournalError, Owner};
+use crate::storage::journal::{Journal, Owner};
 use crate::storage::persistence::Persistence;
 use crate::storage::pieces::{PartialPiece, Spill, WholePiece};
 use crate::storage::store::Store;
@@ -176,7 +176,7 @@ impl Storage {
     ///
     /// # Errors
     /// A disk fails: it may be tried again, unless the power is out.
-    pub(super) fn start(&mut self, now: Instant) -> Result<Found, JournalError> {
+    pub(super) fn start(&mut self, now: Instant) -> Result<Found, StorageError> {
         self.set_time(now);
         let content = Content::new(self.content.info.clone(), Vec::new(), self.disk.clone());
         let journal = Arc::new(self.journal_disk.clone());
@@ -196,7 +196,9 @@ impl Storage {
         let mut durable = verdict.vouched;
         if !have.is_full() {
             have = store.prepare(&have)?;
-            durable.clone_from(&have);
+            if !store.has_journal_gaps() {
+                durable.clone_from(&have);
+            }
         }
         assert!(!self.durable.has_more_than(&have), "what was durable is there (R2)");
         self.durable = durable;
@@ -326,7 +328,9 @@ impl Storage {
 
     /// These are durable.
     pub(super) fn is_durable(&mut self, pieces: &Bitfield) {
-        self.durable.set_all(pieces);
+        if self.running.as_ref().is_some_and(|running| !running.store.has_journal_gaps()) {
+            self.durable.set_all(pieces);
+        }
         self.fresh.retain(|&piece, _| !pieces.get(piece));
     }
 

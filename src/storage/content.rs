@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::fs::FileSystem;
+use super::handles::is_out_of_descriptors;
 use super::hash;
 use super::span::{Span, spans};
 use crate::proto::bitfield::Bitfield;
@@ -57,6 +58,11 @@ impl StorageError {
     /// No space or quota left: a state that passes, not an error.
     pub fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
+    /// No file descriptor is left, in the process or the system: it says nothing about the file.
+    pub fn is_out_of_descriptors(&self) -> bool {
+        is_out_of_descriptors(&self.source)
     }
 }
 

@@ -10,7 +10,11 @@
 //! Reading is total: records are taken up to the first one that is torn or false, as a power cut leaves at the
 //! end; then there may be more on disk than the journal says, and the caller has to look. The file is written
 //! anew beside itself and renamed into its place when the caller has settled what is there, when the tail has
-//! grown, and at a clean end; one of a newer version is left alone.
+//! grown, and at a clean end. One that cannot be used, or has an unknown version, is renamed and a new one is begun.
+//!
+//! A journal that cannot be written holds up nothing: it *lapses*. What it would say is kept in memory and written with
+//! the next commit that can. Meanwhile the file says too little, never too much: what has to be withdrawn from it is
+//! durably removed with the whole file.
 //!
 //! It knows which pieces there are, not where they lie: files are numbers with stamps.
 
@@ -34,21 +38,8 @@ const JOURNAL_LEN_MAX: u64 = 128 << 20;
 /// Bytes of tail beyond the snapshot before the journal is written anew: an hour of a fast download.
 const TAIL_LEN_MAX: u64 = 1 << 20;
 
-/// Why a journal cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// Written by a newer program; it is left alone.
-    #[error("{path}: written by a newer version of this program (format {version}); it is left as it is", path = path.display())]
-    Version {
-        /// The journal.
-        path: PathBuf,
-        /// What it says.
-        version: u32,
-    },
-    /// It cannot be read.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
+/// What is appended to the name of a journal that cannot be used.
+const ASIDE: &str = ".aside";
 
 /// An open journal.
 #[derive(Debug)]
@@ -63,30 +54,110 @@ pub struct Journal<F: FileSystem> {
     /// Whether the file is known to hold what was written to it: not before it is first written, nor after a sync
     /// of it failed, for then records in its middle may be lost, and with them all that follow.
     is_sound: bool,
+    /// The file names pieces that `record` does not.
+    is_overstated: bool,
+    /// Set while the file lags behind `record`.
+    lapse: Option<Lapse>,
+    /// What is to be said to the user, once.
+    trouble: Option<Trouble>,
+    /// That it lapsed was said.
+    is_lapse_told: bool,
     /// What the journal says.
     record: Record,
 }
 
+/// How far a journal that could not be written lags behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lapse {
+    /// All that matters is in it.
+    Late,
+    /// Pieces are written that it does not know of.
+    Gaps,
+    /// The file was removed.
+    Removed,
+}
+
+/// What the user has to know about a journal.
+#[derive(Debug)]
+pub enum Trouble {
+    /// It could not be used and has this name now; a new one is begun.
+    SetAside(StorageError, PathBuf),
+    /// It cannot be written, or be made durable: until it can, the next start has to hash more.
+    Lapsed(StorageError),
+}
+
 impl<F: FileSystem> Journal<F> {
-    /// Reads the journal at `path`; none, or one that makes no sense, is a record of nothing that is not whole.
-    /// Nothing is written before [`Journal::settle`].
+    /// Reads the journal at `path`; without one, and of one that makes no sense, the record is of nothing and not whole.
+    /// One that cannot be used is set aside. Nothing else is written before [`Journal::settle`].
     ///
     /// # Errors
-    /// It is of a newer version, or cannot be read or made.
-    pub fn open(fs: Arc<F>, path: Vec<String>, owner: Owner) -> Result<Self, JournalError> {
-        let full_path = fs.full_path(&path);
-        let bytes = read_all(&*fs, &path).map_err(|source| StorageError::new(&full_path, source))?;
-        let decoded = bytes.map_or(Ok(None), |bytes| record::decode(&bytes, &owner));
-        let record = decoded.map_err(|version| JournalError::Version { path: full_path, version })?;
-        let record = record.unwrap_or_else(|| Record::nothing(owner.geometry.piece_count()));
-        Ok(Self { fs, path, owner, end: 0, snapshot_len: 0, is_sound: false, record })
+    /// It cannot be read now, and may be later.
+    pub fn open(fs: Arc<F>, path: Vec<String>, owner: Owner) -> Result<Self, StorageError> {
+        let record = Record::nothing(owner.geometry.piece_count());
+        let mut this = Self {
+            fs,
+            path,
+            owner,
+            end: 0,
+            snapshot_len: 0,
+            is_sound: false,
+            is_overstated: false,
+            lapse: None,
+            trouble: None,
+            is_lapse_told: false,
+            record,
+        };
+        match this.read() {
+            Ok(Some(record)) => this.record = record,
+            Ok(None) => {}
+            Err(error) if error.may_pass() => return Err(error),
+            Err(error) => this.set_aside(error),
+        }
+        Ok(this)
+    }
+
+    fn read(&self) -> Result<Option<Record>, StorageError> {
+        let Some(bytes) = read_all(&*self.fs, &self.path).map_err(|source| self.error(source))? else {
+            return Ok(None);
+        };
+        let unknown =
+            |version| format!("format {version} is unknown: a newer program wrote it, or it is damaged");
+        let decoded = record::decode(&bytes, &self.owner);
+        decoded.map_err(|version| self.error(io::Error::other(unknown(version))))
+    }
+
+    /// Renames what cannot be used, which may be anything but a file, so that there is room for a new one.
+    fn set_aside(&mut self, error: StorageError) {
+        let mut aside = self.path.clone();
+        if let Some(name) = aside.last_mut() {
+            name.push_str(ASIDE);
+        }
+        self.trouble = Some(match self.fs.rename(&self.path, &aside) {
+            Ok(()) => Trouble::SetAside(error, self.fs.full_path(&aside)),
+            Err(_) => Trouble::Lapsed(error),
+        });
+    }
+
+    /// What is wrong with the journal, for the user; once.
+    pub fn take_trouble(&mut self) -> Option<Trouble> {
+        self.trouble.take()
+    }
+
+    /// Whether the file may lack pieces that are durable, so that the next start may not find them.
+    pub fn has_gaps(&self) -> bool {
+        matches!(self.lapse, Some(Lapse::Late | Lapse::Gaps))
+    }
+
+    /// Whether the file lags behind what the journal says, because it could not be written.
+    pub fn has_lapsed(&self) -> bool {
+        self.lapse.is_some()
     }
 
     /// It is known now what is there, exactly: these pieces, in files that look as stamped; `clean`: and all of
     /// it is durable, so that the next start need only compare. To be called before anything else is told.
     ///
     /// # Errors
-    /// The journal could not be written.
+    /// The file names pieces that are not there, and can neither be written nor removed.
     pub fn settle(
         &mut self,
         kept: Bitfield,
@@ -99,12 +170,15 @@ impl<F: FileSystem> Journal<F> {
         let settled =
             Record { kept, in_parts, intended: BTreeMap::new(), blocks, stamps, clean, whole: true };
         let before = std::mem::replace(&mut self.record, settled);
-        // Or else whoever tries again would find it said.
-        let written = self.rewrite();
-        if written.is_err() {
+        self.is_overstated |= before.kept.has_more_than(&self.record.kept);
+        let Err(error) = self.rewrite() else { return Ok(()) };
+        self.lapse(error);
+        let withdrawn = if self.is_overstated { self.remove() } else { Ok(()) };
+        if withdrawn.is_err() {
+            // Or else whoever tries again would find it said.
             self.record = before;
         }
-        written
+        withdrawn
     }
 
     /// Where the journal is.
@@ -119,43 +193,50 @@ impl<F: FileSystem> Journal<F> {
 
     /// Of the pieces that it names only these are there, by how the files look. Nothing is written.
     pub fn trust(&mut self, kept: Bitfield, in_parts: Bitfield) {
+        self.is_overstated |= self.record.kept.has_more_than(&kept);
         self.record.kept = kept;
         self.record.in_parts = in_parts;
     }
 
-    /// How these files looked when they were last stamped vouches for nothing any more. Not synced: if the machine
-    /// goes down, they look otherwise.
+    /// The stamps of these files count for nothing any more. Not synced: if the machine goes down, the files look
+    /// different.
     ///
     /// # Errors
-    /// The record could not be appended; the files are not to be written.
+    /// The stamps cannot be withdrawn; the files are not to be written.
     pub fn forget(&mut self, files: &[u32]) -> Result<(), StorageError> {
         let stamps: Vec<_> = files.iter().map(|&file| (file, Stamp::UNKNOWN)).collect();
-        self.keep(&[], &stamps)?;
-        self.kept(&[], &stamps)
+        self.withdraw(&record::kept(&[], &stamps))?;
+        self.record.stamps.extend(stamps);
+        self.record.clean = false;
+        Ok(())
     }
 
     /// This piece, which is not kept, is about to be written, at `now` by the wall clock. Not synced: if the machine
     /// goes down, the piece counts as not there, which is true.
-    ///
-    /// # Errors
-    /// The record could not be appended; the piece is not to be written.
-    pub fn intend(&mut self, now: u64, piece: PieceIndex) -> Result<(), StorageError> {
-        self.append(&record::intended(now, piece))?;
+    pub fn intend(&mut self, now: u64, piece: PieceIndex) {
+        if self.add(&record::intended(now, piece)).is_none() && self.lapse == Some(Lapse::Late) {
+            self.lapse = Some(Lapse::Gaps);
+        }
         self.record.intended.insert(piece, now);
         self.record.clean = false;
-        Ok(())
+    }
+
+    /// A piece that was intended is written. If the file does not know of it, the file is removed, so that the next
+    /// start looks at everything.
+    pub fn written(&mut self) {
+        if self.lapse == Some(Lapse::Gaps) {
+            // If that fails, the next start may not find the piece, and says nothing false.
+            let _ = self.remove();
+        }
     }
 
     /// These blocks of a piece, which is intended, were written. Not synced: if the machine goes down, their checksums say
     /// whether they are there.
-    ///
-    /// # Errors
-    /// The record could not be appended; the next start does not know of them.
-    pub fn note_blocks(&mut self, piece: PieceIndex, blocks: &[Spilled]) -> Result<(), StorageError> {
-        self.append(&record::blocks(piece, blocks.iter().copied()))?;
+    pub fn note_blocks(&mut self, piece: PieceIndex, blocks: &[Spilled]) {
+        self.add(&record::blocks(piece, blocks.iter().copied()));
         self.record.note_blocks(piece, blocks);
         self.record.clean = false;
-        Ok(())
+        self.written();
     }
 
     /// Of the blocks that it names only these are there. Nothing is written.
@@ -165,42 +246,80 @@ impl<F: FileSystem> Journal<F> {
     }
 
     /// Appends that these pieces are durable, and that these files were synced and then looked as stamped. The
-    /// file that comes back is to be synced, without holding others up, and then [`Journal::kept`] be called.
-    ///
-    /// # Errors
-    /// The record could not be appended.
-    pub fn keep(&mut self, pieces: &[Kept], stamps: &[(u32, Stamp)]) -> Result<F::File, StorageError> {
-        self.append(&record::kept(pieces, stamps))
+    /// file that comes back, if any, is to be synced, without holding others up, and then [`Journal::kept`] be called.
+    pub fn keep(&mut self, pieces: &[Kept], stamps: &[(u32, Stamp)]) -> Option<F::File> {
+        self.add(&record::kept(pieces, stamps))
     }
 
-    /// What was appended by [`Journal::keep`] is durable.
-    ///
-    /// # Errors
-    /// The journal was due to be written anew and could not be; what it says stands.
-    pub fn kept(&mut self, pieces: &[Kept], stamps: &[(u32, Stamp)]) -> Result<(), StorageError> {
+    /// What was given to [`Journal::keep`] is durable. A journal that has lapsed, or whose tail is long, is written anew.
+    pub fn kept(&mut self, pieces: &[Kept], stamps: &[(u32, Stamp)]) {
         pieces.iter().for_each(|&piece| self.record.keep(piece));
         self.record.stamps.extend(stamps.iter().copied());
         self.record.clean = false;
-        if self.end - self.snapshot_len > TAIL_LEN_MAX { self.rewrite() } else { Ok(()) }
+        let is_due = self.lapse.is_some() || self.end - self.snapshot_len > TAIL_LEN_MAX;
+        if is_due && let Err(error) = self.rewrite() {
+            self.lapse(error);
+        }
     }
 
-    /// These pieces turned out to be gone or false. The file that comes back is to be synced, without holding others
-    /// up.
+    /// These pieces turned out to be gone or false. The file that comes back, if any, is to be synced, without holding
+    /// others up.
     ///
     /// # Errors
-    /// The record could not be appended.
-    pub fn lose(&mut self, pieces: &[PieceIndex]) -> Result<F::File, StorageError> {
-        let file = self.append(&record::lost(pieces))?;
+    /// They cannot be withdrawn.
+    pub fn lose(&mut self, pieces: &[PieceIndex]) -> Result<Option<F::File>, StorageError> {
+        let file = self.withdraw(&record::lost(pieces))?;
         // Before it is durable: if that fails, what is written anew is to be without them.
         pieces.iter().for_each(|&piece| self.record.lose(piece));
         self.record.clean = false;
         Ok(file)
     }
 
-    /// A sync of the journal failed: it is written anew before anything is added.
-    pub(super) fn not_synced(&mut self, source: io::Error) -> StorageError {
+    /// A sync of the file failed: it is written anew before anything is added.
+    pub(super) fn not_synced(&mut self, source: io::Error) {
+        let error = self.error(source);
+        self.lapse(error);
+    }
+
+    /// Removes the file durably.
+    pub(super) fn remove(&mut self) -> Result<(), StorageError> {
+        if self.lapse == Some(Lapse::Removed) {
+            return Ok(());
+        }
+        let removed = self.fs.remove(&self.path).and_then(|()| self.fs.sync_folder(self.folder()));
+        removed.map_err(|source| self.error(source))?;
+        self.lapse = Some(Lapse::Removed);
+        Ok(())
+    }
+
+    /// It could not be written: said once, and tried again by [`Journal::kept`] and [`Journal::settle`].
+    fn lapse(&mut self, error: StorageError) {
         self.is_sound = false;
-        self.error(source)
+        self.lapse.get_or_insert(Lapse::Late);
+        if !std::mem::replace(&mut self.is_lapse_told, true) {
+            self.trouble = Some(Trouble::Lapsed(error));
+        }
+    }
+
+    /// Appends what may be missing; None: the journal has lapsed.
+    fn add(&mut self, bytes: &[u8]) -> Option<F::File> {
+        if self.lapse.is_some() {
+            return None;
+        }
+        self.append(bytes).map_err(|error| self.lapse(error)).ok()
+    }
+
+    /// Appends what must not be missing, or else removes the file.
+    fn withdraw(&mut self, bytes: &[u8]) -> Result<Option<F::File>, StorageError> {
+        let file = self.add(bytes);
+        if file.is_none() {
+            self.remove()?;
+        }
+        Ok(file)
+    }
+
+    fn folder(&self) -> &[String] {
+        &self.path[..self.path.len() - 1]
     }
 
     fn error(&self, source: io::Error) -> StorageError {
@@ -226,10 +345,13 @@ impl<F: FileSystem> Journal<F> {
         let bytes = self.record.encode(&self.owner);
         // It may be in its place already when what follows fails.
         self.is_sound = false;
+        if self.lapse == Some(Lapse::Removed) {
+            self.lapse = Some(Lapse::Gaps);
+        }
         self.replace(&bytes).map_err(|source| self.error(source))?;
         self.end = bytes.len() as u64;
         self.snapshot_len = self.end;
-        self.is_sound = true;
+        (self.is_sound, self.is_overstated, self.lapse) = (true, false, None);
         Ok(())
     }
 
@@ -244,7 +366,7 @@ impl<F: FileSystem> Journal<F> {
         self.fs.write_all_at(&file, &[bytes], 0)?;
         self.fs.sync(&file)?;
         self.fs.rename(&beside, &self.path)?;
-        self.fs.sync_folder(&self.path[..self.path.len() - 1])
+        self.fs.sync_folder(self.folder())
     }
 }
 

@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::content::{Content, LostPiece, StorageError};
 use super::fs::{FileSystem, Stamp};
-use super::journal::{Journal, Kept, Record};
+use super::journal::{Journal, Kept, Record, Trouble};
 use super::resume::{self, Verdict};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
@@ -188,7 +188,19 @@ impl<F: FileSystem> Store<F> {
         if !suspect.is_empty() {
             state.journal.forget(&suspect)?;
         }
-        state.journal.intend(self.content.fs().now(), piece)
+        state.journal.intend(self.content.fs().now(), piece);
+        Ok(())
+    }
+
+    /// Whether the journal may lack pieces that are durable, because it can neither be written nor removed: then the
+    /// next start may not find them.
+    pub fn has_journal_gaps(&self) -> bool {
+        self.ledger.get().is_some_and(|ledger| ledger.state().journal.has_gaps())
+    }
+
+    /// What is wrong with the journal, for the user; once.
+    pub fn take_journal_trouble(&self) -> Option<Trouble> {
+        self.ledger.get()?.state().journal.take_trouble()
     }
 
     /// Makes durable what was written, and then that it was. Pieces come back that the disk did not keep.
@@ -212,11 +224,7 @@ impl<F: FileSystem> Store<F> {
             kept.set(good.piece);
         });
         let stamps = self.stamps_of(looks, &kept);
-        self.record(ledger, &good, &stamps).inspect_err(|_| {
-            // The next record is to have the stamps of their files too.
-            good.iter().for_each(|kept| self.content.found(kept.piece));
-            ledger.state().put_back(&pieces, !lost.is_empty());
-        })?;
+        ledger.record(&good, &stamps);
         Ok(lost)
     }
 
@@ -246,21 +254,6 @@ impl<F: FileSystem> Store<F> {
             good.push(kept);
         }
         Ok((good, lost))
-    }
-
-    /// Tells the journal what is durable, durably.
-    fn record(
-        &self,
-        ledger: &Ledger<F>,
-        pieces: &[Kept],
-        stamps: &[(u32, Stamp)],
-    ) -> Result<(), StorageError> {
-        if pieces.is_empty() && stamps.is_empty() {
-            return Ok(());
-        }
-        let file = ledger.state().journal.keep(pieces, stamps)?;
-        ledger.sync(&file)?;
-        ledger.state().journal.kept(pieces, stamps)
     }
 
     /// Pieces turned out to be gone or false. A journal that nothing was written into yet is left as it is: the
@@ -337,7 +330,8 @@ impl<F: FileSystem> Store<F> {
         let stamps = self.stamps(&kept)?;
         let mut state = ledger.state();
         let record = state.journal.record();
-        if clean && record.clean && record.kept == kept && record.stamps == stamps {
+        let is_said = !state.journal.has_lapsed() && record.kept == kept && record.stamps == stamps;
+        if clean && record.clean && is_said {
             return Ok(());
         }
         state.settle(&self.content, kept, stamps, clean)
@@ -440,14 +434,24 @@ impl<F: FileSystem> Ledger<F> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes durable what was appended.
-    fn sync(&self, appended: &F::File) -> Result<(), StorageError> {
-        self.fs.sync(appended).map_err(|source| self.state().journal.not_synced(source))
+    /// Tells the journal what is durable, durably if it can be written.
+    fn record(&self, pieces: &[Kept], stamps: &[(u32, Stamp)]) {
+        if pieces.is_empty() && stamps.is_empty() {
+            return;
+        }
+        let appended = self.state().journal.keep(pieces, stamps);
+        if let Some(Err(source)) = appended.map(|file| self.fs.sync(&file)) {
+            self.state().journal.not_synced(source);
+        }
+        self.state().journal.kept(pieces, stamps);
     }
 
     fn lose(&self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
-        let file = self.state().journal.lose(pieces)?;
-        self.sync(&file)
+        let appended = self.state().journal.lose(pieces)?;
+        let Some(Err(source)) = appended.map(|file| self.fs.sync(&file)) else { return Ok(()) };
+        let mut state = self.state();
+        state.journal.not_synced(source);
+        state.journal.remove()
     }
 
     fn state(&self) -> MutexGuard<'_, State<F>> {

@@ -2,7 +2,6 @@
 //! meanwhile is not forgotten, whatever comes between.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
@@ -11,7 +10,7 @@ use super::*;
 use crate::proto::block::BLOCK_LEN;
 use crate::storage::fs::RealFs;
 use crate::storage::handles::Handles;
-use crate::storage::journal::Owner;
+use crate::storage::journal::{Owner, Trouble};
 use crate::storage::pieces::{Held, PartialPiece, WholePiece};
 use crate::storage::testing::{Sample, sample};
 
@@ -350,18 +349,30 @@ fn what_the_disk_did_not_keep_is_not_there_when_asked_again() {
 }
 
 #[test]
-fn who_could_not_note_that_all_is_there_has_not_left() {
+fn a_journal_that_is_gone_holds_up_neither_the_end_nor_the_next_download() {
     let place = Place::new();
     let mut download = place.download(&[0, 1, 2, 3]);
-    download.write(&place, 4);
     fs::remove_dir_all(place.state.path()).unwrap();
-    assert!(download.store.finish(&download.have).is_err());
-    let other = place.store();
-    let busy = other.prepare(&Bitfield::new(5)).unwrap_err();
-    assert_eq!(busy.source.kind(), ErrorKind::ResourceBusy);
-    assert!(download.store.finish(&download.have).is_err(), "nobody else has it");
-    drop(download);
-    other.prepare(&Bitfield::new(5)).unwrap();
+    download.write(&place, 4);
+    assert_eq!(download.finish(), NONE);
+    assert!(matches!(download.store.take_journal_trouble(), Some(Trouble::Lapsed(_))));
+    assert!(download.store.take_journal_trouble().is_none(), "said once");
+    place.store().prepare(&Bitfield::new(5)).unwrap();
+}
+
+#[test]
+fn a_piece_that_cannot_be_withdrawn_from_the_journal_is_not_written() {
+    let place = Place::new();
+    drop(place.download(&[0, 1, 2]));
+    let download = place.start();
+    assert!(download.store.prepare(&download.have).unwrap().get(1));
+    // What cannot be removed: a folder that is not empty, in the journal's place.
+    let journal = place.state.path().join("journal");
+    fs::remove_file(&journal).unwrap();
+    fs::create_dir_all(journal.join("full")).unwrap();
+    assert!(download.store.lose(&[1]).is_err());
+    fs::remove_dir_all(&journal).unwrap();
+    download.store.lose(&[1]).unwrap();
 }
 
 #[test]

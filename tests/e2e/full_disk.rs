@@ -91,26 +91,6 @@ async fn a_torrent_on_another_disk_does_not_notice() {
 }
 
 #[test]
-fn a_full_disk_under_the_state_is_named_and_passes() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path();
-    content(&path.join("set"), &[("a", 3_000_001)]);
-    let Some(disk) = SmallDisk::mount(&path.join("state"), "size=1m") else { return };
-    disk.fill_but(0);
-    let (_seed, peer) = seed_of(path);
-    let args = ["download", "set.torrent", "-d", "copy", "-p", "0", "--json", "--peer", &peer];
-    let state = path.join("state");
-    let mut download = Sprat::start_with(path, &args, &[("XDG_STATE_HOME", state.to_str().unwrap())]);
-    let full = download.event("storage");
-    assert_eq!(full["state"], "full", "{full}");
-    assert!(full["place"].as_str().unwrap().starts_with(state.to_str().unwrap()), "{full}");
-    disk.free();
-    download.event("completed");
-    assert_eq!(download.end().code, Some(0));
-    assert_same(path);
-}
-
-#[test]
 fn room_that_is_set_apart_is_taken_at_once_or_missed_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();

@@ -3,6 +3,8 @@
 
 #![cfg(test)]
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +18,7 @@ use sprat::proto::piece::{Geometry, PieceIndex};
 use sprat::proto::rng::Rng;
 use sprat::sim::disk::{Disk, Model};
 use sprat::storage::content::{Content, LostPiece, StorageError};
-use sprat::storage::journal::{Journal, JournalError, Owner};
+use sprat::storage::journal::{Journal, Owner};
 use sprat::storage::pieces::{Held, PartialPiece, Spilled, WholePiece};
 use sprat::storage::store::Store;
 
@@ -135,6 +137,12 @@ impl Disks {
         self.content.is_down() || self.state.is_down()
     }
 
+    /// The machine goes down with any of its disks, even where the program would go on without that one.
+    fn require_up(&self) -> Result<(), StorageError> {
+        let down = || StorageError::new(Path::new("the machine"), io::Error::other("is down"));
+        if self.is_down() { Err(down()) } else { Ok(()) }
+    }
+
     pub(crate) fn wait(&self, micros: u64) {
         self.each(|disk| disk.wait(micros));
     }
@@ -172,7 +180,7 @@ pub(crate) struct Started {
 }
 
 /// Everything that a start does, as the engine does it.
-pub(crate) fn start(sample: &Sample, disks: &Disks) -> Result<Started, JournalError> {
+pub(crate) fn start(sample: &Sample, disks: &Disks) -> Result<Started, StorageError> {
     let mut started = look(sample, disks)?;
     started.prepare()?;
     started.find_partial(sample);
@@ -180,9 +188,9 @@ pub(crate) fn start(sample: &Sample, disks: &Disks) -> Result<Started, JournalEr
 }
 
 /// What a start does before it writes anything.
-pub(crate) fn look(sample: &Sample, disks: &Disks) -> Result<Started, JournalError> {
+pub(crate) fn look(sample: &Sample, disks: &Disks) -> Result<Started, StorageError> {
     let journal = Journal::open(Arc::new(disks.state.clone()), journal_path(), sample.owner())?;
-    Ok(look_with(sample, disks, Some(journal))?)
+    look_with(sample, disks, Some(journal))
 }
 
 /// The same with this journal, or none.
@@ -214,7 +222,7 @@ impl Started {
     pub(crate) fn prepare(&mut self) -> Result<(), StorageError> {
         if !self.is_complete() {
             self.have = self.store.prepare(&self.have)?;
-            self.durable = self.have.clone();
+            self.note_durable();
         }
         Ok(())
     }
@@ -268,8 +276,15 @@ impl Started {
     fn commit(&mut self) -> Result<(), StorageError> {
         let lost = self.store.commit()?;
         self.lose(lost);
-        self.durable = self.have.clone();
+        self.note_durable();
         Ok(())
+    }
+
+    /// What is durable is found by the next start, unless the journal could not be told.
+    fn note_durable(&mut self) {
+        if !self.store.has_journal_gaps() {
+            self.durable = self.have.clone();
+        }
     }
 
     /// Whether that was the end of it.
@@ -277,7 +292,7 @@ impl Started {
         let lost = self.store.finish(&self.have)?;
         let is_finished = lost.is_empty();
         self.lose(lost);
-        self.durable = self.have.clone();
+        self.note_durable();
         Ok(is_finished)
     }
 
@@ -311,16 +326,25 @@ impl Started {
         let missing = self.missing(rng);
         for &piece in missing.iter().filter(|&piece| piece % 2 == 1) {
             self.begin(sample, piece)?;
+            disks.require_up()?;
         }
         for piece in missing {
             disks.wait(rng.below(1_000_000) as u64);
             self.write(sample, piece)?;
+            if let Err(error) = disks.require_up() {
+                // Whoever is gone has not written it.
+                self.have.clear(piece);
+                return Err(error);
+            }
             written += 1;
             if rng.below(4) == 0 {
                 self.commit()?;
+                disks.require_up()?;
             }
         }
-        assert!(self.finish()?, "a disk that does not fail keeps what it takes");
+        let is_finished = self.finish()?;
+        disks.require_up()?;
+        assert!(is_finished, "a disk that does not fail keeps what it takes");
         Ok(written)
     }
 

@@ -99,6 +99,7 @@ impl TorrentTask {
                 ended = self.jobs.next() => match ended {
                     Ended::Closed(closed) => {
                         is_closed = true;
+                        self.tell_journal();
                         if let Some(Err(error)) = closed {
                             tracing::warn!(%error, "not everything is durable");
                         }

@@ -9,6 +9,7 @@ use crate::proto::torrent::event::{self, ConnId, Output, PieceResult, StorageFau
 use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::disk::{Done, Job, StoreOutcome};
 use crate::storage::fs::RealFs;
+use crate::storage::journal::Trouble;
 use crate::storage::persistence;
 use crate::storage::pieces::{Spill, WholePiece};
 use crate::storage::store::Store;
@@ -93,6 +94,8 @@ impl TorrentTask {
             persistence::Output::Spill(spill) => self.spill(spill),
             persistence::Output::Commit => self.commit(),
             persistence::Output::Finish => self.finish(),
+            // It does not pass: the torrent ends with it.
+            persistence::Output::Storage(Some(_)) if self.failure.is_some() => {}
             persistence::Output::Storage(fault) => self.machine.handle_storage(now, fault),
             persistence::Output::Completed => self.completed(now),
         }
@@ -138,6 +141,7 @@ impl TorrentTask {
     pub(super) fn handle_ended(&mut self, ended: Ended) {
         let now = self.swarm.now();
         self.swarm.report.touch();
+        self.tell_journal();
         match ended {
             Ended::Stored(done) => self.handle_stored(now, done),
             Ended::Committed(Some(Ok(lost))) => {
@@ -168,6 +172,16 @@ impl TorrentTask {
             Ended::Committed(None) | Ended::Finished(None) => self.failure = Some(DISK_GONE.to_owned()),
         }
         self.drain(now);
+    }
+
+    /// What is wrong with the journal is said once.
+    pub(super) fn tell_journal(&mut self) {
+        let event = match self.content.take_journal_trouble() {
+            Some(Trouble::Lapsed(error)) => Event::JournalLapsed(error.to_string()),
+            Some(Trouble::SetAside(error, path)) => Event::JournalSetAside { error: error.to_string(), path },
+            None => return,
+        };
+        self.swarm.report.event(event);
     }
 
     /// Makes durable what was written.

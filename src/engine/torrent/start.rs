@@ -176,8 +176,8 @@ async fn begin(
     loop {
         let (journals, dir) = (context.journals.clone(), plan.dir.clone());
         let begun = context.disk.slow(content, move |store| {
-            let journal = journals.and_then(|journals| open_journal(journals, store.info(), &dir));
-            store.begin(journal)
+            let journal = journals.map(|journals| open_journal(journals, store.info(), &dir));
+            store.begin(journal.transpose()?)
         });
         match begun.await.ok_or(STOPPED)? {
             Ok(verdict) => return Ok(verdict),
@@ -186,12 +186,11 @@ async fn begin(
     }
 }
 
-/// The journal of this torrent in this folder; None: it cannot be used, and is left alone.
-fn open_journal(journals: Arc<RealFs>, info: &Info, dir: &Path) -> Option<Journal<RealFs>> {
+/// The journal of this torrent in this folder.
+fn open_journal(journals: Arc<RealFs>, info: &Info, dir: &Path) -> Result<Journal<RealFs>, StorageError> {
     let owner =
         Owner { infohash: info.infohash, geometry: info.geometry, file_count: info.files.len() as u32 };
-    let opened = Journal::open(journals, vec![journal_name(info.infohash, dir)], owner);
-    opened.inspect_err(|error| tracing::warn!(%error, "no journal is kept")).ok()
+    Journal::open(journals, vec![journal_name(info.infohash, dir)], owner)
 }
 
 /// One file a torrent and folder, whatever way leads to the folder.
@@ -212,19 +211,29 @@ async fn hash(
     if pieces.count() == 0 {
         return Ok(have);
     }
-    let (known, steps) = (content.info().geometry.piece_count() - pieces.count(), steps.clone());
+    let known = content.info().geometry.piece_count() - pieces.count();
     let vouched = have.count();
-    let progress = Box::new(move |checked, good| {
-        steps.send_replace(Step::Checking(known + checked, vouched + good));
-        !steps.is_closed()
-    });
-    match context.disk.run(content, Job::Check { pieces, progress }).await {
-        Some(Done::Check(Ok(found))) => {
-            have.set_all(&found);
-            Ok(have)
+    let mut patience = Patience::new(content, steps);
+    loop {
+        let (pieces, steps) = (pieces.clone(), steps.clone());
+        let progress = Box::new(move |checked, good| {
+            steps.send_replace(Step::Checking(known + checked, vouched + good));
+            !steps.is_closed()
+        });
+        match context.disk.run(content, Job::Check { pieces, progress }).await {
+            Some(Done::Check(Ok(found))) => {
+                have.set_all(&found);
+                return Ok(have);
+            }
+            // Nothing is known of the content by that.
+            Some(Done::Check(Err(error))) if error.is_out_of_descriptors() => {
+                patience.wait(&error, &have).await?;
+            }
+            Some(Done::Check(Err(error))) => return Err(error.to_string()),
+            Some(Done::Store(..) | Done::Spill(..) | Done::Read { .. }) | None => {
+                return Err(STOPPED.to_owned());
+            }
         }
-        Some(Done::Check(Err(error))) => Err(error.to_string()),
-        Some(Done::Store(..) | Done::Spill(..) | Done::Read { .. }) | None => Err(STOPPED.to_owned()),
     }
 }
 

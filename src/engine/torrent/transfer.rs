@@ -137,6 +137,7 @@ impl TorrentTask {
     /// user gave, and completion if nothing is missing.
     pub(super) fn begin(&mut self, lease: Option<Lease>, handover: Option<Handover>, wishes: Wishes) {
         let now = self.swarm.now();
+        self.tell_journal();
         if let Some(handover) = handover {
             self.machine.handle_handover(now, handover);
             self.drain(now);

@@ -674,10 +674,12 @@ mod tests {
         machine.handle_timeout(at(600));
         assert!(machine.poll_output().is_none(), "it has not failed");
         assert!(machine.handle_sent(at(600), request));
+        assert_eq!(machine.poll_timeout(), Some(at(600) + SILENCE_MAX));
+        machine.handle_timeout(at(600) + SILENCE_MAX);
         assert_eq!(machine.poll_timeout(), Some(at(600) + REQUEST_MAX));
-        machine.handle_stopped(at(601));
-        assert!(!machine.handle_sent(at(602), request), "who leaves announces nothing that waited");
-        machine.handle_timeout(at(601) + STARTED_WAIT);
+        machine.handle_stopped(at(606));
+        assert!(!machine.handle_sent(at(607), request), "who leaves announces nothing that waited");
+        machine.handle_timeout(at(606) + STARTED_WAIT);
         assert!(machine.is_done());
     }
 

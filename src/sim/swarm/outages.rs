@@ -16,7 +16,6 @@ use crate::sim::queue::Queue;
 use crate::sim::scenario::{EndReport, Scenario};
 use crate::sim::storage::{Ended, Found, RealContent, Storage};
 use crate::storage::content::{LostPiece, StorageError};
-use crate::storage::journal::JournalError;
 use crate::storage::persistence::{Output, Persistence, STORAGE_RETRY};
 use crate::storage::pieces::PartialPiece;
 
@@ -109,7 +108,7 @@ impl Swarm {
                 }
                 self.settle(id);
             }
-            Err(JournalError::Storage(error)) if error.may_pass() => {
+            Err(error) if error.may_pass() => {
                 let happening = Happening::Start;
                 self.queue.push(now + STORAGE_RETRY, Event::Outage { host: id, life, happening });
             }

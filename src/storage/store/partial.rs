@@ -79,7 +79,11 @@ impl<F: FileSystem> Store<F> {
         // A sync failed meanwhile that was to cover the first blocks: the next commit makes sure of the piece.
         let is_unsure = doubts.is_unsure && !was_unsure;
         match ledger {
-            Some(ledger) => ledger.state().put_back(&[kept], is_unsure),
+            Some(ledger) => {
+                let mut state = ledger.state();
+                state.put_back(&[kept], is_unsure);
+                state.journal.written();
+            }
             None => self.unrecorded.add(kept, is_unsure),
         }
         Ok(())
@@ -106,7 +110,7 @@ impl<F: FileSystem> Store<F> {
         };
         let spilled: Vec<_> = blocks.iter().map(spilled).collect();
         if let Some(ledger) = ledger {
-            ledger.state().journal.note_blocks(piece, &spilled)?;
+            ledger.state().journal.note_blocks(piece, &spilled);
         }
         Ok(spilled.iter().map(|spilled| spilled.crc).collect())
     }
