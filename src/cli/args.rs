@@ -29,8 +29,8 @@ Examples:
   sprat download film.mkv.torrent                fetch it
   sprat download film.mkv.torrent --peer 192.168.1.5:6881
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the content or torrent is bad, 130 after Ctrl-C and 143
-after SIGTERM with the state saved and the swarm told (a seed that is told to stop by SIGTERM: 0).
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the content or torrent is bad, 130 after Ctrl-C, 143 after
+SIGTERM and 129 after SIGHUP with the state saved and the swarm told (a seed that is told to stop by SIGTERM: 0).
 Every option with a value can also be given as a variable: SPRAT_PORT=6881, SPRAT_DIR=/data, ...";
 
 #[derive(Debug, Subcommand)]

@@ -22,6 +22,13 @@ pub(crate) struct DhtArgs {
     pub(crate) command: DhtCommand,
 }
 
+impl DhtArgs {
+    /// Whether it is the command that runs until it is told to stop.
+    pub(crate) fn is_node(&self) -> bool {
+        matches!(self.command, DhtCommand::Node(_))
+    }
+}
+
 /// What to do with the DHT.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DhtCommand {

@@ -37,7 +37,7 @@ pub(super) fn run(args: &NodeArgs, report: &Report) -> Result<(), Failure> {
         interrupts.unless(engine.shutdown()).await;
         match result? {
             Signal::Terminate => Ok(()),
-            Signal::Interrupt => Err(Failure::Interrupted(Signal::Interrupt)),
+            signal @ (Signal::Interrupt | Signal::Hangup) => Err(Failure::Interrupted(signal)),
         }
     })
 }

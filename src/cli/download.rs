@@ -56,15 +56,17 @@ async fn download(
     let download = Download { args, plan, dir, engine, report };
     let end = download.follow(source, &mut handle, interrupts).await;
     interrupts.unless(download.engine.shutdown()).await;
-    let figures = handle.snapshot().torrent;
+    let snapshot = handle.snapshot();
+    let figures = snapshot.torrent;
     report.event(&json!({
         "event": "stopped", "uploaded": figures.traffic.uploaded, "downloaded": figures.traffic.downloaded,
     }));
     match end {
         Ok(End::Complete | End::Stopped | End::Incomplete { .. }) => Ok(()),
-        Ok(End::Interrupted(Signal::Terminate)) if figures.complete => Ok(()),
+        // Complete is not enough: it has to be durable.
+        Ok(End::Interrupted(Signal::Terminate)) if snapshot.finished => Ok(()),
         Ok(End::Interrupted(signal)) | Err(Failure::Interrupted(signal)) => {
-            if !figures.complete {
+            if !snapshot.finished {
                 report.say("Interrupted; run the same command again to go on from here");
             }
             Err(Failure::Interrupted(signal))

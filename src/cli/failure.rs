@@ -30,6 +30,7 @@ impl Failure {
             Self::Bad(_) => ExitCode::from(3),
             Self::Interrupted(Signal::Interrupt) => ExitCode::from(130),
             Self::Interrupted(Signal::Terminate) => ExitCode::from(143),
+            Self::Interrupted(Signal::Hangup) => ExitCode::from(129),
         }
     }
 

@@ -19,6 +19,7 @@ mod failure;
 mod interrupt;
 mod make;
 mod narrator;
+mod output;
 mod plan;
 mod presence;
 mod report;
@@ -34,7 +35,7 @@ mod swarm;
 mod text;
 mod verify;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -49,15 +50,15 @@ const HELP_UNASKED: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcomm
 
 /// Runs the command named by the process's arguments. Wrong usage ends here, with exit code 2.
 pub fn run() -> ExitCode {
+    if let Err(failure) = runtime::require_descriptors() {
+        return end(Err(failure), true);
+    }
+    interrupt::survive_file_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Asked for or not, help takes its lines.
-        Err(error) if !error.use_stderr() || error.kind() == HELP_UNASKED => error.exit(),
-        Err(error) => {
-            let failure = Failure::usage(&error);
-            failure.text().into_iter().for_each(Report::error);
-            return failure.exit_code();
-        }
+        Err(error) if !error.use_stderr() || error.kind() == HELP_UNASKED => return help(&error),
+        Err(error) => return end(Err(Failure::usage(&error)), true),
     };
     log(cli.output.verbose);
     let report = Report::new(cli.output);
@@ -72,13 +73,50 @@ pub fn run() -> ExitCode {
         Command::Simulate(command) => simulate::run(command, &report),
         Command::Completions { shell } => completions(*shell),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            if let Some(text) = failure.text() {
-                Report::error(text);
-            }
-            failure.exit_code()
+    end(result, is_for_output(&cli.command))
+}
+
+/// Whether what the command prints is what it is for: then it has failed if that cannot be written.
+fn is_for_output(command: &Command) -> bool {
+    match command {
+        Command::Download(_) | Command::Seed(_) | Command::Demo(_) => false,
+        Command::Dht(args) => !args.is_node(),
+        Command::Create(_)
+        | Command::Show(_)
+        | Command::Verify(_)
+        | Command::Simulate(_)
+        | Command::Completions { .. } => true,
+    }
+}
+
+/// Says how a command ended and waits for all it printed to be written; `is_for_output`: see [`is_for_output`].
+fn end(result: Result<(), Failure>, is_for_output: bool) -> ExitCode {
+    let text = result.as_ref().err().and_then(Failure::text);
+    text.into_iter().for_each(Report::error);
+    interrupt::finish_output();
+    let mut code = result.as_ref().map_or_else(Failure::exit_code, |()| ExitCode::SUCCESS);
+    if let Some(error) = output::take_error() {
+        let text = format!("standard output: {}; some of the output is missing", failure::words(&error));
+        if is_for_output && result.is_ok() {
+            let failure = Failure::Failed(text);
+            failure.text().into_iter().for_each(Report::error);
+            code = failure.exit_code();
+        } else {
+            Report::warning(&text);
+        }
+        interrupt::finish_output();
+    }
+    code
+}
+
+/// Prints the help or the version.
+fn help(asked: &clap::Error) -> ExitCode {
+    let printed = asked.print().and_then(|()| std::io::stdout().flush());
+    let is_read = |error: &std::io::Error| error.kind() != std::io::ErrorKind::BrokenPipe;
+    match printed.err().filter(|error| is_read(error) && !asked.use_stderr()) {
+        None => ExitCode::from(u8::try_from(asked.exit_code()).unwrap_or(2)),
+        Some(error) => {
+            end(Err(Failure::Failed(format!("standard output: {}", failure::words(&error)))), true)
         }
     }
 }
@@ -100,5 +138,6 @@ fn log(verbose: u8) {
     };
     let colors =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_ansi(colors).init();
+    let writer = || output::LogWriter;
+    tracing_subscriber::fmt().with_writer(writer).with_max_level(level).with_ansi(colors).init();
 }

@@ -1,17 +1,18 @@
 //! How a command speaks: bars on a terminal, plain lines elsewhere, JSON events for programs, or not at all.
 //!
-//! Results and plain progress go to standard output, bars, warnings and errors to standard error. A reader
-//! that goes away (`sprat show X | head`) is no error.
+//! Results and plain progress go to standard output, bars, warnings and errors to standard error, all by way of
+//! `output`, so that nothing here waits for a reader.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::args::OutputArgs;
 use super::clock;
+use super::output::{self, QueuedTerminal, Stream};
 
 /// Between two plain lines of progress: often enough to see that it goes on, seldom enough for a log.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -19,6 +20,8 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 const EVENT_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two moves of what shows that something goes on.
 const SPIN_INTERVAL: Duration = Duration::from_millis(120);
+/// Redraws of the bars in a second.
+const DRAW_RATE_MAX: u8 = 20;
 
 /// A command's voice. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -42,7 +45,7 @@ impl Report {
         let voice = match (output.json, output.quiet) {
             (true, _) => Voice::Json,
             (false, true) => Voice::Quiet,
-            (false, false) if std::io::stderr().is_terminal() => Voice::Terminal(MultiProgress::new()),
+            (false, false) if can_draw() => Voice::Terminal(bars()),
             (false, false) => Voice::Lines,
         };
         Self { voice, is_aside: false }
@@ -106,12 +109,20 @@ impl Report {
         print_err(&format!("error: {text}"));
     }
 
+    /// Something is missing of what was done, although the command goes on or has ended well.
+    pub(crate) fn warning(text: &str) {
+        print_err(&format!("warning: {text}"));
+    }
+
     /// Shows that something goes on of which nobody knows how long it takes.
     pub(crate) fn spinner(&self) -> Meter {
         let bar = match &self.voice {
             Voice::Terminal(bars) => {
                 let bar = bars.add(ProgressBar::new_spinner());
-                bar.enable_steady_tick(SPIN_INTERVAL);
+                // It moves by a thread of its own, if there can be one.
+                if std::thread::Builder::new().spawn(|| ()).is_ok() {
+                    bar.enable_steady_tick(SPIN_INTERVAL);
+                }
                 Some(bar)
             }
             Voice::Lines | Voice::Json | Voice::Quiet => None,
@@ -217,12 +228,22 @@ impl Drop for Meter {
     }
 }
 
-/// A line to standard output; nobody reading it is not our trouble.
+/// Whether standard error is a terminal on which a cursor can move: others get plain lines.
+fn can_draw() -> bool {
+    let is_smart = |term: std::ffi::OsString| !term.is_empty() && term != "dumb";
+    std::io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(is_smart)
+}
+
+fn bars() -> MultiProgress {
+    let terminal = Box::new(QueuedTerminal::default());
+    MultiProgress::with_draw_target(ProgressDrawTarget::term_like_with_hz(terminal, DRAW_RATE_MAX))
+}
+
+/// A line to standard output.
 pub(crate) fn print_out(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    output::line(Stream::Out, text);
 }
 
 fn print_err(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    output::line(Stream::Err, text);
 }
