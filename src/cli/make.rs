@@ -1,5 +1,7 @@
 //! From a path to a torrent with progress shown, and from a torrent to its file.
 
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -78,10 +80,8 @@ pub(crate) fn write(metainfo: &Metainfo, output: Option<&Path>, content: &Path) 
     if target.is_dir() {
         return Err(fault(std::io::ErrorKind::IsADirectory.into()));
     }
-    let mut name = target.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = target.with_file_name(name);
-    let written = std::fs::write(&part, metainfo.encode()).and_then(|()| std::fs::rename(&part, &target));
+    let (mut file, part) = create_part(folder).map_err(fault)?;
+    let written = file.write_all(&metainfo.encode()).and_then(|()| std::fs::rename(&part, &target));
     if written.is_err() {
         let _ = std::fs::remove_file(&part);
     }
@@ -89,12 +89,29 @@ pub(crate) fn write(metainfo: &Metainfo, output: Option<&Path>, content: &Path) 
     Ok(target)
 }
 
+/// A new file in `folder` under a name of its own. What stands under such a name, a link among others, is left alone.
+fn create_part(folder: &Path) -> std::io::Result<(File, PathBuf)> {
+    let mut number = 0;
+    loop {
+        let part = folder.join(format!(".sprat-{}-{number}.part", std::process::id()));
+        match File::create_new(&part) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && number < PART_TRIES => number += 1,
+            created => return created.map(|file| (file, part)),
+        }
+    }
+}
+
+/// Names that are tried for a temporary file.
+const PART_TRIES: u32 = 100;
+
 fn refuse_overwriting(target: &Path, metainfo: &Metainfo) -> Result<(), Failure> {
-    let len = match std::fs::metadata(target) {
-        Ok(found) => found.len(),
+    let found = match std::fs::metadata(target) {
+        Ok(found) => found,
         Err(_) => return Ok(()),
     };
-    let same = len <= METAINFO_LEN_MAX as u64
+    // A pipe would be waited for.
+    let same = found.is_file()
+        && found.len() <= METAINFO_LEN_MAX as u64
         && std::fs::read(target)
             .ok()
             .and_then(|bytes| Metainfo::decode(&bytes).ok())

@@ -64,7 +64,12 @@ impl Source {
     /// The description, from disk or over HTTP.
     pub(crate) async fn load(&self) -> Result<Metainfo, Failure> {
         match self {
-            Self::File(path) => load_file(path),
+            Self::File(path) => {
+                // A pipe may keep us waiting, which is to hold up nothing else.
+                let path = path.clone();
+                let loaded = tokio::task::spawn_blocking(move || load_file(&path)).await;
+                loaded.unwrap_or_else(|_| Err(Failure::Failed("stopped".to_owned())))
+            }
             Self::Url(url) => {
                 let fetched = fetch::fetch(url).await;
                 let bytes = fetched.map_err(|error| {

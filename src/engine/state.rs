@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::fs::OFlags;
+
 use crate::proto::bencode::{Keys, Limits, Trailing, Value};
 use crate::proto::compact::{self, V4_LEN, V6_LEN};
 use crate::proto::dht::event::SAVED_COUNT_MAX;
@@ -48,11 +50,16 @@ pub(crate) enum StateError {
 
 /// The nodes in the file, at most [`SAVED_COUNT_MAX`]; none if there is no file.
 pub(crate) fn load(path: &Path) -> Result<Vec<Node>, StateError> {
-    let file = match File::open(path) {
+    // A pipe in its place would be waited for.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file").into());
+    }
     let mut bytes = Vec::new();
     file.take(FILE_LEN_MAX as u64 + 1).read_to_end(&mut bytes)?;
     decode(&bytes)
