@@ -11,14 +11,20 @@ use super::failure::Failure;
 use super::interrupt::{Interrupts, Signal};
 use super::plan::Plan;
 use super::report::Report;
+use super::runtime::is_out_of_descriptors;
 use super::source::load_file;
-use super::text::{counted, printable};
-use crate::engine::{AddTorrent, Engine, Existing, Metainfo, Stage, TorrentHandle, TorrentSource};
+use super::text::{counted, printable, without_number};
+use crate::engine::{
+    AddTorrent, Engine, Existing, Metainfo, Stage, StorageFault, TorrentHandle, TorrentSource,
+};
 
 /// Torrents that are read, and added, at a time: some milliseconds of work.
 const BATCH: usize = 64;
 /// Between two looks whether the last torrent has left.
 const LEAVE_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Between two looks whether there is a file descriptor again.
+const DESCRIPTOR_RETRY: Duration = Duration::from_millis(100);
 
 /// The torrents of a folder that holds nothing else, in order of name; None: it is something else.
 pub(crate) fn torrents(folder: &Path) -> Result<Option<Vec<PathBuf>>, Failure> {
@@ -62,7 +68,7 @@ pub(crate) async fn seed(
     interrupts.unless(engine.shutdown()).await;
     match result? {
         Signal::Terminate => Ok(()),
-        Signal::Interrupt => Err(Failure::Interrupted(Signal::Interrupt)),
+        signal @ (Signal::Interrupt | Signal::Hangup) => Err(Failure::Interrupted(signal)),
     }
 }
 
@@ -137,10 +143,21 @@ async fn add_all(
 /// The descriptions in these files, read by a thread that may wait for the disk.
 fn read(paths: Vec<PathBuf>) -> JoinHandle<Vec<(PathBuf, Result<Metainfo, Failure>)>> {
     let load = |path: PathBuf| {
-        let metainfo = load_file(&path);
+        let metainfo = require_readable(&path).and_then(|()| load_file(&path));
         (path, metainfo)
     };
     tokio::task::spawn_blocking(move || paths.into_iter().map(load).collect())
+}
+
+/// Refuses what would keep everything else waiting, and waits until there is a file descriptor for it.
+fn require_readable(path: &Path) -> Result<(), Failure> {
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(Failure::Bad(format!("{}: not a regular file", printable(&path.to_string_lossy()))));
+    }
+    while std::fs::File::open(path).is_err_and(|error| is_out_of_descriptors(&error)) {
+        std::thread::sleep(DESCRIPTOR_RETRY);
+    }
+    Ok(())
 }
 
 fn leave_out(path: &Path, why: &str, report: &Report) {
@@ -155,8 +172,15 @@ async fn settle(
     report: &Report,
 ) -> Seeding {
     let mut seeding = Seeding { count: 0, handles: Vec::new() };
+    let mut last_fault = String::new();
     while let Some((path, mut handle)) = added.recv().await {
-        match verdict(&mut handle).await {
+        let wait = |fault: &str| {
+            if last_fault != fault {
+                last_fault = fault.to_owned();
+                report.warn(&format!("{fault}; waiting until that is over"));
+            }
+        };
+        match verdict(&mut handle, wait).await {
             Ok(()) => {
                 seeding.count += 1;
                 seeding.handles.extend(looks.then_some(handle));
@@ -170,8 +194,8 @@ async fn settle(
     seeding
 }
 
-/// Whether it is complete, once that is known; if not, why, in words.
-async fn verdict(handle: &mut TorrentHandle) -> Result<(), String> {
+/// Whether it is complete, once that is known; if not, why, in words. `wait` is told why it cannot be known yet.
+async fn verdict(handle: &mut TorrentHandle, mut wait: impl FnMut(&str)) -> Result<(), String> {
     loop {
         let snapshot = handle.snapshot();
         match snapshot.stage {
@@ -183,7 +207,9 @@ async fn verdict(handle: &mut TorrentHandle) -> Result<(), String> {
             | Stage::Checking { .. } => {}
             // All is there; what is left is to make it durable.
             Stage::Downloading | Stage::Waiting(_) if snapshot.torrent.complete => {}
-            Stage::Downloading | Stage::Waiting(_) | Stage::Paused => {
+            // It is not known yet what is there.
+            Stage::Waiting(StorageFault::Failed(error)) => wait(&printable(&without_number(&error))),
+            Stage::Downloading | Stage::Waiting(StorageFault::Full { .. }) | Stage::Paused => {
                 return Err("content is missing or damaged".to_owned());
             }
         }

@@ -22,7 +22,14 @@ fn acts(c: char) -> bool {
 /// An error's words without the system's number of it, which tells people nothing.
 pub(crate) fn without_number(text: &str) -> String {
     let start = text.find(" (os error ");
-    start.map_or(text, |start| &text[..start]).to_owned()
+    let mut words = start.map_or(text, |start| &text[..start]).to_owned();
+    let hints = [
+        ("Too many open files", "; allow more with `ulimit -n`"),
+        ("File too large", "; more than `ulimit -f` or the file system allows"),
+    ];
+    let hint = hints.iter().find(|(end, _)| words.ends_with(end));
+    words.push_str(hint.map_or("", |(_, hint)| hint));
+    words
 }
 
 /// `1 peer`, `2 peers`.

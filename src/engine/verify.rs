@@ -54,9 +54,11 @@ pub fn verify(info: &Info, dir: &Path, progress: &(dyn Fn(u64) + Sync)) -> Resul
     };
     let thread_count = std::thread::available_parallelism().map_or(1, NonZero::get);
     std::thread::scope(|scope| {
-        for _ in 0..thread_count {
-            scope.spawn(check);
+        for _ in 1..thread_count {
+            // If the system allows no more threads, those that run do it all.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, check);
         }
+        check();
     });
     let good = good.into_inner().unwrap_or_else(PoisonError::into_inner);
     let files = content.report(&good);

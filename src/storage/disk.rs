@@ -11,7 +11,7 @@
 //! where panics abort (release), else that one thread, and the job's `done` is never called.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::content::{LostPiece, StorageError};
@@ -108,7 +108,7 @@ type DoneFn<B> = Box<dyn FnOnce(Done<B>) + Send>;
 struct Queue {
     state: Mutex<QueueState>,
     changed: Condvar,
-    thread_count: usize,
+    thread_count: AtomicUsize,
 }
 
 /// What waits for a thread.
@@ -143,17 +143,23 @@ struct Worker {
 }
 
 impl Disk {
-    /// Starts `thread_count` threads (at least 1).
+    /// Starts `thread_count` threads (at least 1), or as many of them as the system allows.
     ///
     /// # Errors
-    /// The system gives no more threads.
+    /// The system allows none.
     pub fn start(thread_count: usize) -> std::io::Result<Self> {
         let thread_count = thread_count.max(1);
-        let queue = Arc::new(Queue { state: Mutex::default(), changed: Condvar::new(), thread_count });
+        let counted = AtomicUsize::new(0);
+        let queue =
+            Arc::new(Queue { state: Mutex::default(), changed: Condvar::new(), thread_count: counted });
         let owner = Arc::new(Owner { queue: Arc::clone(&queue) });
         for at in 0..thread_count {
             let worker = Worker { queue: Arc::clone(&queue), scratch: Vec::new() };
-            std::thread::Builder::new().name(format!("disk-{at}")).spawn(move || worker.run())?;
+            match std::thread::Builder::new().name(format!("disk-{at}")).spawn(move || worker.run()) {
+                Ok(_) => queue.thread_count.fetch_add(1, Ordering::Relaxed),
+                Err(error) if at == 0 => return Err(error),
+                Err(_) => break,
+            };
         }
         Ok(Self { owner })
     }
@@ -353,7 +359,7 @@ impl<B: Send + 'static> Check<B> {
     ) {
         // What is checked is what the paths lead to now, not what was opened once.
         content.content().fs().close();
-        let thread_count = worker.queue.thread_count;
+        let thread_count = worker.queue.thread_count.load(Ordering::Relaxed);
         let state = CheckState {
             good: Bitfield::new(content.info().geometry.piece_count()),
             checked_count: 0,

@@ -126,9 +126,14 @@ impl Work {
     ) -> Result<Option<Vec<u8>>, StorageError> {
         let (results, collected) = sync_channel(RESULT_MAX);
         let hashes = std::thread::scope(|scope| {
-            for _ in 0..thread_count {
+            for number in 0..thread_count {
                 let results = results.clone();
-                scope.spawn(|| self.run(results));
+                match std::thread::Builder::new().spawn_scoped(scope, || self.run(results)) {
+                    Ok(_) => {}
+                    Err(source) if number == 0 => return Err(self.error(&[], source)),
+                    // Those that run do it all.
+                    Err(_) => break,
+                }
             }
             drop(results);
             let hashes = collect(&collected, self.geometry, progress);

@@ -1,5 +1,6 @@
 //! What may be typed, and what it means.
 
+use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 
@@ -29,9 +30,16 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Wrong usage ends the process with exit code 2.
+    /// Wrong usage ends the process with exit code 2, and help that cannot be written with 1.
     pub(crate) fn parse_or_exit() -> Self {
-        Self::parse()
+        Self::try_parse().unwrap_or_else(|error| {
+            let printed = error.print().and_then(|()| std::io::stdout().flush());
+            let is_lost = |fault: &std::io::Error| fault.kind() != ErrorKind::BrokenPipe;
+            if !error.use_stderr() && printed.as_ref().is_err_and(is_lost) {
+                std::process::exit(1);
+            }
+            std::process::exit(error.exit_code())
+        })
     }
 
     /// Where to listen for UDP.

@@ -16,6 +16,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use sprat::proto::rng::Rng;
 use sprat::proto::tracker::service::{Answerer, ConnectionIds};
@@ -47,7 +48,8 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(what)) => {
-            eprintln!("sprat-tracker: {what}");
+            // Without a reader it is the exit code that tells.
+            let _ = writeln!(std::io::stderr(), "sprat-tracker: {what}");
             ExitCode::FAILURE
         }
     }
@@ -69,7 +71,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let ids = ConnectionIds::new(&mut rng);
     let stats = Stats::new(udp.sockets.len() + http_sockets.len());
     let tracker = Arc::new(Tracker { clock, shards, stats, stopping: AtomicBool::new(false) });
-    announce_addresses(&udp.addrs, &http.addrs);
+    let (udp_addrs, http_addrs) = (udp.addrs.clone(), http.addrs);
 
     let (stop, stopped) = watch::channel(false);
     let mut threads = Vec::new();
@@ -78,14 +80,16 @@ fn run(args: &Args) -> Result<(), Failure> {
             socket.try_clone().map_err(|error| Failure(format!("cannot share a socket: {error}")))?;
         let answerer = Answerer::new(ids.clone(), rng.fork("udp worker"));
         let tracker = tracker.clone();
-        threads.push(std::thread::spawn(move || udp::serve(&tracker, worker, &socket, answerer)));
+        threads.push(start_thread(move || udp::serve(&tracker, worker, &socket, answerer))?);
     }
     for (number, sockets) in http_sockets.into_iter().enumerate() {
         let answerer = Answerer::new(ids.clone(), rng.fork("http worker"));
         let (tracker, stopped) = (tracker.clone(), stopped.clone());
         let worker = udp.sockets.len() + number;
-        threads.push(std::thread::spawn(move || http::serve(tracker, worker, sockets, answerer, stopped)));
+        threads.push(start_thread(move || http::serve(tracker, worker, sockets, answerer, stopped))?);
     }
+    // By a thread that nobody waits for: what reads our output may not read it.
+    start_thread(move || announce_addresses(&udp_addrs, &http_addrs))?;
     signals.wait(|| tracker.shards.handle_timeout(&tracker.clock));
     tracker.stopping.store(true, Ordering::Relaxed);
     stop.send_replace(true);
@@ -94,6 +98,13 @@ fn run(args: &Args) -> Result<(), Failure> {
         thread.join().map_err(|_| Failure("a worker has failed".into()))?;
     }
     Ok(())
+}
+
+/// Starts a thread, if the system allows one more.
+fn start_thread(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
+    let started = std::thread::Builder::new().spawn(work);
+    let hint = "fewer are needed with --workers 1";
+    started.map_err(|error| Failure(format!("cannot start a thread: {error}; {hint}")))
 }
 
 /// One line an address, so that who asked for port 0 learns which it is.
