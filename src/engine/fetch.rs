@@ -20,6 +20,9 @@ pub enum FetchError {
     /// Longer than any torrent: bytes allowed.
     #[error("longer than {0} bytes, so no torrent")]
     TooLong(usize),
+    /// There was no connection in time.
+    #[error("no connection within {0:?}: its name has no address, or nothing answers there")]
+    NotConnected(Duration),
     /// It took too long.
     #[error("no whole answer within {0:?}")]
     TimedOut(Duration),
@@ -56,6 +59,9 @@ pub async fn fetch(url: &str) -> Result<Vec<u8>, FetchError> {
 
 /// The innermost cause says what happened; the layers above repeat the address.
 fn told(error: reqwest::Error) -> FetchError {
+    if error.is_timeout() && error.is_connect() {
+        return FetchError::NotConnected(CONNECT_TIME_MAX);
+    }
     if error.is_timeout() {
         return FetchError::TimedOut(FETCH_TIME_MAX);
     }

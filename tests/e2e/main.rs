@@ -5,6 +5,7 @@
 
 mod changed_files;
 mod cli;
+mod descriptors;
 mod dht;
 mod empty_files;
 mod engine;
@@ -19,9 +20,12 @@ mod metadata_peer;
 mod process;
 mod raw_peer;
 mod resume;
+mod signals;
 mod slow_device;
 mod slow_disk;
 mod slow_rates;
 mod small_disk;
+mod state_files;
+mod streams;
 mod tracker;
 mod truth;

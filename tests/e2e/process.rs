@@ -53,6 +53,11 @@ impl Sprat {
         args: &[&str],
         variables: &[(&str, &str)],
     ) -> Self {
+        Self::start_command(&mut Self::command(program, dir, args, variables))
+    }
+
+    /// The command for [`Sprat::start_command`], with both streams followed.
+    pub(crate) fn command(program: &Path, dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SPRAT_"))
         {
@@ -63,10 +68,19 @@ impl Sprat {
         command.env("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR"));
         command.args(args).current_dir(dir).envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts it; a stream that is not piped to here is not followed.
+    pub(crate) fn start_command(command: &mut Command) -> Self {
         let mut child = command.spawn().expect("the program is there");
         let (sender, lines) = sync_channel(10_000);
-        forward(child.stdout.take().expect("piped above"), Stream::Out, sender.clone());
-        forward(child.stderr.take().expect("piped above"), Stream::Err, sender);
+        if let Some(out) = child.stdout.take() {
+            forward(out, Stream::Out, sender.clone());
+        }
+        if let Some(err) = child.stderr.take() {
+            forward(err, Stream::Err, sender);
+        }
         Self { child, lines, out: Vec::new(), err: Vec::new() }
     }
 
@@ -153,6 +167,28 @@ impl Sprat {
     pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
+    }
+
+    /// Waits until it handles a signal itself, which is so when it can be told to stop in order.
+    #[expect(clippy::disallowed_methods, reason = "a limit for a test that waits for another process")]
+    pub(crate) fn until_it_catches(&self, name: &str) {
+        let number = match name {
+            "HUP" => 1,
+            "INT" => 2,
+            "TERM" => 15,
+            _ => panic!("no signal that ends a command in order: {name}"),
+        };
+        let until = Instant::now() + SILENCE_MAX;
+        loop {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it lives");
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).expect("a mask");
+            if caught & 1 << (number - 1) != 0 {
+                return;
+            }
+            assert!(Instant::now() < until, "it does not listen for {name}");
+            std::thread::yield_now();
+        }
     }
 
     fn keep(&mut self, stream: Stream, line: &str) {
