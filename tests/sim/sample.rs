@@ -342,8 +342,13 @@ impl Started {
                 disks.require_up()?;
             }
         }
+        let have = self.have.clone();
         let is_finished = self.finish()?;
-        disks.require_up()?;
+        if let Err(error) = disks.require_up() {
+            // What cannot be read any more is not lost.
+            self.have = have;
+            return Err(error);
+        }
         assert!(is_finished, "a disk that does not fail keeps what it takes");
         Ok(written)
     }
