@@ -4,7 +4,8 @@
 //! the sender's socket); a torrent never waits for a connection, the supervisor or the disk.
 
 /// Connection to torrent: batches of at most [`RECEIVE_BATCH_MAX`] received blocks and messages, reports of
-/// sent blocks, the end of a connection. Full: the connection waits and its socket is not read.
+/// sent blocks, the end of a connection. Full: the connection waits and its socket is not read. What the batches hold
+/// is bounded in bytes by `pool`.
 pub(crate) const INBOX: usize = 256;
 
 /// Torrent to connection: messages and blocks to send. Full: the peer has not taken anything for as many

@@ -8,7 +8,7 @@ use std::io;
 use tokio::sync::mpsc;
 
 use super::context::{Established, Input, Outgoing};
-use super::pool::Intake;
+use super::pool::ConnectionIntake;
 use super::receive::Receiver;
 use super::send::{BlockSource, Sender};
 use crate::proto::torrent::event::ConnId;
@@ -21,8 +21,8 @@ pub(crate) struct Wiring {
     pub(crate) inbox: mpsc::Sender<Input>,
     /// Where blocks and buffers come from.
     pub(crate) source: BlockSource,
-    /// Where buffers for what comes come from.
-    pub(crate) intake: Intake,
+    /// Where buffers and places for what comes come from.
+    pub(crate) intake: ConnectionIntake,
     /// What is to be sent; its end closes the connection.
     pub(crate) outbox: mpsc::Receiver<Outgoing>,
 }

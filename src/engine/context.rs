@@ -18,7 +18,7 @@ use super::http::HttpClient;
 use super::lsd;
 use super::mailbox::Mail;
 use super::ourselves::Ourselves;
-use super::pool::{BlockBuf, BlockPool};
+use super::pool::{BlockBuf, BlockPool, Place};
 use super::supervisor;
 use super::turns::Turns;
 use super::udp;
@@ -132,8 +132,8 @@ pub(crate) enum Input {
 /// One thing received.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    /// A message.
-    Message(Message),
+    /// A message, and the places that its payload takes until it is handled.
+    Message(Message, Option<Place>),
     /// A block.
     Block(Block, BlockBuf),
 }

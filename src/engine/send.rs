@@ -19,13 +19,15 @@ use super::disk::DiskQueue;
 use super::pool::{BlockBuf, BlockPool};
 use crate::proto::block::Block;
 use crate::proto::torrent::event::ConnId;
-use crate::proto::wire::message::block_header;
+use crate::proto::wire::message::{Message, block_header};
 use crate::storage::disk::{DiskContent, Done, Job};
 
 /// Blocks read and written at once, 256 KiB: a few wake-ups per MiB, and little to hold when a peer slows down.
 const SEND_BATCH_MAX: usize = 16;
 /// Things taken out of the queue at once.
 const TAKE_MAX: usize = 256;
+/// Bytes of messages that are written together, and of the buffer that is kept for the next ones.
+const MESSAGES_LEN: usize = 16 << 10;
 
 /// Where blocks are read from.
 #[derive(Clone)]
@@ -80,18 +82,15 @@ impl Sender {
             let mut metadata_count = 0;
             for outgoing in taken.drain(..) {
                 match outgoing {
-                    Outgoing::Message(message) => message.encode(&mut self.messages),
+                    Outgoing::Message(message) => self.queue(&message).await?,
                     Outgoing::Metadata(message) => {
                         metadata_count += 1;
-                        message.encode(&mut self.messages);
+                        self.queue(&message).await?;
                     }
                     Outgoing::Block(block) => self.blocks.push_back(block),
                 }
             }
-            if !self.messages.is_empty() {
-                self.socket.write_all(&self.messages).await?;
-                self.messages.clear();
-            }
+            self.send_messages().await?;
             if metadata_count > 0 {
                 self.tell(Input::MetadataSent(self.conn, metadata_count)).await?;
             }
@@ -99,6 +98,21 @@ impl Sender {
                 self.send_blocks().await?;
             }
         }
+    }
+
+    /// Encodes a message, and sends what is encoded if that is enough.
+    async fn queue(&mut self, message: &Message) -> io::Result<()> {
+        message.encode(&mut self.messages);
+        if self.messages.len() >= MESSAGES_LEN { self.send_messages().await } else { Ok(()) }
+    }
+
+    async fn send_messages(&mut self) -> io::Result<()> {
+        if !self.messages.is_empty() {
+            self.socket.write_all(&self.messages).await?;
+            self.messages.clear();
+            self.messages.shrink_to(MESSAGES_LEN);
+        }
+        Ok(())
     }
 
     /// Sends the first few blocks and tells the torrent that there is room.

@@ -73,7 +73,7 @@ fn every_message_cut_short_waits_for_the_rest_and_keeps_what_came() {
 }
 
 #[test]
-fn reading_just_what_is_needed_takes_at_most_three_reads() {
+fn reading_just_what_is_needed_takes_few_reads() {
     let decoder = Decoder::new(PIECE_COUNT);
     for (message, bytes) in examples() {
         let (mut end, mut reads) = (0, 0);
@@ -82,7 +82,8 @@ fn reading_just_what_is_needed_takes_at_most_three_reads() {
             reads += 1;
         }
         assert_eq!(end, bytes.len(), "{message:?}");
-        assert!(reads <= 3);
+        // The prefix, the type, of an extended message its number, and the rest.
+        assert!(reads <= 4);
     }
 }
 

@@ -57,7 +57,7 @@ fn valid(rng: &mut Rng, piece_count: u32, out: &mut Vec<u8>) {
         5 => Message::Port(piece as u16),
         6 => Message::AllowedFast(piece),
         7 => Message::Reject(block),
-        8 => Message::Extended { id: piece as u8, payload: vec![b'x'; rng.below(60)].into() },
+        8 => Message::Extended { id: piece as u8 % 6, payload: vec![b'x'; rng.below(60)].into() },
         9 => Message::HaveNone,
         _ => {
             out.extend_from_slice(&block_header(Block { len: 1 + rng.below(40) as u32, ..block }));
@@ -91,12 +91,19 @@ const FIELD_MAX: usize = PIECE_COUNT_MAX as usize / 8;
 /// Decodes all that `bytes` hold, as a connection does; the number of frames.
 fn read_all(decoder: &mut Decoder, bytes: &[u8]) -> usize {
     let mut buffer = BytesMut::from(bytes);
-    let mut frames = 0;
+    let (mut frames, mut is_dropping) = (0, false);
     loop {
         let (before, needed) = (buffer.clone(), decoder.needed(&buffer));
         let decoded = decoder.decode(&mut buffer);
         let taken = before.len() - buffer.len();
         match decoded {
+            Ok(Some(Frame::Message(Message::Extended { id, payload }))) if payload.is_empty() => {
+                let len = u32::from_be_bytes(before[..4].try_into().unwrap()) as usize;
+                assert_eq!((before[4], before[5], needed), (20, id, 0));
+                // A payload that nothing reads is dropped as far as it has come.
+                assert_eq!(taken, before.len().min(4 + len));
+                is_dropping = taken < 4 + len;
+            }
             Ok(Some(Frame::Message(message))) => {
                 let mut again = Vec::new();
                 message.encode(&mut again);
@@ -109,6 +116,7 @@ fn read_all(decoder: &mut Decoder, bytes: &[u8]) -> usize {
             }
             Ok(None) => {
                 assert_eq!((taken, buffer.len()), (0, before.len()));
+                assert!(!is_dropping || buffer.is_empty());
                 assert!((1..=LONGEST).contains(&needed));
                 return frames;
             }

@@ -10,6 +10,7 @@ mod dht;
 mod empty_files;
 mod engine;
 mod fallback;
+mod flood;
 mod full_disk;
 mod hostile;
 mod kill;

@@ -67,7 +67,7 @@ impl Connections {
         let conn = ConnId(self.opened_count);
         self.opened_count += 1;
         let (outbox, receiver) = mpsc::channel(OUTBOX);
-        let intake = self.intake.get_or_insert_with(|| Intake::new(&self.source.pool)).clone();
+        let intake = self.intake.get_or_insert_with(|| Intake::new(&self.source.pool)).connection();
         let (inbox, source) = (self.inbox(), self.source.clone());
         let wiring = Wiring { conn, inbox, source, intake, outbox: receiver };
         let task = task::spawn("connection", connection::run(established, wiring));

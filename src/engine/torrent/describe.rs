@@ -229,7 +229,7 @@ impl DescriptionTask {
                 return;
             }
             match incoming {
-                Incoming::Message(message) => self.machine.handle_message(now, conn, message),
+                Incoming::Message(message, _place) => self.machine.handle_message(now, conn, message),
                 Incoming::Block(..) => self.machine.handle_block(now, conn),
             }
             self.drain(now);

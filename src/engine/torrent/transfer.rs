@@ -245,7 +245,7 @@ impl TorrentTask {
                 return;
             }
             match incoming {
-                Incoming::Message(message) => self.machine.handle_message(now, conn, message),
+                Incoming::Message(message, _place) => self.machine.handle_message(now, conn, message),
                 Incoming::Block(block, mut content) => match self.machine.handle_block(now, conn, block) {
                     Receipt::Keep => {
                         content.settle();

@@ -241,6 +241,10 @@ impl Awake {
 
     fn on_metadata(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
+        if payload.is_empty() {
+            // The decoder does not read pieces any more, among them those that were asked for and come late.
+            return peer.faults.count(Fault::UnsolicitedMetadata);
+        }
         let message = MetadataMessage::decode(payload)
             .map_err(|_| DisconnectReason::Protocol("bad metadata message"))?;
         match message {

@@ -2,21 +2,26 @@
 //!
 //! Five bytes, the prefix and the type, decide whether a message may be as long as it claims; four are
 //! enough for a claim that no type allows. So a peer cannot make the caller wait for, or make room for,
-//! more than the longest message of that type, and [`Decoder::needed`] never asks for more. Decoding
-//! allocates nothing but the bitfield of a `bitfield` message, which has the torrent's own size; the payload
-//! of an extended message is split off the buffer, not copied (it keeps that buffer alive: read and drop it).
-//! While the torrent's description is being fetched nobody knows its number of pieces: then a bitfield may have
-//! any length up to that of the largest torrent, and comes with its last byte whole.
+//! more than the longest message of that type, and [`Decoder::needed`] never asks for more. Of extended messages
+//! (BEP 10) six bytes decide whether anything here reads the payload: if not, it is dropped as it comes and never
+//! buffered, and the message comes with an empty payload. Decoding allocates the bitfield of a `bitfield` message
+//! and a copy of a payload that is read, nothing else, so that a message keeps no buffer alive but its own.
+//! While the torrent's metadata is being fetched its number of pieces is not known: then a bitfield may have any
+//! length up to that of the largest torrent, and comes with its last byte whole.
 //!
 //! Whether a piece exists, a block was asked for, or a message belongs here at all is the torrent's to judge.
 //! Types 21 to 23 (BEP 52) are unknown: they are for those who offered the upgrade bit, and we never do.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::proto::bitfield::{Bitfield, BitfieldError};
 use crate::proto::block::{BLOCK_LEN, Block};
 use crate::proto::piece::PIECE_COUNT_MAX;
+use crate::proto::wire::dont_have::{DONT_HAVE_LEN, LT_DONTHAVE_ID};
+use crate::proto::wire::extension::{HANDSHAKE_LEN_MAX, SP_HAVE_ID};
 use crate::proto::wire::message::{BLOCK_HEADER_LEN, Message, PREFIX_LEN, id};
+use crate::proto::wire::metadata::{METADATA_DICT_LEN_MAX, METADATA_PIECE_LEN, UT_METADATA_ID};
+use crate::proto::wire::pex::{PEX_LEN_MAX, UT_PEX_ID};
 
 /// Most bytes of an extended message's payload, unless the torrent's bitfield is longer: ample for every
 /// extension (metadata comes in 16 KiB, PEX in 8 KiB). Longer: the connection is closed.
@@ -40,6 +45,8 @@ pub enum Frame {
 pub struct Decoder {
     /// Pieces of the torrent: fixes the length of a bitfield; None: not known yet.
     piece_count: Option<u32>,
+    /// Bytes still to come of a payload that nothing reads.
+    unread_len: usize,
 }
 
 /// The peer broke the protocol: close the connection.
@@ -69,19 +76,28 @@ enum Front {
     KeepAlive,
     /// A message of this type, there in full; of a `piece` message, the header.
     Complete { id: u8, len: u32 },
+    /// The header of an extended message whose payload, of so many bytes, nothing reads.
+    Unread { extension: u8, payload_len: u32 },
 }
 
 impl Decoder {
     /// For a torrent with so many pieces; None: only its infohash is known.
     pub fn new(piece_count: impl Into<Option<u32>>) -> Self {
-        Self { piece_count: piece_count.into() }
+        Self { piece_count: piece_count.into(), unread_len: 0 }
     }
 
-    /// Takes one frame off the front of `buffer`; None: more bytes are needed, and nothing was taken.
+    /// The number of pieces is known from here on.
+    pub fn describe(&mut self, piece_count: u32) {
+        self.piece_count = Some(piece_count);
+    }
+
+    /// Takes one frame off the front of `buffer`; None: more bytes are needed, and nothing was taken but bytes of
+    /// a payload that nothing reads.
     ///
     /// # Errors
-    /// The peer broke the protocol; nothing was taken, and nothing more can be read from it.
+    /// The peer broke the protocol, and nothing more can be read from it.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, WireError> {
+        self.drop_unread(buffer);
         match self.front(buffer)? {
             Front::Incomplete(_) => Ok(None),
             Front::KeepAlive => {
@@ -90,20 +106,35 @@ impl Decoder {
             }
             Front::Complete { id: id::PIECE, len } => Ok(Some(Frame::Block(take_block_header(buffer, len)))),
             Front::Complete { id, len } => {
-                let mut body = buffer.split_to(PREFIX_LEN + len as usize);
-                body.advance(PREFIX_LEN + 1);
-                self.message(id, body).map(|message| Some(Frame::Message(message)))
+                let end = PREFIX_LEN + len as usize;
+                let message = self.message(id, &buffer[PREFIX_LEN + 1..end]);
+                buffer.advance(end);
+                message.map(|message| Some(Frame::Message(message)))
+            }
+            Front::Unread { extension, payload_len } => {
+                buffer.advance(PREFIX_LEN + 2);
+                self.unread_len = payload_len as usize;
+                self.drop_unread(buffer);
+                let message = Message::Extended { id: extension, payload: Bytes::new() };
+                Ok(Some(Frame::Message(message)))
             }
         }
+    }
+
+    fn drop_unread(&mut self, buffer: &mut BytesMut) {
+        let len = self.unread_len.min(buffer.len());
+        buffer.advance(len);
+        self.unread_len -= len;
     }
 
     /// How many more bytes must follow those `buffered` before [`Decoder::decode`] can go on; 0: it can now.
     ///
     /// Never more than the longest message of the type at the front takes.
     pub fn needed(&self, buffered: &[u8]) -> usize {
+        let Some(buffered) = buffered.get(self.unread_len..) else { return 1 };
         match self.front(buffered) {
             Ok(Front::Incomplete(needed)) => needed,
-            Ok(Front::KeepAlive | Front::Complete { .. }) | Err(_) => 0,
+            Ok(Front::KeepAlive | Front::Complete { .. } | Front::Unread { .. }) | Err(_) => 0,
         }
     }
 
@@ -122,6 +153,12 @@ impl Decoder {
             return Ok(Front::Incomplete(1));
         };
         self.check_len(id, len)?;
+        if id == id::EXTENDED {
+            let Some(&extension) = rest.get(1) else { return Ok(Front::Incomplete(2 - rest.len())) };
+            if len - 2 > self.read_max(extension) {
+                return Ok(Front::Unread { extension, payload_len: len - 2 });
+            }
+        }
         // A block's content is the caller's, so its header is all to wait for.
         let wanted = if id == id::PIECE { PIECE_OVERHEAD } else { len } as usize;
         match wanted.saturating_sub(rest.len()) {
@@ -138,6 +175,22 @@ impl Decoder {
     /// The longest payload of an extended message: `sp_have` may carry a whole bitfield and one byte.
     fn extended_payload_max(&self) -> u32 {
         (EXTENDED_PAYLOAD_MAX as u32).max(1 + self.bitfield_len())
+    }
+
+    /// The longest payload of an extended message with this number that something here reads.
+    fn read_max(&self, extension: u8) -> u32 {
+        let len_max = match (extension, self.piece_count) {
+            (0, _) => HANDSHAKE_LEN_MAX,
+            // Pieces are only asked for while the metadata is being fetched.
+            (UT_METADATA_ID, Some(_)) => METADATA_DICT_LEN_MAX,
+            (UT_METADATA_ID, None) => METADATA_DICT_LEN_MAX + METADATA_PIECE_LEN as usize,
+            (UT_PEX_ID, _) => PEX_LEN_MAX,
+            (LT_DONTHAVE_ID, _) => DONT_HAVE_LEN,
+            (SP_HAVE_ID, Some(piece_count)) => 1 + Bitfield::byte_len(piece_count),
+            // Not offered before the number of pieces is known; and what was never offered.
+            (SP_HAVE_ID, None) | (_, _) => 0,
+        };
+        len_max as u32
     }
 
     /// The longest message of any type, the type's byte included.
@@ -164,14 +217,14 @@ impl Decoder {
     }
 
     /// The message of type `id` with exactly this body, whose length fits the type.
-    fn message(&self, id: u8, mut body: BytesMut) -> Result<Message, WireError> {
+    fn message(&self, id: u8, mut body: &[u8]) -> Result<Message, WireError> {
         Ok(match id {
             id::CHOKE => Message::Choke,
             id::UNCHOKE => Message::Unchoke,
             id::INTERESTED => Message::Interested,
             id::NOT_INTERESTED => Message::NotInterested,
             id::HAVE => Message::Have(body.get_u32()),
-            id::BITFIELD => Message::Bitfield(self.bitfield(&body)?),
+            id::BITFIELD => Message::Bitfield(self.bitfield(body)?),
             id::REQUEST => Message::Request(take_block(&mut body)),
             id::CANCEL => Message::Cancel(take_block(&mut body)),
             id::PORT => Message::Port(body.get_u16()),
@@ -180,7 +233,7 @@ impl Decoder {
             id::HAVE_NONE => Message::HaveNone,
             id::REJECT => Message::Reject(take_block(&mut body)),
             id::ALLOWED_FAST => Message::AllowedFast(body.get_u32()),
-            id::EXTENDED => Message::Extended { id: body.get_u8(), payload: body.freeze() },
+            id::EXTENDED => Message::Extended { id: body.get_u8(), payload: Bytes::copy_from_slice(body) },
             _ => return Err(WireError::UnknownType(id)),
         })
     }
@@ -201,7 +254,7 @@ fn take_block_header(buffer: &mut BytesMut, len: u32) -> Block {
     Block { piece: buffer.get_u32(), offset: buffer.get_u32(), len: len - PIECE_OVERHEAD }
 }
 
-fn take_block(body: &mut BytesMut) -> Block {
+fn take_block(body: &mut &[u8]) -> Block {
     Block { piece: body.get_u32(), offset: body.get_u32(), len: body.get_u32() }
 }
 
@@ -219,7 +272,9 @@ mod tests {
             (&[0, 0, 0, 1], 1),
             (&[0, 0, 0, 13, 6], 12),
             (&[0, 0, 0x40, 9, 7], 8),
-            (&[0, 2, 0, 2, 20], EXTENDED_PAYLOAD_MAX + 1),
+            (&[0, 2, 0, 2, 20], 1),
+            (&[0, 2, 0, 2, 20, 77], 0),
+            (&[0, 0, 0x20, 2, 20, UT_PEX_ID], PEX_LEN_MAX),
             (&[0xff; 4], 0),
         ] {
             assert_eq!(decoder.needed(bytes), needed, "{bytes:?}");
@@ -230,7 +285,7 @@ mod tests {
     fn the_extended_limit_grows_with_a_bitfield_that_needs_it() {
         let piece_count = crate::proto::piece::PIECE_COUNT_MAX;
         let [a, b, c, d] = (2 + 1 + piece_count / 8).to_be_bytes();
-        let prefix = |last| BytesMut::from(&[a, b, c, last, 20][..]);
+        let prefix = |last| BytesMut::from(&[a, b, c, last, 20, SP_HAVE_ID][..]);
         assert_eq!(Decoder::new(piece_count).decode(&mut prefix(d)), Ok(None));
         let refused = Decoder::new(piece_count).decode(&mut prefix(d + 1));
         assert_eq!(refused, Err(WireError::Length { id: 255, len: 4 + piece_count / 8 }));
@@ -250,14 +305,86 @@ mod tests {
         assert_eq!(decode(&[a, b, c, d + 1, 5]), refused);
     }
 
+    /// What comes of a stream that is handed over in two parts, cut anywhere.
+    fn frames(decoder: &Decoder, stream: &[u8], cut: usize) -> Vec<Frame> {
+        let (mut decoder, mut buffer, mut frames) = (decoder.clone(), BytesMut::new(), Vec::new());
+        for part in [&stream[..cut], &stream[cut..]] {
+            buffer.extend_from_slice(part);
+            while let Some(frame) = decoder.decode(&mut buffer).unwrap() {
+                frames.push(frame);
+            }
+            let unread = decoder.unread_len;
+            assert!(unread == 0 || buffer.is_empty(), "{} bytes of an unread payload are kept", buffer.len());
+            assert!(decoder.needed(&buffer) > 0, "nothing was left to decode");
+        }
+        assert!(buffer.is_empty());
+        frames
+    }
+
+    fn extended(extension: u8, payload_len: usize) -> Message {
+        Message::Extended { id: extension, payload: vec![7; payload_len].into() }
+    }
+
     #[test]
-    fn an_extended_payload_is_not_copied() {
-        let mut buffer = BytesMut::from(&[0, 0, 0, 5, 20, 1, b'a', b'b', b'c'][..]);
+    fn payloads_that_nothing_reads_are_dropped_wherever_the_stream_is_cut() {
+        let magnet = Decoder::new(None);
+        let known = Decoder::new(2_000);
+        let piece_len = METADATA_DICT_LEN_MAX + METADATA_PIECE_LEN as usize;
+        for (decoder, extension, read_max) in [
+            (&magnet, 0, HANDSHAKE_LEN_MAX),
+            (&magnet, SP_HAVE_ID, 0),
+            (&magnet, UT_METADATA_ID, piece_len),
+            (&magnet, UT_PEX_ID, PEX_LEN_MAX),
+            (&magnet, LT_DONTHAVE_ID, DONT_HAVE_LEN),
+            (&magnet, 77, 0),
+            (&known, 0, HANDSHAKE_LEN_MAX),
+            (&known, SP_HAVE_ID, 251),
+            (&known, UT_METADATA_ID, METADATA_DICT_LEN_MAX),
+            (&known, UT_PEX_ID, PEX_LEN_MAX),
+            (&known, LT_DONTHAVE_ID, DONT_HAVE_LEN),
+            (&known, 255, 0),
+        ] {
+            for payload_len in [0, 1, read_max, read_max + 1, EXTENDED_PAYLOAD_MAX] {
+                let (mut stream, sent) = (Vec::new(), extended(extension, payload_len));
+                sent.encode(&mut stream);
+                Message::Have(3).encode(&mut stream);
+                let read = if payload_len <= read_max { sent } else { extended(extension, 0) };
+                let expected = [Frame::Message(read), Frame::Message(Message::Have(3))];
+                let cuts = (0..stream.len()).filter(|cut| stream.len() < 9_000 || cut % 997 < 12);
+                for cut in cuts {
+                    let came = frames(decoder, &stream, cut);
+                    assert_eq!(came, expected, "extension {extension}, {payload_len} bytes, cut at {cut}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_the_torrent_decides_about_a_payload_that_is_on_its_way() {
+        let (mut decoder, mut buffer) = (Decoder::new(None), BytesMut::new());
+        let mut stream = Vec::new();
+        extended(UT_METADATA_ID, 16_000).encode(&mut stream);
+        buffer.extend_from_slice(&stream[..9_000]);
+        assert_eq!(decoder.decode(&mut buffer), Ok(None));
+        decoder.describe(20);
+        let dropped = Frame::Message(extended(UT_METADATA_ID, 0));
+        assert_eq!((decoder.decode(&mut buffer), buffer.len()), (Ok(Some(dropped)), 0));
+        buffer.extend_from_slice(&stream[9_000..]);
+        assert_eq!((decoder.decode(&mut buffer), buffer.len()), (Ok(None), 0));
+        // The length of a bitfield is fixed from here on.
+        assert!(decoder.decode(&mut BytesMut::from(&[0, 0, 0, 3, 5][..])).is_err());
+    }
+
+    #[test]
+    fn a_message_keeps_no_more_than_itself_alive() {
+        let mut buffer = BytesMut::with_capacity(1 << 20);
+        buffer.extend_from_slice(&[0, 0, 0, 5, 20, UT_PEX_ID, b'a', b'b', b'c']);
         let payload_at = buffer[6..].as_ptr();
         let frame = Decoder::new(1).decode(&mut buffer).unwrap();
-        let Some(Frame::Message(Message::Extended { id: 1, payload })) = frame else {
+        let Some(Frame::Message(Message::Extended { id: UT_PEX_ID, payload })) = frame else {
             panic!("{frame:?}");
         };
-        assert_eq!((payload.as_ptr(), &payload[..]), (payload_at, &b"abc"[..]));
+        assert_eq!(payload, "abc");
+        assert_ne!(payload.as_ptr(), payload_at, "copied");
     }
 }

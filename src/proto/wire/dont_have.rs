@@ -9,6 +9,9 @@ use crate::proto::piece::PieceIndex;
 /// Our own number for `lt_donthave`.
 pub const LT_DONTHAVE_ID: u8 = 4;
 
+/// Bytes of every payload.
+pub const DONT_HAVE_LEN: usize = 4;
+
 /// The peer sent no number of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad lt_donthave message")]

@@ -18,6 +18,9 @@ use crate::proto::bencode::{self, BencodeError, Limits, Value};
 /// Our own number for `sp_have`, the interval's availability between sprats.
 pub const SP_HAVE_ID: u8 = 1;
 
+/// Longest payload of an extension handshake; a longer one is not read.
+pub const HANDSHAKE_LEN_MAX: usize = Limits::EXTENSION.len_max;
+
 /// Most characters of a client's name that are kept; the rest is cut off.
 pub const CLIENT_CHAR_MAX: usize = 64;
 

@@ -14,8 +14,12 @@ pub const UT_METADATA_ID: u8 = 2;
 /// Bytes of every piece of the info dictionary but the last.
 pub const METADATA_PIECE_LEN: u32 = 16 * 1024;
 
-/// Bytes and values of the dictionary of a message: it has three entries, and room for what others may add.
-const LIMITS: Limits = Limits { len_max: 1024, depth_max: 4, token_max: 64, ..Limits::EXTENSION };
+/// Longest dictionary of a message: it has three entries, and room for what others may add.
+pub const METADATA_DICT_LEN_MAX: usize = 1024;
+
+/// Bytes and values of the dictionary of a message.
+const LIMITS: Limits =
+    Limits { len_max: METADATA_DICT_LEN_MAX, depth_max: 4, token_max: 64, ..Limits::EXTENSION };
 
 /// `msg_type` of a request.
 const REQUEST: i64 = 0;
