@@ -1,97 +1,105 @@
 //! HTTP and HTTPS trackers: one request, one bounded answer.
 //!
-//! Knows how to fetch a URL; what the query says and what the answer means, `proto::tracker::http` knows.
+//! Knows how to fetch a URL and to follow redirects; what the query says, what the answer means and which addresses a
+//! URL may lead to, `proto` knows.
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use reqwest::{Response, StatusCode, Url};
+use tokio::time::{Duration, timeout};
 
-use reqwest::{Client, StatusCode, redirect};
-use tokio::sync::OnceCell;
-use tokio::time::Duration;
-
-use crate::proto::compact;
-use crate::proto::tracker::http::{BODY_LEN_MAX, announce_url, decode_reply};
+use super::web::{self, REDIRECT_MAX, WebClient, WebError};
+use crate::proto::scope::{Origin, Scope};
+use crate::proto::tracker::http::{BODY_LEN_MAX, announce_scope, announce_url, decode_reply};
 use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
 
 /// Time for an announce in all, name lookup and redirects included; then the tracker counts as silent.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Redirects followed; one more is an error.
-const REDIRECT_MAX: usize = 5;
-/// How we call ourselves.
-const USER_AGENT: &str = concat!("sprat/", env!("CARGO_PKG_VERSION"));
 
-/// An answer, and whether it came from a local address (None: unknown).
+/// An answer, and whether it came from a local address.
 pub(crate) struct Answer {
     /// What the tracker said.
     pub(crate) reply: Result<AnnounceReply, TrackerError>,
-    /// Whether the tracker is on a loopback or private address.
+    /// Whether the tracker is on a loopback or private address; false if that is unknown.
     pub(crate) local: bool,
 }
 
-/// The client of all torrents, made when the first one needs it: reading the system's certificates takes
-/// longer than starting the rest.
+/// The client of all torrents. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HttpClient {
-    client: Arc<OnceCell<Client>>,
+    web: WebClient,
 }
 
 impl HttpClient {
-    /// Announces to the tracker at `url`.
+    /// Announces to the tracker at `url`, which the user named.
     pub(crate) async fn announce(&self, url: &str, announce: &Announce) -> Answer {
-        match self.fetch(&announce_url(url, announce)).await {
-            Ok((body, ip)) => Answer { reply: decode_reply(&body), local: ip.is_some_and(compact::is_local) },
+        let fetched = timeout(TIMEOUT, self.fetch(&announce_url(url, announce))).await;
+        match fetched.unwrap_or(Err(TrackerError::Timeout)) {
+            Ok((body, scope)) => Answer { reply: decode_reply(&body), local: scope != Scope::Public },
             Err(error) => Answer { reply: Err(error), local: false },
         }
     }
 
-    async fn fetch(&self, url: &str) -> Result<(Vec<u8>, Option<IpAddr>), TrackerError> {
-        let client = self.client.get_or_try_init(|| async { build() }).await.map_err(unreachable)?;
-        let mut response = client.get(url).send().await.map_err(unreachable)?;
-        if response.status() == StatusCode::GONE {
-            return Err(TrackerError::Gone);
+    /// The body of the answer, and the scope of the address that gave it.
+    async fn fetch(&self, url: &str) -> Result<(Vec<u8>, Scope), TrackerError> {
+        let mut url = parse(url)?;
+        let mut origin = Origin::User;
+        for _ in 0..=REDIRECT_MAX {
+            let innermost = announce_scope(origin, url.path());
+            let got = self.web.get(&url, innermost).await;
+            let (response, scope) = got.map_err(|error| not_reached(error, origin))?;
+            let Some(target) = web::redirect_target(&response) else {
+                return Ok((body(response).await?, scope));
+            };
+            url = match url.join(&target) {
+                Ok(next) if matches!(next.scheme(), "http" | "https") => next,
+                Ok(_) | Err(_) => return Err(TrackerError::Garbage("it redirects to no HTTP address")),
+            };
+            origin = Origin::Server(scope);
         }
-        let ip = response.remote_addr().map(|addr| addr.ip());
-        let mut body = Vec::new();
-        while let Some(part) = response.chunk().await.map_err(unreachable)? {
-            if body.len() + part.len() > BODY_LEN_MAX {
-                return Err(TrackerError::Garbage("the answer is too long"));
-            }
-            body.extend_from_slice(&part);
-        }
-        if body.is_empty() && !response.status().is_success() {
-            return Err(TrackerError::Unreachable(format!("it answers {}", response.status())));
-        }
-        Ok((body, ip))
+        Err(TrackerError::Garbage("it redirects again and again"))
     }
 }
 
-fn build() -> Result<Client, reqwest::Error> {
-    // Another user of the library may have installed a provider already: any will do.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
-        .user_agent(USER_AGENT)
-        .timeout(TIMEOUT)
-        .redirect(redirect::Policy::limited(REDIRECT_MAX))
-        .pool_max_idle_per_host(0)
-        .build()
+fn parse(url: &str) -> Result<Url, TrackerError> {
+    Url::parse(url).map_err(|error| TrackerError::Unreachable(error.to_string()))
 }
 
-/// The innermost cause is what people can act on; the URL, with its passkey, stays out of the text.
+async fn body(mut response: Response) -> Result<Vec<u8>, TrackerError> {
+    if response.status() == StatusCode::GONE {
+        return Err(TrackerError::Gone);
+    }
+    let mut body = Vec::new();
+    while let Some(part) = response.chunk().await.map_err(unreachable)? {
+        if body.len() + part.len() > BODY_LEN_MAX {
+            return Err(TrackerError::Garbage("the answer is too long"));
+        }
+        body.extend_from_slice(&part);
+    }
+    if body.is_empty() && !response.status().is_success() {
+        return Err(TrackerError::Unreachable(format!("it answers {}", response.status())));
+    }
+    Ok(body)
+}
+
+fn not_reached(error: WebError, origin: Origin) -> TrackerError {
+    match (error, origin) {
+        (WebError::Http(error), _) => unreachable(error),
+        (WebError::Inwards(_), Origin::User) => TrackerError::Unreachable(
+            "not contacted: on the local network only URLs that end in /announce are trackers".to_owned(),
+        ),
+        (WebError::Inwards(_), Origin::Server(_)) => {
+            TrackerError::Unreachable("not followed: it redirects to the local network".to_owned())
+        }
+    }
+}
+
 fn unreachable(error: reqwest::Error) -> TrackerError {
-    if error.is_timeout() {
-        return TrackerError::Timeout;
-    }
-    let error = error.without_url();
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    TrackerError::Unreachable(cause.to_string())
+    if error.is_timeout() { TrackerError::Timeout } else { TrackerError::Unreachable(web::cause(error)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::web::USER_AGENT;
     use crate::proto::infohash::InfoHash;
     use crate::proto::peer_id::PeerId;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -140,5 +148,88 @@ mod tests {
         assert_eq!(gone.reply, Err(TrackerError::Gone));
         let empty = answer(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await;
         assert!(matches!(empty.reply, Err(TrackerError::Unreachable(words)) if words.contains("500")));
+    }
+
+    /// What comes of a tracker at an announce path that gives these answers one after the other, and what it was asked.
+    async fn redirected(answers: &[String]) -> (Answer, Vec<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://user:secret@{}/announce?passkey=1", listener.local_addr().unwrap());
+        let announce = Announce::new(InfoHash([1; 20]), PeerId([2; 20]), 1);
+        let mut asked = Vec::new();
+        let serve = async {
+            for answer in answers {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 4096];
+                let len = socket.read(&mut request).await.unwrap();
+                asked.push(String::from_utf8_lossy(&request[..len]).into_owned());
+                let here = listener.local_addr().unwrap().to_string();
+                let _ = socket.write_all(answer.replace("{here}", &here).as_bytes()).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let client = HttpClient::default();
+        let answer = tokio::select! {
+            answer = client.announce(&url, &announce) => answer,
+            () = serve => unreachable!("it serves for ever"),
+        };
+        (answer, asked)
+    }
+
+    fn to(target: &str) -> String {
+        format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n")
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_followed_and_carries_nothing_of_the_announce_before() {
+        let found = String::from_utf8(ok(b"d8:intervali60e5:peers0:e")).unwrap();
+        let (answer, asked) =
+            redirected(&[to("http://{here}/x/announce?b"), to("announce.php"), found]).await;
+        assert_eq!(answer.reply.map(|reply| reply.peers.len()), Ok(0));
+        assert!(asked[1].starts_with("GET /x/announce?b HTTP/1.1\r\n"), "{asked:?}");
+        assert!(asked[2].starts_with("GET /x/announce.php HTTP/1.1\r\n"), "{asked:?}");
+        for request in &asked[1..] {
+            let request = request.to_ascii_lowercase();
+            assert!(!request.contains("passkey") && !request.contains("info_hash"), "{request}");
+            assert!(!request.contains("referer") && !request.contains("authorization"), "{request}");
+        }
+    }
+
+    #[tokio::test]
+    async fn redirects_end_at_what_is_no_announce_and_after_a_few() {
+        for target in [
+            "http://{here}/admin/reboot?now=1",
+            "/admin/reboot",
+            "file:///etc/passwd",
+            "udp://{here}/announce",
+            "magnet:?xt=urn:btih:0123456789012345678901234567890123456789",
+            "ftp://{here}/announce",
+            "http://",
+            "//",
+        ] {
+            let (answer, asked) = redirected(&[to(target)]).await;
+            assert!(answer.reply.is_err() && !answer.local, "{target}");
+            assert_eq!(asked.len(), 1, "{target}: {asked:?}");
+        }
+        let (answer, asked) = redirected(&vec![to("/announce"); 2 * REDIRECT_MAX]).await;
+        assert!(matches!(answer.reply, Err(TrackerError::Garbage(_))));
+        assert_eq!(asked.len(), 1 + REDIRECT_MAX);
+    }
+
+    #[tokio::test]
+    async fn services_of_this_machine_that_are_no_trackers_are_not_asked() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let announce = Announce::new(InfoHash([1; 20]), PeerId([2; 20]), 1);
+        let client = HttpClient::default();
+        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1"] {
+            let url = format!("http://{host}:{port}/admin/reboot?now=1");
+            let answer = client.announce(&url, &announce).await;
+            assert!(
+                matches!(&answer.reply, Err(TrackerError::Unreachable(why)) if why.contains("local network")),
+                "{:?}",
+                answer.reply
+            );
+        }
+        assert!(timeout(Duration::ZERO, listener.accept()).await.is_err(), "nothing has connected");
     }
 }

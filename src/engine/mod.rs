@@ -53,6 +53,7 @@ mod turns;
 mod udp;
 pub mod verify;
 mod view;
+mod web;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -27,6 +27,7 @@ pub mod peer;
 pub mod peer_id;
 pub mod piece;
 pub mod rng;
+pub mod scope;
 pub mod session;
 pub mod time;
 pub mod torrent;

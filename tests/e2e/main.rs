@@ -13,6 +13,7 @@ mod fallback;
 mod flood;
 mod full_disk;
 mod hostile;
+mod inwards;
 mod kill;
 mod limits;
 mod magnet;

@@ -59,6 +59,7 @@ const PROTO: &[(&str, Kind, &[&str])] = &[
     ("proto::block", Kind::Leaf, &[]),
     ("proto::bencode", Kind::Leaf, &[]),
     ("proto::compact", Kind::Leaf, &[]),
+    ("proto::scope", Kind::Leaf, &[]),
     ("proto::crc32c", Kind::Leaf, &[]),
     ("proto::bandwidth", Kind::Leaf, &[]),
     ("proto::dht", Kind::Machine, &[]),

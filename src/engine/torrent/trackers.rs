@@ -14,6 +14,7 @@ use crate::engine::handle::TrackerStatus;
 use crate::engine::http::Answer;
 use crate::engine::udp;
 use crate::proto::compact;
+use crate::proto::scope::Origin;
 use crate::proto::time::Instant;
 use crate::proto::tracker::announcer::{self, Announcer, Progress, RequestId, TRACKER_MAX};
 use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
@@ -217,7 +218,8 @@ async fn lookup(
     let listen = &context.config.listen;
     let is_spoken =
         |addr: &SocketAddr| listen.is_empty() || listen.iter().any(|ip| ip.is_ipv4() == addr.is_ipv4());
-    one_of_each_family(found.into_iter().filter(is_spoken).collect())
+    let admits = |addr: &SocketAddr| Origin::User.innermost().admits(addr.ip());
+    one_of_each_family(found.into_iter().filter(is_spoken).filter(admits).collect())
         .ok_or_else(|| unreachable("it has no address that we can reach"))
 }
 

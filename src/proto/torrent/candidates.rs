@@ -23,6 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::event::Source;
 use crate::proto::compact;
 use crate::proto::rng::Rng;
+use crate::proto::scope::Scope;
 use crate::proto::time::{Duration, Instant};
 use priority::canonical_priority;
 
@@ -106,17 +107,15 @@ fn source_rank(source: Source) -> u8 {
 
 /// Whether a source may name this address: local ones only if it is local itself.
 fn may_name(source: Source, addr: SocketAddr) -> bool {
-    let is_local = compact::is_local(addr.ip());
-    match source {
-        Source::User | Source::Magnet | Source::Lsd => true,
-        Source::Tracker { local } => local || !is_local,
-        Source::Dht { local } | Source::Pex { local } => {
-            if is_local {
-                local
-            } else {
-                addr.port() >= GOSSIP_PORT_MIN
-            }
-        }
+    match (source, Scope::of(addr.ip())) {
+        (Source::User | Source::Magnet | Source::Lsd, _) => true,
+        (Source::Tracker { .. } | Source::Dht { .. } | Source::Pex { .. }, None) => false,
+        (Source::Tracker { .. }, Some(Scope::Public)) => true,
+        (Source::Dht { .. } | Source::Pex { .. }, Some(Scope::Public)) => addr.port() >= GOSSIP_PORT_MIN,
+        (
+            Source::Tracker { local } | Source::Dht { local } | Source::Pex { local },
+            Some(Scope::Private | Scope::LinkLocal | Scope::Loopback),
+        ) => local,
     }
 }
 
@@ -510,6 +509,34 @@ mod tests {
 
     fn minutes(count: u64) -> Duration {
         Duration::from_secs(60 * count)
+    }
+
+    #[test]
+    fn strangers_name_no_address_of_the_local_network_however_it_is_written() {
+        let local = [
+            "127.0.0.1:6881",
+            "10.0.0.1:6881",
+            "100.64.0.1:6881",
+            "[::ffff:192.168.0.1]:6881",
+            "[64:ff9b::10.0.0.1]:6881",
+            "[2002:7f00:1::1]:6881",
+            "[fe80::1]:6881",
+        ];
+        let never = ["169.254.169.254:6881", "[fd00:ec2::254]:6881", "240.0.0.1:6881", "[::127.0.0.1]:6881"];
+        for (source, neighbour) in [
+            (OPEN, Source::Tracker { local: true }),
+            (PEX, Source::Pex { local: true }),
+            (DHT, Source::Dht { local: true }),
+        ] {
+            for text in local {
+                assert!(!candidates().add(T0, source, addr(text)), "{source:?} {text}");
+                assert!(candidates().add(T0, neighbour, addr(text)), "{neighbour:?} {text}");
+            }
+            for text in never {
+                assert!(!candidates().add(T0, source, addr(text)), "{source:?} {text}");
+                assert!(!candidates().add(T0, neighbour, addr(text)), "{neighbour:?} {text}");
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! This file is the client's side, `server` the tracker's. An answer is read as far as it makes sense: optional
 //! keys of the wrong kind are as good as absent, peers that nobody can dial are dropped. Fetching is the
-//! shell's; which names may be fetched at all, too.
+//! shell's; which addresses may be asked, [`announce_scope`] says.
 
 pub mod server;
 
@@ -21,6 +21,7 @@ use super::{
 use crate::proto::bencode::{Dict, Kind, Limits, Value, decode};
 use crate::proto::compact;
 use crate::proto::infohash::InfoHash;
+use crate::proto::scope::{Origin, Scope};
 use crate::proto::time::Duration;
 
 /// Longest body of an answer that is read, after inflating.
@@ -71,6 +72,22 @@ pub fn announce_url(tracker: &str, announce: &Announce) -> String {
         add("trackerid", tracker_id);
     }
     url
+}
+
+/// The innermost network to which an announce may lead: hosts outside the internet are only asked for a path that a
+/// tracker has, so that a link cannot make this machine call their other services.
+pub fn announce_scope(origin: Origin, path: &str) -> Scope {
+    if is_announce_path(path) { origin.innermost() } else { Scope::Public }
+}
+
+/// Whether a URL's path ends in `announce`, in a name that goes on by a sign (`announce.php`), or in a passkey behind
+/// such an element.
+fn is_announce_path(path: &str) -> bool {
+    let is_announce = |element: &str| {
+        let rest = element.strip_prefix("announce");
+        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
+    };
+    path.trim_end_matches('/').rsplit('/').take(2).any(is_announce)
 }
 
 /// The URL to scrape, if the tracker's announce URL says that there is one: the last path element begins with
@@ -234,6 +251,36 @@ mod tests {
         assert!(url.starts_with("http://t/a?passkey=1&info_hash="), "{url}");
         assert!(url.ends_with("&numwant=50&ip=2001%3Adb8%3A%3A1&trackerid=a%26b%20c"), "{url}");
         assert!(!url.contains("event"));
+    }
+
+    #[test]
+    fn only_announce_paths_lead_into_the_local_network() {
+        for path in [
+            "/announce",
+            "/announce/",
+            "/x/announce",
+            "/announce.php",
+            "/announce/0123456789abcdef",
+            "/0123456789abcdef/announce",
+        ] {
+            assert_eq!(announce_scope(Origin::User, path), Scope::Loopback, "{path}");
+            for scope in [Scope::Public, Scope::Private, Scope::LinkLocal, Scope::Loopback] {
+                assert_eq!(announce_scope(Origin::Server(scope), path), scope, "{path}");
+            }
+        }
+        for path in [
+            "",
+            "/",
+            "/admin/reboot",
+            "/announcements",
+            "/announce/a/b",
+            "/reannounce",
+            "/ANNOUNCE",
+            "/x-announce/y",
+        ] {
+            assert_eq!(announce_scope(Origin::User, path), Scope::Public, "{path}");
+            assert_eq!(announce_scope(Origin::Server(Scope::Loopback), path), Scope::Public, "{path}");
+        }
     }
 
     #[test]
