@@ -14,7 +14,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use crate::proto::bencode::{Keys, Limits, Trailing, Value};
+use crate::proto::bencode::{Keys, Limits, Numbers, Trailing, Value};
 use crate::proto::compact::{self, V4_LEN, V6_LEN};
 use crate::proto::dht::event::SAVED_COUNT_MAX;
 use crate::proto::dht::node_id::{Node, NodeId};
@@ -30,6 +30,7 @@ const LIMITS: Limits = Limits {
     token_max: 64,
     trailing: Trailing::Refused,
     keys: Keys::Unique,
+    numbers: Numbers::Canonical,
 };
 /// Bytes of an id in front of an address.
 const ID_LEN: usize = 20;

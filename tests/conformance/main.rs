@@ -41,4 +41,5 @@ mod fuzz_krpc;
 mod fuzz_metainfo;
 mod fuzz_tracker;
 mod fuzz_wire;
+mod odd_torrents;
 mod sp_have;

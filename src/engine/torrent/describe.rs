@@ -76,6 +76,7 @@ pub(super) fn metainfo(magnet: &Magnet, info: Info) -> Metainfo {
         comment: None,
         created_by: None,
         creation_date: None,
+        oddities: Vec::new(),
     }
 }
 

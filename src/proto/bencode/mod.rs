@@ -33,16 +33,30 @@ pub struct Limits {
     pub trailing: Trailing,
     /// What to do about dictionary keys that are unordered or come twice.
     pub keys: Keys,
+    /// What to do about numbers that have more than one spelling.
+    pub numbers: Numbers,
 }
 
 impl Limits {
-    /// Metainfo and metadata: 32 MiB is 1.6 million pieces, 4,000,000 tokens is half a million files.
+    /// A .torrent file: 32 MiB is 1.6 million pieces, 4,000,000 tokens is half a million files. Only the bytes of
+    /// its `info` decide which torrent it is, so around them any form is accepted.
     pub const METAINFO: Self = Self {
         len_max: 32 << 20,
         depth_max: DEPTH_MAX,
         token_max: 4_000_000,
+        trailing: Trailing::Ignored,
+        keys: Keys::LastWins,
+        numbers: Numbers::AnySpelling,
+    };
+    /// An `info` dictionary, in a .torrent file or as peers send it. A key that comes twice is refused: two clients
+    /// could read two contents under one infohash.
+    pub const INFO: Self = Self { trailing: Trailing::Refused, keys: Keys::Unique, ..Self::METAINFO };
+    /// A .torrent file in the one form that BEP 3 allows.
+    pub const METAINFO_CANONICAL: Self = Self {
         trailing: Trailing::Refused,
-        keys: Keys::Unique,
+        keys: Keys::Ascending,
+        numbers: Numbers::Canonical,
+        ..Self::METAINFO
     };
     /// The extension handshake (BEP 10): those of today's clients take some 300 bytes and 60 tokens.
     pub const EXTENSION: Self = Self {
@@ -51,6 +65,7 @@ impl Limits {
         token_max: 1_024,
         trailing: Trailing::Ignored,
         keys: Keys::LastWins,
+        numbers: Numbers::Canonical,
     };
     /// Answers of HTTP trackers, after inflating; a dictionary per peer is 6 tokens and more.
     pub const TRACKER_REPLY: Self = Self {
@@ -59,6 +74,7 @@ impl Limits {
         token_max: 400_000,
         trailing: Trailing::Ignored,
         keys: Keys::LastWins,
+        numbers: Numbers::Canonical,
     };
     /// Messages of the DHT: a datagram; one of 1,500 bytes has no room for more than 200 tokens that mean
     /// anything.
@@ -68,6 +84,7 @@ impl Limits {
         token_max: 256,
         trailing: Trailing::Ignored,
         keys: Keys::LastWins,
+        numbers: Numbers::Canonical,
     };
 }
 
@@ -89,6 +106,16 @@ pub enum Keys {
     Unique,
     /// Accepted, the last one wins (extension handshakes, answers of trackers).
     LastWins,
+}
+
+/// Integers and lengths of strings that are not written as BEP 3 asks: `i-0e`, `i03e`, `03:abc`, and integers that
+/// do not fit in 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    /// An error.
+    Canonical,
+    /// Read as the number that they mean; an integer beyond 64 bits as the nearest one that fits.
+    AnySpelling,
 }
 
 /// Why bytes are no bencode, and where.
@@ -228,7 +255,7 @@ mod tests {
         let twice = b"d8:intervali1e5:peers0:8:intervali2e4:zzzzd1:ai1e1:ai2ee5:peers1:xe junk";
         let reply: Reply = decode(twice, &Limits::TRACKER_REPLY).unwrap();
         assert_eq!(reply, Reply { interval: 2, min_interval: None, peers: b"x".to_vec() });
-        let strict = Limits { trailing: Trailing::Ignored, ..Limits::METAINFO };
+        let strict = Limits { trailing: Trailing::Ignored, ..Limits::INFO };
         assert_eq!(decode::<Reply>(twice, &strict).unwrap_err().what, "a dictionary key comes twice");
     }
 
@@ -247,7 +274,7 @@ mod tests {
             "if this fails, the scanner could be relaxed"
         );
         assert!(decode::<i64>(b"i+1e", &Limits::EXTENSION).is_err());
-        assert!(decode::<i64>(b"i1e-", &Limits::METAINFO).is_err());
+        assert!(decode::<i64>(b"i1e-", &Limits::INFO).is_err());
         assert_eq!(decode::<i64>(b"i1e-", &Limits::EXTENSION), Ok(1));
     }
 

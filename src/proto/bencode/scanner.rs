@@ -4,7 +4,7 @@
 //! dictionaries when duplicates must be found among keys in any order: 8 bytes for each key of at least 2 bytes
 //! and its value, so at most a small multiple of the input. Finding them is a sort, O(n log n).
 
-use super::{BencodeError, DEPTH_MAX, Keys, Limits, Trailing};
+use super::{BencodeError, DEPTH_MAX, Keys, Limits, Numbers, Trailing};
 
 /// What a scan has found out.
 pub(super) struct Scanned {
@@ -18,8 +18,7 @@ pub(super) struct Scanned {
 /// beyond the spans of keys where duplicates are refused.
 ///
 /// # Errors
-/// Truncated input, `i-0e`, leading zeros, missing digits, integers beyond 64 bits, keys that are no strings,
-/// and all that `limits` refuse.
+/// Truncated input, missing digits, keys that are no strings, and all that `limits` refuse.
 pub fn scan(bytes: &[u8], limits: &Limits) -> Result<usize, BencodeError> {
     scan_root(bytes, limits).map(|scanned| scanned.len)
 }
@@ -214,6 +213,9 @@ impl<'a> Scanner<'a> {
         }
         let digits_at = self.at;
         let magnitude = self.digits(b'e')?;
+        if self.limits.numbers == Numbers::AnySpelling {
+            return Ok(());
+        }
         let most = i64::MAX as u64 + u64::from(negative);
         let what = match magnitude {
             0 if negative => "an integer is minus zero",
@@ -238,20 +240,23 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Digits up to `end`, which is taken too.
+    /// Digits up to `end`, which is taken too. A number that does not fit is an error or, where any spelling is
+    /// accepted, `u64::MAX`.
     fn digits(&mut self, end: u8) -> Result<u64, BencodeError> {
         let from = self.at;
         let mut number = 0_u64;
         loop {
             let byte = self.peek()?;
             if byte.is_ascii_digit() {
-                if self.at == from + 1 && self.bytes[from] == b'0' {
+                let is_canonical = self.limits.numbers == Numbers::Canonical;
+                if is_canonical && self.at == from + 1 && self.bytes[from] == b'0' {
                     return self.fail("a number has a leading zero");
                 }
                 let next = number.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(byte - b'0')));
                 match next {
                     Some(next) => number = next,
-                    None => return self.fail("an integer does not fit in 64 bits"),
+                    None if is_canonical => return self.fail("an integer does not fit in 64 bits"),
+                    None => number = u64::MAX,
                 }
             } else if byte == end && self.at > from {
                 self.at += 1;
@@ -269,16 +274,31 @@ mod tests {
     use super::*;
 
     fn what(bytes: &[u8]) -> &'static str {
-        scan(bytes, &Limits::METAINFO).unwrap_err().what
+        scan(bytes, &Limits::METAINFO_CANONICAL).unwrap_err().what
     }
 
     #[test]
     fn sound_values_have_their_length() {
         for sound in ["i0e", "i-1e", "0:", "3:abc", "le", "de", "li1e0:ledee", "d0:0:1:ad1:bleee"] {
-            assert_eq!(scan(sound.as_bytes(), &Limits::METAINFO), Ok(sound.len()), "{sound}");
+            assert_eq!(scan(sound.as_bytes(), &Limits::METAINFO_CANONICAL), Ok(sound.len()), "{sound}");
         }
         let edge = format!("li{}ei{}ee", i64::MIN, i64::MAX);
-        assert_eq!(scan(edge.as_bytes(), &Limits::METAINFO), Ok(edge.len()));
+        assert_eq!(scan(edge.as_bytes(), &Limits::METAINFO_CANONICAL), Ok(edge.len()));
+    }
+
+    #[test]
+    fn any_spelling_of_a_number_is_accepted_where_it_does_not_matter() {
+        let long_zero = format!("i{}1e", "0".repeat(1_000));
+        let huge = format!("i-{}e", "9".repeat(1_000));
+        for odd in
+            ["i-0e", "i03e", "i-03e", "i00e", "03:abc", "00:", "i9223372036854775808e", &long_zero, &huge]
+        {
+            assert_eq!(scan(odd.as_bytes(), &Limits::METAINFO), Ok(odd.len()), "{odd}");
+        }
+        for broken in ["ie", "i-e", "i--1e", "i+1e", "i1.5e", "i 1e", "004:abc", "99999999999999999999999:a"]
+        {
+            assert!(scan(broken.as_bytes(), &Limits::METAINFO).is_err(), "{broken}");
+        }
     }
 
     #[test]
@@ -306,9 +326,10 @@ mod tests {
         assert_eq!(what(b"5:abcd"), "a string is longer than what is left");
         assert_eq!(what(b"18446744073709551615:a"), "a string is longer than what is left");
         assert_eq!(
-            scan(b"lei1e", &Limits::METAINFO).unwrap_err(),
+            scan(b"lei1e", &Limits::INFO).unwrap_err(),
             BencodeError { at: 2, what: "there are bytes after the end" }
         );
+        assert_eq!(scan(b"lei1e", &Limits::METAINFO), Ok(2));
         assert_eq!(scan(b"lei1e", &Limits::EXTENSION), Ok(2));
     }
 

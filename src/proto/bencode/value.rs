@@ -173,10 +173,10 @@ fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 fn integer(span: &[u8]) -> i64 {
     let negative = span.get(1) == Some(&b'-');
     let digits = span.iter().filter(|byte| byte.is_ascii_digit());
-    // Downwards, as there is one more negative number than positive ones.
+    // Downwards, as there is one more negative number than positive ones. Beyond 64 bits: the nearest that fits.
     let number =
-        digits.fold(0_i64, |number, digit| number.wrapping_mul(10).wrapping_sub(i64::from(digit - b'0')));
-    if negative { number } else { number.wrapping_neg() }
+        digits.fold(0_i64, |number, digit| number.saturating_mul(10).saturating_sub(i64::from(digit - b'0')));
+    if negative { number } else { number.saturating_neg() }
 }
 
 /// A scanned value with every dictionary in order and only the last of each key. Recurses by the depth of the
@@ -238,6 +238,12 @@ mod tests {
         for number in [i64::MIN, -10, 0, 7, i64::MAX] {
             assert_eq!(read(format!("i{number}e").as_bytes()).integer(), Some(number));
         }
+        let odd = [("-0", 0), ("007", 7), ("-01", -1), ("18446744073709551617", i64::MAX)];
+        for (text, number) in odd {
+            assert_eq!(read(format!("i{text}e").as_bytes()).integer(), Some(number));
+        }
+        assert_eq!(read(b"i-99999999999999999999e").integer(), Some(i64::MIN));
+        assert_eq!(read(b"003:abc").bytes(), Some(&b"abc"[..]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use sha1::{Digest, Sha1};
 
 use super::node_id::NodeId;
-use crate::proto::bencode::{Keys, Limits, Trailing, scan, write_bytes, write_integer};
+use crate::proto::bencode::{Keys, Limits, Numbers, Trailing, scan, write_bytes, write_integer};
 use crate::proto::rng::Rng;
 
 /// Longest value, bencoded, bytes; longer ones are refused with error 205.
@@ -23,6 +23,7 @@ const VALUE: Limits = Limits {
     token_max: 200,
     trailing: Trailing::Refused,
     keys: Keys::LastWins,
+    numbers: Numbers::Canonical,
 };
 
 /// What names an item.

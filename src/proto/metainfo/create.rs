@@ -118,6 +118,7 @@ impl Draft {
             comment: self.comment,
             created_by: Some(CREATED_BY.to_owned()),
             creation_date: self.creation_date,
+            oddities: Vec::new(),
         })
     }
 

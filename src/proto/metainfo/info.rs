@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::files::{Attributes, File};
 use super::path::{self, Unsafe};
 use super::{Info, Layout, MetainfoError};
-use crate::proto::bencode::{Dict, Keys, Limits, List, Value, scan};
+use crate::proto::bencode::{Dict, Limits, List, Value, scan};
 use crate::proto::infohash::InfoHash;
 use crate::proto::piece::Geometry;
 
@@ -77,8 +77,7 @@ impl<'a> Entries<'a> {
             (2, _, None) => Err(MetainfoError::V2Only),
             (2, None, Some(_)) => Err(MetainfoError::Missing("file tree")),
             (2, Some(tree), Some(_)) => {
-                let strict = Limits { keys: Keys::Ascending, ..Limits::METAINFO };
-                scan(tree.span(), &strict).map_err(MetainfoError::FileTree)?;
+                scan(tree.span(), &Limits::METAINFO_CANONICAL).map_err(MetainfoError::FileTree)?;
                 Ok(true)
             }
             (version, _, _) => Err(MetainfoError::Version(version)),
@@ -88,7 +87,7 @@ impl<'a> Entries<'a> {
 
 /// Reads an `info` dictionary, see [`Info::decode`].
 pub(super) fn decode(bytes: Bytes) -> Result<Info, MetainfoError> {
-    let root = Value::read(&bytes, &Limits::METAINFO)?;
+    let root = Value::read(&bytes, &Limits::INFO)?;
     let entries = Entries::of(root.dict().ok_or(MetainfoError::Kind("info"))?);
     let hybrid = entries.is_hybrid()?;
     let infohash = InfoHash::of(&bytes);

@@ -1,13 +1,15 @@
 //! What a .torrent file says (BEP 3, 5, 12, 19, 27, 47; 52 as far as a hybrid is read as v1).
 //!
 //! Optional keys of the wrong kind are read as absent: many programs write torrents, and a strange comment is no
-//! reason to refuse the content. What the content depends on is checked in full, see [`Info`]. Nothing here
-//! touches the disk or knows whether a tracker can be reached.
+//! reason to refuse the content. Nor is anything else outside `info`: bytes after the end, unordered keys, keys that
+//! come twice, odd spellings of numbers; [`Metainfo::oddities`] lists it. What the content depends on is checked in
+//! full, see [`Info`]. Nothing here touches the disk or knows whether a tracker can be reached.
 
 pub mod create;
 pub mod files;
 mod info;
 pub mod magnet;
+mod oddity;
 mod path;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +21,7 @@ use super::infohash::InfoHash;
 use super::piece::{Geometry, PIECE_COUNT_MAX, PIECE_LEN_MAX, PieceIndex};
 use files::File;
 pub use info::{DIR_DEPTH_MAX, PATHS_LEN_MAX, SYMLINK_LEFT_OUT};
+pub use oddity::Oddity;
 pub use path::ELEMENT_LEN_MAX;
 
 /// Longest .torrent file that is read, bytes; a longer one is refused. At 20 bytes a piece it describes 26 TiB in
@@ -46,6 +49,8 @@ pub struct Metainfo {
     pub created_by: Option<String>,
     /// Seconds since 1970.
     pub creation_date: Option<i64>,
+    /// What the .torrent file has that BEP 3 does not allow and that was accepted all the same.
+    pub oddities: Vec<Oddity>,
 }
 
 /// The `info` dictionary.
@@ -106,10 +111,13 @@ impl Metainfo {
     /// # Errors
     /// The user's input is at fault; the error says what is wrong and, for names, in which file.
     pub fn decode(bytes: &[u8]) -> Result<Self, MetainfoError> {
+        oddity::refuse_edited(bytes)?;
         let root = Value::read(bytes, &Limits::METAINFO)?;
-        let root = Root::of(root.dict().ok_or(MetainfoError::Kind("torrent"))?);
+        let entries = root.dict().ok_or(MetainfoError::Kind("torrent"))?;
+        let root = Root::of(entries)?;
         let info = root.entry(b"info").ok_or(MetainfoError::Missing("info"))?;
         Ok(Self {
+            oddities: oddity::oddities(bytes, entries),
             info: Info::decode(Bytes::copy_from_slice(info.span()))?,
             trackers: trackers(&root),
             web_seeds: web_seeds(&root),
@@ -159,8 +167,16 @@ impl<'a> Root<'a> {
         b"creation date",
     ];
 
-    fn of(root: Dict<'a>) -> Self {
-        Self(root.filter(|(key, _)| Self::KEYS.contains(key)).collect())
+    /// Of a key that comes twice the last one counts, but two torrents in one file are none.
+    fn of(root: Dict<'a>) -> Result<Self, MetainfoError> {
+        let mut entries = BTreeMap::new();
+        for (key, value) in root.filter(|(key, _)| Self::KEYS.contains(key)) {
+            match entries.insert(key, value) {
+                Some(before) if key == b"info" && before != value => return Err(MetainfoError::TwoInfos),
+                Some(_) | None => {}
+            }
+        }
+        Ok(Self(entries))
     }
 
     fn entry(&self, key: &[u8]) -> Option<Value<'a>> {
@@ -189,13 +205,14 @@ fn is_absolute_url(url: &str) -> bool {
 }
 
 /// BEP 12: `announce` counts only where `announce-list` names no tracker. Tiers keep their order, and a tracker
-/// that comes again is left out.
+/// that comes again is left out. A URL in the place of a tier is a tier of its own.
 fn trackers(root: &Root<'_>) -> Vec<Vec<String>> {
     let mut seen = BTreeSet::new();
     let mut trackers = Vec::new();
     for tier in root.entry(b"announce-list").and_then(|tiers| tiers.list()).into_iter().flatten() {
         let room = HINT_COUNT_MAX - seen.len();
-        let urls = tier.list().into_iter().flatten().filter_map(absolute_url);
+        let urls = tier.list().into_iter().flatten().chain(tier.bytes().map(|_| tier));
+        let urls = urls.filter_map(absolute_url);
         let tier: Vec<_> = urls.filter(|&url| seen.insert(url)).take(room).map(str::to_owned).collect();
         if !tier.is_empty() {
             trackers.push(tier);
@@ -239,6 +256,15 @@ pub enum MetainfoError {
     /// A key that every torrent has is something else.
     #[error("not a torrent: `{0}` is of the wrong kind")]
     Kind(&'static str),
+    /// No byte at all.
+    #[error("not a torrent: the file is empty")]
+    Empty,
+    /// Something stands in front of the dictionary, as editors and scripts put it there.
+    #[error("not a torrent: it begins with {0}, so it was saved by a text editor or a script")]
+    Edited(&'static str),
+    /// Two `info` dictionaries that differ.
+    #[error("the torrent has two different `info` dictionaries, so it names two torrents")]
+    TwoInfos,
     /// A torrent of BitTorrent v2 without the v1 part.
     #[error("this is a v2-only torrent, which is not supported yet; ask for a v1 or hybrid one")]
     V2Only,

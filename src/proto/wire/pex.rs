@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_bytes::ByteBuf;
 
-use crate::proto::bencode::{self, BencodeError, Keys, Limits, Trailing, Value};
+use crate::proto::bencode::{self, BencodeError, Keys, Limits, Numbers, Trailing, Value};
 use crate::proto::compact;
 
 /// Our own number for `ut_pex`.
@@ -28,6 +28,7 @@ const LIMITS: Limits = Limits {
     token_max: 64,
     trailing: Trailing::Ignored,
     keys: Keys::LastWins,
+    numbers: Numbers::Canonical,
 };
 
 /// What is known of an address, `added.f`.
