@@ -1,8 +1,9 @@
 //! Magnet links (BEP 9, 53): a torrent's name, and hints where to find it.
 //!
-//! What we do not know is ignored, as other programs put their own keys into links. Of hints (`tr`, `x.pe`, `ws`)
-//! the unusable ones are dropped; what names the torrent (`xt`) or the files wanted (`so`) must be right, as
-//! guessing there would fetch something else. `dn` is for people: the first one counts. Memory is proportional to
+//! What can be read is read. Keys that we do not know are left alone, as other programs put their own into links; of
+//! those that we know (`tr`, `x.pe`, `ws`, `so`, a second `xt`) what cannot be read is left out and noted in
+//! [`Magnet::ignored`], for the user to be told. A link has to name one torrent: without an infohash that can be
+//! read, or with two that differ, it is refused. `dn` is for people: the first one counts. Memory is proportional to
 //! the text: ranges stay ranges.
 
 use std::collections::BTreeSet;
@@ -17,6 +18,9 @@ use crate::proto::infohash::InfoHash;
 
 /// Longest link, bytes; longer ones are refused. Real ones with dozens of trackers take 4 KiB.
 pub const MAGNET_LEN_MAX: usize = 64 << 10;
+
+/// Unreadable parts of a link that are noted; more of them say nothing new.
+const IGNORED_COUNT_MAX: usize = 16;
 
 /// Multihash code and length of SHA-256, in hexadecimal, as BEP 52 puts in front of v2 infohashes.
 const SHA256_MULTIHASH: &str = "1220";
@@ -43,6 +47,9 @@ pub struct Magnet {
     pub web_seeds: Vec<String>,
     /// `so`: inclusive ranges of file numbers, as written; empty: all files.
     pub select: Vec<(u32, u32)>,
+    /// Parts of the link, as `key=value`, that could not be read and were left out: the first [`IGNORED_COUNT_MAX`].
+    /// Not written again.
+    pub ignored: Vec<String>,
 }
 
 /// Why a text is no magnet link that we can use.
@@ -76,9 +83,6 @@ pub enum MagnetError {
     /// Two `xt` of one kind that differ.
     #[error("the magnet link names two different torrents")]
     TwoTorrents,
-    /// `so` with something else than numbers and ranges.
-    #[error("the magnet link's `so` is not a list of file numbers and ranges such as `0,2,4-6`")]
-    Select,
 }
 
 impl FromStr for Magnet {
@@ -89,27 +93,112 @@ impl FromStr for Magnet {
         if text.len() > MAGNET_LEN_MAX {
             return Err(MagnetError::TooLong);
         }
-        let scheme = text.get(..8).filter(|scheme| scheme.eq_ignore_ascii_case("magnet:?"));
-        let query = &text[scheme.ok_or(MagnetError::Scheme)?.len()..];
-        let mut magnet = Self::default();
-        let mut trackers = Vec::new();
-        for pair in query.split('&') {
+        // Long links come out of mails in several lines.
+        let text: String = text.chars().filter(|char| !matches!(char, '\r' | '\n' | '\t')).collect();
+        let mut reader = Reader::default();
+        for pair in query(&text).ok_or(MagnetError::Scheme)?.split('&') {
             // Links copied out of a page's source have their ampersands escaped.
             let pair = pair.strip_prefix("amp;").unwrap_or(pair);
-            let Some((key, value)) = pair.split_once('=') else { continue };
-            let (key, number) = numbered(key);
-            match key.to_ascii_lowercase().as_str() {
-                "xt" => magnet.add_topic(&percent_decode_str(value).decode_utf8_lossy())?,
-                "dn" if magnet.name.is_none() => magnet.name = name(value),
-                "tr" => trackers.extend(url(value).map(|url| (number, url))),
-                "x.pe" => magnet.peers.extend(decoded(value).filter(|peer| is_host_and_port(peer))),
-                "ws" => magnet.web_seeds.extend(url(value)),
-                "so" => magnet.add_selection(&decoded(value).ok_or(MagnetError::Select)?)?,
-                _ => {}
+            if let Some((key, value)) = pair.split_once('=') {
+                reader.handle_pair(key, value)?;
             }
         }
+        reader.finish()
+    }
+}
+
+/// Whether the text is meant for a magnet link, whatever is wrong with it.
+pub fn is_magnet(text: &str) -> bool {
+    strip_prefix_any_case(text.trim_start(), "magnet:").is_some()
+}
+
+/// What follows `magnet:?`; some programs write `magnet://?` or `magnet:///?`.
+fn query(text: &str) -> Option<&str> {
+    strip_prefix_any_case(text, "magnet:")?.trim_start_matches('/').strip_prefix('?')
+}
+
+/// A link as far as it is read.
+#[derive(Default)]
+struct Reader {
+    magnet: Magnet,
+    /// With the number behind their key.
+    trackers: Vec<(u32, String)>,
+    /// What was wrong with the first infohash that cannot be read.
+    topic_error: Option<MagnetError>,
+}
+
+impl Reader {
+    /// Takes one parameter.
+    ///
+    /// # Errors
+    /// It names another torrent than one before.
+    fn handle_pair(&mut self, key: &str, value: &str) -> Result<(), MagnetError> {
+        let (known, number) = numbered(key);
+        let known = known.to_ascii_lowercase();
+        if known == "dn" {
+            self.magnet.name = self.magnet.name.take().or_else(|| name(value));
+            return Ok(());
+        }
+        // A fragment, as addresses may have; in names it may be a part of them.
+        let value = value.split_once('#').map_or(value, |(value, _)| value);
+        let was_read = match known.as_str() {
+            _ if value.is_empty() => true,
+            "xt" => self.handle_topic(&percent_decode_str(value).decode_utf8_lossy())?,
+            "tr" => kept(url(value).map(|url| (number, url)), &mut self.trackers),
+            "x.pe" => kept(decoded(value).filter(|peer| is_host_and_port(peer)), &mut self.magnet.peers),
+            "ws" => kept(url(value), &mut self.magnet.web_seeds),
+            "so" => {
+                self.handle_selection(&percent_decode_str(value).decode_utf8_lossy());
+                true
+            }
+            _ => true,
+        };
+        if !was_read {
+            self.ignore(key, value);
+        }
+        Ok(())
+    }
+
+    /// One `xt`, of kinds that are not ours any number; whether it could be read.
+    fn handle_topic(&mut self, topic: &str) -> Result<bool, MagnetError> {
+        let read = if let Some(text) = strip_prefix_any_case(topic, "urn:btih:") {
+            parse_infohash(text).map(|infohash| set_once(&mut self.magnet.infohash, infohash))
+        } else if let Some(text) = strip_prefix_any_case(topic, "urn:btmh:") {
+            parse_infohash_v2(text).map(|hash| set_once(&mut self.magnet.infohash_v2, hash))
+        } else {
+            return Ok(true);
+        };
+        match read {
+            Ok(set) => set.map(|()| true),
+            Err(error) => {
+                self.topic_error.get_or_insert(error);
+                Ok(false)
+            }
+        }
+    }
+
+    /// BEP 53: `0,2,4-6`.
+    fn handle_selection(&mut self, list: &str) {
+        for part in list.split(',') {
+            let (from, to) = part.split_once('-').unwrap_or((part, part));
+            match (file_number(from.trim()), file_number(to.trim())) {
+                (Some(from), Some(to)) if from <= to => self.magnet.select.push((from, to)),
+                _ if part.trim().is_empty() => {}
+                _ => self.ignore("so", part),
+            }
+        }
+    }
+
+    fn ignore(&mut self, key: &str, value: &str) {
+        if self.magnet.ignored.len() < IGNORED_COUNT_MAX {
+            self.magnet.ignored.push(format!("{key}={value}"));
+        }
+    }
+
+    fn finish(self) -> Result<Magnet, MagnetError> {
+        let Self { mut magnet, mut trackers, topic_error } = self;
         if magnet.infohash.is_none() && magnet.infohash_v2.is_none() {
-            return Err(MagnetError::NoInfohash);
+            return Err(topic_error.unwrap_or(MagnetError::NoInfohash));
         }
         trackers.sort_by_key(|&(number, _)| number);
         let mut seen = BTreeSet::new();
@@ -121,36 +210,24 @@ impl FromStr for Magnet {
     }
 }
 
-impl Magnet {
-    /// One `xt`; of kinds that are not ours there may be any number.
-    fn add_topic(&mut self, topic: &str) -> Result<(), MagnetError> {
-        if let Some(text) = strip_prefix_any_case(topic, "urn:btih:") {
-            let infohash = text.parse().map_err(|_| match text.chars().count() {
-                32 | 40 => MagnetError::InfohashDigits,
-                len => MagnetError::InfohashLen { len },
-            })?;
-            set_once(&mut self.infohash, infohash)
-        } else if let Some(text) = strip_prefix_any_case(topic, "urn:btmh:") {
-            let digits = text.strip_prefix(SHA256_MULTIHASH).ok_or(MagnetError::InfohashV2)?;
-            let hash = data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes());
-            let hash = hash.ok().and_then(|hash| hash.try_into().ok());
-            set_once(&mut self.infohash_v2, hash.ok_or(MagnetError::InfohashV2)?)
-        } else {
-            Ok(())
-        }
-    }
+/// Appends what could be read; whether it could.
+fn kept<T>(read: Option<T>, to: &mut Vec<T>) -> bool {
+    let was_read = read.is_some();
+    to.extend(read);
+    was_read
+}
 
-    /// BEP 53: `0,2,4-6`.
-    fn add_selection(&mut self, list: &str) -> Result<(), MagnetError> {
-        for part in list.split(',').filter(|_| !list.is_empty()) {
-            let (from, to) = part.split_once('-').unwrap_or((part, part));
-            match (file_number(from), file_number(to)) {
-                (Some(from), Some(to)) if from <= to => self.select.push((from, to)),
-                _ => return Err(MagnetError::Select),
-            }
-        }
-        Ok(())
-    }
+fn parse_infohash(text: &str) -> Result<InfoHash, MagnetError> {
+    text.parse().map_err(|_| match text.chars().count() {
+        32 | 40 => MagnetError::InfohashDigits,
+        len => MagnetError::InfohashLen { len },
+    })
+}
+
+fn parse_infohash_v2(text: &str) -> Result<[u8; 32], MagnetError> {
+    let digits = text.strip_prefix(SHA256_MULTIHASH).ok_or(MagnetError::InfohashV2)?;
+    let hash = data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok();
+    hash.and_then(|hash| hash.try_into().ok()).ok_or(MagnetError::InfohashV2)
 }
 
 fn set_once<T: PartialEq>(slot: &mut Option<T>, value: T) -> Result<(), MagnetError> {
@@ -307,23 +384,74 @@ mod tests {
     }
 
     #[test]
-    fn unusable_hints_are_dropped() {
+    fn unusable_hints_are_dropped_and_noted() {
         let peers =
             "&x.pe=1.2.3.4&x.pe=:1&x.pe=h:0&x.pe=h:65536&x.pe=::1:80&x.pe=[x]:1&x.pe=h:+1&x.pe=a%20b:1";
         let others = "&tr=tracker.example&tr=%ff&tr=&ws=/relative&dn=&dn=first&dn=second&tr";
         let magnet = parse(&format!("{peers}{others}")).unwrap();
         assert_eq!(magnet.name.as_deref(), Some("first"));
-        let bare = Magnet { infohash: magnet.infohash, name: magnet.name.clone(), ..Magnet::default() };
+        assert_eq!(magnet.ignored.len(), 11, "{:?}", magnet.ignored);
+        assert_eq!(magnet.ignored[..2], ["x.pe=1.2.3.4", "x.pe=:1"]);
+        let bare = Magnet {
+            infohash: magnet.infohash,
+            name: magnet.name.clone(),
+            ignored: magnet.ignored.clone(),
+            ..Magnet::default()
+        };
         assert_eq!(magnet, bare);
+        assert_eq!(parse(&"&x.pe=x".repeat(1_000)).unwrap().ignored.len(), IGNORED_COUNT_MAX);
     }
 
     #[test]
-    fn selections_stay_ranges_and_must_be_right() {
+    fn links_as_they_are_pasted_are_read() {
+        let plain = parse("&dn=x&tr=udp://t:1").unwrap();
+        for start in ["magnet:/?", "magnet://?", "magnet:///?", "Magnet:?", " \u{a0}magnet:?"] {
+            let link = format!("{start}xt=urn:btih:{HEX}&dn=x&tr=udp://t:1\r\n");
+            assert_eq!(link.parse(), Ok(plain.clone()), "{link:?}");
+        }
+        let wrapped = format!("magnet:?xt=urn:btih:{}\r\n{}\n&dn=x&tr=udp://t:1", &HEX[..20], &HEX[20..]);
+        assert_eq!(wrapped.parse(), Ok(plain.clone()));
+        assert_eq!(parse("&dn=x&tr=udp://t:1#top").unwrap(), plain);
+        assert_eq!(format!("magnet:?dn=x&tr=udp://t:1&xt=urn:btih:{HEX}#top").parse(), Ok(plain));
+        assert_eq!(parse("&dn=Track+%231 #1").unwrap().name.as_deref(), Some("Track #1 #1"));
+        assert!(is_magnet(" MAGNET:x") && !is_magnet("magnet") && !is_magnet("m\u{e4}gnet:?"));
+    }
+
+    #[test]
+    fn an_infohash_that_cannot_be_read_does_not_spoil_one_that_can() {
+        let plain = parse("").unwrap();
+        for other in ["urn:btih:123", "urn:btmh:1220ab", "urn:btmh:1114aa"] {
+            for link in [format!("xt=urn:btih:{HEX}&xt.1={other}"), format!("xt={other}&xt=urn:btih:{HEX}")] {
+                let magnet: Magnet = format!("magnet:?{link}").parse().unwrap();
+                assert_eq!((magnet.infohash, magnet.infohash_v2), (plain.infohash, None), "{link}");
+                assert_eq!(magnet.ignored.len(), 1, "{link}");
+            }
+        }
+        assert!(parse("&xt=urn:sha1:abc&xt=urn:ed2k:1").unwrap().ignored.is_empty(), "kinds of others");
+    }
+
+    #[test]
+    fn selections_stay_ranges_and_what_cannot_be_read_of_them_is_left_out() {
         assert_eq!(parse("&so=0-4294967295,7").unwrap().select, [(0, u32::MAX), (7, 7)]);
         assert_eq!(parse("&so=1&so=3").unwrap().select, [(1, 1), (3, 3)]);
-        assert!(parse("&so=").unwrap().select.is_empty());
-        for bad in ["x", "1,", "-1", "3-2", "1-2-3", "4294967296", "+1", "1%20"] {
-            assert_eq!(parse(&format!("&so={bad}")), Err(MagnetError::Select), "{bad}");
+        for nothing in ["&so=", "&so=,", "&so"] {
+            assert_eq!(parse(nothing), parse(""));
+        }
+        for (list, select, ignored) in [
+            ("1,", &[(1, 1)][..], &[][..]),
+            ("1%20, 2", &[(1, 1), (2, 2)], &[]),
+            ("3-", &[], &["so=3-"]),
+            ("7-4,10", &[(10, 10)], &["so=7-4"]),
+            (
+                "x,-1,1-2-3,4294967296,+1,5",
+                &[(5, 5)],
+                &["so=x", "so=-1", "so=1-2-3", "so=4294967296", "so=+1"],
+            ),
+            ("%ff,2", &[(2, 2)], &["so=\u{fffd}"]),
+        ] {
+            let magnet = parse(&format!("&so={list}")).unwrap();
+            assert_eq!(magnet.select, select, "{list}");
+            assert_eq!(magnet.ignored, ignored, "{list}");
         }
     }
 }
