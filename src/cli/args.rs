@@ -1,15 +1,16 @@
 //! What was typed: the options as clap reads them, from arguments and `SPRAT_*` variables. What they mean
 //! together is decided in `plan`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::FalseyValueParser;
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::dht_args::DhtArgs;
-use super::select::{Selector, parse_selector};
+use super::select::{Selector, parse_name, parse_selector};
 use super::size::{PieceLen, Rate, parse_duration, parse_len, parse_piece_len, parse_rate};
 
 /// Distributes files by swarming: everyone who wants a file also hands it on.
@@ -31,7 +32,8 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the content or torrent is bad, 130 after Ctrl-C, 143 after
 SIGTERM and 129 after SIGHUP with the state saved and the swarm told (a seed that is told to stop by SIGTERM: 0).
-Every option with a value can also be given as a variable: SPRAT_PORT=6881, SPRAT_DIR=/data, ...";
+Every option with a value can also be given as a variable: SPRAT_PORT=6881, SPRAT_DIR=/data, ...
+An empty variable counts as not set.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -63,10 +65,10 @@ pub(crate) enum Command {
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct OutputArgs {
     /// Print nothing but errors
-    #[arg(long, global = true, env = "SPRAT_QUIET", value_parser = FalseyValueParser::new(), hide_env = true)]
+    #[arg(long, global = true, env = "SPRAT_QUIET", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) quiet: bool,
     /// Print one JSON object a line instead of text
-    #[arg(long, global = true, env = "SPRAT_JSON", value_parser = FalseyValueParser::new(), hide_env = true)]
+    #[arg(long, global = true, env = "SPRAT_JSON", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) json: bool,
     /// Log what happens inside to standard error; twice for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -84,25 +86,28 @@ Examples:
 
 An interrupted download goes on where it was: run the same command again.")]
 pub(crate) struct DownloadArgs {
-    /// A .torrent file, the http or https address of one, a magnet link or an infohash
-    pub(crate) torrent: String,
+    /// A .torrent file, the http or https address of one, a magnet link or an infohash; `-`: standard input
+    pub(crate) torrent: OsString,
     /// Where the content goes
     #[arg(short, long, env = "SPRAT_DIR", default_value = ".", hide_env = true)]
     pub(crate) dir: PathBuf,
     /// Files to fetch: numbers, ranges (0,2-4), paths or patterns (*.iso); `sprat show` numbers them
     #[arg(long, env = "SPRAT_SELECT", value_delimiter = ',', value_parser = parse_selector, hide_env = true)]
     pub(crate) select: Vec<Selector>,
+    /// A file or folder to fetch, by its path as `sprat show` prints it; may be given again
+    #[arg(long, env = "SPRAT_SELECT_NAME", value_name = "PATH", value_parser = parse_name, hide_env = true)]
+    pub(crate) select_name: Vec<Selector>,
     /// Fetch in order, to look at while it comes, instead of rarest first
-    #[arg(long, env = "SPRAT_SEQUENTIAL", value_parser = FalseyValueParser::new(), hide_env = true)]
+    #[arg(long, env = "SPRAT_SEQUENTIAL", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) sequential: bool,
     /// Set apart the room for all files at the start, instead of letting them grow sparse
-    #[arg(long, env = "SPRAT_PREALLOCATE", value_parser = FalseyValueParser::new(), hide_env = true)]
+    #[arg(long, env = "SPRAT_PREALLOCATE", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) preallocate: bool,
     /// Keep seeding when complete, until told to stop
-    #[arg(long, env = "SPRAT_SEED", value_parser = FalseyValueParser::new(), hide_env = true)]
+    #[arg(long, env = "SPRAT_SEED", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) seed: bool,
     /// A bar for every file
-    #[arg(long, env = "SPRAT_FILES", value_parser = FalseyValueParser::new(), hide_env = true)]
+    #[arg(long, env = "SPRAT_FILES", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) files: bool,
     #[command(flatten)]
     pub(crate) leave: LeaveArgs,
@@ -120,19 +125,21 @@ Examples:
   sprat seed film.torrent -d ~/films             the content is in ~/films
   sprat seed torrents/ -d ~/films                every .torrent of a folder")]
 pub(crate) struct SeedArgs {
-    /// A file or folder; or a .torrent file or magnet link, or a folder of .torrent files together with --dir
-    pub(crate) path: String,
+    /// A file or folder; or a .torrent file, magnet link or `-` (a torrent from standard input); with --dir also a folder
+    /// of .torrent files
+    pub(crate) path: OsString,
     /// Where the content of a torrent is [default: the current folder]
     #[arg(short, long, env = "SPRAT_DIR", hide_env = true)]
     pub(crate) dir: Option<PathBuf>,
-    /// Where to write the torrent of a file or folder [default: NAME.torrent in the current folder]
+    /// Where to write the torrent; `-`: to standard output [default, of a file or folder: NAME.torrent in the current
+    /// folder]
     #[arg(short, long)]
     pub(crate) output: Option<PathBuf>,
     /// Take the content for complete without reading it
-    #[arg(long, env = "SPRAT_ASSUME_COMPLETE", value_parser = FalseyValueParser::new(), hide_env = true)]
+    #[arg(long, env = "SPRAT_ASSUME_COMPLETE", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) assume_complete: bool,
     /// Answer as a tracker on the same port; ADDR is where others reach this machine
-    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "auto", env = "SPRAT_WITH_TRACKER", hide_env = true)]
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true, default_missing_value = "auto", env = "SPRAT_WITH_TRACKER", hide_env = true)]
     pub(crate) with_tracker: Option<String>,
     #[command(flatten)]
     pub(crate) leave: LeaveArgs,
@@ -188,13 +195,13 @@ pub(crate) struct SwarmArgs {
 #[command(next_help_heading = "Finding peers")]
 pub(crate) struct DiscoveryArgs {
     /// Do not use the DHT
-    #[arg(long, env = "SPRAT_NO_DHT", value_parser = FalseyValueParser::new(), hide_env = true)]
+    #[arg(long, env = "SPRAT_NO_DHT", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) no_dht: bool,
     /// Do not exchange addresses with peers
-    #[arg(long, env = "SPRAT_NO_PEX", value_parser = FalseyValueParser::new(), hide_env = true)]
+    #[arg(long, env = "SPRAT_NO_PEX", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) no_pex: bool,
     /// Do not look for peers on the local network
-    #[arg(long, env = "SPRAT_NO_LSD", value_parser = FalseyValueParser::new(), hide_env = true)]
+    #[arg(long, env = "SPRAT_NO_LSD", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) no_lsd: bool,
     #[command(flatten)]
     pub(crate) bootstrap: BootstrapArgs,
@@ -213,7 +220,7 @@ pub(crate) struct BootstrapArgs {
 #[command(next_help_heading = "Accepted for scripts (sprat has no port forwarding yet)")]
 pub(crate) struct LaterArgs {
     /// Do not ask the router to forward the port
-    #[arg(long, env = "SPRAT_NO_PORT_FORWARD", value_parser = FalseyValueParser::new(), hide_env = true)]
+    #[arg(long, env = "SPRAT_NO_PORT_FORWARD", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) no_port_forward: bool,
 }
 
@@ -227,7 +234,7 @@ The same content and options give the same file, unless --date is given.")]
 pub(crate) struct CreateArgs {
     /// A file or folder
     pub(crate) path: PathBuf,
-    /// The file to write [default: NAME.torrent in the current folder]
+    /// The file to write; `-`: standard output [default: NAME.torrent in the current folder]
     #[arg(short, long)]
     pub(crate) output: Option<PathBuf>,
     /// Bytes a piece, a power of two (262144, 1MiB); auto: about 1,000 to 2,000 pieces
@@ -260,8 +267,8 @@ Examples:
   sprat show 'magnet:?xt=urn:btih:...'           fetches the description from peers
   sprat show 'magnet:?xt=urn:btih:...' --offline prints what the link says")]
 pub(crate) struct ShowArgs {
-    /// A .torrent file, the address of one, a magnet link or an infohash
-    pub(crate) torrent: String,
+    /// A .torrent file, the address of one, a magnet link or an infohash; `-`: standard input
+    pub(crate) torrent: OsString,
     /// Ask nobody: print only what is here
     #[arg(long)]
     pub(crate) offline: bool,
@@ -274,13 +281,13 @@ pub(crate) struct ShowArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// A .torrent file, or the http or https address of one
-    pub(crate) torrent: String,
+    /// A .torrent file, or the http or https address of one; `-`: standard input
+    pub(crate) torrent: OsString,
     /// Where the content is
     #[arg(short, long, env = "SPRAT_DIR", default_value = ".", hide_env = true)]
     pub(crate) dir: PathBuf,
     /// List the good files too
-    #[arg(long, env = "SPRAT_FILES", value_parser = FalseyValueParser::new(), hide_env = true)]
+    #[arg(long, env = "SPRAT_FILES", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) files: bool,
 }
 
@@ -398,5 +405,34 @@ mod tests {
             panic!("not a seed");
         };
         assert_eq!(args.with_tracker.as_deref(), Some("auto"));
+    }
+
+    #[test]
+    fn an_option_before_the_path_does_not_take_it_for_its_value() {
+        let line = "sprat seed --with-tracker film.mkv";
+        let Command::Seed(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("not a seed");
+        };
+        assert_eq!((args.path.to_str(), args.with_tracker.as_deref()), (Some("film.mkv"), Some("auto")));
+        let line = "sprat seed --with-tracker=192.168.1.5 film.mkv";
+        let Command::Seed(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("not a seed");
+        };
+        assert_eq!(args.with_tracker.as_deref(), Some("192.168.1.5"));
+        // The same for every option whose value may be left out.
+        let mut commands = vec![Cli::command()];
+        let mut optional = Vec::new();
+        while let Some(mut command) = commands.pop() {
+            command.build();
+            commands.extend(command.get_subcommands().cloned());
+            let with_value = command.get_arguments().filter(|arg| !arg.is_positional());
+            for arg in
+                with_value.filter(|arg| arg.get_num_args().is_some_and(|n| n.min_values() < n.max_values()))
+            {
+                assert!(arg.is_require_equals_set(), "{} {arg}", command.get_name());
+                optional.push(arg.to_string());
+            }
+        }
+        assert!(!optional.is_empty());
     }
 }

@@ -6,6 +6,7 @@ use super::args::CreateArgs;
 use super::clock;
 use super::failure::Failure;
 use super::make;
+use super::out_file;
 use super::report::Report;
 use super::size::show_len;
 use super::text::{counted, printable};
@@ -13,6 +14,7 @@ use crate::engine::metainfo::create::Draft;
 
 /// Hashes, writes, and tells the infohash.
 pub(crate) fn run(args: &CreateArgs, report: &Report) -> Result<(), Failure> {
+    let report = &out_file::report(args.output.as_deref(), report)?;
     let path = make::content_path(&args.path)?;
     let draft = Draft {
         piece_len: args.piece_size.0,

@@ -224,6 +224,9 @@ fn too_late(snapshot: &Snapshot, limit: Duration) -> Failure {
 /// What is about to be looked for, and a warning if nobody can be found.
 pub(crate) fn announce(magnet: &Magnet, finds_peers: bool, report: &Report) {
     report.say(&format!("Finding peers of {}", name(magnet)));
+    for part in &magnet.ignored {
+        report.warn(&format!("a part of the magnet link cannot be read and is ignored: {}", printable(part)));
+    }
     report.event(&json!({
         "event": "named", "name": magnet.name, "infohash": magnet.infohash.map(|infohash| infohash.to_string()),
     }));

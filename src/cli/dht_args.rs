@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::args::BootstrapArgs;
 use super::size::parse_duration;
+use crate::engine::metainfo::magnet::is_magnet;
 use crate::engine::{InfoHash, Magnet};
 
 /// Ask the DHT, or be a node of it.
@@ -153,7 +154,7 @@ fn parse_every(text: &str) -> Result<Duration, String> {
 
 /// An infohash, or that of a magnet link; of a v2 torrent the first 20 bytes, as the DHT knows it (BEP 52).
 fn parse_infohash(text: &str) -> Result<InfoHash, String> {
-    if text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:")) {
+    if is_magnet(text) {
         let magnet: Magnet = text.parse().map_err(|error| format!("{error}"))?;
         let truncated = magnet.infohash_v2.and_then(|hash| hash.first_chunk().copied().map(InfoHash));
         return magnet.infohash.or(truncated).ok_or_else(|| "the magnet link has no infohash".to_owned());

@@ -40,11 +40,12 @@ async fn download(
     interrupts: &mut Interrupts,
 ) -> Result<(), Failure> {
     let plan = Plan::new(&args.swarm, args.leave, report);
+    let selectors = [&args.select[..], &args.select_name].concat();
     if let TorrentSource::Metainfo(metainfo) = &source {
-        plan::require_selected(&metainfo.info, &args.select)?;
+        plan::require_selected(&metainfo.info, &selectors)?;
     }
     let dir = plan::make_dir(&args.dir)?;
-    let selection = plan::selection(&args.select);
+    let selection = plan::selection(&selectors);
     let torrent = AddTorrent {
         selection,
         sequential: args.sequential,
@@ -53,7 +54,7 @@ async fn download(
     };
     let engine = plan.start().await?;
     let mut handle = engine.add(torrent).await?;
-    let download = Download { args, plan, dir, engine, report };
+    let download = Download { args, selectors, plan, dir, engine, report };
     let end = download.follow(source, &mut handle, interrupts).await;
     interrupts.unless(download.engine.shutdown()).await;
     let snapshot = handle.snapshot();
@@ -78,6 +79,7 @@ async fn download(
 /// A download under way.
 struct Download<'a> {
     args: &'a DownloadArgs,
+    selectors: Vec<Selector>,
     plan: Plan,
     dir: PathBuf,
     engine: Engine,
@@ -93,7 +95,7 @@ impl Download<'_> {
         handle: &mut TorrentHandle,
         interrupts: &mut Interrupts,
     ) -> Result<End, Failure> {
-        let Self { args, plan, dir, engine, report } = self;
+        let Self { args, selectors, plan, dir, engine, report } = self;
         let mut narrator = Narrator::new(report);
         let names_anyone = source.names_anyone();
         let metainfo = match source {
@@ -101,8 +103,8 @@ impl Download<'_> {
             TorrentSource::Magnet(magnet) => {
                 describe::announce(&magnet, plan.finds_peers(false, names_anyone), report);
                 let metainfo = Describer::new(report, &mut narrator).follow(handle, interrupts).await?;
-                plan::require_selected(&metainfo.info, &args.select)?;
-                require_linked(&metainfo.info, &magnet, &args.select)?;
+                plan::require_selected(&metainfo.info, selectors)?;
+                require_linked(&metainfo.info, &magnet, selectors)?;
                 metainfo
             }
         };

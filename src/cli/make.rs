@@ -1,13 +1,12 @@
 //! From a path to a torrent with progress shown, and from a torrent to its file.
 
-use std::fs::File;
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::clock;
 use super::failure::Failure;
+use super::out_file;
 use super::report::Report;
 use super::size::{show_len, show_rate};
 use super::text::printable;
@@ -57,7 +56,7 @@ pub(crate) fn hash(
 }
 
 /// Writes the torrent to `output`, or else to `NAME.torrent` in the current folder, where only a torrent of
-/// the same content is replaced. The file is whole at every moment.
+/// the same content is replaced.
 pub(crate) fn write(metainfo: &Metainfo, output: Option<&Path>, content: &Path) -> Result<PathBuf, Failure> {
     let target = match output {
         Some(path) => path.to_owned(),
@@ -76,33 +75,9 @@ pub(crate) fn write(metainfo: &Metainfo, output: Option<&Path>, content: &Path) 
             "the .torrent file would lie inside the content that it describes; say where with -o".to_owned(),
         ));
     }
-    let fault = |error: std::io::Error| Failure::io(&target, &error, "; choose another place with -o");
-    if target.is_dir() {
-        return Err(fault(std::io::ErrorKind::IsADirectory.into()));
-    }
-    let (mut file, part) = create_part(folder).map_err(fault)?;
-    let written = file.write_all(&metainfo.encode()).and_then(|()| std::fs::rename(&part, &target));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&part);
-    }
-    written.map_err(fault)?;
+    out_file::write(&target, &metainfo.encode())?;
     Ok(target)
 }
-
-/// A new file in `folder` under a name of its own. What stands under such a name, a link among others, is left alone.
-fn create_part(folder: &Path) -> std::io::Result<(File, PathBuf)> {
-    let mut number = 0;
-    loop {
-        let part = folder.join(format!(".sprat-{}-{number}.part", std::process::id()));
-        match File::create_new(&part) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && number < PART_TRIES => number += 1,
-            created => return created.map(|file| (file, part)),
-        }
-    }
-}
-
-/// Names that are tried for a temporary file.
-const PART_TRIES: u32 = 100;
 
 fn refuse_overwriting(target: &Path, metainfo: &Metainfo) -> Result<(), Failure> {
     let found = match std::fs::metadata(target) {

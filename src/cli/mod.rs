@@ -15,10 +15,12 @@ mod dht_args;
 mod dht_items;
 mod dht_node;
 mod download;
+mod environment;
 mod failure;
 mod interrupt;
 mod make;
 mod narrator;
+mod out_file;
 mod output;
 mod plan;
 mod presence;
@@ -35,11 +37,12 @@ mod swarm;
 mod text;
 mod verify;
 
+use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Command};
 use failure::Failure;
@@ -54,14 +57,13 @@ pub fn run() -> ExitCode {
         return end(Err(failure), true);
     }
     interrupt::survive_file_limit();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        // Asked for or not, help takes its lines.
-        Err(error) if !error.use_stderr() || error.kind() == HELP_UNASKED => return help(&error),
-        Err(error) => return end(Err(Failure::usage(&error)), true),
+    let (cli, warnings) = match parse() {
+        Ok(parsed) => parsed,
+        Err(ended) => return ended,
     };
     log(cli.output.verbose);
     let report = Report::new(cli.output);
+    warnings.iter().for_each(|warning| report.warn_aside(warning));
     let result = match &cli.command {
         Command::Download(args) => download::run(args, &report),
         Command::Seed(args) => seed::run(args, &report),
@@ -119,6 +121,28 @@ fn help(asked: &clap::Error) -> ExitCode {
             end(Err(Failure::Failed(format!("standard output: {}", failure::words(&error)))), true)
         }
     }
+}
+
+/// What was typed, and what is to be said about variables; otherwise how it ends.
+fn parse() -> Result<(Cli, Vec<String>), ExitCode> {
+    let variable = |name: &OsStr| std::env::var_os(name);
+    let (mut command, ignored) = environment::without_unset(Cli::command(), &variable);
+    let parsed = command.try_get_matches_from_mut(std::env::args_os()).and_then(|matches| {
+        let warnings = ignored.warnings(&matches);
+        Ok((Cli::from_arg_matches(&matches)?, warnings))
+    });
+    parsed.map_err(|error| {
+        // Asked for or not, help takes its lines.
+        if !error.use_stderr() || error.kind() == HELP_UNASKED {
+            return help(&error);
+        }
+        let failure = Failure::usage(&error);
+        let failure = match (environment::refused(&error, &command, &variable), failure.text()) {
+            (Some(name), Some(text)) => Failure::Usage(format!("{name}: {text}")),
+            (Some(_) | None, _) => failure,
+        };
+        end(Err(failure), true)
+    })
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {

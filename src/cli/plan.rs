@@ -151,7 +151,12 @@ pub(crate) fn selection(selectors: &[Selector]) -> Selection {
 
 fn selected(info: &Info, selectors: &[Selector]) -> Result<Vec<bool>, String> {
     select::select(&info.files, selectors).map_err(|selector| {
-        format!("--select {selector} fits no file of this torrent; `sprat show` lists them")
+        let hint = if matches!(selector, Selector::Numbers(..)) {
+            "numbers them; a name of digits is taken by --select-name"
+        } else {
+            "lists them"
+        };
+        format!("{selector} fits no file of this torrent; `sprat show` {hint}")
     })
 }
 

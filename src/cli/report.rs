@@ -95,6 +95,13 @@ impl Report {
         }
     }
 
+    /// A warning that is no event of the command's: to standard error, also where programs read.
+    pub(crate) fn warn_aside(&self, text: &str) {
+        if !matches!(self.voice, Voice::Quiet) {
+            print_err(&format!("warning: {text}"));
+        }
+    }
+
     /// A line for people beside the result: to standard error, so that the result can be read by programs.
     pub(crate) fn note(&self, text: &str) {
         match &self.voice {

@@ -19,7 +19,7 @@ use super::size::show_len;
 use super::source::Source;
 use super::swarm::{End, Follower, Until};
 use super::text::printable;
-use super::{describe, presence, seed_many};
+use super::{describe, out_file, presence, seed_many};
 use crate::engine::metainfo::create::Draft;
 use crate::engine::{AddTorrent, Engine, Existing, Magnet, Metainfo, TorrentHandle, TorrentSource, address};
 
@@ -35,6 +35,7 @@ enum Offer {
 
 /// Runs until told to stop, or until ratio or time is reached.
 pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
+    let report = &out_file::report(args.output.as_deref(), report)?;
     let tracker_host = args.with_tracker.as_deref().map(tracker_host).transpose()?;
     let offer = offer(args, report)?;
     let mut plan = Plan::new(&args.swarm, args.leave, report);
@@ -72,17 +73,15 @@ pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
     })
 }
 
-/// A file or folder is hashed here, while Ctrl-C still ends the process by itself: there is no state yet.
+/// With a folder for content, a folder is one of torrents. A file or folder is hashed here, while Ctrl-C still ends the process by itself: there is no state yet.
 fn offer(args: &SeedArgs, report: &Report) -> Result<Offer, Failure> {
     let path = Path::new(&args.path);
-    if args.dir.is_some()
-        && path.is_dir()
-        && let Some(paths) = seed_many::torrents(path)?
-    {
-        return Ok(Offer::Many(paths));
+    if args.dir.is_some() && path.is_dir() {
+        return seed_many::torrents(path, report).map(Offer::Many);
     }
-    let is_torrent = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("torrent"));
-    if path.exists() && (path.is_dir() || !is_torrent) {
+    let is_torrent = seed_many::is_torrent(path);
+    let source = Source::parse(&args.path)?;
+    if source != Source::Input && path.exists() && (path.is_dir() || !is_torrent) {
         let (path, hashed_at) = (make::content_path(path)?, clock::wall());
         let Some(mut metainfo) = make::hash(&path, Draft::default(), report, &|| true)? else {
             return Err(Failure::Failed("stopped".to_owned()));
@@ -91,14 +90,16 @@ fn offer(args: &SeedArgs, report: &Report) -> Result<Offer, Failure> {
         let dir = path.parent().unwrap_or(&path).to_owned();
         return Ok(Offer::Content(Box::new(metainfo), dir, hashed_at));
     }
-    match Source::parse(&args.path)? {
+    match source {
         Source::File(path) if !is_torrent => {
             let shown = printable(&path.to_string_lossy());
             Err(Failure::Failed(format!("{shown}: there is no such file; give a file, folder or torrent")))
         }
-        source @ (Source::File(_) | Source::Url(_) | Source::Magnet(_) | Source::InfoHash(_)) => {
-            Ok(Offer::Torrent(source))
-        }
+        source @ (Source::File(_)
+        | Source::Input
+        | Source::Url(_)
+        | Source::Magnet(_)
+        | Source::InfoHash(_)) => Ok(Offer::Torrent(source)),
     }
 }
 
@@ -213,7 +214,7 @@ impl Seed<'_> {
         };
         let torrent = match written {
             Some(path) => path.to_string_lossy().into_owned(),
-            None => self.args.path.clone(),
+            None => self.args.path.to_string_lossy().into_owned(),
         };
         report.event(&json!({
             "event": "seeding", "name": info.name, "infohash": info.infohash.to_string(),

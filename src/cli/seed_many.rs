@@ -26,19 +26,46 @@ const LEAVE_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two looks whether there is a file descriptor again.
 const DESCRIPTOR_RETRY: Duration = Duration::from_millis(100);
 
-/// The torrents of a folder that holds nothing else, in order of name; None: it is something else.
-pub(crate) fn torrents(folder: &Path) -> Result<Option<Vec<PathBuf>>, Failure> {
+/// Whether its name says that it is a torrent.
+pub(crate) fn is_torrent(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("torrent"))
+}
+
+/// The torrents of a folder, in order of name; what else is in it is skipped with a warning.
+///
+/// # Errors
+/// The folder cannot be read, or holds no torrent.
+pub(crate) fn torrents(folder: &Path, report: &Report) -> Result<Vec<PathBuf>, Failure> {
     let fault = |error: std::io::Error| Failure::io(folder, &error, "");
-    let mut paths = Vec::new();
+    let (mut paths, mut others) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(folder).map_err(fault)? {
         let path = entry.map_err(fault)?.path();
-        if path.extension().is_none_or(|extension| extension != "torrent") {
-            return Ok(None);
-        }
-        paths.push(path);
+        if is_torrent(&path) && !path.is_dir() { paths.push(path) } else { others.push(path) }
+    }
+    let shown = printable(&folder.to_string_lossy());
+    if paths.is_empty() {
+        return Err(Failure::Usage(format!(
+            "{shown}: there is no .torrent file in this folder; without --dir the folder itself is seeded"
+        )));
     }
     paths.sort();
-    Ok((!paths.is_empty()).then_some(paths))
+    others.sort();
+    if !others.is_empty() {
+        report.warn(&format!("{shown}: skipped what is no .torrent file: {}", listed(&others)));
+    }
+    Ok(paths)
+}
+
+/// Names that are listed; of more their number is told.
+const LISTED_MAX: usize = 5;
+
+fn listed(paths: &[PathBuf]) -> String {
+    let name = |path: &PathBuf| printable(&path.file_name().unwrap_or_default().to_string_lossy());
+    let names: Vec<String> = paths.iter().take(LISTED_MAX).map(name).collect();
+    match paths.len().saturating_sub(LISTED_MAX) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
 }
 
 /// What came of those that were added.

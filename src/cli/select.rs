@@ -1,14 +1,22 @@
-//! Which files of a torrent are wanted: numbers, ranges of numbers, paths and patterns.
+//! Which files of a torrent are wanted: numbers, ranges of numbers, paths and patterns; or paths as they are.
 
 use crate::engine::File;
 
-/// One part of `--select`.
+/// One part of `--select`, or one `--select-name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Selector {
     /// Files by number, from 0, both ends included.
     Numbers(usize, usize),
     /// Files whose path, or a folder above them, fits; `*` is any text, `?` any character.
     Pattern(String),
+    /// The file or folder with exactly this path, with or without the torrent's own folder in front.
+    Name(String),
+}
+
+/// A path as it is: no number, no pattern, and its commas and spaces are a part of it.
+pub(crate) fn parse_name(text: &str) -> Result<Selector, String> {
+    let path = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
+    if path.is_empty() { Err("it names no file".to_owned()) } else { Ok(Selector::Name(path.to_owned())) }
 }
 
 /// `3`, `2-4`, `5-`, or a pattern.
@@ -52,22 +60,28 @@ impl Selector {
         match self {
             Self::Numbers(first, last) => (*first..=*last).contains(&number),
             Self::Pattern(pattern) => {
-                let starts = [path, path.get(1..).unwrap_or_default()];
-                let below = starts.iter().flat_map(|path| (1..=path.len()).map(|end| path[..end].join("/")));
-                let name = path.last().cloned();
-                below.chain(name).any(|text| matches(pattern, &text))
+                ancestors(path).chain(path.last().cloned()).any(|text| matches(pattern, &text))
             }
+            Self::Name(name) => ancestors(path).any(|text| text == *name),
         }
     }
 }
 
+/// The path and the folders above it, with and without the torrent's own folder in front.
+fn ancestors(path: &[String]) -> impl Iterator<Item = String> {
+    let starts = [path, path.get(1..).unwrap_or_default()];
+    starts.into_iter().flat_map(|path| (1..=path.len()).map(|end| path[..end].join("/")))
+}
+
+/// As it was typed.
 impl std::fmt::Display for Selector {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Numbers(first, last) if first == last => write!(out, "{first}"),
-            Self::Numbers(first, usize::MAX) => write!(out, "{first}-"),
-            Self::Numbers(first, last) => write!(out, "{first}-{last}"),
-            Self::Pattern(pattern) => out.write_str(pattern),
+            Self::Numbers(first, last) if first == last => write!(out, "--select {first}"),
+            Self::Numbers(first, usize::MAX) => write!(out, "--select {first}-"),
+            Self::Numbers(first, last) => write!(out, "--select {first}-{last}"),
+            Self::Pattern(pattern) => write!(out, "--select {pattern}"),
+            Self::Name(name) => write!(out, "--select-name {name}"),
         }
     }
 }
@@ -132,6 +146,29 @@ mod tests {
         assert_eq!(chosen(&["0", "*.zip"]), None);
         assert_eq!(chosen(&["4"]), None);
         assert!(parse_selector("4-2").is_err() && parse_selector("  ").is_err());
+    }
+
+    #[test]
+    fn a_name_is_taken_as_it_is() {
+        let paths = ["set/2020", "set/2020-2021", "set/b, c.txt", "set/d/*.txt", "set/d/a.txt", "set/d/2020"];
+        let files: Vec<File> = paths
+            .iter()
+            .map(|path| File { path: path.split('/').map(str::to_owned).collect(), ..files()[0].clone() })
+            .collect();
+        let chosen = |selector| {
+            let selected = select(&files, &[selector]).ok().map(|flags: Vec<bool>| flags)?;
+            Some((0..selected.len()).filter(|&at| selected[at]).collect::<Vec<_>>())
+        };
+        let named = |name: &str| chosen(parse_name(name).unwrap());
+        assert_eq!(named("2020"), Some(vec![0]));
+        assert_eq!(named("set/2020-2021"), Some(vec![1]));
+        assert_eq!(named("b, c.txt"), Some(vec![2]));
+        assert_eq!(named("d/*.txt"), Some(vec![3]));
+        assert_eq!(named("./d/"), Some(vec![3, 4, 5]));
+        assert_eq!((named("b"), named(" 2020"), named("3")), (None, None, None));
+        // Numbers stay numbers.
+        assert_eq!(chosen(parse_selector("2020").unwrap()), None);
+        assert!(parse_name("").is_err() && parse_name("./").is_err());
     }
 
     #[test]

@@ -77,6 +77,7 @@ fn torrent_object(metainfo: &Metainfo) -> Value {
         "web_seeds": metainfo.web_seeds,
         "files": files,
         "renamed": renamed,
+        "oddities": metainfo.oddities.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
 
@@ -125,6 +126,8 @@ fn torrent_text(metainfo: &Metainfo) -> String {
     for (key, value) in notes {
         lines.extend(value.iter().map(|value| format!("{key:<10} {}", printable(value))));
     }
+    let oddities = metainfo.oddities.iter().map(|oddity| printable(&oddity.to_string()));
+    lines.extend(oddities.map(|oddity| format!("odd        {oddity}")));
     lines.push(String::new());
     for (number, file) in info.files.iter().enumerate().filter(|(_, file)| !file.attributes.pad) {
         let path = printable(&file.path.join("/"));
@@ -160,6 +163,7 @@ fn magnet_object(magnet: &Magnet) -> Value {
         "renamed": [],
         "peers": magnet.peers,
         "select": magnet.select,
+        "ignored": magnet.ignored,
     })
 }
 
@@ -175,6 +179,7 @@ fn magnet_text(magnet: &Magnet) -> String {
     if !ranges.is_empty() {
         lines.push(format!("files      {}", ranges.join(",")));
     }
+    lines.extend(magnet.ignored.iter().map(|part| format!("ignored    {}", printable(part))));
     lines.push(
         "A magnet link only names a torrent; without --offline size and files are asked of peers.".to_owned(),
     );

@@ -10,13 +10,20 @@ use super::runtime;
 use super::size::{show_len, show_rate};
 use super::source::Source;
 use super::text::{counted, printable};
-use crate::engine::Info;
 use crate::engine::verify::{self, Condition, FileReport, Verdict};
+use crate::engine::{Info, TorrentSource};
 
 /// Hashes everything and says which files are not as they should be.
 pub(crate) fn run(args: &VerifyArgs, report: &Report) -> Result<(), Failure> {
     let source = Source::parse(&args.torrent)?;
-    let info = runtime::block_on(source.load())?.info;
+    let info = match runtime::block_on(source.open())? {
+        TorrentSource::Metainfo(metainfo) => metainfo.info,
+        TorrentSource::Magnet(_) => {
+            return Err(Failure::Usage(
+                "a magnet link or infohash only names a torrent: give the .torrent file here".to_owned(),
+            ));
+        }
+    };
     let total = info.geometry.total_len();
     let meter = report.meter(total);
     let since = clock::now();

@@ -1,15 +1,28 @@
-//! Fetching a .torrent file over HTTP: bounded in bytes and time, so that no server can hold us up.
+//! Fetching what stands at a URL that the user typed: a .torrent file, or a redirect to a magnet link. Bounded in
+//! bytes, time and redirects, so that no server can hold us up.
+//!
+//! The user may name a server anywhere; a redirect leads no further inwards than the server that sent it.
 
 use std::time::Duration;
 
+use reqwest::{Response, Url};
+
+use super::web::{self, CONNECT_TIME_MAX, REDIRECT_MAX, WebClient, WebError};
 use crate::proto::metainfo::METAINFO_LEN_MAX;
+use crate::proto::metainfo::magnet;
+use crate::proto::scope::Scope;
 
 /// Longest time for the whole answer; then it is given up.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(30);
-/// Longest time until the connection stands; then it is given up.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
-/// Most redirects that are followed; then it is given up.
-const REDIRECT_MAX: usize = 5;
+
+/// What a URL leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// The bytes of a .torrent file, or of what should be one.
+    File(Vec<u8>),
+    /// A magnet link, as the server gave it.
+    Magnet(String),
+}
 
 /// Why a .torrent file could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -26,24 +39,50 @@ pub enum FetchError {
     /// It took too long.
     #[error("no whole answer within {0:?}")]
     TimedOut(Duration),
+    /// More redirects than are followed: how many are.
+    #[error("more than {0} redirects")]
+    RedirectCount(usize),
+    /// A redirect to something that is not fetched, such as `file:`.
+    #[error("redirected to `{0}`, which is neither http, https nor a magnet link")]
+    RedirectTarget(String),
+    /// A redirect from a public server, or one of the local network, to a place that it cannot reach itself.
+    #[error("redirected to an address of the local network, which is not followed")]
+    RedirectInwards,
     /// The connection, or something about it, failed.
     #[error("{0}")]
     Http(String),
 }
 
-/// The bytes at `url` (http or https), at most [`METAINFO_LEN_MAX`].
+/// What stands at `url` (http or https): at most [`METAINFO_LEN_MAX`] bytes, or a magnet link.
 ///
 /// # Errors
 /// The server is at fault, or the way to it.
-pub async fn fetch(url: &str) -> Result<Vec<u8>, FetchError> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
-        .timeout(FETCH_TIME_MAX)
-        .connect_timeout(CONNECT_TIME_MAX)
-        .redirect(reqwest::redirect::Policy::limited(REDIRECT_MAX))
-        .build()
-        .map_err(told)?;
-    let mut response = client.get(url).send().await.map_err(told)?;
+pub async fn fetch(url: &str) -> Result<Fetched, FetchError> {
+    let fetching = tokio::time::timeout(FETCH_TIME_MAX, follow(url));
+    fetching.await.unwrap_or(Err(FetchError::TimedOut(FETCH_TIME_MAX)))
+}
+
+/// Goes from redirect to redirect.
+async fn follow(url: &str) -> Result<Fetched, FetchError> {
+    let web = WebClient::default();
+    let mut url = Url::parse(url).map_err(|error| FetchError::Http(error.to_string()))?;
+    let mut innermost = Scope::Loopback;
+    for _ in 0..=REDIRECT_MAX {
+        let (response, scope) = web.get(&url, innermost).await.map_err(not_reached)?;
+        let Some(target) = web::redirect_target(&response) else { return body(response).await };
+        if magnet::is_magnet(&target) {
+            return Ok(Fetched::Magnet(target));
+        }
+        url = match url.join(&target) {
+            Ok(next) if matches!(next.scheme(), "http" | "https") => next,
+            Ok(_) | Err(_) => return Err(FetchError::RedirectTarget(target)),
+        };
+        innermost = scope;
+    }
+    Err(FetchError::RedirectCount(REDIRECT_MAX))
+}
+
+async fn body(mut response: Response) -> Result<Fetched, FetchError> {
     if !response.status().is_success() {
         return Err(FetchError::Status(response.status().as_u16()));
     }
@@ -54,20 +93,99 @@ pub async fn fetch(url: &str) -> Result<Vec<u8>, FetchError> {
         }
         bytes.extend_from_slice(&part);
     }
-    Ok(bytes)
+    Ok(Fetched::File(bytes))
 }
 
-/// The innermost cause says what happened; the layers above repeat the address.
+fn not_reached(error: WebError) -> FetchError {
+    match error {
+        WebError::Inwards(_) => FetchError::RedirectInwards,
+        WebError::Http(error) => told(error),
+    }
+}
+
 fn told(error: reqwest::Error) -> FetchError {
-    if error.is_timeout() && error.is_connect() {
+    if error.is_timeout() {
+        // The whole has its limit elsewhere.
         return FetchError::NotConnected(CONNECT_TIME_MAX);
     }
-    if error.is_timeout() {
-        return FetchError::TimedOut(FETCH_TIME_MAX);
+    FetchError::Http(web::cause(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// What comes of a server that gives these answers one after the other, and what it was asked. `{here}` stands for
+    /// its own address.
+    async fn fetched(answers: &[&str]) -> (Result<Fetched, FetchError>, Vec<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = format!("http://{}", listener.local_addr().unwrap());
+        let mut asked = Vec::new();
+        let serve = async {
+            for answer in answers {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 4_096];
+                let len = socket.read(&mut request).await.unwrap();
+                asked.push(String::from_utf8_lossy(&request[..len]).into_owned());
+                let _ = socket.write_all(answer.replace("{here}", &here).as_bytes()).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let url = format!("{here}/a/b?passkey=1");
+        let result = tokio::select! {
+            result = fetch(&url) => result,
+            () = serve => unreachable!("it serves for ever"),
+        };
+        (result, asked)
     }
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
+
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nde";
+
+    fn to(target: &str) -> String {
+        format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     }
-    FetchError::Http(cause.to_string())
+
+    #[tokio::test]
+    async fn redirects_are_followed_without_telling_where_from() {
+        let (result, asked) = fetched(&[&to("c"), &to("/d"), &to("{here}/e"), OK]).await;
+        assert_eq!(result.unwrap(), Fetched::File(b"de".to_vec()));
+        let lines: Vec<_> = asked.iter().filter_map(|request| request.lines().next()).collect();
+        assert_eq!(
+            lines,
+            ["GET /a/b?passkey=1 HTTP/1.1", "GET /a/c HTTP/1.1", "GET /d HTTP/1.1", "GET /e HTTP/1.1"]
+        );
+        for request in &asked {
+            let request = request.to_ascii_lowercase();
+            assert!(
+                request.contains(&format!("user-agent: {}\r\n", web::USER_AGENT))
+                    && !request.contains("referer")
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_redirect_may_lead_to_a_magnet_link() {
+        for link in ["magnet:?xt=urn:btih:aa", "MAGNET:?xt=x"] {
+            let (result, _) = fetched(&[&to("/c"), &to(link)]).await;
+            assert_eq!(result.unwrap(), Fetched::Magnet(link.to_owned()));
+        }
+    }
+
+    #[tokio::test]
+    async fn other_targets_loops_and_refusals_are_errors() {
+        for target in ["file:///etc/passwd", "ftp://h/x", "data:,x", "http://", "javascript:1"] {
+            let (result, _) = fetched(&[&to(target)]).await;
+            assert!(matches!(&result, Err(FetchError::RedirectTarget(told)) if told == target), "{result:?}");
+        }
+        let here = to("{here}/a/b");
+        let (result, asked) = fetched(&[here.as_str(); 7]).await;
+        assert!(matches!(result, Err(FetchError::RedirectCount(REDIRECT_MAX))), "{result:?}");
+        assert_eq!(asked.len(), REDIRECT_MAX + 1);
+        let (result, _) = fetched(&["HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"]).await;
+        assert!(matches!(result, Err(FetchError::Status(302))), "{result:?}");
+        let (result, _) = fetched(&["HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"]).await;
+        assert!(matches!(result, Err(FetchError::Status(403))), "{result:?}");
+    }
 }

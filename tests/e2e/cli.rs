@@ -58,6 +58,7 @@ fn what_is_created_is_shown_and_verified() {
             "infohash_v1",
             "infohash_v2",
             "name",
+            "oddities",
             "piece_count",
             "piece_length",
             "private",
@@ -134,7 +135,7 @@ fn bad_input_is_answered_by_one_line_and_an_exit_code() {
         (&["download", "set.torrent", "-d", "x", "--port", &port], 1, "in use"),
         (&["seed", "none.bin"], 1, "none.bin"),
         (&["seed", "set.torrent", "-d", "elsewhere", "--port", "0"], 3, "missing"),
-        (&["seed", "set", "--with-tracker", "what://"], 2, "--with-tracker"),
+        (&["seed", "set", "--with-tracker=what://"], 2, "--with-tracker"),
         (&["create", "none"], 1, "none"),
         (&["verify", "set.torrent", "-d", "elsewhere"], 1, "elsewhere"),
     ];
@@ -225,7 +226,7 @@ fn two_processes_exchange_a_folder_by_naming_the_peer() {
 #[test]
 fn a_seed_that_is_its_own_tracker_is_found_without_naming_it() {
     let dir = workplace();
-    let (mut seed, port) = seed(dir.path(), &["--with-tracker", "127.0.0.1"]);
+    let (mut seed, port) = seed(dir.path(), &["--with-tracker=127.0.0.1"]);
     let shown = sprat(dir.path(), &["show", "set.torrent", "--json"]);
     assert!(shown.out[0].contains(&format!("udp://127.0.0.1:{port}/announce")), "{shown:?}");
     let variables = [("SPRAT_DIR", "copy"), ("SPRAT_PORT", "0"), ("SPRAT_QUIET", "1")];
@@ -403,7 +404,7 @@ fn seeding_ends_by_time() {
 #[test]
 fn twenty_peers_fetch_from_one_seed_and_each_other() {
     let dir = workplace();
-    let (_seed, _) = seed(dir.path(), &["--with-tracker", "127.0.0.1"]);
+    let (_seed, _) = seed(dir.path(), &["--with-tracker=127.0.0.1"]);
     let copies: Vec<String> = (0..20).map(|number| format!("copy-{number}")).collect();
     let downloads: Vec<Sprat> = copies
         .iter()

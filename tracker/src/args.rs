@@ -1,10 +1,12 @@
 //! What may be typed, and what it means.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 
-use clap::Parser;
+use clap::builder::Resettable;
+use clap::{Command, CommandFactory, FromArgMatches, Parser};
 
 /// Where it listens if nothing is said: the port that trackers are used to.
 const PORT_DEFAULT: u16 = 6969;
@@ -30,9 +32,12 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Wrong usage ends the process with exit code 2, and help that cannot be written with 1.
+    /// Wrong usage ends the process with exit code 2, and help that cannot be written with 1. An empty variable counts
+    /// as not set.
     pub(crate) fn parse_or_exit() -> Self {
-        Self::try_parse().unwrap_or_else(|error| {
+        let command = without_empty(Self::command(), &|name| std::env::var_os(name));
+        let parsed = command.try_get_matches().and_then(|matches| Self::from_arg_matches(&matches));
+        parsed.unwrap_or_else(|error| {
             let printed = error.print().and_then(|()| std::io::stdout().flush());
             let is_lost = |fault: &std::io::Error| fault.kind() != ErrorKind::BrokenPipe;
             if !error.use_stderr() && printed.as_ref().is_err_and(is_lost) {
@@ -67,6 +72,14 @@ impl Args {
     }
 }
 
+/// The command without the variables that are empty.
+fn without_empty(command: Command, value: &dyn Fn(&OsStr) -> Option<OsString>) -> Command {
+    command.mut_args(|arg| {
+        let is_empty = arg.get_env().and_then(value).is_some_and(|text| text.is_empty());
+        if is_empty { arg.env(Resettable::Reset) } else { arg }
+    })
+}
+
 fn everywhere(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
 }
@@ -93,6 +106,16 @@ mod tests {
         let one = args("sprat-tracker --http 127.0.0.1:1 --http 7");
         assert_eq!(one.udp(), []);
         assert_eq!(one.http(), ["127.0.0.1:1", "[::]:7"].map(|addr| addr.parse().unwrap()));
+    }
+
+    #[test]
+    fn an_empty_variable_is_none() {
+        let variables = |text: &str| {
+            let command = without_empty(Args::command(), &|_| Some(text.into()));
+            command.get_arguments().filter(|arg| arg.get_env().is_some()).count()
+        };
+        assert!(variables("6969") >= 3);
+        assert_eq!(variables(""), 0);
     }
 
     #[test]
