@@ -12,15 +12,19 @@ use serde_json::json;
 use super::args::DemoArgs;
 use super::clock;
 use super::demo_data;
+use super::demo_folder::DemoFolder;
 use super::failure::Failure;
 use super::interrupt::Interrupts;
 use super::make;
+use super::narrator::fault_text;
 use super::report::{Meter, Report};
 use super::runtime;
 use super::size::{show_len, show_rate};
 use super::text::{counted, printable};
 use crate::engine::metainfo::create::Draft;
-use crate::engine::{AddTorrent, Config, Engine, Existing, Metainfo, TorrentHandle, TrackerStatus};
+use crate::engine::{
+    AddTorrent, Config, Engine, Existing, Metainfo, Stage, StorageFault, TorrentHandle, TrackerStatus,
+};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Between two looks at the peers.
@@ -30,20 +34,20 @@ const TRACKER_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Runs it in a folder of its own that is gone afterwards, whatever happens.
 pub(crate) fn run(args: &DemoArgs, report: &Report) -> Result<(), Failure> {
-    let folder = tempfile::Builder::new()
-        .prefix("sprat-demo-")
-        .tempdir()
-        .map_err(|error| Failure::io(&std::env::temp_dir(), &error, "; set TMPDIR to a folder with room"))?;
+    let folder = DemoFolder::make(report)?;
+    if args.path.is_none() {
+        // The original is made first: said before that takes its time.
+        folder.require_room(args.size.saturating_mul(1 + u64::from(args.peers)))?;
+    }
     let result = runtime::block_on(async {
         let mut interrupts = Interrupts::catch()?;
         let stop = Stop(Arc::new(AtomicBool::new(false)));
         tokio::select! {
             signal = interrupts.next() => Err(Failure::Interrupted(signal)),
-            result = demo(args, folder.path(), &stop, report) => result,
+            result = demo(args, &folder, &stop, report) => result,
         }
     });
-    let path = folder.path().to_owned();
-    folder.close().map_err(|error| Failure::io(&path, &error, "; remove it yourself"))?;
+    folder.close()?;
     result
 }
 
@@ -63,11 +67,12 @@ struct Peer {
     dir: PathBuf,
 }
 
-async fn demo(args: &DemoArgs, folder: &Path, stop: &Stop, report: &Report) -> Result<(), Failure> {
-    let (metainfo, source_dir, hashed_at) = prepare(args, folder, stop, report).await?;
+async fn demo(args: &DemoArgs, folder: &DemoFolder, stop: &Stop, report: &Report) -> Result<(), Failure> {
+    let (metainfo, source_dir, hashed_at) = prepare(args, folder.path(), stop, report).await?;
+    let size = metainfo.info.geometry.total_len();
+    folder.require_room(size.saturating_mul(u64::from(args.peers)))?;
     let (seed, metainfo, known) = start_seed(metainfo, &source_dir, hashed_at).await?;
     let seed_addr = SocketAddr::new(LOOPBACK, seed.engine.listen_port());
-    let size = metainfo.info.geometry.total_len();
     report.say(&format!(
         "A tracker and a seed with {} ({}), and {} that fetch it from each other",
         printable(&metainfo.info.name),
@@ -78,7 +83,7 @@ async fn demo(args: &DemoArgs, folder: &Path, stop: &Stop, report: &Report) -> R
     let since = clock::now();
     let mut peers = Vec::new();
     for number in 1..=args.peers {
-        let dir = folder.join(format!("peer-{number}"));
+        let dir = folder.path().join(format!("peer-{number}"));
         let asked = if known { Vec::new() } else { vec![seed_addr] };
         peers.push(start_peer(&metainfo, dir, asked).await?);
     }
@@ -170,12 +175,40 @@ async fn watch(peers: &[Peer], size: u64, report: &Report) -> Result<(), Failure
     };
     tokio::pin!(all_complete);
     let mut looks = tokio::time::interval(LOOK_INTERVAL);
+    let mut told: Option<StorageFault> = None;
     loop {
         tokio::select! {
             result = &mut all_complete => return result,
-            _ = looks.tick() => show(peers, &bars, whole.as_ref()),
+            _ = looks.tick() => {
+                show(peers, &bars, whole.as_ref());
+                told = tell_fault(peers, told, report);
+            }
         }
     }
+}
+
+/// Says once why the disk holds up the peers, and when it no longer does; what was told last.
+fn tell_fault(peers: &[Peer], told: Option<StorageFault>, report: &Report) -> Option<StorageFault> {
+    let fault = peers.iter().find_map(|peer| match peer.handle.snapshot().stage {
+        Stage::Waiting(fault) => Some(fault),
+        Stage::Starting
+        | Stage::FindingPeers { .. }
+        | Stage::FetchingDescription { .. }
+        | Stage::Checking { .. }
+        | Stage::Downloading
+        | Stage::Seeding
+        | Stage::Paused
+        | Stage::Stopped
+        | Stage::Failed(_) => None,
+    });
+    match (&told, &fault) {
+        (None, Some(fault)) => {
+            report.warn(&format!("{}; the demo waits and goes on by itself", fault_text(fault)));
+        }
+        (Some(_), None) => report.say("The disk takes data again; the demo goes on"),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    fault
 }
 
 fn show(peers: &[Peer], bars: &[Option<Meter>], whole: Option<&Meter>) {

@@ -9,6 +9,7 @@ mod clock;
 mod create;
 mod demo;
 mod demo_data;
+mod demo_folder;
 mod describe;
 mod dht;
 mod dht_args;
