@@ -109,6 +109,9 @@ pub(crate) struct DownloadArgs {
     /// A bar for every file
     #[arg(long, env = "SPRAT_FILES", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) files: bool,
+    /// Write the torrent to this file too, as soon as it is known; `-`: to standard output
+    #[arg(long, value_name = "FILE", env = "SPRAT_SAVE_TORRENT", hide_env = true)]
+    pub(crate) save_torrent: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) leave: LeaveArgs,
     #[command(flatten)]
@@ -264,14 +267,18 @@ pub(crate) struct CreateArgs {
 #[command(after_help = "\
 Examples:
   sprat show film.torrent
-  sprat show 'magnet:?xt=urn:btih:...'           fetches the description from peers
+  sprat show 'magnet:?xt=urn:btih:...'           fetches the description from peers, and keeps it
+  sprat show 'magnet:?xt=urn:btih:...' -o x.torrent
   sprat show 'magnet:?xt=urn:btih:...' --offline prints what the link says")]
 pub(crate) struct ShowArgs {
     /// A .torrent file, the address of one, a magnet link or an infohash; `-`: standard input
     pub(crate) torrent: OsString,
-    /// Ask nobody: print only what is here
+    /// Ask nobody: print only what the argument itself says
     #[arg(long)]
     pub(crate) offline: bool,
+    /// Write the torrent to this file too; `-`: to standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
     /// Give up when no metadata arrived for so long
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
@@ -281,7 +288,8 @@ pub(crate) struct ShowArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// A .torrent file, or the http or https address of one; `-`: standard input
+    /// A .torrent file, the http or https address of one, or a magnet link or infohash whose metadata is kept here; `-`:
+    /// standard input
     pub(crate) torrent: OsString,
     /// Where the content is
     #[arg(short, long, env = "SPRAT_DIR", default_value = ".", hide_env = true)]

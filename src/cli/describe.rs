@@ -9,7 +9,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::interrupt::Interrupts;
 use super::narrator::Narrator;
-use super::plan::Plan;
+use super::plan::{self, Plan};
 use super::report::{Meter, Report};
 use super::size::{show_duration, show_len};
 use super::text::{counted, printable};
@@ -25,6 +25,8 @@ pub(crate) struct Describer<'a> {
     narrator: &'a mut Narrator,
     step: Step,
     meter: Meter,
+    /// The description is here already.
+    is_kept: bool,
 }
 
 /// How far it is, as far as told.
@@ -49,9 +51,16 @@ fn name(magnet: &Magnet) -> String {
 }
 
 impl<'a> Describer<'a> {
-    /// Nothing heard yet.
-    pub(crate) fn new(report: &'a Report, narrator: &'a mut Narrator) -> Self {
-        Self { report, narrator, step: Step::Finding, meter: report.spinner() }
+    /// Nothing heard yet of `magnet`; what is about to be looked for is told, and that nobody can be found.
+    pub(crate) fn new(
+        magnet: &Magnet,
+        finds_peers: bool,
+        report: &'a Report,
+        narrator: &'a mut Narrator,
+    ) -> Self {
+        let is_kept = plan::kept(magnet).is_some();
+        announce(magnet, is_kept, finds_peers, report);
+        Self { report, narrator, step: Step::Finding, meter: report.spinner(), is_kept }
     }
 
     /// Shows what happens until the description is there.
@@ -95,7 +104,8 @@ impl<'a> Describer<'a> {
         }));
         let private =
             if metainfo.info.private { "; it is private: peers only from its trackers" } else { "" };
-        self.report.say(&format!("Description fetched: {}{private}", show_len(len as u64)));
+        let came = if self.is_kept { "Metadata kept from an earlier run" } else { "Description fetched" };
+        self.report.say(&format!("{came}: {}{private}", show_len(len as u64)));
     }
 
     /// Figures to bars and lines.
@@ -160,12 +170,13 @@ pub(crate) async fn fetch(
     let report = report.aside();
     let mut narrator = Narrator::new(&report);
     let source = TorrentSource::Magnet(magnet.clone());
-    announce(&magnet, plan.finds_peers(false, source.names_anyone()), &report);
+    let finds_peers = plan.finds_peers(false, source.names_anyone());
     let torrent = AddTorrent { describe_only: true, ..plan.torrent(source, Path::new(".")) };
+    let describer = Describer::new(&magnet, finds_peers, &report, &mut narrator);
     let engine = plan.without_journals().start().await?;
     let mut handle = engine.add(torrent).await?;
     let figures = handle.clone();
-    let following = Describer::new(&report, &mut narrator).follow(&mut handle, interrupts);
+    let following = describer.follow(&mut handle, interrupts);
     let described = match limit {
         None => following.await,
         Some(limit) => while_it_comes(following, &figures, limit).await,
@@ -222,15 +233,17 @@ fn too_late(snapshot: &Snapshot, limit: Duration) -> Failure {
 }
 
 /// What is about to be looked for, and a warning if nobody can be found.
-pub(crate) fn announce(magnet: &Magnet, finds_peers: bool, report: &Report) {
-    report.say(&format!("Finding peers of {}", name(magnet)));
+fn announce(magnet: &Magnet, is_kept: bool, finds_peers: bool, report: &Report) {
+    if !is_kept {
+        report.say(&format!("Finding peers of {}", name(magnet)));
+    }
     for part in &magnet.ignored {
         report.warn(&format!("a part of the magnet link cannot be read and is ignored: {}", printable(part)));
     }
     report.event(&json!({
         "event": "named", "name": magnet.name, "infohash": magnet.infohash.map(|infohash| infohash.to_string()),
     }));
-    if !finds_peers {
+    if !finds_peers && !is_kept {
         report.warn(NOBODY);
     }
 }

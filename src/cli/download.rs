@@ -10,6 +10,7 @@ use super::describe::{self, Describer};
 use super::failure::Failure;
 use super::interrupt::{Interrupts, Signal};
 use super::narrator::Narrator;
+use super::out_file;
 use super::plan::{self, Plan};
 use super::report::Report;
 use super::runtime;
@@ -22,6 +23,7 @@ use crate::engine::{AddTorrent, Engine, Info, Magnet, TorrentHandle, TorrentSour
 
 /// Runs until everything wanted is there, or seeding ends.
 pub(crate) fn run(args: &DownloadArgs, report: &Report) -> Result<(), Failure> {
+    let report = &out_file::report(args.save_torrent.as_deref(), report)?;
     let source = Source::parse(&args.torrent)?;
     runtime::block_on(async {
         let mut interrupts = Interrupts::catch()?;
@@ -101,13 +103,17 @@ impl Download<'_> {
         let metainfo = match source {
             TorrentSource::Metainfo(metainfo) => Arc::new(metainfo),
             TorrentSource::Magnet(magnet) => {
-                describe::announce(&magnet, plan.finds_peers(false, names_anyone), report);
-                let metainfo = Describer::new(report, &mut narrator).follow(handle, interrupts).await?;
+                let finds_peers = plan.finds_peers(false, names_anyone);
+                let describer = Describer::new(&magnet, finds_peers, report, &mut narrator);
+                let metainfo = describer.follow(handle, interrupts).await?;
                 plan::require_selected(&metainfo.info, selectors)?;
                 require_linked(&metainfo.info, &magnet, selectors)?;
                 metainfo
             }
         };
+        if let Some(target) = &args.save_torrent {
+            out_file::write(target, &metainfo.encode())?;
+        }
         let info = &metainfo.info;
         announce(args, info, engine, report);
         // Of a magnet that was public as long as nobody knew better, the warning may be news only now.

@@ -10,7 +10,7 @@ use super::report::Report;
 use super::select::{self, Selector};
 use super::text::{printable, without_number};
 use crate::engine::{
-    AddTorrent, Config, DhtConfig, Engine, EngineError, Info, Limits, Selection, TorrentSource,
+    AddTorrent, Config, DhtConfig, Engine, EngineError, Info, Limits, Magnet, Selection, TorrentSource, kept,
 };
 
 /// Where peers look first when no port was chosen.
@@ -50,6 +50,7 @@ impl Plan {
             pex: !swarm.discovery.no_pex,
             lsd: !swarm.discovery.no_lsd,
             resume_dir: state_dir().map(|dir| dir.join("resume")),
+            metadata_dir: metadata_dir(),
             ..Config::default()
         };
         let mut peers = Vec::new();
@@ -131,6 +132,16 @@ pub(crate) fn dht(args: &BootstrapArgs) -> DhtConfig {
     }
     let named = args.dht_bootstrap.iter().filter(|name| *name != BOOTSTRAP_NONE);
     DhtConfig { bootstrap: named.cloned().collect(), ..defaults }
+}
+
+/// Where metadata of magnet links is kept.
+fn metadata_dir() -> Option<PathBuf> {
+    state_dir().map(|dir| dir.join("metadata"))
+}
+
+/// The metadata that an earlier run has kept of what `magnet` names.
+pub(crate) fn kept(magnet: &Magnet) -> Option<Info> {
+    kept::load(&metadata_dir()?, magnet.infohash?)
 }
 
 /// The folder for what is kept from one start to the next, by the XDG rules; None: there is no home.

@@ -8,6 +8,7 @@ use super::args::{LeaveArgs, ShowArgs};
 use super::describe;
 use super::failure::Failure;
 use super::interrupt::Interrupts;
+use super::out_file;
 use super::plan::Plan;
 use super::report::{Report, print_out};
 use super::runtime;
@@ -18,20 +19,22 @@ use crate::engine::{Attributes, Info, Magnet, Metainfo, TorrentSource};
 
 /// Prints it.
 pub(crate) fn run(args: &ShowArgs, report: &Report) -> Result<(), Failure> {
+    let report = &out_file::report(args.output.as_deref(), report)?;
     let source = Source::parse(&args.torrent)?;
     if args.offline && matches!(source, Source::Url(_)) {
         return Err(Failure::Usage("--offline asks nobody, and this torrent is elsewhere".to_owned()));
     }
     let (object, text) = runtime::block_on(async {
         match source.open().await? {
+            TorrentSource::Magnet(_) if args.offline && args.output.is_some() => Err(Failure::Usage(
+                "a magnet link only names a torrent: leave out --offline to have something to write"
+                    .to_owned(),
+            )),
             TorrentSource::Magnet(magnet) if args.offline => {
                 Ok((magnet_object(&magnet), magnet_text(&magnet)))
             }
-            TorrentSource::Magnet(magnet) => {
-                let metainfo = describe(args, magnet, report).await?;
-                Ok((torrent_object(&metainfo), torrent_text(&metainfo)))
-            }
-            TorrentSource::Metainfo(metainfo) => Ok((torrent_object(&metainfo), torrent_text(&metainfo))),
+            TorrentSource::Magnet(magnet) => tell(args, &*describe(args, magnet, report).await?),
+            TorrentSource::Metainfo(metainfo) => tell(args, &metainfo),
         }
     })?;
     if report.is_json() {
@@ -42,7 +45,15 @@ pub(crate) fn run(args: &ShowArgs, report: &Report) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The description, from peers.
+/// A whole torrent, to the file that is wanted, for programs and for people.
+fn tell(args: &ShowArgs, metainfo: &Metainfo) -> Result<(Value, String), Failure> {
+    if let Some(target) = &args.output {
+        out_file::write(target, &metainfo.encode())?;
+    }
+    Ok((torrent_object(metainfo), torrent_text(metainfo)))
+}
+
+/// The description, from peers or from an earlier run.
 async fn describe(args: &ShowArgs, magnet: Magnet, report: &Report) -> Result<Arc<Metainfo>, Failure> {
     let mut interrupts = Interrupts::catch()?;
     let plan = Plan::new(&args.swarm, LeaveArgs::default(), report);

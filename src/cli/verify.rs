@@ -5,6 +5,7 @@ use serde_json::json;
 use super::args::VerifyArgs;
 use super::clock;
 use super::failure::{Failure, words};
+use super::plan;
 use super::report::Report;
 use super::runtime;
 use super::size::{show_len, show_rate};
@@ -18,11 +19,12 @@ pub(crate) fn run(args: &VerifyArgs, report: &Report) -> Result<(), Failure> {
     let source = Source::parse(&args.torrent)?;
     let info = match runtime::block_on(source.open())? {
         TorrentSource::Metainfo(metainfo) => metainfo.info,
-        TorrentSource::Magnet(_) => {
-            return Err(Failure::Usage(
-                "a magnet link or infohash only names a torrent: give the .torrent file here".to_owned(),
-            ));
-        }
+        TorrentSource::Magnet(magnet) => plan::kept(&magnet).ok_or_else(|| {
+            Failure::Usage(
+                "the metadata of this magnet link is not kept here: give the .torrent file, or fetch it with `sprat show`"
+                    .to_owned(),
+            )
+        })?,
     };
     let total = info.geometry.total_len();
     let meter = report.meter(total);

@@ -25,6 +25,9 @@ pub struct Config {
     /// Folder for the journals of what is durable of each torrent, made if missing; None: none are kept, and
     /// each start hashes what is there.
     pub resume_dir: Option<PathBuf>,
+    /// Folder for the metadata of torrents that were added by magnet link, made if missing; None: each start fetches
+    /// it again.
+    pub metadata_dir: Option<PathBuf>,
     /// Take part in the DHT; None: do not.
     pub dht: Option<DhtConfig>,
     /// Exchange addresses with peers (BEP 11).
@@ -69,6 +72,7 @@ impl Default for Config {
             embedded_tracker: false,
             disk_threads: None,
             resume_dir: None,
+            metadata_dir: None,
             dht: None,
             pex: true,
             lsd: false,

@@ -36,6 +36,7 @@ pub mod handle;
 mod handshake;
 mod http;
 mod journals;
+pub mod kept;
 mod lease;
 mod listen;
 mod lsd;
@@ -149,6 +150,9 @@ impl Engine {
         }
         if let Some(dir) = context.config.resume_dir.clone() {
             tasks.push(task::spawn("journals", journals::prune(dir)));
+        }
+        if let Some(dir) = context.config.metadata_dir.clone() {
+            tasks.push(task::spawn("metadata", kept::prune(dir)));
         }
         let supervisor = supervisor::Supervisor::new(context, supervisor_inputs, registry_sender, rng);
         tasks.push(task::spawn("supervisor", supervisor.run()));

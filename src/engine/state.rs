@@ -68,10 +68,15 @@ pub(crate) fn load(path: &Path) -> Result<Vec<Node>, StateError> {
 
 /// Replaces the file, and makes its folder if need be; `nonce` is random, for a name that nobody else uses.
 pub(crate) fn save(path: &Path, nodes: &[Node], nonce: u64) -> io::Result<()> {
+    replace(path, &encode(nodes), nonce)
+}
+
+/// Writes a file of the state folder so that it is always the old one or the new one, and makes its folder if need be.
+pub(super) fn replace(path: &Path, bytes: &[u8], nonce: u64) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let beside = path.with_added_extension(format!("{nonce:016x}"));
-    let written = write(&beside, &encode(nodes)).and_then(|()| fs::rename(&beside, path));
+    let written = write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         // What cannot be renamed is of no use; if it cannot be removed either, it is small.
         let _ = fs::remove_file(&beside);

@@ -36,7 +36,11 @@ fn digits_letters_and_links_download_with_a_line_for_each_stage() {
         ("link", &link, &[]),
     ];
     for (copy, torrent, more) in cases {
-        let ended = sprat(dir.path(), &[&["download", torrent, "-d", copy, "-p", "0"], more].concat());
+        // Each with a state of its own, as the description is kept.
+        let state = dir.path().join(format!("{copy}-state"));
+        let variables = [("XDG_STATE_HOME", state.to_str().unwrap())];
+        let args = [&["download", torrent, "-d", copy, "-p", "0"], more].concat();
+        let ended = Sprat::start_with(dir.path(), &args, &variables).end();
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert_same(dir.path(), copy);
         for (line, words) in ended.out.iter().zip([

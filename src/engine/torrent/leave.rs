@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Duration, timeout};
 
 use super::connections::Inbox;
+use super::report::Report;
 use super::swarm::Swarm;
 use super::transfer::{Ended, TorrentTask, progress};
 use super::{Inputs, Leaving};
@@ -24,6 +25,13 @@ impl Leaving {
             Self::GoalReached => (GRACE, Stage::Stopped, None),
             Self::Failed(error) => (GRACE, Stage::Failed(error), None),
         }
+    }
+
+    /// The end of a torrent that has joined no swarm.
+    pub(super) fn conclude(self, inputs: Inputs, report: Report) {
+        let (_, stage, reply) = self.terms();
+        report.end(stage);
+        close(inputs.control, reply);
     }
 }
 

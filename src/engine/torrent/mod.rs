@@ -37,7 +37,7 @@ use super::lease::Lessee;
 use super::mailbox::{Mail, Mailbox, mailbox};
 use super::task;
 use super::view::view;
-use super::{AddTorrent, EngineError};
+use super::{AddTorrent, EngineError, kept};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::Info;
@@ -128,6 +128,8 @@ struct Named {
     magnet: Magnet,
     selection: Selection,
     memory: DescriptionMemory,
+    /// The description, if an earlier run has kept it.
+    kept: Option<Info>,
 }
 
 /// What the user says before there is a machine to tell.
@@ -190,7 +192,7 @@ pub(crate) fn open(
 ) -> Result<Opened, EngineError> {
     let AddTorrent { source, selection, peers, trackers, .. } = add;
     let infohash = source.infohash().ok_or(EngineError::NoInfohash)?;
-    let is_private = source.is_private();
+    let mut is_private = source.is_private();
     let plan = Plan {
         dir: add.dir,
         sequential: add.sequential,
@@ -207,7 +209,10 @@ pub(crate) fn open(
             Known::Content(start::open(context, &plan.dir, metainfo.info, flags)?)
         }
         TorrentSource::Magnet(magnet) => {
-            Known::Magnet(Box::new(Named { magnet, selection, memory: memory.clone() }))
+            let metadata_dir = context.config.metadata_dir.as_deref();
+            let kept = metadata_dir.and_then(|dir| kept::load(dir, infohash));
+            is_private = kept.as_ref().is_some_and(|info| info.private);
+            Known::Magnet(Box::new(Named { magnet, selection, memory: memory.clone(), kept }))
         }
     };
     Ok(Opened { infohash, is_private, plan, hints, known, peers })
@@ -230,7 +235,10 @@ pub(crate) fn prepare(
     // Boxed, so that what only the beginning needs is given back after it.
     let beginning: Pin<Box<dyn Future<Output = Begun> + Send>> = match known {
         Known::Content(content) => Box::pin(origin.begin(content, inputs, report, wishes)),
-        Known::Magnet(named) => Box::pin(origin.begin_from_name(*named, inputs, report, wishes)),
+        Known::Magnet(mut named) => match named.kept.take() {
+            Some(info) => Box::pin(origin.begin_from_kept(*named, info, inputs, report, wishes)),
+            None => Box::pin(origin.begin_from_name(*named, inputs, report, wishes)),
+        },
     };
     let life = async move {
         // Not by `if let`, which keeps what it looks at until its end.
@@ -279,7 +287,7 @@ impl Origin {
         report: Report,
         wishes: Wishes,
     ) -> Begun {
-        let Named { magnet, selection, memory } = named;
+        let Named { magnet, selection, memory, kept: _ } = named;
         let progress = Progress { uploaded: 0, downloaded: 0, left: LEFT_UNKNOWN };
         let swarm = self.join(false, progress, report);
         let task = DescriptionTask::new(swarm, memory, self.rng.fork("description"));
@@ -292,8 +300,11 @@ impl Origin {
         };
         swarm.report.describe(describe::metainfo(&magnet, info.clone()));
         let mut wishes = wishes;
+        let nonce = self.rng.fork("metadata").bits();
+        let keeping = keep(&self.context, info.clone(), nonce);
+        let opening = async { tokio::join!(keeping, self.open_described(selection, &magnet, info)).1 };
         let opened = tokio::select! {
-            opened = self.open_described(selection, &magnet, info) => opened,
+            opened = opening => opened,
             leaving = wishes.until_told(&mut inputs.control) => Err(leaving),
         };
         let leaving = match opened {
@@ -314,6 +325,30 @@ impl Origin {
         };
         swarm.leave(leaving, inputs, progress).await;
         None
+    }
+
+    /// The beginning of a torrent whose description an earlier run has kept: nobody is asked for it.
+    async fn begin_from_kept(
+        self,
+        named: Named,
+        info: Info,
+        mut inputs: Inputs,
+        report: Report,
+        mut wishes: Wishes,
+    ) -> Begun {
+        let Named { magnet, selection, .. } = named;
+        report.describe(describe::metainfo(&magnet, info.clone()));
+        let opened = tokio::select! {
+            opened = self.open_described(selection, &magnet, info) => opened,
+            leaving = wishes.until_told(&mut inputs.control) => Err(leaving),
+        };
+        match opened {
+            Ok(content) => self.begin(content, inputs, report, wishes).await,
+            Err(leaving) => {
+                leaving.conclude(inputs, report);
+                None
+            }
+        }
     }
 
     /// The files that a description names, unless it was wanted alone.
@@ -350,6 +385,14 @@ impl Origin {
         let sources = Sources::new(context, self.infohash, hints, private, is_seed, announcer, rng);
         let connections = Connections::new(context);
         Swarm::new(context.clone(), self.infohash, self.peer_id, connections, sources, report)
+    }
+}
+
+/// Has a thread keep the description for the next start.
+async fn keep(context: &Context, info: Info, nonce: u64) {
+    if let Some(dir) = context.config.metadata_dir.clone() {
+        // Without threads for it the engine ends.
+        task::blocking(move || kept::keep(&dir, &info, nonce)).await.unwrap_or_default();
     }
 }
 
