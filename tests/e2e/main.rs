@@ -5,6 +5,7 @@
 
 mod changed_files;
 mod cli;
+mod command_line;
 mod descriptors;
 mod dht;
 mod empty_files;
