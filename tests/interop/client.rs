@@ -30,7 +30,20 @@ pub(crate) enum Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Seed,
+    /// BEP 16.
+    SuperSeed,
     Download,
+}
+
+impl Role {
+    /// As the Python scripts take it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Seed => "seed",
+            Self::SuperSeed => "super-seed",
+            Self::Download => "download",
+        }
+    }
 }
 
 fn runs(program: &str, arguments: &[&str]) -> bool {
@@ -64,6 +77,12 @@ impl Client {
         self.start(host, torrent, &work.join("seed"), folder, Role::Seed)
     }
 
+    /// Super-seeds what lies in `folder` (BEP 16): libtorrent and rtorrent can.
+    pub(crate) fn super_seed(self, host: &Host, torrent: &Path, work: &Path, folder: &Path) -> Process {
+        assert!(matches!(self, Self::Libtorrent | Self::Rtorrent), "{self:?} is not told how to");
+        self.start(host, torrent, &work.join("seed"), folder, Role::SuperSeed)
+    }
+
     /// Downloads into `folder`, and may go on seeding.
     pub(crate) fn download(self, host: &Host, torrent: &Path, work: &Path, folder: &Path) -> Process {
         self.start(host, torrent, &work.join("leech"), folder, Role::Download)
@@ -76,7 +95,7 @@ impl Client {
             Self::Libtorrent => libtorrent(host, torrent, folder, role),
             Self::Transmission => transmission(host, torrent, state, folder),
             Self::Aria2 => aria2(host, torrent, state, folder, role),
-            Self::Rtorrent => rtorrent(host, torrent, state, folder),
+            Self::Rtorrent => rtorrent(host, torrent, state, folder, role),
             Self::Qbittorrent => qbittorrent(host, torrent, state, folder, role),
         };
         Process::start(command, &state.join("log"))
@@ -94,7 +113,7 @@ fn sprat(host: &Host, torrent: &Path, state: &Path, folder: &Path, role: Role) -
 fn libtorrent(host: &Host, torrent: &Path, folder: &Path, role: Role) -> Command {
     let mut command = host.command("python3");
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/libtorrent_peer.py"));
-    command.arg(torrent).arg(folder).arg(PORT).arg(if role == Role::Seed { "seed" } else { "download" });
+    command.arg(torrent).arg(folder).arg(PORT).arg(role.name());
     command
 }
 
@@ -126,15 +145,16 @@ fn transmission(host: &Host, torrent: &Path, state: &Path, folder: &Path) -> Com
 }
 
 /// Checks what is in `folder`, and seeds or continues it.
-fn rtorrent(host: &Host, torrent: &Path, state: &Path, folder: &Path) -> Command {
+fn rtorrent(host: &Host, torrent: &Path, state: &Path, folder: &Path, role: Role) -> Command {
     let session = state.join("session");
     std::fs::create_dir(&session).expect("a new folder");
     let config = state.join("rtorrent.rc");
+    let kind = if role == Role::SuperSeed { "initial_seed" } else { "seed" };
     let text = format!(
         "system.daemon.set = true\nsession.path.set = \"{}\"\ndirectory.default.set = \"{}\"\n\
          network.port_range.set = {PORT}-{PORT}\nnetwork.port_random.set = no\ndht.mode.set = disable\n\
          protocol.pex.set = no\nprotocol.encryption.set = allow_incoming\ntrackers.use_udp.set = yes\n\
-         schedule2 = load, 0, 0, ((load.start, \"{}\"))\n",
+         protocol.connection.seed.set = {kind}\nschedule2 = load, 0, 0, ((load.start, \"{}\"))\n",
         session.display(),
         folder.display(),
         torrent.display()

@@ -45,12 +45,17 @@ impl Content {
 
     /// Makes its torrent by our own `create`, so that others show whether they accept it.
     pub(crate) fn torrent(&self, tracker: &str) -> PathBuf {
-        self.create(&["--tracker", tracker])
+        self.create(&["--piece-size", "65536", "--tracker", tracker])
+    }
+
+    /// The same in fewer pieces, for those who give one piece after another.
+    pub(crate) fn torrent_of_large_pieces(&self, tracker: &str) -> PathBuf {
+        self.create(&["--piece-size", "262144", "--tracker", tracker])
     }
 
     /// The same for those who find each other without a tracker.
     pub(crate) fn torrent_without_tracker(&self) -> PathBuf {
-        self.create(&[])
+        self.create(&["--piece-size", "65536"])
     }
 
     fn create(&self, options: &[&str]) -> PathBuf {
@@ -58,7 +63,6 @@ impl Content {
         let output = Command::new(env!("CARGO_BIN_EXE_sprat"))
             .arg("create")
             .arg(self.folder.join(NAME))
-            .args(["--piece-size", "65536"])
             .args(options)
             .arg("-o")
             .arg(&torrent)

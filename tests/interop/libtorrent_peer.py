@@ -1,4 +1,4 @@
-"""libtorrent as a plain TCP client until killed: libtorrent_peer.py TORRENT FOLDER PORT seed|download"""
+"""libtorrent as a plain TCP client until killed: libtorrent_peer.py TORRENT FOLDER PORT seed|super-seed|download"""
 import sys, time
 import libtorrent as lt
 
@@ -10,8 +10,10 @@ session = lt.session({
 params = lt.add_torrent_params()
 params.ti, params.save_path = lt.torrent_info(torrent), folder
 params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
-if role == "seed":
+if role != "download":
     params.flags |= lt.torrent_flags.seed_mode
+if role == "super-seed":
+    params.flags |= lt.torrent_flags.super_seeding
 session.add_torrent(params)
 while True:
     time.sleep(60)

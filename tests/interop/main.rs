@@ -11,6 +11,7 @@ mod content;
 mod lab;
 mod lost_pieces;
 mod process;
+mod super_seed;
 mod tracker;
 mod trackerless;
 
