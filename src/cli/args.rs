@@ -103,6 +103,9 @@ pub(crate) struct DownloadArgs {
     /// Set apart the room for all files at the start, instead of letting them grow sparse
     #[arg(long, env = "SPRAT_PREALLOCATE", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) preallocate: bool,
+    /// Write over files that were there before and are not an earlier download of this torrent
+    #[arg(long, env = "SPRAT_OVERWRITE", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub(crate) overwrite: bool,
     /// Keep seeding when complete, until told to stop
     #[arg(long, env = "SPRAT_SEED", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) seed: bool,

@@ -138,6 +138,7 @@ impl<'a> Describer<'a> {
             | Stage::Waiting(_)
             | Stage::Paused
             | Stage::Stopped
+            | Stage::Refused(_)
             | Stage::Failed(_) => {}
         }
     }
@@ -224,6 +225,7 @@ fn too_late(snapshot: &Snapshot, limit: Duration) -> Failure {
         | Stage::Waiting(_)
         | Stage::Paused
         | Stage::Stopped
+        | Stage::Refused(_)
         | Stage::Failed(_) => "not begun".to_owned(),
     };
     Failure::Failed(format!(
@@ -255,6 +257,7 @@ pub(crate) const NOBODY: &str =
 /// Why there will be no description.
 fn ended(snapshot: &Snapshot) -> Failure {
     match &snapshot.stage {
+        Stage::Refused(refusal) => Failure::Bad(refusal.to_string()),
         Stage::Failed(error) => Failure::Bad(printable(error)),
         Stage::Starting
         | Stage::FindingPeers { .. }

@@ -19,7 +19,7 @@ use super::size::show_len;
 use super::source::Source;
 use super::swarm::{End, Follower, Until};
 use super::text::{counted, printable};
-use crate::engine::{AddTorrent, Engine, Info, Magnet, TorrentHandle, TorrentSource};
+use crate::engine::{AddTorrent, Engine, Info, Magnet, Purpose, TorrentHandle, TorrentSource};
 
 /// Runs until everything wanted is there, or seeding ends.
 pub(crate) fn run(args: &DownloadArgs, report: &Report) -> Result<(), Failure> {
@@ -46,12 +46,14 @@ async fn download(
     if let TorrentSource::Metainfo(metainfo) = &source {
         plan::require_selected(&metainfo.info, &selectors)?;
     }
-    let dir = plan::make_dir(&args.dir)?;
+    plan::require_place(&args.dir)?;
+    let dir = args.dir.clone();
     let selection = plan::selection(&selectors);
     let torrent = AddTorrent {
         selection,
         sequential: args.sequential,
         preallocate: args.preallocate,
+        purpose: if args.overwrite { Purpose::Overwrite } else { Purpose::Download },
         ..plan.torrent(source.clone(), &dir)
     };
     let engine = plan.start().await?;
@@ -65,7 +67,7 @@ async fn download(
         "event": "stopped", "uploaded": figures.traffic.uploaded, "downloaded": figures.traffic.downloaded,
     }));
     match end {
-        Ok(End::Complete | End::Stopped | End::Incomplete { .. }) => Ok(()),
+        Ok(End::Complete | End::Stopped) => Ok(()),
         // Complete is not enough: it has to be durable.
         Ok(End::Interrupted(Signal::Terminate)) if snapshot.finished => Ok(()),
         Ok(End::Interrupted(signal)) | Err(Failure::Interrupted(signal)) => {

@@ -20,6 +20,7 @@ mod environment;
 mod failure;
 mod interrupt;
 mod make;
+mod misfit;
 mod narrator;
 mod out_file;
 mod output;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use super::misfit;
 use super::report::Report;
 use super::size::show_len;
 use super::text::{printable, without_number};
@@ -43,6 +44,7 @@ impl Narrator {
                     self.report.say(&format!("{good} of {total} pieces are there already"));
                 }
             }
+            Event::Longer(misfits) => misfit::warn_longer(&misfits, &self.report),
             Event::TrackerOk { url, peers } => {
                 self.tracker_errors.remove(&url);
                 self.report.event(&json!({"event": "tracker", "url": url, "peers": peers}));

@@ -1,5 +1,6 @@
 //! What is meant: the options of a command together, resolved into what the engine takes.
 
+use std::io::{Error, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -179,9 +180,12 @@ pub(crate) fn require_selected(info: &Info, selectors: &[Selector]) -> Result<()
     selected(info, selectors).map(|_| ()).map_err(Failure::Usage)
 }
 
-/// The folder, made if it is missing.
-pub(crate) fn make_dir(dir: &Path) -> Result<PathBuf, Failure> {
-    std::fs::create_dir_all(dir)
-        .map_err(|error| Failure::io(dir, &error, "; choose a folder that you may write to with -d"))?;
-    Ok(dir.to_owned())
+/// Refuses a folder that cannot be used; one that is missing is made when it is known what goes into it.
+pub(crate) fn require_place(dir: &Path) -> Result<(), Failure> {
+    let refused = |error: Error| Failure::io(dir, &error, "; choose a folder that you may write to with -d");
+    let dir = std::path::absolute(dir).map_err(refused)?;
+    match dir.ancestors().find(|place| place.symlink_metadata().is_ok()) {
+        Some(place) if !place.is_dir() => Err(refused(Error::from(ErrorKind::NotADirectory))),
+        Some(_) | None => Ok(()),
+    }
 }

@@ -21,7 +21,9 @@ use super::swarm::{End, Follower, Until};
 use super::text::printable;
 use super::{describe, out_file, presence, seed_many};
 use crate::engine::metainfo::create::Draft;
-use crate::engine::{AddTorrent, Engine, Existing, Magnet, Metainfo, TorrentHandle, TorrentSource, address};
+use crate::engine::{
+    AddTorrent, Engine, Existing, Magnet, Metainfo, Purpose, TorrentHandle, TorrentSource, address,
+};
 
 /// What the argument turned out to be.
 enum Offer {
@@ -154,6 +156,7 @@ impl Seed<'_> {
         };
         let torrent = AddTorrent {
             existing,
+            purpose: Purpose::Seed,
             ..self.plan.torrent(TorrentSource::Metainfo((*self.metainfo).clone()), &self.dir)
         };
         let mut handle = self.engine.add(torrent).await?;
@@ -162,7 +165,7 @@ impl Seed<'_> {
         let figures = handle.snapshot().torrent;
         report.event(&json!({"event": "stopped", "uploaded": figures.traffic.uploaded}));
         match result? {
-            End::Complete | End::Incomplete { .. } | End::Stopped | End::Interrupted(Signal::Terminate) => {
+            End::Complete | End::Stopped | End::Interrupted(Signal::Terminate) => {
                 report.say(&format!("Stopped; {} sent", show_len(figures.traffic.uploaded)));
                 Ok(())
             }
@@ -178,16 +181,8 @@ impl Seed<'_> {
         interrupts: &mut Interrupts,
     ) -> Result<End, Failure> {
         let mut follower = Follower::seeding(report, Arc::clone(&self.metainfo), self.dir.clone());
-        match follower.follow(handle, Until::Checked, interrupts).await? {
+        match follower.follow(handle, Until::Complete, interrupts).await? {
             End::Complete => {}
-            End::Incomplete { missing_len } => {
-                return Err(Failure::Bad(format!(
-                    "{}: {} of the content in {} is missing or damaged; `sprat download` fetches it, then seeds with --seed",
-                    printable(&self.metainfo.info.name),
-                    show_len(missing_len),
-                    printable(&self.dir.to_string_lossy())
-                )));
-            }
             end @ (End::Stopped | End::Interrupted(_)) => return Ok(end),
         }
         self.tell(written, report);

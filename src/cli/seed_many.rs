@@ -15,7 +15,7 @@ use super::runtime::is_out_of_descriptors;
 use super::source::load_file;
 use super::text::{counted, printable, without_number};
 use crate::engine::{
-    AddTorrent, Engine, Existing, Metainfo, Stage, StorageFault, TorrentHandle, TorrentSource,
+    AddTorrent, Engine, Existing, Metainfo, Purpose, Stage, StorageFault, TorrentHandle, TorrentSource,
 };
 
 /// Torrents that are read, and added, at a time: some milliseconds of work.
@@ -149,7 +149,7 @@ async fn add_all(
                 Ok(metainfo) => {
                     let torrent = plan.torrent(TorrentSource::Metainfo(metainfo), dir);
                     let existing = if assume_complete { Existing::Assumed } else { Existing::Unknown };
-                    torrents.push(AddTorrent { existing, ..torrent });
+                    torrents.push(AddTorrent { existing, purpose: Purpose::Seed, ..torrent });
                     read_paths.push(path);
                 }
                 Err(failure) => report.warn(&format!("left out: {}", failure.text().unwrap_or_default())),
@@ -227,6 +227,7 @@ async fn verdict(handle: &mut TorrentHandle, mut wait: impl FnMut(&str)) -> Resu
         let snapshot = handle.snapshot();
         match snapshot.stage {
             Stage::Seeding | Stage::Stopped => return Ok(()),
+            Stage::Refused(refusal) => return Err(refusal.to_string()),
             Stage::Failed(error) => return Err(printable(&error)),
             Stage::Starting
             | Stage::FindingPeers { .. }

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::clock;
 use super::failure::Failure;
 use super::interrupt::{Interrupts, Signal};
+use super::misfit;
 use super::narrator::{Narrator, fault_text};
 use super::report::{Meter, Report};
 use super::size::{show_duration, show_len, show_rate};
@@ -22,8 +23,6 @@ const FILE_BAR_MAX: usize = 16;
 /// Until when a torrent is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Until {
-    /// It is known whether everything is there.
-    Checked,
     /// Every wanted piece is there.
     Complete,
     /// It leaves by itself or is told to.
@@ -33,11 +32,6 @@ pub(crate) enum Until {
 /// How following ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// After the check so many bytes are missing.
-    Incomplete {
-        /// Bytes of wanted pieces that are not there.
-        missing_len: u64,
-    },
     /// Every wanted piece is there and synced.
     Complete,
     /// It left: ratio or time reached.
@@ -115,26 +109,20 @@ impl Follower {
                 result = done.completed(), if !self.completed => {
                     let snapshot = figures.snapshot();
                     if result.is_err() {
-                        return ended(&snapshot);
+                        return self.ended(&snapshot);
                     }
                     self.complete(&snapshot);
-                    if matches!(until, Until::Complete | Until::Checked) {
+                    if until == Until::Complete {
                         return Ok(End::Complete);
                     }
                 }
                 going = figures.changed() => {
                     let snapshot = figures.snapshot();
-                    if !going || matches!(snapshot.stage, Stage::Stopped | Stage::Failed(_)) {
+                    if !going || matches!(snapshot.stage, Stage::Stopped | Stage::Refused(_) | Stage::Failed(_)) {
                         self.drain(&snapshot);
-                        return ended(&snapshot);
+                        return self.ended(&snapshot);
                     }
                     self.show(&snapshot);
-                    let missing = snapshot.stage == Stage::Downloading && !snapshot.torrent.complete;
-                    if until == Until::Checked && missing {
-                        let figures = &snapshot.torrent;
-                        let missing_len = figures.wanted_len.saturating_sub(figures.wanted_done_len);
-                        return Ok(End::Incomplete { missing_len });
-                    }
                 }
             }
         }
@@ -146,6 +134,28 @@ impl Follower {
             self.complete(snapshot);
         }
         self.clear();
+    }
+
+    /// What the last figures say about a torrent that goes no further.
+    fn ended(&self, snapshot: &Snapshot) -> Result<End, Failure> {
+        match &snapshot.stage {
+            Stage::Refused(refusal) => {
+                Err(misfit::refused(refusal, &self.metainfo.info.name, &self.dir, &self.report))
+            }
+            Stage::Failed(error) => Err(Failure::Failed(format!(
+                "{}; put that right, or choose another folder with -d",
+                printable(&without_number(error))
+            ))),
+            Stage::Stopped => Ok(End::Stopped),
+            Stage::Starting
+            | Stage::FindingPeers { .. }
+            | Stage::FetchingDescription { .. }
+            | Stage::Checking { .. }
+            | Stage::Downloading
+            | Stage::Seeding
+            | Stage::Waiting(_)
+            | Stage::Paused => Err(Failure::Failed("the engine stopped".to_owned())),
+        }
     }
 
     fn clear(&mut self) {
@@ -189,6 +199,7 @@ impl Follower {
             | Stage::FetchingDescription { .. }
             | Stage::Paused
             | Stage::Stopped
+            | Stage::Refused(_)
             | Stage::Failed(_) => {}
             Stage::Checking { checked, good } => {
                 let total = self.metainfo.info.geometry.piece_count();
@@ -248,25 +259,6 @@ impl Follower {
         let meter = self.meter.get_or_insert_with(|| self.report.meter(total));
         meter.set_total(total);
         meter
-    }
-}
-
-/// What the last figures say about a torrent that goes no further.
-fn ended(snapshot: &Snapshot) -> Result<End, Failure> {
-    match &snapshot.stage {
-        Stage::Failed(error) => Err(Failure::Failed(format!(
-            "{}; put that right, or choose another folder with -d",
-            printable(&without_number(error))
-        ))),
-        Stage::Stopped => Ok(End::Stopped),
-        Stage::Starting
-        | Stage::FindingPeers { .. }
-        | Stage::FetchingDescription { .. }
-        | Stage::Checking { .. }
-        | Stage::Downloading
-        | Stage::Seeding
-        | Stage::Waiting(_)
-        | Stage::Paused => Err(Failure::Failed("the engine stopped".to_owned())),
     }
 }
 

@@ -116,6 +116,18 @@ pub enum Existing {
     Assumed,
 }
 
+/// What is wanted of a torrent's content, and so what may be done to files that were there before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// To have it. Files that are not an earlier download of it are not touched, and it does not begin.
+    #[default]
+    Download,
+    /// The same, and any file in its place may be written and cut.
+    Overwrite,
+    /// To upload it. No file is written; if any of it is missing it does not begin.
+    Seed,
+}
+
 /// A torrent to add.
 #[derive(Clone, Debug)]
 pub struct AddTorrent {
@@ -133,6 +145,8 @@ pub struct AddTorrent {
     pub sequential: bool,
     /// What is known of the content on disk.
     pub existing: Existing,
+    /// What may be done to files that were there before.
+    pub purpose: Purpose,
     /// Set apart the room for all selected files before the first piece, instead of letting them grow sparse.
     pub preallocate: bool,
     /// Of a magnet fetch the description alone, and leave; no file is touched.
@@ -163,6 +177,7 @@ impl AddTorrent {
             trackers: Vec::new(),
             sequential: false,
             existing: Existing::Unknown,
+            purpose: Purpose::Download,
             preallocate: false,
             describe_only: false,
             ratio_max: None,

@@ -15,6 +15,7 @@ use super::view::Viewer;
 use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::Metainfo;
 use crate::proto::torrent::event::{Command, Source, StorageFault, TorrentSnapshot};
+use crate::storage::foreign::Misfit;
 
 /// A running torrent. Cheap to clone; dropping it leaves the torrent running. A clone reads all events from
 /// its making on.
@@ -64,8 +65,26 @@ pub enum Stage {
     Paused,
     /// Left the swarm: told to, or ratio or seeding time reached.
     Stopped,
+    /// Cannot begin, because of what is on the disk.
+    Refused(Refusal),
     /// Cannot go on.
     Failed(String),
+}
+
+/// Why a torrent does not begin with what is on the disk.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Files stand in the place of the torrent's that are not an earlier download of it; none was touched.
+    #[error("files that were there before are not touched")]
+    Foreign(Vec<Misfit>),
+    /// Content that is to be seeded is missing or damaged.
+    #[error("content is missing or damaged")]
+    Incomplete {
+        /// Bytes that are missing.
+        missing_len: u64,
+        /// Files that do not fit the torrent.
+        misfits: Vec<Misfit>,
+    },
 }
 
 /// Figures of a torrent at one moment, at most 200 ms old.
@@ -125,6 +144,8 @@ pub enum Event {
         /// In all.
         total: u32,
     },
+    /// These files, which are to be seeded, are longer than the torrent says.
+    Longer(Vec<Misfit>),
     /// A piece came and is on disk.
     Piece(u32),
     /// A piece failed its hash and is fetched again.
@@ -253,6 +274,7 @@ impl TorrentHandle {
         let end = |snapshot: &Snapshot| match &snapshot.stage {
             _ if snapshot.finished => Some(Ok(())),
             Stage::Failed(error) => Some(Err(EngineError::System(io::Error::other(error.clone())))),
+            Stage::Refused(refusal) => Some(Err(EngineError::System(io::Error::other(refusal.clone())))),
             Stage::Stopped => Some(Err(EngineError::Stopped)),
             Stage::Starting
             | Stage::FindingPeers { .. }

@@ -5,15 +5,19 @@
 //! that without a change has its content hashed once.
 
 use std::fs::{self, DirBuilder};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::task;
+use crate::proto::infohash::InfoHash;
+use crate::proto::metainfo::Info;
 use crate::storage::content::StorageError;
 use crate::storage::fs::RealFs;
 use crate::storage::handles::Handles;
+use crate::storage::journal::{Journal, Owner};
 
 /// Since a journal was written: older ones are removed.
 const AGE_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
@@ -28,6 +32,51 @@ pub(super) fn open(dir: &Path, handles: &Arc<Handles>) -> Result<Arc<RealFs>, St
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|source| StorageError::new(dir, source))?;
     RealFs::create(dir, handles).map(Arc::new)
+}
+
+/// The journal of this torrent in this folder.
+///
+/// # Errors
+/// It cannot be read now, and may be later.
+pub(super) fn open_journal(
+    journals: Arc<RealFs>,
+    info: &Info,
+    dir: &Path,
+) -> Result<Journal<RealFs>, StorageError> {
+    let owner =
+        Owner { infohash: info.infohash, geometry: info.geometry, file_count: info.files.len() as u32 };
+    Journal::open(journals, vec![journal_name(info.infohash, dir)], owner)
+}
+
+/// One file a torrent and folder, whatever way leads to the folder, which may be gone.
+fn journal_name(infohash: InfoHash, dir: &Path) -> String {
+    let dir = resolve(dir);
+    let place = InfoHash::of(dir.as_os_str().as_bytes()).to_string();
+    format!("{infohash}-{}.journal", &place[..16])
+}
+
+/// Symbolic links of a path that is resolved in part.
+const LINK_MAX: u32 = 40;
+
+/// The absolute path that a path leads to, as far as it exists; the rest is taken as it is.
+fn resolve(dir: &Path) -> PathBuf {
+    let mut path = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let mut rest = Vec::new();
+    for _ in 0..LINK_MAX {
+        if let Ok(whole) = path.canonicalize() {
+            return rest.iter().rev().fold(whole, |whole, name| whole.join(name));
+        }
+        match (path.read_link(), path.parent(), path.file_name()) {
+            // What it leads to is gone.
+            (Ok(target), Some(parent), _) => path = parent.join(target),
+            (Err(_), Some(parent), Some(name)) => {
+                rest.push(name.to_owned());
+                path = parent.to_owned();
+            }
+            (_, None, _) | (Err(_), _, None) => break,
+        }
+    }
+    dir.to_owned()
 }
 
 /// Removes what is old; what cannot be removed is tried again with the next start.
@@ -69,6 +118,23 @@ mod tests {
         prune_at(dir.path(), start);
         let left = |name: &str| dir.path().join(name).exists();
         assert_eq!(names.map(left), [false, false, true, true]);
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_has_the_name_that_it_had() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let [gone, link, through] = ["disk/films", "link", "link/more"].map(|name| root.join(name));
+        fs::create_dir_all(&gone).unwrap();
+        std::os::unix::fs::symlink("disk/films", &link).unwrap();
+        let places = || [&gone, &link, &through, &root.join("disk/./films")].map(|path| resolve(path));
+        let before = places();
+        assert_eq!(before, [gone.clone(), gone.clone(), gone.join("more"), gone.clone()]);
+        fs::remove_dir_all(root.join("disk")).unwrap();
+        assert_eq!(places(), before);
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("link", &link).unwrap();
+        assert_eq!(resolve(&link), link, "a link to itself");
     }
 
     #[test]

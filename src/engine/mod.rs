@@ -77,12 +77,12 @@ pub use crate::proto::torrent::description::METADATA_LEN_MAX;
 pub use crate::proto::torrent::event::{
     Direction, PeerSnapshot, StorageFault, TorrentSnapshot, TrafficSnapshot,
 };
-pub use crate::storage::{content::StorageError, make};
-pub use add::{AddTorrent, Existing, Selection, TorrentSource};
+pub use crate::storage::{content::StorageError, foreign::Misfit, foreign::Why, make};
+pub use add::{AddTorrent, Existing, Purpose, Selection, TorrentSource};
 pub use config::{Config, DhtConfig, Limits};
 pub use dht::DhtHandle;
 pub use error::EngineError;
-pub use handle::{DhtStatus, Event, Snapshot, Stage, TorrentHandle, TrackerStatus};
+pub use handle::{DhtStatus, Event, Refusal, Snapshot, Stage, TorrentHandle, TrackerStatus};
 
 /// Time for good-byes at the end; what is not said by then is left unsaid.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);

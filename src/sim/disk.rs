@@ -61,6 +61,8 @@ struct State {
     /// Calls so far that change something.
     call_count: u64,
     down: bool,
+    /// Starts of the machine so far.
+    boot_count: u64,
     clock: i64,
     /// When what was called lately ends, by the clock.
     busy_until: i64,
@@ -95,6 +97,7 @@ impl Disk {
             faults: Faults::default(),
             call_count: 0,
             down: false,
+            boot_count: 0,
             clock: BEGINNING,
             busy_until: BEGINNING,
             inodes: BTreeMap::new(),
@@ -154,6 +157,7 @@ impl Disk {
         state.lose_names();
         let State { inodes, rng, model, .. } = &mut *state;
         inodes.values_mut().for_each(|inode| inode.lose_bytes(*model, rng));
+        state.boot_count += 1;
         state.restart();
     }
 
@@ -410,6 +414,14 @@ impl FileSystem for Disk {
         let mut state = self.state();
         state.look()?;
         Ok(state.find(*file)?.stamp(file.0))
+    }
+
+    fn folder_inode(&self) -> u64 {
+        0
+    }
+
+    fn boot(&self) -> u64 {
+        self.state().boot_count
     }
 
     fn now(&self) -> u64 {

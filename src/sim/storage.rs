@@ -193,6 +193,8 @@ impl Storage {
                 have.set(piece);
             }
         }
+        let misfits = store.content().misfits(&verdict, &have)?;
+        assert!(misfits.is_empty(), "nobody else writes here: {misfits:?}");
         let mut durable = verdict.vouched;
         if !have.is_full() {
             have = store.prepare(&have)?;

@@ -88,6 +88,10 @@ pub trait FileSystem: Send + Sync {
     fn len(&self, path: &[String]) -> io::Result<Option<u64>> {
         Ok(self.stamp(path)?.map(|stamp| stamp.len))
     }
+    /// The inode of the folder: another one may lie there when a disk is not mounted.
+    fn folder_inode(&self) -> u64;
+    /// Identifies the start of the system. As long as it is the same, no write is lost, synced or not.
+    fn boot(&self) -> u64;
     /// The wall clock, microseconds since 1970: what stamps are compared with.
     fn now(&self) -> u64;
     /// Bytes that still fit; None: nobody knows.
@@ -116,6 +120,8 @@ pub trait FileSystem: Send + Sync {
 /// Parts of one vectored write; more are written in several. Linux takes 1,024 (`IOV_MAX`).
 const WRITE_PART_MAX: usize = 1_024;
 
+/// Where Linux says which start of the system this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// In how many bytes the room of a file is counted (`st_blocks`).
 const BLOCK_LEN: u64 = 512;
 /// Nothing leads out of the folder.
@@ -331,6 +337,15 @@ impl FileSystem for RealFs {
 
     fn stamp_of(&self, file: &Self::File) -> io::Result<Stamp> {
         require_regular(&fs::fstat(file)?)
+    }
+
+    fn folder_inode(&self) -> u64 {
+        self.folder.identity.1
+    }
+
+    fn boot(&self) -> u64 {
+        // Where it is not known, what was written counts as seen by all later starts.
+        std::fs::read(BOOT_ID).map_or(0, |id| u64::from(crc32fast::hash(&id)))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the file system's clock")]

@@ -30,7 +30,7 @@ use super::fs::{FileSystem, Stamp};
 use super::pieces::{PartialPiece, Spilled};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::piece::PieceIndex;
-pub use record::{Kept, Owner, Record};
+pub use record::{Kept, Owned, Owner, Record};
 
 /// Longest journal that is read: a snapshot of the most pieces, stamps of a million files, and a tail. A longer
 /// one was not written by us and counts as missing.
@@ -167,8 +167,8 @@ impl<F: FileSystem> Journal<F> {
     ) -> Result<(), StorageError> {
         let mut blocks = self.record.blocks.clone();
         blocks.retain(|&piece, _| !kept.get(piece));
-        let settled =
-            Record { kept, in_parts, intended: BTreeMap::new(), blocks, stamps, clean, whole: true };
+        let (intended, owned) = (BTreeMap::new(), self.record.owned.clone());
+        let settled = Record { kept, in_parts, intended, blocks, stamps, owned, clean, whole: true };
         let before = std::mem::replace(&mut self.record, settled);
         self.is_overstated |= before.kept.has_more_than(&self.record.kept);
         let Err(error) = self.rewrite() else { return Ok(()) };
@@ -179,6 +179,11 @@ impl<F: FileSystem> Journal<F> {
             self.record = before;
         }
         withdrawn
+    }
+
+    /// These files are ours to write from now on: written by the next [`Journal::settle`].
+    pub fn own(&mut self, owned: Owned) {
+        self.record.owned = Some(owned);
     }
 
     /// Where the journal is.

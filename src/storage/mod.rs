@@ -1,7 +1,7 @@
 //! Files: where content lies on disk, how it is read, written and checked. Knows no peers and no tokio.
 //!
 //! Core, thread-free over [`fs::FileSystem`]: `span` (content to files), `content` (one torrent's files),
-//! `report` (what is wrong with which file), `journal` and `resume` (what need not be hashed at a
+//! `report` (what is wrong with which file), `foreign` (which of them are not ours to write), `journal` and `resume` (what need not be hashed at a
 //! start), `store` (content and journal together), `pieces` (bytes on their way to the disk), `durability` (when
 //! they are made durable), `persistence` (what is done with the disk and when, and what of it is tried again), `hash`
 //! (SHA-1 of many pieces at once).
@@ -12,6 +12,7 @@ pub mod content;
 pub mod disk;
 pub mod durability;
 mod folder;
+pub mod foreign;
 pub mod fs;
 pub mod handles;
 pub mod hash;

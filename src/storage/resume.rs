@@ -11,6 +11,7 @@ use super::content::{Content, StorageError, pieces_of};
 use super::fs::{FileSystem, Stamp};
 use super::journal::Record;
 use crate::proto::bitfield::Bitfield;
+use crate::proto::metainfo::Info;
 
 /// How long after we intended to write a piece its write may still change the file, microseconds. A disk that
 /// stalls for longer makes the file look changed by others, which costs hashing it.
@@ -28,6 +29,18 @@ pub struct Verdict {
     pub in_parts: Bitfield,
     /// Pieces that may be there: to be hashed.
     pub doubtful: Bitfield,
+    /// Files that are there and that this program may write, by number, for the journal says that it began them.
+    pub ours: Bitfield,
+    /// The folder that the journal speaks of is not the one that is there, and none of its files is.
+    pub is_folder_gone: bool,
+}
+
+impl Verdict {
+    fn nothing(info: &Info) -> Self {
+        let none = Bitfield::new(info.geometry.piece_count());
+        let ours = Bitfield::new(info.files.len() as u32);
+        Self { vouched: none.clone(), in_parts: none.clone(), doubtful: none, ours, is_folder_gone: false }
+    }
 }
 
 /// What became of a file since it was stamped.
@@ -50,15 +63,15 @@ pub fn judge<F: FileSystem>(content: &Content<F>, record: &Record) -> Result<Ver
     let piece_count = info.geometry.piece_count();
     let written_at = last_writes(content, record);
     let mut conditions = Vec::with_capacity(info.files.len() + 1);
+    let mut verdict = Verdict::nothing(info);
     for number in 0..=info.files.len() {
-        let stamp = content.look(number)?;
-        conditions.push(condition(record, number as u32, stamp, written_at.get(&number).copied()));
+        let (stamp, written_at) = (content.look(number)?, written_at.get(&number).copied());
+        conditions.push(condition(record, number as u32, stamp, written_at));
+        if number < info.files.len() && is_ours(content, record, number as u32, stamp, written_at) {
+            verdict.ours.set(number as u32);
+        }
     }
-    let mut verdict = Verdict {
-        vouched: Bitfield::new(piece_count),
-        in_parts: Bitfield::new(piece_count),
-        doubtful: Bitfield::new(piece_count),
-    };
+    verdict.is_folder_gone = is_folder_gone(content, record, &conditions);
     for piece in 0..piece_count {
         let places = content.places(content.whole(piece), record.in_parts.get(piece));
         let (mut all_ours, mut any_changed, mut any_there) = (true, false, false);
@@ -86,11 +99,8 @@ pub fn hashed<F: FileSystem>(content: &Content<F>, began_at: SystemTime) -> Verd
     let began_at = began_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let began_at = i64::try_from(began_at.as_nanos()).unwrap_or(i64::MAX);
     let geometry = content.info().geometry;
-    let mut verdict = Verdict {
-        vouched: Bitfield::full(geometry.piece_count()),
-        in_parts: Bitfield::new(geometry.piece_count()),
-        doubtful: Bitfield::new(geometry.piece_count()),
-    };
+    let mut verdict =
+        Verdict { vouched: Bitfield::full(geometry.piece_count()), ..Verdict::nothing(content.info()) };
     for (number, file) in content.selected_files() {
         let looked = content.last_look(number).ok().flatten();
         if looked.is_none_or(|stamp| stamp.changed >= began_at) {
@@ -128,6 +138,34 @@ fn condition(record: &Record, number: u32, stamp: Option<Stamp>, written_at: Opt
     let latest = written_at.map_or(i64::MIN, |at| nanoseconds(at.saturating_add(WRITE_TIME_MAX)));
     let by_us = now.inode == then.inode && now.len >= then.len && now.changed <= then.changed.max(latest);
     if by_us { Condition::Ours } else { Condition::Changed }
+}
+
+/// Whether a file is one that we began to write, by the journal: then it is there under our name, or another one has
+/// come into its place.
+fn is_ours<F: FileSystem>(
+    content: &Content<F>,
+    record: &Record,
+    number: u32,
+    stamp: Option<Stamp>,
+    written_at: Option<u64>,
+) -> bool {
+    let Some((now, owned)) = stamp.zip(record.owned.as_ref()) else { return false };
+    let is_same = match record.stamps.get(&number) {
+        Some(then) => now.inode == then.inode,
+        // It was not there when the journal was last written anew. That a write of ours was about to make it may have
+        // been lost with the system, but not otherwise.
+        None => written_at.is_some() || owned.boot != content.fs().boot(),
+    };
+    owned.files.get(number) && is_same
+}
+
+/// Whether content that we wrote was in another folder than the one that is there now, which has none of it: the
+/// place where a disk is mounted at other times looks so.
+fn is_folder_gone<F: FileSystem>(content: &Content<F>, record: &Record, conditions: &[Condition]) -> bool {
+    let Some(owned) = &record.owned else { return false };
+    owned.folder != content.fs().folder_inode()
+        && record.kept.count() > 0
+        && owned.files.iter_set().all(|number| conditions[number as usize] == Condition::Gone)
 }
 
 fn nanoseconds(micros: u64) -> i64 {

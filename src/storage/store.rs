@@ -27,8 +27,9 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::content::{Content, LostPiece, StorageError};
+use super::foreign::{Misfit, Why};
 use super::fs::{FileSystem, Stamp};
-use super::journal::{Journal, Kept, Record, Trouble};
+use super::journal::{Journal, Kept, Owned, Record, Trouble};
 use super::resume::{self, Verdict};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
@@ -62,6 +63,8 @@ struct Claim<F: FileSystem> {
 struct Ledger<F: FileSystem> {
     /// Where the journal is.
     fs: Arc<F>,
+    /// Files that were ours to write when it was opened.
+    ours: Bitfield,
     state: Mutex<State<F>>,
     /// Held to make things durable.
     turn: Mutex<()>,
@@ -117,11 +120,25 @@ impl<F: FileSystem> Store<F> {
             let fs = Arc::clone(journal.fs());
             let state =
                 Mutex::new(State { journal, is_settled: false, written: Vec::new(), is_unsure: false });
-            let ledger = Box::new(Ledger { fs, state, turn: Mutex::new(()) });
+            let ours = verdict.ours.clone();
+            let ledger = Box::new(Ledger { fs, ours, state, turn: Mutex::new(()) });
             let is_first = self.ledger.set(ledger).is_ok();
             debug_assert!(is_first, "a store begins once");
         }
         Ok(verdict)
+    }
+
+    /// Cuts files that are longer than the torrent says to their length: ours, or those that the user lets us write.
+    /// To be called before [`Store::prepare`].
+    ///
+    /// # Errors
+    /// A file cannot be cut; it may be tried again.
+    pub fn cut(&self, misfits: &[Misfit]) -> Result<(), StorageError> {
+        for misfit in misfits.iter().filter(|misfit| misfit.why == Why::Longer) {
+            self.take()?;
+            self.content.cut(misfit.file)?;
+        }
+        Ok(())
     }
 
     /// Sets apart the room for all selected files. To be called before [`Store::prepare`], which makes sure of what
@@ -135,7 +152,7 @@ impl<F: FileSystem> Store<F> {
     }
 
     /// Makes ready for writing when these pieces are there: takes the content for ourselves, makes durable what
-    /// was found, and writes the journal anew. Which pieces are there: without those that the disk did not keep.
+    /// was found, and writes the journal anew, with the selected files as ours from now on. Which pieces are there: without those that the disk did not keep.
     /// Later calls only say that.
     ///
     /// # Errors
@@ -154,10 +171,20 @@ impl<F: FileSystem> Store<F> {
         lost.iter().for_each(|lost| {
             have.clear(lost.piece);
         });
+        self.own(ledger);
         let settled = self.settle(ledger, have.clone(), false);
         // Else they would count as found the next time.
         settled.inspect_err(|_| ledger.state().is_unsure |= !lost.is_empty())?;
         Ok(have)
+    }
+
+    /// The selected files are ours, whatever is in them, and what was ours before.
+    fn own(&self, ledger: &Ledger<F>) {
+        let (mut files, fs) = (ledger.ours.clone(), self.content.fs());
+        self.content.selected_files().for_each(|(number, _)| {
+            files.set(number as u32);
+        });
+        ledger.state().journal.own(Owned { files, folder: fs.folder_inode(), boot: fs.boot() });
     }
 
     /// A piece is about to be written: the content is ours, and the journal knows. None: there is no journal.

@@ -213,6 +213,8 @@ pub(crate) fn look_with(
             have.set(piece);
         }
     }
+    let misfits = store.content().misfits(&verdict, &have)?;
+    assert!(misfits.is_empty(), "nobody else writes here: {misfits:?}");
     let (partial, hashed_count) = (Vec::new(), verdict.doubtful.count());
     Ok(Started { store, durable: verdict.vouched, have, partial, hashed_count })
 }

@@ -26,7 +26,7 @@ pub(super) fn fault_of(error: &StorageError, content: &DiskContent, have: &Bitfi
 }
 
 /// Bytes of wanted pieces that are not there.
-fn missing(content: &DiskContent, have: &Bitfield) -> u64 {
+pub(super) fn missing(content: &DiskContent, have: &Bitfield) -> u64 {
     let geometry = content.info().geometry;
     let wanted = content.content().wanted();
     wanted.iter_set().filter(|&piece| !have.get(piece)).map(|piece| u64::from(geometry.len_of(piece))).sum()

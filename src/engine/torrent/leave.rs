@@ -23,6 +23,7 @@ impl Leaving {
         match self {
             Self::Told(grace, reply) => (grace, Stage::Stopped, reply),
             Self::GoalReached => (GRACE, Stage::Stopped, None),
+            Self::Refused(refusal) => (GRACE, Stage::Refused(refusal), None),
             Self::Failed(error) => (GRACE, Stage::Failed(error), None),
         }
     }

@@ -30,9 +30,9 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Duration;
 
-use super::add::{Existing, Selection, TorrentSource};
+use super::add::{Existing, Purpose, Selection, TorrentSource};
 use super::context::{Context, Control};
-use super::handle::{Stage, TorrentHandle};
+use super::handle::{Refusal, Stage, TorrentHandle};
 use super::lease::Lessee;
 use super::mailbox::{Mail, Mailbox, mailbox};
 use super::task;
@@ -105,6 +105,8 @@ struct Plan {
     sequential: bool,
     /// What is known of the content on disk.
     existing: Existing,
+    /// What may be done to files that were there before.
+    purpose: Purpose,
     /// Set apart the room for all files first.
     preallocate: bool,
     /// Fetch the description alone.
@@ -176,6 +178,8 @@ enum Leaving {
     Told(Duration, Option<oneshot::Sender<()>>),
     /// Ratio or seeding time is reached, or only the description was wanted.
     GoalReached,
+    /// It cannot begin.
+    Refused(Refusal),
     /// It cannot go on.
     Failed(String),
 }
@@ -197,6 +201,7 @@ pub(crate) fn open(
         dir: add.dir,
         sequential: add.sequential,
         existing: add.existing,
+        purpose: add.purpose,
         preallocate: add.preallocate,
         describe_only: add.describe_only,
         ratio_max: add.ratio_max,
@@ -206,7 +211,7 @@ pub(crate) fn open(
     let known = match source {
         TorrentSource::Metainfo(metainfo) => {
             let flags = selection.flags(&metainfo.info, &[]).map_err(EngineError::Selection)?;
-            Known::Content(start::open(context, &plan.dir, metainfo.info, flags)?)
+            Known::Content(start::open(context, &plan.dir, plan.purpose, metainfo.info, flags)?)
         }
         TorrentSource::Magnet(magnet) => {
             let metadata_dir = context.config.metadata_dir.as_deref();
@@ -274,6 +279,7 @@ impl Origin {
                 // Who waits for the end is told by that.
                 drop(leaving);
             }
+            Started::Refused(refusal) => report.end(Stage::Refused(refusal)),
             Started::Failed(error) => report.end(Stage::Failed(error)),
         }
         None
@@ -319,6 +325,7 @@ impl Origin {
                         return Some((task, inputs));
                     }
                     Started::Stopped(leaving) => leaving,
+                    Started::Refused(refusal) => Leaving::Refused(refusal),
                     Started::Failed(error) => Leaving::Failed(error),
                 }
             }
@@ -362,8 +369,8 @@ impl Origin {
             return Err(Leaving::GoalReached);
         }
         let flags = selection.flags(&info, &magnet.select).map_err(Leaving::Failed)?;
-        let (context, dir) = (self.context.clone(), self.plan.dir.clone());
-        let opened = task::blocking(move || start::open(&context, &dir, info, flags)).await;
+        let (context, dir, purpose) = (self.context.clone(), self.plan.dir.clone(), self.plan.purpose);
+        let opened = task::blocking(move || start::open(&context, &dir, purpose, info, flags)).await;
         let failed = |error: StorageError| Leaving::Failed(error.to_string());
         // Without threads for it the engine ends.
         opened.ok_or(Leaving::Told(Duration::ZERO, None))?.map_err(failed)

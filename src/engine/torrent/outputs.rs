@@ -1,6 +1,6 @@
 //! What the machines of a torrent decide, done: the other half of its task.
 
-use crate::engine::add::Existing;
+use crate::engine::add::{Existing, Purpose};
 use crate::engine::context::Outgoing;
 use crate::engine::handle::Event;
 use crate::engine::pool::BlockBuf;
@@ -201,7 +201,7 @@ impl TorrentTask {
             return;
         }
         let pieces: Vec<_> = lost.iter().map(|lost| lost.piece).collect();
-        let is_fetching = self.persistence.handle_lost();
+        let is_fetching = self.persistence.handle_lost() && self.plan.purpose != Purpose::Seed;
         self.machine.handle_lost(now, pieces.clone(), is_fetching);
         if self.machine.is_complete() {
             // What was lost is not wanted.

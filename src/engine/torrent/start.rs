@@ -5,29 +5,28 @@
 //! description wait unread, the user's wishes are kept for later.
 
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::fault::fault_of;
+use super::fault::{fault_of, missing};
 use super::report::Report;
 use super::{Leaving, Plan, Wishes};
-use crate::engine::add::Existing;
+use crate::engine::add::{Existing, Purpose};
 use crate::engine::context::Context;
-use crate::engine::handle::{Event, Stage};
+use crate::engine::handle::{Event, Refusal, Stage};
+use crate::engine::journals;
 use crate::engine::mailbox::Mailbox;
 use crate::engine::task;
 use crate::proto::bitfield::Bitfield;
-use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::Info;
 use crate::proto::torrent::event::StorageFault;
 use crate::storage::content::{Content, StorageError};
 use crate::storage::disk::{DiskContent, Done, Job};
+use crate::storage::foreign::Misfit;
 use crate::storage::fs::RealFs;
-use crate::storage::journal::{Journal, Owner};
 use crate::storage::persistence::STORAGE_RETRY;
 use crate::storage::pieces::PartialPiece;
 use crate::storage::resume::{self, Verdict};
@@ -51,6 +50,8 @@ pub(super) enum Started {
     },
     /// The user changed their mind.
     Stopped(Leaving),
+    /// What is on the disk is in the way, or is not enough.
+    Refused(Refusal),
     /// The files cannot be read, in words.
     Failed(String),
 }
@@ -63,6 +64,20 @@ pub(super) struct Found {
     pub(super) partial: Vec<PartialPiece>,
 }
 
+/// Why a torrent does not begin.
+enum Obstacle {
+    /// What is on the disk.
+    Refused(Refusal),
+    /// An error, in words.
+    Failed(String),
+}
+
+impl From<String> for Obstacle {
+    fn from(error: String) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// How far a beginning is.
 #[derive(Debug)]
 enum Step {
@@ -72,20 +87,37 @@ enum Step {
     Waiting(StorageFault),
 }
 
-/// The torrent's files below its folder, which is made if missing. An existing one need not be writable: what
-/// is complete can be seeded from anywhere. It may wait for a disk.
+/// The torrent's files below its folder, which is made if it is missing and shall be downloaded to. An existing one
+/// need not be writable: what is complete can be seeded from anywhere. It may wait for a disk.
+///
+/// # Errors
+/// The folder cannot be used, or it is gone with what the journal says was in it.
 pub(super) fn open(
     context: &Context,
     dir: &Path,
+    purpose: Purpose,
     info: Info,
     selected: Vec<bool>,
 ) -> Result<DiskContent, StorageError> {
-    let files = open_folder(context, dir)?;
+    let was_written = || {
+        let journal =
+            context.journals.clone().and_then(|journals| journals::open_journal(journals, &info, dir).ok());
+        journal.is_some_and(|journal| journal.record().owned.is_some() && journal.record().kept.count() > 0)
+    };
+    let files = match purpose {
+        _ if dir.is_dir() => RealFs::open(dir, &context.handles)?,
+        Purpose::Seed => RealFs::open(dir, &context.handles)?,
+        Purpose::Download if was_written() => return Err(folder_gone(dir)),
+        Purpose::Download | Purpose::Overwrite => RealFs::create(dir, &context.handles)?,
+    };
     Ok(Arc::new(Store::new(Content::new(info, selected, files))))
 }
 
-fn open_folder(context: &Context, dir: &Path) -> Result<RealFs, StorageError> {
-    if dir.is_dir() { RealFs::open(dir, &context.handles) } else { RealFs::create(dir, &context.handles) }
+/// Content was downloaded to a folder that is not there: its disk may not be mounted, and must not be replaced by a
+/// folder on another.
+fn folder_gone(dir: &Path) -> StorageError {
+    let why = "what was downloaded to this folder is gone with it; mount its disk, or give --overwrite to download it again";
+    StorageError::new(dir, io::Error::new(io::ErrorKind::NotFound, why))
 }
 
 /// Finds out which pieces are there, with progress in `report`; what the user wants meanwhile is added to
@@ -100,7 +132,7 @@ pub(super) async fn check(
 ) -> Started {
     let total = content.info().geometry.piece_count();
     if plan.existing == Existing::Assumed {
-        return Started::Ready { found: Found { have: Bitfield::full(total), partial: Vec::new() }, wishes };
+        return Started::Ready { found: Found::only(Bitfield::full(total)), wishes };
     }
     let (sender, mut steps) = watch::channel(Step::Checking(0, 0));
     let checking = find(context, plan, content, sender);
@@ -109,14 +141,18 @@ pub(super) async fn check(
     loop {
         tokio::select! {
             found = &mut checking => return match found {
-                Ok(found) => {
+                Ok((found, longer)) => {
                     if is_waiting {
                         report.event(Event::Storage(None));
+                    }
+                    if !longer.is_empty() {
+                        report.event(Event::Longer(longer));
                     }
                     report.event(Event::Checked { good: found.have.count(), total });
                     Started::Ready { found, wishes }
                 }
-                Err(error) => Started::Failed(error),
+                Err(Obstacle::Refused(refusal)) => Started::Refused(refusal),
+                Err(Obstacle::Failed(error)) => Started::Failed(error),
             },
             () = later(&mut steps) => match &*steps.borrow_and_update() {
                 Step::Checking(checked, good) => {
@@ -141,27 +177,52 @@ async fn later(steps: &mut watch::Receiver<Step>) {
     }
 }
 
-/// What is there, in a folder that can take what is not.
+/// What is there, in a folder that can take what is not; and files to seed that are longer than they should be.
 async fn find(
     context: &Arc<Context>,
     plan: &Plan,
     content: &DiskContent,
     steps: watch::Sender<Step>,
-) -> Result<Found, String> {
-    let verdict = match (begin(context, plan, content, &steps).await?, plan.existing) {
-        (_, Existing::Hashed(began_at)) => resume::hashed(content.content(), began_at),
-        (verdict, Existing::Unknown | Existing::Assumed) => verdict,
+) -> Result<(Found, Vec<Misfit>), Obstacle> {
+    let begun = begin(context, plan, content, &steps).await?;
+    if begun.is_folder_gone && plan.purpose == Purpose::Download {
+        return Err(Obstacle::Failed(folder_gone(&plan.dir).to_string()));
+    }
+    let verdict = match plan.existing {
+        Existing::Hashed(began_at) => resume::hashed(content.content(), began_at),
+        Existing::Unknown | Existing::Assumed => begun.clone(),
     };
-    let have = hash(context, content, verdict, &steps).await?;
-    if !content.content().wanted().has_more_than(&have) {
-        return Ok(Found { have, partial: Vec::new() });
+    let have = hash(context, content, &verdict, &steps).await?;
+    let misfits = misfits(context, content, begun, &have, &steps).await?;
+    let is_missing = content.content().wanted().has_more_than(&have);
+    match plan.purpose {
+        Purpose::Seed if is_missing => {
+            let missing_len = missing(content, &have);
+            return Err(Obstacle::Refused(Refusal::Incomplete { missing_len, misfits }));
+        }
+        Purpose::Seed => return Ok((Found::only(have), misfits)),
+        Purpose::Download if misfits.iter().any(|misfit| !misfit.is_ours) => {
+            let foreign = misfits.into_iter().filter(|misfit| !misfit.is_ours).collect();
+            return Err(Obstacle::Refused(Refusal::Foreign(foreign)));
+        }
+        Purpose::Download | Purpose::Overwrite => {}
+    }
+    if !is_missing && misfits.is_empty() {
+        return Ok((Found::only(have), Vec::new()));
     }
     require_writable(context, plan.dir.clone()).await?;
-    let have = prepare(context, plan, content, &have, &steps).await?;
+    let have = prepare(context, plan, content, &have, misfits, &steps).await?;
     let known = have.clone();
-    let partial =
-        context.disk.slow(content, move |store| store.partial_pieces(&known)).await.ok_or(STOPPED)?;
-    Ok(Found { have, partial })
+    let partial = context.disk.slow(content, move |store| store.partial_pieces(&known)).await;
+    let partial = partial.ok_or(STOPPED.to_owned())?;
+    Ok((Found { have, partial }, Vec::new()))
+}
+
+impl Found {
+    /// These pieces, and nothing of others.
+    fn only(have: Bitfield) -> Self {
+        Self { have, partial: Vec::new() }
+    }
 }
 
 /// What the journal knows of the files as they are.
@@ -171,43 +232,52 @@ async fn begin(
     content: &DiskContent,
     steps: &watch::Sender<Step>,
 ) -> Result<Verdict, String> {
-    let mut patience = Patience::new(content, steps);
+    let (journals, dir) = (context.journals.clone(), plan.dir.clone());
     let nothing = Bitfield::new(content.info().geometry.piece_count());
+    insist(context, content, &nothing, steps, move |store| {
+        let journal = journals.clone().map(|journals| journals::open_journal(journals, store.info(), &dir));
+        store.begin(journal.transpose()?)
+    })
+    .await
+}
+
+/// Files that do not fit the torrent when these pieces are good.
+async fn misfits(
+    context: &Context,
+    content: &DiskContent,
+    verdict: Verdict,
+    have: &Bitfield,
+    steps: &watch::Sender<Step>,
+) -> Result<Vec<Misfit>, String> {
+    let known = have.clone();
+    insist(context, content, have, steps, move |store| store.content().misfits(&verdict, &known)).await
+}
+
+/// Runs a slow call, again while the disk fails in a way that may pass; `known` are the pieces that are there.
+async fn insist<T: Send + 'static>(
+    context: &Context,
+    content: &DiskContent,
+    known: &Bitfield,
+    steps: &watch::Sender<Step>,
+    call: impl Fn(&Store<RealFs>) -> Result<T, StorageError> + Clone + Send + 'static,
+) -> Result<T, String> {
+    let mut patience = Patience::new(content, steps);
     loop {
-        let (journals, dir) = (context.journals.clone(), plan.dir.clone());
-        let begun = context.disk.slow(content, move |store| {
-            let journal = journals.map(|journals| open_journal(journals, store.info(), &dir));
-            store.begin(journal.transpose()?)
-        });
-        match begun.await.ok_or(STOPPED)? {
-            Ok(verdict) => return Ok(verdict),
-            Err(error) => patience.wait(&error, &nothing).await?,
+        match context.disk.slow(content, call.clone()).await.ok_or(STOPPED)? {
+            Ok(value) => return Ok(value),
+            Err(error) => patience.wait(&error, known).await?,
         }
     }
-}
-
-/// The journal of this torrent in this folder.
-fn open_journal(journals: Arc<RealFs>, info: &Info, dir: &Path) -> Result<Journal<RealFs>, StorageError> {
-    let owner =
-        Owner { infohash: info.infohash, geometry: info.geometry, file_count: info.files.len() as u32 };
-    Journal::open(journals, vec![journal_name(info.infohash, dir)], owner)
-}
-
-/// One file a torrent and folder, whatever way leads to the folder.
-fn journal_name(infohash: InfoHash, dir: &Path) -> String {
-    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    let place = InfoHash::of(dir.as_os_str().as_bytes()).to_string();
-    format!("{infohash}-{}.journal", &place[..16])
 }
 
 /// The pieces that are there; hashing stops when this is dropped.
 async fn hash(
     context: &Context,
     content: &DiskContent,
-    verdict: Verdict,
+    verdict: &Verdict,
     steps: &watch::Sender<Step>,
 ) -> Result<Bitfield, String> {
-    let Verdict { vouched: mut have, doubtful: pieces, in_parts: _ } = verdict;
+    let (mut have, pieces) = (verdict.vouched.clone(), verdict.doubtful.clone());
     if pieces.count() == 0 {
         return Ok(have);
     }
@@ -253,22 +323,18 @@ async fn prepare(
     plan: &Plan,
     content: &DiskContent,
     known: &Bitfield,
+    misfits: Vec<Misfit>,
     steps: &watch::Sender<Step>,
 ) -> Result<Bitfield, String> {
-    let mut patience = Patience::new(content, steps);
-    loop {
-        let (have, preallocate) = (known.clone(), plan.preallocate);
-        let prepared = context.disk.slow(content, move |store| {
-            if preallocate {
-                store.preallocate()?;
-            }
-            store.prepare(&have)
-        });
-        match prepared.await.ok_or(STOPPED)? {
-            Ok(have) => return Ok(have),
-            Err(error) => patience.wait(&error, known).await?,
+    let (have, preallocate) = (known.clone(), plan.preallocate);
+    insist(context, content, known, steps, move |store| {
+        store.cut(&misfits)?;
+        if preallocate {
+            store.preallocate()?;
         }
-    }
+        store.prepare(&have)
+    })
+    .await
 }
 
 /// Waits for what may pass.

@@ -70,6 +70,22 @@ impl<F: FileSystem> Content<F> {
         Ok(())
     }
 
+    /// Cuts a selected file that is longer than the torrent says.
+    ///
+    /// # Errors
+    /// It cannot be cut.
+    pub(in crate::storage) fn cut(&self, number: usize) -> Result<(), StorageError> {
+        let file = &self.info.files[number];
+        self.alter(number, || {
+            let open = self.fs.open_again(&file.path)?;
+            let is_longer = self.fs.stamp_of(&open)?.len > file.len;
+            if is_longer {
+                self.fs.set_len(&open, file.len)?;
+            }
+            Ok(is_longer)
+        })
+    }
+
     /// A change to a file other than of its bytes; it says whether there was any.
     fn alter(&self, at: usize, change: impl FnOnce() -> io::Result<bool>) -> Result<(), StorageError> {
         let written = &self.written[at];

@@ -102,6 +102,12 @@ impl FileSystem for Faulty {
     fn stamp_of(&self, file: &Self::File) -> io::Result<Stamp> {
         self.real.stamp_of(file)
     }
+    fn folder_inode(&self) -> u64 {
+        self.real.folder_inode()
+    }
+    fn boot(&self) -> u64 {
+        self.real.boot()
+    }
     fn now(&self) -> u64 {
         self.real.now()
     }

@@ -29,6 +29,7 @@ const KIND_KEPT: u8 = 3;
 const KIND_LOST: u8 = 4;
 const KIND_CLEAN: u8 = 5;
 const KIND_BLOCKS: u8 = 6;
+const KIND_OWNED: u8 = 7;
 
 /// What a journal belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,17 @@ pub struct Kept {
     pub in_parts: bool,
 }
 
+/// Files that this program may write, whatever is in them: it began them, or took them over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// By number; also those that are still to be made.
+    pub files: Bitfield,
+    /// The inode of the folder that they lie in.
+    pub folder: u64,
+    /// Identifies the start of the system at which this was written.
+    pub boot: u64,
+}
+
 /// What a journal says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -63,6 +75,8 @@ pub struct Record {
     pub blocks: BTreeMap<PieceIndex, BTreeMap<u32, u32>>,
     /// Files as they were when last made durable, by number.
     pub stamps: BTreeMap<u32, Stamp>,
+    /// Files that are ours to write; None: nothing was ever written here.
+    pub owned: Option<Owned>,
     /// Whether it ended with everything durable and all stamps written.
     pub clean: bool,
     /// Whether it could be read to its end: else pieces may be there that it does not name.
@@ -78,6 +92,7 @@ impl Record {
             intended: BTreeMap::new(),
             blocks: BTreeMap::new(),
             stamps: BTreeMap::new(),
+            owned: None,
             clean: false,
             whole: false,
         }
@@ -124,6 +139,9 @@ impl Record {
         }
         for (&piece, noted) in &self.blocks {
             bytes.extend(blocks(piece, noted.iter().map(|(&index, &crc)| Spilled { index, crc })));
+        }
+        if let Some(owned) = &self.owned {
+            bytes.extend(encode(KIND_OWNED, &encode_owned(owned)));
         }
         if self.clean {
             bytes.extend(encode(KIND_CLEAN, &[]));
@@ -189,6 +207,11 @@ pub(super) fn blocks(piece: PieceIndex, blocks: impl Iterator<Item = Spilled>) -
     encode(KIND_BLOCKS, &payload)
 }
 
+fn encode_owned(owned: &Owned) -> Vec<u8> {
+    let numbers = [owned.folder.to_le_bytes(), owned.boot.to_le_bytes()];
+    [numbers.as_flattened(), owned.files.as_bytes()].concat()
+}
+
 fn encode_stamps(stamps: &[(u32, Stamp)], out: &mut Vec<u8>) {
     for (file, stamp) in stamps {
         out.extend_from_slice(&file.to_le_bytes());
@@ -252,6 +275,7 @@ fn apply(record: &mut Record, kind: u8, payload: &[u8], owner: &Owner) -> Option
             pieces.filter(|_| rest.is_empty())?.into_iter().for_each(|piece| record.lose(piece));
         }
         KIND_BLOCKS => apply_blocks(record, payload, owner)?,
+        KIND_OWNED => record.owned = Some(owned(payload, owner)?),
         KIND_CLEAN => {
             record.intended.clear();
             record.clean = true;
@@ -272,6 +296,7 @@ fn apply_snapshot(record: &mut Record, payload: &[u8], owner: &Owner) -> Option<
         intended: BTreeMap::new(),
         blocks: BTreeMap::new(),
         stamps,
+        owned: None,
         clean: false,
         whole: false,
     };
@@ -305,6 +330,13 @@ fn apply_blocks(record: &mut Record, payload: &[u8], owner: &Owner) -> Option<()
     let blocks: Vec<_> = blocks.iter().map(block).collect::<Option<_>>().filter(|_| rest.is_empty())?;
     record.note_blocks(piece, &blocks);
     Some(())
+}
+
+fn owned(payload: &[u8], owner: &Owner) -> Option<Owned> {
+    let (folder, rest) = payload.split_first_chunk::<8>()?;
+    let (boot, files) = rest.split_first_chunk::<8>()?;
+    let files = Bitfield::from_wire(files, owner.file_count).ok()?;
+    Some(Owned { files, folder: u64::from_le_bytes(*folder), boot: u64::from_le_bytes(*boot) })
 }
 
 fn stamps(bytes: &[u8], owner: &Owner) -> Option<BTreeMap<u32, Stamp>> {

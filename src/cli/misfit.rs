@@ -1,0 +1,97 @@
+//! Files that do not fit a torrent, in words and as JSON.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::report::Report;
+use super::size::show_len;
+use super::text::printable;
+use crate::engine::{Misfit, Refusal, Why};
+
+/// Files that one line names; further ones are counted.
+const NAMED_MAX: usize = 100;
+
+/// Why a torrent does not begin, with `name` and folder.
+pub(crate) fn refused(refusal: &Refusal, name: &str, dir: &Path, report: &Report) -> Failure {
+    match refusal {
+        Refusal::Foreign(foreign) => {
+            report.event(&json!({"event": "foreign", "files": objects(foreign)}));
+            Failure::Failed(format!(
+                "files that are not an earlier download of {} are in its place and were not touched: {}; \
+                 --overwrite writes over them, -d chooses another folder",
+                printable(name),
+                list(foreign)
+            ))
+        }
+        Refusal::Incomplete { missing_len, misfits } => {
+            report.event(&json!({"event": "incomplete", "missing": missing_len, "files": objects(misfits)}));
+            let what = format!(
+                "{}: {} of the content in {} is missing or damaged",
+                printable(name),
+                show_len(*missing_len),
+                printable(&dir.to_string_lossy())
+            );
+            Failure::Bad(if misfits.iter().any(|misfit| !misfit.is_ours) {
+                format!("{what} ({}); {}", list(misfits), advice(true))
+            } else {
+                format!("{what}; {}, then seeds with --seed", advice(false))
+            })
+        }
+    }
+}
+
+/// What fetches what is missing.
+pub(crate) fn advice(has_foreign: bool) -> &'static str {
+    if has_foreign {
+        "`sprat download --overwrite` writes over what is not the torrent's and fetches what is missing"
+    } else {
+        "`sprat download` fetches what is missing"
+    }
+}
+
+/// Warns of files that are seeded and longer than they should be.
+pub(crate) fn warn_longer(misfits: &[Misfit], report: &Report) {
+    report.event(&json!({"event": "longer", "files": objects(misfits)}));
+    if !report.is_json() {
+        report.warn(&format!("longer than the torrent says, which does not harm: {}", list(misfits)));
+    }
+}
+
+fn list(misfits: &[Misfit]) -> String {
+    let mut words: Vec<String> = misfits.iter().take(NAMED_MAX).map(describe).collect();
+    if misfits.len() > NAMED_MAX {
+        words.push(format!("and {} more", misfits.len() - NAMED_MAX));
+    }
+    words.join(", ")
+}
+
+fn describe(misfit: &Misfit) -> String {
+    let path = printable(&misfit.path.to_string_lossy());
+    match misfit.why {
+        Why::Longer => {
+            let (actual, len) = (show_len(misfit.actual_len), show_len(misfit.len));
+            if actual == len {
+                format!("{path} ({} bytes longer than the torrent says)", misfit.actual_len - misfit.len)
+            } else {
+                format!("{path} ({actual}, the torrent says {len})")
+            }
+        }
+        Why::OtherContent => format!("{path} (other content)"),
+    }
+}
+
+fn objects(misfits: &[Misfit]) -> Vec<Value> {
+    let object = |misfit: &Misfit| {
+        let why = match misfit.why {
+            Why::Longer => "longer",
+            Why::OtherContent => "other_content",
+        };
+        json!({
+            "path": misfit.path.to_string_lossy(), "why": why,
+            "length": misfit.len, "actual_length": misfit.actual_len,
+        })
+    };
+    misfits.iter().map(object).collect()
+}

@@ -1,0 +1,150 @@
+//! Files that were there before a download and are not its own: which of them must not be written.
+//!
+//! The journal tells which files this program began; those are its own, to be cut to their length too. Any other file
+//! is judged by what is in it: one with a good piece is an earlier download and is continued, one that is empty or
+//! holds zeros only loses nothing, and the rest belongs to the user. [`judge`] is pure; [`Content::bytes_of`] reads
+//! what it asks for, and no more than that: of a complete file nothing.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::content::{Content, StorageError, pieces_of};
+use super::fs::FileSystem;
+use super::resume::Verdict;
+use crate::proto::bitfield::Bitfield;
+use crate::proto::metainfo::files::File;
+use crate::proto::piece::PieceIndex;
+
+/// Bytes that are read at once in search of one that is not zero.
+const READ_LEN: usize = 128 << 10;
+
+/// A file that does not fit the torrent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// Its number in `Info::files`.
+    pub file: usize,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes that the torrent says.
+    pub len: u64,
+    /// Bytes that it has.
+    pub actual_len: u64,
+    /// What is wrong with it.
+    pub why: Why,
+    /// Whether the journal says that we began it.
+    pub is_ours: bool,
+}
+
+/// Why a file does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It is longer than the torrent says.
+    Longer,
+    /// It has no good piece, and not only zeros.
+    OtherContent,
+}
+
+/// What is in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bytes {
+    /// A good piece, or at least one byte of it that is not zero.
+    Good,
+    /// Zeros, or nothing.
+    Zeros,
+    /// Something else.
+    Other,
+}
+
+/// Why a file of `actual_len` bytes does not fit in the place of one of `len`; None: it may be written. `bytes` is
+/// asked only if it matters.
+///
+/// # Errors
+/// Those of `bytes`.
+pub fn judge<E>(
+    len: u64,
+    actual_len: u64,
+    is_ours: bool,
+    bytes: impl FnOnce() -> Result<Bytes, E>,
+) -> Result<Option<Why>, E> {
+    if actual_len > len {
+        return Ok(Some(Why::Longer));
+    }
+    if is_ours || actual_len == 0 {
+        return Ok(None);
+    }
+    Ok(match bytes()? {
+        Bytes::Good | Bytes::Zeros => None,
+        Bytes::Other => Some(Why::OtherContent),
+    })
+}
+
+impl<F: FileSystem> Content<F> {
+    /// The selected files that do not fit, when `have` are the good pieces and `verdict` is what a start found.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn misfits(&self, verdict: &Verdict, have: &Bitfield) -> Result<Vec<Misfit>, StorageError> {
+        let mut misfits = Vec::new();
+        for (number, file) in self.selected_files() {
+            let Some(stamp) = self.last_look(number)? else { continue };
+            let is_ours = verdict.ours.get(number as u32);
+            if let Some(why) = judge(file.len, stamp.len, is_ours, || self.bytes_of(file, stamp.len, have))? {
+                let (path, len, actual_len) = (self.fs().full_path(&file.path), file.len, stamp.len);
+                misfits.push(Misfit { file: number, path, len, actual_len, why, is_ours });
+            }
+        }
+        Ok(misfits)
+    }
+
+    /// What is in the first `actual_len` bytes of a file. A good piece whose bytes in this file are zeros proves
+    /// nothing: other files have such places too.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn bytes_of(&self, file: &File, actual_len: u64, have: &Bitfield) -> Result<Bytes, StorageError> {
+        let pieces = || pieces_of(file, self.info().geometry.piece_len());
+        if pieces().all(|piece| have.get(piece)) {
+            return Ok(Bytes::Good);
+        }
+        let read = || {
+            let open = self.fs().open_read(&file.path)?;
+            let is_zero = |piece| self.is_zero(&open, file, piece, actual_len);
+            for piece in pieces().filter(|&piece| have.get(piece)) {
+                if !is_zero(piece)? {
+                    return Ok(Bytes::Good);
+                }
+            }
+            for piece in pieces().filter(|&piece| !have.get(piece)) {
+                if !is_zero(piece)? {
+                    return Ok(Bytes::Other);
+                }
+            }
+            Ok(Bytes::Zeros)
+        };
+        read().map_err(|source| self.error(&file.path, source))
+    }
+
+    /// Whether what a piece has in an open file is all zeros, as far as the file goes.
+    fn is_zero(&self, open: &F::File, file: &File, piece: PieceIndex, actual_len: u64) -> io::Result<bool> {
+        let geometry = self.info().geometry;
+        let start = geometry.offset_of(piece);
+        let end = start + u64::from(geometry.len_of(piece));
+        let mut at = start.saturating_sub(file.offset);
+        let end = (end - file.offset).min(actual_len);
+        let mut buffer = vec![0; READ_LEN.min(geometry.len_of(piece) as usize)];
+        while at < end {
+            let len = (end - at).min(buffer.len() as u64);
+            let part = &mut buffer[..len as usize];
+            self.fs().read_exact_at(open, part, at)?;
+            if part.iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
+            at += len;
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+#[path = "foreign_tests.rs"]
+mod tests;
