@@ -189,7 +189,7 @@ impl Storage {
             assert!(is_there, "piece {piece} is claimed and false (R1)");
         }
         for piece in verdict.doubtful.iter_set() {
-            if store.content().check_piece(piece, &mut scratch)? {
+            if store.content().find_piece(piece, &mut scratch)? {
                 have.set(piece);
             }
         }

@@ -6,8 +6,8 @@
 //! - Unselected files never appear. What a piece shared with a selected file holds of them lies in the parts
 //!   file `.<infohash>.parts`: slot `i` of one piece length for the `i`-th piece that touches several files.
 //!   That depends on the torrent alone, so the file outlives restarts and changes of selection; it is
-//!   sparse, and stays as long as the content, because such pieces could not be handed on without it. An
-//!   unselected file that is on disk already is read, never written.
+//!   sparse, and stays until all files are selected and whole, because such pieces could not be handed on without
+//!   it. An unselected file that is on disk already is read, never written.
 //!
 //! Knows no threads; state is a flag per file and slot, so that pieces may be written and read side by side.
 
@@ -15,14 +15,17 @@ mod at_once;
 mod durable;
 #[cfg(test)]
 mod faulty_tests;
+mod mixed;
 mod rechecks;
 mod unreadable;
 mod watch;
 mod writing;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::fs::FileSystem;
@@ -102,6 +105,8 @@ struct Parts {
     pieces: Vec<PieceIndex>,
     /// Whether the slot is known to hold the unselected bytes of its piece.
     filled: Vec<AtomicBool>,
+    /// Pieces that were found otherwise, with the files whose bytes are here.
+    mixed: Mutex<BTreeMap<PieceIndex, Vec<usize>>>,
 }
 
 /// Where the bytes of unselected files are looked for.
@@ -383,7 +388,7 @@ impl Parts {
         }
         let filled = pieces.iter().map(|_| AtomicBool::new(false)).collect();
         let path = if pieces.is_empty() { Vec::new() } else { vec![format!(".{}.parts", info.infohash)] };
-        Self { path, pieces, filled }
+        Self { path, pieces, filled, mixed: Mutex::default() }
     }
 
     fn has_slots(&self) -> bool {

@@ -390,7 +390,7 @@ impl<B: Send + 'static> Check<B> {
             return self.leave();
         }
         let pieces = &self.pieces[first as usize..end as usize];
-        let checked = self.content.content().check_pieces(pieces, &mut worker.scratch);
+        let checked = self.content.content().find_pieces(pieces, &mut worker.scratch);
         self.record(pieces, checked.into_iter().collect());
         worker.queue.push_cut(Box::new(move |worker| self.run_cut(worker)));
     }

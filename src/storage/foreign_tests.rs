@@ -51,7 +51,7 @@ impl Place {
         let verdict = store.begin(journal).unwrap();
         let (mut have, mut scratch) = (verdict.vouched.clone(), Vec::new());
         for piece in verdict.doubtful.iter_set() {
-            if store.content().check_piece(piece, &mut scratch).unwrap() {
+            if store.content().find_piece(piece, &mut scratch).unwrap() {
                 have.set(piece);
             }
         }

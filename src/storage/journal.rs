@@ -153,8 +153,8 @@ impl<F: FileSystem> Journal<F> {
         self.lapse.is_some()
     }
 
-    /// It is known now what is there, exactly: these pieces, in files that look as stamped; `clean`: and all of
-    /// it is durable, so that the next start need only compare. To be called before anything else is told.
+    /// It is known now what is there, exactly: these pieces, with bytes in the parts file as the selection has it, in
+    /// files that look as stamped; `clean`: and all of it is durable, so that the next start need only compare. To be called before anything else is told.
     ///
     /// # Errors
     /// The file names pieces that are not there, and can neither be written nor removed.
@@ -162,13 +162,15 @@ impl<F: FileSystem> Journal<F> {
         &mut self,
         kept: Bitfield,
         in_parts: Bitfield,
+        selected: Bitfield,
         stamps: BTreeMap<u32, Stamp>,
         clean: bool,
     ) -> Result<(), StorageError> {
         let mut blocks = self.record.blocks.clone();
         blocks.retain(|&piece, _| !kept.get(piece));
-        let (intended, owned) = (BTreeMap::new(), self.record.owned.clone());
-        let settled = Record { kept, in_parts, intended, blocks, stamps, owned, clean, whole: true };
+        let (intended, owned, selected) = (BTreeMap::new(), self.record.owned.clone(), Some(selected));
+        let settled =
+            Record { kept, in_parts, selected, intended, blocks, stamps, owned, clean, whole: true };
         let before = std::mem::replace(&mut self.record, settled);
         self.is_overstated |= before.kept.has_more_than(&self.record.kept);
         let Err(error) = self.rewrite() else { return Ok(()) };

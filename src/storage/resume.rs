@@ -72,20 +72,25 @@ pub fn judge<F: FileSystem>(content: &Content<F>, record: &Record) -> Result<Ver
         }
     }
     verdict.is_folder_gone = is_folder_gone(content, record, &conditions);
+    let has_parts = conditions[info.files.len()] != Condition::Gone;
+    // Else other files' bytes are in the parts file than would be looked for there.
+    let is_same_selection = record.selected.as_ref() == Some(&content.selection());
     for piece in 0..piece_count {
-        let places = content.places(content.whole(piece), record.in_parts.get(piece));
+        let (is_kept, in_parts) = (record.kept.get(piece), record.in_parts.get(piece));
+        let places = content.places(content.whole(piece), in_parts);
         let (mut all_ours, mut any_changed, mut any_there) = (true, false, false);
         for number in places {
             all_ours &= conditions[number] == Condition::Ours;
             any_changed |= conditions[number] == Condition::Changed;
             any_there |= conditions[number] != Condition::Gone;
         }
-        if record.kept.get(piece) && all_ours {
+        let may_be_begun = !record.whole || record.intended.contains_key(&piece);
+        if is_kept && all_ours && (is_same_selection || !in_parts) {
             verdict.vouched.set(piece);
-            if record.in_parts.get(piece) {
+            if in_parts {
                 verdict.in_parts.set(piece);
             }
-        } else if any_changed || (any_there && (!record.whole || record.intended.contains_key(&piece))) {
+        } else if any_changed || (any_there && may_be_begun) || (is_kept && in_parts && has_parts) {
             verdict.doubtful.set(piece);
         }
     }

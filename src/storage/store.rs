@@ -160,6 +160,9 @@ impl<F: FileSystem> Store<F> {
     pub fn prepare(&self, have: &Bitfield) -> Result<Bitfield, StorageError> {
         self.take()?;
         let mut have = have.clone();
+        self.content.rewrite_mixed()?.into_iter().for_each(|gone| {
+            have.clear(gone);
+        });
         let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|_| have) };
         let _turn = ledger.turn();
         let known = ledger.state();
@@ -510,7 +513,7 @@ impl<F: FileSystem> State<F> {
         kept.iter_set().filter(|&piece| content.is_in_parts(piece)).for_each(|piece| {
             in_parts.set(piece);
         });
-        self.journal.settle(kept, in_parts, stamps, clean)?;
+        self.journal.settle(kept, in_parts, content.selection(), stamps, clean)?;
         self.is_settled = true;
         Ok(())
     }

@@ -209,7 +209,7 @@ pub(crate) fn look_with(
         assert!(is_there, "piece {piece} is claimed and false");
     }
     for piece in verdict.doubtful.iter_set() {
-        if store.content().check_piece(piece, &mut scratch)? {
+        if store.content().find_piece(piece, &mut scratch)? {
             have.set(piece);
         }
     }

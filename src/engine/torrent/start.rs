@@ -194,9 +194,14 @@ async fn find(
     };
     let have = hash(context, content, &verdict, &steps).await?;
     let misfits = misfits(context, content, begun, &have, &steps).await?;
+    let mixed = content.content().mixed_pieces();
     let is_missing = content.content().wanted().has_more_than(&have);
     match plan.purpose {
-        Purpose::Seed if is_missing => {
+        Purpose::Seed if is_missing || !mixed.is_empty() => {
+            let mut have = have;
+            mixed.into_iter().for_each(|piece| {
+                have.clear(piece);
+            });
             let missing_len = missing(content, &have);
             return Err(Obstacle::Refused(Refusal::Incomplete { missing_len, misfits }));
         }
@@ -207,7 +212,7 @@ async fn find(
         }
         Purpose::Download | Purpose::Overwrite => {}
     }
-    if !is_missing && misfits.is_empty() {
+    if !is_missing && misfits.is_empty() && mixed.is_empty() {
         return Ok((Found::only(have), Vec::new()));
     }
     require_writable(context, plan.dir.clone()).await?;

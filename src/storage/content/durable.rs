@@ -17,7 +17,8 @@ use crate::storage::fs::{FileSystem, Stamp};
 pub(super) const SYNC_EACH_MAX: usize = 64;
 
 impl<F: FileSystem> Content<F> {
-    /// Makes empty files and executable bits, when every wanted piece is there; durable with the next sync.
+    /// Makes empty files and executable bits, when every wanted piece is there; durable with the next sync. Removes the
+    /// parts file if no selected file needs it.
     ///
     /// # Errors
     /// A file cannot be made.
@@ -31,7 +32,7 @@ impl<F: FileSystem> Content<F> {
                 Ok((file.attributes.executable && self.fs.set_executable(&file.path)?) || made)
             })?;
         }
-        Ok(())
+        self.remove_parts()
     }
 
     /// Takes the content for ourselves by a lock on its first selected file, which is made if need be, until what
@@ -132,6 +133,15 @@ impl<F: FileSystem> Content<F> {
     /// Whether a file is wanted.
     pub fn is_selected(&self, file: usize) -> bool {
         self.selected[file]
+    }
+
+    /// The wanted files, by number, pad files among them.
+    pub(in crate::storage) fn selection(&self) -> Bitfield {
+        let mut selection = Bitfield::new(self.selected.len() as u32);
+        (0..).zip(&self.selected).filter(|(_, is_selected)| **is_selected).for_each(|(number, _)| {
+            selection.set(number);
+        });
+        selection
     }
 
     /// Whether bytes of the piece lie in the parts file.

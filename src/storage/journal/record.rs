@@ -30,6 +30,7 @@ const KIND_LOST: u8 = 4;
 const KIND_CLEAN: u8 = 5;
 const KIND_BLOCKS: u8 = 6;
 const KIND_OWNED: u8 = 7;
+const KIND_SELECTED: u8 = 8;
 
 /// What a journal belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,8 @@ pub struct Record {
     pub kept: Bitfield,
     /// Of these, those with bytes in the parts file.
     pub in_parts: Bitfield,
+    /// The files that were selected then, by number; None: not known.
+    pub selected: Option<Bitfield>,
     /// Pieces that may have been written since, with the wall clock then, microseconds since 1970.
     pub intended: BTreeMap<PieceIndex, u64>,
     /// Blocks that were written of pieces that are not kept: their number in the piece, and the CRC-32 of their bytes.
@@ -89,6 +92,7 @@ impl Record {
         Self {
             kept: Bitfield::new(piece_count),
             in_parts: Bitfield::new(piece_count),
+            selected: None,
             intended: BTreeMap::new(),
             blocks: BTreeMap::new(),
             stamps: BTreeMap::new(),
@@ -139,6 +143,9 @@ impl Record {
         }
         for (&piece, noted) in &self.blocks {
             bytes.extend(blocks(piece, noted.iter().map(|(&index, &crc)| Spilled { index, crc })));
+        }
+        if let Some(selected) = &self.selected {
+            bytes.extend(encode(KIND_SELECTED, selected.as_bytes()));
         }
         if let Some(owned) = &self.owned {
             bytes.extend(encode(KIND_OWNED, &encode_owned(owned)));
@@ -275,6 +282,7 @@ fn apply(record: &mut Record, kind: u8, payload: &[u8], owner: &Owner) -> Option
             pieces.filter(|_| rest.is_empty())?.into_iter().for_each(|piece| record.lose(piece));
         }
         KIND_BLOCKS => apply_blocks(record, payload, owner)?,
+        KIND_SELECTED => record.selected = Some(Bitfield::from_wire(payload, owner.file_count).ok()?),
         KIND_OWNED => record.owned = Some(owned(payload, owner)?),
         KIND_CLEAN => {
             record.intended.clear();
@@ -293,6 +301,7 @@ fn apply_snapshot(record: &mut Record, payload: &[u8], owner: &Owner) -> Option<
     *record = Record {
         kept: Bitfield::from_wire(kept, piece_count).ok()?,
         in_parts: Bitfield::from_wire(in_parts, piece_count).ok()?,
+        selected: None,
         intended: BTreeMap::new(),
         blocks: BTreeMap::new(),
         stamps,
