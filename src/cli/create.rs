@@ -35,14 +35,14 @@ pub(crate) fn run(args: &CreateArgs, report: &Report) -> Result<(), Failure> {
         "Created {}: {}, {}, {} of {}\ninfohash {}",
         printable(&output),
         counted(info.files.iter().filter(|file| !file.attributes.pad).count(), "file"),
-        show_len(info.geometry.total_len()),
+        show_len(info.content_len()),
         counted(info.geometry.piece_count() as usize, "piece"),
         show_len(u64::from(info.geometry.piece_len())),
         info.infohash
     ));
     report.event(&json!({
         "event": "created", "torrent": output, "name": info.name, "infohash": info.infohash.to_string(),
-        "size": info.geometry.total_len(), "piece_length": info.geometry.piece_len(),
+        "size": info.content_len(), "piece_length": info.geometry.piece_len(),
         "piece_count": info.geometry.piece_count(),
     }));
     Ok(())

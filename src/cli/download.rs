@@ -145,13 +145,13 @@ fn announce(args: &DownloadArgs, info: &Info, engine: &Engine, report: &Report) 
     report.say(&format!(
         "Downloading {} ({}, {}) to {}, listening on port {}",
         printable(&info.name),
-        show_len(info.geometry.total_len()),
+        show_len(info.content_len()),
         counted(info.files.iter().filter(|file| !file.attributes.pad).count(), "file"),
         printable(&dir),
         engine.listen_port()
     ));
     report.event(&json!({
         "event": "started", "name": info.name, "infohash": info.infohash.to_string(),
-        "size": info.geometry.total_len(), "dir": dir, "port": engine.listen_port(),
+        "size": info.content_len(), "dir": dir, "port": engine.listen_port(),
     }));
 }

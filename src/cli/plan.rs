@@ -50,7 +50,7 @@ impl Plan {
             dht: (!swarm.discovery.no_dht).then(|| dht(&swarm.discovery.bootstrap)),
             pex: !swarm.discovery.no_pex,
             lsd: !swarm.discovery.no_lsd,
-            resume_dir: state_dir().map(|dir| dir.join("resume")),
+            resume_dir: resume_dir(),
             metadata_dir: metadata_dir(),
             ..Config::default()
         };
@@ -143,6 +143,11 @@ fn metadata_dir() -> Option<PathBuf> {
 /// The metadata that an earlier run has kept of what `magnet` names.
 pub(crate) fn kept(magnet: &Magnet) -> Option<Info> {
     kept::load(&metadata_dir()?, magnet.infohash?)
+}
+
+/// The folder of journals.
+pub(crate) fn resume_dir() -> Option<PathBuf> {
+    state_dir().map(|dir| dir.join("resume"))
 }
 
 /// The folder for what is kept from one start to the next, by the XDG rules; None: there is no home.

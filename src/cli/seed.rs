@@ -213,14 +213,10 @@ impl Seed<'_> {
         };
         report.event(&json!({
             "event": "seeding", "name": info.name, "infohash": info.infohash.to_string(),
-            "size": info.geometry.total_len(), "torrent": torrent, "magnet": magnet.to_string(), "port": port,
+            "size": info.content_len(), "torrent": torrent, "magnet": magnet.to_string(), "port": port,
         }));
         let mut lines = vec![
-            format!(
-                "Seeding {} ({}) on port {port}",
-                printable(&info.name),
-                show_len(info.geometry.total_len())
-            ),
+            format!("Seeding {} ({}) on port {port}", printable(&info.name), show_len(info.content_len())),
             format!("  torrent  {}", printable(&torrent)),
             format!("  magnet   {}", printable(&magnet.to_string())),
         ];

@@ -82,7 +82,7 @@ fn torrent_object(metainfo: &Metainfo) -> Value {
         "infohash_v2": info.infohash_v2.map(|hash| hex(&hash)),
         "piece_length": info.geometry.piece_len(),
         "piece_count": info.geometry.piece_count(),
-        "total_size": content_len(info),
+        "total_size": info.content_len(),
         "private": info.private,
         "trackers": metainfo.trackers,
         "web_seeds": metainfo.web_seeds,
@@ -94,11 +94,6 @@ fn torrent_object(metainfo: &Metainfo) -> Value {
 
 fn version(info: &Info) -> &'static str {
     if info.infohash_v2.is_some() { "hybrid" } else { "v1" }
-}
-
-/// Bytes of the files that people see: without what only aligns them.
-fn content_len(info: &Info) -> u64 {
-    info.files.iter().filter(|file| !file.attributes.pad).map(|file| file.len).sum()
 }
 
 /// As BEP 47 writes them: `p` pad, `x` executable, `h` hidden.
@@ -121,7 +116,7 @@ fn torrent_text(metainfo: &Metainfo) -> String {
     if let Some(hash) = info.infohash_v2 {
         lines.push(format!("v2         {}", hex(&hash)));
     }
-    lines.push(format!("size       {} ({} bytes)", show_len(content_len(info)), content_len(info)));
+    lines.push(format!("size       {} ({} bytes)", show_len(info.content_len()), info.content_len()));
     lines.push(format!(
         "pieces     {} of {}",
         info.geometry.piece_count(),

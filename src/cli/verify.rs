@@ -5,6 +5,7 @@ use serde_json::json;
 use super::args::VerifyArgs;
 use super::clock;
 use super::failure::{Failure, words};
+use super::misfit;
 use super::plan;
 use super::report::Report;
 use super::runtime;
@@ -12,7 +13,7 @@ use super::size::{show_len, show_rate};
 use super::source::Source;
 use super::text::{counted, printable};
 use crate::engine::verify::{self, Condition, FileReport, Verdict};
-use crate::engine::{Info, TorrentSource};
+use crate::engine::{Info, StorageError, TorrentSource};
 
 /// Hashes everything and says which files are not as they should be.
 pub(crate) fn run(args: &VerifyArgs, report: &Report) -> Result<(), Failure> {
@@ -26,10 +27,11 @@ pub(crate) fn run(args: &VerifyArgs, report: &Report) -> Result<(), Failure> {
             )
         })?,
     };
-    let total = info.geometry.total_len();
+    let total = info.content_len();
     let meter = report.meter(total);
     let since = clock::now();
-    let verdict = verify::verify(&info, &args.dir, &|done| {
+    let resume_dir = plan::resume_dir();
+    let verdict = verify::verify(&info, &args.dir, resume_dir.as_deref(), &|done| {
         meter.update(
             done,
             || {
@@ -72,6 +74,7 @@ fn condition_words(found: &FileReport, len: u64) -> (&'static str, String) {
             ("long", format!("goes on to {}, {missing}", show_len(*actual_len)))
         }
         Condition::Damaged => ("damaged", missing),
+        Condition::Unchecked => ("unchecked", "shares pieces with files that cannot be read".to_owned()),
         Condition::Unreadable(error) => ("unreadable", words(&error.source)),
     }
 }
@@ -92,15 +95,50 @@ fn conclude(info: &Info, verdict: &Verdict, report: &Report) -> Result<(), Failu
             "{}: {} good, {}",
             printable(&info.name),
             counted(files, "file"),
-            show_len(info.geometry.total_len())
+            show_len(info.content_len())
         ));
         return Ok(());
     }
+    let name = printable(&info.name);
+    if let Some(error) = unreadable(verdict) {
+        return Err(Failure::Failed(format!(
+            "{name}: {bad} of {} could not be checked: {}: {}",
+            counted(files, "file"),
+            printable(&error.path.to_string_lossy()),
+            words(&error.source)
+        )));
+    }
+    let has_foreign = verdict.misfits.iter().any(|misfit| !misfit.is_ours);
+    let what = format!("{name}: {bad} of {} not good", counted(files, "file"));
+    if missing_len == 0 && bad_pieces == 0 {
+        let option = if has_foreign { " --overwrite" } else { "" };
+        return Err(Failure::Bad(format!(
+            "{what}; `sprat download{option}` cuts longer files to their length"
+        )));
+    }
     Err(Failure::Bad(format!(
-        "{}: {bad} of {} not good, {} in {bad_pieces} of {} missing; `sprat download` fetches what is missing",
-        printable(&info.name),
-        counted(files, "file"),
+        "{what}, {} in {bad_pieces} of {} missing; {}",
         show_len(missing_len),
         counted(pieces as usize, "piece"),
+        misfit::advice(has_foreign)
     )))
+}
+
+/// Why files could not be checked, if that is all there is to say of any.
+fn unreadable(verdict: &Verdict) -> Option<&StorageError> {
+    let mut first = None;
+    for found in &verdict.files {
+        match &found.condition {
+            Condition::Whole | Condition::Unchecked => {}
+            Condition::Unreadable(error) if error.source.raw_os_error().is_some() => {
+                first = first.or(Some(error));
+            }
+            Condition::Missing
+            | Condition::Shorter { .. }
+            | Condition::Longer { .. }
+            | Condition::Damaged
+            | Condition::Unreadable(_) => return None,
+        }
+    }
+    first
 }

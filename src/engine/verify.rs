@@ -1,18 +1,22 @@
 //! Checking content against its torrent on all cores, outside any swarm: for `verify`.
 
+use std::collections::BTreeMap;
 use std::num::NonZero;
-use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::journals;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::metainfo::Info;
+use crate::proto::piece::PieceIndex;
 use crate::storage::content::{Content, StorageError};
+use crate::storage::foreign::Misfit;
 use crate::storage::fs::RealFs;
 use crate::storage::handles::{HANDLE_MAX, Handles};
 use crate::storage::hash;
 pub use crate::storage::report::{Condition, FileReport};
+use crate::storage::store::Store;
 
 /// What a check found.
 #[derive(Debug)]
@@ -21,18 +25,48 @@ pub struct Verdict {
     pub good: Bitfield,
     /// Every file but pad files, in the torrent's order.
     pub files: Vec<FileReport>,
+    /// Files that a download would not write, or would cut.
+    pub misfits: Vec<Misfit>,
+}
+
+/// What the threads find together.
+struct Findings {
+    good: Bitfield,
+    /// Pieces that could not be read.
+    unread: Bitfield,
+    /// Why, the first error of each file.
+    errors: BTreeMap<PathBuf, StorageError>,
 }
 
 /// Reads and hashes all content of `info` below `dir`, on as many threads as cores; blocks until done.
-/// `progress` is told the bytes looked at so far, from any of the threads. What cannot be read is not good.
+/// `progress` is told the bytes of files looked at so far, from any of the threads. The journals below `resume_dir`
+/// tell which files a download began.
 ///
 /// # Errors
 /// There is no folder `dir`, or it may not be entered.
-pub fn verify(info: &Info, dir: &Path, progress: &(dyn Fn(u64) + Sync)) -> Result<Verdict, StorageError> {
-    let fs = RealFs::open(dir, &Handles::new(HANDLE_MAX))?;
-    let content = Content::new(info.clone(), Vec::new(), fs);
-    let geometry = info.geometry;
-    let good = Mutex::new(Bitfield::new(geometry.piece_count()));
+pub fn verify(
+    info: &Info,
+    dir: &Path,
+    resume_dir: Option<&Path>,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Verdict, StorageError> {
+    let handles = Handles::new(HANDLE_MAX);
+    let store = Store::new(Content::new(info.clone(), Vec::new(), RealFs::open(dir, &handles)?));
+    let journals = resume_dir.and_then(|dir| RealFs::open(dir, &handles).ok()).map(Arc::new);
+    let journal = journals.map(|journals| journals::open_journal(journals, info, dir)).transpose();
+    let begun = journal.and_then(|journal| store.begin(journal));
+    let content = store.content();
+    let Findings { good, unread, errors } = check(content, progress);
+    // What cannot be looked at is reported for itself.
+    let misfits = begun.and_then(|begun| content.misfits(&begun, &good)).unwrap_or_default();
+    let files = content.report_with(&good, &unread, errors);
+    Ok(Verdict { good, files, misfits })
+}
+
+fn check(content: &Content<RealFs>, progress: &(dyn Fn(u64) + Sync)) -> Findings {
+    let geometry = content.info().geometry;
+    let none = Bitfield::new(geometry.piece_count());
+    let findings = Mutex::new(Findings { good: none.clone(), unread: none, errors: BTreeMap::new() });
     let (next, checked_len) = (AtomicU32::new(0), AtomicU64::new(0));
     let check = || {
         let mut scratch = Vec::new();
@@ -44,11 +78,11 @@ pub fn verify(info: &Info, dir: &Path, progress: &(dyn Fn(u64) + Sync)) -> Resul
             if pieces.is_empty() {
                 return;
             }
-            let checked = content.check_pieces(&pieces, &mut scratch);
-            for (piece, _) in pieces.iter().zip(checked).filter(|(_, checked)| matches!(checked, Ok(true))) {
-                good.lock().unwrap_or_else(PoisonError::into_inner).set(*piece);
-            }
-            let len = pieces.iter().map(|piece| u64::from(geometry.len_of(*piece))).sum();
+            let checked = content.find_pieces(&pieces, &mut scratch);
+            let mut findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
+            pieces.iter().zip(checked).for_each(|(&piece, checked)| findings.add(piece, checked));
+            drop(findings);
+            let len = pieces.iter().map(|&piece| content.content_len_of(piece)).sum();
             progress(checked_len.fetch_add(len, Ordering::Relaxed) + len);
         }
     };
@@ -60,7 +94,20 @@ pub fn verify(info: &Info, dir: &Path, progress: &(dyn Fn(u64) + Sync)) -> Resul
         }
         check();
     });
-    let good = good.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let files = content.report(&good);
-    Ok(Verdict { good, files })
+    findings.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Findings {
+    fn add(&mut self, piece: PieceIndex, checked: Result<bool, StorageError>) {
+        match checked {
+            Ok(true) => {
+                self.good.set(piece);
+            }
+            Ok(false) => {}
+            Err(error) => {
+                self.unread.set(piece);
+                self.errors.entry(error.path.clone()).or_insert(error);
+            }
+        }
+    }
 }

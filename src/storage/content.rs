@@ -164,6 +164,13 @@ impl<F: FileSystem> Content<F> {
         wanted
     }
 
+    /// Bytes of a piece that are in files.
+    pub fn content_len_of(&self, piece: PieceIndex) -> u64 {
+        let geometry = self.info.geometry;
+        let spans = spans(&self.info.files, geometry.offset_of(piece), geometry.len_of(piece) as usize);
+        spans.filter(|span| !self.info.files[span.file].attributes.pad).map(|span| span.len as u64).sum()
+    }
+
     /// Reads a span of a piece into `buffer` (`buffer.len()` = `block.len`).
     ///
     /// # Errors

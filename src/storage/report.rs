@@ -1,8 +1,12 @@
 //! What is wrong with which file, for `verify`. Pure but for asking the files' lengths.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use super::content::{Content, StorageError, pieces_of};
 use super::fs::FileSystem;
 use crate::proto::bitfield::Bitfield;
+use crate::proto::piece::PieceIndex;
 
 /// How one file stands.
 #[derive(Debug)]
@@ -34,7 +38,9 @@ pub enum Condition {
     },
     /// As long as it should be, with other bytes in it.
     Damaged,
-    /// Something else stands in its place, or its folder may not be entered.
+    /// It shares all pieces that are not good with files that could not be read.
+    Unchecked,
+    /// Something else stands in its place, or it may not be read.
     Unreadable(StorageError),
 }
 
@@ -46,13 +52,25 @@ impl FileReport {
 }
 
 impl<F: FileSystem> Content<F> {
-    /// How each selected file stands when `have` are the pieces that are good (as a check found them).
+    /// How each selected file stands when `have` are the pieces that are good, and all could be read.
     pub fn report(&self, have: &Bitfield) -> Vec<FileReport> {
+        self.report_with(have, &Bitfield::new(have.len()), BTreeMap::new())
+    }
+
+    /// How each selected file stands when `have` are the pieces that are good (as [`Content::find_pieces`] found
+    /// them), and `unread` those that could not be read, because of `errors`.
+    pub fn report_with(
+        &self,
+        have: &Bitfield,
+        unread: &Bitfield,
+        mut errors: BTreeMap<PathBuf, StorageError>,
+    ) -> Vec<FileReport> {
         let geometry = self.info().geometry;
         let piece_len = geometry.piece_len();
         let report = |(at, file): (usize, &crate::proto::metainfo::files::File)| {
-            let bad = pieces_of(file, piece_len).filter(|piece| !have.get(*piece));
-            let missing_len = bad
+            let is_bad = |piece: &PieceIndex| !have.get(*piece) || self.is_only_in_parts(*piece, at);
+            let bad = || pieces_of(file, piece_len).filter(is_bad);
+            let missing_len = bad()
                 .map(|piece| {
                     let start = geometry.offset_of(piece).max(file.offset);
                     let end = geometry.offset_of(piece) + u64::from(geometry.len_of(piece));
@@ -60,10 +78,17 @@ impl<F: FileSystem> Content<F> {
                 })
                 .sum();
             let condition = match self.fs().len(&file.path) {
+                Ok(Some(_)) if errors.contains_key(&self.fs().full_path(&file.path)) => {
+                    let error = errors.remove(&self.fs().full_path(&file.path));
+                    error.map_or(Condition::Damaged, Condition::Unreadable)
+                }
                 Err(source) => Condition::Unreadable(self.error(&file.path, source)),
                 Ok(None) => Condition::Missing,
                 Ok(Some(actual_len)) if actual_len < file.len => Condition::Shorter { actual_len },
                 Ok(Some(actual_len)) if actual_len > file.len => Condition::Longer { actual_len },
+                Ok(Some(_)) if missing_len > 0 && bad().all(|piece| unread.get(piece)) => {
+                    Condition::Unchecked
+                }
                 Ok(Some(_)) if missing_len > 0 => Condition::Damaged,
                 Ok(Some(_)) => Condition::Whole,
             };

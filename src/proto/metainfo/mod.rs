@@ -91,6 +91,11 @@ pub enum Layout {
 }
 
 impl Info {
+    /// Bytes of all files. Padding is not counted: it is in the pieces and in no file.
+    pub fn content_len(&self) -> u64 {
+        self.files.iter().filter(|file| !file.attributes.pad).map(|file| file.len).sum()
+    }
+
     /// The SHA-1 that a piece must have; None beyond the end.
     pub fn piece_hash(&self, piece: PieceIndex) -> Option<[u8; 20]> {
         self.piece_hashes.as_chunks().0.get(piece as usize).copied()
