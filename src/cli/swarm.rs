@@ -20,6 +20,9 @@ use crate::engine::{Event, Metainfo, Snapshot, Stage, TorrentHandle};
 /// Most bars of single files at once; the first unfinished ones are shown.
 const FILE_BAR_MAX: usize = 16;
 
+/// How long no peer may have anything that is missing before it is told: some have just been connected.
+const STUCK_TIME: Duration = Duration::from_secs(5);
+
 /// Until when a torrent is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Until {
@@ -55,6 +58,12 @@ pub(crate) struct Follower {
     /// When fetching began: after the check of what was there.
     fetching_since: Option<Instant>,
     completed: bool,
+    /// Most bytes that were wanted at a time: a seed wants no more what it lost.
+    wanted_len_max: u64,
+    /// Since when no connected peer has anything that is missing.
+    stuck_since: Option<Instant>,
+    /// Whether that was told.
+    is_stuck_told: bool,
     narrator: Narrator,
 }
 
@@ -77,6 +86,9 @@ impl Follower {
             downloads: true,
             fetching_since: None,
             completed: false,
+            wanted_len_max: 0,
+            stuck_since: None,
+            is_stuck_told: false,
             narrator,
         }
     }
@@ -124,6 +136,8 @@ impl Follower {
                     }
                     self.show(&snapshot);
                 }
+                // Figures come while something happens; that nothing does is shown too.
+                () = tokio::time::sleep(STUCK_TIME), if !self.completed => self.show(&figures.snapshot()),
             }
         }
     }
@@ -219,13 +233,16 @@ impl Follower {
             self.fetching_since = Some(clock::now());
             self.meter = None;
         }
+        self.tell_stuck(snapshot);
         let figures = &snapshot.torrent;
-        self.meter(figures.wanted_len).update(
+        self.wanted_len_max = self.wanted_len_max.max(figures.wanted_len);
+        let wanted_len = self.wanted_len_max;
+        self.meter(wanted_len).update(
             figures.wanted_done_len,
-            || progress_text(snapshot),
+            || progress_text(snapshot, wanted_len),
             || {
                 json!({
-                    "event": "progress", "done": figures.wanted_done_len, "total": figures.wanted_len,
+                    "event": "progress", "done": figures.wanted_done_len, "total": wanted_len,
                     "downloaded": figures.traffic.downloaded, "uploaded": figures.traffic.uploaded,
                     "download_rate": figures.traffic.download_rate, "upload_rate": figures.traffic.upload_rate,
                     "peers": figures.peers.len(), "seconds_left": time_left(snapshot).map(|left| left.as_secs()),
@@ -234,6 +251,24 @@ impl Follower {
         );
         if self.files && !self.completed {
             self.show_files(&snapshot.file_done_lens);
+        }
+    }
+
+    /// Peers are connected, and none has anything that is missing: told when it lasts.
+    fn tell_stuck(&mut self, snapshot: &Snapshot) {
+        if !is_stuck(snapshot) {
+            self.stuck_since = None;
+            self.is_stuck_told = false;
+            return;
+        }
+        let since = *self.stuck_since.get_or_insert_with(clock::now);
+        if !self.is_stuck_told && clock::now().duration_since(since) >= STUCK_TIME {
+            self.is_stuck_told = true;
+            let missing_len = snapshot.torrent.wanted_len.saturating_sub(snapshot.torrent.wanted_done_len);
+            self.report.warn(&format!(
+                "no connected peer has any of the {} that are missing; waiting for one that does",
+                show_len(missing_len)
+            ));
         }
     }
 
@@ -262,17 +297,35 @@ impl Follower {
     }
 }
 
-/// One line of figures.
-fn progress_text(snapshot: &Snapshot) -> String {
+/// Whether peers are connected and none has anything that is missing.
+fn is_stuck(snapshot: &Snapshot) -> bool {
+    let peers = &snapshot.torrent.peers;
+    snapshot.stage == Stage::Downloading
+        && !snapshot.torrent.complete
+        && !peers.is_empty()
+        && !peers.iter().any(|peer| peer.am_interested)
+}
+
+/// One line of figures; so many bytes were wanted once.
+fn progress_text(snapshot: &Snapshot, wanted_len: u64) -> String {
     let figures = &snapshot.torrent;
     let peers = counted(figures.peers.len(), "peer");
     if figures.complete {
         let (sent, rate) = (show_len(figures.traffic.uploaded), show_rate(figures.traffic.upload_rate));
+        if figures.wanted_len < wanted_len {
+            let (done, all) = (show_len(figures.wanted_done_len), show_len(wanted_len));
+            return format!(
+                "seeding {done} of {all}, the rest has changed on disk: {sent} sent, {rate}, {peers}"
+            );
+        }
         return format!("seeding: {sent} sent, {rate}, {peers}");
     }
     let done = format!("{} of {}", show_len(figures.wanted_done_len), show_len(figures.wanted_len));
     if let Stage::Waiting(fault) = &snapshot.stage {
         return format!("{done}, waiting: {}", fault_text(fault));
+    }
+    if is_stuck(snapshot) {
+        return format!("{done}, no connected peer has what is missing, {peers}");
     }
     let left = time_left(snapshot).map_or(String::new(), |left| format!(", {} left", show_duration(left)));
     format!(

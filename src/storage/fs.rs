@@ -101,6 +101,10 @@ pub trait FileSystem: Send + Sync {
     /// Sets apart the room for so many bytes from the start of the file, which grows to that length; whether that
     /// was not so before.
     fn allocate(&self, file: &Self::File, len: u64) -> io::Result<bool>;
+    /// Bytes of room that [`FileSystem::allocate`] would take.
+    fn unallocated_len(&self, file: &Self::File, len: u64) -> io::Result<u64> {
+        Ok(len.saturating_sub(self.stamp_of(file)?.len))
+    }
     /// Gives a file another name in the same folder, in the place of what has that name.
     fn rename(&self, from: &[String], to: &[String]) -> io::Result<()>;
     /// Makes the content durable.
@@ -390,6 +394,10 @@ impl FileSystem for RealFs {
                 result => return Ok(result.map(|()| true)?),
             }
         }
+    }
+
+    fn unallocated_len(&self, file: &Self::File, len: u64) -> io::Result<u64> {
+        Ok(len.saturating_sub(fs::fstat(file)?.st_blocks as u64 * BLOCK_LEN))
     }
 
     fn sync(&self, file: &Self::File) -> io::Result<()> {

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Content, StorageError};
 use crate::proto::bitfield::Bitfield;
+use crate::proto::metainfo::files::File;
 use crate::proto::piece::PieceIndex;
 use crate::storage::fs::{FileSystem, Stamp};
 
@@ -60,15 +61,51 @@ impl<F: FileSystem> Content<F> {
     /// Sets apart the room for all selected files that have not got it yet.
     ///
     /// # Errors
-    /// There is not enough.
+    /// There is not enough: then none is taken.
     pub fn preallocate(&self) -> Result<(), StorageError> {
+        if self.fs.free_len().is_some_and(|free| free < self.unallocated_len()) {
+            return Err(self.error(&[], io::ErrorKind::StorageFull.into()));
+        }
+        let mut grown = Vec::new();
         for (at, file) in self.selected_files().filter(|(_, file)| file.len > 0) {
-            self.alter(at, || {
+            let allocated = self.alter(at, || {
                 let open = self.fs.open_write(&file.path)?;
+                grown.push((at, self.fs.stamp_of(&open)?.len));
                 self.fs.allocate(&open, file.len)
-            })?;
+            });
+            if allocated.is_err() {
+                self.give_back(&grown);
+                return allocated;
+            }
         }
         Ok(())
+    }
+
+    /// Bytes of room that selected files have not got yet.
+    fn unallocated_len(&self) -> u64 {
+        let missing_len = |file: &File| match self.fs.open_read(&file.path) {
+            Ok(open) => self.fs.unallocated_len(&open, file.len).unwrap_or(0),
+            // What else is wrong with it is told when it is opened to be written.
+            Err(error) => {
+                if error.kind() == io::ErrorKind::NotFound {
+                    file.len
+                } else {
+                    0
+                }
+            }
+        };
+        self.selected_files().map(|(_, file)| missing_len(file)).sum()
+    }
+
+    /// Files get the lengths again that they had, and the file system the room.
+    fn give_back(&self, grown: &[(usize, u64)]) {
+        for &(at, len) in grown {
+            // What it cannot be given back stays: the caller has an error to tell already.
+            let _ = self.alter(at, || {
+                let open = self.fs.open_again(&self.info.files[at].path)?;
+                self.fs.set_len(&open, len).map(|()| true)
+            });
+        }
     }
 
     /// Cuts a selected file that is longer than the torrent says.

@@ -19,6 +19,8 @@ struct Faulty {
     /// Where the device says that it cannot read, if anywhere.
     bad_at: Mutex<std::ops::Range<u64>>,
     synced_folders: Mutex<Vec<String>>,
+    /// Where another program takes the room.
+    full_at: Mutex<Option<u64>>,
     interloper: Mutex<Option<Interloper>>,
     /// Whether files are had without waiting.
     opens_at_once: AtomicBool,
@@ -35,6 +37,7 @@ impl Faulty {
             memory_len: u64::MAX.into(),
             bad_at: Mutex::default(),
             synced_folders: Mutex::default(),
+            full_at: Mutex::default(),
             interloper: Mutex::default(),
             opens_at_once: true.into(),
         }
@@ -119,6 +122,10 @@ impl FileSystem for Faulty {
     }
     fn allocate(&self, file: &Self::File, len: u64) -> io::Result<bool> {
         self.fail(ErrorKind::StorageFull)?;
+        if *self.full_at.lock().unwrap() == Some(len) {
+            self.real.set_len(file, len / 2)?;
+            return Err(ErrorKind::StorageFull.into());
+        }
         self.real.allocate(file, len)
     }
     fn rename(&self, from: &[String], to: &[String]) -> io::Result<()> {
@@ -295,4 +302,27 @@ fn a_place_that_cannot_be_read_is_lost_and_a_disk_that_fails_for_a_time_is_not()
     assert_eq!(read(&[1]), None);
     assert_eq!(read(&[0, 2]), Some(vec![]), "the disk is well");
     assert_eq!(read(&[1, 2]), Some(vec![1]));
+}
+
+#[test]
+fn room_that_was_taken_in_vain_is_given_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = sample(&[("a", 100), ("b", 60), ("c", 7)], 32);
+    fs::write(folder.path().join("a"), [1; 10]).unwrap();
+    let real = RealFs::open(folder.path(), &Handles::new(4)).unwrap();
+    let content = Content::new(sample.info.clone(), Vec::new(), Faulty::new(real, false));
+    *content.fs().full_at.lock().unwrap() = Some(60);
+    assert!(content.preallocate().unwrap_err().is_full());
+    let len = |name: &str| fs::metadata(folder.path().join(name)).unwrap().len();
+    assert_eq!(["a", "b"].map(len), [10, 0]);
+    *content.fs().full_at.lock().unwrap() = None;
+    content.preallocate().unwrap();
+    assert_eq!(["a", "b", "c"].map(len), [100, 60, 7]);
+    // 8 EiB less one are on no disk.
+    let mut info = sample.info.clone();
+    info.files[2].len = i64::MAX as u64;
+    let real = RealFs::open(folder.path(), &Handles::new(4)).unwrap();
+    let content = Content::new(info, Vec::new(), Faulty::new(real, false));
+    assert!(content.preallocate().unwrap_err().is_full());
+    assert_eq!(["a", "b", "c"].map(len), [100, 60, 7], "nothing is begun that has no room");
 }
