@@ -104,7 +104,7 @@ pub(crate) struct DownloadArgs {
     #[arg(long, env = "SPRAT_PREALLOCATE", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) preallocate: bool,
     /// Write over files that were there before and are not an earlier download of this torrent
-    #[arg(long, env = "SPRAT_OVERWRITE", value_parser = FalseyValueParser::new(), hide_env = true)]
+    #[arg(long, env = "SPRAT_OVERWRITE", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) overwrite: bool,
     /// Keep seeding when complete, until told to stop
     #[arg(long, env = "SPRAT_SEED", value_parser = BoolishValueParser::new(), hide_env = true)]

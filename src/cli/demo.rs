@@ -199,6 +199,7 @@ fn tell_fault(peers: &[Peer], told: Option<StorageFault>, report: &Report) -> Op
         | Stage::Seeding
         | Stage::Paused
         | Stage::Stopped
+        | Stage::Refused(_)
         | Stage::Failed(_) => None,
     });
     match (&told, &fault) {

@@ -1,6 +1,6 @@
 //! `sprat download`: fetch a torrent's content, and hand it on meanwhile.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -19,7 +19,7 @@ use super::size::show_len;
 use super::source::Source;
 use super::swarm::{End, Follower, Until};
 use super::text::{counted, printable};
-use crate::engine::{AddTorrent, Engine, Info, Magnet, Purpose, TorrentHandle, TorrentSource};
+use crate::engine::{AddTorrent, Engine, EngineError, Info, Magnet, Purpose, TorrentHandle, TorrentSource};
 
 /// Runs until everything wanted is there, or seeding ends.
 pub(crate) fn run(args: &DownloadArgs, report: &Report) -> Result<(), Failure> {
@@ -57,7 +57,7 @@ async fn download(
         ..plan.torrent(source.clone(), &dir)
     };
     let engine = plan.start().await?;
-    let mut handle = engine.add(torrent).await?;
+    let mut handle = engine.add(torrent).await.map_err(|error| not_added(error, &dir))?;
     let download = Download { args, selectors, plan, dir, engine, report };
     let end = download.follow(source, &mut handle, interrupts).await;
     interrupts.unless(download.engine.shutdown()).await;
@@ -77,6 +77,16 @@ async fn download(
             Err(Failure::Interrupted(signal))
         }
         Err(failure) => Err(failure),
+    }
+}
+
+/// A folder that cannot be made or used is named with what to do.
+fn not_added(error: EngineError, dir: &Path) -> Failure {
+    match error {
+        EngineError::Storage(error) if error.path == dir && error.source.raw_os_error().is_some() => {
+            Failure::io(&error.path, &error.source, "; choose a folder that you may write to with -d")
+        }
+        error => error.into(),
     }
 }
 

@@ -9,13 +9,14 @@ use tokio::task::JoinHandle;
 
 use super::failure::Failure;
 use super::interrupt::{Interrupts, Signal};
+use super::misfit;
 use super::plan::Plan;
 use super::report::Report;
 use super::runtime::is_out_of_descriptors;
 use super::source::load_file;
 use super::text::{counted, printable, without_number};
 use crate::engine::{
-    AddTorrent, Engine, Existing, Metainfo, Purpose, Stage, StorageFault, TorrentHandle, TorrentSource,
+    AddTorrent, Engine, Event, Existing, Metainfo, Purpose, Stage, StorageFault, TorrentHandle, TorrentSource,
 };
 
 /// Torrents that are read, and added, at a time: some milliseconds of work.
@@ -209,6 +210,7 @@ async fn settle(
         };
         match verdict(&mut handle, wait).await {
             Ok(()) => {
+                warn_longer(&mut handle, report).await;
                 seeding.count += 1;
                 seeding.handles.extend(looks.then_some(handle));
             }
@@ -219,6 +221,21 @@ async fn settle(
         }
     }
     seeding
+}
+
+/// Warns of files that are longer than they should be, which was told before the torrent was known to be complete.
+async fn warn_longer(handle: &mut TorrentHandle, report: &Report) {
+    loop {
+        tokio::select! {
+            biased;
+            event = handle.next_event() => match event {
+                Some(Event::Longer(misfits)) => misfit::warn_longer(&misfits, report),
+                Some(_) => {}
+                None => return,
+            },
+            () = std::future::ready(()) => return,
+        }
+    }
 }
 
 /// Whether it is complete, once that is known; if not, why, in words. `wait` is told why it cannot be known yet.

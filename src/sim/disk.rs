@@ -9,6 +9,7 @@
 
 mod faults;
 mod inode;
+mod power;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,6 +21,7 @@ use rustix::io::Errno;
 
 pub use self::faults::{Failure, Faults, When};
 use self::inode::Inode;
+use self::power::{Power, power_is_out};
 use crate::proto::rng::Rng;
 use crate::storage::fs::{FileSystem, Stamp};
 
@@ -79,13 +81,6 @@ struct State {
 struct Change {
     path: Vec<String>,
     inode: Option<u64>,
-}
-
-/// Whether the power goes out in the middle of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Power {
-    On,
-    GoesOut,
 }
 
 impl Disk {
@@ -212,19 +207,6 @@ impl Disk {
         }
         sync(&mut state)
     }
-}
-
-impl Power {
-    fn outcome(self) -> io::Result<()> {
-        match self {
-            Self::On => Ok(()),
-            Self::GoesOut => Err(power_is_out()),
-        }
-    }
-}
-
-fn power_is_out() -> io::Error {
-    io::Error::other("the power is out")
 }
 
 impl State {

@@ -23,6 +23,7 @@ use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::event::PieceResult;
 use crate::storage::content::{Content, LostPiece, StorageError};
+use crate::storage::foreign::Why;
 use crate::storage::journal::{Journal, Owner};
 use crate::storage::persistence::Persistence;
 use crate::storage::pieces::{PartialPiece, Spill, WholePiece};
@@ -194,6 +195,7 @@ impl Storage {
             }
         }
         let misfits = store.content().misfits(&verdict, &have)?;
+        let misfits: Vec<_> = misfits.iter().filter(|misfit| misfit.why == Why::Longer).collect();
         assert!(misfits.is_empty(), "nobody else writes here: {misfits:?}");
         let mut durable = verdict.vouched;
         if !have.is_full() {

@@ -301,3 +301,28 @@ fn a_file_that_was_removed_is_suspect_and_not_made_again_by_a_sync() {
     assert_eq!(content.sync().unwrap(), [(0, None)]);
     assert!(content.rechecks.contains(0) && !folder.path().join("a").exists());
 }
+
+#[test]
+fn what_could_not_be_read_is_not_called_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = sample(&[("a", 100), ("b", 10), ("c", 50)], 32);
+    let content = sample.content(folder.path(), &[]);
+    sample.pieces().for_each(|piece| sample.write(&content, piece).unwrap());
+    let refused = StorageError::new(&folder.path().join("a"), io::ErrorKind::PermissionDenied);
+    let errors = std::iter::once((refused.path.clone(), refused)).collect();
+    // Piece 3 lies in all of them.
+    let (mut good, mut unread) = (Bitfield::new(5), Bitfield::new(5));
+    (0..4).for_each(|piece| {
+        unread.set(piece);
+    });
+    let conditions = |good: &Bitfield, errors| {
+        let report = content.report_with(good, &unread, errors);
+        report.into_iter().map(|found| format!("{:?}", found.condition)).collect::<Vec<_>>()
+    };
+    let found = conditions(&good, errors);
+    assert!(found[0].starts_with("Unreadable"), "{found:?}");
+    assert_eq!(found[1..], ["Unchecked", "Damaged"], "of the last one a piece was read");
+    good.set(4);
+    let found = conditions(&good, std::collections::BTreeMap::new());
+    assert_eq!(found[1..], ["Unchecked", "Unchecked"]);
+}

@@ -47,3 +47,11 @@ const TMPFS: u64 = 0x0102_1994;
 /// The same of ext2 to ext4.
 const EXT4: u64 = 0xef53;
 const XFS: u64 = 0x5846_5342;
+
+/// Where Linux says which start of the system this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Identifies the start of the system; 0: not known.
+pub(super) fn boot() -> u64 {
+    std::fs::read(BOOT_ID).map_or(0, |id| u64::from(crc32fast::hash(&id)))
+}

@@ -24,7 +24,7 @@ use rustix::fs::{
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::content::StorageError;
-use super::folder::{FOLDER, Folder};
+use super::folder::{self, FOLDER, Folder};
 use super::handles::{Access, Handles};
 
 /// What tells a file from what it was before, without reading it.
@@ -38,11 +38,6 @@ pub struct Stamp {
     pub changed: i64,
     /// Which file it is, whatever its name.
     pub inode: u64,
-}
-
-impl Stamp {
-    /// Stands for a file of which somebody has to find out what is in it: no file looks like this.
-    pub const UNKNOWN: Self = Self { len: u64::MAX, modified: i64::MIN, changed: i64::MIN, inode: 0 };
 }
 
 /// A file system below one folder; paths are relative, in safe elements, and never leave the folder.
@@ -124,8 +119,6 @@ pub trait FileSystem: Send + Sync {
 /// Parts of one vectored write; more are written in several. Linux takes 1,024 (`IOV_MAX`).
 const WRITE_PART_MAX: usize = 1_024;
 
-/// Where Linux says which start of the system this is.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// In how many bytes the room of a file is counted (`st_blocks`).
 const BLOCK_LEN: u64 = 512;
 /// Nothing leads out of the folder.
@@ -348,8 +341,7 @@ impl FileSystem for RealFs {
     }
 
     fn boot(&self) -> u64 {
-        // Where it is not known, what was written counts as seen by all later starts.
-        std::fs::read(BOOT_ID).map_or(0, |id| u64::from(crc32fast::hash(&id)))
+        folder::boot()
     }
 
     #[expect(clippy::disallowed_methods, reason = "the file system's clock")]

@@ -38,6 +38,18 @@ const JOURNAL_LEN_MAX: u64 = 128 << 20;
 /// Bytes of tail beyond the snapshot before the journal is written anew: an hour of a fast download.
 const TAIL_LEN_MAX: u64 = 1 << 20;
 
+impl Stamp {
+    /// Stands for a file of which somebody has to find out what is in it: no file looks like this.
+    pub fn unknown(inode: u64) -> Self {
+        Self { len: u64::MAX, modified: i64::MIN, changed: i64::MIN, inode }
+    }
+
+    /// Whether it stands for such a file.
+    pub fn is_unknown(&self) -> bool {
+        self.len == u64::MAX
+    }
+}
+
 /// What is appended to the name of a journal that cannot be used.
 const ASIDE: &str = ".aside";
 
@@ -211,7 +223,8 @@ impl<F: FileSystem> Journal<F> {
     /// # Errors
     /// The stamps cannot be withdrawn; the files are not to be written.
     pub fn forget(&mut self, files: &[u32]) -> Result<(), StorageError> {
-        let stamps: Vec<_> = files.iter().map(|&file| (file, Stamp::UNKNOWN)).collect();
+        let inode = |file| self.record.stamps.get(file).map_or(0, |stamp| stamp.inode);
+        let stamps: Vec<_> = files.iter().map(|file| (*file, Stamp::unknown(inode(file)))).collect();
         self.withdraw(&record::kept(&[], &stamps))?;
         self.record.stamps.extend(stamps);
         self.record.clean = false;

@@ -8,7 +8,7 @@
 //! end everything is durable and the journal says so ([`Store::close`]).
 //!
 //! A file of which a piece is suspect, because somebody else changed it, has no stamp in the journal
-//! ([`Stamp::UNKNOWN`]): what of it was not hashed again by the end is hashed at the next start.
+//! ([`Stamp::unknown`]): what of it was not hashed again by the end is hashed at the next start.
 //!
 //! Without a journal all of this works the same, but the next start has to hash. Thread-free: any number of
 //! threads may write and read pieces at once. The lock is held to append a record, never while a disk makes
@@ -19,6 +19,7 @@
 //! that all is well. So what it was to cover is hashed and written once more before the next; and hashed before
 //! it goes out.
 
+mod admission;
 mod partial;
 mod unrecorded;
 
@@ -27,9 +28,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::content::{Content, LostPiece, StorageError};
-use super::foreign::{Misfit, Why};
 use super::fs::{FileSystem, Stamp};
-use super::journal::{Journal, Kept, Owned, Record, Trouble};
+use super::journal::{Journal, Kept, Record, Trouble};
 use super::resume::{self, Verdict};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
@@ -128,29 +128,6 @@ impl<F: FileSystem> Store<F> {
         Ok(verdict)
     }
 
-    /// Cuts files that are longer than the torrent says to their length: ours, or those that the user lets us write.
-    /// To be called before [`Store::prepare`].
-    ///
-    /// # Errors
-    /// A file cannot be cut; it may be tried again.
-    pub fn cut(&self, misfits: &[Misfit]) -> Result<(), StorageError> {
-        for misfit in misfits.iter().filter(|misfit| misfit.why == Why::Longer) {
-            self.take()?;
-            self.content.cut(misfit.file)?;
-        }
-        Ok(())
-    }
-
-    /// Sets apart the room for all selected files. To be called before [`Store::prepare`], which makes sure of what
-    /// the files look like then.
-    ///
-    /// # Errors
-    /// There is not enough; it may be tried again.
-    pub fn preallocate(&self) -> Result<(), StorageError> {
-        self.take()?;
-        self.content.preallocate()
-    }
-
     /// Makes ready for writing when these pieces are there: takes the content for ourselves, makes durable what
     /// was found, and writes the journal anew, with the selected files as ours from now on. Which pieces are there: without those that the disk did not keep.
     /// Later calls only say that.
@@ -181,15 +158,6 @@ impl<F: FileSystem> Store<F> {
         Ok(have)
     }
 
-    /// The selected files are ours, whatever is in them, and what was ours before.
-    fn own(&self, ledger: &Ledger<F>) {
-        let (mut files, fs) = (ledger.ours.clone(), self.content.fs());
-        self.content.selected_files().for_each(|(number, _)| {
-            files.set(number as u32);
-        });
-        ledger.state().journal.own(Owned { files, folder: fs.folder_inode(), boot: fs.boot() });
-    }
-
     /// A piece is about to be written: the content is ours, and the journal knows. None: there is no journal.
     fn begin_write(&self, piece: PieceIndex) -> Result<Option<&Ledger<F>>, StorageError> {
         self.take()?;
@@ -211,7 +179,7 @@ impl<F: FileSystem> Store<F> {
         }
         let mut state = ledger.state();
         let record = state.journal.record();
-        let is_stamped = |number: &u32| record.stamps.get(number).is_some_and(|&at| at != Stamp::UNKNOWN);
+        let is_stamped = |number: &u32| record.stamps.get(number).is_some_and(|at| !at.is_unknown());
         let is_suspect = |number: &u32| self.content.is_suspect(*number as usize, &record.kept);
         let places = self.content.places(self.content.whole(piece), true).map(|number| number as u32);
         let suspect: Vec<u32> = places.filter(is_stamped).filter(is_suspect).collect();
@@ -451,8 +419,9 @@ impl<F: FileSystem> Store<F> {
     /// which one is suspect.
     fn stamps_of(&self, looks: Vec<(usize, Option<Stamp>)>, kept: &Bitfield) -> Vec<(u32, Stamp)> {
         // Asked after they were looked at: whoever noticed a change before has said so by then.
-        let known = |(number, look)| {
-            if self.content.is_suspect(number, kept) { Some(Stamp::UNKNOWN) } else { look }
+        let known = |(number, look): (usize, Option<Stamp>)| {
+            let unknown = || Some(Stamp::unknown(look.map_or(0, |stamp: Stamp| stamp.inode)));
+            if self.content.is_suspect(number, kept) { unknown() } else { look }
         };
         looks.into_iter().filter_map(|look| Some((look.0 as u32, known(look)?))).collect()
     }

@@ -12,6 +12,7 @@ mod empty_files;
 mod engine;
 mod fallback;
 mod flood;
+mod foreign_files;
 mod full_disk;
 mod hostile;
 mod inwards;

@@ -237,6 +237,16 @@ pub(crate) fn content(dir: &Path, files: &[(&str, usize)]) {
     }
 }
 
+/// Removes what is in a folder, if there is one, and not the folder: one that is gone is not filled again.
+pub(crate) fn empty(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten() {
+        let path = entry.expect("an entry").path();
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed.expect("a folder of ours");
+    }
+}
+
 /// Every file below a folder with its bytes, in order of path.
 pub(crate) fn tree(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();

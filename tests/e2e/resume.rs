@@ -159,7 +159,8 @@ fn a_seed_that_ends_leaves_the_journal_to_the_download_that_repairs_its_files() 
     place.copy_to("copy");
     let (seed, _) = place.seed(&["-d", "copy"]);
     std::fs::write(place.path.join("copy/set/b/c"), "damaged").unwrap();
-    let mut repair = place.download(&[]);
+    // A file of seven bytes that are none of the torrent's is not ours to write, unasked.
+    let mut repair = place.download(&["--overwrite"]);
     repair.event("checked");
     let journals = place.journals();
     seed.signal("TERM");
@@ -183,7 +184,7 @@ fn what_may_not_be_written_is_seeded() {
         let ended = place.download(&["--peer", &peer]).end();
         assert_eq!(ended.code, Some(0), "{ended:?}");
         place.assert_same();
-        std::fs::remove_dir_all(place.path.join("copy")).unwrap();
+        std::fs::remove_dir_all(place.path.join("copy/set")).unwrap();
         seed.signal("TERM");
         let ended = seed.end();
         assert_eq!(ended.code, Some(0), "{ended:?}");

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use sprat::engine::Metainfo;
 
 use crate::engine::LOCALHOST;
-use crate::process::{Sprat, content, sprat};
+use crate::process::{Sprat, content, empty, sprat};
 use crate::raw_peer::RawPeer;
 use crate::slow_device::SlowDisk;
 use crate::small_disk::SmallDisk;
@@ -96,7 +96,7 @@ impl Scene {
         assert_eq!(download.end().code, Some(0));
         self.disk.slow_down(None);
         for copy in ["copies/quick", "copies/slow"] {
-            let _ = std::fs::remove_dir_all(self.dir.join(copy));
+            empty(&self.dir.join(copy));
         }
         completed["size"].as_f64().unwrap() / completed["seconds"].as_f64().unwrap()
     }

@@ -374,6 +374,7 @@ fn a_damaged_journal_never_claims_what_is_not_there() {
         let _ = first.download(&sample, &disks, &mut rng);
         disks.revive();
         disks.content.tamper(&journal_path(), |bytes| mutate(bytes, &earlier, &mut rng));
+        // Files without a good piece may be anybody's for all that the journal says now.
         let mut again = start(&sample, &disks).unwrap();
         again.download(&sample, &disks, &mut rng).unwrap();
         sample.assert_complete(&disks.content);

@@ -18,6 +18,7 @@ use sprat::proto::piece::{Geometry, PieceIndex};
 use sprat::proto::rng::Rng;
 use sprat::sim::disk::{Disk, Model};
 use sprat::storage::content::{Content, LostPiece, StorageError};
+use sprat::storage::foreign::Misfit;
 use sprat::storage::journal::{Journal, Owner};
 use sprat::storage::pieces::{Held, PartialPiece, Spilled, WholePiece};
 use sprat::storage::store::Store;
@@ -176,10 +177,14 @@ pub(crate) struct Started {
     pub(crate) durable: Bitfield,
     /// Blocks of pieces that are not there.
     partial: Vec<PartialPiece>,
+    /// Files that do not fit.
+    misfits: Vec<Misfit>,
     pub(crate) hashed_count: u32,
 }
 
 /// Everything that a start does, as the engine does it.
+///
+/// A journal that was lost or could not be written says of no file that it is ours; then the user lets us write it.
 pub(crate) fn start(sample: &Sample, disks: &Disks) -> Result<Started, StorageError> {
     let mut started = look(sample, disks)?;
     started.prepare()?;
@@ -214,15 +219,15 @@ pub(crate) fn look_with(
         }
     }
     let misfits = store.content().misfits(&verdict, &have)?;
-    assert!(misfits.is_empty(), "nobody else writes here: {misfits:?}");
     let (partial, hashed_count) = (Vec::new(), verdict.doubtful.count());
-    Ok(Started { store, durable: verdict.vouched, have, partial, hashed_count })
+    Ok(Started { store, durable: verdict.vouched, have, partial, misfits, hashed_count })
 }
 
 impl Started {
     /// Makes ready for writing, if anything is missing.
     pub(crate) fn prepare(&mut self) -> Result<(), StorageError> {
-        if !self.is_complete() {
+        if !self.is_complete() || !self.misfits.is_empty() {
+            self.store.cut(&self.misfits)?;
             self.have = self.store.prepare(&self.have)?;
             self.note_durable();
         }

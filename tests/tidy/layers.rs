@@ -25,6 +25,7 @@ const SIM: &[&str] = &[
     "sim",
     "storage::content",
     "storage::durability",
+    "storage::foreign",
     "storage::fs",
     "storage::journal",
     "storage::persistence",

@@ -1,0 +1,292 @@
+//! Files that were there before a download: what is not its own is not touched.
+
+use std::path::Path;
+
+use crate::process::{Ended, Sprat, content, sprat, tree};
+
+/// A folder with the content `set`, its torrent, a seed of it, and empty state.
+struct Scene {
+    dir: tempfile::TempDir,
+    _seed: Sprat,
+    port: u16,
+}
+
+const LARGE_LEN: usize = 200_000;
+
+impl Scene {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        content(
+            &dir.path().join("set"),
+            &[("large.bin", LARGE_LEN), ("notes.txt", 12), ("other.bin", 100_000)],
+        );
+        let made = sprat(dir.path(), &["create", "set", "-o", "set.torrent", "--piece-size", "32768"]);
+        assert_eq!(made.code, Some(0), "{made:?}");
+        let mut seed = Sprat::start(dir.path(), &["seed", "set.torrent", "--port", "0", "--json"]);
+        let port = seed.event("seeding")["port"].as_u64().unwrap().try_into().unwrap();
+        std::fs::create_dir(dir.path().join("to")).unwrap();
+        Self { dir, _seed: seed, port }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) {
+        let path = self.path("to/set").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn download(&self, more: &[&str]) -> Ended {
+        self.download_to("to", more)
+    }
+
+    fn download_to(&self, to: &str, more: &[&str]) -> Ended {
+        let peer = format!("127.0.0.1:{}", self.port);
+        let args = ["download", "set.torrent", "-d", to, "--port", "0", "--peer", &peer];
+        let state = self.path("state");
+        let variables = [("XDG_STATE_HOME", state.to_str().unwrap())];
+        Sprat::start_with(self.dir.path(), &[&args[..], more].concat(), &variables).end()
+    }
+
+    fn run(&self, args: &[&str]) -> Ended {
+        let state = self.path("state");
+        let variables = [("XDG_STATE_HOME", state.to_str().unwrap())];
+        Sprat::start_with(self.dir.path(), args, &variables).end()
+    }
+
+    fn assert_same(&self) {
+        assert!(tree(&self.path("set")) == tree(&self.path("to/set")), "it differs");
+    }
+}
+
+fn long(path: &Path) {
+    use std::io::Write;
+    std::fs::File::options().append(true).open(path).unwrap().write_all(b"and more").unwrap();
+}
+
+#[test]
+fn one_error_names_all_files_that_are_not_ours_and_none_is_touched() {
+    let scene = Scene::new();
+    scene.put("large.bin", &[b'x'; 700_000]);
+    scene.put("notes.txt", b"my own notes");
+    let before = tree(&scene.path("to"));
+    let refused = scene.download(&[]);
+    assert_eq!((refused.code, refused.err.len()), (Some(1), 1), "{refused:?}");
+    for part in ["large.bin", "notes.txt (other content)", "--overwrite", "-d"] {
+        assert!(refused.err[0].contains(part), "{refused:?}");
+    }
+    let refused = scene.download(&["--json"]);
+    let told = refused.out.iter().find(|line| line.contains("\"foreign\"")).unwrap();
+    let told: serde_json::Value = serde_json::from_str(told).unwrap();
+    assert_eq!(
+        (&told["files"][0]["why"], &told["files"][1]["why"]),
+        (&"longer".into(), &"other_content".into())
+    );
+    let refused = scene.run(&["seed", "set.torrent", "-d", "to", "--port", "0"]);
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    assert!(tree(&scene.path("to")) == before, "nothing is touched, and nothing made");
+
+    let verified = scene.run(&["verify", "set.torrent", "-d", "to"]);
+    assert_eq!(verified.code, Some(3));
+    assert!(verified.err[0].contains("--overwrite"), "{verified:?}");
+
+    let selected = scene.download(&["--select", "set/other.bin"]);
+    assert_eq!(selected.code, Some(0), "{selected:?}");
+    assert_eq!(std::fs::read(scene.path("to/set/notes.txt")).unwrap(), b"my own notes");
+    assert_eq!(std::fs::read(scene.path("to/set/large.bin")).unwrap().len(), 700_000);
+    assert_eq!(scene.download(&[]).code, Some(1), "they did not become ours by that");
+
+    let ended = scene.download(&["--overwrite"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    scene.assert_same();
+    let verified = scene.run(&["verify", "set.torrent", "-d", "to"]);
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+}
+
+#[test]
+fn a_longer_file_is_reported_by_all_and_cut_if_it_is_ours() {
+    let scene = Scene::new();
+    assert_eq!(scene.download(&[]).code, Some(0));
+    long(&scene.path("to/set/large.bin"));
+    let verified = scene.run(&["verify", "set.torrent", "-d", "to"]);
+    assert_eq!(verified.code, Some(3));
+    assert!(verified.out.iter().any(|line| line.starts_with("long") && line.contains("large.bin")));
+    let mut seed = Sprat::start(scene.dir.path(), &["seed", "set.torrent", "-d", "to", "--port", "0"]);
+    assert!(seed.line("longer than the torrent says").contains("large.bin"));
+    seed.line("Seeding");
+    drop(seed);
+    assert_eq!(scene.download(&[]).code, Some(0), "it is ours");
+    scene.assert_same();
+
+    // Without a journal nobody knows whose it is.
+    long(&scene.path("to/set/large.bin"));
+    std::fs::remove_dir_all(scene.path("state")).unwrap();
+    let refused = scene.download(&[]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err[0].contains("8 bytes longer"), "{refused:?}");
+    assert_eq!(scene.download(&["--overwrite"]).code, Some(0));
+    scene.assert_same();
+}
+
+#[test]
+fn what_was_begun_elsewhere_is_continued_with_a_journal_or_without() {
+    let scene = Scene::new();
+    let bytes = std::fs::read(scene.path("set/large.bin")).unwrap();
+    scene.put("large.bin", &[&bytes[..70_000], &vec![0; LARGE_LEN - 70_000]].concat());
+    scene.put("notes.txt", b"");
+    scene.put("other.bin", &[0; 100_000]);
+    let ended = scene.download(&[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.out.iter().any(|line| line.contains("2 of 10 pieces are there already")), "{ended:?}");
+    scene.assert_same();
+}
+
+#[test]
+fn a_folder_that_is_gone_is_not_made_again_unasked() {
+    let scene = Scene::new();
+    assert_eq!(scene.download_to("disk/films", &[]).code, Some(0));
+    std::fs::rename(scene.path("disk"), scene.path("elsewhere")).unwrap();
+    let refused = scene.download_to("disk/films", &[]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err[0].contains("--overwrite") && refused.err[0].contains("mount"), "{refused:?}");
+    assert!(!scene.path("disk").exists());
+    // What a mounted disk leaves behind.
+    std::fs::create_dir_all(scene.path("disk/films")).unwrap();
+    let refused = scene.download_to("disk/films", &[]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_eq!(std::fs::read_dir(scene.path("disk/films")).unwrap().count(), 0);
+    let ended = scene.download_to("disk/films", &["--overwrite"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(tree(&scene.path("set")) == tree(&scene.path("disk/films/set")));
+    std::fs::remove_dir_all(scene.path("disk")).unwrap();
+    std::fs::rename(scene.path("elsewhere"), scene.path("disk")).unwrap();
+    assert_eq!(scene.download_to("disk/films", &[]).code, Some(0), "the disk is back");
+}
+
+#[test]
+fn something_else_in_the_place_of_a_file_or_folder_is_named() {
+    for kind in ["folder", "file", "link", "pipe"] {
+        let scene = Scene::new();
+        let (mine, set) = (scene.path("mine"), scene.path("to/set"));
+        std::fs::write(&mine, "mine").unwrap();
+        match kind {
+            "folder" => std::fs::create_dir_all(set.join("large.bin")).unwrap(),
+            "file" => std::fs::write(&set, "mine").unwrap(),
+            "link" => {
+                std::fs::create_dir(&set).unwrap();
+                std::os::unix::fs::symlink(&mine, set.join("large.bin")).unwrap();
+            }
+            _ => {
+                std::fs::create_dir(&set).unwrap();
+                let made = std::process::Command::new("mkfifo").arg(set.join("large.bin")).status();
+                assert!(made.unwrap().success());
+            }
+        }
+        for more in [&[][..], &["--overwrite"]] {
+            let refused = scene.download(more);
+            assert_eq!((refused.code, refused.err.len()), (Some(1), 1), "{kind}: {refused:?}");
+            assert!(refused.err[0].contains("set"), "{kind}: {refused:?}");
+        }
+        assert_eq!(std::fs::read(&mine).unwrap(), b"mine");
+    }
+}
+
+#[test]
+fn a_file_that_is_replaced_while_it_is_seeded_shows_at_both_ends() {
+    let scene = Scene::new();
+    let mut seed =
+        Sprat::start(scene.dir.path(), &["seed", "set", "-o", "again.torrent", "--port", "0", "--json"]);
+    let peer = format!("127.0.0.1:{}", seed.event("seeding")["port"]);
+    std::fs::write(scene.path("new"), vec![7; LARGE_LEN]).unwrap();
+    std::fs::rename(scene.path("new"), scene.path("set/large.bin")).unwrap();
+    let args = ["download", "again.torrent", "-d", "to", "--port", "0", "--peer", &peer];
+    let mut download = Sprat::start(scene.dir.path(), &args);
+    download.line("no connected peer has any of the");
+    loop {
+        let progress = seed.event("progress");
+        if progress["done"].as_u64() < progress["total"].as_u64() {
+            break;
+        }
+    }
+    assert!(seed.has_said("piece_lost"));
+}
+
+#[test]
+fn what_may_not_be_looked_at_is_neither_damaged_nor_missing() {
+    let scene = Scene::new();
+    let nowhere = scene.run(&["seed", "set.torrent", "-d", "nosuchdir", "--port", "0"]);
+    assert_eq!((nowhere.code, nowhere.err.len()), (Some(1), 1), "{nowhere:?}");
+    assert!(nowhere.err[0].contains("nosuchdir: No such file or directory"), "{nowhere:?}");
+    assert!(!scene.path("nosuchdir").exists());
+    let file = scene.run(&["seed", "set.torrent", "-d", "set.torrent", "--port", "0"]);
+    assert!(file.code == Some(1) && file.err[0].contains("set.torrent"), "{file:?}");
+}
+
+#[test]
+fn one_file_of_several_can_be_verified_and_all_be_had_later() {
+    let scene = Scene::new();
+    let ended = scene.download(&["--select", "set/notes.txt"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let verified = scene.run(&["verify", "set.torrent", "-d", "to", "--files"]);
+    assert_eq!(verified.code, Some(3), "{verified:?}");
+    let is_good =
+        |name: &str| verified.out.iter().any(|line| line.starts_with("good") && line.contains(name));
+    assert!(is_good("notes.txt"), "{verified:?}");
+    assert!(verified.out.iter().filter(|line| line.starts_with("missing")).count() == 2, "{verified:?}");
+    for (selected, there) in [("set/other.bin", 1), ("set/notes.txt", 4), ("set/large.bin", 4)] {
+        let ended = scene.download(&["--select", selected]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let told = format!("{there} of 10 pieces are there already");
+        assert!(ended.out.iter().any(|line| line.contains(&told)), "{selected}: {ended:?}");
+    }
+    let ended = scene.download(&[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.out.iter().any(|line| line.contains("Complete")), "{ended:?}");
+    scene.assert_same();
+    assert_eq!(std::fs::read_dir(scene.path("to")).unwrap().count(), 1, "the parts file is gone");
+}
+
+#[test]
+fn a_magnet_does_not_touch_files_that_are_not_its_own_either() {
+    let scene = Scene::new();
+    let shown = scene.run(&["show", "set.torrent", "--offline", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown.out[0]).unwrap();
+    scene.put("large.bin", &[b'x'; 10]);
+    let (infohash, peer) = (shown["infohash_v1"].as_str().unwrap(), format!("127.0.0.1:{}", scene.port));
+    let args = ["download", infohash, "-d", "to", "--port", "0", "--peer", &peer];
+    let refused = scene.run(&args);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.last().unwrap().contains("large.bin (other content)"), "{refused:?}");
+    assert_eq!(std::fs::read(scene.path("to/set/large.bin")).unwrap(), [b'x'; 10]);
+    assert_eq!(scene.run(&[&args[..], &["--overwrite"]].concat()).code, Some(0));
+    scene.assert_same();
+}
+
+#[test]
+fn a_download_that_is_killed_goes_on_also_without_its_journal() {
+    for loses_journal in [false, true] {
+        let scene = Scene::new();
+        let peer = format!("127.0.0.1:{}", scene.port);
+        let args = ["download", "set.torrent", "-d", "to", "--port", "0", "--json", "--down-limit", "100KB"];
+        let state = scene.path("state");
+        let variables = [("XDG_STATE_HOME", state.to_str().unwrap())];
+        let mut download =
+            Sprat::start_with(scene.dir.path(), &[&args[..], &["--peer", &peer]].concat(), &variables);
+        loop {
+            // At least one piece of each file is there, or may be.
+            let progress = download.event("progress");
+            if progress["done"].as_u64() > Some(0) {
+                break;
+            }
+        }
+        drop(download);
+        if loses_journal {
+            std::fs::remove_dir_all(&state).unwrap();
+        }
+        let ended = scene.download(&[]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        scene.assert_same();
+    }
+}
