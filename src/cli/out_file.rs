@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
+use super::output::{self, Stream};
 use super::report::Report;
 use super::source::STANDARD;
 
@@ -43,9 +44,9 @@ pub(crate) fn report(target: Option<&Path>, report: &Report) -> Result<Report, F
 /// The place cannot be written to; what was there before is there still, if it is a file with one name.
 pub(crate) fn write(target: &Path, bytes: &[u8]) -> Result<(), Failure> {
     if is_standard(target) {
-        let mut out = io::stdout().lock();
-        let written = out.write_all(bytes).and_then(|()| out.flush());
-        return written.map_err(|error| Failure::io("standard output".as_ref(), &error, ""));
+        // In turn with what else is printed; an error is told at the end.
+        output::text_to(Stream::Out, bytes.to_vec());
+        return Ok(());
     }
     write_file(target, bytes).map_err(|error| Failure::io(target, &error, "; choose another place with -o"))
 }

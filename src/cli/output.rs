@@ -81,7 +81,8 @@ pub(crate) fn line(stream: Stream, text: &str) {
     text_to(stream, format!("{text}\n").into_bytes());
 }
 
-fn text_to(stream: Stream, text: Vec<u8>) {
+/// Writes these bytes, soon.
+pub(crate) fn text_to(stream: Stream, text: Vec<u8>) {
     let output = output();
     if output.has_thread {
         output.put(stream, text);

@@ -155,7 +155,7 @@ fn a_link_that_waits_for_a_temporary_file_is_not_followed() {
     let dir = tempfile::tempdir().unwrap();
     content(dir.path(), &[("set", 10_000), ("victim", 10)]);
     let before = std::fs::read(dir.path().join("victim")).unwrap();
-    let links = "for name in .sprat-$$-0.part set.torrent.$$.part; do ln -s victim $name; done";
+    let links = "for name in .settorrent.$$.0.part .sprat-$$-0.part; do ln -s victim $name; done";
     let line = format!("{links}; exec '{}' create set", env!("CARGO_BIN_EXE_sprat"));
     let made = Sprat::start_program(Path::new("/bin/sh"), dir.path(), &["-c", &line], &[]).end();
     assert_eq!(made.code, Some(0), "{made:?}");
