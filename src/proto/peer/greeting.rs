@@ -30,7 +30,14 @@ pub fn availability(have: &Bitfield, fast: bool) -> Option<Message> {
 
 /// Our extension handshake. `upload_only`: we will not ask for anything (BEP 21). `introduced`: [`introduction`]
 /// came before on this connection; what it offered and we do not, of a private torrent, is switched off.
-pub fn extension(settings: &Settings, connected: &Connected, upload_only: bool, introduced: bool) -> Message {
+/// `queue_max`: requests of the peer that may wait.
+pub fn extension(
+    settings: &Settings,
+    connected: &Connected,
+    upload_only: bool,
+    introduced: bool,
+    queue_max: u32,
+) -> Message {
     let off = introduced.then_some(0);
     // Private or not there to be given: then we do not offer it.
     let metadata_len = u32::try_from(settings.metadata.len()).ok();
@@ -41,6 +48,7 @@ pub fn extension(settings: &Settings, connected: &Connected, upload_only: bool, 
         ut_pex: settings.gossips().then_some(UT_PEX_ID).or(off),
         metadata_size: metadata_len,
         upload_only,
+        request_queue_max: Some(queue_max),
         ..plain(settings.listen_port, connected)
     };
     Message::Extended { id: 0, payload: handshake.encode() }

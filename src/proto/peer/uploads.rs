@@ -4,11 +4,11 @@
 //! window is what the shell may hold unsent: enough that the socket never idles, at most about
 //! [`WINDOW_SPAN`] of the connection's rate, so that a choke or a cancel takes effect soon.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::proto::block::{BLOCK_LEN, Block};
 use crate::proto::piece::PieceIndex;
-use crate::proto::time::Duration;
+use crate::proto::time::{Duration, Instant};
 
 /// Requests waiting; told to peers as `reqq`. More are rejected, or ignored without BEP 6.
 pub const QUEUE_COUNT_MAX: usize = 512;
@@ -23,6 +23,12 @@ pub const WINDOW_SPAN: Duration = Duration::from_millis(500);
 /// Blocks of an allowed-fast piece that are served while choked, as a multiple of the piece's own blocks;
 /// beyond, they are rejected like other requests while choked.
 pub const ALLOWED_FAST_SERVED_MAX: u32 = 3;
+
+/// Requests refused at most between two blocks to a peer, because another neighbour has the piece: a peer may take a
+/// long row of rejects for a refusal of everything.
+pub const REFUSED_RUN_MAX: usize = 32;
+/// Pieces remembered as refused; beyond, none is refused any more.
+pub const REFUSED_PIECES_MAX: usize = 4_096;
 
 /// Why a request was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +51,14 @@ pub struct Uploads {
     window_len: u64,
     /// Pieces that we let them ask for while choked, and blocks served of each that way.
     allowed_fast: Vec<(PieceIndex, u32)>,
+    /// Pieces of which requests were refused because another neighbour has them, and how many were.
+    refused: BTreeMap<PieceIndex, u32>,
+    /// Requests so refused since the last block.
+    refused_run: usize,
+    /// Since when the peer is passed over for others.
+    passed_at: Option<Instant>,
+    /// Requests that the peer was told may wait; 0: nothing told yet.
+    told_queue_max: u32,
 }
 
 impl Uploads {
@@ -96,7 +110,69 @@ impl Uploads {
         self.waiting.remove(&block);
         self.waiting_len -= u64::from(block.len);
         self.in_hand_len += u64::from(block.len);
+        self.refused_run = 0;
         Some(block)
+    }
+
+    /// Requests that the peer was told may wait.
+    pub fn told_queue_max(&self) -> u32 {
+        self.told_queue_max
+    }
+
+    /// So many requests may wait from now on; whether the peer is to be told: it knows less than half of that, or more
+    /// than twice as many. More than were told are not refused, as long as there is room for them.
+    pub fn tell_queue_max(&mut self, count: u32) -> bool {
+        let tells = count / 2 >= self.told_queue_max || count <= self.told_queue_max / 2;
+        if tells {
+            self.told_queue_max = count;
+        }
+        tells
+    }
+
+    /// Makes the first request that `wants` accepts the next one, by its piece and how many requests for that were
+    /// refused; whether there is such a request and room for its block in the window.
+    pub fn bring_forward(&mut self, wants: impl Fn(PieceIndex, u32) -> bool) -> bool {
+        let (waiting, refused) = (&self.waiting, &self.refused);
+        let mut last: Option<(PieceIndex, bool)> = None;
+        let mut is_wanted = |piece: PieceIndex| match last {
+            // Requests of one piece follow each other.
+            Some((asked, wanted)) if asked == piece => wanted,
+            Some(_) | None => {
+                let wanted = wants(piece, refused.get(&piece).copied().unwrap_or(0));
+                last = Some((piece, wanted));
+                wanted
+            }
+        };
+        let at = self.queue.iter().position(|block| is_wanted(block.piece) && waiting.contains(block));
+        let Some(block) = at.and_then(|at| self.queue.remove(at)) else { return false };
+        self.queue.push_front(block);
+        self.passed_at = None;
+        self.next_len().is_some()
+    }
+
+    /// How long the peer was passed over since it last had a request that [`Uploads::bring_forward`] accepts.
+    pub fn passed_for(&mut self, now: Instant) -> Duration {
+        now - *self.passed_at.get_or_insert(now)
+    }
+
+    /// Whether one more request for a piece may be refused because another neighbour has it: at most `count_max` for
+    /// each piece, so that a peer which cannot get it elsewhere is served when it asks again, and at most
+    /// [`REFUSED_RUN_MAX`] between two blocks.
+    pub fn refuse(&mut self, piece: PieceIndex, count_max: u32) -> bool {
+        if self.refused_run >= REFUSED_RUN_MAX || self.refused.len() >= REFUSED_PIECES_MAX {
+            return false;
+        }
+        let count = self.refused.entry(piece).or_default();
+        let may = *count < count_max;
+        *count += u32::from(may);
+        self.refused_run += usize::from(may);
+        may
+    }
+
+    /// The requests for a piece that wait.
+    pub fn waiting_for(&self, piece: PieceIndex) -> Vec<Block> {
+        let first = Block { piece, offset: 0, len: 0 };
+        self.waiting.range(first..).take_while(|block| block.piece == piece).copied().collect()
     }
 
     /// The shell sent this much.

@@ -84,7 +84,9 @@ impl Awake {
         peer.offer.greet(self.download.pieces.have(), self.news.gained());
         if connected.capabilities.extensions {
             let complete = self.status.complete;
-            let message = greeting::extension(&self.settings, &connected, complete, introduced);
+            let queue_max = self.request_queue_max();
+            peer.uploads.tell_queue_max(queue_max);
+            let message = greeting::extension(&self.settings, &connected, complete, introduced, queue_max);
             self.out.send(now, &mut peer, message);
         }
         self.peers.insert(peer.conn, peer);
@@ -190,10 +192,16 @@ impl Awake {
         self.upload.fill_slots(now, &mut self.peers, share, &mut self.out);
     }
 
+    /// Requests that each peer may let wait.
+    fn request_queue_max(&self) -> u32 {
+        self.upload.request_queue_max(self.peers.values().filter(|peer| peer.state.peer_interested).count())
+    }
+
     /// What every connection needs each second.
     pub(super) fn upkeep(&mut self, now: Instant) {
         self.upkeep_at = Some(now + UPKEEP);
         let mut gone = Vec::new();
+        let queue_max = self.request_queue_max();
         for peer in self.peers.values_mut() {
             if peer.traffic.is_idle(now) {
                 gone.push(peer.conn);
@@ -210,11 +218,18 @@ impl Awake {
             }
             peer.requests.fit_depth(peer.traffic.download.per_second(now));
             peer.uploads.fit_window(peer.traffic.upload.per_second(now));
+            if peer.connected.capabilities.extensions && peer.uploads.tell_queue_max(queue_max) {
+                let complete = self.status.complete;
+                let message =
+                    greeting::extension(&self.settings, &peer.connected, complete, false, queue_max);
+                self.out.send(now, peer, message);
+            }
             self.download.fill(now, peer, &mut self.out);
         }
         for conn in gone {
             self.disconnect(now, conn, DisconnectReason::Idle);
         }
+        self.upload.upkeep();
         self.metadata.upkeep(now).into_iter().for_each(|conn| self.upload.ready(conn));
         self.totals.upkeep(now, self.upload.take_starved(), self.download.take_starved());
         self.download.retry();

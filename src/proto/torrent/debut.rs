@@ -1,23 +1,39 @@
-//! How a first seed lets its pieces out: each once before any twice, by suggestions (BEP 6).
+//! How a first seed lets its pieces out: each once before any twice (compare BEP 16).
 //!
-//! In a young swarm the seed's uplink is what everybody waits for, and neighbours that do not know of each
-//! other's requests ask it for the same pieces. So each unchoked neighbour is suggested pieces that nobody
-//! else has or was suggested. When every piece is out there is nothing left to do.
+//! In a young swarm the seed's uplink is what every neighbour waits for, and neighbours that do not know of each
+//! other's requests ask it for the same pieces. Three means against that:
+//!
+//! - Each unchoked neighbour is suggested pieces (BEP 6) that no neighbour has or was suggested. Other clients do not
+//!   heed that.
+//! - Under an upload limit, requests wait at the seed. Those for a piece of which no other neighbour was sent the first
+//!   block are served first. [`Debut::is_first`] tells them apart; `upload` bounds how long the others wait.
+//! - Under an upload limit, neighbours are told a short request queue ([`Debut::request_queue_max`]): libtorrent keeps
+//!   three seconds of requests in flight otherwise, and what is asked for early is asked for twice.
+//!
+//! When every piece is out there is nothing left to do. Invariant: pieces before `cursor` are out.
 
 use super::availability::Availability;
+use super::event::ConnId;
 use super::outbox::Outbox;
 use crate::proto::bitfield::Bitfield;
+use crate::proto::block::BLOCK_LEN;
 use crate::proto::peer::Peer;
 use crate::proto::peer::remote::SUGGESTED_MAX;
+use crate::proto::peer::uploads::QUEUE_COUNT_MAX;
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::rng::Rng;
-use crate::proto::time::Instant;
+use crate::proto::time::{Duration, Instant};
 use crate::proto::wire::message::Message;
 
 /// Pieces suggested to a neighbour ahead of what it fetches in [`AHEAD_SECS`].
 const AHEAD_MIN: u64 = 2;
 /// Seconds of a neighbour's rate that suggestions cover: the next ones come as it asks for these.
 const AHEAD_SECS: u64 = 2;
+/// Requests that may wait at the seed in all, as time at its upload limit: longer than most round trips, so that the
+/// limit is reached.
+const REQUEST_SPAN: Duration = Duration::from_millis(250);
+/// Least request queue told to a neighbour, in blocks.
+const REQUEST_QUEUE_MIN: usize = 16;
 
 /// Pieces that are not out yet.
 #[derive(Debug)]
@@ -26,13 +42,21 @@ pub(super) struct Debut {
     unseen: Vec<PieceIndex>,
     /// Every piece is still to be listed, in an order that follows from this: nobody came yet.
     unlisted: Option<Rng>,
+    /// The neighbour that was sent the first block of each piece, as far as it is connected. Empty before
+    /// the first block under an upload limit, and again when every piece is out.
+    recipients: Vec<Option<ConnId>>,
+    /// The first piece that may not be out.
+    cursor: PieceIndex,
     geometry: Geometry,
 }
 
 impl Debut {
     /// For a torrent that starts with `have`; only who starts complete has pieces to let out.
     pub(super) fn new(have: &Bitfield, geometry: Geometry, rng: Rng) -> Self {
-        Self { unseen: Vec::new(), unlisted: have.is_full().then_some(rng), geometry }
+        let is_seed = have.is_full();
+        let cursor = if is_seed { 0 } else { geometry.piece_count() };
+        let unlisted = is_seed.then_some(rng);
+        Self { unseen: Vec::new(), unlisted, recipients: Vec::new(), cursor, geometry }
     }
 
     /// Suggests to an unchoked neighbour as much as it can fetch soon.
@@ -53,11 +77,70 @@ impl Debut {
         while peer.offer.suggested_count() < ahead {
             let Some(piece) = self.unseen.pop() else { return };
             // Those that got out by themselves need no more help.
-            if availability.count(piece) == 0 {
+            if self.is_first(piece, peer.conn, availability) {
                 peer.offer.suggest(piece, self.geometry.block_count(piece));
                 out.send(now, peer, Message::Suggest(piece));
             }
         }
+    }
+
+    /// Whether a block of this piece would be of its first copy: no other neighbour has the piece or was sent its first
+    /// block.
+    pub(super) fn is_first(&self, piece: PieceIndex, conn: ConnId, availability: &Availability) -> bool {
+        let recipient = self.recipients.get(piece as usize).copied().flatten();
+        recipient.map_or_else(|| availability.count(piece) == 0, |recipient| recipient == conn)
+    }
+
+    /// Whether the neighbour has asked for a block of a first copy; if so, that request becomes its next. One that asks
+    /// again after it was refused cannot get the piece elsewhere: its request counts as well.
+    pub(super) fn bring_forward(&self, peer: &mut Peer, availability: &Availability) -> bool {
+        let conn = peer.conn;
+        peer.uploads.bring_forward(|piece, refused_count| {
+            refused_count >= self.geometry.block_count(piece) || self.is_first(piece, conn, availability)
+        })
+    }
+
+    /// Whether a request for a piece that another neighbour has is refused: each block once.
+    pub(super) fn refuses(&self, piece: PieceIndex, peer: &mut Peer) -> bool {
+        peer.uploads.refuse(piece, self.geometry.block_count(piece))
+    }
+
+    /// A neighbour is sent a block of this piece.
+    pub(super) fn sent(&mut self, piece: PieceIndex, conn: ConnId) {
+        self.recipients.resize(self.geometry.piece_count() as usize, None);
+        self.recipients[piece as usize].get_or_insert(conn);
+    }
+
+    /// Whether every piece is out: some neighbour has it or is being sent it. Walks over all pieces once in all.
+    pub(super) fn is_over(&mut self, availability: &Availability) -> bool {
+        let end = self.geometry.piece_count();
+        let is_out = |piece: PieceIndex| {
+            let is_given = self.recipients.get(piece as usize).is_some_and(Option::is_some);
+            is_given || availability.count(piece) > 0
+        };
+        self.cursor = (self.cursor..end).find(|&piece| !is_out(piece)).unwrap_or(end);
+        self.cursor == end
+    }
+
+    /// Every piece is out, and no neighbour asks for more of a first copy.
+    pub(super) fn close(&mut self) {
+        self.cursor = self.geometry.piece_count();
+        self.recipients = Vec::new();
+    }
+
+    /// Whether first copies are no concern any more, or never were.
+    pub(super) fn is_closed(&self) -> bool {
+        self.cursor == self.geometry.piece_count() && self.recipients.is_empty()
+    }
+
+    /// Blocks that each of so many neighbours may ask for ahead, under a limit of so many bytes per second.
+    pub(super) fn request_queue_max(&self, rate: Option<u64>, interested_count: usize) -> usize {
+        let Some(rate) = rate.filter(|_| interested_count > 1 && !self.is_closed()) else {
+            return QUEUE_COUNT_MAX;
+        };
+        let len = u128::from(rate) * REQUEST_SPAN.as_micros() / 1_000_000;
+        let count = len / u128::from(BLOCK_LEN) / interested_count as u128;
+        usize::try_from(count).unwrap_or(usize::MAX).clamp(REQUEST_QUEUE_MIN, QUEUE_COUNT_MAX)
     }
 
     fn list(&mut self) {
@@ -71,10 +154,21 @@ impl Debut {
     pub(super) fn lose(&mut self, have: &Bitfield) {
         self.list();
         self.unseen.retain(|&piece| have.get(piece));
+        self.close();
     }
 
     /// The neighbour will not fetch what it was suggested: others may.
     pub(super) fn take_back(&mut self, peer: &mut Peer) {
         self.unseen.extend(peer.offer.take_suggested());
+    }
+
+    /// The neighbour is gone, and what only it had.
+    pub(super) fn forget(&mut self, peer: &mut Peer) {
+        self.take_back(peer);
+        let conn = Some(peer.conn);
+        if !self.recipients.is_empty() {
+            self.recipients.iter_mut().filter(|recipient| **recipient == conn).for_each(|gone| *gone = None);
+            self.cursor = 0;
+        }
     }
 }

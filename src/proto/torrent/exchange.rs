@@ -202,7 +202,8 @@ impl Awake {
         }
         // Seeds are not told of our pieces, so this is how they learn that we are done (BEP 21).
         for peer in self.peers.values_mut().filter(|peer| peer.connected.capabilities.extensions) {
-            let message = greeting::extension(&self.settings, &peer.connected, complete, false);
+            let queue_max = peer.uploads.told_queue_max();
+            let message = greeting::extension(&self.settings, &peer.connected, complete, false, queue_max);
             self.out.send(now, peer, message);
         }
         if complete {

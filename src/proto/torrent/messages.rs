@@ -92,6 +92,7 @@ impl Awake {
         self.download.availability.gain(piece, peer.remote.have(), peer.remote.is_fickle());
         if self.download.pieces.have().get(piece) {
             peer.offer.peer_gained(piece, self.news.gained());
+            self.upload.refuse_spread(now, piece, conn, &mut self.peers, &mut self.out);
         } else if self.download.pieces.is_lacking(piece) {
             peer.remote.wanted_gained();
             self.download.express_interest(now, peer, &mut self.out);
@@ -159,6 +160,9 @@ impl Awake {
             && !peer.uploads.spend_allowed_fast(block.piece, geometry.block_count(block.piece))
         {
             Some(Fault::ChokedRequest)
+        } else if self.upload.refuses(block.piece, peer, &self.download.availability) {
+            self.out.send(now, peer, Message::Reject(block));
+            return Ok(());
         } else {
             match peer.uploads.push(block) {
                 Ok(()) => None,

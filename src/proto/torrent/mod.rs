@@ -349,7 +349,8 @@ impl Awake {
                 self.download.fill(now, peer, &mut self.out);
             }
         }
-        self.upload.pump(now, &mut self.peers, &mut self.metadata, &mut self.out);
+        let availability = &self.download.availability;
+        self.upload.pump(now, &mut self.peers, &mut self.metadata, availability, &mut self.out);
         // While paused too: the dialer has to learn that it waits for nobody.
         let connection_max = if self.status.paused { 0 } else { self.limits.lease.connection_max };
         let room = connection_max.saturating_sub(self.peers.len());

@@ -14,8 +14,12 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::peer::Peer;
 use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
-use crate::proto::time::Instant;
+use crate::proto::time::{Duration, Instant};
 use crate::proto::wire::message::Message;
+
+/// How long a peer may be passed over because others have asked for blocks of first copies and it has not: about the
+/// time in which a neighbour completes a piece, tells of it and may be asked for it. Then it is served as they are.
+const PASSED_MAX: Duration = Duration::from_secs(1);
 
 /// What the giving side is to know of the torrent.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +38,8 @@ pub(super) struct Upload {
     bucket: Bucket,
     /// Peers with requests and room in their window, one block a turn.
     ready: Rota,
+    /// Peers whose turn it was and that have asked for no block of a first copy (see `debut`).
+    passed: Rota,
     /// When the bucket has room again; None: it is not waited for.
     ready_at: Option<Instant>,
     choker: Choker,
@@ -48,6 +54,7 @@ impl Upload {
         Self {
             bucket: Bucket::new(None, now),
             ready: Rota::default(),
+            passed: Rota::default(),
             ready_at: None,
             choker: Choker::new(rng, now),
             debut,
@@ -80,16 +87,18 @@ impl Upload {
         self.ready.push(conn);
     }
 
-    /// Hands blocks and metadata to the shell, one a peer in turns, as far as windows and the limit allow.
+    /// Hands blocks and metadata to the shell, one a peer in turns, as far as windows and the limit allow. Blocks of
+    /// first copies come first while the limit holds blocks back.
     pub(super) fn pump(
         &mut self,
         now: Instant,
         peers: &mut BTreeMap<ConnId, Peer>,
         metadata: &mut Metadata,
+        availability: &Availability,
         out: &mut Outbox,
     ) {
         self.ready_at = None;
-        while let Some(conn) = self.ready.pop() {
+        while let Some(conn) = self.next_turn(now, peers, metadata, availability) {
             let Some(peer) = peers.get_mut(&conn) else { continue };
             let Some(len) = metadata.next_len(now, conn).or_else(|| peer.uploads.next_len()) else {
                 continue;
@@ -107,10 +116,88 @@ impl Upload {
                     None => metadata.sent(conn, 1),
                 }
             } else if let Some(block) = peer.uploads.pop() {
+                if self.bucket.rate().is_some() && !self.debut.is_closed() {
+                    self.debut.sent(block.piece, conn);
+                }
                 out.send_block(now, peer, block);
             }
             self.ready.push(conn);
         }
+    }
+
+    /// The peer whose turn it is. Under a limit, and until every piece is out: one that has asked for a block of a first
+    /// copy or was passed over for [`PASSED_MAX`], if there is one.
+    fn next_turn(
+        &mut self,
+        now: Instant,
+        peers: &mut BTreeMap<ConnId, Peer>,
+        metadata: &Metadata,
+        availability: &Availability,
+    ) -> Option<ConnId> {
+        if self.bucket.rate().is_none() || self.debut.is_closed() {
+            self.upkeep();
+            return self.ready.pop();
+        }
+        while let Some(conn) = self.ready.pop() {
+            let Some(peer) = peers.get_mut(&conn) else { continue };
+            let asks_metadata = metadata.next_len(now, conn).is_some();
+            if !asks_metadata && peer.uploads.next_len().is_none() {
+                continue;
+            }
+            let is_first = asks_metadata || self.debut.bring_forward(peer, availability);
+            if is_first || peer.uploads.passed_for(now) >= PASSED_MAX {
+                return Some(conn);
+            }
+            self.passed.push(conn);
+        }
+        if self.debut.is_over(availability) {
+            self.debut.close();
+        }
+        self.passed.pop()
+    }
+
+    /// Peers that were passed over are looked at again.
+    pub(super) fn upkeep(&mut self) {
+        while let Some(conn) = self.passed.pop() {
+            self.ready.push(conn);
+        }
+    }
+
+    /// A neighbour has this piece. Under a limit, and until every piece is out, the others are to ask it: with BEP 6
+    /// their requests that wait are rejected.
+    pub(super) fn refuse_spread(
+        &mut self,
+        now: Instant,
+        piece: PieceIndex,
+        holder: ConnId,
+        peers: &mut BTreeMap<ConnId, Peer>,
+        out: &mut Outbox,
+    ) {
+        if self.bucket.rate().is_none() || self.debut.is_closed() {
+            return;
+        }
+        for peer in peers.values_mut().filter(|peer| peer.conn != holder && peer.is_fast()) {
+            for block in peer.uploads.waiting_for(piece) {
+                if self.debut.refuses(piece, peer) && peer.uploads.cancel(block) {
+                    out.send(now, peer, Message::Reject(block));
+                }
+            }
+        }
+    }
+
+    /// Whether a request for this piece that comes is to be rejected, because another neighbour has the piece: as
+    /// [`Upload::refuse_spread`].
+    pub(super) fn refuses(&self, piece: PieceIndex, peer: &mut Peer, availability: &Availability) -> bool {
+        let is_concern = self.bucket.rate().is_some() && !self.debut.is_closed();
+        let may = is_concern && peer.is_fast() && !peer.state.am_choking;
+        may && availability.count(piece) > 0
+            && !peer.remote.have().get(piece)
+            && self.debut.refuses(piece, peer)
+    }
+
+    /// Requests that each peer may let wait.
+    pub(super) fn request_queue_max(&self, interested_count: usize) -> u32 {
+        self.debut.request_queue_max(self.bucket.rate(), interested_count) as u32
     }
 
     /// A round of the choker.
@@ -173,7 +260,7 @@ impl Upload {
 
     /// The peer is gone.
     pub(super) fn forget(&mut self, peer: &mut Peer) {
-        self.debut.take_back(peer);
+        self.debut.forget(peer);
     }
 
     fn apply(

@@ -1,6 +1,7 @@
 //! Whole machines against each other, and one machine against peers that break the rules.
 
 mod description;
+mod first_copies;
 mod gossip;
 mod handover;
 mod metadata;
