@@ -90,6 +90,10 @@ pub struct Variations {
     pub plain_haves: bool,
     /// Seeds super-seed (BEP 16), in this way.
     pub super_seeding: Option<Reveal>,
+    /// Peers behave as many other clients do: they heed no suggestion, and tell complete peers of their pieces too.
+    pub foreign_peers: bool,
+    /// The upload limit that the seeds are given, bytes per second.
+    pub seed_limit: Option<u64>,
 }
 
 impl Default for Scenario {

@@ -23,10 +23,11 @@ use crate::proto::infohash::InfoHash;
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
-use crate::proto::torrent::event::{ConnId, Connected, Direction, PieceResult, Receipt};
+use crate::proto::torrent::event::{Command, ConnId, Connected, Direction, PieceResult, Receipt};
 use crate::proto::tracker::announcer::RequestId;
 use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
 use crate::proto::wire::handshake::Capabilities;
+use crate::proto::wire::message::Message;
 use outages::{Happening, RealContents};
 
 /// Bytes per second that a host hashes and writes.
@@ -211,6 +212,12 @@ impl Swarm {
         match event {
             Event::Join(host) => {
                 self.hosts[host].life.online = true;
+                if let (Role::Seed, upload_rate @ Some(_)) =
+                    (self.hosts[host].role, self.scenario.variations.seed_limit)
+                {
+                    let command = Command::Limit { upload_rate, download_rate: None };
+                    self.hosts[host].machines.torrent.handle_command(now, command);
+                }
                 self.hosts[host].machines.announcer.handle_timeout(now);
                 self.settle(host);
             }
@@ -314,6 +321,7 @@ impl Swarm {
         let (now, host) = (self.now, &mut self.hosts[id]);
         let torrent = &mut host.machines.torrent;
         match parcel {
+            Parcel::Message(Message::Suggest(_)) if self.scenario.variations.foreign_peers => {}
             Parcel::Message(message) => {
                 if let Some(wire) = host.wires.get_mut(&conn) {
                     wire.heard(&message);

@@ -94,6 +94,31 @@ fn a_super_seed_is_told_of_the_pieces_that_it_gave() {
 }
 
 #[test]
+fn a_limited_seed_sends_one_copy_to_peers_that_heed_no_suggestion() {
+    let line = Line { up_rate: 20_000_000, down_rate: 20_000_000 };
+    for peers in [1, 2, 3, 8] {
+        let limit = 2_000_000;
+        let variations = Variations { foreign_peers: true, seed_limit: Some(limit), ..Variations::default() };
+        let scenario = Scenario {
+            peers,
+            piece_count: 256,
+            piece_len: 128 * 1024,
+            seed_line: line,
+            peer_line: line,
+            latency: Duration::from_millis(1),
+            variations,
+            ..Scenario::default()
+        };
+        let report = run(scenario.clone());
+        let took = report.completion().expect("everybody completes").as_secs_f64();
+        let ratio = took / (scenario.total_len() as f64 / limit as f64);
+        let copies = report.hosts[0].uploaded as f64 / scenario.total_len() as f64;
+        println!("a limited seed to {peers}: {ratio:.2} times the bound, {copies:.2} copies sent");
+        assert!(copies <= 1.05 && ratio <= 1.1, "{peers}: {copies} copies, {ratio} times the bound");
+    }
+}
+
+#[test]
 fn liars_are_banned_and_nobody_else() {
     let scenario = Scenario { poisoners: 4, poison: 0.3, seed: 3, ..small() };
     let report = run(scenario);
@@ -160,7 +185,7 @@ fn sixty_different_swarms_keep_every_promise() {
                 seeds_leave,
                 complete_leave: seed % 4 == 0,
                 plain_haves: seed % 7 == 0,
-                super_seeding: None,
+                ..Variations::default()
             },
             ..Scenario::default()
         };

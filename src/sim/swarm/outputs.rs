@@ -88,9 +88,14 @@ impl Swarm {
                 let seed = self.scenario.seed;
                 panic!("seed {seed}: {} says that {addr} broke the protocol: {offence}", self.hosts[id].addr);
             }
+            TorrentEvent::PieceCompleted(piece) => {
+                if self.scenario.variations.foreign_peers {
+                    let conns: Vec<ConnId> = self.hosts[id].wires.keys().copied().collect();
+                    conns.into_iter().for_each(|conn| self.say(id, conn, Message::Have(piece)));
+                }
+            }
             // Looked at after every event.
-            TorrentEvent::PieceCompleted(_)
-            | TorrentEvent::MetadataTooLong(..)
+            TorrentEvent::MetadataTooLong(..)
             | TorrentEvent::PeerConnected(_)
             | TorrentEvent::PeerDisconnected(..)
             | TorrentEvent::PieceFailed(_)
