@@ -88,6 +88,25 @@ impl Client {
         self.start(host, torrent, &work.join("leech"), folder, Role::Download)
     }
 
+    /// As [`Client::download`], for several clients with one `work` folder: each has a number. All go on seeding.
+    pub(crate) fn join(
+        self,
+        host: &Host,
+        torrent: &Path,
+        work: &Path,
+        number: usize,
+        folder: &Path,
+    ) -> Process {
+        let state = work.join(format!("leech-{number}"));
+        if matches!(self, Self::Sprat) {
+            std::fs::create_dir(&state).expect("a new folder");
+            let mut command = sprat(host, torrent, &state, folder, Role::Download);
+            command.arg("--seed");
+            return Process::start(command, &state.join("log"));
+        }
+        self.start(host, torrent, &state, folder, Role::Download)
+    }
+
     fn start(self, host: &Host, torrent: &Path, state: &Path, folder: &Path, role: Role) -> Process {
         std::fs::create_dir(state).expect("a new folder");
         let command = match self {
@@ -100,6 +119,15 @@ impl Client {
         };
         Process::start(command, &state.join("log"))
     }
+}
+
+/// Our seed, with an upload limit in bytes per second.
+pub(crate) fn limited_seed(host: &Host, torrent: &Path, work: &Path, folder: &Path, rate: u64) -> Process {
+    let state = work.join("seed");
+    std::fs::create_dir(&state).expect("a new folder");
+    let mut command = sprat(host, torrent, &state, folder, Role::Seed);
+    command.arg("--up-limit").arg(format!("{}KB", rate / 1_000));
+    Process::start(command, &state.join("log"))
 }
 
 fn sprat(host: &Host, torrent: &Path, state: &Path, folder: &Path, role: Role) -> Command {

@@ -18,24 +18,42 @@ const FILES: [(&str, usize); 5] = [
     ("z.bin", 2_097_152),
 ];
 
+/// One file that takes a limited seed a while.
+const LARGE_FILES: [(&str, usize); 1] = [("large.bin", 24 << 20)];
+
 /// The content on disk.
 pub(crate) struct Content {
     folder: PathBuf,
+    files: &'static [(&'static str, usize)],
 }
 
 impl Content {
     /// Writes it below `work`.
     pub(crate) fn generate(work: &Path) -> Self {
+        Self::with(work, &FILES)
+    }
+
+    /// The same of a larger file.
+    pub(crate) fn generate_large(work: &Path) -> Self {
+        Self::with(work, &LARGE_FILES)
+    }
+
+    fn with(work: &Path, files: &'static [(&'static str, usize)]) -> Self {
         let folder = work.join("seeded");
         let mut rng = Rng::from_number(1);
-        for (path, len) in FILES {
+        for &(path, len) in files {
             let path = folder.join(NAME).join(path);
             std::fs::create_dir_all(path.parent().expect("files lie in folders")).expect("a new folder");
             let mut bytes = vec![0; len];
             rng.fill(&mut bytes);
             std::fs::write(path, bytes).expect("a new file");
         }
-        Self { folder }
+        Self { folder, files }
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn total_len(&self) -> u64 {
+        self.files.iter().map(|&(_, len)| len as u64).sum()
     }
 
     /// The folder that holds the content's folder.
@@ -96,7 +114,7 @@ impl Content {
 
     /// Whether `downloaded` holds the same, with or without files that have no content.
     pub(crate) fn is_equal(&self, downloaded: &Path, with_empty: bool) -> bool {
-        FILES.iter().filter(|(_, len)| with_empty || *len > 0).all(|(path, _)| {
+        self.files.iter().filter(|(_, len)| with_empty || *len > 0).all(|(path, _)| {
             let read = |folder: &Path| std::fs::read(folder.join(NAME).join(path)).ok();
             read(downloaded) == read(&self.folder)
         })

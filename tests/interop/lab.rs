@@ -1,11 +1,15 @@
 //! Hosts on one machine: network namespaces on a bridge in a namespace of its own. Needs root and iproute2.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Labs of this process so far: their names must differ.
 static LAB_COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Ethernet, IPv4, and TCP with timestamps.
+const PACKET_HEADER_LEN: u64 = 14 + 20 + 32;
 
 /// Hosts that see each other and nobody else; gone when dropped.
 pub(crate) struct Lab {
@@ -84,5 +88,26 @@ impl Host {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace]).arg(program);
         command
+    }
+
+    /// Addresses of the other hosts with which it has connections.
+    pub(crate) fn connected_to(&self) -> BTreeSet<String> {
+        let output = self.command("ss").args(["-Htn", "state", "established"]).output().expect("ss");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let remote = |line: &str| {
+            let addr = line.split_whitespace().nth(3)?.rsplit_once(':')?.0;
+            Some(addr.trim_matches(['[', ']']).trim_start_matches("::ffff:").to_owned())
+        };
+        text.lines().filter_map(remote).collect()
+    }
+
+    /// Bytes that it sent, without the headers of TCP, IP and Ethernet.
+    pub(crate) fn sent_len(&self) -> u64 {
+        let counter = |name: &str| {
+            let path = format!("/sys/class/net/eth0/statistics/{name}");
+            let output = self.command("cat").arg(path).output().expect("cat");
+            String::from_utf8_lossy(&output.stdout).trim().parse::<u64>().expect("a counter")
+        };
+        counter("tx_bytes") - counter("tx_packets") * PACKET_HEADER_LEN
     }
 }

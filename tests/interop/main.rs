@@ -9,6 +9,7 @@
 mod client;
 mod content;
 mod lab;
+mod limited_seed;
 mod lost_pieces;
 mod process;
 mod super_seed;
