@@ -134,7 +134,7 @@ fn bad_input_is_answered_by_one_line_and_an_exit_code() {
         (&["download", "set.torrent", "-d", "x", "--select", "*.zip"], 2, "*.zip"),
         (&["download", "set.torrent", "-d", "x", "--port", &port], 1, "in use"),
         (&["seed", "none.bin"], 1, "none.bin"),
-        (&["seed", "set.torrent", "-d", "elsewhere", "--port", "0"], 3, "missing"),
+        (&["seed", "set.torrent", "-d", "elsewhere", "--port", "0"], 1, "elsewhere: No such file"),
         (&["seed", "set", "--with-tracker=what://"], 2, "--with-tracker"),
         (&["create", "none"], 1, "none"),
         (&["verify", "set.torrent", "-d", "elsewhere"], 1, "elsewhere"),
