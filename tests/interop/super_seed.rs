@@ -9,8 +9,9 @@ use crate::lab::{self, Lab};
 use crate::process;
 use crate::tracker::{self, Tracker, Transport};
 
-/// They take ten seconds until the seed has unchoked everybody; rtorrent, which gives a piece a second, thirty.
-const TIMEOUT: Duration = Duration::from_secs(150);
+/// libtorrent takes twelve seconds, most of it until it has unchoked everybody; rtorrent some 110, however many the
+/// pieces, and 60 to a leecher of libtorrent.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Lets `seed` super-seed to `leeches`, until ours are complete.
 #[expect(clippy::disallowed_methods, reason = "real processes run in real time; the figure is only printed")]
