@@ -156,7 +156,8 @@ impl<F: FileSystem> Content<F> {
                 // Beyond its end the parts file holds nothing.
                 let offset = self.place_in_parts(piece, span).unwrap_or(parts_len);
                 let len = (parts_len.saturating_sub(offset)).min(span.len as u64) as usize;
-                self.fs.read_exact_at(&parts, &mut in_parts[..len], offset).map_err(at_parts)?;
+                read_if_there(|| self.fs.read_exact_at(&parts, &mut in_parts[..len], offset))
+                    .map_err(at_parts)?;
             }
             let read = || self.fs.read_exact_at(&self.fs.open_read(&file.path)?, &mut in_file, span.offset);
             let is_there = file.attributes.pad
