@@ -95,6 +95,18 @@ fn no_redirect_from_the_internet_leads_to_this_machine() {
 }
 
 #[test]
+fn the_address_of_a_torrent_leads_from_the_internet_to_no_service_of_this_machine() {
+    let (dir, victim) = (tempfile::tempdir().unwrap(), Victim::new());
+    let target = format!("http://{}/x.torrent", victim.addr());
+    let proxy = format!("http://{}", proxy(move |_| redirect(&target)));
+    let args = ["show", "http://torrents.example/x.torrent"];
+    let ended = Sprat::start_with(dir.path(), &args, &[("http_proxy", &proxy), ("no_proxy", "")]).end();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.err[0].contains("local network"), "{ended:?}");
+    assert!(!victim.was_asked());
+}
+
+#[test]
 fn a_tracker_behind_a_proxy_on_this_machine_names_no_peers_of_this_machine() {
     let (dir, victim) = (torrent(), Victim::new());
     let (port, friend) = (victim.addr().port(), TcpListener::bind("127.0.0.1:0").unwrap());
