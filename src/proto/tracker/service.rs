@@ -275,9 +275,8 @@ impl Answerer {
         }
         self.counts.announces += 1;
         let Announce { infohash, peer_id, event, left, .. } = *announce;
-        let is_seed = left == 0;
-        let draw = self.rng.bits();
-        let announced = Announced { infohash, peer_id, addr, event, is_seed, v4_max, v6_max, draw };
+        let (nothing_left, draw) = (left == 0, self.rng.bits());
+        let announced = Announced { infohash, peer_id, addr, event, nothing_left, v4_max, v6_max, draw };
         Some(shards.shard(&infohash).handle_announce(now, &announced, &mut self.chosen))
     }
 
@@ -423,6 +422,50 @@ mod tests {
         assert_eq!(second.external_ip, Some("2001:db8::1".parse().unwrap()));
         let third = reply(ask(&mut service, at(2), "1.2.3.4:999", id, &announce(1000, 9)));
         assert_eq!((third.peers, third.seeders), (vec![], Some(1)), "IPv6 does not fit an answer over IPv4");
+    }
+
+    /// The ports of the peers that are named to a peer, over both transports.
+    fn named(service: &mut Service, announce: &Announce) -> [Vec<u16>; 2] {
+        let id = connect(service, at(0), "1.2.3.4:999");
+        let by_udp = reply(ask(service, at(0), "1.2.3.4:999", id, announce));
+        let url = super::super::http::announce_url("http://t/announce", announce);
+        let (target, mut out) = (url.strip_prefix("http://t").unwrap(), Vec::new());
+        assert_eq!(service.handle_http(at(0), addr("1.2.3.4:80"), target, &mut out), 200);
+        let by_http = super::super::http::decode_reply(&out).unwrap();
+        [by_udp, by_http].map(|reply| reply.peers.iter().map(SocketAddr::port).collect())
+    }
+
+    #[test]
+    fn nothing_left_alone_is_no_proof_of_a_seed() {
+        use AnnounceEvent::{Completed, None, Started};
+        let of = |port, left, event| {
+            let peer_id = PeerId([port as u8; 20]);
+            Announce { event, peer_id, ..announce(port, left) }
+        };
+        let mut service = service();
+        named(&mut service, &of(1, 0, Started));
+        // A newcomer by a magnet link, as aria2 and rqbit announce it: first and ever after.
+        assert_eq!(named(&mut service, &of(2, 0, Started)), [[1], [1]]);
+        assert_eq!(named(&mut service, &of(2, 0, None)), [[1], [1]]);
+        assert_eq!(
+            named(&mut service, &of(3, 9, Started)),
+            [[1, 2], [1, 2]].map(|mut ports| {
+                ports.sort();
+                ports
+            })
+        );
+        let few = Announce { numwant: Some(1), ..of(2, 0, None) };
+        assert_eq!(named(&mut service, &few), [[3], [3]], "leechers first");
+        assert_eq!(named(&mut service, &of(2, 0, None)).map(|ports| ports[0]), [3, 3]);
+        // Seeds for certain: one that had something left, and one that says that it has completed.
+        assert_eq!(named(&mut service, &of(4, 5, Started))[0].len(), 3);
+        assert_eq!(named(&mut service, &of(4, 0, None)), [[3], [3]]);
+        assert_eq!(named(&mut service, &of(2, 0, Completed)), [[3], [3]]);
+        assert_eq!(named(&mut service, &of(2, 0, None)), [[3], [3]], "that is remembered");
+        assert_eq!(named(&mut service, &of(5, 0, Completed)), [[3], [3]]);
+        assert_eq!(named(&mut service, &of(2, 0, Started))[0].len(), 4, "until it starts anew");
+        let scraped = service.swarms.scrape(&InfoHash([1; 20]));
+        assert_eq!(scraped, Scraped { seeders: 4, completed: 1, leechers: 1 }, "counted as before");
     }
 
     #[test]

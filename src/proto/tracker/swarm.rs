@@ -21,7 +21,7 @@ use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use index::Index;
-use peers::{Change, Entry, Peers, Tick};
+use peers::{Change, Entry, Peers, Standing, Tick};
 
 /// The grain of what is remembered of time: a 16-bit count of it wraps after three days.
 const TICK: Duration = Duration::from_secs(4);
@@ -57,8 +57,8 @@ pub struct Announced {
     pub addr: SocketAddr,
     /// Why.
     pub event: AnnounceEvent,
-    /// Nothing is missing.
-    pub is_seed: bool,
+    /// `left` is 0: the sender has everything, or cannot know yet what is left.
+    pub nothing_left: bool,
     /// Most IPv4 peers to name.
     pub v4_max: usize,
     /// Most IPv6 peers to name.
@@ -83,7 +83,7 @@ pub struct Totals {
     pub torrents: u64,
     /// Peers.
     pub peers: u64,
-    /// Those of them that are complete.
+    /// Those of them with nothing left.
     pub seeders: u64,
 }
 
@@ -162,10 +162,10 @@ impl Swarms {
                 None => return Scraped::default(),
             },
         };
+        let standing = self.apply(now, at, announced);
         if !leaving {
-            self.choose(at, announced, chosen);
+            self.choose(at, announced, standing, chosen);
         }
-        self.apply(now, at, announced);
         let scraped = self.torrents[at].scraped();
         if self.torrents[at].peer_count() == 0 && scraped.completed == 0 {
             self.remove_torrent(at);
@@ -223,25 +223,25 @@ impl Swarms {
         (!self.torrents.is_empty()).then_some(self.sweep_at)
     }
 
-    fn choose(&self, at: usize, announced: &Announced, chosen: &mut Chosen) {
+    fn choose(&self, at: usize, announced: &Announced, standing: Standing, chosen: &mut Chosen) {
         let torrent = &self.torrents[at];
-        let (with_seeds, draw) = (!announced.is_seed, announced.draw);
+        let draw = announced.draw;
         let (asker_v4, asker_v6) = match announced.addr.ip() {
             IpAddr::V4(ip) => (Some(compact(ip.octets(), announced.addr.port())), None),
             IpAddr::V6(ip) => (None, Some(compact(ip.octets(), announced.addr.port()))),
         };
-        torrent.v4.choose(asker_v4.as_ref(), with_seeds, announced.v4_max, draw, &mut chosen.v4);
+        torrent.v4.choose(asker_v4.as_ref(), standing, announced.v4_max, draw, &mut chosen.v4);
         if let Some(peers) = &torrent.v6 {
-            peers.choose(asker_v6.as_ref(), with_seeds, announced.v6_max, draw, &mut chosen.v6);
+            peers.choose(asker_v6.as_ref(), standing, announced.v6_max, draw, &mut chosen.v6);
         }
     }
 
-    /// Puts the sender in, or takes it out.
-    fn apply(&mut self, now: Instant, at: usize, announced: &Announced) {
+    /// Puts the sender in, or takes it out. Its standing.
+    fn apply(&mut self, now: Instant, at: usize, announced: &Announced) -> Standing {
         let room = self.peer_count < self.limits.peer_max;
         let port = announced.addr.port();
         let before = self.torrents[at].seed_count();
-        let change = match announced.addr.ip() {
+        let (change, standing) = match announced.addr.ip() {
             IpAddr::V4(ip) => {
                 let entry = self.entry(now, announced, compact(ip.octets(), port));
                 update(&mut self.torrents[at].v4, &self.hasher, &self.limits, entry, announced, room)
@@ -249,9 +249,9 @@ impl Swarms {
             IpAddr::V6(ip) => {
                 let entry = self.entry(now, announced, compact(ip.octets(), port));
                 let mut peers = self.torrents[at].v6.take().unwrap_or_default();
-                let change = update(&mut peers, &self.hasher, &self.limits, entry, announced, room);
+                let updated = update(&mut peers, &self.hasher, &self.limits, entry, announced, room);
                 self.torrents[at].v6 = (peers.len() > 0).then_some(peers);
-                change
+                updated
             }
         };
         let torrent = &mut self.torrents[at];
@@ -265,11 +265,13 @@ impl Swarms {
             Change::None | Change::Replaced | Change::Completed => (),
         }
         self.check_invariant();
+        standing
     }
 
     fn entry<const LEN: usize>(&self, now: Instant, announced: &Announced, addr: [u8; LEN]) -> Entry<LEN> {
         let identity = (self.hasher.hash(&announced.peer_id.0) as u32).to_be_bytes();
-        Entry { addr, identity, is_seed: announced.is_seed, now: tick(now) }
+        let Announced { event, nothing_left, .. } = *announced;
+        Entry { addr, identity, event, nothing_left, now: tick(now) }
     }
 
     fn find(&self, infohash: &InfoHash) -> Option<usize> {
@@ -328,15 +330,15 @@ fn update<const LEN: usize>(
     entry: Entry<LEN>,
     announced: &Announced,
     room: bool,
-) -> Change {
+) -> (Change, Standing) {
     if announced.event == AnnounceEvent::Stopped {
-        return peers.stop(hasher, &entry.addr, entry.identity);
+        return (peers.stop(hasher, &entry.addr, entry.identity), entry.standing(None));
     }
     // Without room in the store a newcomer takes the place of another peer of its torrent.
     let peer_max =
         if room { limits.torrent_peer_max } else { (peers.len() as usize).min(limits.torrent_peer_max) };
     if peer_max == 0 {
-        return Change::None;
+        return (Change::None, entry.standing(None));
     }
     peers.announce(hasher, entry, ticks(limits.owned), peer_max, announced.draw)
 }
@@ -375,7 +377,7 @@ mod tests {
         Instant::from_micros(secs * 1_000_000)
     }
 
-    fn announced(torrent: u32, addr: &str, is_seed: bool) -> Announced {
+    fn announced(torrent: u32, addr: &str, nothing_left: bool) -> Announced {
         let mut infohash = InfoHash([0; 20]);
         infohash.0[..4].copy_from_slice(&torrent.to_be_bytes());
         Announced {
@@ -383,7 +385,7 @@ mod tests {
             peer_id: PeerId([7; 20]),
             addr: addr.parse().unwrap(),
             event: AnnounceEvent::None,
-            is_seed,
+            nothing_left,
             v4_max: 50,
             v6_max: 50,
             draw: 0x0123_4567_89ab_cdef,
@@ -456,7 +458,7 @@ mod tests {
         let mut swarms = swarms(limits());
         let peer = announced(1, "1.2.3.4:5", false);
         peers(&mut swarms, at(0), &peer);
-        let completed = Announced { event: AnnounceEvent::Completed, is_seed: true, ..peer };
+        let completed = Announced { event: AnnounceEvent::Completed, nothing_left: true, ..peer };
         for _ in 0..3 {
             peers(&mut swarms, at(1), &completed);
         }

@@ -1,11 +1,13 @@
 //! The peers of one torrent and one address family: found by address, seeds first, chosen at random.
 //!
 //! Twelve bytes for an IPv4 peer and 24 for IPv6, in one list that grows by a quarter; beyond
-//! [`SCAN_MAX`] peers an index adds 5 to 11 bytes. Invariants: the first `seed_count` peers are seeds, all others
-//! are not; an address is in the list once; the index exists when the list is longer than [`SCAN_MAX`].
+//! [`SCAN_MAX`] peers an index adds 5 to 11 bytes. Invariants: the list is ordered by [`Standing`], and `ends` says
+//! where each standing ends; an address is in the list once; the index exists when the list is longer than
+//! [`SCAN_MAX`].
 
 use siphasher::sip::SipHasher13;
 
+use super::super::AnnounceEvent;
 use super::index::Index;
 
 /// Up to this many peers are searched one by one: their addresses fill a dozen cache lines.
@@ -15,6 +17,18 @@ const EVICTION_SAMPLE: u64 = 8;
 
 /// A count of time units that wraps: see [`super::tick`].
 pub(super) type Tick = u16;
+
+/// How much of the content a peer has, as far as its announces show. The list is in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// Everything: it said `completed`, or had something left before.
+    Seed,
+    /// Nothing left, and no proof: a seed from the start, or a newcomer that has only an infohash and cannot know
+    /// what is left (aria2, rqbit). Counted as a seed, as other trackers do.
+    Unproven,
+    /// Something is left.
+    Leecher,
+}
 
 /// A peer: its address in compact form (6 or 18 bytes).
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +44,28 @@ pub(super) struct Peer<const LEN: usize> {
 pub(super) struct Entry<const LEN: usize> {
     pub(super) addr: [u8; LEN],
     pub(super) identity: [u8; 4],
-    pub(super) is_seed: bool,
+    pub(super) event: AnnounceEvent,
+    /// `left` is 0.
+    pub(super) nothing_left: bool,
     pub(super) now: Tick,
+}
+
+impl<const LEN: usize> Entry<LEN> {
+    /// The standing of its sender, which was `before` if the same peer announced before.
+    pub(super) fn standing(&self, before: Option<Standing>) -> Standing {
+        match (self.event, before) {
+            _ if !self.nothing_left => Standing::Leecher,
+            (AnnounceEvent::Completed, _) => Standing::Seed,
+            // What was known is of an earlier session, which may have been about the content.
+            (AnnounceEvent::Started, _) => Standing::Unproven,
+            (AnnounceEvent::None | AnnounceEvent::Stopped, Some(Standing::Seed | Standing::Leecher)) => {
+                Standing::Seed
+            }
+            (AnnounceEvent::None | AnnounceEvent::Stopped, Some(Standing::Unproven) | None) => {
+                Standing::Unproven
+            }
+        }
+    }
 }
 
 /// What an announce changed.
@@ -43,7 +77,7 @@ pub(super) enum Change {
     Added,
     /// A new peer, in the place of another.
     Replaced,
-    /// A peer that was incomplete is complete.
+    /// A peer that was not known to be a seed is one.
     Completed,
     /// A peer is gone.
     Removed,
@@ -53,7 +87,8 @@ pub(super) enum Change {
 #[derive(Debug, Default)]
 pub(super) struct Peers<const LEN: usize> {
     list: Vec<Peer<LEN>>,
-    seed_count: u32,
+    /// Where the seeds end, and where the unproven ones.
+    ends: [u32; 2],
     index: Option<Box<Index>>,
 }
 
@@ -66,13 +101,14 @@ impl<const LEN: usize> Peers<LEN> {
         self.list.len() as u32
     }
 
+    /// Those with nothing left, proven or not.
     pub(super) fn seed_count(&self) -> u32 {
-        self.seed_count
+        self.ends[1]
     }
 
-    /// Adds or refreshes a peer. An address belongs to the peer id that announced it first until that has been
-    /// silent for `owned`: until then others behind it may say whether it is a seed, but not keep it alive,
-    /// and not remove it.
+    /// Adds or refreshes a peer; what changed, and the standing of the sender. An address belongs to the peer id
+    /// that announced it first until that has been silent for `owned`: until then others behind it may say what
+    /// is left, but not keep it alive, and not remove it.
     pub(super) fn announce(
         &mut self,
         hasher: &SipHasher13,
@@ -80,33 +116,28 @@ impl<const LEN: usize> Peers<LEN> {
         owned: Tick,
         peer_max: usize,
         draw: u64,
-    ) -> Change {
+    ) -> (Change, Standing) {
         let Some(at) = self.find(hasher, &entry.addr) else {
             let full = self.list.len() >= peer_max;
             if full {
                 let oldest = self.oldest_of_some(entry.now, draw);
                 self.remove_at(hasher, oldest);
             }
-            self.add(hasher, entry);
-            return if full { Change::Replaced } else { Change::Added };
+            let standing = entry.standing(None);
+            self.add(hasher, entry, standing);
+            return (if full { Change::Replaced } else { Change::Added }, standing);
         };
+        let before = self.standing_at(at);
         let peer = &mut self.list[at];
+        let known = (peer.identity == entry.identity).then_some(before);
         if peer.identity == entry.identity || entry.now.wrapping_sub(peer.seen) > owned {
             peer.identity = entry.identity;
             peer.seen = entry.now;
         }
-        let was_seed = at < self.seed_count as usize;
-        if entry.is_seed == was_seed {
-            return Change::None;
-        }
-        if entry.is_seed {
-            self.swap(hasher, at, self.seed_count as usize);
-            self.seed_count += 1;
-            return Change::Completed;
-        }
-        self.seed_count -= 1;
-        self.swap(hasher, at, self.seed_count as usize);
-        Change::None
+        let standing = entry.standing(known);
+        self.shift(hasher, at, before, standing);
+        let completed = standing == Standing::Seed && before != Standing::Seed;
+        (if completed { Change::Completed } else { Change::None }, standing)
     }
 
     /// Removes a peer, if it is that peer who asks.
@@ -137,38 +168,25 @@ impl<const LEN: usize> Peers<LEN> {
         before - self.len()
     }
 
-    /// Appends up to `count` random peers but `asker`, seeds only if `with_seeds`. Two runs of neighbours in the
-    /// list from two random places, so the effort is that of the answer, not of the swarm.
+    /// Appends up to `count` random peers but `asker`: for a leecher any, for a seed leechers alone, and for one of
+    /// which neither is sure leechers first.
     pub(super) fn choose(
         &self,
         asker: Option<&[u8; LEN]>,
-        with_seeds: bool,
+        standing: Standing,
         count: usize,
         draw: u64,
         out: &mut Vec<u8>,
     ) {
-        let pool = if with_seeds { &self.list[..] } else { &self.list[self.seed_count as usize..] };
-        let mut room = count;
-        let mut give = |peers: &[Peer<LEN>]| {
-            for peer in peers {
-                if room > 0 && Some(&peer.addr) != asker {
-                    out.extend_from_slice(&peer.addr);
-                    room -= 1;
-                }
-            }
+        let (seeds, leechers) = self.list.split_at(self.seed_count() as usize);
+        let pools = match standing {
+            Standing::Leecher => [&self.list[..], &[]],
+            Standing::Unproven => [leechers, seeds],
+            Standing::Seed => [leechers, &[]],
         };
-        if pool.len() <= count {
-            return give(pool);
-        }
-        // One more than asked for, as one of them may be the asker.
-        let wanted = (count + 1).min(pool.len());
-        let (front, back) = pool.split_at(pool.len() / 2);
-        let from_front = (wanted / 2).min(front.len());
-        for (half, take, draw) in [(front, from_front, draw >> 32), (back, wanted - from_front, draw)] {
-            let start = ((u64::from(draw as u32) * half.len() as u64) >> 32) as usize;
-            let first = take.min(half.len() - start);
-            give(&half[start..start + first]);
-            give(&half[..take - first]);
+        let end = out.len() + count * LEN;
+        for pool in pools {
+            choose_from(pool, asker, (end - out.len()) / LEN, draw, out);
         }
     }
 
@@ -182,7 +200,15 @@ impl<const LEN: usize> Peers<LEN> {
         }
     }
 
-    fn add(&mut self, hasher: &SipHasher13, entry: Entry<LEN>) {
+    fn standing_at(&self, at: usize) -> Standing {
+        match self.ends.map(|end| at < end as usize) {
+            [true, _] => Standing::Seed,
+            [false, true] => Standing::Unproven,
+            [false, false] => Standing::Leecher,
+        }
+    }
+
+    fn add(&mut self, hasher: &SipHasher13, entry: Entry<LEN>, standing: Standing) {
         let at = self.list.len();
         if at == self.list.capacity() {
             self.list.reserve_exact((at / 4).max(2));
@@ -202,18 +228,29 @@ impl<const LEN: usize> Peers<LEN> {
             }
             self.index = Some(index);
         }
-        if entry.is_seed {
-            self.swap(hasher, at, self.seed_count as usize);
-            self.seed_count += 1;
-        }
+        self.shift(hasher, at, Standing::Leecher, standing);
     }
 
-    fn remove_at(&mut self, hasher: &SipHasher13, mut at: usize) {
-        if at < self.seed_count as usize {
-            self.seed_count -= 1;
-            self.swap(hasher, at, self.seed_count as usize);
-            at = self.seed_count as usize;
+    /// Gives the peer at `at` another standing: it goes from one part of the list to the next until it is where it
+    /// belongs. Where it is then.
+    fn shift(&mut self, hasher: &SipHasher13, mut at: usize, from: Standing, to: Standing) -> usize {
+        for border in (to as usize..from as usize).rev() {
+            let first = self.ends[border] as usize;
+            self.swap(hasher, at, first);
+            self.ends[border] += 1;
+            at = first;
         }
+        for border in from as usize..to as usize {
+            self.ends[border] -= 1;
+            let last = self.ends[border] as usize;
+            self.swap(hasher, at, last);
+            at = last;
+        }
+        at
+    }
+
+    fn remove_at(&mut self, hasher: &SipHasher13, at: usize) {
+        let at = self.shift(hasher, at, self.standing_at(at), Standing::Leecher);
         let last = self.list.len() - 1;
         self.swap(hasher, at, last);
         if let Some(index) = &mut self.index {
@@ -253,11 +290,44 @@ impl<const LEN: usize> Peers<LEN> {
     /// Asserts what the module's header promises.
     #[cfg(test)]
     pub(super) fn check(&self, hasher: &SipHasher13) {
-        assert!(self.seed_count <= self.len());
+        assert!(self.ends[0] <= self.ends[1] && self.ends[1] <= self.len());
         assert!(self.index.is_some() || self.list.len() <= SCAN_MAX);
         for (at, peer) in self.list.iter().enumerate() {
             assert_eq!(self.find(hasher, &peer.addr), Some(at));
         }
+    }
+}
+
+/// Appends up to `count` random peers of `pool` but `asker`: two runs of neighbours from two random places, so the
+/// effort is that of the answer, not of the swarm.
+fn choose_from<const LEN: usize>(
+    pool: &[Peer<LEN>],
+    asker: Option<&[u8; LEN]>,
+    count: usize,
+    draw: u64,
+    out: &mut Vec<u8>,
+) {
+    let mut room = count;
+    let mut give = |peers: &[Peer<LEN>]| {
+        for peer in peers {
+            if room > 0 && Some(&peer.addr) != asker {
+                out.extend_from_slice(&peer.addr);
+                room -= 1;
+            }
+        }
+    };
+    if pool.len() <= count {
+        return give(pool);
+    }
+    // One more than asked for, as one of them may be the asker.
+    let wanted = (count + 1).min(pool.len());
+    let (front, back) = pool.split_at(pool.len() / 2);
+    let from_front = (wanted / 2).min(front.len());
+    for (half, take, draw) in [(front, from_front, draw >> 32), (back, wanted - from_front, draw)] {
+        let start = ((u64::from(draw as u32) * half.len() as u64) >> 32) as usize;
+        let first = take.min(half.len() - start);
+        give(&half[start..start + first]);
+        give(&half[..take - first]);
     }
 }
 
@@ -272,13 +342,17 @@ mod tests {
         [10, 0, 0, 1, a, b]
     }
 
+    fn entry(addr: [u8; 6], nothing_left: bool, event: AnnounceEvent) -> Entry<6> {
+        Entry { addr, identity: [1; 4], event, nothing_left, now: 0 }
+    }
+
     #[test]
     fn peers_cost_what_the_header_says() {
         assert_eq!((size_of::<Peer<6>>(), size_of::<Peer<18>>()), (12, 24));
         let hasher = SipHasher13::new_with_keys(1, 2);
         let mut peers = Peers::<6>::default();
         for number in 0..10_000 {
-            let entry = Entry { addr: addr(number), identity: [1; 4], is_seed: number % 2 == 0, now: 0 };
+            let entry = entry(addr(number), number % 2 == 0, AnnounceEvent::None);
             let _ = peers.announce(&hasher, entry, 10, 100_000, 0);
             assert!(peers.list.capacity() <= (number + 1) * 5 / 4 + 2);
         }
@@ -289,17 +363,17 @@ mod tests {
         let hasher = SipHasher13::new_with_keys(1, 2);
         let mut rng = Rng::from_number(1);
         let mut peers = Peers::<6>::default();
-        let mut model: BTreeMap<[u8; 6], bool> = BTreeMap::new();
+        let mut model: BTreeMap<[u8; 6], Standing> = BTreeMap::new();
         for step in 0..30_000_usize {
             let range = if step / 5_000 % 2 == 0 { 500 } else { 20 };
             let addr = addr(rng.below(500));
             if rng.below(500) < range {
-                let is_seed = rng.below(2) == 0;
-                let entry = Entry { addr, identity: [1; 4], is_seed, now: 0 };
-                let change = peers.announce(&hasher, entry, 10, 1000, rng.bits());
-                let expected = match model.insert(addr, is_seed) {
+                let events = [AnnounceEvent::None, AnnounceEvent::Started, AnnounceEvent::Completed];
+                let entry = entry(addr, rng.below(2) == 0, events[rng.below(3)]);
+                let (change, standing) = peers.announce(&hasher, entry, 10, 1000, rng.bits());
+                let expected = match model.insert(addr, standing) {
                     None => Change::Added,
-                    Some(false) if is_seed => Change::Completed,
+                    Some(before) if standing == Standing::Seed && before != standing => Change::Completed,
                     Some(_) => Change::None,
                 };
                 assert_eq!(change, expected);
@@ -308,7 +382,10 @@ mod tests {
                 assert_eq!(peers.stop(&hasher, &addr, [1; 4]) == Change::Removed, known);
             }
             assert_eq!(peers.len() as usize, model.len());
-            assert_eq!(peers.seed_count() as usize, model.values().filter(|&&seed| seed).count());
+            let seeds = model.values().filter(|&&standing| standing != Standing::Leecher).count();
+            assert_eq!(peers.seed_count() as usize, seeds);
+            let found = peers.find(&hasher, &addr).map(|at| peers.standing_at(at));
+            assert_eq!(found, model.get(&addr).copied());
             if step % 500 == 0 {
                 peers.check(&hasher);
             }
@@ -322,23 +399,30 @@ mod tests {
         for total in [1_usize, 2, 10, 50, 51, 52, 200] {
             let mut peers = Peers::<6>::default();
             for number in 0..total {
-                let entry = Entry { addr: addr(number), identity: [1; 4], is_seed: number % 4 == 0, now: 0 };
+                let entry = entry(addr(number), number % 4 == 0, AnnounceEvent::Completed);
                 let _ = peers.announce(&hasher, entry, 10, 1000, 0);
             }
             let mut counts = BTreeMap::new();
             for _ in 0..400 {
                 let mut out = Vec::new();
-                peers.choose(Some(&addr(0)), true, 50, rng.bits(), &mut out);
+                peers.choose(Some(&addr(0)), Standing::Leecher, 50, rng.bits(), &mut out);
                 let chosen: BTreeSet<_> = out.as_chunks::<6>().0.iter().copied().collect();
                 assert_eq!(chosen.len() * 6, out.len(), "distinct");
                 assert_eq!(chosen.len(), 50.min(total - 1));
                 assert!(!chosen.contains(&addr(0)));
                 chosen.into_iter().for_each(|addr| *counts.entry(addr).or_insert(0) += 1);
                 out.clear();
-                peers.choose(Some(&addr(0)), false, 50, rng.bits(), &mut out);
+                peers.choose(Some(&addr(0)), Standing::Seed, 50, rng.bits(), &mut out);
                 assert!(out.as_chunks::<6>().0.iter().all(|addr| addr[5] % 4 != 0));
                 let leechers = total - total.div_ceil(4);
                 assert_eq!(out.len() / 6, leechers.min(50));
+                out.clear();
+                peers.choose(Some(&addr(0)), Standing::Unproven, 50, rng.bits(), &mut out);
+                let (first, rest) = out.as_chunks::<6>().0.split_at(leechers.min(50));
+                assert_eq!(first.len() + rest.len(), 50.min(total - 1));
+                assert!(
+                    first.iter().all(|addr| addr[5] % 4 != 0) && rest.iter().all(|addr| addr[5] % 4 == 0)
+                );
             }
             assert_eq!(counts.len(), total - 1, "everybody has a chance");
         }
@@ -350,8 +434,8 @@ mod tests {
         let mut rng = Rng::from_number(1);
         let mut peers = Peers::<6>::default();
         for number in 0..200 {
-            let entry =
-                Entry { addr: addr(number), identity: [1; 4], is_seed: false, now: (number / 2) as Tick };
+            let now = (number / 2) as Tick;
+            let entry = Entry { now, ..entry(addr(number), false, AnnounceEvent::None) };
             let _ = peers.announce(&hasher, entry, 10, 100, rng.bits());
         }
         assert_eq!(peers.len(), 100);
