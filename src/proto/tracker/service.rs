@@ -274,9 +274,19 @@ impl Answerer {
             return None;
         }
         self.counts.announces += 1;
-        let Announce { infohash, peer_id, event, left, .. } = *announce;
-        let (nothing_left, draw) = (left == 0, self.rng.bits());
-        let announced = Announced { infohash, peer_id, addr, event, nothing_left, v4_max, v6_max, draw };
+        let Announce { infohash, peer_id, key, event, left, .. } = *announce;
+        let announced = Announced {
+            infohash,
+            peer_id,
+            key,
+            addr,
+            at_sender: addr.ip() == from,
+            event,
+            nothing_left: left == 0,
+            v4_max,
+            v6_max,
+            draw: self.rng.bits(),
+        };
         Some(shards.shard(&infohash).handle_announce(now, &announced, &mut self.chosen))
     }
 

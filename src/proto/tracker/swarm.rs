@@ -42,7 +42,7 @@ pub struct Limits {
     pub peer_max: usize,
     /// A peer silent for longer is forgotten.
     pub peer_age_max: Duration,
-    /// For how long after its last announce an address belongs to the peer id that announced it.
+    /// For how long after its last announce an address belongs to its peer, whatever senders at other addresses say.
     pub owned: Duration,
 }
 
@@ -53,8 +53,12 @@ pub struct Announced {
     pub infohash: InfoHash,
     /// Who.
     pub peer_id: PeerId,
+    /// Known to the peer and the tracker alone; 0: none.
+    pub key: u32,
     /// Where it listens; canonical, dialable.
     pub addr: SocketAddr,
+    /// The sender is at that address, and does not only name it.
+    pub at_sender: bool,
     /// Why.
     pub event: AnnounceEvent,
     /// `left` is 0: the sender has everything, or cannot know yet what is left.
@@ -269,9 +273,12 @@ impl Swarms {
     }
 
     fn entry<const LEN: usize>(&self, now: Instant, announced: &Announced, addr: [u8; LEN]) -> Entry<LEN> {
-        let identity = (self.hasher.hash(&announced.peer_id.0) as u32).to_be_bytes();
-        let Announced { event, nothing_left, .. } = *announced;
-        Entry { addr, identity, event, nothing_left, now: tick(now) }
+        let Announced { peer_id, key, at_sender, event, nothing_left, .. } = *announced;
+        let mut named = [0; 24];
+        named[..20].copy_from_slice(&peer_id.0);
+        named[20..].copy_from_slice(&key.to_be_bytes());
+        let identity = (self.hasher.hash(&named) as u32).to_be_bytes();
+        Entry { addr, identity, has_key: key != 0, at_sender, event, nothing_left, now: tick(now) }
     }
 
     fn find(&self, infohash: &InfoHash) -> Option<usize> {
@@ -383,7 +390,9 @@ mod tests {
         Announced {
             infohash,
             peer_id: PeerId([7; 20]),
+            key: 0,
             addr: addr.parse().unwrap(),
+            at_sender: true,
             event: AnnounceEvent::None,
             nothing_left,
             v4_max: 50,
@@ -418,23 +427,74 @@ mod tests {
         assert_eq!(swarms.totals(), Totals { torrents: 2, peers: 3, seeders: 2 });
     }
 
+    fn stopped(peer: Announced) -> Announced {
+        Announced { event: AnnounceEvent::Stopped, ..peer }
+    }
+
     #[test]
-    fn only_the_same_peer_takes_itself_out() {
+    fn only_the_owner_of_an_address_takes_it_out() {
         let mut swarms = swarms(limits());
-        let peer = announced(1, "1.2.3.4:5", false);
+        let peer = Announced { key: 5, ..announced(1, "1.2.3.4:5", false) };
         peers(&mut swarms, at(0), &peer);
-        let forged = Announced { peer_id: PeerId([8; 20]), ..peer };
-        // Not even after announcing the address as its own.
-        peers(&mut swarms, at(1), &forged);
-        peers(&mut swarms, at(1), &Announced { event: AnnounceEvent::Stopped, ..forged });
+        let other = Announced { peer_id: PeerId([8; 20]), ..peer };
+        for forged in [other, Announced { key: 6, ..peer }, Announced { key: 0, ..peer }] {
+            peers(&mut swarms, at(1), &stopped(forged));
+        }
+        // A sender elsewhere that only names the address does not own it after an announce either.
+        let elsewhere = Announced { at_sender: false, ..other };
+        peers(&mut swarms, at(1), &elsewhere);
+        peers(&mut swarms, at(1), &stopped(elsewhere));
         assert_eq!(swarms.totals().peers, 1);
-        peers(&mut swarms, at(2), &Announced { event: AnnounceEvent::Stopped, ..peer });
+        peers(&mut swarms, at(2), &stopped(peer));
         assert_eq!(swarms.totals(), Totals::default());
-        // A peer that came back under a new name owns its address once the old name is silent.
+        // It does once the owner is silent.
         peers(&mut swarms, at(3), &peer);
-        peers(&mut swarms, at(3 + 31 * MINUTE), &forged);
-        peers(&mut swarms, at(4 + 31 * MINUTE), &Announced { event: AnnounceEvent::Stopped, ..forged });
+        peers(&mut swarms, at(3 + 31 * MINUTE), &elsewhere);
+        peers(&mut swarms, at(4 + 31 * MINUTE), &stopped(elsewhere));
         assert_eq!(swarms.totals().peers, 0);
+    }
+
+    #[test]
+    fn a_peer_that_was_killed_and_comes_back_under_another_id_leaves_no_ghost() {
+        let mut swarms = swarms(limits());
+        let killed = announced(1, "1.2.3.4:5", true);
+        let restarted = Announced { peer_id: PeerId([8; 20]), key: 9, ..killed };
+        peers(&mut swarms, at(0), &killed);
+        peers(&mut swarms, at(1), &Announced { nothing_left: false, ..restarted });
+        let expected = Scraped { seeders: 0, completed: 0, leechers: 1 };
+        assert_eq!(swarms.scrape(&killed.infohash), expected);
+        peers(&mut swarms, at(2), &stopped(killed));
+        assert_eq!(swarms.totals().peers, 1, "the address is not the killed one's any more");
+        // It keeps the address alive, which the killed one does not.
+        for minutes in [25, 50, 75] {
+            peers(&mut swarms, at(minutes * MINUTE), &restarted);
+            swarms.handle_timeout(at(minutes * MINUTE));
+        }
+        assert_eq!(swarms.totals().peers, 1);
+        peers(&mut swarms, at(76 * MINUTE), &stopped(restarted));
+        assert_eq!(swarms.totals(), Totals::default());
+    }
+
+    #[test]
+    fn a_peer_that_moved_counts_once_if_its_key_says_that_it_is_the_same() {
+        let mut swarms = swarms(limits());
+        let peer = Announced { key: 7, ..announced(1, "1.2.3.4:5", false) };
+        let moved = Announced { addr: "1.2.3.9:6".parse().unwrap(), nothing_left: true, ..peer };
+        let v6 = Announced { addr: "[2001:db8::1]:6".parse().unwrap(), ..peer };
+        peers(&mut swarms, at(0), &peer);
+        peers(&mut swarms, at(0), &v6);
+        assert_eq!(swarms.totals().peers, 2, "a host of two families is reached by both");
+        peers(&mut swarms, at(1), &moved);
+        let asking = Announced { peer_id: PeerId([1; 20]), ..announced(1, "8.8.8.8:8", false) };
+        assert_eq!(peers(&mut swarms, at(1), &asking), ["1.2.3.9:6", "[2001:db8::1]:6"]);
+        assert_eq!(peers(&mut swarms, at(1), &moved), ["8.8.8.8:8", "[2001:db8::1]:6"], "a seed for certain");
+        assert_eq!(swarms.totals(), Totals { torrents: 1, peers: 3, seeders: 1 });
+        // Without its key, or with none, anybody could say so: peer ids are no secret.
+        for (number, key) in [(1, 8), (2, 0)] {
+            let forged = Announced { key, addr: format!("6.6.6.6:{number}").parse().unwrap(), ..peer };
+            peers(&mut swarms, at(2), &forged);
+        }
+        assert_eq!(swarms.totals().peers, 5);
     }
 
     #[test]

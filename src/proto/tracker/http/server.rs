@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 
 use crate::proto::compact;
+use crate::proto::crc32c::crc32c;
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::tracker::scrape::{HTTP_TORRENT_MAX, Scraped};
@@ -66,7 +67,8 @@ pub fn decode_announce(query: &str) -> Result<Query, QueryError> {
                 }
             }
             "numwant" => numwant = value.parse().ok(),
-            "key" => key = u32::from_str_radix(value, 16).unwrap_or(0),
+            // Any text to most clients, of which the same one is as good as the text.
+            "key" => key = u32::from_str_radix(value, 16).unwrap_or_else(|_| crc32c(value.as_bytes())),
             "ip" => ip = address(value),
             "compact" => compact = value != "0",
             _ => (),

@@ -12,6 +12,9 @@ use super::index::Index;
 
 /// Up to this many peers are searched one by one: their addresses fill a dozen cache lines.
 const SCAN_MAX: usize = 64;
+/// Up to this many peers of a swarm are searched for the earlier address of one that moved: 12 KB of them. In a larger
+/// swarm both addresses count until the earlier one expires.
+const MOVE_SCAN_MAX: usize = 1_024;
 /// How many random peers are compared when one has to make room for a newcomer.
 const EVICTION_SAMPLE: u64 = 8;
 
@@ -34,7 +37,7 @@ pub(super) enum Standing {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer<const LEN: usize> {
     addr: [u8; LEN],
-    /// A keyed hash of its peer id, as bytes so that nothing needs alignment beyond that of `seen`.
+    /// A keyed hash of its peer id and key, as bytes so that nothing needs alignment beyond that of `seen`.
     identity: [u8; 4],
     seen: Tick,
 }
@@ -44,6 +47,10 @@ pub(super) struct Peer<const LEN: usize> {
 pub(super) struct Entry<const LEN: usize> {
     pub(super) addr: [u8; LEN],
     pub(super) identity: [u8; 4],
+    /// It gave a key (BEP 7), which nobody else knows: `identity` is a proof.
+    pub(super) has_key: bool,
+    /// The address is the one that the announce came from, and not one that it names.
+    pub(super) at_sender: bool,
     pub(super) event: AnnounceEvent,
     /// `left` is 0.
     pub(super) nothing_left: bool,
@@ -106,9 +113,11 @@ impl<const LEN: usize> Peers<LEN> {
         self.ends[1]
     }
 
-    /// Adds or refreshes a peer; what changed, and the standing of the sender. An address belongs to the peer id
-    /// that announced it first until that has been silent for `owned`: until then others behind it may say what
-    /// is left, but not keep it alive, and not remove it.
+    /// Adds or refreshes a peer; what changed, and the standing of the sender.
+    ///
+    /// An address belongs to the peer that announced it last: a client that was killed comes back under another id.
+    /// A sender at another address has to wait until the owner has been silent for `owned`. A peer that proves by
+    /// its key that it is the same one takes its earlier address along.
     pub(super) fn announce(
         &mut self,
         hasher: &SipHasher13,
@@ -118,29 +127,32 @@ impl<const LEN: usize> Peers<LEN> {
         draw: u64,
     ) -> (Change, Standing) {
         let Some(at) = self.find(hasher, &entry.addr) else {
+            let earlier = self.find_earlier(&entry);
+            let standing = entry.standing(earlier.map(|at| self.standing_at(at)));
             let full = self.list.len() >= peer_max;
-            if full {
-                let oldest = self.oldest_of_some(entry.now, draw);
-                self.remove_at(hasher, oldest);
+            let gone = earlier.or_else(|| full.then(|| self.oldest_of_some(entry.now, draw)));
+            if let Some(at) = gone {
+                self.remove_at(hasher, at);
             }
-            let standing = entry.standing(None);
             self.add(hasher, entry, standing);
-            return (if full { Change::Replaced } else { Change::Added }, standing);
+            return (if gone.is_some() { Change::Replaced } else { Change::Added }, standing);
         };
         let before = self.standing_at(at);
         let peer = &mut self.list[at];
-        let known = (peer.identity == entry.identity).then_some(before);
-        if peer.identity == entry.identity || entry.now.wrapping_sub(peer.seen) > owned {
-            peer.identity = entry.identity;
-            peer.seen = entry.now;
+        let is_owner = peer.identity == entry.identity;
+        if !is_owner && !entry.at_sender && entry.now.wrapping_sub(peer.seen) <= owned {
+            return (Change::None, entry.standing(None));
         }
+        peer.identity = entry.identity;
+        peer.seen = entry.now;
+        let known = is_owner.then_some(before);
         let standing = entry.standing(known);
         self.shift(hasher, at, before, standing);
         let completed = standing == Standing::Seed && before != Standing::Seed;
         (if completed { Change::Completed } else { Change::None }, standing)
     }
 
-    /// Removes a peer, if it is that peer who asks.
+    /// Removes a peer, if the owner of its address asks for it.
     pub(super) fn stop(&mut self, hasher: &SipHasher13, addr: &[u8; LEN], identity: [u8; 4]) -> Change {
         match self.find(hasher, addr) {
             Some(at) if self.list[at].identity == identity => {
@@ -198,6 +210,13 @@ impl<const LEN: usize> Peers<LEN> {
                 index.find(hash_of(hasher, addr), is_it).map(|at| at as usize)
             }
         }
+    }
+
+    /// Where the same peer announced from before, if it proves that.
+    fn find_earlier(&self, entry: &Entry<LEN>) -> Option<usize> {
+        let is_searched = entry.has_key && self.list.len() <= MOVE_SCAN_MAX;
+        let is_same = |peer: &Peer<LEN>| peer.identity == entry.identity;
+        is_searched.then(|| self.list.iter().position(is_same)).flatten()
     }
 
     fn standing_at(&self, at: usize) -> Standing {
@@ -343,7 +362,7 @@ mod tests {
     }
 
     fn entry(addr: [u8; 6], nothing_left: bool, event: AnnounceEvent) -> Entry<6> {
-        Entry { addr, identity: [1; 4], event, nothing_left, now: 0 }
+        Entry { addr, identity: [1; 4], has_key: false, at_sender: true, event, nothing_left, now: 0 }
     }
 
     #[test]
