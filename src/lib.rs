@@ -1,10 +1,13 @@
 //! sprat: a swarming file distributor that speaks BitTorrent.
 //!
 //! Layers, each a feature so that the compiler keeps them apart: `cli -> engine -> storage -> proto`, and
-//! `sim -> storage's core, proto`. Without features this library is `proto` alone.
+//! `sim -> storage's core, proto`. Without features this library is `proto` alone; `datagram` is what the engine and the
+//! tracker share besides.
 
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "datagram")]
+pub mod datagram;
 #[cfg(feature = "engine")]
 pub mod engine;
 pub mod proto;

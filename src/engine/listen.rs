@@ -20,6 +20,7 @@ use super::EngineError;
 use super::context::Registry;
 use super::handshake;
 use super::task::Tasks;
+use crate::datagram;
 use crate::proto::compact;
 
 /// Accepted connections without a handshake, of all listeners; more wait in the system's backlog.
@@ -96,6 +97,7 @@ fn bind_addr(addr: SocketAddr) -> io::Result<(StdTcpListener, StdUdpSocket)> {
     // Less than that is no reason not to start.
     let _ = udp.set_recv_buffer_size(RECEIVE_BUFFER_LEN);
     udp.bind(&SocketAddr::new(addr.ip(), tcp.local_addr()?.port()).into())?;
+    datagram::enable(&udp)?;
     Ok((tcp, udp.into()))
 }
 

@@ -9,15 +9,16 @@ use std::collections::BTreeMap;
 use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, ready};
 
-use tokio::io::ReadBuf;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use super::clock::Clock;
 use super::dht_host::{DhtHost, Event};
+use crate::datagram::{self, Control, LocalAddr, Received};
 use crate::proto::compact;
 use crate::proto::rng::Rng;
 use crate::proto::time::Instant;
@@ -55,11 +56,12 @@ pub(crate) struct UdpTask {
     request_count: u64,
 }
 
-/// Where a datagram came from, and at which socket: answers leave from the address that was asked.
+/// Where a datagram came from, at which socket and local address: answers leave from the address that was asked.
 #[derive(Clone, Copy)]
 struct Origin {
     socket: usize,
     from: SocketAddr,
+    local: Option<LocalAddr>,
 }
 
 impl UdpTask {
@@ -125,12 +127,12 @@ impl UdpTask {
     fn handle_received(
         &mut self,
         socket: usize,
-        received: io::Result<(usize, SocketAddr)>,
+        received: io::Result<Received>,
         bytes: &[u8],
         answer: &mut Vec<u8>,
     ) {
-        let Ok((len, from)) = received else { return };
-        let origin = Origin { socket, from: compact::canonical(from) };
+        let Ok(Received { len, from, local }) = received else { return };
+        let origin = Origin { socket, from: compact::canonical(from), local };
         self.handle_datagram(origin, &bytes[..len], answer);
         self.drain(Some(origin));
     }
@@ -194,13 +196,14 @@ pub(crate) struct Sockets {
     v4: Vec<bool>,
     /// Which is read first the next time, so that a flood at one does not silence the others.
     first: usize,
+    control: Control,
 }
 
 impl Sockets {
     /// All of them.
     pub(crate) fn new(sockets: Vec<UdpSocket>) -> Self {
         let is_v4 = |socket: &UdpSocket| socket.local_addr().is_ok_and(|local| local.is_ipv4());
-        Self { v4: sockets.iter().map(is_v4).collect(), sockets, first: 0 }
+        Self { v4: sockets.iter().map(is_v4).collect(), sockets, first: 0, control: Control::default() }
     }
 
     /// Waits until each has been writable once: before, tokio would call it full.
@@ -213,11 +216,11 @@ impl Sockets {
     }
 
     /// The next datagram at any of them, and at which.
-    pub(crate) async fn receive(&mut self, bytes: &mut [u8]) -> (usize, io::Result<(usize, SocketAddr)>) {
+    pub(crate) async fn receive(&mut self, bytes: &mut [u8]) -> (usize, io::Result<Received>) {
         let (socket, received) = poll_fn(|task| {
             let count = self.sockets.len();
             for at in (self.first..count).chain(0..self.first) {
-                if let Poll::Ready(received) = poll_one(&self.sockets[at], task, bytes) {
+                if let Poll::Ready(received) = poll_one(&self.sockets[at], task, bytes, &mut self.control) {
                     return Poll::Ready((at, received));
                 }
             }
@@ -229,29 +232,40 @@ impl Sockets {
     }
 
     /// One more datagram at that socket, if it is there already.
-    fn try_receive(&self, socket: usize, bytes: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.sockets[socket].try_recv_from(bytes)
+    fn try_receive(&mut self, socket: usize, bytes: &mut [u8]) -> io::Result<Received> {
+        receive(&self.sockets[socket], bytes, &mut self.control)
     }
 
-    /// Sends a datagram: an answer from where the question came, others from the first socket of their family. One
+    /// Sends a datagram: an answer from the address that was asked, others from the first socket of their family. One
     /// that does not leave counts as lost on the way.
     fn send(&self, origin: Option<Origin>, to: SocketAddr, bytes: &[u8]) {
-        let asked = origin.filter(|origin| origin.from == to).map(|origin| origin.socket);
+        let asked = origin.filter(|origin| origin.from == to);
         let of_family = || self.v4.iter().position(|&is_v4| is_v4 == to.is_ipv4());
-        let socket = asked.or_else(of_family).and_then(|at| self.sockets.get(at));
+        let socket = asked.map(|origin| origin.socket).or_else(of_family).and_then(|at| self.sockets.get(at));
+        let local = asked.and_then(|origin| origin.local);
         if let Some(socket) = socket
-            && let Err(error) = socket.try_send_to(bytes, to)
+            && let Err(error) = socket.try_io(Interest::WRITABLE, || datagram::send(socket, bytes, to, local))
         {
             tracing::debug!(%to, %error, "datagram not sent");
         }
     }
 }
 
+fn receive(socket: &UdpSocket, bytes: &mut [u8], control: &mut Control) -> io::Result<Received> {
+    socket.try_io(Interest::READABLE, || datagram::receive(socket, bytes, control))
+}
+
 fn poll_one(
     socket: &UdpSocket,
     task: &mut TaskContext<'_>,
     bytes: &mut [u8],
-) -> Poll<io::Result<(usize, SocketAddr)>> {
-    let mut buffer = ReadBuf::new(bytes);
-    socket.poll_recv_from(task, &mut buffer).map_ok(|from| (buffer.filled().len(), from))
+    control: &mut Control,
+) -> Poll<io::Result<Received>> {
+    loop {
+        ready!(socket.poll_recv_ready(task))?;
+        match receive(socket, bytes, control) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            received => return Poll::Ready(received),
+        }
+    }
 }

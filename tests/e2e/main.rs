@@ -18,6 +18,7 @@ mod hostile;
 mod inwards;
 mod kill;
 mod limits;
+mod local_addresses;
 mod magnet;
 mod magnet_command;
 mod metadata_peer;

@@ -120,6 +120,7 @@ fn open(
                 // The kernel caps it; what it gives is good enough.
                 let _ = socket.set_recv_buffer_size(UDP_BUFFER_LEN);
                 let _ = socket.set_send_buffer_size(UDP_BUFFER_LEN);
+                sprat::datagram::enable(&socket)?;
             }
             Kind::Http => {
                 socket.set_nonblocking(true)?;

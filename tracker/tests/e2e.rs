@@ -196,6 +196,18 @@ fn a_socket_for_ipv6_takes_ipv4_as_itself() {
 }
 
 #[test]
+fn answers_leave_from_the_address_that_was_asked() {
+    let tracker = Tracker::start(&mut command(&["--udp", "0", "--udp", "0.0.0.0:0"]), 2);
+    for port in tracker.addrs.iter().map(|(_, addr)| addr.port()) {
+        for asked in [[127, 0, 0, 1], [127, 0, 0, 7], [127, 99, 9, 9]] {
+            // Its socket is connected: it hears nobody else.
+            let peer = UdpPeer::connect((asked, port).into());
+            assert_eq!(peer.announce(&announce(asked[3], 1001, 9)).tracker_id, None);
+        }
+    }
+}
+
+#[test]
 fn connections_are_kept_and_requests_may_come_together_or_in_pieces() {
     let tracker = Tracker::everywhere();
     let mut stream = TcpStream::connect(tracker.addr("http", false)).unwrap();
