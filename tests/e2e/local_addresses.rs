@@ -31,7 +31,11 @@ async fn the_tracker_and_the_node_answer_from_the_address_that_was_asked() {
             peer.send(request).await.unwrap();
             let mut answer = [0; 1_500];
             let len = within(peer.recv(&mut answer)).await.unwrap();
-            assert!(answer[..len].starts_with(start), "{asked}: {:?}", answer[..len].escape_ascii().to_string());
+            assert!(
+                answer[..len].starts_with(start),
+                "{asked}: {:?}",
+                answer[..len].escape_ascii().to_string()
+            );
         }
     }
     engine.shutdown().await;

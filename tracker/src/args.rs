@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 
 use clap::builder::Resettable;
 use clap::{Command, CommandFactory, FromArgMatches, Parser};
+use sprat::proto::tracker::http::forwarded::Network;
 
 /// Where it listens if nothing is said: the port that trackers are used to.
 const PORT_DEFAULT: u16 = 6969;
@@ -26,6 +27,9 @@ pub(crate) struct Args {
     /// Listen for HTTP here: ADDRESS:PORT, or a PORT for all addresses (0: any); may be given more than once
     #[arg(long, value_name = "ADDR", value_parser = listen_addr, env = "SPRAT_TRACKER_HTTP", value_delimiter = ',')]
     http: Vec<SocketAddr>,
+    /// Believe X-Forwarded-For from this reverse proxy: an ADDRESS or a network ADDRESS/BITS; may be given more than once
+    #[arg(long, value_name = "CIDR", env = "SPRAT_TRACKER_TRUSTED_PROXY", value_delimiter = ',')]
+    trusted_proxy: Vec<Network>,
     /// Threads for each kind of socket [default: one for each core]
     #[arg(long, value_name = "COUNT", env = "SPRAT_TRACKER_WORKERS")]
     workers: Option<NonZeroUsize>,
@@ -63,6 +67,11 @@ impl Args {
         } else {
             given.to_vec()
         }
+    }
+
+    /// The proxies whose `X-Forwarded-For` is believed.
+    pub(crate) fn trusted_proxies(&self) -> Vec<Network> {
+        self.trusted_proxy.clone()
     }
 
     /// Threads for each kind of socket.
@@ -120,7 +129,15 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_wrong_usage() {
-        for bad in ["--udp localhost", "--udp 127.0.0.1", "--http 1.2.3.4:65536", "--workers 0", "extra"] {
+        for bad in [
+            "--udp localhost",
+            "--udp 127.0.0.1",
+            "--http 1.2.3.4:65536",
+            "--workers 0",
+            "--trusted-proxy nginx",
+            "--trusted-proxy 10.0.0.0/33",
+            "extra",
+        ] {
             assert!(Args::try_parse_from(format!("sprat-tracker {bad}").split(' ')).is_err(), "{bad}");
         }
     }

@@ -11,6 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sprat::proto::tracker::http::forwarded;
+use sprat::proto::tracker::http::server::split_target;
 use sprat::proto::tracker::service::Answerer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -240,10 +242,11 @@ fn answer(worker: &Worker, from: IpAddr, request: &httparse::Request<'_, '_>, ou
     if request.method != Some("GET") && request.method != Some("HEAD") {
         write(output, 405, TEXT, b"GET only\n", close);
     } else {
-        match request.path.unwrap_or_default() {
-            "/health" => write(output, 200, TEXT, b"ok\n", close),
-            "/stats" => write(output, 200, JSON, stats(&worker.tracker).as_bytes(), close),
-            target => answer_target(worker, from, target, close, output),
+        let target = request.path.unwrap_or_default();
+        match split_target(target).0 {
+            "health" => write(output, 200, TEXT, b"ok\n", close),
+            "stats" => write(output, 200, JSON, stats(&worker.tracker).as_bytes(), close),
+            _ => answer_target(worker, client(worker, from, request), target, close, output),
         }
     }
     if request.method == Some("HEAD") {
@@ -251,6 +254,12 @@ fn answer(worker: &Worker, from: IpAddr, request: &httparse::Request<'_, '_>, ou
         output.truncate(start + head_len);
     }
     if close { Next::Close } else { Next::Read }
+}
+
+/// The address of the client, which trusted proxies tell.
+fn client(worker: &Worker, from: IpAddr, request: &httparse::Request<'_, '_>) -> IpAddr {
+    let lines = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("x-forwarded-for"));
+    forwarded::client(from, &worker.tracker.trusted_proxies, lines.map(|header| header.value))
 }
 
 fn answer_target(worker: &Worker, from: IpAddr, target: &str, close: bool, output: &mut Vec<u8>) {

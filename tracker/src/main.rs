@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use sprat::proto::rng::Rng;
+use sprat::proto::tracker::http::forwarded::Network;
 use sprat::proto::tracker::service::{Answerer, ConnectionIds};
 use sprat::proto::tracker::swarm::SWEEP_INTERVAL;
 use tokio::runtime::{self, Runtime};
@@ -35,6 +36,8 @@ struct Tracker {
     clock: Clock,
     shards: Shards,
     stats: Stats,
+    /// Whose `X-Forwarded-For` is believed.
+    trusted_proxies: Vec<Network>,
     /// For the threads that wait in a system call; tasks are told by a channel.
     stopping: AtomicBool,
 }
@@ -70,7 +73,9 @@ fn run(args: &Args) -> Result<(), Failure> {
     let http_sockets = http.listeners.into_iter().map(http::Sockets::new).collect::<Result<Vec<_>, _>>()?;
     let ids = ConnectionIds::new(&mut rng);
     let stats = Stats::new(udp.sockets.len() + http_sockets.len());
-    let tracker = Arc::new(Tracker { clock, shards, stats, stopping: AtomicBool::new(false) });
+    let trusted_proxies = args.trusted_proxies();
+    let stopping = AtomicBool::new(false);
+    let tracker = Arc::new(Tracker { clock, shards, stats, trusted_proxies, stopping });
     let (udp_addrs, http_addrs) = (udp.addrs.clone(), http.addrs);
 
     let (stop, stopped) = watch::channel(false);

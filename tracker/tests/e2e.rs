@@ -32,8 +32,8 @@ impl Drop for Tracker {
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sprat-tracker"));
     command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for name in ["SPRAT_TRACKER_UDP", "SPRAT_TRACKER_HTTP", "SPRAT_TRACKER_WORKERS"] {
-        command.env_remove(name);
+    for name in ["UDP", "HTTP", "WORKERS", "TRUSTED_PROXY"] {
+        command.env_remove(format!("SPRAT_TRACKER_{name}"));
     }
     command
 }
@@ -248,6 +248,43 @@ fn what_is_no_request_for_a_tracker_is_refused() {
     let (status, body) = fetch(http, "/announce?info_hash=short");
     assert_eq!((status, body.starts_with(b"d14:failure reason")), (200, true));
     assert_eq!(stat(http, "peers"), 0);
+}
+
+#[test]
+fn careless_targets_and_numbers_are_answered() {
+    let tracker = Tracker::everywhere();
+    let addr = tracker.addr("http", false);
+    for target in ["/health?x", "//health", "/health/", "http://tracker/health", "/stats?x=1"] {
+        assert_eq!(fetch(addr, target).0, 200, "{target}");
+    }
+    let announce = http::announce_url("", &announce(1, 1001, 9));
+    for start in ["//announce", "/announce/", &format!("http://{addr}/announce")] {
+        for counters in ["", "&left=&uploaded=", "&left&downloaded", "&left=-1"] {
+            let (status, body) = fetch(addr, &format!("{start}{announce}{counters}"));
+            let reply = http::decode_reply(&body).unwrap();
+            assert_eq!(
+                (status, reply.seeders, reply.leechers),
+                (200, Some(0), Some(1)),
+                "{start} {counters}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_client_behind_a_proxy_has_its_own_address_if_the_proxy_is_trusted() {
+    let mut with_proxy = command(&["--http", "127.0.0.1:0", "--trusted-proxy", "127.0.0.0/8"]);
+    let mut without = command(&["--http", "127.0.0.1:0", "--trusted-proxy", "10.0.0.0/8"]);
+    for (command, seen) in [(&mut with_proxy, [1, 2, 3, 4]), (&mut without, [127, 0, 0, 1])] {
+        let tracker = Tracker::start(command, 1);
+        let addr = tracker.addr("http", false);
+        let target = http::announce_url("/announce", &announce(1, 1001, 9));
+        let head = "X-Forwarded-For: 6.6.6.6\r\nx-forwarded-for: 1.2.3.4, 127.0.0.9\r\nConnection: close";
+        let (_, body) = exchange(addr, &format!("GET {target} HTTP/1.1\r\n{head}\r\n\r\n"));
+        assert_eq!(http::decode_reply(&body).unwrap().external_ip, Some(seen.into()));
+        let reply = announce_by_http(addr, &announce(2, 1002, 9));
+        assert_eq!(reply.peers, [(seen, 1001).into()]);
+    }
 }
 
 #[test]

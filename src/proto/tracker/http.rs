@@ -4,6 +4,7 @@
 //! keys of the wrong kind are as good as absent, peers that nobody can dial are dropped. Fetching is the
 //! shell's; which addresses may be asked, [`announce_scope`] says.
 
+pub mod forwarded;
 pub mod server;
 
 use std::collections::BTreeMap;

@@ -206,13 +206,13 @@ impl Answerer {
         out: &mut Vec<u8>,
     ) -> u16 {
         out.clear();
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (path, query) = http::split_target(target);
         match path {
-            "/announce" => match http::decode_announce(query) {
+            "announce" => match http::decode_announce(query) {
                 Ok(query) => self.answer_query(now, from.to_canonical(), &query, shards, out),
                 Err(error) => self.refuse(&error.to_string(), out),
             },
-            "/scrape" => match http::decode_scrape(query) {
+            "scrape" => match http::decode_scrape(query) {
                 Ok(hashes) => {
                     self.counts.scrapes += 1;
                     let scraped = |hash: InfoHash| (hash, shards.shard(&hash).scrape(&hash));
@@ -552,7 +552,9 @@ mod tests {
     fn http_refuses_in_words() {
         let mut service = service();
         let mut out = Vec::new();
-        assert_eq!(service.handle_http(at(0), addr("1.2.3.4:5"), "/", &mut out), 404);
+        for nowhere in ["/", "", "/announcer", "/announce/x", "http://announce"] {
+            assert_eq!(service.handle_http(at(0), addr("1.2.3.4:5"), nowhere, &mut out), 404, "{nowhere}");
+        }
         assert_eq!(service.handle_http(at(0), addr("1.2.3.4:5"), "/announce?port=1", &mut out), 200);
         assert_eq!(out, b"d14:failure reason23:one info_hash is needede");
         assert_eq!(service.handle_http(at(0), addr("1.2.3.4:5"), "/scrape", &mut out), 200);

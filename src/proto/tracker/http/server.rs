@@ -29,9 +29,16 @@ pub enum QueryError {
     /// Missing, 0, or not a number up to 65535.
     #[error("port is not between 1 and 65535")]
     Port,
-    /// Not a number from 0 up.
-    #[error("uploaded, downloaded and left are numbers from 0 up")]
-    Counter,
+}
+
+/// Splits the target of a request into the path's name, without the slashes around it, and the query. The target may
+/// be in absolute form (RFC 9112, 3.2.2), and clients that join an announce URL carelessly write `//announce` or
+/// `/announce/`.
+pub fn split_target(target: &str) -> (&str, &str) {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let path =
+        path.split_once("://").map_or(path, |(_, rest)| rest.split_once('/').map_or("", |(_, path)| path));
+    (path.trim_matches('/'), query)
 }
 
 /// An announce as it came by HTTP.
@@ -44,7 +51,8 @@ pub struct Query {
 }
 
 /// Reads the query string of an announce. Unknown keys are ignored; of those given twice the last counts, but
-/// two infohashes are refused. What `left` is missing is a leecher.
+/// two infohashes are refused. A number that cannot be read (empty, negative, too large) counts as missing, and what says
+/// nothing of `left` is a leecher.
 pub fn decode_announce(query: &str) -> Result<Query, QueryError> {
     let (mut infohash, mut peer_id, mut port) = (None, None, None);
     let (mut uploaded, mut downloaded, mut left) = (0, 0, u64::MAX);
@@ -55,9 +63,9 @@ pub fn decode_announce(query: &str) -> Result<Query, QueryError> {
             "info_hash" => infohash = Some(InfoHash(twenty(value).ok_or(QueryError::InfoHash)?)),
             "peer_id" => peer_id = twenty(value).map(PeerId),
             "port" => port = value.parse::<u16>().ok().filter(|&port| port != 0),
-            "uploaded" => uploaded = value.parse().map_err(|_| QueryError::Counter)?,
-            "downloaded" => downloaded = value.parse().map_err(|_| QueryError::Counter)?,
-            "left" => left = value.parse().map_err(|_| QueryError::Counter)?,
+            "uploaded" => uploaded = value.parse().unwrap_or(0),
+            "downloaded" => downloaded = value.parse().unwrap_or(0),
+            "left" => left = value.parse().unwrap_or(u64::MAX),
             "event" => {
                 event = match value {
                     "started" => AnnounceEvent::Started,
@@ -240,7 +248,6 @@ mod tests {
         assert_eq!(read(&format!("{hash}&{id}&port=1")), Ok(u64::MAX));
         assert_eq!(read(&format!("{hash}&{id}&port=0")), Err(QueryError::Port));
         assert_eq!(read(&format!("{hash}&{id}&port=65536")), Err(QueryError::Port));
-        assert_eq!(read(&format!("{hash}&{id}&port=1&left=-1")), Err(QueryError::Counter));
         assert_eq!(read(&format!("{hash}&port=1")), Err(QueryError::PeerId));
         assert_eq!(read(&format!("{hash}a&{id}&port=1")), Err(QueryError::InfoHash));
         assert_eq!(read(&format!("{hash}&{id}&port=1&{hash}")), Err(QueryError::InfoHashCount));
@@ -248,6 +255,48 @@ mod tests {
         assert_eq!(read("info_hash=%zz%1&="), Err(QueryError::InfoHash));
         assert_eq!(decode_scrape(""), Err(QueryError::InfoHashCount));
         assert_eq!(decode_scrape("info_hash=a"), Err(QueryError::InfoHash));
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_read_count_as_missing() {
+        let read = |rest: &str| {
+            let whole = format!("info_hash=aaaaaaaaaaaaaaaaaaaa&peer_id=bbbbbbbbbbbbbbbbbbbb&port=1&{rest}");
+            decode_announce(&whole).unwrap().announce
+        };
+        let plain = read("");
+        for value in
+            ["", "=", "=-1", "=-0", "=1.5", "=1e3", "=NaN", "=%31x", "=99999999999999999999", "= 1", "=0x0"]
+        {
+            for name in ["left", "uploaded", "downloaded", "numwant", "ip"] {
+                assert_eq!(read(&format!("{name}{value}")), plain, "{name}{value}");
+            }
+        }
+        for rest in ["event", "event=", "event=paused", "key", "compact", "compact=", "&&=&", "left=7&left="]
+        {
+            assert_eq!(read(rest), plain, "{rest}");
+        }
+        assert_eq!(read("left=0").left, 0);
+        assert_ne!(read("key=one text").key, read("key=another").key);
+    }
+
+    #[test]
+    fn targets_are_split_whatever_slashes_clients_write() {
+        for (target, expected) in [
+            ("/announce?a=/b?c", ("announce", "a=/b?c")),
+            ("//announce?a", ("announce", "a")),
+            ("/announce/?a", ("announce", "a")),
+            ("///announce///", ("announce", "")),
+            ("http://tracker:6969/announce?a", ("announce", "a")),
+            ("HTTP://[::1]:6969//scrape/?a", ("scrape", "a")),
+            ("http://tracker?a", ("", "a")),
+            ("/announce?u=http://x/y", ("announce", "u=http://x/y")),
+            ("/health?x", ("health", "x")),
+            ("/a/announce", ("a/announce", "")),
+            ("*", ("*", "")),
+            ("", ("", "")),
+        ] {
+            assert_eq!(split_target(target), expected, "{target}");
+        }
     }
 
     #[test]
