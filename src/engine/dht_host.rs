@@ -5,6 +5,7 @@
 //! reserved from the start.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 
 use tokio::sync::mpsc::OwnedPermit;
@@ -14,12 +15,12 @@ use tokio::time::{Duration, timeout};
 
 use super::config::DhtConfig;
 use super::dht::{DhtRequest, Found, Request};
-use super::state::{self, StateError};
+use super::state::{self, State, StateError};
 use super::task::{self, Tasks};
 use crate::proto::compact;
 use crate::proto::dht::Dht;
 use crate::proto::dht::event::{Config, Output, RequestId, SAVED_COUNT_MAX};
-use crate::proto::dht::node_id::Node;
+use crate::proto::dht::node_id::{Node, NodeId};
 use crate::proto::rng::Rng;
 use crate::proto::time::Instant;
 
@@ -34,8 +35,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a task of the host brings.
 pub(crate) enum Ended {
-    /// The nodes of the last time.
-    Loaded(Result<Vec<Node>, StateError>),
+    /// The state of the last time, and the claim on its ids.
+    Loaded(Result<State, StateError>, Option<File>),
     /// The addresses of a bootstrap name.
     LookedUp(Vec<SocketAddr>),
     /// The file is written, or is not.
@@ -57,6 +58,21 @@ struct Waiting {
     end: OwnedPermit<Found>,
 }
 
+/// What is kept from one start to the next.
+#[derive(Default)]
+struct Kept {
+    /// The state of the last time: its nodes until this run has lasted long enough to know better, its ids for the process
+    /// that has the claim.
+    earlier: State,
+    /// Held by the one process whose node has the ids in the file.
+    claim: Option<File>,
+    is_writing: bool,
+    /// Written next.
+    next: Option<State>,
+    /// Dropped when all is written.
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
 /// A DHT node without its sockets.
 pub(crate) struct DhtHost {
     machine: Dht,
@@ -70,8 +86,7 @@ pub(crate) struct DhtHost {
     from: Option<IpAddr>,
     sweep_at: Option<Instant>,
     save_at: Instant,
-    /// Nodes of the last time, until this run has lasted long enough to know better.
-    earlier: Vec<Node>,
+    kept: Kept,
     /// Whether the nodes of the last time are known; before, nothing is asked of the machine.
     is_ready: bool,
     /// Bootstrap names that are being looked up.
@@ -96,8 +111,10 @@ impl DhtHost {
         let mut tasks = Tasks::new();
         let path = config.state_file.clone();
         tasks.spawn("load nodes", async move {
-            let Some(path) = path else { return Ended::Loaded(Ok(Vec::new())) };
-            Ended::Loaded(task::blocking(move || state::load(&path)).await.unwrap_or_else(|| Ok(Vec::new())))
+            let Some(path) = path else { return Ended::Loaded(Ok(State::default()), None) };
+            let claimed = task::blocking(move || (state::claim(&path), state::load(&path))).await;
+            let (claim, loaded) = claimed.unwrap_or_else(|| (None, Ok(State::default())));
+            Ended::Loaded(loaded, claim)
         });
         Self {
             machine,
@@ -109,7 +126,7 @@ impl DhtHost {
             from: None,
             sweep_at: None,
             save_at: now + SAVE_INTERVAL,
-            earlier: Vec::new(),
+            kept: Kept::default(),
             is_ready: false,
             lookup_count: 0,
             tasks,
@@ -135,9 +152,15 @@ impl DhtHost {
                 let _ = reply.send(self.machine.snapshot(now));
             }
             Event::Request(Request::Save(done)) => self.save(Some(done)),
-            Event::Ended(Ended::Loaded(loaded)) => self.loaded(now, loaded),
+            Event::Ended(Ended::Loaded(loaded, claim)) => self.loaded(now, loaded, claim),
             Event::Ended(Ended::LookedUp(addrs)) => self.looked_up(now, addrs),
-            Event::Ended(Ended::Saved) => {}
+            Event::Ended(Ended::Saved) => {
+                self.kept.is_writing = false;
+                self.write_next();
+                if !self.kept.is_writing {
+                    self.kept.waiting.clear();
+                }
+            }
         }
     }
 
@@ -158,7 +181,7 @@ impl DhtHost {
         }
         if self.save_at <= now {
             self.save_at = now + SAVE_INTERVAL;
-            self.earlier.clear();
+            self.kept.earlier.nodes.clear();
             self.save(None);
         }
         self.machine.handle_timeout(now);
@@ -232,20 +255,35 @@ impl DhtHost {
         self.sweep_at = (!self.waiting.is_empty()).then_some(now + SWEEP_INTERVAL);
     }
 
-    fn loaded(&mut self, now: Instant, loaded: Result<Vec<Node>, StateError>) {
-        let nodes = loaded.unwrap_or_else(|error| {
+    fn loaded(&mut self, now: Instant, loaded: Result<State, StateError>, claim: Option<File>) {
+        let state = loaded.unwrap_or_else(|error| {
             let path = self.config.state_file.as_ref().map(|path| path.display().to_string());
             tracing::warn!(path, %error, "no DHT nodes of the last time");
             if matches!(error, StateError::Version) {
                 // It belongs to somebody who can read it.
                 self.config.state_file = None;
             }
-            Vec::new()
+            State::default()
         });
         self.is_ready = true;
-        self.machine.handle_saved(now, &nodes);
+        self.kept.claim = claim;
+        if self.kept.claim.is_some() {
+            self.machine.handle_ids(now, state.ids);
+        }
+        self.machine.handle_saved(now, &state.nodes);
         self.machine.handle_timeout(now);
-        self.earlier = nodes;
+        self.kept.earlier = state;
+        if self.kept.claim.is_some() && self.ids() != self.kept.earlier.ids {
+            // At once: a run that ends before it knows anybody keeps its ids, too.
+            self.write(self.kept.earlier.nodes.clone());
+        }
+    }
+
+    /// The ids that belong into the file. One that takes no part in a family leaves the id there as it is.
+    fn ids(&self) -> [Option<NodeId>; 2] {
+        let [v4, v6] = self.machine.ids();
+        let [earlier_v4, earlier_v6] = self.kept.earlier.ids;
+        [v4.or(earlier_v4), v6.or(earlier_v6)]
     }
 
     /// Looks up all bootstrap names, unless that is under way.
@@ -269,23 +307,48 @@ impl DhtHost {
         }
     }
 
-    /// Writes the good nodes, if there are any; `done` is dropped when that is done.
+    /// Writes the good nodes, if there are any; `done` is dropped when all is written.
     fn save(&mut self, done: Option<oneshot::Sender<()>>) {
-        let Some(path) = self.config.state_file.clone() else { return };
-        let nodes = remembered(self.machine.good_nodes(), &self.earlier);
-        if nodes.is_empty() {
+        let nodes = remembered(self.machine.good_nodes(), &self.kept.earlier.nodes);
+        if !nodes.is_empty() {
+            self.write(nodes);
+        }
+        if self.kept.is_writing {
+            self.kept.waiting.extend(done);
+        }
+    }
+
+    fn write(&mut self, nodes: Vec<Node>) {
+        self.kept.next = Some(State { ids: self.ids(), nodes });
+        self.write_next();
+    }
+
+    /// Writes what is next, unless an earlier state is being written: the last one stays.
+    fn write_next(&mut self) {
+        if self.kept.is_writing {
             return;
         }
-        let nonce = self.rng.bits();
+        let next = self.kept.next.take();
+        let Some((path, state)) = self.config.state_file.clone().zip(next) else { return };
+        self.kept.is_writing = true;
+        let (is_owner, nonce) = (self.kept.claim.is_some(), self.rng.bits());
         self.tasks.spawn("save nodes", async move {
-            let count = nodes.len();
+            let count = state.nodes.len();
             let shown = path.display().to_string();
-            match task::blocking(move || state::save(&path, &nodes, nonce)).await {
+            let save = move || {
+                // Those of another process's node stay.
+                let ids = if is_owner {
+                    state.ids
+                } else {
+                    state::load(&path).map_or([None; 2], |there| there.ids)
+                };
+                state::save(&path, &State { ids, ..state }, nonce)
+            };
+            match task::blocking(save).await {
                 Some(Ok(())) => tracing::debug!(path = shown, count, "DHT nodes kept"),
                 Some(Err(error)) => tracing::warn!(path = shown, %error, "DHT nodes not kept"),
                 None => {}
             }
-            drop(done);
             Ended::Saved
         });
     }
@@ -319,8 +382,6 @@ async fn look_up(name: String) -> Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::dht::node_id::NodeId;
-
     fn nodes(ports: std::ops::Range<u16>) -> Vec<Node> {
         let node = |port| Node { id: NodeId([1; 20]), addr: SocketAddr::from(([8, 8, 8, 8], port)) };
         ports.map(node).collect()

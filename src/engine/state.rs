@@ -1,7 +1,8 @@
-//! The file of DHT nodes that were good when the program last ended, so that the next start needs no bootstrap
-//! name.
+//! The file of what the DHT node knew when the program last ended: its ids, so that others still find it in their
+//! tables, and nodes that were good, so that the next start needs no bootstrap name.
 //!
-//! A bencoded dictionary: `version` (1), `nodes` and `nodes6`, the compact nodes of BEP 5 and 32. It is always
+//! A bencoded dictionary: `version` (1), `nodes` and `nodes6`, the compact nodes of BEP 5 and 32, and, since they were
+//! added later, perhaps `id` and `id6`. One process at a time has the ids ([`claim`]). The file is always
 //! the old one or the new one: written whole beside it under a name of its own, synced and renamed over it, so
 //! processes that share the file replace each other's and cannot spoil it. What it says is believed no more than
 //! what strangers say: nodes in it are only asked first.
@@ -23,7 +24,7 @@ use crate::proto::dht::node_id::{Node, NodeId};
 const VERSION: i64 = 1;
 /// Longest file that is read, bytes: four times what is ever written; a longer one is damaged.
 const FILE_LEN_MAX: usize = 64 << 10;
-/// A dictionary of three entries, and room for entries of later programs.
+/// A dictionary of five entries, and room for entries of later programs.
 const LIMITS: Limits = Limits {
     len_max: FILE_LEN_MAX,
     depth_max: 4,
@@ -49,13 +50,34 @@ pub(crate) enum StateError {
     Damaged,
 }
 
-/// The nodes in the file, at most [`SAVED_COUNT_MAX`]; none if there is no file.
-pub(crate) fn load(path: &Path) -> Result<Vec<Node>, StateError> {
+/// What the file holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    /// The ids of our node, IPv4 first.
+    pub(crate) ids: [Option<NodeId>; 2],
+    /// At most [`SAVED_COUNT_MAX`].
+    pub(crate) nodes: Vec<Node>,
+}
+
+/// Claims the ids in the file for this process, until the returned file is closed: two nodes of one id would be one to
+/// others. None: another process has them, or the system cannot tell.
+pub(crate) fn claim(path: &Path) -> Option<File> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path.parent()?).ok()?;
+    // Neither a link nor a pipe is a lock.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
+    let file = options.open(path.with_added_extension("lock")).ok()?;
+    file.try_lock().ok().map(|()| file)
+}
+
+/// What is in the file; nothing if there is no file.
+pub(crate) fn load(path: &Path) -> Result<State, StateError> {
     // A pipe in its place would be waited for.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
         Err(error) => return Err(error.into()),
     };
     if !file.metadata()?.is_file() {
@@ -67,8 +89,8 @@ pub(crate) fn load(path: &Path) -> Result<Vec<Node>, StateError> {
 }
 
 /// Replaces the file, and makes its folder if need be; `nonce` is random, for a name that nobody else uses.
-pub(crate) fn save(path: &Path, nodes: &[Node], nonce: u64) -> io::Result<()> {
-    replace(path, &encode(nodes), nonce)
+pub(crate) fn save(path: &Path, state: &State, nonce: u64) -> io::Result<()> {
+    replace(path, &encode(state), nonce)
 }
 
 /// Writes a file of the state folder so that it is always the old one or the new one, and makes its folder if need be.
@@ -91,23 +113,26 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn encode(nodes: &[Node]) -> Vec<u8> {
+fn encode(State { ids, nodes }: &State) -> Vec<u8> {
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for node in nodes {
         let out = if node.addr.is_ipv4() { &mut v4 } else { &mut v6 };
         out.extend_from_slice(&node.id.0);
         compact::encode(node.addr, out);
     }
-    let mut bytes = Vec::with_capacity(v4.len() + v6.len() + 64);
-    for (key, nodes) in [("d5:nodes", v4), ("6:nodes6", v6)] {
-        bytes.extend_from_slice(format!("{key}{}:", nodes.len()).as_bytes());
-        bytes.extend_from_slice(&nodes);
+    let mut bytes = Vec::with_capacity(v4.len() + v6.len() + 128);
+    bytes.push(b'd');
+    let ids =
+        [("2:id", ids[0]), ("3:id6", ids[1])].into_iter().filter_map(|(key, id)| Some((key, id?.0.to_vec())));
+    for (key, value) in ids.chain([("5:nodes", v4), ("6:nodes6", v6)]) {
+        bytes.extend_from_slice(format!("{key}{}:", value.len()).as_bytes());
+        bytes.extend_from_slice(&value);
     }
     bytes.extend_from_slice(format!("7:versioni{VERSION}ee").as_bytes());
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<Node>, StateError> {
+fn decode(bytes: &[u8]) -> Result<State, StateError> {
     let value = Value::read(bytes, &LIMITS).map_err(|_| StateError::Damaged)?;
     let dict = value.dict().ok_or(StateError::Damaged)?;
     match dict.get(b"version").and_then(|version| version.integer()) {
@@ -118,7 +143,8 @@ fn decode(bytes: &[u8]) -> Result<Vec<Node>, StateError> {
     let v4 = split::<{ ID_LEN + V4_LEN }>(list(b"nodes")?, |addr| compact::decode_v4(addr).next())?;
     let v6 = split::<{ ID_LEN + V6_LEN }>(list(b"nodes6")?, |addr| compact::decode_v6(addr).next())?;
     let reachable = v4.into_iter().chain(v6).filter(|node| compact::is_dialable(node.addr));
-    Ok(reachable.take(SAVED_COUNT_MAX).collect())
+    let id = |key| dict.get(key).and_then(|id| id.bytes()).and_then(|id| id.try_into().ok()).map(NodeId);
+    Ok(State { ids: [id(&b"id"[..]), id(b"id6")], nodes: reachable.take(SAVED_COUNT_MAX).collect() })
 }
 
 /// The nodes of a compact list of entries of `LEN` bytes.
@@ -156,26 +182,44 @@ mod tests {
             .collect()
     }
 
-    fn sorted(mut nodes: Vec<Node>) -> Vec<Node> {
-        nodes.sort_unstable();
-        nodes
+    fn state(count: u16) -> State {
+        State { ids: [Some(NodeId([7; 20])), Some(NodeId([8; 20]))], nodes: nodes(count) }
+    }
+
+    fn sorted(mut state: State) -> State {
+        state.nodes.sort_unstable();
+        state
     }
 
     #[test]
     fn what_is_saved_is_loaded_and_replaces_what_was_there() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/folder/dht-nodes");
-        assert!(load(&path).unwrap().is_empty());
-        save(&path, &nodes(250), 1).unwrap();
-        assert_eq!(sorted(load(&path).unwrap()), sorted(nodes(250)));
-        save(&path, &nodes(3), 2).unwrap();
-        assert_eq!(sorted(load(&path).unwrap()), sorted(nodes(3)));
+        assert_eq!(load(&path).unwrap(), State::default());
+        save(&path, &state(250), 1).unwrap();
+        assert_eq!(sorted(load(&path).unwrap()), sorted(state(250)));
+        let without_ids = State { ids: [None; 2], ..state(3) };
+        save(&path, &without_ids, 2).unwrap();
+        assert_eq!(sorted(load(&path).unwrap()), sorted(without_ids));
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left behind");
     }
 
     #[test]
+    fn one_process_at_a_time_has_the_ids() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/dht-nodes");
+        let claimed = claim(&path).unwrap();
+        assert!(claim(&path).is_none());
+        drop(claimed);
+        assert!(claim(&path).is_some());
+        let elsewhere = dir.path().join("linked");
+        std::os::unix::fs::symlink("/dev/null", elsewhere.with_added_extension("lock")).unwrap();
+        assert!(claim(&elsewhere).is_none());
+    }
+
+    #[test]
     fn a_file_that_is_cut_short_or_overwritten_is_damaged_and_never_a_panic() {
-        let bytes = encode(&nodes(9));
+        let bytes = encode(&state(9));
         for len in 0..bytes.len() {
             assert!(matches!(decode(&bytes[..len]), Err(StateError::Damaged)), "{len}");
         }
@@ -186,8 +230,8 @@ mod tests {
                 let at = rng.below(bytes.len());
                 bytes[at] = rng.bits() as u8;
             }
-            if let Ok(nodes) = decode(&bytes) {
-                assert!(nodes.len() <= 9);
+            if let Ok(state) = decode(&bytes) {
+                assert!(state.nodes.len() <= 9);
             }
         }
         assert!(matches!(decode(b"d5:nodes1:x6:nodes60:7:versioni1ee"), Err(StateError::Damaged)));
@@ -199,9 +243,11 @@ mod tests {
         for other in [&b"d5:nodes0:6:nodes60:7:versioni2ee"[..], b"d4:nodei1ee", b"d7:version1:1e"] {
             assert!(matches!(decode(other), Err(StateError::Version)));
         }
-        assert_eq!(decode(&encode(&nodes(1_000))).unwrap().len(), SAVED_COUNT_MAX);
+        assert_eq!(decode(&encode(&state(1_000))).unwrap().nodes.len(), SAVED_COUNT_MAX);
         let nowhere = Node { id: NodeId([1; 20]), addr: "0.0.0.0:0".parse().unwrap() };
-        assert!(decode(&encode(&[nowhere])).unwrap().is_empty());
+        assert!(decode(&encode(&State { ids: [None; 2], nodes: vec![nowhere] })).unwrap().nodes.is_empty());
+        let odd = decode(b"d2:id3:abc3:id6i7e5:nodes0:6:nodes60:7:versioni1ee").unwrap();
+        assert_eq!(odd, State::default(), "an id that is none is drawn anew");
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("long");
         fs::write(&path, vec![b'x'; FILE_LEN_MAX * 2]).unwrap();

@@ -144,6 +144,33 @@ async fn nodes_of_the_last_time_replace_bootstrap_names_that_are_gone() {
     assert!(ask(&again, announce(infohash, 6_003)).await.2.stored >= 3);
 }
 
+/// The id of an engine's node in IPv4.
+async fn id_of(engine: &Engine) -> NodeId {
+    engine.dht().unwrap().snapshot().await.unwrap().overlays[0].id
+}
+
+#[tokio::test]
+async fn a_node_has_the_id_of_the_last_time_and_two_at_once_have_two() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("state/sprat/dht-nodes");
+    let first = node(&[], Some(&file)).await;
+    let id = id_of(&first).await;
+    let beside = node(&[], Some(&file)).await;
+    assert_ne!(id_of(&beside).await, id, "another process has that one");
+    assert!(reached_through(&beside, &first).await);
+    within(first.shutdown()).await;
+    within(beside.shutdown()).await;
+    let again = node(&[], Some(&file)).await;
+    assert_eq!(id_of(&again).await, id);
+    drop(again);
+}
+
+/// Tells a node of another one; whether that one answers.
+async fn reached_through(engine: &Engine, other: &Engine) -> bool {
+    engine.dht().unwrap().hint(addr(other)).await.unwrap();
+    reached(engine).await > 0
+}
+
 #[tokio::test]
 async fn a_damaged_state_file_is_replaced_and_one_of_another_version_is_left_alone() {
     let engines = nodes(2).await;
@@ -156,7 +183,7 @@ async fn a_damaged_state_file_is_replaced_and_one_of_another_version_is_left_alo
         within(engine.shutdown()).await;
         assert_eq!(fs::read(&file).unwrap() == before.as_bytes(), is_kept, "{before}");
     }
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "the file and its lock");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ pub mod budget;
 mod contacts;
 pub mod event;
 mod founders;
+mod ids;
 pub mod item;
 pub mod items;
 pub mod krpc;

@@ -1,6 +1,7 @@
 //! One of the two overlays (BEP 32): our id there, the routing table, and how it is kept good.
 //!
-//! The id follows our address (BEP 42) as the shell knows it or enough nodes see it; until then it is random.
+//! The id follows our address (BEP 42) as the shell knows it or enough nodes see it; until then it is that of the last
+//! time, or random.
 //! When it changes, the table is sorted anew, at most once each [`RENAME_PAUSE`]. Joining is a lookup of our own
 //! id, repeated with growing pauses as long as the table stays smaller than a bucket; afterwards the table says
 //! what is due. One lookup of the overlay's own is under way at a time, and upkeep waits for it, so that nothing
@@ -101,6 +102,13 @@ impl Overlay {
             wary_at: now + WARY_PAUSE / 3,
             named: Vec::new(),
             rng,
+        }
+    }
+
+    /// Takes the id of the last time, unless our address is known and the id does not fit it.
+    pub(super) fn resume(&mut self, now: Instant, id: NodeId) {
+        if self.fixed.is_none_or(|ip| id.fits(ip)) {
+            self.table.rename(now, id);
         }
     }
 

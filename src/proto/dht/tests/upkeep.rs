@@ -45,6 +45,29 @@ fn saved_nodes_are_tried_first_and_the_names_only_if_they_are_silent() {
 }
 
 #[test]
+fn a_node_keeps_its_id_as_long_as_it_fits_its_address() {
+    let mut net = Net::global(5, 12);
+    net.run(MINUTE);
+    let known = net.hosts[0].addrs[0];
+    let mut start = |at: SocketAddr, ids| {
+        let place = net.add(&[at]);
+        net.hosts[place].dht.handle_ids(net.now, ids);
+        net.hint(place, known);
+        net.run(2 * MINUTE);
+        net.hosts[place].dead = true;
+        net.hosts[place].dht.ids()
+    };
+    let (home, away) = (addr([99, 1, 2, 3]), addr([98, 7, 8, 9]));
+    let first = start(home, [None; 2]);
+    let id = first[0].expect("it takes part in IPv4");
+    assert!(id.fits(home.ip()) && first[1].is_none());
+    assert_eq!(start(home, first), first, "the same address, the same id");
+    let moved = start(away, [first[0], Some(NodeId([9; 20]))]);
+    assert!(moved[0].is_some_and(|id| id.fits(away.ip())), "another address, another id");
+    assert_eq!(start(addr([10, 1, 2, 3]), first), first, "a local address fits any");
+}
+
+#[test]
 fn good_nodes_fit_the_place_kept_for_them() {
     let mut net = Net::global(3, 80);
     net.run(10 * MINUTE);
