@@ -90,6 +90,9 @@ fn not_added(error: EngineError, dir: &Path) -> Failure {
     }
 }
 
+/// What is said of a torrent that names no tracker and no peer.
+const ONLY_WEB_SEEDS: &str = "the torrent names only web seeds, which are not used yet; give a tracker by --tracker or a peer by --peer";
+
 /// A download under way.
 struct Download<'a> {
     args: &'a DownloadArgs,
@@ -112,6 +115,9 @@ impl Download<'_> {
         let Self { args, selectors, plan, dir, engine, report } = self;
         let mut narrator = Narrator::new(report);
         let names_anyone = source.names_anyone();
+        if plan.relies_on_web_seeds(&source) {
+            report.warn(ONLY_WEB_SEEDS);
+        }
         let metainfo = match source {
             TorrentSource::Metainfo(metainfo) => Arc::new(metainfo),
             TorrentSource::Magnet(magnet) => {

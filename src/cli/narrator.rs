@@ -10,7 +10,7 @@ use super::misfit;
 use super::report::Report;
 use super::size::show_len;
 use super::text::{printable, without_number};
-use crate::engine::{Event, METADATA_LEN_MAX, StorageFault};
+use crate::engine::{Event, Evidence, METADATA_LEN_MAX, Refused, StorageFault};
 
 /// Tells each thing once.
 #[derive(Debug)]
@@ -57,6 +57,10 @@ impl Narrator {
                 self.report.warn(&format!("peer {addr} sent false data and is banned"))
             }
             Event::MetadataTooLong { addr, len } => self.metadata_too_long(addr, len),
+            Event::PeersRefused(refused) => {
+                self.report.event(&refused_event(refused));
+                self.report.say(&refused_text(refused));
+            }
             Event::PieceFailed(piece) => {
                 self.report.warn(&format!("piece {piece} came false and is fetched again"));
             }
@@ -128,7 +132,34 @@ impl Narrator {
     }
 }
 
-/// The same for programs.
+/// Peers that seem to require encryption, for programs.
+fn refused_event(Refused { count, evidence }: Refused) -> Value {
+    let evidence = match evidence {
+        Evidence::Closed => "closed",
+        Evidence::Encrypted => "encrypted",
+        Evidence::Both => "both",
+    };
+    json!({"event": "peers_refused", "peers": count, "evidence": evidence})
+}
+
+/// The same for people.
+fn refused_text(Refused { count, evidence }: Refused) -> String {
+    let (peers, was, they_may, requires) = if count == 1 {
+        ("1 peer".to_owned(), "was", "it may", "requires")
+    } else {
+        (format!("{count} peers"), "were", "they may", "require")
+    };
+    let unsupported = "which is not supported yet";
+    match evidence {
+        Evidence::Closed => format!(
+            "{peers} {was} reached but closed the connection without a handshake; {they_may} require encryption, {unsupported}"
+        ),
+        Evidence::Encrypted => format!("{peers} tried to connect with encryption, {unsupported}"),
+        Evidence::Both => format!("{peers} {was} reached but {requires} encryption, {unsupported}"),
+    }
+}
+
+/// What holds the disk up, for programs.
 fn fault_event(fault: &StorageFault) -> Value {
     match fault {
         StorageFault::Full { place, missing_len } => {

@@ -97,6 +97,12 @@ impl Plan {
             || names_anyone
     }
 
+    /// Whether the web seeds that a torrent names are the only sources named, by it or by the user.
+    pub(crate) fn relies_on_web_seeds(&self, source: &TorrentSource) -> bool {
+        let is_named = source.names_anyone() || !self.peers.is_empty() || !self.trackers.is_empty();
+        !source.web_seeds().is_empty() && !is_named
+    }
+
     /// The torrent for the engine, with all files wanted, or those that its link names.
     pub(crate) fn torrent(&self, source: TorrentSource, dir: &Path) -> AddTorrent {
         let dir = dir.to_owned();

@@ -37,6 +37,14 @@ impl TorrentSource {
         }
     }
 
+    /// The HTTP sources that it names (BEP 19), which are not used yet.
+    pub fn web_seeds(&self) -> &[String] {
+        match self {
+            Self::Metainfo(metainfo) => &metainfo.web_seeds,
+            Self::Magnet(magnet) => &magnet.web_seeds,
+        }
+    }
+
     /// Whether it names a tracker or a peer.
     pub fn names_anyone(&self) -> bool {
         match self {

@@ -3,7 +3,7 @@
 //! Only handles and constants: nothing here has state of its own.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
@@ -102,6 +102,8 @@ pub(crate) struct Established {
 pub(crate) enum Control {
     /// A peer dialled us.
     Accepted(Established),
+    /// An encrypted connection came from there, for this torrent or another one.
+    Encrypted(IpAddr),
     /// From the user; answered when it is done.
     Command(Command, oneshot::Sender<()>),
     /// Addresses from the user, or from the local network.

@@ -15,6 +15,7 @@ use super::view::Viewer;
 use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::Metainfo;
 use crate::proto::torrent::event::{Command, Source, StorageFault, TorrentSnapshot};
+use crate::proto::torrent::refusals::Refused;
 use crate::storage::foreign::Misfit;
 
 /// A running torrent. Cheap to clone; dropping it leaves the torrent running. A clone reads all events from
@@ -204,6 +205,8 @@ pub enum Event {
         /// Bytes that it says.
         len: u32,
     },
+    /// No peer shook hands so far, and these seem to require encryption.
+    PeersRefused(Refused),
     /// The disk holds things up, or does no longer (None).
     Storage(Option<StorageFault>),
     /// The torrent's journal cannot be written, for this reason: until it can, the next start has to hash more.

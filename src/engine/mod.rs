@@ -77,6 +77,7 @@ pub use crate::proto::torrent::description::METADATA_LEN_MAX;
 pub use crate::proto::torrent::event::{
     Direction, PeerSnapshot, StorageFault, TorrentSnapshot, TrafficSnapshot,
 };
+pub use crate::proto::torrent::refusals::{Evidence, Refused};
 pub use crate::storage::{content::StorageError, foreign::Misfit, foreign::Why, make};
 pub use add::{AddTorrent, Existing, Purpose, Selection, TorrentSource};
 pub use config::{Config, DhtConfig, Limits};

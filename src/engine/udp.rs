@@ -1,7 +1,8 @@
-//! The task of the UDP sockets: tracker announces of all torrents, the DHT node, and the embedded tracker.
+//! The task of the UDP sockets: tracker announces of all torrents, the DHT node, the embedded tracker, and refusing uTP.
 //!
 //! One socket per listening address, all on the peer port. A datagram from a tracker that we asked is the
-//! client's; else KRPC, known by its first byte, is the DHT's, and what remains the embedded tracker's. The task
+//! client's; else KRPC, known by its first byte, is the DHT's, and what remains the embedded tracker's, or else, if it
+//! opens a uTP connection, is answered that there are none. The task
 //! moves datagrams; transactions are `proto`'s. A datagram that a socket does not take at once is dropped, as any
 //! router on its way might: nothing here ever waits for the network, and every machine asks again by itself.
 
@@ -25,6 +26,7 @@ use crate::proto::time::Instant;
 use crate::proto::tracker::service::Service;
 use crate::proto::tracker::udp_client::{Output, UdpClient};
 use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
+use crate::proto::utp;
 
 /// Longest datagram read: an Ethernet frame's worth and room for loopback; the rest of a longer one is cut.
 pub(crate) const DATAGRAM_LEN_MAX: usize = 4096;
@@ -52,6 +54,7 @@ pub(crate) struct UdpTask {
     client: UdpClient<u64>,
     dht: Option<DhtHost>,
     service: Option<Service>,
+    utp: utp::Refuser,
     waiting: BTreeMap<u64, oneshot::Sender<Result<AnnounceReply, TrackerError>>>,
     request_count: u64,
 }
@@ -76,8 +79,9 @@ impl UdpTask {
     ) -> Self {
         let client = UdpClient::new(rng.fork("udp client"));
         let service = embedded_tracker.then(|| Service::new(rng.fork("embedded tracker"), clock.now()));
-        let sockets = Sockets::new(sockets);
-        Self { clock, sockets, requests, client, dht, service, waiting: BTreeMap::new(), request_count: 0 }
+        let utp = utp::Refuser::new(rng.fork("utp"), clock.now());
+        let (sockets, waiting) = (Sockets::new(sockets), BTreeMap::new());
+        Self { clock, sockets, requests, client, dht, service, utp, waiting, request_count: 0 }
     }
 
     /// Serves until it is dropped.
@@ -148,6 +152,8 @@ impl UdpTask {
             && service.handle_datagram(now, from, bytes, answer)
         {
             self.sockets.send(Some(origin), from, answer);
+        } else if let Some(reset) = self.utp.handle_datagram(now, from, bytes) {
+            self.sockets.send(Some(origin), from, &reset);
         }
     }
 

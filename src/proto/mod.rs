@@ -32,4 +32,5 @@ pub mod session;
 pub mod time;
 pub mod torrent;
 pub mod tracker;
+pub mod utp;
 pub mod wire;

@@ -24,6 +24,7 @@ mod magnet_command;
 mod metadata_peer;
 mod process;
 mod raw_peer;
+mod refused;
 mod resume;
 mod signals;
 mod slow_device;

@@ -11,6 +11,7 @@ mod content;
 mod lab;
 mod limited_seed;
 mod lost_pieces;
+mod newcomer;
 mod process;
 mod super_seed;
 mod tracker;

@@ -84,6 +84,8 @@ const PROTO: &[(&str, Kind, &[&str])] = &[
     ("proto::peer", Kind::Machine, &[]),
     // An estimator that knows the time alone.
     ("proto::torrent::rate", Kind::Leaf, &[]),
+    // Its answers have the budget of the DHT's.
+    ("proto::utp", Kind::Machine, &["proto::dht::budget"]),
     // A torrent owns the state of its connections; leases and demands are what it exchanges with the session.
     ("proto::torrent", Kind::Machine, &["proto::peer", "proto::session::Demand", "proto::session::Lease"]),
 ];

@@ -85,6 +85,11 @@ impl Connections {
         inbox.get_or_insert_with(make).clone()
     }
 
+    /// Whether there ever was one.
+    pub(super) fn has_opened(&self) -> bool {
+        self.opened_count > 0
+    }
+
     /// Whether it is still open: what it sent before it was closed is nobody's business any more.
     pub(super) fn is_open(&self, conn: ConnId) -> bool {
         self.open.contains_key(&conn)

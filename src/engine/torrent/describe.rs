@@ -176,6 +176,7 @@ impl DescriptionTask {
         self.swarm.report.touch();
         match control {
             Control::Accepted(established) => self.connected(now, established),
+            Control::Encrypted(ip) => self.swarm.refusals.get_or_insert_default().handle_encrypted(now, ip),
             Control::Command(command, reply) => {
                 self.wishes.commands.push(command);
                 // Who does not wait any more needs no answer.

@@ -155,6 +155,7 @@ impl Wishes {
                 }
                 Some(Control::Peers(source, peers)) => self.peers.push((source, peers)),
                 Some(Control::Accepted(turned_away)) => drop(turned_away),
+                Some(Control::Encrypted(_)) => {}
                 Some(Control::Stop(grace, reply)) => return Leaving::Told(grace, Some(reply)),
                 None => return Leaving::Told(Duration::ZERO, None),
             }

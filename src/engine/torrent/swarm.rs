@@ -4,7 +4,6 @@
 //! Everything that comes is handed on as [`News`] to the machine that the torrent has just then.
 
 use std::future::poll_fn;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Poll;
@@ -15,8 +14,8 @@ use super::connections::{Connections, Inbox};
 use super::report::Report;
 use super::sources::{Arrived, Sources};
 use crate::engine::context::{Context, Established};
-use crate::engine::handle::{Snapshot, Stage};
-use crate::engine::handshake;
+use crate::engine::handle::{Event, Snapshot, Stage};
+use crate::engine::handshake::{self, NoPeer};
 use crate::engine::supervisor;
 use crate::engine::task::Tasks;
 use crate::proto::infohash::InfoHash;
@@ -24,6 +23,7 @@ use crate::proto::peer_id::PeerId;
 use crate::proto::session::Demand;
 use crate::proto::time::Instant;
 use crate::proto::torrent::event::{Source, TorrentSnapshot};
+use crate::proto::torrent::refusals::Refusals;
 use crate::proto::tracker::announcer::Progress;
 
 /// Least time between two demands told to the session.
@@ -48,7 +48,7 @@ pub(super) enum News {
 /// Something came, for [`Swarm::handle`].
 pub(super) enum Met {
     /// A dial has ended.
-    Dialled(SocketAddr, io::Result<Box<Established>>),
+    Dialled(SocketAddr, Result<Box<Established>, NoPeer>),
     /// From a source of peers.
     Arrived(Arrived),
 }
@@ -62,7 +62,9 @@ pub(super) struct Swarm {
     pub(super) sources: Sources,
     pub(super) report: Report,
     /// Boxed, as what a torrent waits for has room in it all its life.
-    dials: Tasks<(SocketAddr, io::Result<Box<Established>>)>,
+    dials: Tasks<(SocketAddr, Result<Box<Established>, NoPeer>)>,
+    /// Made by the first one.
+    pub(super) refusals: Option<Box<Refusals>>,
     /// Connections that close.
     last_words: Tasks<()>,
     demand: (Demand, Instant),
@@ -80,7 +82,18 @@ impl Swarm {
     ) -> Self {
         let demand = (Demand::default(), context.clock.now());
         let (dials, last_words) = (Tasks::new(), Tasks::new());
-        Self { context, infohash, peer_id, connections, sources, report, dials, last_words, demand }
+        Self {
+            context,
+            infohash,
+            peer_id,
+            connections,
+            sources,
+            report,
+            dials,
+            refusals: None,
+            last_words,
+            demand,
+        }
     }
 
     /// The present.
@@ -123,6 +136,9 @@ impl Swarm {
             }
             Met::Dialled(addr, Err(error)) => {
                 tracing::debug!(%addr, %error, "cannot connect");
+                if matches!(error, NoPeer::Closed) {
+                    self.refusals.get_or_insert_default().handle_closed(now, addr);
+                }
                 Some(News::DialFailed(addr))
             }
             Met::Arrived(arrived) => {
@@ -145,13 +161,21 @@ impl Swarm {
     pub(super) fn poll_timeout(&self, demand: Demand) -> Option<Instant> {
         let (told, told_at) = self.demand;
         let demand_at = (told != demand).then(|| told_at + DEMAND_INTERVAL);
-        [self.sources.poll_timeout(), self.report.due_at(), demand_at].into_iter().flatten().min()
+        let refusals_at = self.refusals.as_ref().and_then(|refusals| refusals.poll_timeout());
+        let all = [self.sources.poll_timeout(), self.report.due_at(), demand_at, refusals_at];
+        all.into_iter().flatten().min()
     }
 
     /// Time passed.
     pub(super) fn handle_timeout(&mut self, now: Instant, progress: impl FnOnce() -> Progress) {
         if self.sources.handle_timeout(now, progress) {
             self.report.touch();
+        }
+        if self.connections.has_opened() {
+            self.refusals = None;
+        }
+        if let Some(refused) = self.refusals.as_mut().and_then(|refusals| refusals.handle_timeout(now)) {
+            self.report.event(Event::PeersRefused(refused));
         }
     }
 

@@ -173,6 +173,7 @@ impl TorrentTask {
         self.swarm.report.touch();
         match control {
             Control::Accepted(established) => self.connected(now, established),
+            Control::Encrypted(ip) => self.swarm.refusals.get_or_insert_default().handle_encrypted(now, ip),
             Control::Command(command, reply) => {
                 self.machine.handle_command(now, command);
                 self.drain(now);

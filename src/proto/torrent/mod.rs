@@ -29,6 +29,7 @@ mod pex;
 pub mod picker;
 pub mod pieces;
 pub mod rate;
+pub mod refusals;
 mod rest;
 mod rota;
 mod snapshot;
