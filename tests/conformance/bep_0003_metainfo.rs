@@ -128,19 +128,28 @@ fn piece_lengths_have_bounds() {
 }
 
 #[test]
-fn paths_that_lead_out_are_refused_by_name() {
-    let error = |path: &[&str]| folder_of(&[&["fine"], path]).unwrap_err();
-    assert_eq!(error(&["a", "..", "b"]), MetainfoError::ParentPath { file: "a/../b".into() });
-    assert_eq!(error(&["/etc/passwd"]), MetainfoError::AbsolutePath { file: "/etc/passwd".into() });
-    assert_eq!(error(&["C:\\x"]), MetainfoError::AbsolutePath { file: "C:\\x".into() });
-    assert_eq!(error(&["", "."]), MetainfoError::NoPath { number: 1 });
-    assert_eq!(error(&[]), MetainfoError::NoPath { number: 1 });
-    assert!(matches!(error(&["d"; 102]), MetainfoError::TooDeep { .. }));
+fn paths_that_lead_out_lead_nowhere() {
+    let used = |path: &[&str]| {
+        let torrent = folder_of(&[&["fine"], path]).unwrap();
+        assert_eq!(torrent.info.renamed.len(), 1, "{path:?} is told");
+        paths(&torrent)[1].clone()
+    };
+    assert_eq!(used(&["a", "..", "b"]), "n/a/_/b");
+    assert_eq!(used(&["..", "..", "etc"]), "n/_/_/etc");
+    assert_eq!(used(&["/etc/passwd"]), "n/_etc_passwd");
+    assert_eq!(used(&["C:\\x"]), "n/C:_x");
+    assert_eq!(used(&["//foo"]), "n/__foo");
+    assert_eq!(used(&["\\/\\/bar"]), "n/____bar");
+    assert_eq!(used(&["", "."]), "n/_");
+    assert_eq!(used(&[]), "n/_");
+    assert_eq!(used(&["dir", ""]), "n/dir");
+    assert!(matches!(folder_of(&[&["d"; 102]]), Err(MetainfoError::TooDeep { .. })));
     assert!(folder_of(&[&["d"; 100]]).is_ok());
-    let escape = error(&["\u{1b}[2J", ".."]).to_string();
-    assert!(escape.contains("_[2J/..") && !escape.contains('\u{1b}'), "{escape}");
-    let named = b"d4:infod6:lengthi0e4:name2:..12:piece lengthi1e6:pieces0:ee";
-    assert_eq!(Metainfo::decode(named).unwrap_err(), MetainfoError::ParentPath { file: "..".into() });
+    let named = |name: &str| {
+        let torrent = format!("d4:infod6:lengthi0e4:name{}:{name}12:piece lengthi1e6:pieces0:ee", name.len());
+        Metainfo::decode(torrent.as_bytes()).unwrap().info
+    };
+    assert_eq!((named("..").name, named("/a/b").name), (named("..").infohash.to_string(), "_a_b".to_owned()));
 }
 
 #[test]
@@ -152,6 +161,16 @@ fn paths_that_mislead_are_changed_and_told() {
 }
 
 #[test]
+fn characters_that_scripts_need_are_kept() {
+    let names = ["👩\u{200d}👧", "می\u{200c}خواهم", "co\u{ad}op", "\u{feff}b", "a\u{200e}b\u{200f}\u{61c}"];
+    for name in names {
+        let torrent = folder_of(&[&[name]]).unwrap();
+        assert_eq!(paths(&torrent), [format!("n/{name}")]);
+        assert!(torrent.info.renamed.is_empty());
+    }
+}
+
+#[test]
 fn a_torrent_without_a_name_is_called_by_its_infohash() {
     let torrent = Metainfo::decode(b"d4:infod6:lengthi0e4:name0:12:piece lengthi1e6:pieces0:ee").unwrap();
     assert_eq!(torrent.info.name, torrent.info.infohash.to_string());
@@ -159,14 +178,33 @@ fn a_torrent_without_a_name_is_called_by_its_infohash() {
     assert_eq!(torrent.info.renamed.len(), 1);
 }
 
+/// The names are those that libtorrent gives.
 #[test]
-fn two_files_of_one_path_are_refused_by_name() {
-    let error = |paths: &[&[&str]]| folder_of(paths).unwrap_err();
-    assert_eq!(error(&[&["b"], &["a"], &["b"]]), MetainfoError::SamePath { file: "n/b".into() });
-    assert_eq!(error(&[&["x/y"], &["x_y"]]), MetainfoError::SamePath { file: "n/x_y".into() });
+fn files_of_one_path_get_different_ones() {
+    let used = |files: &[&[&str]]| paths(&folder_of(files).unwrap());
+    assert_eq!(used(&[&["b"], &["a"], &["b"]]), ["n/b", "n/a", "n/b.1"]);
+    assert_eq!(used(&[&["x/y"], &["x_y"]]), ["n/x_y", "n/x_y.1"]);
+    assert_eq!(used(&[&["dir", ""], &["dir", "x"]]), ["n/dir.1", "n/dir/x"]);
     let folder: &[&[&str]] = &[&["a", "b", "c"], &["a!"], &["a"], &["a", "!"]];
-    assert_eq!(error(folder), MetainfoError::FileIsFolder { file: "n/a".into() });
-    assert!(folder_of(&[&["a", "b"], &["a", "bc"], &["ab"], &["A", "b"]]).is_ok());
+    assert_eq!(used(folder), ["n/a/b/c", "n/a!", "n/a.1", "n/a/!"]);
+    let (one, other) = (format!("{}1.txt", "x".repeat(260)), format!("{}2.txt", "x".repeat(260)));
+    let long = used(&[&[&one], &[&other]]);
+    assert!(long[0] != long[1] && long.iter().all(|path| path.len() <= 257 && path.ends_with(".txt")));
+    assert_eq!(
+        used(&[&["a", "b"], &["a", "bc"], &["ab"], &["A", "b"]]),
+        ["n/a/b", "n/a/bc", "n/ab", "n/A/b"]
+    );
+    let torrent = folder_of(&[&["x/y"], &["x_y"], &["b"], &["b"]]).unwrap();
+    let told = [("x/y", "x_y"), ("x_y", "x_y.1"), ("b", "b.1")];
+    assert_eq!(torrent.info.renamed, told.map(|(given, used)| (given.to_owned(), used.to_owned())));
+}
+
+#[test]
+fn bytes_that_are_no_text_do_not_make_two_files_one() {
+    let file = |name: &[u8]| [b"d6:lengthi0e4:pathl1:", name, b"ee"].concat();
+    let info = [b"d5:filesl", &file(b"\xe8")[..], &file(b"\xe9"), b"e4:name1:n12:piece lengthi1e6:pieces0:e"];
+    let torrent = Metainfo::decode(&[b"d4:info", &info.concat()[..], b"e"].concat()).unwrap();
+    assert_eq!(paths(&torrent), ["n/_", "n/_.1"]);
 }
 
 #[test]

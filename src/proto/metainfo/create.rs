@@ -103,13 +103,13 @@ impl Draft {
     /// The user's input is at fault where names, URLs or lengths are refused; the caller where the hashes are not
     /// as many as the pieces.
     pub fn finish(self, piece_hashes: Bytes) -> Result<Metainfo, MetainfoError> {
-        self.refuse_names()?;
         for url in self.trackers.iter().flatten().chain(&self.web_seeds) {
             if !is_absolute_url(url) {
                 return Err(MetainfoError::Url(path::printable(url)));
             }
         }
         let info = Info::decode(Bytes::from(self.encode_info(&piece_hashes)))?;
+        refuse_changed(&info)?;
         Ok(Metainfo {
             info,
             trackers: self.trackers.into_iter().filter(|tier| !tier.is_empty()).collect(),
@@ -146,21 +146,16 @@ impl Draft {
             source: self.source.as_deref(),
         })
     }
-
-    /// Refuses what reading would change or refuse, by the same rules.
-    fn refuse_names(&self) -> Result<(), MetainfoError> {
-        refuse_name(&self.name)?;
-        self.files.iter().flat_map(|file| &file.path).try_for_each(|element| refuse_name(element))
-    }
 }
 
-fn refuse_name(name: &str) -> Result<(), MetainfoError> {
-    let safe = path::element(name.as_bytes(), true).ok().flatten();
-    if safe.as_deref() == Some(name) {
-        return Ok(());
+/// Refuses names that reading had to change: the files on disk would be called otherwise than in the torrent.
+fn refuse_changed(info: &Info) -> Result<(), MetainfoError> {
+    match info.renamed.first() {
+        None => Ok(()),
+        Some((given, used)) => {
+            Err(MetainfoError::UnsafeName { file: path::printable(given), safe: used.clone() })
+        }
     }
-    let safe = safe.unwrap_or_else(|| "unnamed".to_owned());
-    Err(MetainfoError::UnsafeName { file: path::printable(name), safe })
 }
 
 #[cfg(test)]
@@ -237,7 +232,7 @@ mod tests {
     fn what_we_would_not_read_is_not_made() {
         let finish = |draft: Draft| draft.finish(hashes(1)).unwrap_err();
         let twice = draft(vec![file(&["a"], 1), file(&["a"], 1)]);
-        assert_eq!(finish(twice), MetainfoError::SamePath { file: "n/a".into() });
+        assert!(matches!(finish(twice), MetainfoError::UnsafeName { .. }));
         assert!(matches!(finish(draft(vec![file(&[], 20_000)])), MetainfoError::PieceHashes { .. }));
         assert_eq!(finish(Draft { piece_len: 0, ..draft(vec![file(&[], 1)]) }), MetainfoError::PieceLen(0));
         let trackers = vec![vec!["tracker.example".to_owned()]];

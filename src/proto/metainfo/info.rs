@@ -1,14 +1,16 @@
 //! The `info` dictionary: what the content is (BEP 3, 27, 47; 52 as far as a hybrid is read as v1).
 //!
 //! Invariants of what is read: the infohash is that of the received bytes; there are exactly as many piece
-//! hashes as the lengths ask for; no two files on disk share a path, and none is another one's folder.
+//! hashes as the lengths ask for; no two files on disk share a path, and none is another one's folder. Paths that are
+//! not safe or not distinct are changed, never refused: other clients load such torrents too.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::files::{Attributes, File};
-use super::path::{self, Unsafe};
-use super::{Info, Layout, MetainfoError};
+use super::{Info, Layout, MetainfoError, names, path};
 use crate::proto::bencode::{Dict, Limits, List, Value, scan};
 use crate::proto::infohash::InfoHash;
 use crate::proto::piece::Geometry;
@@ -91,7 +93,7 @@ pub(super) fn decode(bytes: Bytes) -> Result<Info, MetainfoError> {
     let entries = Entries::of(root.dict().ok_or(MetainfoError::Kind("info"))?);
     let hybrid = entries.is_hybrid()?;
     let infohash = InfoHash::of(&bytes);
-    let mut content = Content::new(entries.name().ok_or(MetainfoError::Missing("name"))?, infohash)?;
+    let mut content = Content::new(entries.name().ok_or(MetainfoError::Missing("name"))?, infohash);
     let layout = match (entries.length, entries.files) {
         (Some(length), None) => {
             let attributes = attributes(entries.attr).0;
@@ -107,7 +109,7 @@ pub(super) fn decode(bytes: Bytes) -> Result<Info, MetainfoError> {
         (Some(_), Some(_)) => return Err(MetainfoError::LengthAndFiles),
         (None, None) => return Err(MetainfoError::Missing("length")),
     };
-    content.refuse_shared_paths()?;
+    content.make_distinct();
     content.files.shrink_to_fit();
     let geometry = geometry(content.total_len, &entries)?;
     let pieces = piece_hashes(&entries, geometry.piece_count())?;
@@ -122,7 +124,7 @@ pub(super) fn decode(bytes: Bytes) -> Result<Info, MetainfoError> {
         // Only 1 means private; 0 and texts have been seen in the wild to mean the opposite.
         private: entries.private.and_then(|private| private.integer()) == Some(1),
         source: entries.source.and_then(|source| source.text()).map(str::to_owned),
-        renamed: content.renamed,
+        renamed: content.changes.into_iter().map(|change| (change.given, change.used)).collect(),
         bytes: bytes.clone(),
     })
 }
@@ -167,18 +169,28 @@ struct Content {
     files: Vec<File>,
     total_len: u64,
     paths_len: usize,
-    renamed: Vec<(String, String)>,
+    changes: Vec<Change>,
+}
+
+/// A name that had to be changed.
+struct Change {
+    /// The file that has it; None: the torrent, or a file that is left out.
+    file: Option<usize>,
+    given: String,
+    used: String,
 }
 
 impl Content {
-    fn new(given: &[u8], infohash: InfoHash) -> Result<Self, MetainfoError> {
-        let shown = String::from_utf8_lossy(given);
-        let safe = path::element(given, true).map_err(|fault| refused(fault, &shown))?;
+    fn new(given: &[u8], infohash: InfoHash) -> Self {
         // A torrent without a name still has one that is its own.
-        let name = safe.unwrap_or_else(|| infohash.to_string());
-        let changed = name.as_bytes() != given;
-        let renamed = if changed { vec![(shown.into_owned(), name.clone())] } else { Vec::new() };
-        Ok(Self { name, files: Vec::new(), total_len: 0, paths_len: 0, renamed })
+        let name = path::root(given).unwrap_or_else(|| infohash.to_string());
+        let changes = if name.as_bytes() == given {
+            Vec::new()
+        } else {
+            let given = String::from_utf8_lossy(given).into_owned();
+            vec![Change { file: None, given, used: name.clone() }]
+        };
+        Self { name, files: Vec::new(), total_len: 0, paths_len: 0, changes }
     }
 
     fn add(&mut self, path: Vec<String>, len: u64, attributes: Attributes) -> Result<(), MetainfoError> {
@@ -219,56 +231,57 @@ impl Content {
             return self.add(path, len, attributes);
         }
         let given = path_utf8.or(path).ok_or(MetainfoError::NoPath { number })?;
-        let path = self.safe_path(given, number)?;
+        let (path, is_changed) = self.safe_path(given, number)?;
         let len = length_of(length, &path)?;
         if symlink && len == 0 {
             // Links are never made: one that leads out of the folder would undo every rule about paths.
-            self.renamed.push((path.join("/"), SYMLINK_LEFT_OUT.to_owned()));
+            let (given, used) = (path.join("/"), SYMLINK_LEFT_OUT.to_owned());
+            self.changes.push(Change { file: None, given, used });
             return Ok(());
+        }
+        if is_changed {
+            let used = path[1..].join("/");
+            self.changes.push(Change { file: Some(self.files.len()), given: shown(given), used });
         }
         self.add(path, len, attributes)
     }
 
-    /// The path below the download folder, noting what had to be changed.
-    fn safe_path(&mut self, given: List<'_>, number: usize) -> Result<Vec<String>, MetainfoError> {
+    /// The path below the download folder, and whether something had to be changed.
+    fn safe_path(&self, given: List<'_>, number: usize) -> Result<(Vec<String>, bool), MetainfoError> {
         let mut path = vec![self.name.clone()];
-        let mut changed = false;
-        let mut first = true;
+        let mut is_changed = false;
         for element in given {
             let element = element.bytes().ok_or(MetainfoError::NoPath { number })?;
-            match path::element(element, first).map_err(|fault| refused(fault, &shown(given)))? {
-                Some(safe) => {
-                    changed |= safe.as_bytes() != element;
-                    path.push(safe);
-                }
-                None => changed = true,
-            }
-            first = false;
+            let safe = path::element(element);
+            is_changed |= safe.as_deref().map(str::as_bytes) != Some(element);
+            path.extend(safe);
             if path.len() > DIR_DEPTH_MAX + 1 {
                 return Err(MetainfoError::TooDeep { file: path::printable(&shown(given)) });
             }
         }
         if path.len() == 1 {
-            return Err(MetainfoError::NoPath { number });
+            is_changed = true;
+            path.push(path::UNNAMED.to_owned());
         }
-        if changed {
-            self.renamed.push((shown(given), path[1..].join("/")));
-        }
-        Ok(path)
+        Ok((path, is_changed))
     }
 
-    /// Sorted by elements, a folder stands directly before what is in it.
-    fn refuse_shared_paths(&self) -> Result<(), MetainfoError> {
-        let mut paths: Vec<_> =
-            self.files.iter().filter(|file| !file.attributes.pad).map(|file| file.path.as_slice()).collect();
-        paths.sort_unstable();
-        let Some(pair) = paths.windows(2).find(|pair| pair[1].starts_with(pair[0])) else { return Ok(()) };
-        let file = pair[0].join("/");
-        Err(if pair[0] == pair[1] {
-            MetainfoError::SamePath { file }
-        } else {
-            MetainfoError::FileIsFolder { file }
-        })
+    /// Gives files that would be one on disk, or a file and a folder, different paths.
+    fn make_distinct(&mut self) {
+        let numbered = names::make_distinct(&mut self.files);
+        if numbered.is_empty() {
+            return;
+        }
+        let noted: BTreeMap<usize, usize> =
+            self.changes.iter().enumerate().filter_map(|(at, change)| Some((change.file?, at))).collect();
+        for (file, given) in numbered {
+            let given = given[1..].join("/");
+            let used = self.files[file].path[1..].join("/");
+            match noted.get(&file) {
+                Some(&at) => self.changes[at].used = used,
+                None => self.changes.push(Change { file: Some(file), given, used }),
+            }
+        }
     }
 }
 
@@ -278,14 +291,6 @@ fn is_text(mut path: List<'_>) -> bool {
 
 /// What [`Info::renamed`] says of a symbolic link in place of a new name.
 pub const SYMLINK_LEFT_OUT: &str = "(symbolic link, left out)";
-
-fn refused(fault: Unsafe, file: &str) -> MetainfoError {
-    let file = path::printable(file);
-    match fault {
-        Unsafe::Parent => MetainfoError::ParentPath { file },
-        Unsafe::Absolute => MetainfoError::AbsolutePath { file },
-    }
-}
 
 /// A path as given.
 fn shown(path: List<'_>) -> String {

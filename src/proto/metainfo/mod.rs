@@ -9,6 +9,7 @@ pub mod create;
 pub mod files;
 mod info;
 pub mod magnet;
+pub mod names;
 mod oddity;
 mod path;
 
@@ -22,7 +23,7 @@ use super::piece::{Geometry, PIECE_COUNT_MAX, PIECE_LEN_MAX, PieceIndex};
 use files::File;
 pub use info::{DIR_DEPTH_MAX, PATHS_LEN_MAX, SYMLINK_LEFT_OUT};
 pub use oddity::Oddity;
-pub use path::ELEMENT_LEN_MAX;
+pub use path::{ELEMENT_LEN_MAX, PARTS_SUFFIX};
 
 /// Longest .torrent file that is read, bytes; a longer one is refused. At 20 bytes a piece it describes 26 TiB in
 /// pieces of 16 MiB.
@@ -76,8 +77,8 @@ pub struct Info {
     pub private: bool,
     /// The `source` key of private trackers.
     pub source: Option<String>,
-    /// Names that were changed to be safe: as given (not fit for a terminal), as used; the torrent's name first,
-    /// then paths below its folder. [`SYMLINK_LEFT_OUT`] stands in the place of a link that is not made.
+    /// Names that were changed to be safe and distinct: as given (not fit for a terminal), as used; the torrent's name
+    /// first, then paths below its folder. [`SYMLINK_LEFT_OUT`] stands in the place of a link that is not made.
     pub renamed: Vec<(String, String)>,
 }
 
@@ -291,18 +292,6 @@ pub enum MetainfoError {
         /// From 0.
         number: usize,
     },
-    /// A path climbs out of its folder.
-    #[error("the path `{file}` contains `..`, which leads out of the download folder")]
-    ParentPath {
-        /// As given, fit for a terminal.
-        file: String,
-    },
-    /// A path starts at a root.
-    #[error("the path `{file}` is absolute, which leads out of the download folder")]
-    AbsolutePath {
-        /// As given, fit for a terminal.
-        file: String,
-    },
     /// More folders within folders than [`DIR_DEPTH_MAX`].
     #[error("the path `{file}` is more than {DIR_DEPTH_MAX} folders deep")]
     TooDeep {
@@ -312,18 +301,6 @@ pub enum MetainfoError {
     /// Paths take more than [`PATHS_LEN_MAX`] bytes.
     #[error("the torrent's paths take more than {} MiB", PATHS_LEN_MAX >> 20)]
     PathsTooLong,
-    /// Two files would be one on disk.
-    #[error("two files of the torrent have the path `{file}`")]
-    SamePath {
-        /// As used.
-        file: String,
-    },
-    /// A file would have to be a folder as well.
-    #[error("`{file}` is both a file and a folder in the torrent")]
-    FileIsFolder {
-        /// As used.
-        file: String,
-    },
     /// A file of less than nothing.
     #[error("the file `{file}` has a negative length")]
     NegativeLength {

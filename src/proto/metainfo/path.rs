@@ -1,12 +1,23 @@
-//! Names from strangers made safe to create (BEP 3).
+//! Path elements from torrents made safe to create (BEP 3).
 //!
-//! An element of a path is bytes that anyone may have chosen. What points elsewhere is refused; what only
-//! misleads or cannot be created is replaced, and the caller tells the user what was changed. Invariant: an
-//! element that leaves here is not empty, `.` or `..`, has at most [`ELEMENT_LEN_MAX`] bytes and contains no
-//! separator, no NUL and no invisible character. This module does not know folders, files or the disk.
+//! An element of a path is bytes that anyone may have chosen. Whatever leads elsewhere, misleads or cannot be created
+//! is replaced, and the caller tells the user what was changed. Characters that scripts need (joiners, marks of
+//! direction without an override, soft hyphens) stay; printing them safely is the printer's business. Invariant: an
+//! element that leaves here is not empty, `.` or `..`, has at most [`ELEMENT_LEN_MAX`] bytes and contains no separator,
+//! no NUL, no control and no character that overrides the direction of text. This module does not know folders, files
+//! or the disk; [`super::names`] keeps paths apart.
 
 /// Longest element, bytes: what Linux file systems take. Longer ones are shortened, keeping the extension.
 pub const ELEMENT_LEN_MAX: usize = 255;
+
+/// Longest element that nearly every file system takes, bytes: those that encrypt names (eCryptfs) take no more.
+pub(super) const PORTABLE_LEN_MAX: usize = 143;
+
+/// Room for the number of [`numbered`], bytes with its dot: any number of 32 bits.
+const NUMBER_LEN_MAX: usize = 11;
+
+/// What the name of a parts file ends with, after a dot and the infohash.
+pub const PARTS_SUFFIX: &str = ".parts";
 
 /// Longest ending, bytes with its dot, that counts as an extension worth keeping when a name is shortened.
 const EXTENSION_LEN_MAX: usize = 32;
@@ -14,22 +25,14 @@ const EXTENSION_LEN_MAX: usize = 32;
 /// What stands in the place of characters that are not let through.
 const REPLACEMENT: char = '_';
 
-/// Why an element is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unsafe {
-    /// `..`
-    Parent,
-    /// It starts at a root: `/etc`, `\\server`, `C:\`.
-    Absolute,
-}
+/// What a file is called whose path says nothing.
+pub(super) const UNNAMED: &str = "_";
 
-/// The element, safe to create; None where it stands for nothing (empty or `.`). `first` is whether the path
-/// begins here, where an absolute path would show.
-pub(super) fn element(given: &[u8], first: bool) -> Result<Option<String>, Unsafe> {
+/// Returns the element, safe to create; None where it stands for nothing (empty or `.`).
+pub(super) fn element(given: &[u8]) -> Option<String> {
     match given {
-        b"" | b"." => return Ok(None),
-        b".." => return Err(Unsafe::Parent),
-        _ if first && is_absolute(given) => return Err(Unsafe::Absolute),
+        b"" | b"." => return None,
+        b".." => return Some(UNNAMED.to_owned()),
         _ => {}
     }
     let mut safe = String::with_capacity(given.len());
@@ -37,10 +40,59 @@ pub(super) fn element(given: &[u8], first: bool) -> Result<Option<String>, Unsaf
         safe.extend(part.valid().chars().map(|char| if is_let_through(char) { char } else { REPLACEMENT }));
         safe.extend(part.invalid().iter().map(|_| REPLACEMENT));
     }
-    if cfg!(windows) {
-        safe = creatable_on_windows(&safe);
+    Some(shortened(safe, ELEMENT_LEN_MAX))
+}
+
+/// Returns the torrent's name, safe to create in the download folder; None where it says nothing. The names of parts
+/// files (`.<infohash>.parts`) belong to other torrents.
+pub(super) fn root(given: &[u8]) -> Option<String> {
+    let name = element(given).filter(|_| given != b"..")?;
+    let infohash = name.strip_prefix('.').and_then(|name| name.strip_suffix(PARTS_SUFFIX));
+    match infohash {
+        Some(hex) if hex.len() == 40 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            Some(format!("{REPLACEMENT}{}", &name[1..]))
+        }
+        Some(_) | None => Some(name),
     }
-    Ok(Some(shortened(safe)))
+}
+
+/// Returns the element as it was called before characters that scripts need were kept; None: the same.
+pub(super) fn former(element: &str) -> Option<String> {
+    let former = |char| if was_replaced(char) { REPLACEMENT } else { char };
+    element.contains(was_replaced).then(|| element.chars().map(former).collect())
+}
+
+/// Returns the element as nearly every file system takes it: without the characters, endings and device names that
+/// Windows reserves, and at most [`PORTABLE_LEN_MAX`] bytes long.
+pub(super) fn portable(element: &str) -> String {
+    let mut safe: String = element
+        .chars()
+        .map(|char| if matches!(char, '<' | '>' | ':' | '"' | '|' | '?' | '*') { REPLACEMENT } else { char })
+        .collect();
+    if is_reserved(&safe) {
+        safe.insert(0, REPLACEMENT);
+    }
+    let mut safe = shortened(safe, PORTABLE_LEN_MAX);
+    if safe.ends_with([' ', '.']) {
+        safe.pop();
+        safe.push(REPLACEMENT);
+    }
+    safe
+}
+
+/// Returns the portable element without characters beyond ASCII.
+pub(super) fn ascii(element: &str) -> String {
+    let ascii: String =
+        element.chars().map(|char| if char.is_ascii() { char } else { REPLACEMENT }).collect();
+    portable(&ascii)
+}
+
+/// Returns the element with a number before its extension, at most `len_max` bytes long. The room for the number does
+/// not depend on it, so that of two names that differ only in the number the rest is the same.
+pub(super) fn numbered(element: &str, number: usize, len_max: usize) -> String {
+    let (stem, extension) = element.split_at(extension_at(element));
+    let stem = &stem[..stem.floor_char_boundary(len_max - NUMBER_LEN_MAX - extension.len())];
+    format!("{stem}.{number}{extension}")
 }
 
 /// A name or path as given for an error's one line: nothing that a terminal would obey, and not endless.
@@ -50,54 +102,48 @@ pub(super) fn printable(given: &str) -> String {
     given.chars().take(ELEMENT_LEN_MAX).map(shown).collect()
 }
 
-fn is_absolute(given: &[u8]) -> bool {
-    let is_separator = |byte: u8| byte == b'/' || byte == b'\\';
-    match given {
-        [first, ..] if is_separator(*first) => true,
-        [drive, b':', third, ..] => drive.is_ascii_alphabetic() && is_separator(*third),
-        _ => false,
-    }
-}
-
-/// Whether a character may stay: no separator, no control, none that turns the direction of the text or is not
-/// seen at all, as with these `exe.txt` can end in `.exe`.
+/// Whether a character may stay: no separator, no control, no line separator, and none that overrides the direction of
+/// text, as with these `exe.txt` can end in `.exe`.
 fn is_let_through(char: char) -> bool {
-    let unseen = matches!(char,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-    !(matches!(char, '/' | '\\') || char.is_control() || unseen)
+    let misleads = matches!(char,
+        '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}');
+    !(matches!(char, '/' | '\\') || char.is_control() || misleads)
 }
 
-/// At most [`ELEMENT_LEN_MAX`] bytes, cut before the extension and between characters.
-fn shortened(mut name: String) -> String {
-    if name.len() <= ELEMENT_LEN_MAX {
+/// Whether earlier versions replaced a character that is let through now: they let no invisible one through.
+fn was_replaced(char: char) -> bool {
+    matches!(char,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2065}'
+        | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Whether some file systems ignore the character where they compare names.
+pub(super) fn is_ignorable(char: char) -> bool {
+    was_replaced(char) || matches!(char, '\u{fe00}'..='\u{fe0f}' | '\u{34f}')
+}
+
+/// At most `len_max` bytes, cut before the extension and between characters.
+fn shortened(mut name: String, len_max: usize) -> String {
+    if name.len() <= len_max {
         return name;
     }
-    let extension_at =
-        name.rfind('.').filter(|&dot| name.len() - dot <= EXTENSION_LEN_MAX).unwrap_or(name.len());
-    let extension = name.split_off(extension_at);
-    name.truncate(name.floor_char_boundary(ELEMENT_LEN_MAX - extension.len()));
+    let extension = name.split_off(extension_at(&name));
+    name.truncate(name.floor_char_boundary(len_max - extension.len()));
     name + &extension
 }
 
-/// The name as Windows would keep it apart from devices and streams, and without the ends that it drops.
-fn creatable_on_windows(name: &str) -> String {
-    let mut safe: String = name
-        .chars()
-        .map(|char| if matches!(char, '<' | '>' | ':' | '"' | '|' | '?' | '*') { REPLACEMENT } else { char })
-        .collect();
-    if safe.ends_with([' ', '.']) {
-        safe.pop();
-        safe.push(REPLACEMENT);
-    }
-    let stem = safe.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
-    let numbered = |device: &str| {
+/// Where the extension begins, its dot included; the end if there is none worth keeping.
+fn extension_at(name: &str) -> usize {
+    name.rfind('.').filter(|&dot| name.len() - dot <= EXTENSION_LEN_MAX).unwrap_or(name.len())
+}
+
+/// Whether Windows takes the name for a device, whatever its extension.
+fn is_reserved(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
+    let is_port = |device: &str| {
         stem.strip_prefix(device).is_some_and(|number| matches!(number.as_bytes(), [b'1'..=b'9']))
     };
-    if matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL") || numbered("COM") || numbered("LPT") {
-        safe.insert(0, REPLACEMENT);
-    }
-    safe
+    matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL") || is_port("COM") || is_port("LPT")
 }
 
 #[cfg(test)]
@@ -105,21 +151,28 @@ mod tests {
     use super::*;
 
     fn safe(given: &[u8]) -> String {
-        element(given, true).unwrap().unwrap()
+        element(given).unwrap()
     }
 
     #[test]
-    fn what_points_elsewhere_is_refused() {
-        assert_eq!(element(b"..", false), Err(Unsafe::Parent));
-        for absolute in [&b"/etc/passwd"[..], b"\\\\server\\share", b"C:\\Windows", b"c:/x", b"/"] {
-            assert_eq!(element(absolute, true), Err(Unsafe::Absolute), "{absolute:?}");
+    fn elements_that_lead_elsewhere_lead_nowhere() {
+        for (given, used) in [
+            (&b".."[..], "_"),
+            (b"/etc/passwd", "_etc_passwd"),
+            (b"//foo", "__foo"),
+            (b"\\/\\/bar", "____bar"),
+            (b"\\\\server\\share", "__server_share"),
+            (b"C:\\Windows", "C:_Windows"),
+            (b"/", "_"),
+        ] {
+            assert_eq!(safe(given), used);
         }
-        assert_eq!(element(b"/etc", false), Ok(Some("_etc".into())));
     }
 
     #[test]
     fn what_stands_for_nothing_is_dropped() {
-        assert_eq!((element(b"", true), element(b".", true)), (Ok(None), Ok(None)));
+        assert_eq!((element(b""), element(b".")), (None, None));
+        assert_eq!((root(b""), root(b"."), root(b"..")), (None, None, None));
     }
 
     #[test]
@@ -130,10 +183,29 @@ mod tests {
     }
 
     #[test]
+    fn characters_that_scripts_need_stay() {
+        for name in [
+            "👩\u{200d}👧.png",
+            "می\u{200c}خواهم",
+            "co\u{ad}operate",
+            "\u{feff}bom",
+            "a\u{200e}b\u{200f}c\u{61c}",
+            "ไทย\u{200b}",
+            "ᠮᠣᠩᠭᠣᠯ\u{180e}ᠠ",
+            "🏴\u{e0067}\u{e007f}",
+            "x\u{2060}\u{2062}y\u{fe0f}",
+        ] {
+            assert_eq!(safe(name.as_bytes()), name);
+        }
+        assert_eq!(former("می\u{200c}خواهم").as_deref(), Some("می_خواهم"));
+        assert_eq!(former("a\u{fe0f}b"), None);
+    }
+
+    #[test]
     fn characters_that_mislead_are_replaced() {
         assert_eq!(safe(b"a/../b\\c\0d\ne"), "a_.._b_c_d_e");
         assert_eq!(safe("photo\u{202e}gpj.exe".as_bytes()), "photo_gpj.exe");
-        assert_eq!(safe(".\u{200b}.".as_bytes()), "._.");
+        assert_eq!(safe("a\u{9b}b\u{2028}c\u{2066}d\u{7f}".as_bytes()), "a_b_c_d_");
         assert_eq!(safe(b"caf\xe9 \xff\xfe.txt"), "caf_ __.txt");
     }
 
@@ -147,11 +219,42 @@ mod tests {
     }
 
     #[test]
-    fn windows_devices_get_another_name() {
-        assert_eq!(creatable_on_windows("aux"), "_aux");
-        assert_eq!(creatable_on_windows("NUL.txt"), "_NUL.txt");
-        assert_eq!(creatable_on_windows("com7"), "_com7");
-        assert_eq!(creatable_on_windows("com"), "com");
-        assert_eq!(creatable_on_windows("a:b?. "), "a_b_._");
+    fn a_number_stands_before_the_extension_and_takes_its_room_from_the_rest() {
+        let numbered = |name: &str| numbered(name, 12, ELEMENT_LEN_MAX);
+        for (name, expected) in
+            [("a.txt", "a.12.txt"), ("a", "a.12"), (".hidden", ".12.hidden"), ("a.", "a.12.")]
+        {
+            assert_eq!(numbered(name), expected);
+        }
+        let long = numbered(&format!("{}.tar", "ä".repeat(125)));
+        assert!(long.len() <= 255 && long.ends_with("ä.12.tar"), "{long}");
+    }
+
+    #[test]
+    fn another_torrents_parts_file_is_no_name() {
+        let parts = format!(".{}.parts", "ab".repeat(20));
+        assert_eq!(root(parts.as_bytes()), Some(format!("_{}", &parts[1..])));
+        for name in [".parts", ".x.parts", &parts[1..]] {
+            assert_eq!(root(name.as_bytes()).as_deref(), Some(name));
+        }
+    }
+
+    #[test]
+    fn portable_names_avoid_what_file_systems_refuse() {
+        for (name, expected) in [
+            ("aux", "_aux"),
+            ("NUL.txt", "_NUL.txt"),
+            ("com7", "_com7"),
+            ("com", "com"),
+            ("a:b?. ", "a_b_._"),
+            ("...", ".._"),
+            ("日本: 1", "日本_ 1"),
+        ] {
+            assert_eq!(portable(name), expected);
+        }
+        let long = portable(&format!("{}.mkv", "a. ".repeat(80)));
+        assert!(long.len() == PORTABLE_LEN_MAX && long.ends_with(".mkv"), "{long}");
+        assert!(portable(&"a. ".repeat(80)).ends_with('_'));
+        assert_eq!(ascii("日本:.txt"), "___.txt");
     }
 }
