@@ -16,6 +16,9 @@ mod durable;
 #[cfg(test)]
 mod faulty_tests;
 mod mixed;
+mod names;
+#[cfg(test)]
+mod names_tests;
 mod rechecks;
 mod unreadable;
 mod watch;
@@ -25,8 +28,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use super::fs::FileSystem;
 use super::handles::is_out_of_descriptors;
@@ -34,8 +37,8 @@ use super::hash;
 use super::span::{Span, spans};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
-use crate::proto::metainfo::Info;
 use crate::proto::metainfo::files::File;
+use crate::proto::metainfo::{Info, PARTS_SUFFIX};
 use crate::proto::piece::PieceIndex;
 use rechecks::Rechecks;
 use unreadable::Unreadable;
@@ -83,11 +86,15 @@ pub struct Content<F: FileSystem> {
     unreadable: Unreadable,
     /// Changes of files by somebody else, as far as noticed.
     change_count: AtomicU32,
+    /// Files that need it were made under the names that they keep.
+    are_named: AtomicBool,
 }
 
-/// What this process has done to a file.
+/// What this process has done to a file, and found out about it.
 #[derive(Debug, Default)]
 struct Written {
+    /// The path that is used instead of the torrent's.
+    name: OnceLock<Box<[String]>>,
     /// We write into it: it has been made and grown to its length.
     sized: AtomicBool,
     /// Written to since the last sync.
@@ -133,6 +140,7 @@ impl<F: FileSystem> Content<F> {
             rechecks: Rechecks::default(),
             unreadable: Unreadable::default(),
             change_count: AtomicU32::new(0),
+            are_named: AtomicBool::new(false),
         }
     }
 
@@ -329,7 +337,7 @@ impl<F: FileSystem> Content<F> {
         let in_parts = !self.selected[span.file] && unselected == Unselected::InParts;
         match self.place_in_parts(piece, span).filter(|_| in_parts) {
             Some(offset) => (&self.parts.path, offset),
-            None => (&self.info.files[span.file].path, span.offset),
+            None => (self.path_of(span.file), span.offset),
         }
     }
 
@@ -394,7 +402,8 @@ impl Parts {
             last = touched.last();
         }
         let filled = pieces.iter().map(|_| AtomicBool::new(false)).collect();
-        let path = if pieces.is_empty() { Vec::new() } else { vec![format!(".{}.parts", info.infohash)] };
+        let path =
+            if pieces.is_empty() { Vec::new() } else { vec![format!(".{}{PARTS_SUFFIX}", info.infohash)] };
         Self { path, pieces, filled, mixed: Mutex::default() }
     }
 

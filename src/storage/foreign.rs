@@ -88,8 +88,10 @@ impl<F: FileSystem> Content<F> {
         for (number, file) in self.selected_files() {
             let Some(stamp) = self.last_look(number)? else { continue };
             let is_ours = verdict.ours.get(number as u32);
-            if let Some(why) = judge(file.len, stamp.len, is_ours, || self.bytes_of(file, stamp.len, have))? {
-                let (path, len, actual_len) = (self.fs().full_path(&file.path), file.len, stamp.len);
+            if let Some(why) = judge(file.len, stamp.len, is_ours, || self.bytes_of(number, stamp.len, have))?
+            {
+                let (path, len, actual_len) =
+                    (self.fs().full_path(self.path_of(number)), file.len, stamp.len);
                 misfits.push(Misfit { file: number, path, len, actual_len, why, is_ours });
             }
         }
@@ -101,13 +103,14 @@ impl<F: FileSystem> Content<F> {
     ///
     /// # Errors
     /// It cannot be read.
-    fn bytes_of(&self, file: &File, actual_len: u64, have: &Bitfield) -> Result<Bytes, StorageError> {
+    fn bytes_of(&self, number: usize, actual_len: u64, have: &Bitfield) -> Result<Bytes, StorageError> {
+        let (file, path) = (&self.info().files[number], self.path_of(number));
         let pieces = || pieces_of(file, self.info().geometry.piece_len());
         if pieces().all(|piece| have.get(piece)) {
             return Ok(Bytes::Good);
         }
         let read = || {
-            let open = self.fs().open_read(&file.path)?;
+            let open = self.fs().open_read(path)?;
             let is_zero = |piece| self.is_zero(&open, file, piece, actual_len);
             for piece in pieces().filter(|&piece| have.get(piece)) {
                 if !is_zero(piece)? {
@@ -121,7 +124,7 @@ impl<F: FileSystem> Content<F> {
             }
             Ok(Bytes::Zeros)
         };
-        read().map_err(|source| self.error(&file.path, source))
+        read().map_err(|source| self.error(path, source))
     }
 
     /// Whether what a piece has in an open file is all zeros, as far as the file goes.

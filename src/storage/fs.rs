@@ -4,9 +4,11 @@
 //! below it, whoever put it there: paths are resolved by `openat2` with `RESOLVE_BENEATH |
 //! RESOLVE_NO_SYMLINKS`, and where that is missing, refused or the path too long for it, element by element
 //! with `O_NOFOLLOW`. The folder itself is the user's choice and may be reached by links. Only regular files
-//! are opened: a planted pipe or device is refused, not waited for.
+//! are opened: a planted pipe or device is refused, not waited for. Links that the user put into their own content are
+//! followed where they ask for it ([`RealFs::following_links`]), to read only.
 
 mod at_once;
+mod regular;
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -18,14 +20,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{
-    self, Advice, AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags,
-};
+use rustix::fs::{self, Advice, AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::content::StorageError;
 use super::folder::{self, FOLDER, Folder};
 use super::handles::{Access, Handles};
+use regular::{explain, require_regular};
 
 /// What tells a file from what it was before, without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,10 @@ pub trait FileSystem: Send + Sync {
     fn folder_inode(&self) -> u64;
     /// Identifies the start of the system. As long as it is the same, no write is lost, synced or not.
     fn boot(&self) -> u64;
+    /// Whether the file has more than one name: hard links.
+    fn is_hard_linked(&self, _path: &[String]) -> io::Result<bool> {
+        Ok(false)
+    }
     /// The wall clock, microseconds since 1970: what stamps are compared with.
     fn now(&self) -> u64;
     /// Bytes that still fit; None: nobody knows.
@@ -135,6 +140,7 @@ pub struct RealFs {
     apart: AtomicU64,
     root: u64,
     handles: Arc<Handles>,
+    follows_links: bool,
 }
 
 impl RealFs {
@@ -146,7 +152,20 @@ impl RealFs {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let folder = handles.folder(path).map_err(|source| StorageError::new(path, source))?;
         let apart = AtomicU64::new(0);
-        Ok(Self { folder, apart, root: handles.add_root(), handles: Arc::clone(handles) })
+        Ok(Self {
+            folder,
+            apart,
+            root: handles.add_root(),
+            handles: Arc::clone(handles),
+            follows_links: false,
+        })
+    }
+
+    /// The same, with symbolic links below the folder followed to what exists, wherever they lead, if `follows`. No file is
+    /// made through one.
+    #[must_use]
+    pub fn following_links(self, follows: bool) -> Self {
+        Self { follows_links: follows, ..self }
     }
 
     /// The number of the device that the folder lies on, or of another one on which a file of it turned out to lie.
@@ -210,6 +229,10 @@ impl RealFs {
         }
         let make = flags.contains(OFlags::CREATE);
         let mode = if make { Mode::from_raw_mode(0o666) } else { Mode::empty() };
+        if self.follows_links && !make {
+            let flags = flags.difference(OFlags::NOFOLLOW);
+            return fs::openat(&self.folder.place, path.join("/"), flags, mode);
+        }
         match fs::openat2(&self.folder.place, path.join("/"), flags, mode, BENEATH) {
             Err(Errno::NOENT) if make && !folders.is_empty() => {}
             Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN | Errno::NAMETOOLONG | Errno::INVAL) => {}
@@ -344,6 +367,12 @@ impl FileSystem for RealFs {
         folder::boot()
     }
 
+    fn is_hard_linked(&self, path: &[String]) -> io::Result<bool> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let place = self.handles.with_room(|| Ok(self.resolve(path, flags)?))?;
+        Ok(fs::fstat(place)?.st_nlink > 1)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the file system's clock")]
     fn now(&self) -> u64 {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -459,40 +488,6 @@ fn is_safe(element: &str) -> bool {
     !matches!(element, "" | "." | "..") && !element.contains(['/', '\0'])
 }
 
-/// What a regular file is like.
-fn require_regular(stat: &fs::Stat) -> io::Result<Stamp> {
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Ok(Stamp {
-            len: stat.st_size as u64,
-            modified: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
-            changed: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
-            inode: stat.st_ino,
-        }),
-        FileType::Directory => Err(io::Error::other("a folder stands where a file belongs")),
-        FileType::Symlink => Err(explain(Errno::LOOP)),
-        FileType::Fifo
-        | FileType::Socket
-        | FileType::CharacterDevice
-        | FileType::BlockDevice
-        | FileType::Unknown => Err(io::Error::other("not a regular file")),
-    }
-}
-
-fn nanoseconds(seconds: i64, rest: u64) -> i64 {
-    seconds.saturating_mul(1_000_000_000).saturating_add_unsigned(rest)
-}
-
-/// In words where the system's own mislead.
-fn explain(error: Errno) -> io::Error {
-    match error {
-        Errno::LOOP | Errno::XDEV => {
-            io::Error::other("a symbolic link stands in the way and is not followed")
-        }
-        Errno::ISDIR => io::Error::other("a folder stands where a file belongs"),
-        error => error.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs as std_fs;
@@ -529,6 +524,33 @@ mod tests {
         let fs = RealFs::create(&temp.path().join("link"), &Handles::new(1)).unwrap();
         fs.open_write(&path("f")).unwrap();
         assert!(temp.path().join("real/f").exists());
+    }
+
+    #[test]
+    fn links_are_followed_if_asked_for_and_only_to_read() {
+        let temp = tempfile::tempdir().unwrap();
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, temp.path().join(name)).unwrap();
+        std_fs::create_dir_all(temp.path().join("in")).unwrap();
+        std_fs::create_dir_all(temp.path().join("out")).unwrap();
+        std_fs::write(temp.path().join("out/f"), b"12345").unwrap();
+        link("../out/f", "in/f");
+        link("../out", "in/d");
+        link("nowhere", "in/none");
+        let open = || RealFs::open(&temp.path().join("in"), &Handles::new(4)).unwrap();
+        let following = open().following_links(true);
+        for name in ["f", "d/f"] {
+            let error = open().len(&path(name)).unwrap_err().to_string();
+            assert!(error.contains("--follow-links"), "{error}");
+            assert!(open().open_read(&path(name)).is_err());
+            assert_eq!(following.len(&path(name)).unwrap(), Some(5));
+            let mut read = [0; 5];
+            let file = following.open_read(&path(name)).unwrap();
+            following.read_exact_at(&file, &mut read, 0).unwrap();
+            assert_eq!(&read, b"12345");
+        }
+        assert_eq!(following.len(&path("none")).unwrap(), None);
+        assert!(following.open_write(&path("d/new")).is_err());
+        assert!(following.open_read(&path("../out/f")).is_err());
     }
 
     #[test]

@@ -77,12 +77,13 @@ impl<F: FileSystem> Content<F> {
                     end.min(file.offset + file.len) - start
                 })
                 .sum();
-            let condition = match self.fs().len(&file.path) {
-                Ok(Some(_)) if errors.contains_key(&self.fs().full_path(&file.path)) => {
-                    let error = errors.remove(&self.fs().full_path(&file.path));
+            let path = self.path_of(at);
+            let condition = match self.fs().len(path) {
+                Ok(Some(_)) if errors.contains_key(&self.fs().full_path(path)) => {
+                    let error = errors.remove(&self.fs().full_path(path));
                     error.map_or(Condition::Damaged, Condition::Unreadable)
                 }
-                Err(source) => Condition::Unreadable(self.error(&file.path, source)),
+                Err(source) => Condition::Unreadable(self.error(path, source)),
                 Ok(None) => Condition::Missing,
                 Ok(Some(actual_len)) if actual_len < file.len => Condition::Shorter { actual_len },
                 Ok(Some(actual_len)) if actual_len > file.len => Condition::Longer { actual_len },

@@ -110,6 +110,7 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// Something else stands in the place of a file.
     pub fn begin(&self, journal: Option<Journal<F>>) -> Result<Verdict, StorageError> {
+        self.content.find_names();
         let verdict = match &journal {
             Some(journal) => resume::judge(&self.content, journal.record())?,
             None => resume::judge(&self.content, &Record::nothing(self.info().geometry.piece_count()))?,

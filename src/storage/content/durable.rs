@@ -24,13 +24,15 @@ impl<F: FileSystem> Content<F> {
     /// # Errors
     /// A file cannot be made.
     pub fn make_whole(&self) -> Result<(), StorageError> {
+        self.make_names()?;
         for (at, file) in self.selected_files() {
+            let path = self.path_of(at);
             self.alter(at, || {
-                let made = file.len == 0 && self.fs.len(&file.path)?.is_none();
+                let made = file.len == 0 && self.fs.len(path)?.is_none();
                 if made {
-                    self.fs.open_write(&file.path)?;
+                    self.fs.open_write(path)?;
                 }
-                Ok((file.attributes.executable && self.fs.set_executable(&file.path)?) || made)
+                Ok((file.attributes.executable && self.fs.set_executable(path)?) || made)
             })?;
         }
         self.remove_parts()
@@ -42,11 +44,13 @@ impl<F: FileSystem> Content<F> {
     /// # Errors
     /// Someone else has it (`ResourceBusy`), or the file cannot be made.
     pub fn take(&self) -> Result<Option<F::Lock>, StorageError> {
-        let Some((_, first)) = self.selected_files().find(|(_, file)| file.len > 0) else { return Ok(None) };
-        let at_path = |source| self.error(&first.path, source);
+        let Some((first, _)) = self.selected_files().find(|(_, file)| file.len > 0) else { return Ok(None) };
+        self.make_names()?;
+        let path = self.path_of(first);
+        let at_path = |source| self.error(path, source);
         let busy = "another download is writing it, which has to end first";
         let busy = || at_path(io::Error::new(io::ErrorKind::ResourceBusy, busy));
-        self.fs.lock(&first.path).map_err(at_path)?.ok_or_else(busy).map(Some)
+        self.fs.lock(path).map_err(at_path)?.ok_or_else(busy).map(Some)
     }
 
     /// Whether the file is there that [`Content::take`] locks.
@@ -69,7 +73,7 @@ impl<F: FileSystem> Content<F> {
         let mut grown = Vec::new();
         for (at, file) in self.selected_files().filter(|(_, file)| file.len > 0) {
             let allocated = self.alter(at, || {
-                let open = self.fs.open_write(&file.path)?;
+                let open = self.fs.open_write(self.path_of(at))?;
                 grown.push((at, self.fs.stamp_of(&open)?.len));
                 self.fs.allocate(&open, file.len)
             });
@@ -83,7 +87,7 @@ impl<F: FileSystem> Content<F> {
 
     /// Bytes of room that selected files have not got yet.
     fn unallocated_len(&self) -> u64 {
-        let missing_len = |file: &File| match self.fs.open_read(&file.path) {
+        let missing_len = |at: usize, file: &File| match self.fs.open_read(self.path_of(at)) {
             Ok(open) => self.fs.unallocated_len(&open, file.len).unwrap_or(0),
             // What else is wrong with it is told when it is opened to be written.
             Err(error) => {
@@ -94,7 +98,7 @@ impl<F: FileSystem> Content<F> {
                 }
             }
         };
-        self.selected_files().map(|(_, file)| missing_len(file)).sum()
+        self.selected_files().map(|(at, file)| missing_len(at, file)).sum()
     }
 
     /// Files get the lengths again that they had, and the file system the room.
@@ -102,7 +106,7 @@ impl<F: FileSystem> Content<F> {
         for &(at, len) in grown {
             // What it cannot be given back stays: the caller has an error to tell already.
             let _ = self.alter(at, || {
-                let open = self.fs.open_again(&self.info.files[at].path)?;
+                let open = self.fs.open_again(self.path_of(at))?;
                 self.fs.set_len(&open, len).map(|()| true)
             });
         }
@@ -115,7 +119,7 @@ impl<F: FileSystem> Content<F> {
     pub(in crate::storage) fn cut(&self, number: usize) -> Result<(), StorageError> {
         let file = &self.info.files[number];
         self.alter(number, || {
-            let open = self.fs.open_again(&file.path)?;
+            let open = self.fs.open_again(self.path_of(number))?;
             let is_longer = self.fs.stamp_of(&open)?.len > file.len;
             if is_longer {
                 self.fs.set_len(&open, file.len)?;
@@ -127,7 +131,7 @@ impl<F: FileSystem> Content<F> {
     /// A change to a file other than of its bytes; it says whether there was any.
     fn alter(&self, at: usize, change: impl FnOnce() -> io::Result<bool>) -> Result<(), StorageError> {
         let written = &self.written[at];
-        let changed = change().map_err(|source| self.error(&self.info.files[at].path, source))?;
+        let changed = change().map_err(|source| self.error(self.path_of(at), source))?;
         if changed {
             // It looks otherwise from now on, and because of us.
             written.watch.begin();
@@ -163,8 +167,9 @@ impl<F: FileSystem> Content<F> {
     }
 
     /// Where a file is, by number; the parts file comes after the last.
-    pub(super) fn path_of(&self, number: usize) -> &[String] {
-        self.info.files.get(number).map_or(&self.parts.path, |file| &file.path)
+    pub(in crate::storage) fn path_of(&self, number: usize) -> &[String] {
+        let Some(file) = self.info.files.get(number) else { return &self.parts.path };
+        self.written[number].name.get().map_or(&file.path, |name| name)
     }
 
     /// Whether a file is wanted.

@@ -150,7 +150,7 @@ impl<F: FileSystem> Content<F> {
         let parts_len = self.fs.stamp_of(&parts).map_err(at_parts)?.len;
         let (geometry, mut found) = (self.info.geometry, Vec::new());
         for span in spans(&self.info.files, geometry.offset_of(piece), geometry.len_of(piece) as usize) {
-            let file = &self.info.files[span.file];
+            let (file, path) = (&self.info.files[span.file], self.path_of(span.file));
             let (mut in_parts, mut in_file) = (vec![0; span.len], vec![0; span.len]);
             if !file.attributes.pad {
                 // Beyond its end the parts file holds nothing.
@@ -159,9 +159,9 @@ impl<F: FileSystem> Content<F> {
                 read_if_there(|| self.fs.read_exact_at(&parts, &mut in_parts[..len], offset))
                     .map_err(at_parts)?;
             }
-            let read = || self.fs.read_exact_at(&self.fs.open_read(&file.path)?, &mut in_file, span.offset);
-            let is_there = file.attributes.pad
-                || read_if_there(read).map_err(|source| self.error(&file.path, source))?;
+            let read = || self.fs.read_exact_at(&self.fs.open_read(path)?, &mut in_file, span.offset);
+            let is_there =
+                file.attributes.pad || read_if_there(read).map_err(|source| self.error(path, source))?;
             found.push(Found { span, in_parts, in_file: is_there.then_some(in_file) });
         }
         Ok(Some(found))

@@ -4,7 +4,8 @@ use std::fs::File;
 
 use rustix::fs::{self, Mode, OFlags, ResolveFlags, SeekFrom};
 
-use super::{BENEATH, COMMON, RealFs, is_safe, require_regular};
+use super::regular::require_regular;
+use super::{BENEATH, COMMON, RealFs, is_safe};
 
 /// Holes of a file that are looked for: few files have any, but while they are downloaded; beyond, a read may wait.
 const HOLE_MAX: usize = 4_096;
