@@ -11,8 +11,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::args::OutputArgs;
-use super::clock;
 use super::output::{self, QueuedTerminal, Stream};
+use super::{clock, text};
 
 /// Between two plain lines of progress: often enough to see that it goes on, seldom enough for a log.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -81,7 +81,7 @@ impl Report {
     /// An event for programs.
     pub(crate) fn event(&self, event: &Value) {
         if self.is_json() {
-            print_out(&event.to_string());
+            print_out(&text::json(event));
         }
     }
 
@@ -155,7 +155,7 @@ impl Report {
         let Voice::Terminal(bars) = &self.voice else { return None };
         let style = ProgressStyle::with_template("{prefix:20!} {wide_bar} {percent:>3}% {msg:24!}")
             .map_or_else(|_| ProgressStyle::default_bar(), |style| style.progress_chars("=> "));
-        let bar = ProgressBar::new(total).with_style(style).with_prefix(name.to_owned());
+        let bar = ProgressBar::new(total).with_style(style).with_prefix(text::harmless(name).into_owned());
         Some(self.meter_on(Some(bars.add(bar)), total))
     }
 
@@ -187,7 +187,7 @@ impl Meter {
     pub(crate) fn update(&self, done: u64, text: impl FnOnce() -> String, event: impl FnOnce() -> Value) {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-            bar.set_message(text());
+            bar.set_message(text::harmless(&text()).into_owned());
             return;
         }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -248,9 +248,9 @@ fn bars() -> MultiProgress {
 
 /// A line to standard output.
 pub(crate) fn print_out(text: &str) {
-    output::line(Stream::Out, text);
+    output::line(Stream::Out, &text::harmless(text));
 }
 
 fn print_err(text: &str) {
-    output::line(Stream::Err, text);
+    output::line(Stream::Err, &text::harmless(text));
 }

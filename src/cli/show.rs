@@ -14,7 +14,7 @@ use super::report::{Report, print_out};
 use super::runtime;
 use super::size::show_len;
 use super::source::Source;
-use super::text::printable;
+use super::text::{json as json_text, printable};
 use crate::engine::{Attributes, Info, Magnet, Metainfo, TorrentSource};
 
 /// Prints it.
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &ShowArgs, report: &Report) -> Result<(), Failure> {
         }
     })?;
     if report.is_json() {
-        print_out(&object.to_string());
+        print_out(&json_text(&object));
     } else {
         report.say(&text);
     }

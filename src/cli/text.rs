@@ -1,22 +1,75 @@
-//! Text from outside on its way to a terminal: names and messages of others may carry control characters
-//! that would move the cursor, change colours or turn the direction of writing.
+//! Text from outside on its way to a terminal or into JSON: names and messages of others may carry characters that move
+//! the cursor, change colours, turn the direction of writing, or are not seen at all. They are shown as `\u{..}`.
+//!
+//! The one place where text is made harmless: [`printable`] for each name and message, on one line; [`harmless`] for all
+//! that `report` prints, whatever it is made of; [`json`] for objects.
 
-/// The text with every character that a terminal would act upon replaced by `?`, and cut to `SHOWN_MAX`.
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+/// The text on one line with every character that a terminal would act upon, or nobody would see, escaped, and cut to
+/// `SHOWN_MAX`.
 pub(crate) fn printable(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN_MAX).map(|c| if acts(c) { '?' } else { c }).collect();
-    if text.chars().nth(SHOWN_MAX).is_some() {
+    let mut shown = escaped(text, acts).into_owned();
+    if shown.len() > SHOWN_MAX {
+        shown.truncate(shown.floor_char_boundary(SHOWN_MAX));
         shown.push_str("...");
     }
     shown
 }
 
-/// Longest text of others that is shown, in characters: longer than any path; the rest is cut off.
+/// The text with the same characters escaped, but for the ends of its lines and tabulators.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    escaped(text, |char| !matches!(char, '\n' | '\t') && acts(char))
+}
+
+/// The value as one line of JSON, with the same characters escaped as JSON does it.
+pub(crate) fn json(value: &Value) -> String {
+    let text = value.to_string();
+    if !text.contains(acts) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        if acts(char) {
+            // Outside of strings there is none, and within them it has no other escape before it.
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                escaped.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            escaped.push(char);
+        }
+    }
+    escaped
+}
+
+/// Longest text of others that is shown, in bytes: as long as any path; the rest is cut off.
 const SHOWN_MAX: usize = 4_096;
 
-/// Controls (C0, DEL, C1), marks and overrides of direction, line and paragraph separators.
+fn escaped(text: &str, acts: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&acts) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        if acts(char) {
+            shown.extend(char.escape_unicode());
+        } else {
+            shown.push(char);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Controls (C0, DEL, C1), marks and overrides of direction, separators of lines, and what has no width.
 fn acts(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// An error's words without the system's number of it, which tells people nothing.
@@ -43,9 +96,19 @@ mod tests {
 
     #[test]
     fn nothing_that_a_terminal_acts_upon_gets_through() {
-        assert_eq!(printable("a\x1b[31mb\n\u{202e}c\u{9b}"), "a?[31mb??c?");
-        assert_eq!(printable("Grüße 漢字 🐟"), "Grüße 漢字 🐟");
+        assert_eq!(printable("a\x1b[31mb\n\u{202e}c\u{9b}"), "a\\u{1b}[31mb\\u{a}\\u{202e}c\\u{9b}");
+        assert_eq!(printable("\u{61c}\u{200b}\u{200d}\u{ad}\u{7f}\u{e0067}").matches("\\u{").count(), 6);
+        assert_eq!(printable("Grüße 漢字 🐟 ❤\u{fe0f} e\u{301}"), "Grüße 漢字 🐟 ❤\u{fe0f} e\u{301}");
         assert_eq!(without_number("Connection refused (os error 111)"), "Connection refused");
         assert_eq!(printable(&"x".repeat(10_000)).len(), SHOWN_MAX + 3);
+        assert_eq!(harmless("two\nli\tnes\u{9b}\r"), "two\nli\tnes\\u{9b}\\u{d}");
+    }
+
+    #[test]
+    fn json_carries_everything_and_shows_nothing_raw() {
+        let text = "\u{7f}\u{9b}\u{61c}\u{200d}\u{e0067}\u{202e}\n\"\\é";
+        let printed = json(&serde_json::json!({ text: text }));
+        assert!(!printed.contains(acts), "{printed}");
+        assert_eq!(serde_json::from_str::<Value>(&printed).unwrap(), serde_json::json!({ text: text }));
     }
 }
