@@ -144,6 +144,9 @@ pub(crate) struct SeedArgs {
     /// Take the content for complete without reading it
     #[arg(long, env = "SPRAT_ASSUME_COMPLETE", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) assume_complete: bool,
+    /// Read through symbolic links in the content, which are left out or refused otherwise
+    #[arg(long, env = "SPRAT_FOLLOW_LINKS", value_parser = BoolishValueParser::new(), hide_env = true)]
+    pub(crate) follow_links: bool,
     /// Answer as a tracker on the same port; ADDR is where others reach this machine
     #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true, default_missing_value = "auto", env = "SPRAT_WITH_TRACKER", hide_env = true)]
     pub(crate) with_tracker: Option<String>,
@@ -243,6 +246,9 @@ pub(crate) struct CreateArgs {
     /// The file to write; `-`: standard output [default: NAME.torrent in the current folder]
     #[arg(short, long)]
     pub(crate) output: Option<PathBuf>,
+    /// Read through symbolic links in the content, which are left out or refused otherwise
+    #[arg(long, env = "SPRAT_FOLLOW_LINKS", value_parser = BoolishValueParser::new(), hide_env = true)]
+    pub(crate) follow_links: bool,
     /// Bytes a piece, a power of two (262144, 1MiB); auto: about 1,000 to 2,000 pieces
     #[arg(long, value_name = "SIZE", default_value = "auto", value_parser = parse_piece_len)]
     pub(crate) piece_size: PieceLen,
@@ -297,6 +303,9 @@ pub(crate) struct VerifyArgs {
     /// Where the content is
     #[arg(short, long, env = "SPRAT_DIR", default_value = ".", hide_env = true)]
     pub(crate) dir: PathBuf,
+    /// Read through symbolic links in the content, which are left out or refused otherwise
+    #[arg(long, env = "SPRAT_FOLLOW_LINKS", value_parser = BoolishValueParser::new(), hide_env = true)]
+    pub(crate) follow_links: bool,
     /// List the good files too
     #[arg(long, env = "SPRAT_FILES", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) files: bool,

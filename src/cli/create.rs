@@ -26,7 +26,7 @@ pub(crate) fn run(args: &CreateArgs, report: &Report) -> Result<(), Failure> {
         creation_date: args.date.then(clock::unix_seconds),
         ..Draft::default()
     };
-    let Some(metainfo) = make::hash(&path, draft, report, &|| true)? else {
+    let Some(metainfo) = make::hash(&path, draft, args.follow_links, report, &|| true)? else {
         return Err(Failure::Failed("stopped".to_owned()));
     };
     let output = make::write(&metainfo, args.output.as_deref(), &path)?;

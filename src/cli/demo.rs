@@ -110,11 +110,11 @@ async fn prepare(
     let made = tokio::task::spawn_blocking(move || {
         let going = || !stopped.load(Ordering::Relaxed);
         let path = match named {
-            Some(path) => make::content_path(&path)?,
+            Some(path) => make::content_path(&path.canonicalize().unwrap_or(path))?,
             None => demo_data::generate(&folder, size, &going)?,
         };
         let hashed_at = clock::wall();
-        let metainfo = make::hash(&path, Draft::default(), &report, &going)?;
+        let metainfo = make::hash(&path, Draft::default(), false, &report, &going)?;
         let dir = path.parent().unwrap_or(&path).to_owned();
         Ok::<_, Failure>(metainfo.map(|metainfo| (metainfo, dir, hashed_at)))
     });

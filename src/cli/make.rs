@@ -10,27 +10,40 @@ use super::out_file;
 use super::report::Report;
 use super::size::{show_len, show_rate};
 use super::text::printable;
+use crate::engine::make::{LeftOut, Walk};
 use crate::engine::metainfo::METAINFO_LEN_MAX;
 use crate::engine::metainfo::create::Draft;
 use crate::engine::{self, Metainfo};
 
-/// The real path of content to share: no links, no `.` or `..`, so that its name and folder are known.
+/// The path of content to share with its folder's links resolved, so that its name and folder are known; the name is
+/// as typed.
 pub(crate) fn content_path(path: &Path) -> Result<PathBuf, Failure> {
-    let real = path.canonicalize().map_err(|error| Failure::io(path, &error, ""))?;
-    if real.file_name().is_none() || real.parent().is_none() {
-        return Err(Failure::Usage(format!("{}: a file or folder with a name is wanted", real.display())));
+    let (folder, name) = engine::make::locate(path)?;
+    Ok(folder.join(name))
+}
+
+/// Why an entry of a folder is not in its torrent, in words.
+fn left_out(why: LeftOut) -> &'static str {
+    match why {
+        LeftOut::Link => "a symbolic link; --follow-links includes what it leads to",
+        LeftOut::DanglingLink => "a symbolic link that leads nowhere",
+        LeftOut::Loop => "a symbolic link to a folder that it lies in",
+        LeftOut::Special => "neither a file nor a folder",
     }
-    Ok(real)
 }
 
 /// Reads and hashes what `path` (from [`content_path`]) holds. `going` is asked now and then; false: None.
 pub(crate) fn hash(
     path: &Path,
     draft: Draft,
+    follow_links: bool,
     report: &Report,
     going: &dyn Fn() -> bool,
 ) -> Result<Option<Metainfo>, Failure> {
-    let draft = engine::make::survey(path, draft)?;
+    let mut warn = |path: &Path, why| {
+        report.warn(&format!("{} is left out: {}", printable(&path.to_string_lossy()), left_out(why)));
+    };
+    let draft = engine::make::survey_by(path, draft, Walk { follow_links, left_out: &mut warn })?;
     let total: u64 = draft.files.iter().map(|file| file.len).sum();
     let meter = report.meter(total);
     let since = clock::now();
@@ -45,14 +58,7 @@ pub(crate) fn hash(
         );
         going()
     };
-    let made = engine::make::hash(path, draft, &mut progress)?;
-    if let Some((given, _)) = made.as_ref().and_then(|metainfo| metainfo.info.renamed.first()) {
-        return Err(Failure::Usage(format!(
-            "{}: this name cannot be shared safely; rename it first",
-            printable(given)
-        )));
-    }
-    Ok(made)
+    Ok(engine::make::hash(path, draft, &mut progress)?)
 }
 
 /// Writes the torrent to `output`, or else to `NAME.torrent` in the current folder, where only a torrent of
@@ -70,6 +76,7 @@ pub(crate) fn write(metainfo: &Metainfo, output: Option<&Path>, content: &Path) 
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
+    let content = &content.canonicalize().unwrap_or_else(|_| content.to_owned());
     if output.is_none() && folder.canonicalize().is_ok_and(|folder| folder.starts_with(content)) {
         return Err(Failure::Usage(
             "the .torrent file would lie inside the content that it describes; say where with -o".to_owned(),

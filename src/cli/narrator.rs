@@ -9,8 +9,11 @@ use serde_json::{Value, json};
 use super::misfit;
 use super::report::Report;
 use super::size::show_len;
-use super::text::{printable, without_number};
+use super::text::{counted, printable, without_number};
 use crate::engine::{Event, Evidence, METADATA_LEN_MAX, Refused, StorageFault};
+
+/// Most files whose other name is shown in one line; the rest is counted.
+const NAME_SHOWN_MAX: usize = 5;
 
 /// Tells each thing once.
 #[derive(Debug)]
@@ -45,6 +48,7 @@ impl Narrator {
                 }
             }
             Event::Longer(misfits) => misfit::warn_longer(&misfits, &self.report),
+            Event::OtherNames(names) => self.other_names(&names),
             Event::TrackerOk { url, peers } => {
                 self.tracker_errors.remove(&url);
                 self.report.event(&json!({"event": "tracker", "url": url, "peers": peers}));
@@ -98,6 +102,22 @@ impl Narrator {
             // Told with figures.
             Event::Described | Event::Piece(_) | Event::Completed | Event::Stopped | Event::Skipped(_) => {}
         }
+    }
+
+    /// Files lie under other names than in the torrent.
+    fn other_names(&self, names: &[(String, String)]) {
+        let files: Vec<_> =
+            names.iter().map(|(path, used)| json!({"path": path, "stored_as": used})).collect();
+        self.report.event(&json!({"event": "other_names", "files": files}));
+        let shown = names.iter().take(NAME_SHOWN_MAX);
+        let mut shown: Vec<_> =
+            shown.map(|(path, used)| format!("{} as {}", printable(path), printable(used))).collect();
+        if let Some(more @ 1..) = names.len().checked_sub(NAME_SHOWN_MAX) {
+            shown.push(format!("and {more} more"));
+        }
+        let count = counted(names.len(), "file");
+        self.report
+            .say(&format!("{count} stored under another name than in the torrent: {}", shown.join(", ")));
     }
 
     /// Somebody changed a file: told once, whatever it costs in pieces.

@@ -47,8 +47,7 @@ pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
         let mut interrupts = Interrupts::catch()?;
         let (metainfo, dir, content, hashed_at) = match offer {
             Offer::Many(paths) => {
-                return seed_many::seed(paths, &dir, args.assume_complete, &plan, report, &mut interrupts)
-                    .await;
+                return seed_many::seed(paths, &dir, args, &plan, report, &mut interrupts).await;
             }
             Offer::Content(metainfo, dir, hashed_at) => {
                 let content = dir.join(&metainfo.info.name);
@@ -65,7 +64,7 @@ pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
                         describe::fetch(&plan, magnet, None, report, &mut interrupts).await?
                     }
                 };
-                presence::require(&metainfo.info, &dir)?;
+                presence::require(&metainfo.info, &dir, args.follow_links)?;
                 (metainfo, dir, None, None)
             }
         };
@@ -85,7 +84,8 @@ fn offer(args: &SeedArgs, report: &Report) -> Result<Offer, Failure> {
     let source = Source::parse(&args.path)?;
     if source != Source::Input && path.exists() && (path.is_dir() || !is_torrent) {
         let (path, hashed_at) = (make::content_path(path)?, clock::wall());
-        let Some(mut metainfo) = make::hash(&path, Draft::default(), report, &|| true)? else {
+        let Some(mut metainfo) = make::hash(&path, Draft::default(), args.follow_links, report, &|| true)?
+        else {
             return Err(Failure::Failed("stopped".to_owned()));
         };
         metainfo.trackers = args.swarm.trackers.iter().map(|url| vec![url.clone()]).collect();
@@ -154,9 +154,12 @@ impl Seed<'_> {
             (None, true) => Existing::Assumed,
             (None, false) => Existing::Unknown,
         };
+        // What was typed may be a link itself.
+        let is_link = self.content.as_ref().is_some_and(|content| content.is_symlink());
         let torrent = AddTorrent {
             existing,
             purpose: Purpose::Seed,
+            follow_links: self.args.follow_links || is_link,
             ..self.plan.torrent(TorrentSource::Metainfo((*self.metainfo).clone()), &self.dir)
         };
         let mut handle = self.engine.add(torrent).await?;

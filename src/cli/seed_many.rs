@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::args::SeedArgs;
 use super::failure::Failure;
 use super::interrupt::{Interrupts, Signal};
 use super::misfit;
@@ -81,7 +82,7 @@ struct Seeding {
 pub(crate) async fn seed(
     paths: Vec<PathBuf>,
     dir: &Path,
-    assume_complete: bool,
+    args: &SeedArgs,
     plan: &Plan,
     report: &Report,
     interrupts: &mut Interrupts,
@@ -91,7 +92,7 @@ pub(crate) async fn seed(
     report.event(&json!({"event": "started", "torrents": paths.len(), "port": engine.listen_port()}));
     let result = tokio::select! {
         signal = interrupts.next() => Ok(signal),
-        result = run(&engine, paths, dir, assume_complete, plan, report) => result.map(|()| Signal::Terminate),
+        result = run(&engine, paths, dir, args, plan, report) => result.map(|()| Signal::Terminate),
     };
     interrupts.unless(engine.shutdown()).await;
     match result? {
@@ -104,13 +105,13 @@ async fn run(
     engine: &Engine,
     paths: Vec<PathBuf>,
     dir: &Path,
-    assume_complete: bool,
+    args: &SeedArgs,
     plan: &Plan,
     report: &Report,
 ) -> Result<(), Failure> {
     // Room for all, so that nobody waits to be added until others are hashed.
     let (sender, added) = mpsc::channel(paths.len().max(1));
-    let adding = add_all(engine, paths, sender, dir, assume_complete, plan, report);
+    let adding = add_all(engine, paths, sender, dir, args, plan, report);
     let ((), seeding) = tokio::join!(adding, settle(added, plan.leaves(), report));
     if seeding.count == 0 {
         return Err(Failure::Bad("none of these torrents can be seeded".to_owned()));
@@ -132,7 +133,7 @@ async fn add_all(
     paths: Vec<PathBuf>,
     added: mpsc::Sender<(PathBuf, TorrentHandle)>,
     dir: &Path,
-    assume_complete: bool,
+    args: &SeedArgs,
     plan: &Plan,
     report: &Report,
 ) {
@@ -149,8 +150,9 @@ async fn add_all(
             match metainfo {
                 Ok(metainfo) => {
                     let torrent = plan.torrent(TorrentSource::Metainfo(metainfo), dir);
-                    let existing = if assume_complete { Existing::Assumed } else { Existing::Unknown };
-                    torrents.push(AddTorrent { existing, purpose: Purpose::Seed, ..torrent });
+                    let existing = if args.assume_complete { Existing::Assumed } else { Existing::Unknown };
+                    let (purpose, follow_links) = (Purpose::Seed, args.follow_links);
+                    torrents.push(AddTorrent { existing, purpose, follow_links, ..torrent });
                     read_paths.push(path);
                 }
                 Err(failure) => report.warn(&format!("left out: {}", failure.text().unwrap_or_default())),

@@ -31,7 +31,8 @@ pub(crate) fn run(args: &VerifyArgs, report: &Report) -> Result<(), Failure> {
     let meter = report.meter(total);
     let since = clock::now();
     let resume_dir = plan::resume_dir();
-    let verdict = verify::verify(&info, &args.dir, resume_dir.as_deref(), &|done| {
+    let (dir, follow_links) = (&args.dir, args.follow_links);
+    let verdict = verify::verify(&info, dir, follow_links, resume_dir.as_deref(), &|done| {
         meter.update(
             done,
             || {
@@ -52,11 +53,17 @@ fn tell(info: &Info, verdict: &Verdict, all: bool, report: &Report) {
         let Some(file) = info.files.get(found.file) else { continue };
         let path = file.path.join("/");
         let (state, note) = condition_words(found, file.len);
-        report.event(&json!({
+        let stored_as = verdict.other_names.get(&found.file);
+        let mut event = json!({
             "event": "file", "path": path, "state": state, "length": file.len, "missing": found.missing_len,
-        }));
-        if !found.is_whole() || all {
-            report.say(&format!("{state:<10} {}  ({note})", printable(&path)));
+        });
+        if let Some(stored_as) = stored_as {
+            event["stored_as"] = json!(stored_as);
+        }
+        report.event(&event);
+        if !found.is_whole() || all || stored_as.is_some() {
+            let stored_as = stored_as.map_or(String::new(), |path| format!(" as {}", printable(path)));
+            report.say(&format!("{state:<10} {}{stored_as}  ({note})", printable(&path)));
         }
     }
 }

@@ -157,6 +157,8 @@ pub struct AddTorrent {
     pub purpose: Purpose,
     /// Set apart the room for all selected files before the first piece, instead of letting them grow sparse.
     pub preallocate: bool,
+    /// Read through symbolic links in the content; nothing is written through them.
+    pub follow_links: bool,
     /// Of a magnet fetch the description alone, and leave; no file is touched.
     pub describe_only: bool,
     /// Leave when everything wanted is there and this ratio of sent to size is reached...
@@ -187,6 +189,7 @@ impl AddTorrent {
             existing: Existing::Unknown,
             purpose: Purpose::Download,
             preallocate: false,
+            follow_links: false,
             describe_only: false,
             ratio_max: None,
             seed_time_max: None,

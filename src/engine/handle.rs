@@ -147,6 +147,8 @@ pub enum Event {
     },
     /// These files, which are to be seeded, are longer than the torrent says.
     Longer(Vec<Misfit>),
+    /// Files lie under other names than in the torrent: its path of each, and the one that is used.
+    OtherNames(Vec<(String, String)>),
     /// A piece came and is on disk.
     Piece(u32),
     /// A piece failed its hash and is fetched again.

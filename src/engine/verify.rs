@@ -27,6 +27,8 @@ pub struct Verdict {
     pub files: Vec<FileReport>,
     /// Files that a download would not write, or would cut.
     pub misfits: Vec<Misfit>,
+    /// The paths of files, by number, that lie under another one than the torrent's.
+    pub other_names: BTreeMap<usize, String>,
 }
 
 /// What the threads find together.
@@ -38,6 +40,29 @@ struct Findings {
     errors: BTreeMap<PathBuf, StorageError>,
 }
 
+/// The length of each file of `info` below `dir`, in their order; None: not there, or a pad file. Nothing is read.
+///
+/// # Errors
+/// There is no folder `dir`, or it may not be entered; or something else stands in the place of a file.
+pub fn lengths(info: &Info, dir: &Path, follow_links: bool) -> Result<Vec<Option<u64>>, StorageError> {
+    let content = open(info, dir, follow_links, &Handles::new(HANDLE_MAX))?;
+    let len = |number| Ok(content.stamp(number)?.map(|stamp| stamp.len));
+    (0..info.files.len()).map(len).collect()
+}
+
+/// The content, under the names that it has there.
+fn open(
+    info: &Info,
+    dir: &Path,
+    follow_links: bool,
+    handles: &Arc<Handles>,
+) -> Result<Content<RealFs>, StorageError> {
+    let fs = RealFs::open(dir, handles)?.following_links(follow_links);
+    let content = Content::new(info.clone(), Vec::new(), fs);
+    content.find_names();
+    Ok(content)
+}
+
 /// Reads and hashes all content of `info` below `dir`, on as many threads as cores; blocks until done.
 /// `progress` is told the bytes of files looked at so far, from any of the threads. The journals below `resume_dir`
 /// tell which files a download began.
@@ -47,11 +72,12 @@ struct Findings {
 pub fn verify(
     info: &Info,
     dir: &Path,
+    follow_links: bool,
     resume_dir: Option<&Path>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Verdict, StorageError> {
     let handles = Handles::new(HANDLE_MAX);
-    let store = Store::new(Content::new(info.clone(), Vec::new(), RealFs::open(dir, &handles)?));
+    let store = Store::new(open(info, dir, follow_links, &handles)?);
     let journals = resume_dir.and_then(|dir| RealFs::open(dir, &handles).ok()).map(Arc::new);
     let journal = journals.map(|journals| journals::open_journal(journals, info, dir)).transpose();
     let begun = journal.and_then(|journal| store.begin(journal));
@@ -60,7 +86,8 @@ pub fn verify(
     // What cannot be looked at is reported for itself.
     let misfits = begun.and_then(|begun| content.misfits(&begun, &good)).unwrap_or_default();
     let files = content.report_with(&good, &unread, errors);
-    Ok(Verdict { good, files, misfits })
+    let other_names = content.other_names().map(|(number, path)| (number, path.join("/"))).collect();
+    Ok(Verdict { good, files, misfits, other_names })
 }
 
 fn check(content: &Content<RealFs>, progress: &(dyn Fn(u64) + Sync)) -> Findings {

@@ -2,8 +2,8 @@
 //!
 //! Entries come in order of name, byte by byte, folder by folder, so that equal content gives equal torrents.
 //! What goes in is what a seed can read again: regular files, hidden and empty ones included. Symbolic links
-//! below the folder are refused by name (a seed does not follow them), as are pipes, sockets, devices and
-//! names that are no text. `path` itself may be a link: the torrent has the name of what it leads to.
+//! below the folder are left out unless they are to be followed; pipes, sockets and devices always are, and the caller
+//! hears of each. Names that are no text are refused. `path` itself may be a link: the torrent has the name as typed.
 //!
 //! Pieces are hashed on all cores, by the same reading as when seeding.
 
@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::num::NonZero;
 use std::ops::Range;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -31,13 +31,40 @@ const TURN_LEN: u32 = 4 << 20;
 /// Results that may wait for the thread that collects them; when full, hashing waits.
 const RESULT_MAX: usize = 64;
 
-/// The folder that `path` lies in, and its name there, links resolved: a seed of `path` has its content under
+/// Why something below a folder is not in its torrent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    /// A symbolic link, which is not followed.
+    Link,
+    /// A symbolic link to nothing, or to itself.
+    DanglingLink,
+    /// A symbolic link to a folder that it lies in.
+    Loop,
+    /// A pipe, a socket or a device.
+    Special,
+}
+
+/// How the entries of a folder are taken.
+pub struct Walk<'a> {
+    /// What symbolic links lead to is taken in under the name of the link.
+    pub follow_links: bool,
+    /// Is told what is left out.
+    pub left_out: &'a mut dyn FnMut(&Path, LeftOut),
+}
+
+/// The folder that `path` lies in, links resolved, and its name there as typed: a seed of `path` has its content under
 /// that name in that folder.
 ///
 /// # Errors
 /// There is nothing at `path`, it may not be entered, or it has no name that is text (`/` has none).
 pub fn locate(path: &Path) -> Result<(PathBuf, String), StorageError> {
-    let whole = fs::canonicalize(path).map_err(|source| StorageError::new(path, source))?;
+    let at_path = |source| StorageError::new(path, source);
+    let mut whole = fs::canonicalize(path).map_err(at_path)?;
+    // What ends in `..` has the name of the folder that it leads to.
+    if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        whole = fs::canonicalize(parent).map_err(at_path)?.join(name);
+    }
     let (Some(folder), Some(name)) = (whole.parent(), whole.file_name()) else {
         return Err(refused(path, "has no name to give the torrent"));
     };
@@ -45,16 +72,24 @@ pub fn locate(path: &Path) -> Result<(PathBuf, String), StorageError> {
     Ok((folder.to_owned(), name.to_owned()))
 }
 
-/// Reads `path` (a file or a folder, entries in order of name, hidden ones included, symlinks refused) into a
-/// draft with name (unless it has one), files and, if `draft.piece_len` is 0, the automatic piece length.
+/// Reads `path` (a file or a folder, entries in order of name, hidden ones included) into a draft with name (unless it
+/// has one), files and, if `draft.piece_len` is 0, the automatic piece length. Symbolic links are not followed.
 ///
 /// # Errors
-/// Something below `path` cannot be read or is no regular file; a folder holds no file. The path is named.
-pub fn survey(path: &Path, mut draft: Draft) -> Result<Draft, StorageError> {
+/// Something below `path` cannot be read; a folder holds no file. The path is named.
+pub fn survey(path: &Path, draft: Draft) -> Result<Draft, StorageError> {
+    survey_by(path, draft, Walk { follow_links: false, left_out: &mut |_, _| {} })
+}
+
+/// The same, with the entries of a folder taken as `walk` says.
+///
+/// # Errors
+/// The same.
+pub fn survey_by(path: &Path, mut draft: Draft, walk: Walk<'_>) -> Result<Draft, StorageError> {
     let (folder, name) = locate(path)?;
     let whole = folder.join(&name);
     draft.files =
-        if metadata(&whole)?.is_dir() { walk(&whole)? } else { vec![draft_file(&whole, Vec::new())?] };
+        if metadata(&whole)?.is_dir() { walk.files(&whole)? } else { vec![draft_file(&whole, Vec::new())?] };
     if draft.files.is_empty() {
         return Err(refused(path, "the folder holds no file"));
     }
@@ -115,7 +150,8 @@ impl Work {
         let geometry = Geometry::new(offset, draft.piece_len).ok_or_else(|| {
             refused(&folder.join(name), "too many pieces, or too long ones; choose another piece length")
         })?;
-        let fs = RealFs::open(folder, &Handles::new(HANDLE_MAX))?;
+        // What is read was found by the survey, and links only where they are to be followed.
+        let fs = RealFs::open(folder, &Handles::new(HANDLE_MAX))?.following_links(true);
         Ok(Self { files, geometry, fs, next: AtomicU32::new(0), stopped: AtomicBool::new(false) })
     }
 
@@ -250,27 +286,46 @@ fn collect(
     Ok(Some(hashes))
 }
 
-/// The files below a folder, in order.
-fn walk(root: &Path) -> Result<Vec<DraftFile>, StorageError> {
-    let mut files = Vec::new();
-    // What is still to be seen, the next one last.
-    let mut pending = entries(root, &[])?;
-    while let Some(elements) = pending.pop() {
-        let path = elements.iter().fold(root.to_owned(), |whole, element| whole.join(element));
-        let kind =
-            fs::symlink_metadata(&path).map_err(|source| StorageError::new(&path, source))?.file_type();
-        if kind.is_dir() {
-            pending.append(&mut entries(&path, &elements)?);
-        } else if kind.is_symlink() {
-            return Err(refused(
-                &path,
-                "a symbolic link; put what it leads to in its place, or leave it out",
-            ));
-        } else {
-            files.push(draft_file(&path, elements)?);
+impl Walk<'_> {
+    /// The files below a folder, in order.
+    fn files(self, root: &Path) -> Result<Vec<DraftFile>, StorageError> {
+        let mut files = Vec::new();
+        // What is still to be seen, the next one last.
+        let mut pending = entries(root, &[])?;
+        while let Some(elements) = pending.pop() {
+            let path = elements.iter().fold(root.to_owned(), |whole, element| whole.join(element));
+            match self.kind(root, &path)? {
+                Ok(kind) if kind.is_dir() => pending.append(&mut entries(&path, &elements)?),
+                Ok(kind) if kind.is_file() => files.push(draft_file(&path, elements)?),
+                Ok(_) => (self.left_out)(&path, LeftOut::Special),
+                Err(why) => (self.left_out)(&path, why),
+            }
         }
+        Ok(files)
     }
-    Ok(files)
+
+    /// What an entry is, or why its link is left out.
+    fn kind(&self, root: &Path, path: &Path) -> Result<Result<fs::FileType, LeftOut>, StorageError> {
+        let own = fs::symlink_metadata(path).map_err(|source| StorageError::new(path, source))?;
+        if !own.is_symlink() {
+            return Ok(Ok(own.file_type()));
+        }
+        if !self.follow_links {
+            return Ok(Err(LeftOut::Link));
+        }
+        // A link to itself is an error of its own, and so is one through a file.
+        let Ok(target) = fs::metadata(path) else { return Ok(Err(LeftOut::DanglingLink)) };
+        let mut folders = path.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
+        let is_target = |folder: &Path| {
+            fs::metadata(folder)
+                .is_ok_and(|folder| (folder.dev(), folder.ino()) == (target.dev(), target.ino()))
+        };
+        Ok(if target.is_dir() && folders.any(is_target) {
+            Err(LeftOut::Loop)
+        } else {
+            Ok(target.file_type())
+        })
+    }
 }
 
 /// The elements of each entry of a folder, last name first.
@@ -359,13 +414,6 @@ mod tests {
         fs::create_dir(&bad).unwrap();
         refused(&bad);
         write(&bad, "fine", b"1");
-        symlink("fine", bad.join("link")).unwrap();
-        refused(&bad.join("link"));
-        fs::remove_file(bad.join("link")).unwrap();
-        let pipe = bad.join("sub");
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        refused(&pipe);
-        fs::remove_file(&pipe).unwrap();
         let unreadable = bad.join(std::ffi::OsStr::from_bytes(b"\xff"));
         fs::write(&unreadable, "").unwrap();
         refused(&unreadable);
@@ -373,14 +421,89 @@ mod tests {
         assert_eq!(survey(&bad, draft()).unwrap().files.len(), 1);
     }
 
+    /// The files of a walk, and the names of what is left out.
+    fn walked(root: &Path, follow_links: bool) -> (Vec<String>, Vec<(String, LeftOut)>) {
+        let mut left_out = Vec::new();
+        let mut note = |path: &Path, why| {
+            left_out.push((path.strip_prefix(root).unwrap().to_str().unwrap().to_owned(), why));
+        };
+        let draft = survey_by(root, draft(), Walk { follow_links, left_out: &mut note }).unwrap();
+        (draft.files.iter().map(|file| file.path.join("/")).collect(), left_out)
+    }
+
     #[test]
-    fn a_link_to_the_content_is_the_content() {
+    fn links_and_pipes_below_a_folder_are_left_out_and_told() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(temp.path()).unwrap().join("tree");
+        write(&root, "fine", b"1");
+        write(temp.path(), "out/file", b"12345");
+        write(temp.path(), "out/sub/file", b"12");
+        for (to, name) in [
+            ("fine", "link"),
+            ("../out", "tree"),
+            ("nowhere", "none"),
+            ("self", "self"),
+            ("..", "up"),
+            (".", "here"),
+        ] {
+            symlink(to, root.join(name)).unwrap();
+        }
+        let pipe = root.join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        symlink("pipe", root.join("to-pipe")).unwrap();
+        let why = |names: &[(&str, LeftOut)]| -> Vec<(String, LeftOut)> {
+            names.iter().map(|&(name, why)| (name.to_owned(), why)).collect()
+        };
+        let link = LeftOut::Link;
+        let (files, left_out) = walked(&root, false);
+        assert_eq!(files, ["fine"]);
+        assert_eq!(
+            left_out,
+            why(&[
+                ("here", link),
+                ("link", link),
+                ("none", link),
+                ("pipe", LeftOut::Special),
+                ("self", link),
+                ("to-pipe", link),
+                ("tree", link),
+                ("up", link),
+            ])
+        );
+        fs::remove_file(root.join("up")).unwrap();
+        let (files, left_out) = walked(&root, true);
+        assert_eq!(files, ["fine", "link", "tree/file", "tree/sub/file"]);
+        assert_eq!(
+            left_out,
+            why(&[
+                ("here", LeftOut::Loop),
+                ("none", LeftOut::DanglingLink),
+                ("pipe", LeftOut::Special),
+                ("self", LeftOut::DanglingLink),
+                ("to-pipe", LeftOut::Special),
+            ])
+        );
+        let draft = survey_by(&root, draft(), Walk { follow_links: true, left_out: &mut |_, _| {} }).unwrap();
+        assert!(hash_all(&root, &draft, false).unwrap().is_some(), "what links lead to is hashed");
+    }
+
+    #[test]
+    fn a_link_to_the_content_has_the_name_as_typed() {
         let temp = tempfile::tempdir().unwrap();
         write(temp.path(), "real", b"12345");
+        write(temp.path(), "folder/file", b"1");
         symlink("real", temp.path().join("link")).unwrap();
-        let draft = survey(&temp.path().join("link"), draft()).unwrap();
-        assert_eq!(draft.name, "real");
-        assert!(draft.files[0].path.is_empty() && draft.files[0].len == 5);
+        symlink("folder", temp.path().join("to-folder")).unwrap();
+        for (typed, name) in
+            [("link", "link"), ("real", "real"), ("to-folder", "to-folder"), ("to-folder/.", "to-folder")]
+        {
+            let path = temp.path().join(typed);
+            let draft = survey(&path, draft()).unwrap();
+            assert_eq!((draft.name.as_str(), draft.files.len()), (name, 1));
+            assert!(hash_all(&path, &draft, false).unwrap().is_some());
+        }
+        let up = survey(&temp.path().join("folder/.."), draft()).unwrap();
+        assert_eq!(up.name, temp.path().file_name().unwrap().to_str().unwrap());
     }
 
     fn hash_all(path: &Path, draft: &Draft, stop: bool) -> Result<Option<Vec<u8>>, StorageError> {

@@ -22,6 +22,8 @@ mod local_addresses;
 mod magnet;
 mod magnet_command;
 mod metadata_peer;
+mod names;
+mod odd_fs;
 mod process;
 mod raw_peer;
 mod refused;

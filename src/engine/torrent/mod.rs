@@ -109,6 +109,8 @@ struct Plan {
     purpose: Purpose,
     /// Set apart the room for all files first.
     preallocate: bool,
+    /// Read through symbolic links.
+    follow_links: bool,
     /// Fetch the description alone.
     describe_only: bool,
     /// Leave at this ratio of sent to size.
@@ -204,6 +206,7 @@ pub(crate) fn open(
         existing: add.existing,
         purpose: add.purpose,
         preallocate: add.preallocate,
+        follow_links: add.follow_links,
         describe_only: add.describe_only,
         ratio_max: add.ratio_max,
         seed_time_max: add.seed_time_max,
@@ -212,7 +215,14 @@ pub(crate) fn open(
     let known = match source {
         TorrentSource::Metainfo(metainfo) => {
             let flags = selection.flags(&metainfo.info, &[]).map_err(EngineError::Selection)?;
-            Known::Content(start::open(context, &plan.dir, plan.purpose, metainfo.info, flags)?)
+            Known::Content(start::open(
+                context,
+                &plan.dir,
+                plan.purpose,
+                plan.follow_links,
+                metainfo.info,
+                flags,
+            )?)
         }
         TorrentSource::Magnet(magnet) => {
             let metadata_dir = context.config.metadata_dir.as_deref();
@@ -370,8 +380,10 @@ impl Origin {
             return Err(Leaving::GoalReached);
         }
         let flags = selection.flags(&info, &magnet.select).map_err(Leaving::Failed)?;
-        let (context, dir, purpose) = (self.context.clone(), self.plan.dir.clone(), self.plan.purpose);
-        let opened = task::blocking(move || start::open(&context, &dir, purpose, info, flags)).await;
+        let (context, dir) = (self.context.clone(), self.plan.dir.clone());
+        let (purpose, follow_links) = (self.plan.purpose, self.plan.follow_links);
+        let open = move || start::open(&context, &dir, purpose, follow_links, info, flags);
+        let opened = task::blocking(open).await;
         let failed = |error: StorageError| Leaving::Failed(error.to_string());
         // Without threads for it the engine ends.
         opened.ok_or(Leaving::Told(Duration::ZERO, None))?.map_err(failed)

@@ -96,6 +96,7 @@ pub(super) fn open(
     context: &Context,
     dir: &Path,
     purpose: Purpose,
+    follow_links: bool,
     info: Info,
     selected: Vec<bool>,
 ) -> Result<DiskContent, StorageError> {
@@ -110,6 +111,7 @@ pub(super) fn open(
         Purpose::Download if was_written() => return Err(folder_gone(dir)),
         Purpose::Download | Purpose::Overwrite => RealFs::create(dir, &context.handles)?,
     };
+    let files = files.following_links(follow_links);
     Ok(Arc::new(Store::new(Content::new(info, selected, files))))
 }
 
@@ -132,6 +134,11 @@ pub(super) async fn check(
 ) -> Started {
     let total = content.info().geometry.piece_count();
     if plan.existing == Existing::Assumed {
+        // Of one file that is told at once; among many it takes a disk thread to find out.
+        if content.info().files.len() > 1 || content.content().has_delicate_names() {
+            context.disk.slow(content, |store| store.content().find_names()).await;
+            tell_names(content, report);
+        }
         return Started::Ready { found: Found::only(Bitfield::full(total)), wishes };
     }
     let (sender, mut steps) = watch::channel(Step::Checking(0, 0));
@@ -145,6 +152,7 @@ pub(super) async fn check(
                     if is_waiting {
                         report.event(Event::Storage(None));
                     }
+                    tell_names(content, report);
                     if !longer.is_empty() {
                         report.event(Event::Longer(longer));
                     }
@@ -166,6 +174,16 @@ pub(super) async fn check(
             },
             leaving = wishes.until_told(control) => return Started::Stopped(leaving),
         }
+    }
+}
+
+/// Tells which files lie under other names than in the torrent.
+fn tell_names(content: &DiskContent, report: &Report) {
+    let own = |number: usize| content.info().files[number].path.join("/");
+    let names: Vec<_> =
+        content.content().other_names().map(|(number, used)| (own(number), used.join("/"))).collect();
+    if !names.is_empty() {
+        report.event(Event::OtherNames(names));
     }
 }
 
