@@ -82,12 +82,13 @@ async fn download(
 
 /// A folder that cannot be made or used is named with what to do.
 fn not_added(error: EngineError, dir: &Path) -> Failure {
-    match error {
-        EngineError::Storage(error) if error.path == dir && error.source.raw_os_error().is_some() => {
-            Failure::io(&error.path, &error.source, "; choose a folder that you may write to with -d")
-        }
-        error => error.into(),
+    if let EngineError::Storage(fault) = &error
+        && fault.path == dir
+        && fault.source.raw_os_error().is_some()
+    {
+        return Failure::io(&fault.path, &fault.source, "; choose a folder that you may write to with -d");
     }
+    error.into()
 }
 
 /// What is said of a torrent that names no tracker and no peer.

@@ -20,6 +20,9 @@ struct Place {
     sample: Sample,
 }
 
+/// What a case is about, the files that are there, and what a start says of them: file, reason, whether it is ours.
+type Case<'a> = (&'a str, Vec<(&'a str, Vec<u8>)>, Vec<(usize, Why, bool)>);
+
 /// What a start found.
 struct Started {
     store: Store<RealFs>,
@@ -120,7 +123,7 @@ fn files_that_no_journal_names_are_judged_by_their_content() {
     let long = |bytes: &[u8]| [bytes, b"x"].concat();
     let foreign = |file| vec![(file, Why::OtherContent, false)];
     let longer = |file| vec![(file, Why::Longer, false)];
-    let cases: Vec<(&str, Vec<(&str, Vec<u8>)>, Vec<(usize, Why, bool)>)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("nothing", vec![], vec![]),
         ("whole", vec![("a", a.clone()), ("b", b.clone()), ("c", c.clone())], vec![]),
         ("an empty file", vec![("a", Vec::new())], vec![]),
