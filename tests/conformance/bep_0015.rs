@@ -88,8 +88,8 @@ fn over_ipv6_peers_are_18_bytes_and_of_ipv6_only() {
 #[test]
 fn seeds_are_not_named_to_seeds_and_those_who_stop_to_nobody() {
     let mut tracker = tracker();
-    announce(&mut tracker, "192.0.2.1:1", 1, 0, 2);
-    assert_eq!(announce(&mut tracker, "192.0.2.2:1", 2, 0, 2).len(), 20);
+    announce(&mut tracker, "192.0.2.1:1", 1, 0, 1);
+    assert_eq!(announce(&mut tracker, "192.0.2.2:1", 2, 0, 1).len(), 20);
     assert_eq!(announce(&mut tracker, "192.0.2.1:1", 1, 0, 3).len(), 20);
     let reply = announce(&mut tracker, "192.0.2.3:1", 3, 1, 2);
     assert_eq!(reply[20..], [192, 0, 2, 2, 0x17, 0x72]);

@@ -2,20 +2,22 @@
 
 use bytes::BytesMut;
 use sprat::proto::wire::decoder::{Decoder, Frame};
-use sprat::proto::wire::dont_have::{BadDontHave, decode, encode};
+use sprat::proto::wire::dont_have::{BadDontHave, LT_DONTHAVE_ID, decode, encode};
 use sprat::proto::wire::extension::ExtensionHandshake;
 use sprat::proto::wire::message::Message;
 
 /// `DontHave: <len=0x0006><op=20><subop=xx><index>`, with the number that the receiver chose.
-const DONT_HAVE: &[u8] = &[0, 0, 0, 6, 20, 7, 0, 1, 2, 3];
+const DONT_HAVE: &[u8] = &[0, 0, 0, 6, 20, LT_DONTHAVE_ID, 0, 1, 2, 3];
 
 #[test]
 fn the_message_of_the_bep() {
     let mut bytes = Vec::new();
-    Message::Extended { id: 7, payload: encode(0x0001_0203) }.encode(&mut bytes);
+    Message::Extended { id: LT_DONTHAVE_ID, payload: encode(0x0001_0203) }.encode(&mut bytes);
     assert_eq!(bytes, DONT_HAVE);
     let frame = Decoder::new(100_000).decode(&mut BytesMut::from(DONT_HAVE)).unwrap();
-    let Some(Frame::Message(Message::Extended { id: 7, payload })) = frame else { panic!("{frame:?}") };
+    let Some(Frame::Message(Message::Extended { id: LT_DONTHAVE_ID, payload })) = frame else {
+        panic!("{frame:?}")
+    };
     assert_eq!(decode(&payload), Ok(0x0001_0203));
 }
 
