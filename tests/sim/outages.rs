@@ -220,7 +220,8 @@ fn pieces_that_a_disk_forgot_cost_no_connection_and_are_fetched_again() {
         assert_eq!(anew_count, 0, "seed {seed}: {lost_count} lost");
         lost += lost_count;
         let (lost_count, anew_count) = forgetful(seed, true);
-        assert_eq!(lost_count > 0, anew_count > 0, "seed {seed}: who cannot be told is greeted anew");
+        // No peer was told yet of a piece that is lost in the interval in which it was gained.
+        assert!(lost_count > 0 || anew_count == 0, "seed {seed}: connections closed without a loss");
         closed += anew_count;
     }
     eprintln!("{lost} pieces forgotten, 0 connections closed; without the extension {closed}");
