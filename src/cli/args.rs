@@ -94,7 +94,7 @@ pub(crate) struct DownloadArgs {
     /// Files to fetch: numbers, ranges (0,2-4), paths or patterns (*.iso); `sprat show` numbers them
     #[arg(long, env = "SPRAT_SELECT", value_delimiter = ',', value_parser = parse_selector, hide_env = true)]
     pub(crate) select: Vec<Selector>,
-    /// A file or folder to fetch, by its path as `sprat show` prints it; may be given again
+    /// A file or folder to download, by its path as `sprat show` prints it; may be repeated
     #[arg(long, env = "SPRAT_SELECT_NAME", value_name = "PATH", value_parser = parse_name, hide_env = true)]
     pub(crate) select_name: Vec<Selector>,
     /// Fetch in order, to look at while it comes, instead of rarest first
@@ -282,13 +282,13 @@ Examples:
 pub(crate) struct ShowArgs {
     /// A .torrent file, the address of one, a magnet link or an infohash; `-`: standard input
     pub(crate) torrent: OsString,
-    /// Ask nobody: print only what the argument itself says
+    /// Use no network: print only what the argument itself says
     #[arg(long)]
     pub(crate) offline: bool,
     /// Write the torrent to this file too; `-`: to standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Give up when no metadata arrived for so long
+    /// Give up when no metadata arrived for this long
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
     #[command(flatten)]

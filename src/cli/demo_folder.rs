@@ -1,7 +1,7 @@
 //! The temporary folder of a demo: whether there is room for it, and clearing what killed demos left.
 //!
 //! Each demo locks its folder for as long as it runs, and the system takes the lock back however it ends. So a folder
-//! that can be locked belongs to nobody, unless its demo has not come to locking it yet.
+//! that can be locked belongs to no running demo, unless that demo has only just made it and not locked it yet.
 
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -86,7 +86,7 @@ impl DemoFolder {
     }
 }
 
-/// Removes folders of demos of this user that nobody holds; how many, and their bytes.
+/// Removes the demo folders of this user that no running demo holds. Returns how many, and their bytes.
 fn clear(place: &Path, owner: u32, now: SystemTime) -> (usize, u64) {
     let Ok(entries) = fs::read_dir(place) else { return (0, 0) };
     let ours = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));

@@ -157,7 +157,7 @@ impl<'a> Describer<'a> {
     }
 }
 
-/// Fetches the description of a torrent, and leaves again; `limit`: give up when nothing of it came for so long.
+/// Fetches the description of a torrent, and leaves again; `limit`: the longest time without any of it.
 ///
 /// # Errors
 /// Nobody gave a description that is of use, or the user wants out.
@@ -186,7 +186,7 @@ pub(crate) async fn fetch(
     described
 }
 
-/// Gives up when nothing of the metadata came for so long.
+/// Gives up when none of the metadata came for this long.
 async fn while_it_comes(
     following: impl Future<Output = Result<Arc<Metainfo>, Failure>>,
     figures: &TorrentHandle,
@@ -207,7 +207,7 @@ async fn while_it_comes(
     }
 }
 
-/// Bytes of the metadata that came; None: nobody has any.
+/// Bytes of the metadata that came; None: no peer has given any.
 fn done_len(snapshot: &Snapshot) -> Option<u32> {
     if let Stage::FetchingDescription { done, .. } = snapshot.stage { Some(done) } else { None }
 }

@@ -2,8 +2,8 @@
 //!
 //! An empty one counts as not set. Kubernetes and Docker put the address of every service into the environment, so a
 //! service called `sprat` sets `SPRAT_PORT=tcp://10.0.0.11:6881`: where an option does not take a URL, such a value is
-//! nobody's wish and ignored with a warning. Any other value that an option does not take is wrong usage, so that a
-//! mistyped limit never means none. Which variables there are, the options say.
+//! not meant for sprat, and is ignored with a warning. Any other value that an option does not take is wrong usage,
+//! so that a mistyped limit never means none. The list of variables follows from the options.
 
 use std::ffi::{OsStr, OsString};
 
