@@ -131,7 +131,7 @@ impl Download<'_> {
             }
         };
         if let Some(target) = &args.save_torrent {
-            out_file::write(target, &metainfo.encode())?;
+            out_file::write(target, &metainfo.encode(), "--save-torrent")?;
         }
         let info = &metainfo.info;
         announce(args, info, engine, report);

@@ -82,7 +82,7 @@ pub(crate) fn write(metainfo: &Metainfo, output: Option<&Path>, content: &Path) 
             "the .torrent file would lie inside the content that it describes; say where with -o".to_owned(),
         ));
     }
-    out_file::write(&target, &metainfo.encode())?;
+    out_file::write(&target, &metainfo.encode(), "-o")?;
     Ok(target)
 }
 

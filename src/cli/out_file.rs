@@ -38,17 +38,18 @@ pub(crate) fn report(target: Option<&Path>, report: &Report) -> Result<Report, F
     }
 }
 
-/// Writes all of it.
+/// Writes all of it; `option` is how the user named the target.
 ///
 /// # Errors
 /// The place cannot be written to; what was there before is there still, if it is a file with one name.
-pub(crate) fn write(target: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn write(target: &Path, bytes: &[u8], option: &str) -> Result<(), Failure> {
     if is_standard(target) {
         // In turn with what else is printed; an error is told at the end.
         output::text_to(Stream::Out, bytes.to_vec());
         return Ok(());
     }
-    write_file(target, bytes).map_err(|error| Failure::io(target, &error, "; choose another place with -o"))
+    let hint = format!("; choose another place with {option}");
+    write_file(target, bytes).map_err(|error| Failure::io(target, &error, &hint))
 }
 
 fn write_file(target: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -127,6 +128,10 @@ mod tests {
     use super::*;
     use std::fs::Permissions;
     use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+
+    fn write(target: &Path, bytes: &[u8]) -> Result<(), Failure> {
+        super::write(target, bytes, "-o")
+    }
 
     fn mode(path: &Path) -> u32 {
         path.metadata().unwrap().permissions().mode() & 0o7777

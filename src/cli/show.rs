@@ -48,7 +48,7 @@ pub(crate) fn run(args: &ShowArgs, report: &Report) -> Result<(), Failure> {
 /// A whole torrent, to the file that is wanted, for programs and for people.
 fn tell(args: &ShowArgs, metainfo: &Metainfo) -> Result<(Value, String), Failure> {
     if let Some(target) = &args.output {
-        out_file::write(target, &metainfo.encode())?;
+        out_file::write(target, &metainfo.encode(), "-o")?;
     }
     Ok((torrent_object(metainfo), torrent_text(metainfo)))
 }

@@ -325,6 +325,21 @@ fn a_demo_without_room_says_so_and_clears_what_dead_ones_left() {
 }
 
 #[test]
+fn a_file_that_cannot_be_written_is_told_with_the_option_that_names_it() {
+    let dir = workplace();
+    let commands: [(&[&str], &str); 3] = [
+        (&["download", "set.torrent", "-d", "copy", "-p", "0", "--save-torrent"], "--save-torrent"),
+        (&["show", "set.torrent", "-o"], "-o"),
+        (&["create", "set", "-o"], "-o"),
+    ];
+    for (args, option) in commands {
+        let ended = sprat(dir.path(), &[args, &["missing/x"]].concat());
+        assert_eq!((ended.code, ended.err.len()), (Some(1), 1), "{ended:?}");
+        assert!(ended.err[0].ends_with(&format!("; choose another place with {option}")), "{ended:?}");
+    }
+}
+
+#[test]
 fn what_is_odd_about_a_torrent_is_shown() {
     let dir = workplace();
     let mut torrent = std::fs::read(dir.path().join("set.torrent")).unwrap();
