@@ -182,8 +182,11 @@ pub(crate) async fn fetch(
         None => following.await,
         Some(limit) => while_it_comes(following, &figures, limit).await,
     };
-    interrupts.unless(engine.shutdown()).await;
-    described
+    // The command would go on with the metadata: a signal must not end the farewell alone.
+    match interrupts.unless(engine.shutdown()).await {
+        Some(signal) => Err(Failure::Interrupted(signal)),
+        None => described,
+    }
 }
 
 /// Gives up when none of the metadata came for this long.

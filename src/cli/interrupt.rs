@@ -69,11 +69,11 @@ impl Interrupts {
         }
     }
 
-    /// Finishes `farewell` unless another signal comes meanwhile.
-    pub(crate) async fn unless(&mut self, farewell: impl Future<Output = ()>) {
+    /// Finishes `farewell` unless a signal comes meanwhile, which is returned.
+    pub(crate) async fn unless(&mut self, farewell: impl Future<Output = ()>) -> Option<Signal> {
         tokio::select! {
-            () = farewell => {}
-            _ = self.next() => {}
+            () = farewell => None,
+            signal = self.next() => Some(signal),
         }
     }
 }
