@@ -29,7 +29,8 @@ pub(crate) fn run(args: &CreateArgs, report: &Report) -> Result<(), Failure> {
     let Some(metainfo) = make::hash(&path, draft, args.follow_links, report, &|| true)? else {
         return Err(Failure::Failed("stopped".to_owned()));
     };
-    let output = make::write(&metainfo, args.output.as_deref(), &path)?;
+    let output = make::target(&metainfo, args.output.as_deref(), &path)?;
+    out_file::write(&output, &metainfo.encode(), "-o")?;
     let (info, output) = (&metainfo.info, output.to_string_lossy());
     report.say(&format!(
         "Created {}: {}, {}, {} of {}\ninfohash {}",

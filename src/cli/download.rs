@@ -131,7 +131,7 @@ impl Download<'_> {
             }
         };
         if let Some(target) = &args.save_torrent {
-            out_file::write(target, &metainfo.encode(), "--save-torrent")?;
+            out_file::save(target, metainfo.encode(), "--save-torrent", interrupts).await?;
         }
         let info = &metainfo.info;
         announce(args, info, engine, report);

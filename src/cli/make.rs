@@ -6,7 +6,6 @@ use serde_json::json;
 
 use super::clock;
 use super::failure::Failure;
-use super::out_file;
 use super::report::Report;
 use super::size::{show_len, show_rate};
 use super::text::printable;
@@ -61,9 +60,12 @@ pub(crate) fn hash(
     Ok(engine::make::hash(path, draft, &mut progress)?)
 }
 
-/// Writes the torrent to `output`, or else to `NAME.torrent` in the current folder, where only a torrent of
-/// the same content is replaced.
-pub(crate) fn write(metainfo: &Metainfo, output: Option<&Path>, content: &Path) -> Result<PathBuf, Failure> {
+/// Where the torrent is written: to `output`, or else to `NAME.torrent` in the current folder, where only a torrent
+/// of the same content is replaced.
+///
+/// # Errors
+/// Another torrent would be replaced, or the torrent would lie inside its content.
+pub(crate) fn target(metainfo: &Metainfo, output: Option<&Path>, content: &Path) -> Result<PathBuf, Failure> {
     let target = match output {
         Some(path) => path.to_owned(),
         None => {
@@ -82,7 +84,6 @@ pub(crate) fn write(metainfo: &Metainfo, output: Option<&Path>, content: &Path) 
             "the .torrent file would lie inside the content that it describes; say where with -o".to_owned(),
         ));
     }
-    out_file::write(&target, &metainfo.encode(), "-o")?;
     Ok(target)
 }
 

@@ -3,6 +3,9 @@
 //! A regular file, or one that does not exist yet, is written beside its place and renamed, so that it is whole at
 //! every moment; it keeps its mode, and its owner where that is allowed. Devices, pipes and links are written to as they
 //! are, and so is a file with several names. `-` is standard output.
+//!
+//! A pipe is waited for until a process reads it: once a command has caught signals it writes by [`save`], which they
+//! end.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
@@ -11,8 +14,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
+use super::interrupt::Interrupts;
 use super::output::{self, Stream};
 use super::report::Report;
+use super::runtime;
 use super::source::STANDARD;
 
 /// Names that are tried for the file beside; each that exists already belongs to another run, or was planted.
@@ -38,7 +43,7 @@ pub(crate) fn report(target: Option<&Path>, report: &Report) -> Result<Report, F
     }
 }
 
-/// Writes all of it; `option` is how the user named the target.
+/// Writes all of it, for a command that signals end by themselves; `option` is how the user named the target.
 ///
 /// # Errors
 /// The place cannot be written to; what was there before is there still, if it is a file with one name.
@@ -50,6 +55,23 @@ pub(crate) fn write(target: &Path, bytes: &[u8], option: &str) -> Result<(), Fai
     }
     let hint = format!("; choose another place with {option}");
     write_file(target, bytes).map_err(|error| Failure::io(target, &error, &hint))
+}
+
+/// The same for a command that has caught signals.
+///
+/// # Errors
+/// As [`write`]; or a signal came before all was written.
+pub(crate) async fn save(
+    target: &Path,
+    bytes: Vec<u8>,
+    option: &'static str,
+    interrupts: &mut Interrupts,
+) -> Result<(), Failure> {
+    let target = target.to_owned();
+    tokio::select! {
+        signal = interrupts.next() => Err(Failure::Interrupted(signal)),
+        written = runtime::on_a_thread(move || write(&target, &bytes, option)) => written,
+    }
 }
 
 fn write_file(target: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -51,6 +51,15 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
     result
 }
 
+/// Runs a call that may wait for a file or a pipe on a thread of its own. Dropping the future leaves the thread
+/// behind, which holds up nothing: the process ends without it.
+pub(crate) async fn on_a_thread<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let called = tokio::task::spawn_blocking(call).await;
+    called.unwrap_or_else(|error| Err(Failure::Failed(error.to_string())))
+}
+
 /// How many more threads the system allows, up to `wanted`.
 fn allowed_threads(wanted: usize) -> usize {
     let gate = Arc::new(Mutex::new(()));

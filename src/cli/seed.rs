@@ -146,7 +146,9 @@ impl Seed<'_> {
             (None, None) => None,
             (content, output) => {
                 let content = content.as_deref().unwrap_or(Path::new("/nowhere"));
-                Some(make::write(&self.metainfo, output.as_deref(), content)?)
+                let target = make::target(&self.metainfo, output.as_deref(), content)?;
+                out_file::save(&target, self.metainfo.encode(), "-o", interrupts).await?;
+                Some(target)
             }
         };
         let existing = match (self.hashed_at, self.args.assume_complete) {

@@ -33,8 +33,20 @@ pub(crate) fn run(args: &ShowArgs, report: &Report) -> Result<(), Failure> {
             TorrentSource::Magnet(magnet) if args.offline => {
                 Ok((magnet_object(&magnet), magnet_text(&magnet)))
             }
-            TorrentSource::Magnet(magnet) => tell(args, &*describe(args, magnet, report).await?),
-            TorrentSource::Metainfo(metainfo) => tell(args, &metainfo),
+            TorrentSource::Magnet(magnet) => {
+                let mut interrupts = Interrupts::catch()?;
+                let metainfo = describe(args, magnet, report, &mut interrupts).await?;
+                if let Some(target) = &args.output {
+                    out_file::save(target, metainfo.encode(), "-o", &mut interrupts).await?;
+                }
+                Ok((torrent_object(&metainfo), torrent_text(&metainfo)))
+            }
+            TorrentSource::Metainfo(metainfo) => {
+                if let Some(target) = &args.output {
+                    out_file::write(target, &metainfo.encode(), "-o")?;
+                }
+                Ok((torrent_object(&metainfo), torrent_text(&metainfo)))
+            }
         }
     })?;
     if report.is_json() {
@@ -45,19 +57,15 @@ pub(crate) fn run(args: &ShowArgs, report: &Report) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A whole torrent, to the file that is wanted, for programs and for people.
-fn tell(args: &ShowArgs, metainfo: &Metainfo) -> Result<(Value, String), Failure> {
-    if let Some(target) = &args.output {
-        out_file::write(target, &metainfo.encode(), "-o")?;
-    }
-    Ok((torrent_object(metainfo), torrent_text(metainfo)))
-}
-
-/// The description, from peers or from an earlier run.
-async fn describe(args: &ShowArgs, magnet: Magnet, report: &Report) -> Result<Arc<Metainfo>, Failure> {
-    let mut interrupts = Interrupts::catch()?;
+/// The metadata, from peers or from an earlier run.
+async fn describe(
+    args: &ShowArgs,
+    magnet: Magnet,
+    report: &Report,
+    interrupts: &mut Interrupts,
+) -> Result<Arc<Metainfo>, Failure> {
     let plan = Plan::new(&args.swarm, LeaveArgs::default(), report);
-    describe::fetch(&plan, magnet, Some(args.timeout), report, &mut interrupts).await
+    describe::fetch(&plan, magnet, Some(args.timeout), report, interrupts).await
 }
 
 /// The torrent as one object; its keys are what scripts rely on.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::describe;
 use super::failure::Failure;
+use super::runtime;
 use super::text::{printable, without_number};
 use crate::engine::fetch::Fetched;
 use crate::engine::metainfo::METAINFO_LEN_MAX;
@@ -70,11 +71,11 @@ impl Source {
             // On a thread: a pipe may have nothing to say for as long as it likes.
             Self::File(path) => {
                 let place = path.to_string_lossy().into_owned();
-                decode(&place, &on_a_thread(move || read(&path)).await?)
+                decode(&place, &runtime::on_a_thread(move || read(&path)).await?)
             }
             Self::Input => {
                 let read = || read_all(std::io::stdin().lock(), INPUT.as_ref());
-                decode(INPUT, &on_a_thread(read).await?)
+                decode(INPUT, &runtime::on_a_thread(read).await?)
             }
             Self::Url(url) => open_url(&url).await,
         }
@@ -93,13 +94,6 @@ async fn open_url(url: &str) -> Result<TorrentSource, Failure> {
         Fetched::File(bytes) => decode(url, &bytes),
         Fetched::Magnet(link) => parse_magnet(url, &link).map(TorrentSource::Magnet),
     }
-}
-
-async fn on_a_thread<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    let read = tokio::task::spawn_blocking(read).await;
-    read.unwrap_or_else(|error| Err(Failure::Failed(error.to_string())))
 }
 
 fn parse_magnet(place: &str, link: &str) -> Result<Magnet, Failure> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::process::{Sprat, content};
+use super::process::{Sprat, content, sprat};
 
 const NOBODY: &str = "0123456789012345678901234567890123456789";
 
@@ -53,4 +53,42 @@ fn a_torrent_that_does_not_come_out_of_its_pipe_keeps_nothing_from_ending() {
     content(dir.path(), &[("set", 10_000)]);
     let made = Sprat::start(dir.path(), &["create", "set"]).end();
     assert_eq!(made.code, Some(1), "{made:?}");
+}
+
+#[test]
+fn a_pipe_that_nothing_reads_keeps_no_command_from_ending() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    content(&path.join("set"), &[("a", 50_000)]);
+    // More than a pipe takes before a write to it waits.
+    let comment = "x".repeat(100_000);
+    assert_eq!(sprat(path, &["create", "set", "--comment", &comment]).code, Some(0));
+    for pipe in ["unopened", "unread"] {
+        assert!(std::process::Command::new("mkfifo").arg(path.join(pipe)).status().unwrap().success());
+    }
+    let _reader = std::fs::File::options().read(true).write(true).open(path.join("unread")).unwrap();
+    let mut seed = Sprat::start(path, &["seed", "set.torrent", "-p", "0", "--json"]);
+    let seeding = seed.event("seeding");
+    let (peer, infohash) = (format!("127.0.0.1:{}", seeding["port"]), seeding["infohash"].as_str().unwrap());
+    let download = ["download", "set.torrent", "-d", "copy", "-p", "0", "--save-torrent"];
+    let commands: [Vec<&str>; 3] = [
+        [&download[..], &["unopened"]].concat(),
+        [&download[..], &["unread"]].concat(),
+        vec!["seed", "set", "-p", "0", "-o", "unopened"],
+    ];
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        for args in &commands {
+            let process = Sprat::start(path, args);
+            process.until_it_catches(signal);
+            process.signal(signal);
+            assert_eq!(process.end().code, Some(code), "{args:?}");
+        }
+        // With a state folder of its own, so that the metadata is not known from the last time.
+        let state = path.join(signal);
+        let args = ["show", infohash, "-p", "0", "--peer", &peer, "-o", "unopened"];
+        let mut show = Sprat::start_with(path, &args, &[("XDG_STATE_HOME", state.to_str().unwrap())]);
+        show.line("Metadata received");
+        show.signal(signal);
+        assert_eq!(show.end().code, Some(code), "{signal}");
+    }
 }
