@@ -115,20 +115,55 @@ fn conclude(info: &Info, verdict: &Verdict, report: &Report) -> Result<(), Failu
             words(&error.source)
         )));
     }
-    let has_foreign = verdict.misfits.iter().any(|misfit| !misfit.is_ours);
     let what = format!("{name}: {bad} of {} not good", counted(files, "file"));
-    if missing_len == 0 && bad_pieces == 0 {
-        let option = if has_foreign { " --overwrite" } else { "" };
-        return Err(Failure::Bad(format!(
-            "{what}; `sprat download{option}` cuts longer files to their length"
-        )));
+    let is_all_there = missing_len == 0 && bad_pieces == 0;
+    let missing = if is_all_there {
+        String::new()
+    } else {
+        let pieces = counted(pieces as usize, "piece");
+        format!(", {} in {bad_pieces} of {pieces} missing", show_len(missing_len))
+    };
+    Err(Failure::Bad(format!("{what}{missing}; {}", advice(verdict, is_all_there))))
+}
+
+/// What puts it right; `is_all_there`: no byte of the content is missing.
+fn advice(verdict: &Verdict, is_all_there: bool) -> String {
+    let has_foreign = verdict.misfits.iter().any(|misfit| !misfit.is_ours);
+    let has = |is_so: fn(&Condition) -> bool| verdict.files.iter().any(|found| is_so(&found.condition));
+    let is_longer = has(|condition| matches!(condition, Condition::Longer { .. }));
+    let is_missing = has(|condition| matches!(condition, Condition::Missing));
+    let option = if has_foreign { " --overwrite" } else { "" };
+    let download = match (is_all_there, is_longer, is_missing) {
+        (false, _, _) => misfit::advice(has_foreign).to_owned(),
+        (true, true, false) => format!("`sprat download{option}` cuts longer files to their length"),
+        (true, true, true) => format!(
+            "`sprat download{option}` cuts longer files to their length and makes the missing empty files"
+        ),
+        (true, false, true) => "`sprat download` makes the missing empty files".to_owned(),
+        (true, false, false) => "`sprat download` makes the file in its place".to_owned(),
+    };
+    match verdict.files.iter().find_map(|found| obstacle(&found.condition)) {
+        Some(StorageError { path, source }) => format!(
+            "first move away {} ({}), then {download}",
+            printable(&path.to_string_lossy()),
+            words(source)
+        ),
+        None => download,
     }
-    Err(Failure::Bad(format!(
-        "{what}, {} in {bad_pieces} of {} missing; {}",
-        show_len(missing_len),
-        counted(pieces as usize, "piece"),
-        misfit::advice(has_foreign)
-    )))
+}
+
+/// What stands in the place of a file and is none: a download refuses to begin until it is gone.
+fn obstacle(condition: &Condition) -> Option<&StorageError> {
+    match condition {
+        Condition::Unreadable(error) if error.source.raw_os_error().is_none() => Some(error),
+        Condition::Unreadable(_)
+        | Condition::Whole
+        | Condition::Missing
+        | Condition::Shorter { .. }
+        | Condition::Longer { .. }
+        | Condition::Damaged
+        | Condition::Unchecked => None,
+    }
 }
 
 /// Why files could not be checked, if that is all there is to say of any.

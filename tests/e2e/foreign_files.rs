@@ -214,6 +214,45 @@ fn a_file_that_is_replaced_while_it_is_seeded_shows_at_both_ends() {
 }
 
 #[test]
+fn an_empty_file_that_is_missing_is_made_and_nothing_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    content(&path.join("set"), &[("a", 40_000), ("empty", 0)]);
+    assert_eq!(sprat(path, &["create", "set"]).code, Some(0));
+    let empty = path.join("set/empty");
+    std::fs::remove_file(&empty).unwrap();
+    let missing = sprat(path, &["verify", "set.torrent"]);
+    assert_eq!(missing.code, Some(3), "{missing:?}");
+    assert!(missing.err[0].ends_with("`sprat download` makes the missing empty files"), "{missing:?}");
+    assert_eq!(sprat(path, &["download", "set.torrent", "-p", "0"]).code, Some(0));
+    assert_eq!(sprat(path, &["verify", "set.torrent"]).code, Some(0));
+
+    std::fs::remove_file(&empty).unwrap();
+    std::fs::create_dir(&empty).unwrap();
+    let folder = sprat(path, &["verify", "set.torrent"]);
+    assert_eq!((folder.code, folder.err.len()), (Some(3), 1), "{folder:?}");
+    assert!(folder.err[0].contains("set/empty (a folder stands where a file belongs)"), "{folder:?}");
+    assert!(folder.err[0].contains("move away") && !folder.err[0].contains("cuts"), "{folder:?}");
+    std::fs::remove_dir(&empty).unwrap();
+    std::fs::write(&empty, "x").unwrap();
+    let longer = sprat(path, &["verify", "set.torrent"]);
+    assert!(longer.err[0].ends_with("cuts longer files to their length"), "{longer:?}");
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_has_to_go_before_anything_is_fetched() {
+    let scene = Scene::new();
+    std::fs::remove_file(scene.path("set/other.bin")).unwrap();
+    std::fs::create_dir(scene.path("set/other.bin")).unwrap();
+    let verified = scene.run(&["verify", "set.torrent"]);
+    assert_eq!((verified.code, verified.err.len()), (Some(3), 1), "{verified:?}");
+    assert!(
+        verified.err[0].contains("move away") && verified.err[0].contains("set/other.bin"),
+        "{verified:?}"
+    );
+}
+
+#[test]
 fn what_may_not_be_looked_at_is_neither_damaged_nor_missing() {
     let scene = Scene::new();
     let nowhere = scene.run(&["seed", "set.torrent", "-d", "nosuchdir", "--port", "0"]);
