@@ -32,15 +32,23 @@ pub(crate) struct Interrupts {
     hangup: Option<unix::Signal>,
 }
 
-/// What the end of the process looks at: it has every signal since they were caught.
-static LAST: Mutex<Option<Interrupts>> = Mutex::new(None);
+/// What the end of the process knows of signals; None: they were not caught, and end the process by themselves.
+static LAST: Mutex<Option<Last>> = Mutex::new(None);
+
+#[derive(Debug)]
+enum Last {
+    /// Has every signal since they were caught.
+    Listening(Interrupts),
+    /// A signal has come.
+    Told,
+}
 
 impl Interrupts {
     /// From now on signals no longer end the process by themselves, and printing never waits.
     pub(crate) fn catch() -> Result<Self, Failure> {
         let fail = |error| Failure::Failed(format!("cannot listen for signals: {error}"));
         let (interrupts, last) = (Self::listen().map_err(fail)?, Self::listen().map_err(fail)?);
-        LAST.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(last);
+        LAST.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Last::Listening(last));
         output::never_wait();
         Ok(interrupts)
     }
@@ -93,15 +101,18 @@ pub(crate) fn finish_output() {
     if output::is_written_soon() {
         return;
     }
-    let last = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(runtime) = small_runtime() else { return };
     runtime.block_on(async {
         let told = async {
-            match last {
-                Some(mut last) => last.next().await,
-                // They end the process by themselves.
+            match &mut *last {
+                Some(Last::Listening(interrupts)) => {
+                    interrupts.next().await;
+                    *last = Some(Last::Told);
+                }
+                Some(Last::Told) => {}
                 None => std::future::pending().await,
-            };
+            }
             tokio::time::sleep(output::GRACE).await;
         };
         tokio::select! {

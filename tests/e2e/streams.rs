@@ -173,6 +173,22 @@ fn commands_that_run_until_they_are_told_to_stop_do_so_although_nobody_reads_the
 }
 
 #[test]
+fn a_signal_ends_a_command_that_still_has_to_say_that_its_output_is_lost() {
+    let dir = workplace();
+    let tracker = Tracker::start();
+    let url = tracker.url();
+    let args = ["seed", "set", "-vv", "-p", "0", "--tracker", &url];
+    let mut command = Sprat::command(program(), dir.path(), &args, &[]);
+    let (_reader, err) = full_pipe();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let process = Sprat::start_command(command.stdout(full).stderr(err));
+    assert!(tracker.announce().contains("event=started"));
+    process.signal("TERM");
+    assert!(tracker.announce().contains("event=stopped"));
+    assert_eq!(process.end().code, Some(0));
+}
+
+#[test]
 fn what_is_read_late_is_there_in_order_and_whole() {
     let dir = workplace();
     let (mut reader, out) = full_pipe();
