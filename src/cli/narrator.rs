@@ -185,7 +185,9 @@ fn fault_event(fault: &StorageFault) -> Value {
         StorageFault::Full { place, missing_len } => {
             json!({"event": "storage", "state": "full", "place": place, "missing": missing_len})
         }
-        StorageFault::Failed(error) => json!({"event": "storage", "state": "failing", "error": error}),
+        StorageFault::OutOfDescriptors(error) | StorageFault::Failed(error) => {
+            json!({"event": "storage", "state": "failing", "error": error})
+        }
     }
 }
 
@@ -198,6 +200,8 @@ pub(super) fn fault_text(fault: &StorageFault) -> String {
         StorageFault::Full { place, missing_len: None } => {
             format!("the file system of {} is full: make room", printable(place))
         }
-        StorageFault::Failed(error) => printable(&without_number(error)),
+        StorageFault::OutOfDescriptors(error) | StorageFault::Failed(error) => {
+            printable(&without_number(error))
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::args::SeedArgs;
 use super::failure::Failure;
@@ -17,14 +17,14 @@ use super::runtime::is_out_of_descriptors;
 use super::source::load_file;
 use super::text::{counted, printable, without_number};
 use crate::engine::{
-    AddTorrent, Engine, Event, Existing, Metainfo, Purpose, Stage, StorageFault, TorrentHandle, TorrentSource,
+    AddTorrent, Engine, Event, Existing, Metainfo, Purpose, Snapshot, Stage, StorageFault, TorrentHandle,
+    TorrentSource,
 };
 
 /// Torrents that are read, and added, at a time: some milliseconds of work.
 const BATCH: usize = 64;
 /// Between two looks whether the last torrent has left.
 const LEAVE_LOOK_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Between two looks whether there is a file descriptor again.
 const DESCRIPTOR_RETRY: Duration = Duration::from_millis(100);
 
@@ -70,13 +70,18 @@ fn listed(paths: &[PathBuf]) -> String {
     }
 }
 
-/// What came of those that were added.
+/// What came of the torrents that were added.
 struct Seeding {
-    /// Complete ones.
+    /// How many are complete.
     count: usize,
-    /// Of these, as far as somebody looks at them later.
+    /// The complete ones, if the command leaves by itself: it has to know when they have left.
     handles: Vec<TorrentHandle>,
+    /// Torrents whose disk fails, until it is known whether they are complete.
+    waiting: JoinSet<(PathBuf, TorrentHandle, Known)>,
 }
+
+/// Whether a torrent is complete; if not, why, in words.
+type Known = Result<(), String>;
 
 /// Seeds those that can be seeded, says which cannot, until told to stop.
 pub(crate) async fn seed(
@@ -112,19 +117,25 @@ async fn run(
     // Room for all, so that nobody waits to be added until others are hashed.
     let (sender, added) = mpsc::channel(paths.len().max(1));
     let adding = add_all(engine, paths, sender, dir, args, plan, report);
-    let ((), seeding) = tokio::join!(adding, settle(added, plan.leaves(), report));
-    if seeding.count == 0 {
-        return Err(Failure::Bad("none of these torrents can be seeded".to_owned()));
+    let ((), mut seeding) = tokio::join!(adding, settle(added, plan.leaves(), report));
+    seeding.tell(report)?;
+    loop {
+        let has_left = |handle: &TorrentHandle| handle.snapshot().stage == Stage::Stopped;
+        if !seeding.handles.is_empty() && seeding.handles.iter().all(has_left) {
+            return Ok(());
+        }
+        tokio::select! {
+            Some(joined) = seeding.waiting.join_next() => {
+                if let Ok((path, handle, known)) = joined {
+                    seeding.take(&path, handle, known, plan.leaves(), report).await;
+                }
+                seeding.tell(report)?;
+            }
+            () = tokio::time::sleep(LEAVE_LOOK_INTERVAL), if plan.leaves() => {}
+            // Only a signal ends it.
+            else => std::future::pending().await,
+        }
     }
-    report.say(&format!("All checked: {} complete", counted(seeding.count, "torrent")));
-    report.event(&json!({"event": "seeding", "torrents": seeding.count}));
-    if !plan.leaves() {
-        return std::future::pending().await;
-    }
-    while seeding.handles.iter().any(|handle| handle.snapshot().stage != Stage::Stopped) {
-        tokio::time::sleep(LEAVE_LOOK_INTERVAL).await;
-    }
-    Ok(())
 }
 
 /// Adds what can be added, and says what cannot. A thread reads the next torrents while these are added.
@@ -194,35 +205,78 @@ fn leave_out(path: &Path, why: &str, report: &Report) {
     report.warn(&format!("left out: {}: {why}", printable(&path.to_string_lossy())));
 }
 
-/// Waits until each is known to be complete or not; those that are not are stopped. The others are kept if somebody
-/// `looks` at them later: who is not looked at makes no figures, and has no memory for them.
+/// Waits until each is known to be complete or not. A torrent whose disk fails is set aside, so that it holds up no
+/// other one. `looks`: the command looks at the complete ones later. A torrent that is not looked at computes no
+/// figures, and has no memory for them.
 async fn settle(
     mut added: mpsc::Receiver<(PathBuf, TorrentHandle)>,
     looks: bool,
     report: &Report,
 ) -> Seeding {
-    let mut seeding = Seeding { count: 0, handles: Vec::new() };
-    let mut last_fault = String::new();
+    let mut seeding = Seeding { count: 0, handles: Vec::new(), waiting: JoinSet::new() };
+    let mut last_shortage = String::new();
     while let Some((path, mut handle)) = added.recv().await {
-        let wait = |fault: &str| {
-            if last_fault != fault {
-                last_fault = fault.to_owned();
-                report.warn(&format!("{fault}; waiting until that is over"));
+        let warn = |shortage: String| {
+            if last_shortage != shortage {
+                report.warn(&format!("{shortage}; waiting until that is over"));
+                last_shortage = shortage;
             }
         };
-        match verdict(&mut handle, wait).await {
-            Ok(()) => {
-                warn_longer(&mut handle, report).await;
-                seeding.count += 1;
-                seeding.handles.extend(looks.then_some(handle));
-            }
-            Err(why) => {
-                leave_out(&path, &why, report);
-                let _ = handle.stop(Duration::ZERO).await;
+        match known_unless_failing(&mut handle, warn).await {
+            Ok(known) => seeding.take(&path, handle, known, looks, report).await,
+            Err(fault) => {
+                let shown = printable(&path.to_string_lossy());
+                report.warn(&format!("{shown}: {fault}; it is seeded when that is over"));
+                seeding.waiting.spawn(async move {
+                    let known = known(&mut handle).await;
+                    (path, handle, known)
+                });
             }
         }
     }
     seeding
+}
+
+impl Seeding {
+    /// Counts a torrent that is complete, and stops one that is not.
+    async fn take(
+        &mut self,
+        path: &Path,
+        mut handle: TorrentHandle,
+        known: Known,
+        looks: bool,
+        report: &Report,
+    ) {
+        match known {
+            Ok(()) => {
+                warn_longer(&mut handle, report).await;
+                self.count += 1;
+                self.handles.extend(looks.then_some(handle));
+            }
+            Err(why) => {
+                leave_out(path, &why, report);
+                let _ = handle.stop(Duration::ZERO).await;
+            }
+        }
+    }
+
+    /// Says how many are complete and how many wait for their disks.
+    ///
+    /// # Errors
+    /// None is complete, and none waits.
+    fn tell(&self, report: &Report) -> Result<(), Failure> {
+        let waiting_count = self.waiting.len();
+        if self.count == 0 && waiting_count == 0 {
+            return Err(Failure::Bad("none of these torrents can be seeded".to_owned()));
+        }
+        let complete = format!("{} complete", counted(self.count, "torrent"));
+        report.say(&match waiting_count {
+            0 => format!("All checked: {complete}"),
+            count => format!("{complete}, {count} not checked yet because a disk fails"),
+        });
+        report.event(&json!({"event": "seeding", "torrents": self.count, "waiting": waiting_count}));
+        Ok(())
+    }
 }
 
 /// Warns of files that are longer than they should be, which was told before the torrent was known to be complete.
@@ -240,28 +294,73 @@ async fn warn_longer(handle: &mut TorrentHandle, report: &Report) {
     }
 }
 
-/// Whether it is complete, once that is known; if not, why, in words. `wait` is told why it cannot be known yet.
-async fn verdict(handle: &mut TorrentHandle, mut wait: impl FnMut(&str)) -> Result<(), String> {
+/// How far it is known whether a torrent is complete.
+enum Standing {
+    Known(Known),
+    /// It is being checked.
+    Unknown,
+    /// There is no file descriptor for its files just now; in words.
+    OutOfDescriptors(String),
+    /// Its disk fails; in words.
+    DiskFails(String),
+}
+
+fn standing(snapshot: Snapshot) -> Standing {
+    match snapshot.stage {
+        Stage::Seeding | Stage::Stopped => Standing::Known(Ok(())),
+        Stage::Refused(refusal) => Standing::Known(Err(refusal.to_string())),
+        Stage::Failed(error) => Standing::Known(Err(printable(&error))),
+        Stage::Starting
+        | Stage::FindingPeers { .. }
+        | Stage::FetchingDescription { .. }
+        | Stage::Checking { .. } => Standing::Unknown,
+        // All is there; what is left is to make it durable.
+        Stage::Downloading | Stage::Waiting(_) if snapshot.torrent.complete => Standing::Unknown,
+        Stage::Waiting(StorageFault::OutOfDescriptors(error)) => {
+            Standing::OutOfDescriptors(printable(&without_number(&error)))
+        }
+        Stage::Waiting(StorageFault::Failed(error)) => {
+            Standing::DiskFails(printable(&without_number(&error)))
+        }
+        Stage::Downloading | Stage::Waiting(StorageFault::Full { .. }) | Stage::Paused => {
+            Standing::Known(Err("content is missing or damaged".to_owned()))
+        }
+    }
+}
+
+/// What is known of a torrent whose engine has ended.
+const ENDED: &str = "it has ended";
+
+/// Waits until it is known whether the torrent is complete, however long its disk fails.
+async fn known(handle: &mut TorrentHandle) -> Known {
     loop {
-        let snapshot = handle.snapshot();
-        match snapshot.stage {
-            Stage::Seeding | Stage::Stopped => return Ok(()),
-            Stage::Refused(refusal) => return Err(refusal.to_string()),
-            Stage::Failed(error) => return Err(printable(&error)),
-            Stage::Starting
-            | Stage::FindingPeers { .. }
-            | Stage::FetchingDescription { .. }
-            | Stage::Checking { .. } => {}
-            // All is there; what is left is to make it durable.
-            Stage::Downloading | Stage::Waiting(_) if snapshot.torrent.complete => {}
-            // It is not known yet what is there.
-            Stage::Waiting(StorageFault::Failed(error)) => wait(&printable(&without_number(&error))),
-            Stage::Downloading | Stage::Waiting(StorageFault::Full { .. }) | Stage::Paused => {
-                return Err("content is missing or damaged".to_owned());
-            }
+        match standing(handle.snapshot()) {
+            Standing::Known(known) => return known,
+            Standing::Unknown | Standing::OutOfDescriptors(_) | Standing::DiskFails(_) => {}
         }
         if !handle.changed().await {
-            return Err("it has ended".to_owned());
+            return Err(ENDED.to_owned());
+        }
+    }
+}
+
+/// Waits until it is known whether the torrent is complete. `warn` is told when it waits for a file descriptor.
+///
+/// # Errors
+/// Its disk fails; in words.
+async fn known_unless_failing(
+    handle: &mut TorrentHandle,
+    mut warn: impl FnMut(String),
+) -> Result<Known, String> {
+    loop {
+        match standing(handle.snapshot()) {
+            Standing::Known(known) => return Ok(known),
+            Standing::DiskFails(fault) => return Err(fault),
+            Standing::OutOfDescriptors(shortage) => warn(shortage),
+            Standing::Unknown => {}
+        }
+        if !handle.changed().await {
+            return Ok(Err(ENDED.to_owned()));
         }
     }
 }

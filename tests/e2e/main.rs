@@ -28,6 +28,7 @@ mod process;
 mod raw_peer;
 mod refused;
 mod resume;
+mod seed_many;
 mod signals;
 mod slow_device;
 mod slow_disk;

@@ -6,6 +6,8 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Longest name, bytes.
 const NAME_LEN_MAX: usize = 143;
@@ -15,6 +17,7 @@ const REQUEST_LEN_MAX: usize = 1 << 20;
 const HEADER_LEN: usize = 40;
 
 const ENOENT: i32 = 2;
+const EIO: i32 = 5;
 const EEXIST: i32 = 17;
 const ENOTDIR: i32 = 20;
 const EINVAL: i32 = 22;
@@ -24,6 +27,7 @@ const ENOSYS: i32 = 38;
 /// One, taken down when dropped.
 pub(crate) struct OddFs {
     at: PathBuf,
+    is_failing: Arc<AtomicBool>,
 }
 
 impl OddFs {
@@ -52,8 +56,15 @@ impl OddFs {
         if !mount.is_ok_and(|status| status.success()) {
             return None;
         }
-        std::thread::spawn(move || serve(fuse));
-        Some(Self { at: at.to_owned() })
+        let is_failing = Arc::new(AtomicBool::new(false));
+        let failing = Arc::clone(&is_failing);
+        std::thread::spawn(move || serve(fuse, &failing));
+        Some(Self { at: at.to_owned(), is_failing })
+    }
+
+    /// From now on everything fails (EIO), or works again.
+    pub(crate) fn fail(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, Ordering::Relaxed);
     }
 }
 
@@ -79,7 +90,7 @@ struct Disk {
     change_count: u64,
 }
 
-fn serve(mut fuse: File) {
+fn serve(mut fuse: File, is_failing: &AtomicBool) {
     let root = Node { is_folder: true, ..Node::default() };
     let mut disk = Disk { nodes: vec![root], change_count: 0 };
     let mut request = vec![0; REQUEST_LEN_MAX];
@@ -88,6 +99,7 @@ fn serve(mut fuse: File) {
         let request = &request[..len];
         let (code, unique, node) = (u32_at(request, 4), u64_at(request, 8), u64_at(request, 16));
         let Some(answer) = disk.answer(code, node, &request[HEADER_LEN..]) else { continue };
+        let answer = if is_failing.load(Ordering::Relaxed) { Err(EIO) } else { answer };
         let (error, body) = match answer {
             Ok(body) => (0, body),
             Err(error) => (-error, Vec::new()),

@@ -8,6 +8,9 @@ use crate::storage::fs::FileSystem;
 
 /// What an error means for a torrent that has `have`.
 pub(super) fn fault_of(error: &StorageError, content: &DiskContent, have: &Bitfield) -> StorageFault {
+    if error.is_out_of_descriptors() {
+        return StorageFault::OutOfDescriptors(error.to_string());
+    }
     if !error.is_full() {
         return StorageFault::Failed(error.to_string());
     }

@@ -148,6 +148,8 @@ pub enum StorageFault {
         /// Bytes that do not fit: what is still to be fetched beyond what is free; None: nobody knows.
         missing_len: Option<u64>,
     },
+    /// The process or the system has no file descriptor left, which says nothing about the disk; in words.
+    OutOfDescriptors(String),
     /// Another error of the disk, in words.
     Failed(String),
 }
@@ -157,8 +159,9 @@ impl StorageFault {
     pub fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Full { place, .. }, Self::Full { place: other, .. }) => place == other,
-            (Self::Failed(text), Self::Failed(other)) => text == other,
-            (Self::Full { .. }, Self::Failed(_)) | (Self::Failed(_), Self::Full { .. }) => false,
+            (Self::OutOfDescriptors(text), Self::OutOfDescriptors(other))
+            | (Self::Failed(text), Self::Failed(other)) => text == other,
+            (Self::Full { .. } | Self::OutOfDescriptors(_) | Self::Failed(_), _) => false,
         }
     }
 }
