@@ -35,10 +35,7 @@ pub(super) fn run(args: &NodeArgs, report: &Report) -> Result<(), Failure> {
             None => Err(Failure::Failed("the engine has no DHT node".to_owned())),
         };
         interrupts.unless(engine.shutdown()).await;
-        match result? {
-            Signal::Terminate => Ok(()),
-            signal @ (Signal::Interrupt | Signal::Hangup) => Err(Failure::Interrupted(signal)),
-        }
+        result?.end_of_service()
     })
 }
 

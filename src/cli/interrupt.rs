@@ -23,6 +23,16 @@ pub(crate) enum Signal {
     Hangup,
 }
 
+impl Signal {
+    /// How a command ends that runs until it is told to stop: for such a command SIGTERM is the regular end.
+    pub(crate) fn end_of_service(self) -> Result<(), Failure> {
+        match self {
+            Self::Terminate => Ok(()),
+            Self::Interrupt | Self::Hangup => Err(Failure::Interrupted(self)),
+        }
+    }
+}
+
 /// The stream of requests to stop.
 #[derive(Debug)]
 pub(crate) struct Interrupts {

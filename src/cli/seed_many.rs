@@ -100,10 +100,7 @@ pub(crate) async fn seed(
         result = run(&engine, paths, dir, args, plan, report) => result.map(|()| Signal::Terminate),
     };
     interrupts.unless(engine.shutdown()).await;
-    match result? {
-        Signal::Terminate => Ok(()),
-        signal @ (Signal::Interrupt | Signal::Hangup) => Err(Failure::Interrupted(signal)),
-    }
+    result?.end_of_service()
 }
 
 async fn run(
