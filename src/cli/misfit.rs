@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::report::Report;
 use super::size::show_len;
-use super::text::printable;
+use super::text::{listed, printable};
 use crate::engine::{Misfit, Refusal, Why};
 
 /// Files that one line names; further ones are counted.
@@ -60,11 +60,7 @@ pub(crate) fn warn_longer(misfits: &[Misfit], report: &Report) {
 }
 
 fn list(misfits: &[Misfit]) -> String {
-    let mut words: Vec<String> = misfits.iter().take(NAMED_MAX).map(describe).collect();
-    if misfits.len() > NAMED_MAX {
-        words.push(format!("and {} more", misfits.len() - NAMED_MAX));
-    }
-    words.join(", ")
+    listed(misfits, NAMED_MAX, describe)
 }
 
 fn describe(misfit: &Misfit) -> String {

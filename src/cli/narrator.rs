@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::misfit;
 use super::report::Report;
 use super::size::show_len;
-use super::text::{counted, printable, without_number};
+use super::text::{counted, listed, printable, without_number};
 use crate::engine::{Event, Evidence, METADATA_LEN_MAX, Refused, StorageFault};
 
 /// Most files whose other name is shown in one line; the rest is counted.
@@ -109,15 +109,9 @@ impl Narrator {
         let files: Vec<_> =
             names.iter().map(|(path, used)| json!({"path": path, "stored_as": used})).collect();
         self.report.event(&json!({"event": "other_names", "files": files}));
-        let shown = names.iter().take(NAME_SHOWN_MAX);
-        let mut shown: Vec<_> =
-            shown.map(|(path, used)| format!("{} as {}", printable(path), printable(used))).collect();
-        if let Some(more @ 1..) = names.len().checked_sub(NAME_SHOWN_MAX) {
-            shown.push(format!("and {more} more"));
-        }
-        let count = counted(names.len(), "file");
-        self.report
-            .say(&format!("{count} stored under another name than in the torrent: {}", shown.join(", ")));
+        let word = |(path, used): &(String, String)| format!("{} as {}", printable(path), printable(used));
+        let (count, shown) = (counted(names.len(), "file"), listed(names, NAME_SHOWN_MAX, word));
+        self.report.say(&format!("{count} stored under another name than in the torrent: {shown}"));
     }
 
     /// Somebody changed a file: told once, whatever it costs in pieces.

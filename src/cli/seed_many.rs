@@ -15,7 +15,7 @@ use super::plan::Plan;
 use super::report::Report;
 use super::runtime::is_out_of_descriptors;
 use super::source::load_file;
-use super::text::{counted, printable, without_number};
+use super::text::{counted, listed, printable, without_number};
 use crate::engine::{
     AddTorrent, Engine, Event, Existing, Metainfo, Purpose, Snapshot, Stage, StorageFault, TorrentHandle,
     TorrentSource,
@@ -53,22 +53,15 @@ pub(crate) fn torrents(folder: &Path, report: &Report) -> Result<Vec<PathBuf>, F
     paths.sort();
     others.sort();
     if !others.is_empty() {
-        report.warn(&format!("{shown}: skipped what is no .torrent file: {}", listed(&others)));
+        let name = |path: &PathBuf| printable(&path.file_name().unwrap_or_default().to_string_lossy());
+        let names = listed(&others, LISTED_MAX, name);
+        report.warn(&format!("{shown}: skipped what is no .torrent file: {names}"));
     }
     Ok(paths)
 }
 
 /// Names that are listed; of more their number is told.
 const LISTED_MAX: usize = 5;
-
-fn listed(paths: &[PathBuf]) -> String {
-    let name = |path: &PathBuf| printable(&path.file_name().unwrap_or_default().to_string_lossy());
-    let names: Vec<String> = paths.iter().take(LISTED_MAX).map(name).collect();
-    match paths.len().saturating_sub(LISTED_MAX) {
-        0 => names.join(", "),
-        more => format!("{} and {more} more", names.join(", ")),
-    }
-}
 
 /// What came of the torrents that were added.
 struct Seeding {

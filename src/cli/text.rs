@@ -72,6 +72,15 @@ fn acts(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// The first `shown_max` of a list in words, separated by commas; further ones are counted.
+pub(crate) fn listed<T>(items: &[T], shown_max: usize, word: impl Fn(&T) -> String) -> String {
+    let words: Vec<String> = items.iter().take(shown_max).map(word).collect();
+    match items.len() - words.len() {
+        0 => words.join(", "),
+        more => format!("{} and {more} more", words.join(", ")),
+    }
+}
+
 /// An error's words without the system's number of it, which tells people nothing.
 pub(crate) fn without_number(text: &str) -> String {
     let start = text.find(" (os error ");
@@ -102,6 +111,16 @@ mod tests {
         assert_eq!(without_number("Connection refused (os error 111)"), "Connection refused");
         assert_eq!(printable(&"x".repeat(10_000)).len(), SHOWN_MAX + 3);
         assert_eq!(harmless("two\nli\tnes\u{9b}\r"), "two\nli\tnes\\u{9b}\\u{d}");
+    }
+
+    #[test]
+    fn a_list_names_the_first_and_counts_the_rest() {
+        let list = |items: &[u32]| listed(items, 2, u32::to_string);
+        assert_eq!(
+            (list(&[]), list(&[1]), list(&[1, 2])),
+            (String::new(), "1".to_owned(), "1, 2".to_owned())
+        );
+        assert_eq!(list(&[1, 2, 3, 4]), "1, 2 and 2 more");
     }
 
     #[test]
