@@ -100,7 +100,7 @@ pub(crate) struct DownloadArgs {
     /// Fetch in order, to look at while it comes, instead of rarest first
     #[arg(long, env = "SPRAT_SEQUENTIAL", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) sequential: bool,
-    /// Set apart the room for all files at the start, instead of letting them grow sparse
+    /// Preallocate disk space for all files
     #[arg(long, env = "SPRAT_PREALLOCATE", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) preallocate: bool,
     /// Write over files that were there before and are not an earlier download of this torrent
@@ -276,7 +276,7 @@ pub(crate) struct CreateArgs {
 #[command(after_help = "\
 Examples:
   sprat show film.torrent
-  sprat show 'magnet:?xt=urn:btih:...'           fetches the description from peers, and keeps it
+  sprat show 'magnet:?xt=urn:btih:...'           downloads the metadata from peers, and keeps it
   sprat show 'magnet:?xt=urn:btih:...' -o x.torrent
   sprat show 'magnet:?xt=urn:btih:...' --offline prints what the link says")]
 pub(crate) struct ShowArgs {

@@ -1,4 +1,5 @@
-//! Following a magnet until its description is there: who was asked, who is known, what came.
+//! Following a magnet link until its metadata (BEP 9) is there: which sources were asked, how many peers are known,
+//! how much has come.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub(crate) struct Describer<'a> {
     narrator: &'a mut Narrator,
     step: Step,
     meter: Meter,
-    /// The description is here already.
+    /// An earlier run has kept the metadata.
     is_kept: bool,
 }
 
@@ -51,7 +52,8 @@ fn name(magnet: &Magnet) -> String {
 }
 
 impl<'a> Describer<'a> {
-    /// Nothing heard yet of `magnet`; what is about to be looked for is told, and that nobody can be found.
+    /// A torrent of which only `magnet` is known. Tells the user what is looked for, and warns if there is no way to
+    /// find a peer.
     pub(crate) fn new(
         magnet: &Magnet,
         finds_peers: bool,
@@ -63,10 +65,10 @@ impl<'a> Describer<'a> {
         Self { report, narrator, step: Step::Finding, meter: report.spinner(), is_kept }
     }
 
-    /// Shows what happens until the description is there.
+    /// Shows what happens until the metadata is there.
     ///
     /// # Errors
-    /// Nobody gave a description that is of use, or the user wants out.
+    /// The metadata cannot be used, the engine stopped, or a signal came.
     pub(crate) async fn follow(
         mut self,
         events: &mut TorrentHandle,
@@ -95,16 +97,16 @@ impl<'a> Describer<'a> {
         }
     }
 
-    /// The description is there.
+    /// The metadata is there.
     fn conclude(&mut self, metainfo: &Metainfo) {
         let len = metainfo.info.bytes.len();
         self.report.event(&json!({
             "event": "described", "name": metainfo.info.name, "infohash": metainfo.info.infohash.to_string(),
-            "description": len, "private": metainfo.info.private,
+            "metadata": len, "private": metainfo.info.private,
         }));
         let private =
             if metainfo.info.private { "; it is private: peers only from its trackers" } else { "" };
-        let came = if self.is_kept { "Metadata kept from an earlier run" } else { "Description fetched" };
+        let came = if self.is_kept { "Metadata kept from an earlier run" } else { "Metadata received" };
         self.report.say(&format!("{came}: {}{private}", show_len(len as u64)));
     }
 
@@ -119,16 +121,16 @@ impl<'a> Describer<'a> {
             Stage::FetchingDescription { done, total, peers } => {
                 if self.step(Step::Fetching) {
                     let (size, from) = (show_len(total.into()), counted(peers, "peer"));
-                    self.report.say(&format!("Fetching the description: {size} from {from}"));
+                    self.report.say(&format!("Downloading metadata: {size} from {from}"));
                 }
                 self.meter.set_total(total.into());
                 self.meter.update(
                     done.into(),
                     || {
                         let (done, total) = (show_len(done.into()), show_len(total.into()));
-                        format!("description: {done} of {total}, {}", counted(peers, "peer"))
+                        format!("metadata: {done} of {total}, {}", counted(peers, "peer"))
                     },
-                    || json!({"event": "fetching_description", "done": done, "total": total, "peers": peers}),
+                    || json!({"event": "downloading_metadata", "done": done, "total": total, "peers": peers}),
                 );
             }
             Stage::Starting
@@ -157,10 +159,10 @@ impl<'a> Describer<'a> {
     }
 }
 
-/// Fetches the description of a torrent, and leaves again; `limit`: the longest time without any of it.
+/// Downloads the metadata of a torrent, and leaves again; `limit`: the longest time without any of it.
 ///
 /// # Errors
-/// Nobody gave a description that is of use, or the user wants out.
+/// No peer gave metadata within the limit, the metadata cannot be used, or a signal came.
 pub(crate) async fn fetch(
     plan: &Plan,
     magnet: Magnet,
@@ -219,7 +221,7 @@ fn too_late(snapshot: &Snapshot, limit: Duration) -> Failure {
     let reached = match snapshot.stage {
         Stage::FindingPeers { known, connected } => finding_text(snapshot, known, connected),
         Stage::FetchingDescription { done, total, .. } => {
-            format!("description: {} of {}", show_len(done.into()), show_len(total.into()))
+            format!("metadata: {} of {}", show_len(done.into()), show_len(total.into()))
         }
         Stage::Starting
         | Stage::Checking { .. }
@@ -232,12 +234,12 @@ fn too_late(snapshot: &Snapshot, limit: Duration) -> Failure {
         | Stage::Failed(_) => "not begun".to_owned(),
     };
     Failure::Failed(format!(
-        "no peer gave the description within {} ({reached}); name one with --peer, or wait longer with --timeout",
+        "no peer gave the metadata within {} ({reached}); name one with --peer, or wait longer with --timeout",
         show_duration(limit)
     ))
 }
 
-/// What is about to be looked for, and a warning if nobody can be found.
+/// Tells what is looked for, and warns if there is no way to find a peer.
 fn announce(magnet: &Magnet, is_kept: bool, finds_peers: bool, report: &Report) {
     if !is_kept {
         report.say(&format!("Finding peers of {}", name(magnet)));
@@ -257,7 +259,7 @@ fn announce(magnet: &Magnet, is_kept: bool, finds_peers: bool, report: &Report) 
 pub(crate) const NOBODY: &str =
     "this torrent names no tracker and no peer was given: waiting to be found; see --peer";
 
-/// Why there will be no description.
+/// Why there will be no metadata.
 fn ended(snapshot: &Snapshot) -> Failure {
     match &snapshot.stage {
         Stage::Refused(refusal) => Failure::Bad(refusal.to_string()),
@@ -274,7 +276,7 @@ fn ended(snapshot: &Snapshot) -> Failure {
     }
 }
 
-/// Who was asked, and how many peers that brought.
+/// Which sources were asked, and how many peers they named.
 fn finding_text(snapshot: &Snapshot, known: usize, connected: usize) -> String {
     let mut asked = Vec::new();
     let tracker_count = snapshot.trackers.len();

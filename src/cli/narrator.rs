@@ -21,7 +21,7 @@ pub(crate) struct Narrator {
     report: Report,
     /// The last complaint of each tracker, so that it is told once.
     tracker_errors: BTreeMap<String, String>,
-    /// Files of which it was told that somebody changed them.
+    /// Files of which it was told that another program changed them.
     changed: BTreeSet<PathBuf>,
     /// Hosts of which it was told that their metadata is too long.
     too_long: BTreeSet<IpAddr>,
@@ -66,7 +66,7 @@ impl Narrator {
                 self.report.say(&refused_text(refused));
             }
             Event::PieceFailed(piece) => {
-                self.report.warn(&format!("piece {piece} came false and is fetched again"));
+                self.report.warn(&format!("piece {piece} failed its hash check; downloading it again"));
             }
             Event::PieceLost { piece, path, why, is_fetching } => {
                 self.piece_lost(piece, path, &why, is_fetching);
@@ -114,16 +114,16 @@ impl Narrator {
         self.report.say(&format!("{count} stored under another name than in the torrent: {shown}"));
     }
 
-    /// Somebody changed a file: told once, whatever it costs in pieces.
+    /// Another program changed a file: told once, however many pieces that spoils.
     fn piece_lost(&mut self, piece: u32, path: PathBuf, why: &str, is_fetching: bool) {
         let shown = path.to_string_lossy().into_owned();
         self.report.event(
             &json!({"event": "piece_lost", "piece": piece, "path": shown, "why": why, "again": is_fetching}),
         );
-        let what_follows = if is_fetching { "is fetched again" } else { "is not handed on any more" };
+        let what_follows = if is_fetching { "downloaded again" } else { "not uploaded" };
         if !self.changed.contains(&path) {
             let (shown, why) = (printable(&shown), printable(&without_number(why)));
-            self.report.warn(&format!("{shown}: {why}; what is false of it {what_follows}"));
+            self.report.warn(&format!("{shown}: {why}; pieces that no longer match are {what_follows}"));
             self.changed.insert(path);
         }
     }

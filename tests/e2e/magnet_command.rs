@@ -43,12 +43,9 @@ fn digits_letters_and_links_download_with_a_line_for_each_stage() {
         let ended = Sprat::start_with(dir.path(), &args, &variables).end();
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert_same(dir.path(), copy);
-        for (line, words) in ended.out.iter().zip([
-            "Finding peers of",
-            "Description fetched",
-            "Downloading set (",
-            "Completed",
-        ]) {
+        for (line, words) in
+            ended.out.iter().zip(["Finding peers of", "Metadata received", "Downloading set (", "Completed"])
+        {
             assert!(line.starts_with(words), "{words}: {ended:?}");
         }
         assert!(ended.out.len() >= 4 && ended.err.is_empty(), "{ended:?}");
