@@ -114,6 +114,9 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The line about web seeds where neither a tracker nor a peer is named.
+const ONLY_WEB_SEEDS: &str = "note       the torrent names only web seeds, which are not used yet";
+
 fn torrent_text(metainfo: &Metainfo) -> String {
     let info = &metainfo.info;
     let mut lines = vec![
@@ -136,6 +139,9 @@ fn torrent_text(metainfo: &Metainfo) -> String {
     let tiers = metainfo.trackers.iter().enumerate();
     lines.extend(tiers.map(|(tier, urls)| format!("tracker    tier {tier}: {}", printable(&urls.join(" ")))));
     lines.extend(metainfo.web_seeds.iter().map(|url| format!("web seed   {}", printable(url))));
+    if !metainfo.web_seeds.is_empty() && metainfo.trackers.is_empty() {
+        lines.push(ONLY_WEB_SEEDS.to_owned());
+    }
     let notes = [("comment", &metainfo.comment), ("made by", &metainfo.created_by), ("source", &info.source)];
     for (key, value) in notes {
         lines.extend(value.iter().map(|value| format!("{key:<10} {}", printable(value))));
@@ -189,6 +195,9 @@ fn magnet_text(magnet: &Magnet) -> String {
     lines.extend(magnet.trackers.iter().map(|url| format!("tracker    {}", printable(url))));
     lines.extend(magnet.web_seeds.iter().map(|url| format!("web seed   {}", printable(url))));
     lines.extend(magnet.peers.iter().map(|peer| format!("peer       {}", printable(peer))));
+    if !magnet.web_seeds.is_empty() && magnet.trackers.is_empty() && magnet.peers.is_empty() {
+        lines.push(ONLY_WEB_SEEDS.to_owned());
+    }
     let ranges: Vec<String> = magnet.select.iter().map(|(first, last)| format!("{first}-{last}")).collect();
     if !ranges.is_empty() {
         lines.push(format!("files      {}", ranges.join(",")));

@@ -86,6 +86,15 @@ fn a_torrent_that_names_only_web_seeds_says_that_they_are_not_used() {
     let mut alone = download(dir.path(), &[], &[]);
     alone.line("names only web seeds, which are not used yet");
     drop(alone);
+    let shown = sprat(dir.path(), &["show", "t.torrent"]);
+    let is_told = |line: &String| line.contains("names only web seeds, which are not used yet");
+    assert!(shown.out.iter().any(is_told), "{shown:?}");
+    let link = format!("magnet:?xt=urn:btih:{}&ws=http://127.0.0.1:1/file", "0".repeat(40));
+    let shown = sprat(dir.path(), &["show", "--offline", &link]);
+    assert!(shown.out.iter().any(is_told), "{shown:?}");
+    let tracked =
+        sprat(dir.path(), &["show", "--offline", &format!("{link}&tr=http://127.0.0.1:1/announce")]);
+    assert!(!tracked.out.iter().any(is_told), "{tracked:?}");
     let mut with_peer = download(dir.path(), &[encrypted_peer()], &[]);
     with_peer.line("encryption");
     with_peer.signal("INT");
