@@ -16,7 +16,7 @@ use super::demo_folder::DemoFolder;
 use super::failure::Failure;
 use super::interrupt::Interrupts;
 use super::make;
-use super::narrator::fault_text;
+use super::narrator::{fault_event, fault_text, storage_good};
 use super::report::{Meter, Report};
 use super::runtime;
 use super::size::{show_len, show_rate};
@@ -204,9 +204,13 @@ fn tell_fault(peers: &[Peer], told: Option<StorageFault>, report: &Report) -> Op
     });
     match (&told, &fault) {
         (None, Some(fault)) => {
+            report.event(&fault_event(fault));
             report.warn(&format!("{}; the demo waits and goes on by itself", fault_text(fault)));
         }
-        (Some(_), None) => report.say("The disk takes data again; the demo goes on"),
+        (Some(_), None) => {
+            report.event(&storage_good());
+            report.say("The disk takes data again; the demo goes on");
+        }
         (Some(_), Some(_)) | (None, None) => {}
     }
     fault

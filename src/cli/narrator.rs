@@ -76,7 +76,7 @@ impl Narrator {
                 self.report.warn(&format!("{}; downloading waits and goes on by itself", fault_text(&fault)))
             }
             Event::Storage(None) => {
-                self.report.event(&json!({"event": "storage", "state": "good"}));
+                self.report.event(&storage_good());
                 self.report.say("The disk takes data again; downloading goes on");
             }
             Event::DhtAnswered { nodes, peers } => {
@@ -174,7 +174,7 @@ fn refused_text(Refused { count, evidence }: Refused) -> String {
 }
 
 /// What holds the disk up, for programs.
-fn fault_event(fault: &StorageFault) -> Value {
+pub(super) fn fault_event(fault: &StorageFault) -> Value {
     match fault {
         StorageFault::Full { place, missing_len } => {
             json!({"event": "storage", "state": "full", "place": place, "missing": missing_len})
@@ -183,6 +183,11 @@ fn fault_event(fault: &StorageFault) -> Value {
             json!({"event": "storage", "state": "failing", "error": error})
         }
     }
+}
+
+/// The disk takes data again, for programs.
+pub(super) fn storage_good() -> Value {
+    json!({"event": "storage", "state": "good"})
 }
 
 /// Why the disk holds things up.

@@ -325,6 +325,39 @@ fn a_demo_without_room_says_so_and_clears_what_dead_ones_left() {
 }
 
 #[test]
+fn a_demo_whose_disk_fills_up_says_so_and_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = dir.path().join("small");
+    let Some(disk) = SmallDisk::mount(&small, "size=160m") else { return };
+    let variables = [("TMPDIR", small.to_str().unwrap())];
+    let start = |more: &[&str]| {
+        let args = [&["demo", "--size", "32MiB", "--peers", "3"], more].concat();
+        let mut demo = Sprat::start_with(dir.path(), &args, &variables);
+        demo.line(if more.is_empty() { "A tracker and a seed" } else { "\"started\"" });
+        // The original and a part of the copies.
+        let shrunk = [48, 64, 96, 112].into_iter().any(|mib| disk.resize(mib));
+        assert!(shrunk, "the demo does not end before a disk can be made smaller");
+        demo
+    };
+    let mut demo = start(&[]);
+    let told = demo.line("is full");
+    assert!(told.starts_with("warning: the file system of "), "{told}");
+    assert!(told.contains(" MiB more are needed; the demo waits and goes on by itself"), "{told}");
+    assert!(disk.resize(160));
+    demo.line("The disk takes data again; the demo goes on");
+    let ended = demo.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.out.iter().any(|line| line.starts_with("All 3 peers have all")), "{ended:?}");
+
+    let mut demo = start(&["--json"]);
+    let full = demo.event("storage");
+    assert_eq!(full["state"], "full", "{full}");
+    demo.signal("INT");
+    assert_eq!(demo.end().code, Some(130));
+    assert_eq!(std::fs::read_dir(&small).unwrap().count(), 0);
+}
+
+#[test]
 fn a_file_that_cannot_be_written_is_told_with_the_option_that_names_it() {
     let dir = workplace();
     let commands: [(&[&str], &str); 3] = [

@@ -40,6 +40,13 @@ impl SmallDisk {
         fs::remove_file(self.ballast()).unwrap();
     }
 
+    /// Gives it another size; false: there is more on it than that.
+    pub(crate) fn resize(&self, mib: u32) -> bool {
+        let size = format!("remount,size={mib}m");
+        let resized = Command::new("mount").args(["-o", &size]).arg(&self.0).output();
+        resized.is_ok_and(|output| output.status.success())
+    }
+
     /// Takes the right to write away.
     pub(crate) fn make_read_only(&self) {
         let made = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status();
