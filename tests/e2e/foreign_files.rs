@@ -252,6 +252,45 @@ fn a_folder_in_the_place_of_a_file_has_to_go_before_anything_is_fetched() {
     );
 }
 
+/// Runs a command that may not read files of mode 0; None: this user may, and can be no other one.
+fn run_without_privileges(scene: &Scene, unreadable: &Path, args: &[&str]) -> Option<Ended> {
+    if std::fs::File::open(unreadable).is_err() {
+        return Some(scene.run(args));
+    }
+    let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let probe = std::process::Command::new("setpriv").args(user).arg("true").status();
+    if !probe.is_ok_and(|status| status.success()) {
+        println!("running as another user is not possible here: not tried");
+        return None;
+    }
+    let args = [&user[..], &[env!("CARGO_BIN_EXE_sprat")], args].concat();
+    let variables = [("XDG_STATE_HOME", "/nonexistent")];
+    Some(Sprat::start_program(Path::new("setpriv"), scene.dir.path(), &args, &variables).end())
+}
+
+#[test]
+fn files_that_this_user_may_not_read_are_not_called_damaged() {
+    let scene = Scene::new();
+    let large = scene.path("set/large.bin");
+    let opened = std::process::Command::new("chmod").args(["-R", "a+rX"]).arg(scene.dir.path()).status();
+    assert!(opened.unwrap().success());
+    std::fs::set_permissions(&large, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    let args = ["verify", "set.torrent"];
+    let Some(verified) = run_without_privileges(&scene, &large, &args) else { return };
+    assert_eq!((verified.code, verified.err.len()), (Some(1), 1), "{verified:?}");
+    assert!(verified.err[0].contains("could not be checked"), "{verified:?}");
+    assert!(verified.err[0].contains("set/large.bin: Permission denied"), "{verified:?}");
+    let said = format!("{verified:?}");
+    assert!(!said.contains("damaged") && !said.contains("missing"), "{said}");
+    std::fs::set_permissions(&large, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(scene.path("set"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let Some(closed) = run_without_privileges(&scene, &large, &args) else { return };
+    if closed.code != Some(0) {
+        assert_eq!((closed.code, closed.err.len()), (Some(1), 1), "{closed:?}");
+        assert!(closed.err[0].contains("Permission denied"), "{closed:?}");
+    }
+}
+
 #[test]
 fn what_may_not_be_looked_at_is_neither_damaged_nor_missing() {
     let scene = Scene::new();
