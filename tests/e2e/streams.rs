@@ -188,6 +188,38 @@ fn a_signal_ends_a_command_that_still_has_to_say_that_its_output_is_lost() {
     assert_eq!(process.end().code, Some(0));
 }
 
+/// Follows a download at 150 KB/s on a terminal of the type `term`; None: there is no program that provides one.
+fn download_on_a_terminal(dir: &Path, peer: &str, term: &str) -> Option<Sprat> {
+    let script = Path::new("/usr/bin/script");
+    if !script.exists() {
+        println!("a terminal for the test is not possible here: not tried");
+        return None;
+    }
+    let line = format!(
+        "'{}' download set.torrent -d {term} -p 0 --peer {peer} --down-limit 150KB",
+        program().display()
+    );
+    Some(Sprat::start_program(script, dir, &["-qec", &line, "/dev/null"], &[("TERM", term)]))
+}
+
+#[test]
+fn a_terminal_without_a_cursor_gets_plain_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    content(&dir.path().join("set"), &[("a", 1_200_000)]);
+    assert_eq!(shell(dir.path(), "sprat create set").code, Some(0));
+    let mut seed = Sprat::start(dir.path(), &["seed", "set", "-p", "0", "--json"]);
+    let peer = format!("127.0.0.1:{}", seed.event("seeding")["port"]);
+    let Some(mut smart) = download_on_a_terminal(dir.path(), &peer, "xterm") else { return };
+    smart.line("\u{1b}[");
+    drop(smart);
+    let Some(dumb) = download_on_a_terminal(dir.path(), &peer, "dumb") else { return };
+    let ended = dumb.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let is_progress = |line: &String| line.contains("% ") && line.contains(" down, ");
+    assert!(ended.out.iter().any(is_progress), "{ended:?}");
+    assert!(!ended.out.iter().any(|line| line.contains('\u{1b}')), "{ended:?}");
+}
+
 #[test]
 fn what_is_read_late_is_there_in_order_and_whole() {
     let dir = workplace();
