@@ -214,6 +214,26 @@ fn a_file_that_is_replaced_while_it_is_seeded_shows_at_both_ends() {
 }
 
 #[test]
+fn people_see_that_a_file_was_replaced_while_it_is_seeded() {
+    let scene = Scene::new();
+    let mut seed = Sprat::start(scene.dir.path(), &["seed", "set", "-o", "again.torrent", "--port", "0"]);
+    let started = seed.line(" on port ");
+    let peer = format!("127.0.0.1:{}", started.rsplit(' ').next().unwrap());
+    seed.line("Others run");
+    std::fs::write(scene.path("new"), vec![7; LARGE_LEN]).unwrap();
+    std::fs::rename(scene.path("new"), scene.path("set/large.bin")).unwrap();
+    let args = ["download", "again.torrent", "-d", "to", "--port", "0", "--peer", &peer];
+    let mut download = Sprat::start(scene.dir.path(), &args);
+    let warning = seed.line("warning: ");
+    assert!(warning.contains("set/large.bin") && warning.contains("are not uploaded"), "{warning}");
+    let progress = seed.line("% seeding");
+    assert!(!progress.contains("100%"), "{progress}");
+    assert!(progress.contains("the rest has changed on disk"), "{progress}");
+    let stuck = download.line("no connected peer has any of the");
+    assert!(stuck.starts_with("warning: "), "{stuck}");
+}
+
+#[test]
 fn an_empty_file_that_is_missing_is_made_and_nothing_is_cut() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
