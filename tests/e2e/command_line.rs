@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use sha1::{Digest, Sha1};
+
 use crate::process::{Sprat, content, sprat, tree};
 use crate::small_disk::SmallDisk;
 
@@ -370,6 +372,38 @@ fn a_file_that_cannot_be_written_is_told_with_the_option_that_names_it() {
         assert_eq!((ended.code, ended.err.len()), (Some(1), 1), "{ended:?}");
         assert!(ended.err[0].ends_with(&format!("; choose another place with {option}")), "{ended:?}");
     }
+}
+
+#[test]
+fn show_and_verify_count_no_padding() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/torrents/hybrid-folder.torrent");
+    std::fs::copy(fixture, dir.path().join("hybrid.torrent")).unwrap();
+    let shown = sprat(dir.path(), &["show", "hybrid.torrent", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown.out[0]).unwrap();
+    let files = shown["files"].as_array().unwrap();
+    assert!(files.iter().any(|file| file["attributes"] == "p"), "{shown}");
+    let total = shown["total_size"].as_u64().unwrap();
+    assert_eq!(total, 53_000);
+    let verified = sprat(dir.path(), &["verify", "hybrid.torrent", "--json"]);
+    let last: serde_json::Value = serde_json::from_str(verified.out.last().unwrap()).unwrap();
+    assert_eq!((last["event"].as_str(), last["missing"].as_u64()), (Some("verified"), Some(total)), "{last}");
+    let text = sprat(dir.path(), &["show", "hybrid.torrent"]);
+    let size = text.out.iter().find(|line| line.starts_with("size ")).unwrap();
+    let size = size.trim_start_matches("size").trim().split(" (").next().unwrap();
+    let verified = sprat(dir.path(), &["verify", "hybrid.torrent"]);
+    assert!(verified.err[0].contains(&format!("not good, {size} in ")), "{size}: {verified:?}");
+    std::fs::create_dir_all(dir.path().join("folder/sub")).unwrap();
+    for (name, seed, len) in [("a.txt", 2, 20_000), ("empty", 3, 0), ("sub/tool.sh", 4, 33_000)] {
+        std::fs::write(dir.path().join("folder").join(name), fixture_bytes(seed, len)).unwrap();
+    }
+    let verified = sprat(dir.path(), &["verify", "hybrid.torrent"]);
+    assert_eq!(verified.out, [format!("folder: 3 files good, {size}")], "{verified:?}");
+}
+
+/// Content of the fixtures, by the rule in their README.
+fn fixture_bytes(seed: u32, len: usize) -> Vec<u8> {
+    (0..).flat_map(|index| Sha1::digest(format!("{seed} {index}"))).take(len).collect()
 }
 
 #[test]
