@@ -169,12 +169,24 @@ fn links_and_pipes_in_a_folder_are_left_out_with_a_warning() {
     symlink("../out/far", dir.path().join("set/link")).unwrap();
     let pipe = std::process::Command::new("mkfifo").arg(dir.path().join("set/pipe")).status().unwrap();
     assert!(pipe.success());
+    symlink("nowhere", dir.path().join("set/dangling")).unwrap();
     let made = sprat(dir.path(), &["create", "set"]);
-    assert_eq!((made.code, made.err.len()), (Some(0), 2), "{made:?}");
-    assert!(made.err[0].contains("set/link") && made.err[0].contains("--follow-links"), "{made:?}");
-    assert!(made.err[1].contains("set/pipe"), "{made:?}");
+    assert_eq!((made.code, made.err.len()), (Some(0), 3), "{made:?}");
+    assert!(made.err.iter().all(|line| line.starts_with("warning: ") && line.contains("is left out")));
+    assert!(made.err[0].contains("set/dangling"), "{made:?}");
+    assert!(made.err[1].contains("set/link") && made.err[1].contains("--follow-links"), "{made:?}");
+    assert!(made.err[2].contains("set/pipe"), "{made:?}");
     let followed = sprat(dir.path(), &["create", "set", "--follow-links", "-o", "all.torrent"]);
-    assert_eq!((followed.code, followed.err.len()), (Some(0), 1), "{followed:?}");
+    assert_eq!((followed.code, followed.err.len()), (Some(0), 2), "{followed:?}");
+    assert!(followed.err[0].contains("set/dangling is left out: a symbolic link that leads nowhere"));
+    let mut seed_of_folder =
+        Sprat::start(dir.path(), &["seed", "set", "-o", "seeded.torrent", "--port", "0"]);
+    for name in ["dangling", "link", "pipe"] {
+        let warning = seed_of_folder.line("is left out");
+        assert!(warning.contains(&format!("set/{name} ")), "{name}: {warning}");
+    }
+    seed_of_folder.line("Others run");
+    assert_eq!(show(dir.path(), "seeded.torrent")["files"].as_array().unwrap().len(), 1);
     assert_eq!(show(dir.path(), "all.torrent")["files"].as_array().unwrap().len(), 2);
 
     // What its owner moved away and linked back is seeded, if that is said.
