@@ -127,18 +127,18 @@ pub(crate) struct DownloadArgs {
 #[command(after_help = "\
 Examples:
   sprat seed film.mkv                            prints the magnet link that others download by
-  sprat seed film.mkv --with-tracker             be the tracker too, so that nobody has to name peers
+  sprat seed film.mkv --with-tracker             be the tracker too: downloads need no --peer
   sprat seed film.torrent -d ~/films             the content is in ~/films
   sprat seed torrents/ -d ~/films                every .torrent of a folder")]
 pub(crate) struct SeedArgs {
-    /// A file or folder; or a .torrent file, magnet link or `-` (a torrent from standard input); with --dir also a folder
-    /// of .torrent files
+    /// A file or folder; or a .torrent file, magnet link or `-` (a torrent from standard input); with --dir
+    /// also a folder of .torrent files
     pub(crate) path: OsString,
     /// Where the content of a torrent is [default: the current folder]
     #[arg(short, long, env = "SPRAT_DIR", hide_env = true)]
     pub(crate) dir: Option<PathBuf>,
-    /// Where to write the torrent; `-`: to standard output [default, of a file or folder: NAME.torrent in the current
-    /// folder]
+    /// Where to write the torrent; `-`: to standard output [default, of a file or folder: NAME.torrent in the
+    /// current folder]
     #[arg(short, long)]
     pub(crate) output: Option<PathBuf>,
     /// Take the content for complete without reading it
@@ -219,7 +219,8 @@ pub(crate) struct DiscoveryArgs {
 /// Where the DHT begins.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BootstrapArgs {
-    /// A DHT node to ask first if none is known, instead of the public ones; may be given again; none: nobody
+    /// A DHT node to ask first if none is known, instead of the public ones; may be given again; `none`: no
+    /// node
     #[arg(long, env = "SPRAT_DHT_BOOTSTRAP", value_name = "HOST:PORT", value_delimiter = ',', value_parser = parse_bootstrap, hide_env = true)]
     pub(crate) dht_bootstrap: Vec<String>,
 }
@@ -297,8 +298,8 @@ pub(crate) struct ShowArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// A .torrent file, the http or https address of one, or a magnet link or infohash whose metadata is kept here; `-`:
-    /// standard input
+    /// A .torrent file, the http or https address of one, or a magnet link or infohash whose metadata is kept
+    /// here; `-`: standard input
     pub(crate) torrent: OsString,
     /// Where the content is
     #[arg(short, long, env = "SPRAT_DIR", default_value = ".", hide_env = true)]

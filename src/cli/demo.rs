@@ -51,7 +51,7 @@ pub(crate) fn run(args: &DemoArgs, report: &Report) -> Result<(), Failure> {
     result
 }
 
-/// Tells threads that nobody waits for them any more, by being dropped.
+/// Tells threads, by being dropped, that the demo no longer waits for them.
 struct Stop(Arc<AtomicBool>);
 
 impl Drop for Stop {
@@ -98,7 +98,8 @@ async fn demo(args: &DemoArgs, folder: &DemoFolder, stop: &Stop, report: &Report
     Ok(())
 }
 
-/// The torrent, the folder of its content, which is what the user named or generated data, and when hashing began.
+/// The torrent, the folder of its content, which is what the user named or generated data, and when hashing
+/// began.
 async fn prepare(
     args: &DemoArgs,
     folder: &Path,

@@ -1,7 +1,8 @@
 //! The temporary folder of a demo: whether there is room for it, and clearing what killed demos left.
 //!
-//! Each demo locks its folder for as long as it runs, and the system takes the lock back however it ends. So a folder
-//! that can be locked belongs to no running demo, unless that demo has only just made it and not locked it yet.
+//! Each demo locks its folder for as long as it runs, and the system takes the lock back however it ends. So
+//! a folder that can be locked belongs to no running demo, unless that demo has only just made it and not
+//! locked it yet.
 
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_nobody_holds_and_is_ours_and_old_is_removed() {
+    fn only_old_folders_of_this_user_that_no_demo_locks_are_removed() {
         let place = tempfile::tempdir().unwrap();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let old = now - 2 * LEFT_AGE_MIN;

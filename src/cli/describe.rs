@@ -1,5 +1,5 @@
-//! Following a magnet link until its metadata (BEP 9) is there: which sources were asked, how many peers are known,
-//! how much has come.
+//! Following a magnet link until its metadata (BEP 9) is there: which sources were asked, how many peers are
+//! known, how much has come.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -52,8 +52,8 @@ fn name(magnet: &Magnet) -> String {
 }
 
 impl<'a> Describer<'a> {
-    /// A torrent of which only `magnet` is known. Tells the user what is looked for, and warns if there is no way to
-    /// find a peer.
+    /// A torrent of which only `magnet` is known. Tells the user what is looked for, and warns if there is no
+    /// way to find a peer.
     pub(crate) fn new(
         magnet: &Magnet,
         finds_peers: bool,
@@ -251,12 +251,12 @@ fn announce(magnet: &Magnet, is_kept: bool, finds_peers: bool, report: &Report) 
         "event": "named", "name": magnet.name, "infohash": magnet.infohash.map(|infohash| infohash.to_string()),
     }));
     if !finds_peers && !is_kept {
-        report.warn(NOBODY);
+        report.warn(NO_WAY_TO_PEERS);
     }
 }
 
-/// There is no way to find a peer.
-pub(crate) const NOBODY: &str =
+/// The warning that there is no way to find a peer.
+pub(crate) const NO_WAY_TO_PEERS: &str =
     "this torrent names no tracker and no peer was given: waiting to be found; see --peer";
 
 /// Why there will be no metadata.

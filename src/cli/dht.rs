@@ -52,7 +52,7 @@ fn ask(
 ) -> Result<(), Failure> {
     runtime::block_on(async {
         let mut interrupts = Interrupts::catch()?;
-        // It leaves in a moment: nobody needs to know it.
+        // It leaves in a moment: other nodes need not add it to their tables.
         let dht = DhtConfig { read_only: ReadOnly::Always, ..plan::dht(&args.bootstrap) };
         // Without a way out by IPv6, that family's nodes would be waited for in vain.
         let listen =
@@ -118,7 +118,7 @@ async fn peers(args: &PeersArgs, asker: &Asker, report: &Report) -> Result<(), F
         "hops": outcome.hops, "seconds": outcome.took.as_secs_f64(), "seeds": seeds, "downloaders": downloaders,
     }));
     if seen.is_empty() {
-        return Err(Failure::Failed(format!("nobody has {}: {}", args.infohash, effort(&outcome))));
+        return Err(Failure::Failed(format!("no peers found for {}: {}", args.infohash, effort(&outcome))));
     }
     let estimate = outcome
         .scrape

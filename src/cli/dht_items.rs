@@ -25,7 +25,7 @@ pub(super) async fn find(args: &GetArgs, asker: &Asker, report: &Report) -> Resu
     };
     let (item, outcome) = newest(key, asker).await?;
     let Some(item) = item else {
-        return Err(Failure::Failed(format!("nobody has this item: {}", effort(&outcome))));
+        return Err(Failure::Failed(format!("no node has this item: {}", effort(&outcome))));
     };
     let seq = item.mutable().map(|mutable| mutable.seq);
     report.event(&json!({
@@ -140,7 +140,8 @@ fn load_key(path: &Path, report: &Report) -> Result<SecretKey, Failure> {
     Ok(SecretKey::from_bytes(seed))
 }
 
-/// Longest key file that is read, bytes: the digits and some white space; the rest of a longer one is not looked at.
+/// Longest key file that is read, bytes: the digits and some white space; the rest of a longer one is not
+/// looked at.
 const KEY_FILE_LEN_MAX: u64 = 128;
 
 fn make_key(path: &Path, report: &Report) -> Result<SecretKey, Failure> {
@@ -172,7 +173,8 @@ fn text(bytes: &[u8]) -> Option<&str> {
     is_readable.then_some(text)
 }
 
-/// A value for people: a string as it is, another kind as bencode, and what cannot be read in hexadecimal digits.
+/// A value for people: a string as it is, another kind as bencode, and what cannot be read in hexadecimal
+/// digits.
 fn shown(bencoded: &[u8]) -> String {
     let bytes = string(bencoded).unwrap_or(bencoded);
     text(bytes).map_or_else(|| hex(bytes), str::to_owned)

@@ -105,8 +105,7 @@ struct Download<'a> {
 }
 
 impl Download<'_> {
-    /// Shows what happens until the end: first, of a torrent of which only the name is known, how its
-    /// description comes.
+    /// Shows what happens until the end; of a magnet link first how its metadata comes.
     async fn follow(
         &self,
         source: TorrentSource,
@@ -135,9 +134,9 @@ impl Download<'_> {
         }
         let info = &metainfo.info;
         announce(args, info, engine, report);
-        // Of a magnet that was public as long as nobody knew better, the warning may be news only now.
+        // Only the metadata says whether a magnet's torrent is private, so the warning may be due only now.
         if !plan.finds_peers(info.private, names_anyone) {
-            report.warn(describe::NOBODY);
+            report.warn(describe::NO_WAY_TO_PEERS);
         }
         let until = if args.seed || plan.leaves() { Until::Stopped } else { Until::Complete };
         let mut follower = Follower::new(report, Arc::clone(&metainfo), dir.clone(), args.files, narrator);

@@ -9,7 +9,8 @@ use tokio::signal::unix::{self, SignalKind};
 use super::failure::Failure;
 use super::output;
 
-/// SIGXFSZ: a write went beyond the limit on the length of files. Its number is the same on all systems but MIPS.
+/// SIGXFSZ: a write went beyond the limit on the length of files. Its number is the same on all systems but
+/// MIPS.
 const FILE_LIMIT_SIGNAL: SignalKind = SignalKind::from_raw(25);
 
 /// A request to stop.
@@ -42,7 +43,8 @@ pub(crate) struct Interrupts {
     hangup: Option<unix::Signal>,
 }
 
-/// What the end of the process knows of signals; None: they were not caught, and end the process by themselves.
+/// What the end of the process knows of signals; None: they were not caught, and end the process by
+/// themselves.
 static LAST: Mutex<Option<Last>> = Mutex::new(None);
 
 #[derive(Debug)]
@@ -96,8 +98,8 @@ impl Interrupts {
     }
 }
 
-/// A write beyond the limit on the length of files (`ulimit -f`) is an error from now on, and no longer ends the
-/// process without a word.
+/// A write beyond the limit on the length of files (`ulimit -f`) is an error from now on, and no longer ends
+/// the process without a word.
 pub(crate) fn survive_file_limit() {
     if let Some(runtime) = small_runtime() {
         let _inside = runtime.enter();

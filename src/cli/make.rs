@@ -14,8 +14,8 @@ use crate::engine::metainfo::METAINFO_LEN_MAX;
 use crate::engine::metainfo::create::Draft;
 use crate::engine::{self, Metainfo};
 
-/// The path of content to share with its folder's links resolved, so that its name and folder are known; the name is
-/// as typed.
+/// The path of content to share with its folder's links resolved, so that its name and folder are known; the
+/// name is as typed.
 pub(crate) fn content_path(path: &Path) -> Result<PathBuf, Failure> {
     let (folder, name) = engine::make::locate(path)?;
     Ok(folder.join(name))
@@ -60,8 +60,8 @@ pub(crate) fn hash(
     Ok(engine::make::hash(path, draft, &mut progress)?)
 }
 
-/// Where the torrent is written: to `output`, or else to `NAME.torrent` in the current folder, where only a torrent
-/// of the same content is replaced.
+/// Where the torrent is written: to `output`, or else to `NAME.torrent` in the current folder, where only a
+/// torrent of the same content is replaced.
 ///
 /// # Errors
 /// Another torrent would be replaced, or the torrent would lie inside its content.

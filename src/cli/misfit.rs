@@ -51,11 +51,14 @@ pub(crate) fn advice(has_foreign: bool) -> &'static str {
     }
 }
 
-/// Warns of files that are seeded and longer than they should be.
+/// Warns of seeded files that are longer than the torrent says.
 pub(crate) fn warn_longer(misfits: &[Misfit], report: &Report) {
     report.event(&json!({"event": "longer", "files": objects(misfits)}));
     if !report.is_json() {
-        report.warn(&format!("longer than the torrent says, which does not harm: {}", list(misfits)));
+        report.warn(&format!(
+            "longer than the torrent says (what is beyond is not uploaded): {}",
+            list(misfits)
+        ));
     }
 }
 

@@ -93,7 +93,8 @@ fn is_for_output(command: &Command) -> bool {
     }
 }
 
-/// Says how a command ended and waits for all it printed to be written; `is_for_output`: see [`is_for_output`].
+/// Says how a command ended and waits for all it printed to be written; `is_for_output`: see
+/// [`is_for_output`].
 fn end(result: Result<(), Failure>, is_for_output: bool) -> ExitCode {
     let text = result.as_ref().err().and_then(Failure::text);
     text.into_iter().for_each(Report::error);

@@ -1,11 +1,11 @@
 //! Writing a file that the user named, such as with `-o`.
 //!
-//! A regular file, or one that does not exist yet, is written beside its place and renamed, so that it is whole at
-//! every moment; it keeps its mode, and its owner where that is allowed. Devices, pipes and links are written to as they
-//! are, and so is a file with several names. `-` is standard output.
+//! A regular file, or one that does not exist yet, is written beside its place and renamed, so that it is
+//! whole at every moment; it keeps its mode, and its owner where that is allowed. Devices, pipes and links
+//! are written to as they are, and so is a file with several names. `-` is standard output.
 //!
-//! A pipe is waited for until a process reads it: once a command has caught signals it writes by [`save`], which they
-//! end.
+//! A pipe is waited for until a process reads it: once a command has caught signals it writes by [`save`],
+//! which they end.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
@@ -28,7 +28,8 @@ pub(crate) fn is_standard(target: &Path) -> bool {
     target == Path::new(STANDARD)
 }
 
-/// The voice of a command that writes to `target`: where that is standard output, the rest is told on standard error.
+/// The voice of a command that writes to `target`: where that is standard output, the rest is told on
+/// standard error.
 ///
 /// # Errors
 /// Standard output would have to take JSON too.
@@ -93,7 +94,8 @@ fn write_file(target: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Into what is there, through links; a link to nothing gets something to lead to.
+/// Writes into the existing file, device or pipe, through links; makes the file that a dangling link leads
+/// to.
 fn write_to(target: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(target)?;
     file.write_all(bytes)
@@ -109,8 +111,8 @@ fn replace(target: &Path, existing: Option<&Metadata>, bytes: &[u8]) -> io::Resu
     written
 }
 
-/// A new file: nothing that is there already is opened, and no link followed. Who may read the target later may read
-/// it, and nobody else meanwhile.
+/// Makes a new file beside the target: an existing file is not opened, and no link is followed. Until the
+/// file has the target's mode, only its owner may read it, if there is a target.
 fn create_beside(target: &Path, existing: Option<&Metadata>) -> io::Result<(PathBuf, File)> {
     let name = target.file_name().ok_or(ErrorKind::InvalidInput)?;
     let mode = if existing.is_some() { 0o600 } else { 0o666 };
@@ -125,7 +127,7 @@ fn create_beside(target: &Path, existing: Option<&Metadata>) -> io::Result<(Path
     Err(ErrorKind::AlreadyExists.into())
 }
 
-/// Short, as the target's name may be as long as names can be.
+/// Returns a short name: the target's own may have the greatest length already.
 fn beside_name(target: &OsStr, number: u32) -> String {
     let start: String =
         target.to_string_lossy().chars().filter(char::is_ascii_alphanumeric).take(32).collect();

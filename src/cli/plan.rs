@@ -88,7 +88,8 @@ impl Plan {
         self.leave.ratio.is_some() || self.leave.seed_time.is_some()
     }
 
-    /// Whether there is any way to find a peer by ourselves, of a torrent that names trackers or peers or does not.
+    /// Whether there is any way to find a peer by ourselves, of a torrent that names trackers or peers or
+    /// does not.
     pub(crate) fn finds_peers(&self, is_private: bool, names_anyone: bool) -> bool {
         let finds_without_tracker = self.config.dht.is_some() || self.config.lsd;
         (!is_private && finds_without_tracker)

@@ -1,7 +1,7 @@
 //! How a command speaks: bars on a terminal, plain lines elsewhere, JSON events for programs, or not at all.
 //!
-//! Results and plain progress go to standard output, bars, warnings and errors to standard error, all by way of
-//! `output`, so that nothing here waits for a reader.
+//! Results and plain progress go to standard output, bars, warnings and errors to standard error, all by way
+//! of `output`, so that nothing here waits for a reader.
 
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
@@ -121,7 +121,7 @@ impl Report {
         print_err(&format!("warning: {text}"));
     }
 
-    /// Shows that something goes on of which nobody knows how long it takes.
+    /// Shows that something goes on whose length is not known.
     pub(crate) fn spinner(&self) -> Meter {
         let bar = match &self.voice {
             Voice::Terminal(bars) => {
@@ -170,7 +170,7 @@ impl Report {
 pub(crate) struct Meter {
     report: Report,
     bar: Option<ProgressBar>,
-    /// 0: nobody knows.
+    /// 0: not known.
     total: u64,
     last: Mutex<Last>,
 }

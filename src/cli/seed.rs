@@ -74,7 +74,8 @@ pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
     })
 }
 
-/// With a folder for content, a folder is one of torrents. A file or folder is hashed here, while Ctrl-C still ends the process by itself: there is no state yet.
+/// Finds out what is offered. With --dir, a folder holds torrents. Content is hashed here, while signals
+/// still end the process by themselves: there is no state to save yet.
 fn offer(args: &SeedArgs, report: &Report) -> Result<Offer, Failure> {
     let path = Path::new(&args.path);
     if args.dir.is_some() && path.is_dir() {
@@ -243,7 +244,7 @@ impl Seed<'_> {
         if ways.is_empty() {
             return [
                 format!("Others run: sprat download {} --peer {peer}", info.infohash),
-                "With --with-tracker this machine is the tracker too, and nobody has to name a peer."
+                "With --with-tracker this machine is the tracker too, and downloads need no --peer."
                     .to_owned(),
             ];
         }

@@ -104,7 +104,7 @@ async fn run(
     plan: &Plan,
     report: &Report,
 ) -> Result<(), Failure> {
-    // Room for all, so that nobody waits to be added until others are hashed.
+    // Room for all, so that adding a torrent does not wait until others are hashed.
     let (sender, added) = mpsc::channel(paths.len().max(1));
     let adding = add_all(engine, paths, sender, dir, args, plan, report);
     let ((), mut seeding) = tokio::join!(adding, settle(added, plan.leaves(), report));
@@ -162,7 +162,7 @@ async fn add_all(
         for (path, torrent) in read_paths.into_iter().zip(engine.add_all(torrents).await) {
             match torrent.map_err(Failure::from) {
                 Ok(handle) => {
-                    // Whoever settles does so until the last.
+                    // `settle` receives until the last torrent is sent.
                     let _ = added.send((path, handle)).await;
                 }
                 Err(failure) => leave_out(&path, failure.text().unwrap_or_default(), report),
@@ -171,7 +171,7 @@ async fn add_all(
     }
 }
 
-/// The descriptions in these files, read by a thread that may wait for the disk.
+/// The torrents in these files, read by a thread that may wait for the disk.
 fn read(paths: Vec<PathBuf>) -> JoinHandle<Vec<(PathBuf, Result<Metainfo, Failure>)>> {
     let load = |path: PathBuf| {
         let metainfo = require_readable(&path).and_then(|()| load_file(&path));
@@ -195,9 +195,9 @@ fn leave_out(path: &Path, why: &str, report: &Report) {
     report.warn(&format!("left out: {}: {why}", printable(&path.to_string_lossy())));
 }
 
-/// Waits until each is known to be complete or not. A torrent whose disk fails is set aside, so that it holds up no
-/// other one. `looks`: the command looks at the complete ones later. A torrent that is not looked at computes no
-/// figures, and has no memory for them.
+/// Waits until each is known to be complete or not. A torrent whose disk fails is set aside, so that it holds
+/// up no other one. `looks`: the command looks at the complete ones later. A torrent that is not looked at
+/// computes no figures, and has no memory for them.
 async fn settle(
     mut added: mpsc::Receiver<(PathBuf, TorrentHandle)>,
     looks: bool,
@@ -269,7 +269,8 @@ impl Seeding {
     }
 }
 
-/// Warns of files that are longer than they should be, which was told before the torrent was known to be complete.
+/// Warns of files that are longer than they should be, which was told before the torrent was known to be
+/// complete.
 async fn warn_longer(handle: &mut TorrentHandle, report: &Report) {
     loop {
         tokio::select! {
@@ -334,7 +335,8 @@ async fn known(handle: &mut TorrentHandle) -> Known {
     }
 }
 
-/// Waits until it is known whether the torrent is complete. `warn` is told when it waits for a file descriptor.
+/// Waits until it is known whether the torrent is complete. `warn` is told when it waits for a file
+/// descriptor.
 ///
 /// # Errors
 /// Its disk fails; in words.

@@ -22,7 +22,9 @@ pub(crate) fn run(args: &ShowArgs, report: &Report) -> Result<(), Failure> {
     let report = &out_file::report(args.output.as_deref(), report)?;
     let source = Source::parse(&args.torrent)?;
     if args.offline && matches!(source, Source::Url(_)) {
-        return Err(Failure::Usage("--offline asks nobody, and this torrent is elsewhere".to_owned()));
+        return Err(Failure::Usage(
+            "--offline uses no network, and this torrent has to be downloaded from its URL".to_owned(),
+        ));
     }
     let (object, text) = runtime::block_on(async {
         match source.open().await? {

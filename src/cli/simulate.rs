@@ -44,7 +44,7 @@ pub(crate) struct DhtArgs {
     /// Everything follows from it
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Median of a session (60m); who leaves is replaced [default: nobody leaves]
+    /// Median of a session (60m); a peer that leaves is replaced [default: no peer leaves]
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     churn: Option<Duration>,
     /// Datagrams that get lost, 0 to 1

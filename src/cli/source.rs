@@ -1,4 +1,4 @@
-//! What a TORRENT argument names, and getting the description it stands for.
+//! What a TORRENT argument names, and reading the torrent or link that it stands for.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -32,8 +32,8 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Decides by the form of the text; a file that exists wins over an infohash of the same letters. What is no text is
-    /// the path of a file.
+    /// Decides by the form of the text; a file that exists wins over an infohash of the same letters. What is
+    /// no text is the path of a file.
     pub(crate) fn parse(typed: &OsStr) -> Result<Self, Failure> {
         let path = PathBuf::from(typed);
         let Some(text) = typed.to_str() else { return Ok(Self::File(path)) };
@@ -63,12 +63,12 @@ impl Source {
         }
     }
 
-    /// What the engine starts from: a name as it is, a description from disk, standard input or over HTTP.
+    /// What the engine starts from: a link as it is, or a torrent from disk, standard input or over HTTP.
     pub(crate) async fn open(self) -> Result<TorrentSource, Failure> {
         match self {
             Self::Magnet(magnet) => Ok(TorrentSource::Magnet(*magnet)),
             Self::InfoHash(infohash) => Ok(TorrentSource::Magnet(describe::bare(infohash))),
-            // On a thread: a pipe may have nothing to say for as long as it likes.
+            // On a thread: reading from a pipe may wait without end.
             Self::File(path) => {
                 let place = path.to_string_lossy().into_owned();
                 decode(&place, &runtime::on_a_thread(move || read(&path)).await?)
@@ -100,7 +100,7 @@ fn parse_magnet(place: &str, link: &str) -> Result<Magnet, Failure> {
     link.parse().map_err(|error| Failure::Bad(format!("{}: {error}", printable(place))))
 }
 
-/// The description in a .torrent file; waits for the disk.
+/// The torrent in a .torrent file; waits for the disk.
 pub(crate) fn load_file(path: &Path) -> Result<Metainfo, Failure> {
     decode_metainfo(&path.to_string_lossy(), &read(path)?)
 }
@@ -124,7 +124,7 @@ fn decode_metainfo(place: &str, bytes: &[u8]) -> Result<Metainfo, Failure> {
 /// Lengths of what may have been meant for an infohash.
 const NEARLY: std::ops::RangeInclusive<usize> = 30..=64;
 
-/// Whether somebody may have meant an infohash, and slipped.
+/// Whether the text may be an infohash with a digit too many, too few or mistyped.
 fn is_nearly_infohash(text: &str) -> bool {
     NEARLY.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }

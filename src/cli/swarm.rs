@@ -58,7 +58,7 @@ pub(crate) struct Follower {
     /// When fetching began: after the check of what was there.
     fetching_since: Option<Instant>,
     completed: bool,
-    /// Most bytes that were wanted at a time: a seed wants no more what it lost.
+    /// The highest number of wanted bytes so far: pieces that a seed lost are no longer wanted.
     wanted_len_max: u64,
     /// Since when no connected peer has anything that is missing.
     stuck_since: Option<Instant>,
@@ -136,7 +136,7 @@ impl Follower {
                     }
                     self.show(&snapshot);
                 }
-                // Figures come while something happens; that nothing does is shown too.
+                // Figures change only while something happens; a torrent that is stuck is shown too.
                 () = tokio::time::sleep(STUCK_TIME), if !self.completed => self.show(&figures.snapshot()),
             }
         }
