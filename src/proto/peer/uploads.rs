@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::proto::bitfield::Bitfield;
 use crate::proto::block::{BLOCK_LEN, Block};
 use crate::proto::piece::PieceIndex;
 use crate::proto::time::{Duration, Instant};
@@ -29,6 +30,10 @@ pub const ALLOWED_FAST_SERVED_MAX: u32 = 3;
 pub const REFUSED_RUN_MAX: usize = 32;
 /// Pieces remembered as refused; beyond, none is refused any more.
 pub const REFUSED_PIECES_MAX: usize = 4_096;
+
+/// How long after a peer was told how many requests may wait it may be told a larger number: a neighbour that goes and
+/// comes, or changes its interest in turns, changes the number for all.
+pub const RAISE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why a request was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +64,7 @@ pub struct Uploads {
     passed_at: Option<Instant>,
     /// Requests that the peer was told may wait; 0: nothing told yet.
     told_queue_max: u32,
+    told_at: Option<Instant>,
 }
 
 impl Uploads {
@@ -119,12 +125,14 @@ impl Uploads {
         self.told_queue_max
     }
 
-    /// So many requests may wait from now on; whether the peer is to be told: it knows less than half of that, or more
-    /// than twice as many. More than were told are not refused, as long as there is room for them.
-    pub fn tell_queue_max(&mut self, count: u32) -> bool {
-        let tells = count / 2 >= self.told_queue_max || count <= self.told_queue_max / 2;
+    /// Sets how many requests may wait. Returns whether to tell the peer, which is when the number has at least halved
+    /// since it was last told, or doubled, and that was [`RAISE_PAUSE`] ago. Requests above the number are not refused
+    /// as long as there is room for them.
+    pub fn tell_queue_max(&mut self, count: u32, now: Instant) -> bool {
+        let may_raise = self.told_at.is_none_or(|at| now - at >= RAISE_PAUSE);
+        let tells = count <= self.told_queue_max / 2 || may_raise && count / 2 >= self.told_queue_max;
         if tells {
-            self.told_queue_max = count;
+            (self.told_queue_max, self.told_at) = (count, Some(now));
         }
         tells
     }
@@ -155,6 +163,11 @@ impl Uploads {
         now - *self.passed_at.get_or_insert(now)
     }
 
+    /// The peer is served although it was passed over; it may be passed over again from now on.
+    pub fn serve_passed(&mut self, now: Instant) {
+        self.passed_at = Some(now);
+    }
+
     /// Whether one more request for a piece may be refused because another neighbour has it: at most `count_max` for
     /// each piece, so that a peer which cannot get it elsewhere is served when it asks again, and at most
     /// [`REFUSED_RUN_MAX`] between two blocks.
@@ -173,6 +186,16 @@ impl Uploads {
     pub fn waiting_for(&self, piece: PieceIndex) -> Vec<Block> {
         let first = Block { piece, offset: 0, len: 0 };
         self.waiting.range(first..).take_while(|block| block.piece == piece).copied().collect()
+    }
+
+    /// The requests that wait, of these pieces.
+    pub fn waiting_in(&self, pieces: &Bitfield) -> Vec<Block> {
+        self.waiting.iter().filter(|block| pieces.get(block.piece)).copied().collect()
+    }
+
+    /// No request is refused any more because another neighbour has the piece.
+    pub fn forget_refused(&mut self) {
+        self.refused = BTreeMap::new();
     }
 
     /// The shell sent this much.

@@ -85,7 +85,7 @@ impl Awake {
         if connected.capabilities.extensions {
             let complete = self.status.complete;
             let queue_max = self.request_queue_max();
-            peer.uploads.tell_queue_max(queue_max);
+            peer.uploads.tell_queue_max(queue_max, now);
             let message = greeting::extension(&self.settings, &connected, complete, introduced, queue_max);
             self.out.send(now, &mut peer, message);
         }
@@ -218,7 +218,7 @@ impl Awake {
             }
             peer.requests.fit_depth(peer.traffic.download.per_second(now));
             peer.uploads.fit_window(peer.traffic.upload.per_second(now));
-            if peer.connected.capabilities.extensions && peer.uploads.tell_queue_max(queue_max) {
+            if peer.connected.capabilities.extensions && peer.uploads.tell_queue_max(queue_max, now) {
                 let complete = self.status.complete;
                 let message =
                     greeting::extension(&self.settings, &peer.connected, complete, false, queue_max);

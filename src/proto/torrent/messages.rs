@@ -85,6 +85,13 @@ impl Awake {
     }
 
     fn on_have(&mut self, now: Instant, conn: ConnId, piece: PieceIndex) -> Verdict {
+        self.gain(now, conn, piece)?;
+        self.upload.refuse_spread(now, Some(piece), conn, &mut self.peers, &mut self.out);
+        self.part_if_useless(conn)
+    }
+
+    /// The peer has one more piece.
+    fn gain(&mut self, now: Instant, conn: ConnId, piece: PieceIndex) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
         if !peer.remote.handle_have(piece)? {
             return Ok(());
@@ -92,13 +99,13 @@ impl Awake {
         self.download.availability.gain(piece, peer.remote.have(), peer.remote.is_fickle());
         if self.download.pieces.have().get(piece) {
             peer.offer.peer_gained(piece, self.news.gained());
-            self.upload.refuse_spread(now, piece, conn, &mut self.peers, &mut self.out);
+            self.upload.handle_have(piece, conn);
         } else if self.download.pieces.is_lacking(piece) {
             peer.remote.wanted_gained();
             self.download.express_interest(now, peer, &mut self.out);
             self.download.fill(now, peer, &mut self.out);
         }
-        self.part_if_useless(conn)
+        Ok(())
     }
 
     fn on_bitfield(&mut self, now: Instant, conn: ConnId, field: Bitfield) -> Verdict {
@@ -149,6 +156,7 @@ impl Awake {
         peer.remote.recount(|piece| pieces.is_lacking(piece));
         self.download.express_interest(now, peer, &mut self.out);
         self.download.fill(now, peer, &mut self.out);
+        self.upload.refuse_spread(now, None, conn, &mut self.peers, &mut self.out);
     }
 
     fn on_request(&mut self, now: Instant, conn: ConnId, block: Block) -> Verdict {
@@ -299,11 +307,13 @@ impl Awake {
                 let Some(peer) = self.peers.get(&conn) else { return Ok(()) };
                 let gone = peer.remote.have().iter_set().filter(|&piece| !field.get(piece)).collect();
                 self.take_back(now, conn, gone)?;
-                field.iter_set().try_for_each(|piece| self.on_have(now, conn, piece))
+                field.iter_set().try_for_each(|piece| self.gain(now, conn, piece))?;
             }
-            SpHave::Delta(gained) => gained.into_iter().try_for_each(|piece| self.on_have(now, conn, piece)),
-            SpHave::Lost(lost) => self.take_back(now, conn, lost),
+            SpHave::Delta(gained) => gained.into_iter().try_for_each(|piece| self.gain(now, conn, piece))?,
+            SpHave::Lost(lost) => return self.take_back(now, conn, lost),
         }
+        self.upload.refuse_spread(now, None, conn, &mut self.peers, &mut self.out);
+        self.part_if_useless(conn)
     }
 
     fn on_dont_have(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {
@@ -324,6 +334,7 @@ impl Awake {
                 if pieces.is_lacking(piece) {
                     peer.remote.wanted_retracted();
                 }
+                self.upload.handle_retracted(piece);
                 taken_back.push(piece);
             }
         }

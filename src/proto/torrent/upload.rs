@@ -18,7 +18,8 @@ use crate::proto::time::{Duration, Instant};
 use crate::proto::wire::message::Message;
 
 /// How long a peer may be passed over because others have asked for blocks of first copies and it has not: about the
-/// time in which a neighbour completes a piece, tells of it and may be asked for it. Then it is served as they are.
+/// time in which a neighbour completes a piece, tells of it and may be asked for it. Then it is served as they are; a
+/// free rider gets one block and is passed over again.
 const PASSED_MAX: Duration = Duration::from_secs(1);
 
 /// What the giving side is to know of the torrent.
@@ -119,6 +120,9 @@ impl Upload {
                 if self.bucket.rate().is_some() && !self.debut.is_closed() {
                     self.debut.sent(block.piece, conn);
                 }
+                if self.debut.is_free_rider(conn) {
+                    peer.uploads.serve_passed(now);
+                }
                 out.send_block(now, peer, block);
             }
             self.ready.push(conn);
@@ -152,6 +156,7 @@ impl Upload {
         }
         if self.debut.is_over(availability) {
             self.debut.close();
+            peers.values_mut().for_each(|peer| peer.uploads.forget_refused());
         }
         self.passed.pop()
     }
@@ -163,12 +168,23 @@ impl Upload {
         }
     }
 
-    /// A neighbour has this piece. Under a limit, and until every piece is out, the others are to ask it: with BEP 6
-    /// their requests that wait are rejected.
+    /// A neighbour has announced a piece; [`Upload::refuse_spread`] follows when it has announced all.
+    pub(super) fn handle_have(&mut self, piece: PieceIndex, holder: ConnId) {
+        self.debut.handle_have(piece, holder);
+    }
+
+    /// A neighbour has not got a piece that it had announced.
+    pub(super) fn handle_retracted(&mut self, piece: PieceIndex) {
+        self.debut.handle_retracted(piece);
+    }
+
+    /// A neighbour has announced one piece, or several. Under a limit, and until every piece is out, the others are to
+    /// ask it for what it has: with BEP 6 their requests that wait are rejected. Takes a step for each neighbour, or
+    /// for each request that waits, but none for each piece announced.
     pub(super) fn refuse_spread(
         &mut self,
         now: Instant,
-        piece: PieceIndex,
+        piece: Option<PieceIndex>,
         holder: ConnId,
         peers: &mut BTreeMap<ConnId, Peer>,
         out: &mut Outbox,
@@ -176,9 +192,15 @@ impl Upload {
         if self.bucket.rate().is_none() || self.debut.is_closed() {
             return;
         }
+        self.debut.judge();
+        let Some(held) = peers.get(&holder).map(|peer| peer.remote.have().clone()) else { return };
         for peer in peers.values_mut().filter(|peer| peer.conn != holder && peer.is_fast()) {
-            for block in peer.uploads.waiting_for(piece) {
-                if self.debut.refuses(piece, peer) && peer.uploads.cancel(block) {
+            let waiting = match piece {
+                Some(piece) => peer.uploads.waiting_for(piece),
+                None => peer.uploads.waiting_in(&held),
+            };
+            for block in waiting {
+                if self.debut.refuses(block.piece, peer) && peer.uploads.cancel(block) {
                     out.send(now, peer, Message::Reject(block));
                 }
             }
@@ -186,7 +208,7 @@ impl Upload {
     }
 
     /// Whether a request for this piece that comes is to be rejected, because another neighbour has the piece: as
-    /// [`Upload::refuse_spread`].
+    /// in [`Upload::refuse_spread`].
     pub(super) fn refuses(&self, piece: PieceIndex, peer: &mut Peer, availability: &Availability) -> bool {
         let is_concern = self.bucket.rate().is_some() && !self.debut.is_closed();
         let may = is_concern && peer.is_fast() && !peer.state.am_choking;
