@@ -105,11 +105,12 @@ fn source_rank(source: Source) -> u8 {
     }
 }
 
-/// Whether a source may name this address: local ones only if it is local itself.
+/// Returns whether a source may name this address. A source that is not local may not name local addresses, and no
+/// source, the user included, may name an address without a [`Scope`].
 fn may_name(source: Source, addr: SocketAddr) -> bool {
     match (source, Scope::of(addr.ip())) {
-        (Source::User | Source::Magnet | Source::Lsd, _) => true,
-        (Source::Tracker { .. } | Source::Dht { .. } | Source::Pex { .. }, None) => false,
+        (_, None) => false,
+        (Source::User | Source::Magnet | Source::Lsd, Some(_)) => true,
         (Source::Tracker { .. }, Some(Scope::Public)) => true,
         (Source::Dht { .. } | Source::Pex { .. }, Some(Scope::Public)) => addr.port() >= GOSSIP_PORT_MIN,
         (
@@ -535,6 +536,14 @@ mod tests {
             for text in never {
                 assert!(!candidates().add(T0, source, addr(text)), "{source:?} {text}");
                 assert!(!candidates().add(T0, neighbour, addr(text)), "{neighbour:?} {text}");
+            }
+        }
+        for source in [Source::User, Source::Magnet, Source::Lsd] {
+            for text in local {
+                assert!(candidates().add(T0, source, addr(text)), "{source:?} {text}");
+            }
+            for text in never {
+                assert!(!candidates().add(T0, source, addr(text)), "{source:?} {text}");
             }
         }
     }
