@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::scope::Scope;
+
 /// Bytes of an IPv4 address and port.
 pub const V4_LEN: usize = 6;
 /// Bytes of an IPv6 address and port.
@@ -14,15 +16,17 @@ pub fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
-/// Loopback, private, link-local and shared addresses: those that only neighbours can mean.
+/// Returns whether the address is of this machine, its link or a private network ([`Scope`]): only hosts of the same
+/// network reach it. False for addresses without a scope, at which no host is reached.
 pub fn is_local(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared(ip),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    match Scope::of(ip) {
+        Some(Scope::Private | Scope::LinkLocal | Scope::Loopback) => true,
+        Some(Scope::Public) | None => false,
     }
 }
 
-/// The network of an address, which one hand may have all of: a /24 of IPv4, a /48 of IPv6.
+/// Returns the network of an address with the host part zero: a /24 of IPv4, a /48 of IPv6. One operator can easily
+/// have all addresses of such a network, so limits count it as one.
 pub fn site(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() >> 8 << 8).into(),
@@ -30,20 +34,11 @@ pub fn site(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// 100.64.0.0/10, the carriers' private network (RFC 6598).
-fn is_shared(ip: Ipv4Addr) -> bool {
-    ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64
-}
-
-/// Whether anybody could be reached there: no port 0, multicast, broadcast or unspecified address.
+/// Returns whether a host could be reached at the address: it has a [`Scope`] (so no multicast, broadcast or reserved
+/// address and no cloud metadata service), is not unspecified, and its port is not 0.
 pub fn is_dialable(addr: SocketAddr) -> bool {
-    let nowhere = match addr.ip().to_canonical() {
-        IpAddr::V4(ip) => {
-            ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() || ip.octets()[0] == 0
-        }
-        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
-    };
-    addr.port() != 0 && !nowhere
+    let ip = addr.ip().to_canonical();
+    addr.port() != 0 && !ip.is_unspecified() && Scope::of(ip).is_some()
 }
 
 /// Appends an address: 6 bytes or 18, by its family.
@@ -95,9 +90,20 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_reached_at_port_0_or_in_a_crowd() {
-        for nowhere in ["1.2.3.4:0", "0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1", "[::]:1", "[ff02::1]:1"]
-        {
+    fn no_host_is_reached_at_port_0_or_at_an_address_without_a_scope() {
+        for nowhere in [
+            "1.2.3.4:0",
+            "0.0.0.0:1",
+            "0.1.2.3:1",
+            "224.0.0.1:1",
+            "240.0.0.1:1",
+            "255.255.255.255:1",
+            "169.254.169.254:1",
+            "[64:ff9b::169.254.169.254]:1",
+            "[::]:1",
+            "[::127.0.0.1]:1",
+            "[ff02::1]:1",
+        ] {
             assert!(!is_dialable(nowhere.parse().unwrap()), "{nowhere}");
         }
         assert!(is_dialable("127.0.0.1:1".parse().unwrap()));
@@ -111,9 +117,15 @@ mod tests {
             "fe80::1",
             "fd00::1",
             "::ffff:10.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "2002:7f00:1::1",
+            "192.0.0.1",
+            "fec0::1",
         ] {
             assert!(is_local(local.parse().unwrap()), "{local}");
         }
-        assert!(!is_local("8.8.8.8".parse().unwrap()) && !is_local("100.128.0.1".parse().unwrap()));
+        for other in ["8.8.8.8", "100.128.0.1", "169.254.169.254", "224.0.0.1", "64:ff9b::8.8.8.8"] {
+            assert!(!is_local(other.parse().unwrap()), "{other}");
+        }
     }
 }

@@ -13,12 +13,13 @@ fn addr(text: &str) -> SocketAddr {
 #[test]
 fn peers6_is_read_beside_peers() {
     let mut body = b"d8:intervali1800e5:peers6:\x0a\x0a\x0a\x05\x00\x806:peers618:".to_vec();
+    // The example of the BEP has 0x10, 0x02 here, which is outside of all unicast addresses that exist (RFC 4291).
     body.extend([
-        0x10, 0x02, 0x10, 0x35, 0x45, 0x27, 0x35, 0x46, 0x78, 0x54, 0x12, 0x37, 0x32, 0x47, 0x32, 0x17,
+        0x20, 0x02, 0x10, 0x35, 0x45, 0x27, 0x35, 0x46, 0x78, 0x54, 0x12, 0x37, 0x32, 0x47, 0x32, 0x17,
     ]);
     body.extend([0x1a, 0xe1, b'e']);
     let peers = decode_reply(&body).unwrap().peers;
-    assert_eq!(peers, [addr("10.10.10.5:128"), addr("[1002:1035:4527:3546:7854:1237:3247:3217]:6881")]);
+    assert_eq!(peers, [addr("10.10.10.5:128"), addr("[2002:1035:4527:3546:7854:1237:3247:3217]:6881")]);
 }
 
 #[test]

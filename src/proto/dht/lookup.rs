@@ -477,9 +477,9 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::proto::compact;
     use crate::proto::dht::routing::Table;
     use crate::proto::rng::Rng;
+    use crate::proto::scope::Scope;
     use crate::proto::time::{Duration, Instant};
 
     const RTT: Duration = Duration::from_millis(50);
@@ -510,7 +510,7 @@ mod tests {
         loop {
             let ip = Ipv4Addr::from_bits(rng.bits() as u32);
             let addr = SocketAddr::new(ip.into(), 1 + rng.below(65_535) as u16);
-            if compact::is_dialable(addr) && !compact::is_local(addr.ip()) {
+            if Scope::of(addr.ip()) == Some(Scope::Public) && addr.port() != 0 {
                 return addr;
             }
         }

@@ -256,12 +256,10 @@ fn place<const LEN: usize>(peers: &[Peer<LEN>], addr: &[u8; LEN], full: bool) ->
         return Some(at);
     }
     let ip_len = LEN - 2;
-    // /24 of IPv4, /48 of IPv6.
-    let prefix_len = if LEN == V4_LEN { 3 } else { 6 };
-    let is_local =
-        |addr: [u8; LEN]| compact::is_local(Peer { addr, is_seed: false, announced: 0 }.addr().ip());
-    let of_prefix = || peers.iter().filter(|peer| peer.addr[..prefix_len] == addr[..prefix_len]).count();
-    if !full && (of_prefix() < PREFIX_PEER_COUNT_MAX || is_local(*addr)) {
+    let ip = Peer { addr: *addr, is_seed: false, announced: 0 }.addr().ip();
+    let is_of_site = |peer: &&Peer<LEN>| compact::site(peer.addr().ip()) == compact::site(ip);
+    let of_site = || peers.iter().filter(is_of_site).count();
+    if !full && (of_site() < PREFIX_PEER_COUNT_MAX || compact::is_local(ip)) {
         return Some(peers.len());
     }
     let of_ip = peers.iter().enumerate().filter(|(_, peer)| peer.addr[..ip_len] == addr[..ip_len]);

@@ -11,7 +11,8 @@ use crate::proto::compact;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::proto::dht) struct Prefix(u64);
 
-/// Marks what stands for one local address. The upper half of IPv6 that would have this bit is local or multicast.
+/// Marks what stands for one local address. IPv6 addresses that have this bit themselves are local, multicast or
+/// reserved: no prefix of a public one has it.
 const LOCAL: u64 = 1 << 63;
 
 impl Prefix {
@@ -40,10 +41,9 @@ impl Prefix {
         }
     }
 
-    /// The network of a host: a /24 of IPv4, a /48 of IPv6, which has as many neighbourhoods as one hand wants.
+    /// Returns the network of a host ([`compact::site`]), which in IPv6 has 65,536 neighbourhoods.
     pub(in crate::proto::dht) fn site(ip: IpAddr) -> Self {
-        let Self(prefix) = Self::of_ip(ip);
-        Self(if ip.to_canonical().is_ipv4() { prefix } else { prefix >> 16 << 16 })
+        Self::of_ip(compact::site(ip))
     }
 
     /// As a number, to be hashed.
@@ -57,14 +57,35 @@ pub(in crate::proto::dht) fn is_same_host(left: SocketAddr, right: SocketAddr) -
     left.ip() == right.ip() && (left.port() == right.port() || !compact::is_local(left.ip()))
 }
 
-/// Whether one node may name another: local ones only to their neighbours, for nobody else can mean them.
+/// Returns whether one node may name another to us, and we one node to another: local addresses are named among hosts
+/// of a local network only, addresses at which no host is reached never.
 pub(in crate::proto::dht) fn may_name(namer: SocketAddr, named: SocketAddr) -> bool {
-    compact::is_local(namer.ip()) || !compact::is_local(named.ip())
+    compact::is_dialable(named) && (compact::is_local(namer.ip()) || !compact::is_local(named.ip()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strangers_name_no_node_of_the_local_network_however_it_is_written() {
+        let may_name = |namer: &str, named: &str| may_name(namer.parse().unwrap(), named.parse().unwrap());
+        for local in [
+            "10.0.0.1:53",
+            "192.0.0.1:53",
+            "[::ffff:10.0.0.1]:53",
+            "[64:ff9b::10.0.0.1]:53",
+            "[64:ff9b:1::1]:53",
+            "[2002:7f00:1::1]:6881",
+            "[fec0::1]:53",
+        ] {
+            assert!(!may_name("8.8.8.8:1", local) && !may_name("[2606:4700::1]:1", local), "{local}");
+            assert!(may_name("10.0.0.9:1", local) && may_name("[fd00::9]:1", local), "{local}");
+        }
+        for never in ["169.254.169.254:80", "[fd00:ec2::254]:80", "240.0.0.1:1", "[::127.0.0.1]:1"] {
+            assert!(!may_name("8.8.8.8:1", never) && !may_name("10.0.0.9:1", never), "{never}");
+        }
+    }
 
     #[test]
     fn a_neighbourhood_is_a_24_or_a_64_and_local_addresses_have_none() {
