@@ -141,7 +141,7 @@ fn portable(path: &[String]) -> Vec<String> {
 
 /// The path without the ends of names that some file systems drop.
 fn trimmed(path: &[String]) -> Vec<String> {
-    let trim = |element: &String| match element.trim_end_matches(['.', ' ']) {
+    let trim = |element: &String| match element.trim_end_matches(path::DROPPED_ENDS) {
         "" => element.clone(),
         trimmed => trimmed.to_owned(),
     };
@@ -159,13 +159,7 @@ fn numbered(path: &[String], number: usize, len_max: usize) -> Vec<String> {
 
 /// A key that two paths share if file systems that fold case and ignore invisible characters take them for one.
 fn folded(path: &[String]) -> String {
-    let mut key = path.join(SEPARATOR);
-    if key.is_ascii() {
-        key.make_ascii_lowercase();
-        return key;
-    }
-    let seen = key.chars().filter(|&char| !path::is_ignorable(char));
-    seen.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+    path::folded(&path.join(SEPARATOR))
 }
 
 /// Where a file is looked for among others.

@@ -25,6 +25,9 @@ const EXTENSION_LEN_MAX: usize = 32;
 /// What stands in the place of characters that are not let through.
 const REPLACEMENT: char = '_';
 
+/// Characters that some file systems drop from the end of a name.
+pub(super) const DROPPED_ENDS: [char; 2] = ['.', ' '];
+
 /// What a file is called whose path says nothing.
 pub(super) const UNNAMED: &str = "_";
 
@@ -43,17 +46,33 @@ pub(super) fn element(given: &[u8]) -> Option<String> {
     Some(shortened(safe, ELEMENT_LEN_MAX))
 }
 
-/// Returns the torrent's name, safe to create in the download folder; None where it says nothing. The names of parts
-/// files (`.<infohash>.parts`) belong to other torrents.
+/// Returns the torrent's name, safe to create in the download folder; None where it says nothing. A name that some file
+/// system takes for that of a parts file, which belongs to another torrent, gets another first character.
 pub(super) fn root(given: &[u8]) -> Option<String> {
     let name = element(given).filter(|_| given != b"..")?;
-    let infohash = name.strip_prefix('.').and_then(|name| name.strip_suffix(PARTS_SUFFIX));
-    match infohash {
-        Some(hex) if hex.len() == 40 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
-            Some(format!("{REPLACEMENT}{}", &name[1..]))
-        }
-        Some(_) | None => Some(name),
+    let mut rest = name.chars();
+    rest.next()
+        .filter(|_| is_parts_file(&name))
+        .map(|_| format!("{REPLACEMENT}{}", rest.as_str()))
+        .or(Some(name))
+}
+
+/// Whether some file system takes the name for `.<infohash>.parts`: case, ends that are dropped and characters that are
+/// ignored make no difference.
+fn is_parts_file(name: &str) -> bool {
+    let folded = folded(name);
+    let folded = folded.trim_end_matches(DROPPED_ENDS);
+    let infohash = folded.strip_prefix('.').and_then(|name| name.strip_suffix(PARTS_SUFFIX));
+    infohash.is_some_and(|hex| hex.len() == 40 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Returns the text as file systems compare it that fold case and ignore invisible characters.
+pub(super) fn folded(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
     }
+    let seen = text.chars().filter(|&char| !is_ignorable(char));
+    seen.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 /// Returns the element as it was called before characters that scripts need were kept; None: the same.
@@ -73,7 +92,7 @@ pub(super) fn portable(element: &str) -> String {
         safe.insert(0, REPLACEMENT);
     }
     let mut safe = shortened(safe, PORTABLE_LEN_MAX);
-    if safe.ends_with([' ', '.']) {
+    if safe.ends_with(DROPPED_ENDS) {
         safe.pop();
         safe.push(REPLACEMENT);
     }
@@ -118,7 +137,7 @@ fn was_replaced(char: char) -> bool {
 }
 
 /// Whether some file systems ignore the character where they compare names.
-pub(super) fn is_ignorable(char: char) -> bool {
+fn is_ignorable(char: char) -> bool {
     was_replaced(char) || matches!(char, '\u{fe00}'..='\u{fe0f}' | '\u{34f}')
 }
 
@@ -233,8 +252,19 @@ mod tests {
     #[test]
     fn another_torrents_parts_file_is_no_name() {
         let parts = format!(".{}.parts", "ab".repeat(20));
-        assert_eq!(root(parts.as_bytes()), Some(format!("_{}", &parts[1..])));
-        for name in [".parts", ".x.parts", &parts[1..]] {
+        let same = [
+            parts.clone(),
+            parts.to_uppercase(),
+            format!("{parts}."),
+            format!("{parts} . "),
+            parts.clone() + &".".repeat(ELEMENT_LEN_MAX - parts.len()),
+            parts.replace("parts", "part\u{17f}"),
+            parts.replace("parts", "par\u{200d}ts\u{feff}"),
+        ];
+        for name in same {
+            assert_eq!(root(name.as_bytes()), Some(format!("_{}", &name[1..])));
+        }
+        for name in [".parts", ".x.parts", &parts[1..], &format!("{parts}.x")] {
             assert_eq!(root(name.as_bytes()).as_deref(), Some(name));
         }
     }
