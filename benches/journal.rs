@@ -129,6 +129,7 @@ fn info(file_count: u64, total_len: u64) -> Info {
         private: false,
         source: None,
         renamed: Vec::new(),
+        renamed_count: 0,
     }
 }
 

@@ -98,6 +98,7 @@ fn torrent_object(metainfo: &Metainfo) -> Value {
         "web_seeds": metainfo.web_seeds,
         "files": files,
         "renamed": renamed,
+        "renamed_count": info.renamed_count,
         "oddities": metainfo.oddities.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
@@ -158,6 +159,9 @@ fn torrent_text(metainfo: &Metainfo) -> String {
     for (given, used) in &info.renamed {
         lines.push(format!("renamed    {} to {}", printable(given), printable(used)));
     }
+    if info.renamed_count > info.renamed.len() {
+        lines.push(format!("renamed    {} more", info.renamed_count - info.renamed.len()));
+    }
     lines.join("\n")
 }
 
@@ -183,6 +187,7 @@ fn magnet_object(magnet: &Magnet) -> Value {
         "web_seeds": magnet.web_seeds,
         "files": null,
         "renamed": [],
+        "renamed_count": 0,
         "peers": magnet.peers,
         "select": magnet.select,
         "ignored": magnet.ignored,

@@ -68,6 +68,7 @@ impl RealContent {
             private: false,
             source: None,
             renamed: Vec::new(),
+            renamed_count: 0,
         };
         Self { info, bytes, tags }
     }

@@ -49,6 +49,7 @@ pub(super) fn sample(files: &[(&str, u64)], piece_len: u32) -> Sample {
         private: false,
         source: None,
         renamed: Vec::new(),
+        renamed_count: 0,
     };
     Sample { info, bytes }
 }

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use sprat::proto::infohash::InfoHash;
-use sprat::proto::metainfo::{Info, METAINFO_LEN_MAX, Metainfo, MetainfoError};
+use sprat::proto::metainfo::{
+    GIVEN_LEN_MAX, Info, METAINFO_LEN_MAX, Metainfo, MetainfoError, RENAMED_COUNT_MAX, SYMLINK_LEFT_OUT,
+};
 
 use super::bep_0003_metainfo::SINGLE;
 
@@ -89,6 +91,33 @@ fn optional_keys_of_the_wrong_kind_count_as_absent_and_are_told() {
     assert_eq!(flat.trackers, [["udp://a:80"], ["udp://b:80"]]);
     assert_eq!(around("", "8:url-list9:http://w/").unwrap().web_seeds, ["http://w/"]);
     assert_eq!(around("", "8:url-listl9:http://w/9:http://x/e").unwrap().web_seeds.len(), 2);
+}
+
+#[test]
+fn a_key_that_comes_without_end_is_told_once_and_as_its_last_value_counts() {
+    let torrent = around(&"8:announcei0e".repeat(200_000), "").unwrap();
+    let twice = "`announce` comes twice; the last one counts; `announce` is of the wrong kind and ignored";
+    assert_eq!(torrent.oddities.len(), 3, "and their order");
+    assert!(told(&torrent).ends_with(twice), "{}", told(&torrent));
+    let torrent = around("", "8:announcei0e8:announce10:udp://t:80").unwrap();
+    assert_eq!(torrent.trackers, [["udp://t:80"]]);
+    assert!(!told(&torrent).contains("wrong kind"), "{}", told(&torrent));
+}
+
+#[test]
+fn names_that_are_changed_without_end_are_counted_and_the_first_of_them_are_told() {
+    let info = |files: String| {
+        let info = format!("d5:filesl{files}e4:name1:n12:piece lengthi1e6:pieces0:e");
+        Metainfo::decode(format!("d4:info{info}e").as_bytes()).unwrap().info
+    };
+    let same = info("d6:lengthi0e4:pathl1:aee".repeat(50_000));
+    assert_eq!((same.renamed.len(), same.renamed_count), (RENAMED_COUNT_MAX, 49_999));
+    assert_eq!(same.renamed[0], ("a".to_owned(), "a.1".to_owned()));
+    let links = info("d4:attr1:l6:lengthi0e4:pathl1:aee".repeat(50_000) + "d6:lengthi0e4:pathl1:aee");
+    assert_eq!((links.renamed.len(), links.renamed_count), (RENAMED_COUNT_MAX, 50_000));
+    assert_eq!(links.renamed[0].1, SYMLINK_LEFT_OUT);
+    let long = info(format!("d6:lengthi0e4:pathl1000001:{}xee", "\u{e4}".repeat(500_000)));
+    assert_eq!((long.renamed_count, long.renamed[0].0.len()), (1, GIVEN_LEN_MAX));
 }
 
 #[test]

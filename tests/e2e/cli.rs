@@ -63,6 +63,7 @@ fn what_is_created_is_shown_and_verified() {
             "piece_length",
             "private",
             "renamed",
+            "renamed_count",
             "total_size",
             "trackers",
             "version",

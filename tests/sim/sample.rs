@@ -74,6 +74,7 @@ impl Sample {
             private: false,
             source: None,
             renamed: Vec::new(),
+            renamed_count: 0,
         };
         Self { info, bytes }
     }

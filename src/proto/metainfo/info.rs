@@ -22,6 +22,13 @@ pub const DIR_DEPTH_MAX: usize = 100;
 /// million files would take a multiple of the torrent's own size.
 pub const PATHS_LEN_MAX: usize = 64 << 20;
 
+/// Names that were changed and are kept to be told; more are only counted. A user reads a few, and a torrent can have a
+/// million.
+pub const RENAMED_COUNT_MAX: usize = 1_000;
+
+/// Bytes of a changed name that are kept to be told, as given; the rest of it is left out. The longest path of Linux.
+pub const GIVEN_LEN_MAX: usize = 4_096;
+
 /// Where BEP 47 puts pad files.
 const PAD_FOLDER: &str = ".pad";
 
@@ -124,7 +131,8 @@ pub(super) fn decode(bytes: Bytes) -> Result<Info, MetainfoError> {
         // Only 1 means private; 0 and texts have been seen in the wild to mean the opposite.
         private: entries.private.and_then(|private| private.integer()) == Some(1),
         source: entries.source.and_then(|source| source.text()).map(str::to_owned),
-        renamed: content.changes.into_iter().map(|change| (change.given, change.used)).collect(),
+        renamed_count: content.changes.len(),
+        renamed: told(content.changes),
         bytes: bytes.clone(),
     })
 }
@@ -170,6 +178,19 @@ struct Content {
     total_len: u64,
     paths_len: usize,
     changes: Vec<Change>,
+}
+
+/// The changes that are kept, with what is kept of them.
+fn told(changes: Vec<Change>) -> Vec<(String, String)> {
+    let told = changes.into_iter().take(RENAMED_COUNT_MAX).map(|Change { mut given, used, .. }| {
+        given.truncate(given.floor_char_boundary(GIVEN_LEN_MAX));
+        given.shrink_to_fit();
+        (given, used)
+    });
+    // A list of its own, as one made in the place of `changes` would keep all the room of that.
+    let mut list = Vec::new();
+    list.extend(told);
+    list
 }
 
 /// A name that had to be changed.

@@ -21,7 +21,7 @@ use super::bencode::{BencodeError, Dict, Limits, Value, encode, encode_dict};
 use super::infohash::InfoHash;
 use super::piece::{Geometry, PIECE_COUNT_MAX, PIECE_LEN_MAX, PieceIndex};
 use files::File;
-pub use info::{DIR_DEPTH_MAX, PATHS_LEN_MAX, SYMLINK_LEFT_OUT};
+pub use info::{DIR_DEPTH_MAX, GIVEN_LEN_MAX, PATHS_LEN_MAX, RENAMED_COUNT_MAX, SYMLINK_LEFT_OUT};
 pub use oddity::Oddity;
 pub use path::{ELEMENT_LEN_MAX, PARTS_SUFFIX};
 
@@ -78,8 +78,11 @@ pub struct Info {
     /// The `source` key of private trackers.
     pub source: Option<String>,
     /// Names that were changed to be safe and distinct: as given (not fit for a terminal), as used; the torrent's name
-    /// first, then paths below its folder. [`SYMLINK_LEFT_OUT`] stands in the place of a link that is not made.
+    /// first, then paths below its folder. [`SYMLINK_LEFT_OUT`] stands in the place of a link that is not made. The first
+    /// [`RENAMED_COUNT_MAX`] of them, each name as given up to [`GIVEN_LEN_MAX`] bytes.
     pub renamed: Vec<(String, String)>,
+    /// How many names were changed in all.
+    pub renamed_count: usize,
 }
 
 /// One file, or a folder of files.

@@ -1,6 +1,6 @@
 //! What a .torrent file has that BEP 3 does not allow, found out for people: reading does not depend on it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::MetainfoError;
@@ -32,7 +32,8 @@ const KEY_LEN_MAX: usize = 64;
 /// Keys that come twice and are told; more say nothing new.
 const TWICE_COUNT_MAX: usize = 16;
 
-/// All that is odd about a .torrent file that was read. For one that is as it should be this is one more scan.
+/// Returns all that is odd about a .torrent file that was read, a few dozen entries at most: [`TWICE_COUNT_MAX`], and
+/// one for each rule of encoding and each optional key. For a file that is as it should be this is one more scan.
 pub(super) fn oddities(bytes: &[u8], root: Dict<'_>) -> Vec<Oddity> {
     let mut odd: Vec<_> = if scan(bytes, &Limits::METAINFO_CANONICAL).is_ok() {
         Vec::new()
@@ -45,7 +46,7 @@ pub(super) fn oddities(bytes: &[u8], root: Dict<'_>) -> Vec<Oddity> {
         let faults = one_rule.iter().filter_map(|limits| scan(bytes, limits).err());
         faults.map(Oddity::Encoding).chain(twice(root)).collect()
     };
-    odd.extend(root.filter_map(|(key, value)| wrong_kind(key, value.kind())));
+    odd.extend(wrong_kinds(root));
     odd
 }
 
@@ -61,9 +62,15 @@ fn twice(root: Dict<'_>) -> impl Iterator<Item = Oddity> {
     twice.into_iter().map(move |key| Oddity::Twice(told(key)))
 }
 
-/// Whether it is an optional key that should be of another kind.
-fn wrong_kind(key: &[u8], kind: Kind<'_>) -> Option<Oddity> {
-    let (name, is_right) = match key {
+/// The optional keys of the wrong kind, each once: of a key that comes more than once the last one counts.
+fn wrong_kinds(root: Dict<'_>) -> impl Iterator<Item = Oddity> {
+    let kinds: BTreeMap<_, _> = root.filter_map(|(key, value)| optional(key, value.kind())).collect();
+    kinds.into_iter().filter(|&(_, is_right)| !is_right).map(|(name, _)| Oddity::WrongKind(name))
+}
+
+/// The name of an optional key, and whether its value is of the right kind; None: another key.
+fn optional(key: &[u8], kind: Kind<'_>) -> Option<(&'static str, bool)> {
+    Some(match key {
         b"announce" => ("announce", matches!(kind, Kind::Bytes(_))),
         b"announce-list" => ("announce-list", matches!(kind, Kind::List(_))),
         b"url-list" => ("url-list", matches!(kind, Kind::List(_) | Kind::Bytes(_))),
@@ -73,12 +80,11 @@ fn wrong_kind(key: &[u8], kind: Kind<'_>) -> Option<Oddity> {
         b"created by" => ("created by", matches!(kind, Kind::Bytes(_))),
         b"creation date" => ("creation date", matches!(kind, Kind::Integer(_))),
         _ => return None,
-    };
-    (!is_right).then_some(Oddity::WrongKind(name))
+    })
 }
 
-/// Refuses, in words of its own, what an editor or a script has put in front of the dictionary. Whoever changed the
-/// beginning has often changed more, so it is not skipped.
+/// Refuses a file in which an editor or a script has put something in front of the dictionary, with an error that says
+/// what. Programs that change the beginning often change more, so it is not skipped.
 pub(super) fn refuse_edited(bytes: &[u8]) -> Result<(), MetainfoError> {
     let what = match bytes {
         [] => return Err(MetainfoError::Empty),
