@@ -2,10 +2,13 @@
 //!
 //! Paths: `/announce`, `/scrape`, `/health`, `/stats`. Requests are a head without body; connections are kept
 //! until they are idle. A permit is taken before a connection is accepted, so there are never more than
-//! [`CONNECTION_MAX`]; who is slow with a head, or with taking an answer, is cut off.
+//! [`CONNECTION_MAX`]; a client that is slow with a head, or with taking an answer, is disconnected.
+//!
+//! Buffers are the worker's. A connection allocates only for bytes that really came and cannot be answered yet, and for
+//! answers that its socket does not take; the sum of both is bounded for the process ([`held`](crate::held)).
 
 use std::cell::RefCell;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,19 +17,22 @@ use std::time::Duration;
 use sprat::proto::tracker::http::forwarded;
 use sprat::proto::tracker::http::server::split_target;
 use sprat::proto::tracker::service::Answerer;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, coop};
 use tokio::time::{sleep, timeout};
 
+use crate::held::Held;
 use crate::{Failure, Tracker, task};
 
 /// Most connections of one worker; further ones wait in the kernel.
 const CONNECTION_MAX: usize = 8192;
 /// Longest head of a request: a scrape of 100 torrents, all bytes percent-encoded, is 7 KB. Longer: 431.
 const HEAD_LEN_MAX: usize = 8192;
+/// Bytes that are read and answered at once: the longest part of a head that is kept, and as much again.
+const INPUT_LEN: usize = 2 * HEAD_LEN_MAX;
 /// Most header lines of a request. More: 431.
 const HEADER_MAX: usize = 64;
 /// How long a head may take from the first byte on, and an answer to be taken.
@@ -47,6 +53,15 @@ struct Worker {
     answerer: RefCell<Answerer>,
     /// For bodies, used again and again.
     body: RefCell<Vec<u8>>,
+    /// Never borrowed across an await.
+    scratch: RefCell<Scratch>,
+}
+
+/// The buffers of the connection whose turn it is.
+struct Scratch {
+    /// [`INPUT_LEN`] bytes.
+    input: Box<[u8]>,
+    output: Vec<u8>,
 }
 
 /// What a worker needs of the system, got before anybody is told that it serves.
@@ -76,7 +91,13 @@ pub(crate) fn serve(
     mut stopped: watch::Receiver<bool>,
 ) {
     let Sockets { runtime, listeners } = sockets;
-    let worker = Worker { tracker, number, answerer: RefCell::new(answerer), body: RefCell::new(Vec::new()) };
+    let worker = Worker {
+        tracker,
+        number,
+        answerer: RefCell::new(answerer),
+        body: RefCell::new(Vec::new()),
+        scratch: RefCell::new(Scratch { input: vec![0; INPUT_LEN].into(), output: Vec::new() }),
+    };
     let (worker, permits) = (Rc::new(worker), Arc::new(Semaphore::new(CONNECTION_MAX)));
     runtime.block_on(LocalSet::new().run_until(async {
         for listener in listeners {
@@ -109,7 +130,7 @@ async fn accept(
                 let _ = stream.set_nodelay(true);
                 let (worker, mut stopped) = (worker.clone(), stopped.clone());
                 task::spawn(async move {
-                    connection(&worker, stream, from.ip(), &mut stopped).await;
+                    serve_connection(&worker, stream, from.ip(), &mut stopped).await;
                     drop(permit);
                 });
             }
@@ -119,23 +140,24 @@ async fn accept(
 }
 
 /// Answers the requests of one connection until either side ends it.
-async fn connection(
+async fn serve_connection(
     worker: &Worker,
-    mut stream: TcpStream,
+    stream: TcpStream,
     from: IpAddr,
     stopped: &mut watch::Receiver<bool>,
 ) {
     let clock = worker.tracker.clock;
-    let mut input = Vec::with_capacity(512);
-    let mut output = Vec::with_capacity(512);
+    let mut connection = Connection::new(worker, stream, from);
     let mut deadline = clock.uptime() + HEAD_TIME_MAX;
     // Set anew only when it rings: most requests come long before.
     let timer = sleep(HEAD_TIME_MAX);
     tokio::pin!(timer);
     loop {
-        let received = tokio::select! {
+        // A client that sends without pause lets others have their turn.
+        coop::consume_budget().await;
+        tokio::select! {
             biased;
-            received = stream.read_buf(&mut input) => received,
+            ready = connection.stream.readable() => if ready.is_err() { return },
             () = &mut timer => {
                 let left = deadline.saturating_sub(clock.uptime());
                 if left.is_zero() {
@@ -145,31 +167,29 @@ async fn connection(
                 continue;
             }
             _ = stopped.wait_for(|&stop| stop) => return,
-        };
-        if !matches!(received, Ok(len) if len > 0) {
-            return;
         }
-        let was_empty = input.len() == received.unwrap_or(0);
-        let mut answered = false;
-        let next = loop {
-            let (used, next) = answer_all(worker, from, &input, &mut output);
-            input.drain(..used);
-            answered |= used > 0;
-            if !output.is_empty()
-                && !matches!(timeout(HEAD_TIME_MAX, stream.write_all(&output)).await, Ok(Ok(())))
-            {
+        let was_empty = connection.input.bytes().is_empty();
+        let mut step = connection.receive();
+        let mut answered = step.answered;
+        while !connection.output.bytes().is_empty() {
+            if !connection.send_rest().await {
                 return;
             }
-            output.clear();
-            if next != Next::Answer {
-                break next;
+            if step.next != Next::Answer {
+                break;
             }
-        };
-        if next == Next::Close {
-            let _ = stream.shutdown().await;
-            return;
+            step = connection.answer_rest();
+            answered |= step.answered;
         }
-        if input.is_empty() {
+        match step.next {
+            Next::Close => {
+                let _ = connection.stream.shutdown().await;
+                return;
+            }
+            Next::End => return,
+            Next::Read | Next::Answer => {}
+        }
+        if connection.input.bytes().is_empty() {
             deadline = clock.uptime() + IDLE_MAX;
         } else if was_empty || answered {
             deadline = clock.uptime() + HEAD_TIME_MAX;
@@ -178,15 +198,96 @@ async fn connection(
     }
 }
 
+/// One connection. Bytes are read into and answered from the worker's [`Scratch`]; what stays here is what cannot be
+/// answered or sent yet, so that a connection without any takes no buffer.
+struct Connection<'a> {
+    worker: &'a Worker,
+    stream: TcpStream,
+    from: IpAddr,
+    /// A part of a head, or requests behind answers that the socket has not taken.
+    input: Held<'a>,
+    /// Answers that the socket has not taken.
+    output: Held<'a>,
+}
+
+impl<'a> Connection<'a> {
+    fn new(worker: &'a Worker, stream: TcpStream, from: IpAddr) -> Self {
+        let held_len = &worker.tracker.held_len;
+        Self { worker, stream, from, input: Held::new(held_len), output: Held::new(held_len) }
+    }
+
+    /// Reads what has come and answers it.
+    fn receive(&mut self) -> Step {
+        let mut scratch = self.worker.scratch.borrow_mut();
+        let Scratch { input, output } = &mut *scratch;
+        let held_len = self.input.bytes().len();
+        input[..held_len].copy_from_slice(self.input.bytes());
+        match self.stream.try_read(&mut input[held_len..]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Step { next: Next::Read, answered: false },
+            Ok(0) | Err(_) => Step { next: Next::End, answered: false },
+            Ok(len) => self.answer_input(&input[..held_len + len], output),
+        }
+    }
+
+    /// Answers what has come before the socket took the earlier answers.
+    fn answer_rest(&mut self) -> Step {
+        let mut scratch = self.worker.scratch.borrow_mut();
+        let Scratch { input, output } = &mut *scratch;
+        let held_len = self.input.bytes().len();
+        input[..held_len].copy_from_slice(self.input.bytes());
+        self.answer_input(&input[..held_len], output)
+    }
+
+    /// Answers the whole requests of `input` as far as the socket takes the answers, and keeps the rest of both.
+    fn answer_input(&mut self, input: &[u8], output: &mut Vec<u8>) -> Step {
+        let mut used = 0;
+        loop {
+            output.clear();
+            let (len, mut next) = answer_all(self.worker, self.from, &input[used..], output);
+            used += len;
+            let sent = if output.is_empty() { 0 } else { self.stream.try_write(output).unwrap_or(0) };
+            if sent == output.len() && next == Next::Answer {
+                continue;
+            }
+            if !self.output.keep(&output[sent..]) {
+                next = Next::End;
+            } else if !self.input.keep(&input[used..]) {
+                output.clear();
+                write(output, 503, TEXT, b"too many unfinished requests\n", true);
+                let _ = self.stream.try_write(output);
+                next = Next::End;
+            }
+            return Step { next, answered: used > 0 };
+        }
+    }
+
+    /// Sends the answers that are kept; false: the client did not take them in time, or is gone.
+    async fn send_rest(&mut self) -> bool {
+        let sent = timeout(HEAD_TIME_MAX, self.stream.write_all(self.output.bytes())).await;
+        self.output.clear();
+        matches!(sent, Ok(Ok(())))
+    }
+}
+
+/// What was done with bytes that came.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    next: Next,
+    /// At least one request was whole.
+    answered: bool,
+}
+
 /// What follows an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// What more is sent.
+    /// More bytes of the client.
     Read,
-    /// Requests that have come already, once these answers are on their way.
+    /// Requests that have come already, once the socket has taken these answers.
     Answer,
-    /// Nothing.
+    /// The end of the connection, once the socket has taken these answers.
     Close,
+    /// The end of the connection at once: the client is gone, or connections keep too much together.
+    End,
 }
 
 /// Answers every whole request at the start of `input`: bytes used, and what follows.
@@ -300,6 +401,7 @@ fn write(output: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8], clo
         405 => "Method Not Allowed",
         413 => "Content Too Large",
         431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
         _ => "Error",
     };
     let allow = if status == 405 { "Allow: GET, HEAD\r\n" } else { "" };

@@ -5,6 +5,7 @@
 
 mod args;
 mod clock;
+mod held;
 mod http;
 mod listen;
 mod shards;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 use crate::args::Args;
 use crate::clock::Clock;
+use crate::held::HeldLen;
 use crate::shards::Shards;
 use crate::stats::Stats;
 
@@ -36,7 +38,9 @@ struct Tracker {
     clock: Clock,
     shards: Shards,
     stats: Stats,
-    /// Whose `X-Forwarded-For` is believed.
+    /// The sum of what connections keep.
+    held_len: HeldLen,
+    /// The proxies whose `X-Forwarded-For` is believed.
     trusted_proxies: Vec<Network>,
     /// For the threads that wait in a system call; tasks are told by a channel.
     stopping: AtomicBool,
@@ -60,7 +64,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Failure> {
     raise_file_limit();
-    // Before anybody is told that we are here, so that a signal is heard from then on.
+    // Before the addresses are printed, so that a program that reads them can send a signal.
     let signals = Signals::listen()?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| Failure(format!("no randomness: {error}")))?;
@@ -75,7 +79,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     let stats = Stats::new(udp.sockets.len() + http_sockets.len());
     let trusted_proxies = args.trusted_proxies();
     let stopping = AtomicBool::new(false);
-    let tracker = Arc::new(Tracker { clock, shards, stats, trusted_proxies, stopping });
+    let tracker =
+        Arc::new(Tracker { clock, shards, stats, held_len: HeldLen::default(), trusted_proxies, stopping });
     let (udp_addrs, http_addrs) = (udp.addrs.clone(), http.addrs);
 
     let (stop, stopped) = watch::channel(false);
@@ -93,7 +98,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         let worker = udp.sockets.len() + number;
         threads.push(start_thread(move || http::serve(tracker, worker, sockets, answerer, stopped))?);
     }
-    // By a thread that nobody waits for: what reads our output may not read it.
+    // On a thread of its own that is not joined: a write to a full pipe waits until the reader reads.
     start_thread(move || announce_addresses(&udp_addrs, &http_addrs))?;
     signals.wait(|| tracker.shards.handle_timeout(&tracker.clock));
     tracker.stopping.store(true, Ordering::Relaxed);
@@ -112,12 +117,12 @@ fn start_thread(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, 
     started.map_err(|error| Failure(format!("cannot start a thread: {error}; {hint}")))
 }
 
-/// One line an address, so that who asked for port 0 learns which it is.
+/// Prints one line an address, which tells the port where the user asked for port 0.
 fn announce_addresses(udp: &[std::net::SocketAddr], http: &[std::net::SocketAddr]) {
     let mut out = std::io::stdout().lock();
     for (kind, addrs) in [("udp", udp), ("http", http)] {
         for addr in addrs {
-            // Nobody listens to us: that is no reason not to serve.
+            // The tracker serves whether its output is read or not.
             let _ = writeln!(out, "listening {kind} {addr}");
         }
     }

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use sprat::proto::infohash::InfoHash;
 use sprat::proto::peer_id::PeerId;
 use sprat::proto::tracker::udp::{self, Family, Response};
@@ -15,6 +15,9 @@ use sprat::proto::tracker::{Announce, AnnounceEvent, AnnounceReply, http};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes of memory that the tracker may take beyond what it takes without clients, whatever they send.
+const GROWTH_MAX: u64 = 64 << 20;
 
 /// A tracker on ports of its own, ended with the test.
 struct Tracker {
@@ -62,6 +65,13 @@ impl Tracker {
 
     fn addr(&self, kind: &str, ipv6: bool) -> SocketAddr {
         self.addrs.iter().find(|(of, addr)| of == kind && addr.is_ipv6() == ipv6).unwrap().1
+    }
+
+    /// Bytes of its memory, by a name of `/proc/PID/status`: `VmRSS` now, `VmHWM` at most so far.
+    fn memory(&self, name: &str) -> u64 {
+        let figures = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = figures.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        1024 * line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap()
     }
 
     /// Ends it by a signal: its exit code and what it had to complain about.
@@ -285,6 +295,58 @@ fn a_client_behind_a_proxy_has_its_own_address_if_the_proxy_is_trusted() {
         let reply = announce_by_http(addr, &announce(2, 1002, 9));
         assert_eq!(reply.peers, [(seen, 1001).into()]);
     }
+}
+
+/// Connects so many clients, each of which sends `request` and gets `answer_count` answers. None: the system does not
+/// allow so many sockets, which is said.
+fn clients(tracker: SocketAddr, count: usize, request: &str, answer_count: usize) -> Option<Vec<TcpStream>> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|maximum| maximum < count as u64 + 500) {
+        println!("{count} sockets are not allowed here: not tried");
+        return None;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let mut clients: Vec<_> = (0..count)
+        .map(|_| {
+            let mut client = TcpStream::connect(tracker).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.write_all(request.as_bytes()).unwrap();
+            client
+        })
+        .collect();
+    for client in &mut clients {
+        let mut heads = BufReader::new(client).lines().map(Result::unwrap);
+        let is_answer = |line: &String| line.starts_with("HTTP/1.1 200 OK");
+        assert_eq!(heads.by_ref().filter(is_answer).take(answer_count).count(), answer_count);
+    }
+    Some(clients)
+}
+
+#[test]
+fn parts_of_requests_take_bounded_memory_and_whole_ones_are_answered_meanwhile() {
+    let tracker = Tracker::start(command(&["--http", "127.0.0.1:0"]).args(["--workers", "1"]), 1);
+    let addr = tracker.addr("http", false);
+    let quiet = tracker.memory("VmRSS");
+    // The answer to the first request tells that what came with it has been read.
+    let begun = format!("GET /health HTTP/1.1\r\n\r\nGET /announce?{}", "a".repeat(8_000));
+    let Some(clients) = clients(addr, 8_000, &begun, 1) else { return };
+    assert_eq!(fetch(addr, "/health").0, 200);
+    let growth = tracker.memory("VmHWM") - quiet;
+    println!("{growth} bytes for {} clients", clients.len());
+    assert!(growth <= GROWTH_MAX, "{growth} bytes");
+}
+
+#[test]
+fn answers_that_were_sent_leave_no_buffers_behind() {
+    let tracker = Tracker::start(command(&["--http", "127.0.0.1:0"]).args(["--workers", "1"]), 1);
+    let quiet = tracker.memory("VmRSS");
+    // A long head is followed by many short ones: large reads, which have many answers.
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(8_000));
+    let request = long + &"GET /stats HTTP/1.1\r\n\r\n".repeat(400);
+    let Some(clients) = clients(tracker.addr("http", false), 2_000, &request, 400) else { return };
+    let growth = tracker.memory("VmRSS").saturating_sub(quiet);
+    println!("{growth} bytes for {} clients", clients.len());
+    assert!(growth <= GROWTH_MAX, "{growth} bytes");
 }
 
 #[test]
