@@ -80,7 +80,7 @@ struct Node {
     is_folder: bool,
     children: BTreeMap<String, u64>,
     bytes: Vec<u8>,
-    /// The how manyth change of all the last one of it was: its times.
+    /// Sequence number of the last change to this node, which stands for its times.
     changed: u64,
 }
 

@@ -159,7 +159,7 @@ impl Reader {
         Ok(())
     }
 
-    /// One `xt`, of kinds that are not ours any number; whether it could be read.
+    /// Takes one `xt` and returns whether it could be read; URNs other than `btih` and `btmh` are skipped.
     fn handle_topic(&mut self, topic: &str) -> Result<bool, MagnetError> {
         let read = if let Some(text) = strip_prefix_any_case(topic, "urn:btih:") {
             parse_infohash(text).map(|infohash| set_once(&mut self.magnet.infohash, infohash))

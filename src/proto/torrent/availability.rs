@@ -34,7 +34,7 @@ pub struct Availability {
     lowest: PieceIndex,
 }
 
-/// Of a torrent without pieces nobody has any, and an empty bitfield need not be added.
+/// Returns whether the peer has all pieces; false for a torrent without pieces.
 fn has_all(have: &Bitfield) -> bool {
     have.is_full() && !have.is_empty()
 }

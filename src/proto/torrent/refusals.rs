@@ -41,7 +41,7 @@ pub enum Evidence {
 /// The peers of one torrent that refused us.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    /// Who closed our connection without a handshake.
+    /// The addresses of peers that closed our connection without a handshake.
     closed: BTreeSet<SocketAddr>,
     /// From where encrypted connections came.
     encrypted: BTreeSet<IpAddr>,

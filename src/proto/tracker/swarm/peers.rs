@@ -47,7 +47,7 @@ pub(super) struct Peer<const LEN: usize> {
 pub(super) struct Entry<const LEN: usize> {
     pub(super) addr: [u8; LEN],
     pub(super) identity: [u8; 4],
-    /// It gave a key (BEP 7), which nobody else knows: `identity` is a proof.
+    /// The announce has a key (BEP 7), which only its sender knows, so `identity` proves who sent it.
     pub(super) has_key: bool,
     /// The address is the one that the announce came from, and not one that it names.
     pub(super) at_sender: bool,
@@ -115,9 +115,9 @@ impl<const LEN: usize> Peers<LEN> {
 
     /// Adds or refreshes a peer; what changed, and the standing of the sender.
     ///
-    /// An address belongs to the peer that announced it last: a client that was killed comes back under another id.
-    /// A sender at another address has to wait until the owner has been silent for `owned`. A peer that proves by
-    /// its key that it is the same one takes its earlier address along.
+    /// An address belongs to the peer that announced it last, since a client that was killed starts again under
+    /// another id. An announce from another address may take it over once the peer has not announced for `owned`.
+    /// A peer whose key proves that it is an earlier one replaces that one's entry.
     pub(super) fn announce(
         &mut self,
         hasher: &SipHasher13,
@@ -180,8 +180,8 @@ impl<const LEN: usize> Peers<LEN> {
         before - self.len()
     }
 
-    /// Appends up to `count` random peers but `asker`: for a leecher any, for a seed leechers alone, and for one of
-    /// which neither is sure leechers first.
+    /// Appends up to `count` random peers other than `asker`: of all peers if the asker is a leecher, of the
+    /// leechers if it is a seed, and leechers before seeds if the tracker does not know which of both it is.
     pub(super) fn choose(
         &self,
         asker: Option<&[u8; LEN]>,
