@@ -4,8 +4,9 @@
 //! until they are idle. A permit is taken before a connection is accepted, so there are never more than
 //! [`CONNECTION_MAX`]; a client that is slow with a head, or with taking an answer, is disconnected.
 //!
-//! Buffers are the worker's. A connection allocates only for bytes that really came and cannot be answered yet, and for
-//! answers that its socket does not take; the sum of both is bounded for the process ([`held`](crate::held)).
+//! Buffers are the worker's. A connection allocates only for bytes that really came and cannot be answered
+//! yet, and for answers that its socket does not take; the sum of both is bounded for the process
+//! ([`held`](crate::held)).
 
 use std::cell::RefCell;
 use std::io::{ErrorKind, Write as _};
@@ -198,8 +199,8 @@ async fn serve_connection(
     }
 }
 
-/// One connection. Bytes are read into and answered from the worker's [`Scratch`]; what stays here is what cannot be
-/// answered or sent yet, so that a connection without any takes no buffer.
+/// One connection. Bytes are read into and answered from the worker's [`Scratch`]; what stays here is what
+/// cannot be answered or sent yet, so that a connection without any takes no buffer.
 struct Connection<'a> {
     worker: &'a Worker,
     stream: TcpStream,
@@ -238,7 +239,8 @@ impl<'a> Connection<'a> {
         self.answer_input(&input[..held_len], output)
     }
 
-    /// Answers the whole requests of `input` as far as the socket takes the answers, and keeps the rest of both.
+    /// Answers the whole requests of `input` as far as the socket takes the answers, and keeps the rest of
+    /// both.
     fn answer_input(&mut self, input: &[u8], output: &mut Vec<u8>) -> Step {
         let mut used = 0;
         loop {

@@ -297,8 +297,8 @@ fn a_client_behind_a_proxy_has_its_own_address_if_the_proxy_is_trusted() {
     }
 }
 
-/// Connects so many clients, each of which sends `request` and gets `answer_count` answers. None: the system does not
-/// allow so many sockets, which is said.
+/// Connects so many clients, each of which sends `request` and gets `answer_count` answers. None: the system
+/// does not allow so many sockets, which is said.
 fn clients(tracker: SocketAddr, count: usize, request: &str, answer_count: usize) -> Option<Vec<TcpStream>> {
     let limit = getrlimit(Resource::Nofile);
     if limit.maximum.is_some_and(|maximum| maximum < count as u64 + 500) {

@@ -1,5 +1,5 @@
-//! The ids of a node, kept from one start to the next, so that the routing tables of other nodes stay right, and
-//! so that the node stays close to the items that were stored at it.
+//! The ids of a node, kept from one start to the next, so that the routing tables of other nodes stay right,
+//! and so that the node stays close to the items that were stored at it.
 
 use super::Dht;
 use super::node_id::NodeId;

@@ -22,11 +22,12 @@ pub const DIR_DEPTH_MAX: usize = 100;
 /// million files would take a multiple of the torrent's own size.
 pub const PATHS_LEN_MAX: usize = 64 << 20;
 
-/// Names that were changed and are kept to be told; more are only counted. A user reads a few, and a torrent can have a
-/// million.
+/// Names that were changed and are kept to be told; more are only counted. A user reads a few, and a torrent
+/// can have a million.
 pub const RENAMED_COUNT_MAX: usize = 1_000;
 
-/// Bytes of a changed name that are kept to be told, as given; the rest of it is left out. The longest path of Linux.
+/// Bytes of a changed name that are kept to be told, as given; the rest of it is left out. The longest path
+/// of Linux.
 pub const GIVEN_LEN_MAX: usize = 4_096;
 
 /// Where BEP 47 puts pad files.

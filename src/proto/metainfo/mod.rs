@@ -77,9 +77,10 @@ pub struct Info {
     pub private: bool,
     /// The `source` key of private trackers.
     pub source: Option<String>,
-    /// Names that were changed to be safe and distinct: as given (not fit for a terminal), as used; the torrent's name
-    /// first, then paths below its folder. [`SYMLINK_LEFT_OUT`] stands in the place of a link that is not made. The first
-    /// [`RENAMED_COUNT_MAX`] of them, each name as given up to [`GIVEN_LEN_MAX`] bytes.
+    /// Names that were changed to be safe and distinct: as given (not fit for a terminal), as used; the
+    /// torrent's name first, then paths below its folder. [`SYMLINK_LEFT_OUT`] stands in the place of a link
+    /// that is not made. The first [`RENAMED_COUNT_MAX`] of them, each name as given up to [`GIVEN_LEN_MAX`]
+    /// bytes.
     pub renamed: Vec<(String, String)>,
     /// How many names were changed in all.
     pub renamed_count: usize,

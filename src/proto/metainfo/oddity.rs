@@ -32,8 +32,9 @@ const KEY_LEN_MAX: usize = 64;
 /// Keys that come twice and are told; more say nothing new.
 const TWICE_COUNT_MAX: usize = 16;
 
-/// Returns all that is odd about a .torrent file that was read, a few dozen entries at most: [`TWICE_COUNT_MAX`], and
-/// one for each rule of encoding and each optional key. For a file that is as it should be this is one more scan.
+/// Returns all that is odd about a .torrent file that was read, a few dozen entries at most:
+/// [`TWICE_COUNT_MAX`], and one for each rule of encoding and each optional key. For a file that is as it
+/// should be this is one more scan.
 pub(super) fn oddities(bytes: &[u8], root: Dict<'_>) -> Vec<Oddity> {
     let mut odd: Vec<_> = if scan(bytes, &Limits::METAINFO_CANONICAL).is_ok() {
         Vec::new()
@@ -83,8 +84,8 @@ fn optional(key: &[u8], kind: Kind<'_>) -> Option<(&'static str, bool)> {
     })
 }
 
-/// Refuses a file in which an editor or a script has put something in front of the dictionary, with an error that says
-/// what. Programs that change the beginning often change more, so it is not skipped.
+/// Refuses a file in which an editor or a script has put something in front of the dictionary, with an error
+/// that says what. Programs that change the beginning often change more, so it is not skipped.
 pub(super) fn refuse_edited(bytes: &[u8]) -> Result<(), MetainfoError> {
     let what = match bytes {
         [] => return Err(MetainfoError::Empty),

@@ -46,8 +46,9 @@ pub(super) fn element(given: &[u8]) -> Option<String> {
     Some(shortened(safe, ELEMENT_LEN_MAX))
 }
 
-/// Returns the torrent's name, safe to create in the download folder; None where it says nothing. A name that some file
-/// system takes for that of a parts file, which belongs to another torrent, gets another first character.
+/// Returns the torrent's name, safe to create in the download folder; None where it says nothing. A name that
+/// some file system takes for that of a parts file, which belongs to another torrent, gets another first
+/// character.
 pub(super) fn root(given: &[u8]) -> Option<String> {
     let name = element(given).filter(|_| given != b"..")?;
     let mut rest = name.chars();
@@ -57,8 +58,8 @@ pub(super) fn root(given: &[u8]) -> Option<String> {
         .or(Some(name))
 }
 
-/// Whether some file system takes the name for `.<infohash>.parts`: case, ends that are dropped and characters that are
-/// ignored make no difference.
+/// Whether some file system takes the name for `.<infohash>.parts`: case, ends that are dropped and
+/// characters that are ignored make no difference.
 fn is_parts_file(name: &str) -> bool {
     let folded = folded(name);
     let folded = folded.trim_end_matches(DROPPED_ENDS);

@@ -105,8 +105,8 @@ fn source_rank(source: Source) -> u8 {
     }
 }
 
-/// Returns whether a source may name this address. A source that is not local may not name local addresses, and no
-/// source, the user included, may name an address without a [`Scope`].
+/// Returns whether a source may name this address. A source that is not local may not name local addresses,
+/// and no source, the user included, may name an address without a [`Scope`].
 fn may_name(source: Source, addr: SocketAddr) -> bool {
     match (source, Scope::of(addr.ip())) {
         (_, None) => false,

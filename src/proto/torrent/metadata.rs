@@ -1,15 +1,15 @@
 //! The info dictionary for peers that have only the infohash (BEP 9): the sending side.
 //!
-//! Requests wait in a queue a peer and leave in turns with the blocks, under the same rate limit. One connection
-//! gets the whole at most [`COPIES_MAX`] times and further requests are rejected, so that a peer cannot cause an
-//! endless upload with small requests. All payloads lie in one buffer, which is made at the first request and
-//! dropped with the last peer that requested. The shell copies the pieces that it is given and reports when they
-//! have been sent: of one connection it holds at most [`WINDOW_COUNT`] pieces, and the rest waits here as numbers.
-//! So metadata goes as fast as the connection takes it.
+//! Requests wait in a queue a peer and leave in turns with the blocks, under the same rate limit. One
+//! connection gets the whole at most [`COPIES_MAX`] times and further requests are rejected, so that a peer
+//! cannot cause an endless upload with small requests. All payloads lie in one buffer, which is made at the
+//! first request and dropped with the last peer that requested. The shell copies the pieces that it is given
+//! and reports when they have been sent: of one connection it holds at most [`WINDOW_COUNT`] pieces, and the
+//! rest waits here as numbers. So metadata goes as fast as the connection takes it.
 //!
 //! All connections from one network ([`compact::site`]), which one operator can easily have, together get
-//! [`BURST_LEN_MIN`] or [`COPIES_MAX`] copies at once, and [`SITE_RATE`] from then on; further requests wait. Local
-//! networks are exempt, since all peers of a cluster may be in one.
+//! [`BURST_LEN_MIN`] or [`COPIES_MAX`] copies at once, and [`SITE_RATE`] from then on; further requests wait.
+//! Local networks are exempt, since all peers of a cluster may be in one.
 //!
 //! Invariants: no piece waits twice for one peer; a rejected piece does not wait.
 

@@ -11,8 +11,8 @@ use crate::proto::compact;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::proto::dht) struct Prefix(u64);
 
-/// Marks what stands for one local address. IPv6 addresses that have this bit themselves are local, multicast or
-/// reserved: no prefix of a public one has it.
+/// Marks what stands for one local address. IPv6 addresses that have this bit themselves are local, multicast
+/// or reserved: no prefix of a public one has it.
 const LOCAL: u64 = 1 << 63;
 
 impl Prefix {
@@ -57,8 +57,8 @@ pub(in crate::proto::dht) fn is_same_host(left: SocketAddr, right: SocketAddr) -
     left.ip() == right.ip() && (left.port() == right.port() || !compact::is_local(left.ip()))
 }
 
-/// Returns whether one node may name another to us, and we one node to another: local addresses are named among hosts
-/// of a local network only, addresses at which no host is reached never.
+/// Returns whether one node may name another to us, and we one node to another: local addresses are named
+/// among hosts of a local network only, addresses at which no host is reached never.
 pub(in crate::proto::dht) fn may_name(namer: SocketAddr, named: SocketAddr) -> bool {
     compact::is_dialable(named) && (compact::is_local(namer.ip()) || !compact::is_local(named.ip()))
 }

@@ -75,7 +75,8 @@ pub fn decode_announce(query: &str) -> Result<Query, QueryError> {
                 }
             }
             "numwant" => numwant = value.parse().ok(),
-            // BEP 7 does not limit its form: of a key that is not hexadecimal the checksum stands for the text.
+            // BEP 7 does not limit its form: of a key that is not hexadecimal the checksum stands for the
+            // text.
             "key" => key = u32::from_str_radix(value, 16).unwrap_or_else(|_| crc32c(value.as_bytes())),
             "ip" => ip = address(value),
             "compact" => compact = value != "0",

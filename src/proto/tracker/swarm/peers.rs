@@ -115,9 +115,9 @@ impl<const LEN: usize> Peers<LEN> {
 
     /// Adds or refreshes a peer; what changed, and the standing of the sender.
     ///
-    /// An address belongs to the peer that announced it last, since a client that was killed starts again under
-    /// another id. An announce from another address may take it over once the peer has not announced for `owned`.
-    /// A peer whose key proves that it is an earlier one replaces that one's entry.
+    /// An address belongs to the peer that announced it last, since a client that was killed starts again
+    /// under another id. An announce from another address may take it over once the peer has not announced
+    /// for `owned`. A peer whose key proves that it is an earlier one replaces that one's entry.
     pub(super) fn announce(
         &mut self,
         hasher: &SipHasher13,
