@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
 /// Longest silence before a test fails: far above anything a loaded machine needs.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -120,8 +123,18 @@ impl Sprat {
                 Err(RecvTimeoutError::Timeout) => panic!("it does not end: {:?} {:?}", self.out, self.err),
             }
         }
-        let code = self.child.wait().expect("our child").code();
+        let code = self.wait();
         Ended { code, out: std::mem::take(&mut self.out), err: std::mem::take(&mut self.err) }
+    }
+
+    /// Waits until the process is gone: it may close its streams long before, or have none that are followed.
+    fn wait(&mut self) -> Option<i32> {
+        let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).expect("our child");
+        let limit = Timespec::try_from(SILENCE_MAX).expect("not too long");
+        let ended_count =
+            poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)).expect("it is open");
+        assert_eq!(ended_count, 1, "it does not end: {:?} {:?}", self.out, self.err);
+        self.child.wait().expect("our child").code()
     }
 
     /// Its number.
