@@ -25,23 +25,25 @@ use crate::engine::{AddTorrent, Engine, EngineError, Info, Magnet, Purpose, Torr
 pub(crate) fn run(args: &DownloadArgs, report: &Report) -> Result<(), Failure> {
     let report = &out_file::report(args.save_torrent.as_deref(), report)?;
     let source = Source::parse(&args.torrent)?;
+    // Before signals are caught: looking up the names of peers may take long.
+    let plan = Plan::new(&args.swarm, args.leave, report);
     runtime::block_on(async {
         let mut interrupts = Interrupts::catch()?;
         let source = tokio::select! {
             signal = interrupts.next() => return Err(Failure::Interrupted(signal)),
             source = source.open() => source?,
         };
-        download(args, source, report, &mut interrupts).await
+        download(args, plan, source, report, &mut interrupts).await
     })
 }
 
 async fn download(
     args: &DownloadArgs,
+    plan: Plan,
     source: TorrentSource,
     report: &Report,
     interrupts: &mut Interrupts,
 ) -> Result<(), Failure> {
-    let plan = Plan::new(&args.swarm, args.leave, report);
     let selectors = [&args.select[..], &args.select_name].concat();
     if let TorrentSource::Metainfo(metainfo) = &source {
         plan::require_selected(&metainfo.info, &selectors)?;

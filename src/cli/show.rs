@@ -1,7 +1,5 @@
 //! `sprat show`: what a torrent or a magnet link says, for people or as one JSON object.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
 use super::args::{LeaveArgs, ShowArgs};
@@ -36,8 +34,11 @@ pub(crate) fn run(args: &ShowArgs, report: &Report) -> Result<(), Failure> {
                 Ok((magnet_object(&magnet), magnet_text(&magnet)))
             }
             TorrentSource::Magnet(magnet) => {
+                // Before signals are caught: looking up the names of peers may take long.
+                let plan = Plan::new(&args.swarm, LeaveArgs::default(), report);
                 let mut interrupts = Interrupts::catch()?;
-                let metainfo = describe(args, magnet, report, &mut interrupts).await?;
+                let limit = Some(args.timeout);
+                let metainfo = describe::fetch(&plan, magnet, limit, report, &mut interrupts).await?;
                 if let Some(target) = &args.output {
                     out_file::save(target, metainfo.encode(), "-o", &mut interrupts).await?;
                 }
@@ -57,17 +58,6 @@ pub(crate) fn run(args: &ShowArgs, report: &Report) -> Result<(), Failure> {
         report.say(&text);
     }
     Ok(())
-}
-
-/// The metadata, from peers or from an earlier run.
-async fn describe(
-    args: &ShowArgs,
-    magnet: Magnet,
-    report: &Report,
-    interrupts: &mut Interrupts,
-) -> Result<Arc<Metainfo>, Failure> {
-    let plan = Plan::new(&args.swarm, LeaveArgs::default(), report);
-    describe::fetch(&plan, magnet, Some(args.timeout), report, interrupts).await
 }
 
 /// The torrent as one object; its keys are what scripts rely on.
