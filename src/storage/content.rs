@@ -112,7 +112,7 @@ struct Parts {
     pieces: Vec<PieceIndex>,
     /// Whether the slot is known to hold the unselected bytes of its piece.
     filled: Vec<AtomicBool>,
-    /// Pieces that were found otherwise, with the files whose bytes are here.
+    /// Pieces that were found otherwise, with the files whose bytes are only here.
     mixed: Mutex<BTreeMap<PieceIndex, Vec<usize>>>,
 }
 

@@ -99,25 +99,27 @@ impl<F: FileSystem> Content<F> {
     }
 
     /// What is in the first `actual_len` bytes of a file. A good piece whose bytes in this file are zeros proves
-    /// nothing: other files have such places too.
+    /// nothing: other files have such places too. Nor does one whose bytes of this file are in the parts file
+    /// only: the file may be the user's.
     ///
     /// # Errors
     /// It cannot be read.
     fn bytes_of(&self, number: usize, actual_len: u64, have: &Bitfield) -> Result<Bytes, StorageError> {
         let (file, path) = (&self.info().files[number], self.path_of(number));
         let pieces = || pieces_of(file, self.info().geometry.piece_len());
-        if pieces().all(|piece| have.get(piece)) {
+        let is_good = |piece: PieceIndex| have.get(piece) && !self.is_only_in_parts(piece, number);
+        if pieces().all(is_good) {
             return Ok(Bytes::Good);
         }
         let read = || {
             let open = self.fs().open_read(path)?;
             let is_zero = |piece| self.is_zero(&open, file, piece, actual_len);
-            for piece in pieces().filter(|&piece| have.get(piece)) {
+            for piece in pieces().filter(|&piece| is_good(piece)) {
                 if !is_zero(piece)? {
                     return Ok(Bytes::Good);
                 }
             }
-            for piece in pieces().filter(|&piece| !have.get(piece)) {
+            for piece in pieces().filter(|&piece| !is_good(piece)) {
                 if !is_zero(piece)? {
                     return Ok(Bytes::Other);
                 }

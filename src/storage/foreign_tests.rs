@@ -286,3 +286,28 @@ fn another_folder_in_the_place_of_the_one_that_was_written_is_noticed() {
     assert_eq!(started.short(), []);
     drop(first);
 }
+
+#[test]
+fn bytes_that_lie_in_the_parts_file_alone_prove_nothing_about_a_file() {
+    // Piece 3 has the end of `a`, all of `b` and the beginning of `c`.
+    let files = [("a", 100), ("b", 10), ("c", 40)];
+    for has_journal in [true, false] {
+        let place = Place::new(&files, 32);
+        place.download(&[false, false, true], &[3, 4], true);
+        let journal = || has_journal.then(|| place.journal());
+        let start = |of: &[(&str, Vec<u8>)]| {
+            of.iter().for_each(|(name, bytes)| place.put(name, bytes));
+            let started = place.start_with(&[], journal());
+            assert_eq!(started.have.iter_set().collect::<Vec<_>>(), [3, 4]);
+            started.short()
+        };
+        let (a, b) = (place.sample.file(0).to_vec(), place.sample.file(1).to_vec());
+        assert_eq!(start(&[("b", vec![7; 10])]), [(1, Why::OtherContent, false)]);
+        assert_eq!(start(&[("b", vec![7; 5])]), [(1, Why::OtherContent, false)], "a shorter one");
+        assert_eq!(start(&[("b", vec![7; 11])]), [(1, Why::Longer, false)]);
+        assert_eq!(start(&[("b", vec![0; 10])]), []);
+        assert_eq!(start(&[("b", b)]), [], "its bytes are in both places");
+        assert_eq!(start(&[("a", vec![7; 100])]), [(0, Why::OtherContent, false)], "a larger one");
+        assert_eq!(start(&[("a", [&[7; 96], &a[96..]].concat())]), [], "its bytes are in both places");
+    }
+}

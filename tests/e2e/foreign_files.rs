@@ -106,6 +106,23 @@ fn one_error_names_all_files_that_are_not_ours_and_none_is_touched() {
 }
 
 #[test]
+fn what_the_parts_file_has_of_a_file_does_not_make_it_ours() {
+    let scene = Scene::new();
+    let selected = scene.download(&["--select", "set/large.bin"]);
+    assert_eq!(selected.code, Some(0), "{selected:?}");
+    scene.put("notes.txt", b"my own notes");
+    let refused = scene.download(&[]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err[0].contains("notes.txt (other content)"), "{refused:?}");
+    let verified = scene.run(&["verify", "set.torrent", "-d", "to"]);
+    assert_eq!(verified.code, Some(3), "{verified:?}");
+    assert!(verified.err[0].contains("--overwrite"), "{verified:?}");
+    assert_eq!(std::fs::read(scene.path("to/set/notes.txt")).unwrap(), b"my own notes");
+    assert_eq!(scene.download(&["--overwrite"]).code, Some(0));
+    scene.assert_same();
+}
+
+#[test]
 fn a_longer_file_is_reported_by_all_and_cut_if_it_is_ours() {
     let scene = Scene::new();
     assert_eq!(scene.download(&[]).code, Some(0));

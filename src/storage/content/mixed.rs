@@ -24,8 +24,8 @@ struct Found {
 /// A piece put together.
 struct Assembled {
     bytes: Vec<u8>,
-    /// Files whose bytes came from the parts file.
-    from_parts: Vec<usize>,
+    /// Files whose bytes are in the parts file only.
+    only_in_parts: Vec<usize>,
 }
 
 impl<F: FileSystem> Content<F> {
@@ -56,8 +56,8 @@ impl<F: FileSystem> Content<F> {
 
     fn find_mixed(&self, piece: PieceIndex) -> Result<bool, StorageError> {
         let assembled = self.assemble(piece)?;
-        if let Some(Assembled { from_parts, .. }) = &assembled {
-            self.mixed().insert(piece, from_parts.clone());
+        if let Some(Assembled { only_in_parts, .. }) = &assembled {
+            self.mixed().insert(piece, only_in_parts.clone());
         }
         Ok(assembled.is_some())
     }
@@ -67,7 +67,7 @@ impl<F: FileSystem> Content<F> {
         !self.mixed().is_empty()
     }
 
-    /// Whether the bytes of a file were found in the parts file only, of this piece.
+    /// Whether the bytes that a piece has of a file were found in the parts file only.
     pub(in crate::storage) fn is_only_in_parts(&self, piece: PieceIndex, file: usize) -> bool {
         self.mixed().get(&piece).is_some_and(|files| files.contains(&file))
     }
@@ -122,19 +122,21 @@ impl<F: FileSystem> Content<F> {
         let ways: [&dyn Fn(&Found) -> bool; 2] =
             [&|found| found.in_file.is_none() || !is_empty(found), &|found| found.in_file.is_none()];
         for takes_parts in ways {
-            let (mut bytes, mut from_parts) = (Vec::new(), Vec::new());
+            let (mut bytes, mut only_in_parts) = (Vec::new(), Vec::new());
             for found in &found {
                 match &found.in_file {
-                    Some(in_file) if !takes_parts(found) => bytes.extend_from_slice(in_file),
+                    Some(in_file) if !takes_parts(found) || *in_file == found.in_parts => {
+                        bytes.extend_from_slice(in_file);
+                    }
                     Some(_) | None => {
                         bytes.extend_from_slice(&found.in_parts);
-                        from_parts.push(found.span.file);
+                        only_in_parts.push(found.span.file);
                     }
                 }
             }
             let digest = hash::digests(&[&[&bytes[..]][..]]).pop();
             if digest.is_some() && self.info.piece_hash(piece) == digest {
-                return Ok(Some(Assembled { bytes, from_parts }));
+                return Ok(Some(Assembled { bytes, only_in_parts }));
             }
         }
         Ok(None)
