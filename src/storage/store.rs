@@ -22,6 +22,7 @@
 mod admission;
 mod partial;
 mod unrecorded;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -273,24 +274,6 @@ impl<F: FileSystem> Store<F> {
         }
         drop(state);
         self.unless_others(|| ledger.lose(pieces))
-    }
-
-    /// Every wanted piece is there: makes empty files and executable bits, and [`Store::close`]s. Pieces come back
-    /// that somebody else has spoilt meanwhile, or that the disk did not keep: then it is not complete.
-    ///
-    /// # Errors
-    /// A file cannot be made or made durable; it may be tried again.
-    pub fn finish(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
-        // First, so that every file was looked at after our last write.
-        let mut lost = self.commit()?;
-        if lost.is_empty() {
-            lost = self.content.find_lost(have)?;
-        }
-        if !lost.is_empty() {
-            return Ok(lost);
-        }
-        self.content.make_whole()?;
-        self.close(have)
     }
 
     /// Makes everything durable and writes into the journal how all files look, so that the next start need only

@@ -123,6 +123,33 @@ fn what_the_parts_file_has_of_a_file_does_not_make_it_ours() {
 }
 
 #[test]
+fn a_seed_writes_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let scene = Scene::new();
+    let (program, empty) = (scene.path("set/program"), scene.path("set/empty"));
+    std::fs::write(&program, b"#!/bin/sh").unwrap();
+    std::fs::write(&empty, b"").unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    assert_eq!(sprat(scene.dir.path(), &["create", "set", "-o", "more.torrent"]).code, Some(0));
+    let shown = scene.run(&["show", "more.torrent", "--offline", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown.out[0]).unwrap();
+    let parts = scene.path(&format!(".{}.parts", shown["infohash_v1"].as_str().unwrap()));
+    std::fs::write(&parts, b"parts").unwrap();
+    std::fs::remove_file(&empty).unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o644)).unwrap();
+
+    let args = ["seed", "more.torrent", "--port", "0", "--json"];
+    let state = scene.path("state");
+    let mut seed = Sprat::start_with(scene.dir.path(), &args, &[("XDG_STATE_HOME", state.to_str().unwrap())]);
+    seed.event("seeding");
+    seed.signal("TERM");
+    assert_eq!(seed.end().code, Some(0));
+    assert_eq!(std::fs::read(&parts).unwrap(), b"parts");
+    assert!(!empty.exists());
+    assert_eq!(std::fs::metadata(&program).unwrap().permissions().mode() & 0o777, 0o644);
+}
+
+#[test]
 fn a_longer_file_is_reported_by_all_and_cut_if_it_is_ours() {
     let scene = Scene::new();
     assert_eq!(scene.download(&[]).code, Some(0));

@@ -104,12 +104,11 @@ impl TorrentTask {
     fn finish(&mut self) {
         let (context, content) = (self.swarm.context.clone(), self.content.clone());
         let have = self.machine.have().clone();
-        let was_fetched = !self.started_complete;
-        let finish = move |content: &Store<RealFs>| {
-            if was_fetched {
-                return content.finish(&have);
-            }
-            content.content().make_whole().map(|()| Vec::new())
+        let (was_fetched, purpose) = (!self.started_complete, self.plan.purpose);
+        let finish = move |content: &Store<RealFs>| match purpose {
+            Purpose::Seed => Ok(Vec::new()),
+            Purpose::Download | Purpose::Overwrite if was_fetched => content.finish(&have),
+            Purpose::Download | Purpose::Overwrite => content.make_whole().map(|()| Vec::new()),
         };
         self.jobs.spawn("finish", async move { Ended::Finished(context.disk.slow(&content, finish).await) });
     }

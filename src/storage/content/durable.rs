@@ -19,7 +19,7 @@ pub(super) const SYNC_EACH_MAX: usize = 64;
 
 impl<F: FileSystem> Content<F> {
     /// Makes empty files and executable bits, when every wanted piece is there; durable with the next sync. Removes the
-    /// parts file if no selected file needs it.
+    /// parts file if no selected file needs it. To be called while the content is ours ([`Content::take`]).
     ///
     /// # Errors
     /// A file cannot be made.
