@@ -256,15 +256,10 @@ impl DhtHost {
     }
 
     fn loaded(&mut self, now: Instant, loaded: Result<State, StateError>, claim: Option<File>) {
-        let state = loaded.unwrap_or_else(|error| {
-            let path = self.config.state_file.as_ref().map(|path| path.display().to_string());
-            tracing::warn!(path, %error, "no DHT nodes of the last time");
-            if matches!(error, StateError::Version) {
-                // It belongs to somebody who can read it.
-                self.config.state_file = None;
-            }
-            State::default()
-        });
+        let (state, may_replace) = match loaded {
+            Ok(state) => (state, true),
+            Err(error) => (State::default(), self.not_loaded(&error)),
+        };
         self.is_ready = true;
         self.kept.claim = claim;
         if self.kept.claim.is_some() {
@@ -273,9 +268,25 @@ impl DhtHost {
         self.machine.handle_saved(now, &state.nodes);
         self.machine.handle_timeout(now);
         self.kept.earlier = state;
-        if self.kept.claim.is_some() && self.ids() != self.kept.earlier.ids {
-            // At once: a run that ends before it knows anybody keeps its ids, too.
+        if may_replace && self.kept.claim.is_some() && self.ids() != self.kept.earlier.ids {
+            // At once, so that a run that ends before it finds a node keeps its ids, too.
             self.write(self.kept.earlier.nodes.clone());
+        }
+    }
+
+    /// The state of the last time could not be loaded; whether a state without nodes may replace it.
+    fn not_loaded(&mut self, error: &StateError) -> bool {
+        let path = self.config.state_file.as_ref().map(|path| path.display().to_string());
+        tracing::warn!(path, %error, "no DHT nodes of the last time");
+        match error {
+            StateError::Damaged => true,
+            StateError::Version => {
+                // The file is a later program's.
+                self.config.state_file = None;
+                true
+            }
+            // Its nodes may be readable at the next start: only other nodes replace them, not an empty list.
+            StateError::Io(_) => false,
         }
     }
 
@@ -381,10 +392,39 @@ async fn look_up(name: String) -> Ended {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
     fn nodes(ports: std::ops::Range<u16>) -> Vec<Node> {
         let node = |port| Node { id: NodeId([1; 20]), addr: SocketAddr::from(([8, 8, 8, 8], port)) };
         ports.map(node).collect()
+    }
+
+    /// A host that has read the file of nodes `path`, or failed to.
+    async fn started(path: &Path) -> DhtHost {
+        let config = DhtConfig { state_file: Some(path.to_owned()), ..DhtConfig::default() };
+        let (_sender, requests) = mpsc::channel(1);
+        let now = Instant::default();
+        let mut host = DhtHost::new(config, [true; 2], 1, requests, Rng::from_number(1), now);
+        let event = host.tasks.next().await;
+        host.handle_event(now, Event::Ended(event));
+        host
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_is_not_replaced_before_there_are_nodes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dht-nodes");
+        assert!(started(&path).await.kept.is_writing, "the ids are kept at once");
+        std::fs::write(&path, "damaged").unwrap();
+        assert!(started(&path).await.kept.is_writing);
+        std::fs::remove_file(&path).unwrap();
+        // Reading a link to itself is an error of the system.
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let host = started(&path).await;
+        assert!(host.kept.claim.is_some() && host.config.state_file.is_some());
+        assert!(!host.kept.is_writing);
     }
 
     #[test]
