@@ -55,20 +55,25 @@ fn journal_name(infohash: InfoHash, dir: &Path) -> String {
     format!("{infohash}-{}.journal", &place[..16])
 }
 
-/// Symbolic links of a path that is resolved in part.
+/// Symbolic links to missing places that are followed in one path, as many as Linux follows; with more the
+/// path is taken as it is.
 const LINK_MAX: u32 = 40;
 
 /// The absolute path that a path leads to, as far as it exists; the rest is taken as it is.
 fn resolve(dir: &Path) -> PathBuf {
-    let mut path = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    let mut rest = Vec::new();
-    for _ in 0..LINK_MAX {
+    let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let (mut path, mut rest, mut link_count) = (absolute.clone(), Vec::new(), 0);
+    // Each turn makes the path shorter, or counts a link.
+    while link_count <= LINK_MAX {
         if let Ok(whole) = path.canonicalize() {
             return rest.iter().rev().fold(whole, |whole, name| whole.join(name));
         }
         match (path.read_link(), path.parent(), path.file_name()) {
             // What it leads to is gone.
-            (Ok(target), Some(parent), _) => path = parent.join(target),
+            (Ok(target), Some(parent), _) => {
+                path = parent.join(target);
+                link_count += 1;
+            }
             (Err(_), Some(parent), Some(name)) => {
                 rest.push(name.to_owned());
                 path = parent.to_owned();
@@ -76,7 +81,7 @@ fn resolve(dir: &Path) -> PathBuf {
             (_, None, _) | (Err(_), _, None) => break,
         }
     }
-    dir.to_owned()
+    absolute
 }
 
 /// Removes what is old; what cannot be removed is tried again with the next start.
@@ -132,6 +137,9 @@ mod tests {
         assert_eq!(before, [gone.clone(), gone.clone(), gone.join("more"), gone.clone()]);
         fs::remove_dir_all(root.join("disk")).unwrap();
         assert_eq!(places(), before);
+        let deep: PathBuf = std::iter::repeat_n("deep", 2 * LINK_MAX as usize).collect();
+        assert_eq!(resolve(&link.join(&deep)), gone.join(&deep));
+        assert!(resolve(&deep).is_absolute() && resolve(Path::new("gone/../films")).is_absolute());
         fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink("link", &link).unwrap();
         assert_eq!(resolve(&link), link, "a link to itself");
