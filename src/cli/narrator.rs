@@ -94,10 +94,13 @@ impl Narrator {
                     "journal {error}; going on without it: the next start may have to check what is there"
                 ));
             }
+            Event::JournalUnusable(error) => {
+                let error = printable(&without_number(&error));
+                self.report.warn(&format!("journal {error}; it is left as it is, and is of no use here"));
+            }
             Event::JournalSetAside { error, path } => {
                 let (error, path) = (printable(&without_number(&error)), printable(&path.to_string_lossy()));
-                self.report
-                    .warn(&format!("journal {error}; it is now called {path}, and a new one is begun"));
+                self.report.warn(&format!("journal {error}; it is kept as {path}, and a new one is begun"));
             }
             // Told with figures.
             Event::Described | Event::Piece(_) | Event::Completed | Event::Stopped | Event::Skipped(_) => {}

@@ -213,11 +213,14 @@ pub enum Event {
     Storage(Option<StorageFault>),
     /// The torrent's journal cannot be written, for this reason: until it can, the next start has to hash more.
     JournalLapsed(String),
-    /// The torrent's journal could not be used, and a new one is begun.
+    /// The torrent's journal cannot be used, for this reason. The torrent does not begin, so the journal is
+    /// left as it is.
+    JournalUnusable(String),
+    /// The torrent's journal cannot be used, and a new one is begun.
     JournalSetAside {
         /// Why.
         error: String,
-        /// What it is called now.
+        /// What it is called as soon as the new one is.
         path: PathBuf,
     },
     /// The torrent ended: see [`Snapshot::stage`].

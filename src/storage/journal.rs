@@ -10,7 +10,8 @@
 //! Reading is total: records are taken up to the first one that is torn or false, as a power cut leaves at the
 //! end; then there may be more on disk than the journal says, and the caller has to look. The file is written
 //! anew beside itself and renamed into its place when the caller has settled what is there, when the tail has
-//! grown, and at a clean end. One that cannot be used, or has an unknown version, is renamed and a new one is begun.
+//! grown, and at a clean end. One that cannot be used, or has an unknown version, stays as it is until then;
+//! the first write renames it and begins a new one.
 //!
 //! A journal that cannot be written holds up nothing: it *lapses*. What it would say is kept in memory and written with
 //! the next commit that can. Meanwhile the file says too little, never too much: what has to be withdrawn from it is
@@ -66,6 +67,8 @@ pub struct Journal<F: FileSystem> {
     /// Whether the file is known to hold what was written to it: not before it is first written, nor after a sync
     /// of it failed, for then records in its middle may be lost, and with them all that follow.
     is_sound: bool,
+    /// What is at `path` cannot be used: the first write sets it aside.
+    is_unusable: bool,
     /// The file names pieces that `record` does not.
     is_overstated: bool,
     /// Set while the file lags behind `record`.
@@ -92,6 +95,8 @@ enum Lapse {
 /// What the user has to know about a journal.
 #[derive(Debug)]
 pub enum Trouble {
+    /// It cannot be used. It is left as it is until a new one is begun, and has this name then.
+    Unusable(StorageError, PathBuf),
     /// It could not be used and has this name now; a new one is begun.
     SetAside(StorageError, PathBuf),
     /// It cannot be written, or be made durable: until it can, the next start has to hash more.
@@ -99,8 +104,9 @@ pub enum Trouble {
 }
 
 impl<F: FileSystem> Journal<F> {
-    /// Reads the journal at `path`; without one, and of one that makes no sense, the record is of nothing and not whole.
-    /// One that cannot be used is set aside. Nothing else is written before [`Journal::settle`].
+    /// Reads the journal at `path`; without one, and of one that makes no sense, the record is of nothing and
+    /// not whole. One that cannot be used stays as it is ([`Trouble::Unusable`]). Nothing is written before
+    /// [`Journal::settle`].
     ///
     /// # Errors
     /// It cannot be read now, and may be later.
@@ -113,6 +119,7 @@ impl<F: FileSystem> Journal<F> {
             end: 0,
             snapshot_len: 0,
             is_sound: false,
+            is_unusable: false,
             is_overstated: false,
             lapse: None,
             trouble: None,
@@ -123,7 +130,10 @@ impl<F: FileSystem> Journal<F> {
             Ok(Some(record)) => this.record = record,
             Ok(None) => {}
             Err(error) if error.may_pass() => return Err(error),
-            Err(error) => this.set_aside(error),
+            Err(error) => {
+                this.is_unusable = true;
+                this.trouble = Some(Trouble::Unusable(error, this.fs.full_path(&this.aside())));
+            }
         }
         Ok(this)
     }
@@ -138,16 +148,33 @@ impl<F: FileSystem> Journal<F> {
         decoded.map_err(|version| self.error(io::Error::other(unknown(version))))
     }
 
-    /// Renames what cannot be used, which may be anything but a file, so that there is room for a new one.
-    fn set_aside(&mut self, error: StorageError) {
+    /// What one that cannot be used is renamed to.
+    fn aside(&self) -> Vec<String> {
         let mut aside = self.path.clone();
         if let Some(name) = aside.last_mut() {
             name.push_str(ASIDE);
         }
-        self.trouble = Some(match self.fs.rename(&self.path, &aside) {
-            Ok(()) => Trouble::SetAside(error, self.fs.full_path(&aside)),
-            Err(_) => Trouble::Lapsed(error),
+        aside
+    }
+
+    /// Renames what cannot be used, which may be something else than a file, to make room for a new one.
+    fn set_aside(&mut self) -> Result<(), StorageError> {
+        if !self.is_unusable {
+            return Ok(());
+        }
+        // Read again: another process may have set it aside and begun a new journal.
+        if let Err(error) = self.read() {
+            if error.may_pass() {
+                return Err(error);
+            }
+            self.fs.rename(&self.path, &self.aside()).map_err(|source| self.error(source))?;
+        }
+        self.is_unusable = false;
+        self.trouble = self.trouble.take().map(|trouble| match trouble {
+            Trouble::Unusable(error, aside) => Trouble::SetAside(error, aside),
+            Trouble::SetAside(..) | Trouble::Lapsed(_) => trouble,
         });
+        Ok(())
     }
 
     /// What is wrong with the journal, for the user; once.
@@ -306,8 +333,11 @@ impl<F: FileSystem> Journal<F> {
         if self.lapse == Some(Lapse::Removed) {
             return Ok(());
         }
-        let removed = self.fs.remove(&self.path).and_then(|()| self.fs.sync_folder(self.folder()));
-        removed.map_err(|source| self.error(source))?;
+        // One that cannot be used names no pieces, and is kept.
+        if !self.is_unusable {
+            let removed = self.fs.remove(&self.path).and_then(|()| self.fs.sync_folder(self.folder()));
+            removed.map_err(|source| self.error(source))?;
+        }
         self.lapse = Some(Lapse::Removed);
         Ok(())
     }
@@ -368,6 +398,7 @@ impl<F: FileSystem> Journal<F> {
         if self.lapse == Some(Lapse::Removed) {
             self.lapse = Some(Lapse::Gaps);
         }
+        self.set_aside()?;
         self.replace(&bytes).map_err(|source| self.error(source))?;
         self.end = bytes.len() as u64;
         self.snapshot_len = self.end;

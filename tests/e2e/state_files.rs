@@ -27,12 +27,16 @@ impl Scene {
         self.dir.path().join(name)
     }
 
-    /// Downloads to `copy` with its state in `state`.
-    fn download(&self) -> Ended {
+    /// Runs a command with its state in `state`.
+    fn run(&self, args: &[&str]) -> Ended {
         let state = self.path("state");
-        let args = ["download", "set.torrent", "-d", "copy", "-p", "0", "--peer", &self.peer];
         let variables = [("XDG_STATE_HOME", state.to_str().unwrap())];
-        let ended = Sprat::start_with(self.dir.path(), &args, &variables).end();
+        Sprat::start_with(self.dir.path(), args, &variables).end()
+    }
+
+    /// Downloads to `copy`.
+    fn download(&self) -> Ended {
+        let ended = self.run(&["download", "set.torrent", "-d", "copy", "-p", "0", "--peer", &self.peer]);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(tree(&self.path("set")) == tree(&self.path("copy/set")));
         ended
@@ -86,6 +90,41 @@ fn a_journal_of_an_unknown_version_is_set_aside_and_a_new_one_begun() {
     let aside = PathBuf::from(format!("{}.aside", journal.display()));
     assert_eq!(std::fs::read(aside).unwrap(), bytes, "it is kept");
     assert!(scene.download().err.is_empty(), "the new one is as good as any");
+}
+
+#[test]
+fn a_journal_of_an_unknown_version_is_left_as_it_is_by_what_writes_no_content() {
+    let scene = Scene::new();
+    scene.download();
+    let journal = scene.journal();
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes[8] ^= 0x40;
+    std::fs::write(&journal, &bytes).unwrap();
+    let assert_left = |ended: &Ended| {
+        assert_eq!(std::fs::read(&journal).unwrap(), bytes, "{ended:?}");
+    };
+    let verified = scene.run(&["verify", "set.torrent", "-d", "copy"]);
+    assert_eq!((verified.code, verified.err.len()), (Some(0), 0), "{verified:?}");
+    assert_left(&verified);
+
+    let download = ["download", "set.torrent", "-d", "copy", "-p", "0"];
+    std::fs::write(scene.path("copy/set/a"), vec![b'x'; 3_000_001]).unwrap();
+    for args in [&download[..], &["seed", "set.torrent", "-d", "copy", "-p", "0"]] {
+        let refused = scene.run(args);
+        assert_ne!(refused.code, Some(0), "{refused:?}");
+        let is_told = |line: &String| line.starts_with("warning: journal ") && line.contains("left as it is");
+        assert!(refused.err.iter().any(is_told), "{refused:?}");
+        assert_left(&refused);
+    }
+
+    std::fs::remove_dir_all(scene.path("copy")).unwrap();
+    let refused = scene.run(&download);
+    assert_eq!((refused.code, refused.err.len()), (Some(1), 1), "{refused:?}");
+    for part in ["copy", ".journal", "mount", "--overwrite"] {
+        assert!(refused.err[0].contains(part), "{refused:?}");
+    }
+    assert!(!scene.path("copy").exists(), "its disk may not be mounted");
+    assert_left(&refused);
 }
 
 #[test]

@@ -9,7 +9,6 @@ use crate::proto::torrent::event::{self, ConnId, Output, PieceResult, StorageFau
 use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::disk::{Done, Job, StoreOutcome};
 use crate::storage::fs::RealFs;
-use crate::storage::journal::Trouble;
 use crate::storage::persistence;
 use crate::storage::pieces::{Spill, WholePiece};
 use crate::storage::store::Store;
@@ -175,12 +174,9 @@ impl TorrentTask {
 
     /// What is wrong with the journal is said once.
     pub(super) fn tell_journal(&mut self) {
-        let event = match self.content.take_journal_trouble() {
-            Some(Trouble::Lapsed(error)) => Event::JournalLapsed(error.to_string()),
-            Some(Trouble::SetAside(error, path)) => Event::JournalSetAside { error: error.to_string(), path },
-            None => return,
-        };
-        self.swarm.report.event(event);
+        if let Some(trouble) = self.content.take_journal_trouble() {
+            self.swarm.report.journal(trouble);
+        }
     }
 
     /// Makes durable what was written.

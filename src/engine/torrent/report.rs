@@ -12,6 +12,7 @@ use crate::proto::metainfo::{Info, Metainfo};
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::event;
+use crate::storage::journal::Trouble;
 
 /// Least time between two snapshots.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(200);
@@ -34,6 +35,16 @@ impl Report {
     /// Tells what happened; nobody may be listening.
     pub(super) fn event(&self, event: Event) {
         self.teller.tell(event);
+    }
+
+    /// Tells what is wrong with the journal of a torrent that goes on, which begins a new one if need be.
+    pub(super) fn journal(&self, trouble: Trouble) {
+        self.event(match trouble {
+            Trouble::Lapsed(error) => Event::JournalLapsed(error.to_string()),
+            Trouble::Unusable(error, path) | Trouble::SetAside(error, path) => {
+                Event::JournalSetAside { error: error.to_string(), path }
+            }
+        });
     }
 
     /// The description is there.

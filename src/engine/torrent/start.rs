@@ -27,6 +27,7 @@ use crate::storage::content::{Content, StorageError};
 use crate::storage::disk::{DiskContent, Done, Job};
 use crate::storage::foreign::Misfit;
 use crate::storage::fs::RealFs;
+use crate::storage::journal::Trouble;
 use crate::storage::persistence::STORAGE_RETRY;
 use crate::storage::pieces::PartialPiece;
 use crate::storage::resume::{self, Verdict};
@@ -78,6 +79,15 @@ impl From<String> for Obstacle {
     }
 }
 
+impl From<Obstacle> for Started {
+    fn from(obstacle: Obstacle) -> Self {
+        match obstacle {
+            Obstacle::Refused(refusal) => Self::Refused(refusal),
+            Obstacle::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
 /// How far a beginning is.
 #[derive(Debug)]
 enum Step {
@@ -100,19 +110,38 @@ pub(super) fn open(
     info: Info,
     selected: Vec<bool>,
 ) -> Result<DiskContent, StorageError> {
-    let was_written = || {
-        let journal =
-            context.journals.clone().and_then(|journals| journals::open_journal(journals, &info, dir).ok());
-        journal.is_some_and(|journal| journal.record().owned.is_some() && journal.record().kept.count() > 0)
-    };
     let files = match purpose {
         _ if dir.is_dir() => RealFs::open(dir, &context.handles)?,
         Purpose::Seed => RealFs::open(dir, &context.handles)?,
-        Purpose::Download if was_written() => return Err(folder_gone(dir)),
-        Purpose::Download | Purpose::Overwrite => RealFs::create(dir, &context.handles)?,
+        Purpose::Download => {
+            require_unwritten(context, dir, &info)?;
+            RealFs::create(dir, &context.handles)?
+        }
+        Purpose::Overwrite => RealFs::create(dir, &context.handles)?,
     };
     let files = files.following_links(follow_links);
     Ok(Arc::new(Store::new(Content::new(info, selected, files))))
+}
+
+/// A folder that is not there may be made if nothing was downloaded to it, by the journal.
+///
+/// # Errors
+/// Something was, or the journal cannot be used, so that nothing is known.
+fn require_unwritten(context: &Context, dir: &Path, info: &Info) -> Result<(), StorageError> {
+    let Some(journals) = context.journals.clone() else { return Ok(()) };
+    let unknown = |error: &StorageError| {
+        let why = format!(
+            "this folder is gone, and whether it was downloaded to is unknown (journal {error}); mount its disk, \
+             or give --overwrite to download to a new folder"
+        );
+        StorageError::new(dir, io::Error::new(io::ErrorKind::NotFound, why))
+    };
+    let mut journal = journals::open_journal(journals, info, dir).map_err(|error| unknown(&error))?;
+    if let Some(Trouble::Unusable(error, _)) = journal.take_trouble() {
+        return Err(unknown(&error));
+    }
+    let record = journal.record();
+    if record.owned.is_some() && record.kept.count() > 0 { Err(folder_gone(dir)) } else { Ok(()) }
 }
 
 /// Content was downloaded to a folder that is not there: its disk may not be mounted, and must not be replaced by a
@@ -159,8 +188,10 @@ pub(super) async fn check(
                     report.event(Event::Checked { good: found.have.count(), total });
                     Started::Ready { found, wishes }
                 }
-                Err(Obstacle::Refused(refusal)) => Started::Refused(refusal),
-                Err(Obstacle::Failed(error)) => Started::Failed(error),
+                Err(obstacle) => {
+                    tell_journal(content, report);
+                    obstacle.into()
+                }
             },
             () = later(&mut steps) => match &*steps.borrow_and_update() {
                 Step::Checking(checked, good) => {
@@ -174,6 +205,16 @@ pub(super) async fn check(
             },
             leaving = wishes.until_told(control) => return Started::Stopped(leaving),
         }
+    }
+}
+
+/// Tells what is wrong with the journal of a torrent that does not begin: the files that the journal would
+/// name count as the user's.
+fn tell_journal(content: &DiskContent, report: &Report) {
+    match content.take_journal_trouble() {
+        Some(Trouble::Unusable(error, _)) => report.event(Event::JournalUnusable(error.to_string())),
+        Some(trouble @ (Trouble::SetAside(..) | Trouble::Lapsed(_))) => report.journal(trouble),
+        None => {}
     }
 }
 
