@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::failure::{Failure, words};
+use crate::engine::is_out_of_descriptors;
 
 /// Cores for each thread that moves bytes between sockets and memory. One moves about 2 GiB/s; hashing and
 /// disks have threads of their own. With more, tasks that talk to each other wake each other's threads: of
@@ -98,10 +99,4 @@ pub(crate) fn require_descriptors() -> Result<(), Failure> {
         // Without such a file nothing is known.
         Ok(_) | Err(_) => Ok(()),
     }
-}
-
-/// Whether the process, or the system, has no file descriptor left.
-pub(crate) fn is_out_of_descriptors(error: &std::io::Error) -> bool {
-    use rustix::io::Errno;
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }

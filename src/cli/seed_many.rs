@@ -13,12 +13,11 @@ use super::interrupt::{Interrupts, Signal};
 use super::misfit;
 use super::plan::Plan;
 use super::report::Report;
-use super::runtime::is_out_of_descriptors;
 use super::source::load_file;
 use super::text::{counted, listed, printable, without_number};
 use crate::engine::{
     AddTorrent, Engine, Event, Existing, Metainfo, Purpose, Snapshot, Stage, StorageFault, TorrentHandle,
-    TorrentSource,
+    TorrentSource, is_out_of_descriptors,
 };
 
 /// Torrents that are read, and added, at a time: some milliseconds of work.

@@ -78,6 +78,7 @@ pub use crate::proto::torrent::event::{
     Direction, PeerSnapshot, StorageFault, TorrentSnapshot, TrafficSnapshot,
 };
 pub use crate::proto::torrent::refusals::{Evidence, Refused};
+pub use crate::storage::handles::is_out_of_descriptors;
 pub use crate::storage::{content::StorageError, foreign::Misfit, foreign::Why, make};
 pub use add::{AddTorrent, Existing, Purpose, Selection, TorrentSource};
 pub use config::{Config, DhtConfig, Limits};

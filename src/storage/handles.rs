@@ -233,7 +233,8 @@ impl Table {
     }
 }
 
-pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
+/// Whether the process, or the system, has no file descriptor left.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
