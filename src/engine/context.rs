@@ -145,7 +145,7 @@ pub(crate) enum Incoming {
 pub(crate) enum Outgoing {
     /// A message.
     Message(Message),
-    /// A message with metadata, whose leaving is told.
+    /// A metadata message; `Input::MetadataSent` follows when it is sent.
     Metadata(Message),
     /// A block, to be read from the disk first.
     Block(Block),

@@ -39,7 +39,7 @@ pub(crate) enum NoPeer {
     Failed(#[from] io::Error),
 }
 
-/// Most torrents that are told of a connection whose torrent is hidden by encryption.
+/// Most torrents that are notified of an encrypted connection; with more torrents none is.
 const TOLD_MAX: usize = 16;
 
 /// What we can do: BEP 6, BEP 10, and BEP 5 if the torrent has a node of the DHT.
@@ -130,12 +130,12 @@ fn closed_or_failed(error: io::Error) -> NoPeer {
     if is_closed { NoPeer::Closed } else { NoPeer::Failed(error) }
 }
 
-/// Which torrent an encrypted connection is for is hidden: if there are few, each is told.
+/// Notifies every torrent, up to `TOLD_MAX`, because encryption hides which torrent the peer wants.
 fn tell_encrypted(ip: IpAddr, torrents: &Registry) {
     let torrents = torrents.borrow();
     if torrents.len() <= TOLD_MAX {
         for entry in torrents.values() {
-            // One that is too busy to hear it has peers.
+            // A full control channel drops the notice; a busy torrent has peers and does not need it.
             let _ = entry.control.try_send(Control::Encrypted(ip));
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! The journal tells which files this program began; those are its own, to be cut to their length too. Any other file
 //! is judged by what is in it: one with a good piece is an earlier download and is continued, one that is empty or
-//! holds zeros only loses nothing, and the rest belongs to the user. [`judge`] is pure; [`Content::bytes_of`] reads
-//! what it asks for, and no more than that: of a complete file nothing.
+//! holds zeros only loses nothing, and the rest belongs to the user. [`judge`] is pure; [`Content::misfits`]
+//! reads what it asks for, and no more than that: of a complete file nothing.
 
 use std::io;
 use std::path::PathBuf;

@@ -40,12 +40,12 @@ const JOURNAL_LEN_MAX: u64 = 128 << 20;
 const TAIL_LEN_MAX: u64 = 1 << 20;
 
 impl Stamp {
-    /// Stands for a file of which somebody has to find out what is in it: no file looks like this.
+    /// A stamp that matches no file, so that the next start hashes the file.
     pub fn unknown(inode: u64) -> Self {
         Self { len: u64::MAX, modified: i64::MIN, changed: i64::MIN, inode }
     }
 
-    /// Whether it stands for such a file.
+    /// Whether it is [`Stamp::unknown`].
     pub fn is_unknown(&self) -> bool {
         self.len == u64::MAX
     }
@@ -216,7 +216,7 @@ impl<F: FileSystem> Journal<F> {
         self.lapse(error);
         let withdrawn = if self.is_overstated { self.remove() } else { Ok(()) };
         if withdrawn.is_err() {
-            // Or else whoever tries again would find it said.
+            // Restores the record; otherwise a retry would treat it as already written.
             self.record = before;
         }
         withdrawn

@@ -73,7 +73,7 @@ pub fn judge<F: FileSystem>(content: &Content<F>, record: &Record) -> Result<Ver
     }
     verdict.is_folder_gone = is_folder_gone(content, record, &conditions);
     let has_parts = conditions[info.files.len()] != Condition::Gone;
-    // Else other files' bytes are in the parts file than would be looked for there.
+    // With another selection, the parts file holds the bytes of different files.
     let is_same_selection = record.selected.as_ref() == Some(&content.selection());
     for piece in 0..piece_count {
         let (is_kept, in_parts) = (record.kept.get(piece), record.in_parts.get(piece));

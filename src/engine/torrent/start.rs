@@ -163,7 +163,7 @@ pub(super) async fn check(
 ) -> Started {
     let total = content.info().geometry.piece_count();
     if plan.existing == Existing::Assumed {
-        // Of one file that is told at once; among many it takes a disk thread to find out.
+        // A single file with a plain name needs no lookup; several files are checked on a disk thread.
         if content.info().files.len() > 1 || content.content().has_delicate_names() {
             context.disk.slow(content, |store| store.content().find_names()).await;
             tell_names(content, report);

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::{Content, StorageError, is_absent};
@@ -104,7 +105,7 @@ impl<F: FileSystem> Content<F> {
         if is_needed || !self.parts.has_slots() || self.last_look(number)?.is_none() {
             return Ok(());
         }
-        self.parts.filled.iter().for_each(|filled| filled.store(false, std::sync::atomic::Ordering::Release));
+        self.parts.filled.iter().for_each(|filled| filled.store(false, Ordering::Release));
         self.fs.remove(&self.parts.path).map_err(|source| self.error(&self.parts.path, source))?;
         self.look(number).map(|_| ())
     }
