@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use reqwest::{Response, Url};
 
-use super::web::{self, CONNECT_TIME_MAX, REDIRECT_MAX, WebClient, WebError};
+use super::web::{self, CONNECT_TIME_MAX, FollowError, REDIRECT_MAX, WebClient, WebError};
 use crate::proto::metainfo::METAINFO_LEN_MAX;
 use crate::proto::metainfo::magnet;
-use crate::proto::scope::Scope;
+use crate::proto::scope::{Origin, Scope};
 
 /// Longest time for the whole answer; then it is given up.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(30);
@@ -64,22 +64,19 @@ pub async fn fetch(url: &str) -> Result<Fetched, FetchError> {
 
 /// Goes from redirect to redirect.
 async fn follow(url: &str) -> Result<Fetched, FetchError> {
-    let web = WebClient::default();
-    let mut url = Url::parse(url).map_err(|error| FetchError::Http(error.to_string()))?;
-    let mut innermost = Scope::Loopback;
-    for _ in 0..=REDIRECT_MAX {
-        let (response, scope) = web.get(&url, innermost).await.map_err(not_reached)?;
-        let Some(target) = web::redirect_target(&response) else { return body(response).await };
-        if magnet::is_magnet(&target) {
-            return Ok(Fetched::Magnet(target));
-        }
-        url = match url.join(&target) {
-            Ok(next) if matches!(next.scheme(), "http" | "https") => next,
-            Ok(_) | Err(_) => return Err(FetchError::RedirectTarget(target)),
-        };
-        innermost = scope;
+    let url = Url::parse(url).map_err(|error| FetchError::Http(error.to_string()))?;
+    let innermost = |origin, _: &Url| match origin {
+        Origin::User => Scope::Loopback,
+        Origin::Server(scope) => scope,
+    };
+    match WebClient::default().follow(url, innermost).await {
+        Ok((response, _)) => body(response).await,
+        Err(FollowError::Target(target)) if magnet::is_magnet(&target) => Ok(Fetched::Magnet(target)),
+        Err(FollowError::Target(target)) => Err(FetchError::RedirectTarget(target)),
+        Err(FollowError::Count) => Err(FetchError::RedirectCount(REDIRECT_MAX)),
+        Err(FollowError::NotReached(WebError::Inwards(_), _)) => Err(FetchError::RedirectInwards),
+        Err(FollowError::NotReached(WebError::Http(error), _)) => Err(told(error)),
     }
-    Err(FetchError::RedirectCount(REDIRECT_MAX))
 }
 
 async fn body(mut response: Response) -> Result<Fetched, FetchError> {
@@ -96,13 +93,6 @@ async fn body(mut response: Response) -> Result<Fetched, FetchError> {
     Ok(Fetched::File(bytes))
 }
 
-fn not_reached(error: WebError) -> FetchError {
-    match error {
-        WebError::Inwards(_) => FetchError::RedirectInwards,
-        WebError::Http(error) => told(error),
-    }
-}
-
 fn told(error: reqwest::Error) -> FetchError {
     if error.is_timeout() {
         // The whole has its limit elsewhere.
@@ -114,42 +104,18 @@ fn told(error: reqwest::Error) -> FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use crate::engine::web::testing::{redirect as to, served};
 
-    /// What comes of a server that gives these answers one after the other, and what it was asked. `{here}` stands for
-    /// its own address.
+    /// What is fetched from a server that gives these answers, and what it was asked.
     async fn fetched(answers: &[&str]) -> (Result<Fetched, FetchError>, Vec<String>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let here = format!("http://{}", listener.local_addr().unwrap());
-        let mut asked = Vec::new();
-        let serve = async {
-            for answer in answers {
-                let (mut socket, _) = listener.accept().await.unwrap();
-                let mut request = vec![0; 4_096];
-                let len = socket.read(&mut request).await.unwrap();
-                asked.push(String::from_utf8_lossy(&request[..len]).into_owned());
-                let _ = socket.write_all(answer.replace("{here}", &here).as_bytes()).await;
-            }
-            std::future::pending::<()>().await;
-        };
-        let url = format!("{here}/a/b?passkey=1");
-        let result = tokio::select! {
-            result = fetch(&url) => result,
-            () = serve => unreachable!("it serves for ever"),
-        };
-        (result, asked)
+        served(answers, async |here| fetch(&format!("http://{here}/a/b?passkey=1")).await).await
     }
 
     const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nde";
 
-    fn to(target: &str) -> String {
-        format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-    }
-
     #[tokio::test]
     async fn redirects_are_followed_without_telling_where_from() {
-        let (result, asked) = fetched(&[&to("c"), &to("/d"), &to("{here}/e"), OK]).await;
+        let (result, asked) = fetched(&[&to("c"), &to("/d"), &to("http://{here}/e"), OK]).await;
         assert_eq!(result.unwrap(), Fetched::File(b"de".to_vec()));
         let lines: Vec<_> = asked.iter().filter_map(|request| request.lines().next()).collect();
         assert_eq!(
@@ -179,7 +145,7 @@ mod tests {
             let (result, _) = fetched(&[&to(target)]).await;
             assert!(matches!(&result, Err(FetchError::RedirectTarget(told)) if told == target), "{result:?}");
         }
-        let here = to("{here}/a/b");
+        let here = to("http://{here}/a/b");
         let (result, asked) = fetched(&[here.as_str(); 7]).await;
         assert!(matches!(result, Err(FetchError::RedirectCount(REDIRECT_MAX))), "{result:?}");
         assert_eq!(asked.len(), REDIRECT_MAX + 1);

@@ -1,12 +1,12 @@
 //! HTTP and HTTPS trackers: one request, one bounded answer.
 //!
-//! Knows how to fetch a URL and to follow redirects; what the query says, what the answer means and which addresses a
-//! URL may lead to, `proto` knows.
+//! Knows how to announce by a URL; `proto` knows what the query says, what the answer means and which
+//! addresses a URL may lead to.
 
 use reqwest::{Response, StatusCode, Url};
 use tokio::time::{Duration, timeout};
 
-use super::web::{self, REDIRECT_MAX, WebClient, WebError};
+use super::web::{self, FollowError, WebClient, WebError};
 use crate::proto::scope::{Origin, Scope};
 use crate::proto::tracker::http::{BODY_LEN_MAX, announce_scope, announce_url, decode_reply};
 use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
@@ -40,22 +40,9 @@ impl HttpClient {
 
     /// The body of the answer, and the scope of the address that gave it.
     async fn fetch(&self, url: &str) -> Result<(Vec<u8>, Scope), TrackerError> {
-        let mut url = parse(url)?;
-        let mut origin = Origin::User;
-        for _ in 0..=REDIRECT_MAX {
-            let innermost = announce_scope(origin, url.path());
-            let got = self.web.get(&url, innermost).await;
-            let (response, scope) = got.map_err(|error| not_reached(error, origin))?;
-            let Some(target) = web::redirect_target(&response) else {
-                return Ok((body(response).await?, scope));
-            };
-            url = match url.join(&target) {
-                Ok(next) if matches!(next.scheme(), "http" | "https") => next,
-                Ok(_) | Err(_) => return Err(TrackerError::Garbage("it redirects to no HTTP address")),
-            };
-            origin = Origin::Server(scope);
-        }
-        Err(TrackerError::Garbage("it redirects again and again"))
+        let innermost = |origin, url: &Url| announce_scope(origin, url.path());
+        let (response, scope) = self.web.follow(parse(url)?, innermost).await.map_err(not_reached)?;
+        Ok((body(response).await?, scope))
     }
 }
 
@@ -80,15 +67,17 @@ async fn body(mut response: Response) -> Result<Vec<u8>, TrackerError> {
     Ok(body)
 }
 
-fn not_reached(error: WebError, origin: Origin) -> TrackerError {
-    match (error, origin) {
-        (WebError::Http(error), _) => unreachable(error),
-        (WebError::Inwards(_), Origin::User) => TrackerError::Unreachable(
+fn not_reached(error: FollowError) -> TrackerError {
+    match error {
+        FollowError::NotReached(WebError::Http(error), _) => unreachable(error),
+        FollowError::NotReached(WebError::Inwards(_), Origin::User) => TrackerError::Unreachable(
             "not contacted: on the local network only URLs that end in /announce are trackers".to_owned(),
         ),
-        (WebError::Inwards(_), Origin::Server(_)) => {
+        FollowError::NotReached(WebError::Inwards(_), Origin::Server(_)) => {
             TrackerError::Unreachable("not followed: it redirects to the local network".to_owned())
         }
+        FollowError::Target(_) => TrackerError::Garbage("it redirects to no HTTP address"),
+        FollowError::Count => TrackerError::Garbage("it redirects again and again"),
     }
 }
 
@@ -99,89 +88,62 @@ fn unreachable(error: reqwest::Error) -> TrackerError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::web::USER_AGENT;
+    use crate::engine::web::testing::{redirect as to, served};
+    use crate::engine::web::{REDIRECT_MAX, USER_AGENT};
     use crate::proto::infohash::InfoHash;
     use crate::proto::peer_id::PeerId;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    /// What the client makes of a tracker that answers with these bytes.
-    async fn answer(bytes: &[u8]) -> Answer {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/announce?key=1", listener.local_addr().unwrap());
-        let announce = Announce::new(InfoHash([1; 20]), PeerId([2; 20]), 1);
-        let serve = async {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut request = vec![0; 4096];
-            let len = socket.read(&mut request).await.unwrap();
-            let request = String::from_utf8_lossy(&request[..len]).into_owned();
-            // The client may hang up before it has read everything.
-            let _ = socket.write_all(bytes).await;
-            request
+    fn announce() -> Announce {
+        Announce::new(InfoHash([1; 20]), PeerId([2; 20]), 1)
+    }
+
+    /// What the client makes of a tracker that answers like this.
+    async fn answer(bytes: &str) -> Answer {
+        let ask = async |here: &str| {
+            HttpClient::default().announce(&format!("http://{here}/announce?key=1"), &announce()).await
         };
-        let client = HttpClient::default();
-        let (answer, request) = tokio::join!(client.announce(&url, &announce), serve);
-        assert!(request.starts_with("GET /announce?key=1&"), "{request}");
-        assert!(request.contains(&format!("user-agent: {USER_AGENT}\r\n")), "{request}");
+        let (answer, asked) = served(&[bytes], ask).await;
+        assert!(asked[0].starts_with("GET /announce?key=1&"), "{asked:?}");
+        assert!(asked[0].contains(&format!("user-agent: {USER_AGENT}\r\n")), "{asked:?}");
         answer
     }
 
-    fn ok(body: &[u8]) -> Vec<u8> {
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-        [head.as_bytes(), body].concat()
+    fn ok(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     }
 
     #[tokio::test]
     async fn answers_are_read_and_a_neighbour_is_known_as_one() {
-        let answer = answer(&ok(b"d8:intervali60e5:peers6:\x0a\0\0\x01\0\x50e")).await;
+        let answer = answer(&ok("d8:intervali60e5:peers6:\x0a\0\0\x01\0\x50e")).await;
         assert_eq!(answer.reply.unwrap().peers, ["10.0.0.1:80".parse().unwrap()]);
         assert!(answer.local);
     }
 
     #[tokio::test]
     async fn refusals_endless_bodies_and_the_end_of_a_tracker_are_told_apart() {
-        let refused = answer(b"HTTP/1.1 400 Bad\r\n\r\nd14:failure reason2:noe").await;
+        let refused = answer("HTTP/1.1 400 Bad\r\n\r\nd14:failure reason2:noe").await;
         assert!(matches!(refused.reply, Err(TrackerError::Refused { .. })));
-        let endless = answer(&ok(&vec![b'x'; BODY_LEN_MAX + 1])).await;
+        let endless = answer(&ok(&"x".repeat(BODY_LEN_MAX + 1))).await;
         assert!(matches!(endless.reply, Err(TrackerError::Garbage(_))));
-        let gone = answer(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n").await;
+        let gone = answer("HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n").await;
         assert_eq!(gone.reply, Err(TrackerError::Gone));
-        let empty = answer(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await;
+        let empty = answer("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n").await;
         assert!(matches!(empty.reply, Err(TrackerError::Unreachable(words)) if words.contains("500")));
     }
 
-    /// What comes of a tracker at an announce path that gives these answers one after the other, and what it was asked.
+    /// What comes of a tracker at an announce path that gives these answers, and what it was asked.
     async fn redirected(answers: &[String]) -> (Answer, Vec<String>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://user:secret@{}/announce?passkey=1", listener.local_addr().unwrap());
-        let announce = Announce::new(InfoHash([1; 20]), PeerId([2; 20]), 1);
-        let mut asked = Vec::new();
-        let serve = async {
-            for answer in answers {
-                let (mut socket, _) = listener.accept().await.unwrap();
-                let mut request = vec![0; 4096];
-                let len = socket.read(&mut request).await.unwrap();
-                asked.push(String::from_utf8_lossy(&request[..len]).into_owned());
-                let here = listener.local_addr().unwrap().to_string();
-                let _ = socket.write_all(answer.replace("{here}", &here).as_bytes()).await;
-            }
-            std::future::pending::<()>().await;
+        let ask = async |here: &str| {
+            let url = format!("http://user:secret@{here}/announce?passkey=1");
+            HttpClient::default().announce(&url, &announce()).await
         };
-        let client = HttpClient::default();
-        let answer = tokio::select! {
-            answer = client.announce(&url, &announce) => answer,
-            () = serve => unreachable!("it serves for ever"),
-        };
-        (answer, asked)
-    }
-
-    fn to(target: &str) -> String {
-        format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n")
+        served(answers, ask).await
     }
 
     #[tokio::test]
     async fn a_redirect_is_followed_and_carries_nothing_of_the_announce_before() {
-        let found = String::from_utf8(ok(b"d8:intervali60e5:peers0:e")).unwrap();
+        let found = ok("d8:intervali60e5:peers0:e");
         let (answer, asked) =
             redirected(&[to("http://{here}/x/announce?b"), to("announce.php"), found]).await;
         assert_eq!(answer.reply.map(|reply| reply.peers.len()), Ok(0));
@@ -219,11 +181,10 @@ mod tests {
     async fn services_of_this_machine_that_are_no_trackers_are_not_asked() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let announce = Announce::new(InfoHash([1; 20]), PeerId([2; 20]), 1);
         let client = HttpClient::default();
         for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1"] {
             let url = format!("http://{host}:{port}/admin/reboot?now=1");
-            let answer = client.announce(&url, &announce).await;
+            let answer = client.announce(&url, &announce()).await;
             assert!(
                 matches!(&answer.reply, Err(TrackerError::Unreachable(why)) if why.contains("local network")),
                 "{:?}",

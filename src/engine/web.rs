@@ -1,9 +1,9 @@
-//! HTTP requests that stay out of networks where whoever named the URL may not lead.
+//! HTTP requests that contact only those networks which the origin of a URL, the user or a server, may name.
 //!
-//! Whether an address may be asked, `proto::scope` decides; here names are resolved, every address is checked, and
-//! the connection goes to an address that was checked: a name is not resolved twice, so a DNS server cannot answer
-//! differently in between. Redirects are left to the caller, who knows what they may lead to; so no request carries
-//! anything of the one before, such as a `Referer` with a passkey.
+//! `proto::scope` decides whether an address may be asked; this module resolves names, checks every address
+//! and connects to an address that was checked. A name is not resolved twice, so a DNS server cannot answer
+//! differently in between. Each redirect is a request of its own that is checked like the first one, by a
+//! rule of the caller, and carries nothing of the request before it, such as a `Referer` with a passkey.
 //!
 //! Behind a proxy the proxy resolves the names, and only addresses that are written in the URL can be checked. Which
 //! address answered is unknown then, and counts as public.
@@ -17,7 +17,7 @@ use reqwest::{Client, Response, Url, header, redirect};
 use tokio::sync::OnceCell;
 use tokio::time::Duration;
 
-use crate::proto::scope::Scope;
+use crate::proto::scope::{Origin, Scope};
 
 /// Redirects followed, one after the other; one more is an error.
 pub(crate) const REDIRECT_MAX: usize = 5;
@@ -37,6 +37,17 @@ pub(crate) enum WebError {
     Http(#[from] reqwest::Error),
 }
 
+/// Why following redirects brought no answer.
+#[derive(Debug)]
+pub(crate) enum FollowError {
+    /// There is no answer from a URL that was named like this.
+    NotReached(WebError, Origin),
+    /// A redirect to something else than http and https: its target, as the server said it.
+    Target(String),
+    /// There are more than [`REDIRECT_MAX`].
+    Count,
+}
+
 /// The URL leads to an address that whoever named it may not name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not asked: it leads to an address of the local network")]
@@ -52,12 +63,37 @@ pub(crate) struct WebClient {
 }
 
 impl WebClient {
+    /// Requests what stands at the URL, which the user named, and follows redirects. `innermost` says how far
+    /// inwards a URL may lead that the user or a server named. Returns the answer, with the scope of the
+    /// address that gave it.
+    ///
+    /// # Errors
+    /// A URL leads further inwards, there is no answer, or the redirects lead nowhere.
+    pub(crate) async fn follow(
+        &self,
+        mut url: Url,
+        innermost: impl Fn(Origin, &Url) -> Scope,
+    ) -> Result<(Response, Scope), FollowError> {
+        let mut origin = Origin::User;
+        for _ in 0..=REDIRECT_MAX {
+            let got = self.get(&url, innermost(origin, &url)).await;
+            let (response, scope) = got.map_err(|error| FollowError::NotReached(error, origin))?;
+            let Some(target) = redirect_target(&response) else { return Ok((response, scope)) };
+            url = match url.join(&target) {
+                Ok(next) if matches!(next.scheme(), "http" | "https") => next,
+                Ok(_) | Err(_) => return Err(FollowError::Target(target)),
+            };
+            origin = Origin::Server(scope);
+        }
+        Err(FollowError::Count)
+    }
+
     /// Requests what stands at the URL, if it leads no further inwards than `innermost`. With the scope of the address
     /// that answered; public if it is unknown.
     ///
     /// # Errors
     /// The URL leads further inwards, or there is no answer.
-    pub(crate) async fn get(&self, url: &Url, innermost: Scope) -> Result<(Response, Scope), WebError> {
+    async fn get(&self, url: &Url, innermost: Scope) -> Result<(Response, Scope), WebError> {
         let literal = literal(url);
         match literal {
             Some(ip) if !innermost.admits(ip) => return Err(Inwards.into()),
@@ -75,7 +111,7 @@ impl WebClient {
 }
 
 /// Where the response redirects to, as it says it; None: it is the answer.
-pub(crate) fn redirect_target(response: &Response) -> Option<String> {
+fn redirect_target(response: &Response) -> Option<String> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
     }
@@ -181,6 +217,45 @@ impl Default for Proxies {
         Self::new(
             names.into_iter().filter_map(|name| std::env::var(name).ok()).filter(|value| !value.is_empty()),
         )
+    }
+}
+
+/// A server for tests of what is made of its answers.
+#[cfg(test)]
+pub(super) mod testing {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// What `ask` returns, which is given the address of a server, and the requests that the server got. The
+    /// server gives these answers one after the other; `{here}` in them stands for its address.
+    pub(in crate::engine) async fn served<T>(
+        answers: &[impl AsRef<str>],
+        ask: impl AsyncFnOnce(&str) -> T,
+    ) -> (T, Vec<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = listener.local_addr().unwrap().to_string();
+        let mut asked = Vec::new();
+        let serve = async {
+            for answer in answers {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 4_096];
+                let len = socket.read(&mut request).await.unwrap();
+                asked.push(String::from_utf8_lossy(&request[..len]).into_owned());
+                // The client may hang up before it has read everything.
+                let _ = socket.write_all(answer.as_ref().replace("{here}", &here).as_bytes()).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let result = tokio::select! {
+            result = ask(&here) => result,
+            () = serve => unreachable!("it serves for ever"),
+        };
+        (result, asked)
+    }
+
+    /// An answer that redirects.
+    pub(in crate::engine) fn redirect(target: &str) -> String {
+        format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     }
 }
 
