@@ -244,6 +244,8 @@ impl<'a> Numbers<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::proto::metainfo::files::Attributes;
 
@@ -291,6 +293,18 @@ mod tests {
         let names: BTreeSet<String> = distinct(&same).into_iter().collect();
         assert_eq!(names.len(), same.len());
         assert!(names.iter().all(|name| name.len() <= 2 + ELEMENT_LEN_MAX));
+        // The work: a key for the counter of each file that is numbered, and one for each number that is
+        // tried.
+        let (files, tried) = (files(&same), Cell::new(0));
+        let key = |path: &[String]| path.join(SEPARATOR);
+        let named = |file: usize, number| {
+            tried.set(tried.get() + 1);
+            key(&numbered(&files[file].path, number, ELEMENT_LEN_MAX))
+        };
+        let keys = keys(&files, |path| (key(path), false));
+        let mut numbers = Numbers::new(&keys, &named);
+        numbers.give(&keys);
+        assert_eq!((numbers.rivals.len(), tried.get()), (79_999, 2 * 79_999));
     }
 
     fn instead(files: &[File], file: usize) -> Vec<String> {
