@@ -1,8 +1,10 @@
-//! Trackers on the internet that aim a real process at its own machine, and links that name its other services.
-//! A server behind an HTTP proxy stands for one on the internet: nothing else of it can be seen.
+//! Trackers on the internet that aim a real process at its own machine, and links that name its other
+//! services. A server behind an HTTP proxy stands for one on the internet, and one in a network of the test's
+//! own has a public address.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 
 use crate::process::{Sprat, content, sprat};
 
@@ -156,4 +158,84 @@ fn a_link_reaches_the_trackers_of_this_machine_and_none_of_its_other_services() 
     let line = download.line("/admin/reboot");
     assert!(line.contains("local network"), "{line}");
     assert!(!victim.was_asked());
+}
+
+/// Set for the part of [`no_redirect_of_a_public_address_leads_inwards`] that runs in a network of its own.
+const INSIDE: &str = "SPRAT_TEST_NETWORK";
+
+/// Runs the named test of this program once more as root of a network of its own, in which each of `addrs` is
+/// this machine's. False: such a network cannot be made here, which is said.
+fn runs_inside(test: &str, addrs: &[&str]) -> bool {
+    let unshare = |line: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--map-root-user", "sh", "-ec", line, "sh"]);
+        command.arg(std::env::current_exe().unwrap()).args([test, "--exact", "--nocapture"]).env(INSIDE, "1");
+        command
+    };
+    let add = addrs.iter().map(|addr| format!("ip addr add {addr}/32 dev lo; ")).collect::<String>();
+    let network = format!("ip link set lo up; {add}");
+    if !unshare(&network).output().is_ok_and(|output| output.status.success()) {
+        println!("no network of our own here: not tried");
+        return false;
+    }
+    let output = unshare(&format!("{network} exec \"$@\"")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    true
+}
+
+/// A tracker that answers `/N/announce` with a redirect to the target of that number.
+fn redirecting(ip: &str, targets: Vec<String>) -> SocketAddr {
+    let listener = TcpListener::bind((ip, 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let (Ok(mut socket), mut request) = (socket, [0; 4096]) else { continue };
+            let len = socket.read(&mut request).unwrap_or(0);
+            let head = String::from_utf8_lossy(&request[..len]).into_owned();
+            let number = head.split('/').nth(1).and_then(|number| number.parse::<usize>().ok());
+            // A client that is gone needs no answer.
+            let _ = number.map(|number| socket.write_all(redirect(&targets[number]).as_bytes()));
+        }
+    });
+    addr
+}
+
+#[test]
+fn no_redirect_of_a_public_address_leads_inwards() {
+    let (public, private) = ("5.5.5.5", "10.0.0.1");
+    if std::env::var_os(INSIDE).is_none() {
+        runs_inside("inwards::no_redirect_of_a_public_address_leads_inwards", &[public, private]);
+        return;
+    }
+    let dir = torrent();
+    let victims = ["127.0.0.1", private].map(|ip| TcpListener::bind((ip, 0)).unwrap());
+    let [loopback, lan] = victims.each_ref().map(|victim| victim.local_addr().unwrap().port());
+    let other = TcpListener::bind((public, 0)).unwrap();
+    let mut targets: Vec<String> = ["127.0.0.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "localhost"]
+        .map(|host| format!("http://{host}:{loopback}/announce"))
+        .into();
+    targets.extend(
+        [private, "167772161", "[::ffff:10.0.0.1]"].map(|host| format!("http://{host}:{lan}/announce")),
+    );
+    let refused_count = targets.len();
+    targets.push(format!("http://{}/announce", other.local_addr().unwrap()));
+    let tracker = redirecting(public, targets.clone());
+    let urls: Vec<_> = (0..targets.len()).map(|at| format!("http://{tracker}/{at}/announce")).collect();
+    let mut args = vec!["download", "set.torrent", "-d", "copy", "-p", "0", "--json"];
+    args.extend(urls.iter().flat_map(|url| ["--tracker", url]));
+    let mut download = Sprat::start(dir.path(), &args);
+    let (mut asked, mut request) = (other.accept().unwrap().0, [0; 4096]);
+    let len = asked.read(&mut request).unwrap();
+    let head = String::from_utf8_lossy(&request[..len]).to_ascii_lowercase();
+    assert!(head.starts_with("get /announce") && !head.contains("referer"), "{head}");
+    drop(asked);
+    let mut refused = 0;
+    while refused < refused_count {
+        let line = download.line("/announce");
+        refused += usize::from(line.contains("local network"));
+    }
+    for victim in victims {
+        victim.set_nonblocking(true).unwrap();
+        assert!(victim.accept().is_err(), "{victim:?} was asked");
+    }
 }
