@@ -8,9 +8,6 @@ use std::process::Stdio;
 
 use super::process::{Ended, Sprat, content};
 
-/// Bytes that a pipe takes before a write to it waits, on Linux.
-const PIPE_LEN: usize = 64 << 10;
-
 fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_sprat"))
 }
@@ -32,7 +29,8 @@ fn workplace() -> tempfile::TempDir {
 /// A pipe whose other end is not read, and which takes no byte more.
 fn full_pipe() -> (std::io::PipeReader, Stdio) {
     let (reader, mut writer) = std::io::pipe().unwrap();
-    writer.write_all(&vec![b'x'; PIPE_LEN]).unwrap();
+    let len = rustix::pipe::fcntl_getpipe_size(&writer).unwrap();
+    writer.write_all(&vec![b'x'; len]).unwrap();
     (reader, writer.into())
 }
 
