@@ -50,10 +50,12 @@ fn with_fewer_descriptors_than_anything_needs_it_is_one_line() {
         for line in
             ["seed torrents -d data -p 0", "download torrents/file-0.torrent -d data -p 0", "demo --size 1MB"]
         {
-            // Some of these are enough for some commands: those are not waited for.
-            let process = limited(dir.path(), &format!("ulimit -n {limit}"), &format!("{line} --json"));
+            // Some of these are enough for some commands, which go on until they are told to stop.
+            let mut process = limited(dir.path(), &format!("ulimit -n {limit}"), &format!("{line} --json"));
+            let said = process.has_line();
             process.signal("TERM");
             let ended = process.end();
+            assert!(said, "{limit} {line}: {ended:?}");
             assert!(!matches!(ended.code, Some(134 | 101)), "{limit} {line}: {ended:?}");
             assert!(ended.code != Some(1) || ended.err.len() == 1, "{limit} {line}: {ended:?}");
         }

@@ -102,6 +102,27 @@ impl Sprat {
         }
     }
 
+    /// Waits for the first line of either stream, or for the end; whether there was a line.
+    pub(crate) fn has_line(&mut self) -> bool {
+        match self.lines.recv_timeout(SILENCE_MAX) {
+            Ok((stream, line)) => self.keep(stream, &line),
+            Err(RecvTimeoutError::Disconnected) => return false,
+            Err(RecvTimeoutError::Timeout) => panic!("neither a line nor the end"),
+        }
+        true
+    }
+
+    /// Whether each of its threads sleeps, so that it waits for what others do.
+    pub(crate) fn is_asleep(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).expect("it lives");
+        let mut stats =
+            tasks.map(|task| std::fs::read_to_string(task.expect("a thread").path().join("stat")));
+        // The state stands behind the name; a thread that ends meanwhile did not sleep.
+        stats.all(|stat| {
+            stat.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S")))
+        })
+    }
+
     /// Waits for the event `name` of `--json`.
     pub(crate) fn event(&mut self, name: &str) -> serde_json::Value {
         let line = self.line(&format!("\"event\":\"{name}\""));
