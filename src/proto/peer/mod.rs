@@ -26,9 +26,6 @@ use state::State;
 use traffic::Traffic;
 use uploads::Uploads;
 
-/// A peer that super-seeds shows so few pieces at a time: rtorrent one, libtorrent two.
-const SHOWN_AT_ONCE_MAX: u32 = 2;
-
 /// One connection.
 #[derive(Debug)]
 pub struct Peer {
@@ -82,13 +79,6 @@ impl Peer {
     /// Whether we may ask for blocks: of any piece, or of allowed-fast ones.
     pub fn may_request(&self) -> bool {
         self.state.am_interested && (!self.state.peer_choking || !self.remote.allowed_fast().is_empty())
-    }
-
-    /// Whether the peer may be super-seeding (BEP 16): it has pieces, was never interested in ours, and shows hardly more
-    /// than we have already. No client that super-seeds speaks `sp_have`.
-    pub fn may_super_seed(&self) -> bool {
-        let shows_few = self.remote.have().count() > 0 && self.remote.wanted_count() < SHOWN_AT_ONCE_MAX;
-        shows_few && !self.state.peer_was_interested && self.remote.sp_have().is_none()
     }
 
     /// Says whether the bounds hold.

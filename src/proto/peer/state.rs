@@ -17,8 +17,6 @@ pub struct State {
     pub peer_was_interested: bool,
     /// When either side was last interested, or the connection began.
     interested_at: Instant,
-    /// Since when they have nothing that we want; None while they do.
-    sated_at: Option<Instant>,
 }
 
 impl State {
@@ -31,14 +29,7 @@ impl State {
             peer_interested: false,
             peer_was_interested: false,
             interested_at: now,
-            sated_at: None,
         }
-    }
-
-    /// Notes whether they have nothing that we want. Returns since when they have not; None if they have something.
-    pub fn sated_at(&mut self, is_sated: bool, now: Instant) -> Option<Instant> {
-        self.sated_at = is_sated.then(|| self.sated_at.unwrap_or(now));
-        self.sated_at
     }
 
     /// We got interested or lost interest; true if that is news to be told.

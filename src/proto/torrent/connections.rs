@@ -224,7 +224,6 @@ impl Awake {
                     greeting::extension(&self.settings, &peer.connected, complete, false, queue_max);
                 self.out.send(now, peer, message);
             }
-            self.download.express_interest(now, peer, &mut self.out);
             self.download.fill(now, peer, &mut self.out);
         }
         for conn in gone {

@@ -12,12 +12,8 @@ use crate::proto::bandwidth::Bucket;
 use crate::proto::block::{BLOCK_LEN, Block};
 use crate::proto::peer::Peer;
 use crate::proto::rng::Rng;
-use crate::proto::time::{Duration, Instant};
+use crate::proto::time::Instant;
 use crate::proto::wire::message::Message;
-
-/// How long we stay interested in a peer that may super-seed and shows nothing more that we want. rtorrent chokes who
-/// is not interested, and unchokes no peer within 10 s of choking it; the next piece is shown sooner.
-const INTEREST_KEPT: Duration = Duration::from_secs(10);
 
 /// The taking side.
 #[derive(Debug)]
@@ -118,15 +114,9 @@ impl Download {
         }
     }
 
-    /// Tells the peer whether we want something of it, if that changed. A peer that may super-seed is told only after
-    /// [`INTEREST_KEPT`] that we want nothing.
+    /// Tells the peer whether we want something of it, if that changed.
     pub(super) fn express_interest(&mut self, now: Instant, peer: &mut Peer, out: &mut Outbox) {
         let interested = peer.remote.wanted_count() > 0;
-        let sated_at = peer.state.sated_at(!interested, now);
-        let awaits_more = !self.pieces.is_complete() && peer.may_super_seed();
-        if awaits_more && sated_at.is_some_and(|at| now - at < INTEREST_KEPT) {
-            return;
-        }
         if peer.state.set_am_interested(interested, now) {
             let message = if interested { Message::Interested } else { Message::NotInterested };
             out.send(now, peer, message);

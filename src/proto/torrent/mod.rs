@@ -369,7 +369,7 @@ impl Awake {
         self.gossip.check_invariant();
         for peer in self.peers.values() {
             peer.check_invariant();
-            debug_assert!(peer.state.am_interested || peer.remote.wanted_count() == 0);
+            debug_assert_eq!(peer.state.am_interested, peer.remote.wanted_count() > 0);
         }
     }
 }

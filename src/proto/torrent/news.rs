@@ -29,6 +29,9 @@ use crate::proto::wire::sp_have;
 /// rates a HAVE a piece is nothing, and waiting is what costs.
 const FAST_LEN: u64 = 4 << 20;
 
+/// A peer that super-seeds shows so few pieces at a time: rtorrent one, libtorrent two.
+const SHOWN_AT_ONCE_MAX: u32 = 2;
+
 /// Most messages by which one neighbour is told of pieces lost at once, 10 bytes each: they are to fit into the queue
 /// of its connection. With more it is greeted anew.
 const DONT_HAVES_MAX: usize = 1_024;
@@ -79,7 +82,7 @@ impl News {
             let lacks = !peer.remote.have().get(piece);
             let has_nothing_to_ask = peer.offer.is_exhausted() || (is_fast && is_idle(peer));
             let at_once = lacks && has_nothing_to_ask && !peer.offer.is_owed();
-            if at_once || peer.may_super_seed() {
+            if at_once || may_super_seed(peer) {
                 peer.offer.tell_early(piece, lacks);
                 out.send_availability(now, peer, Message::Have(piece));
             } else if lacks {
@@ -200,6 +203,13 @@ impl News {
             }
         }
     }
+}
+
+/// Whether the peer may be super-seeding (BEP 16): it has pieces, never wanted any of ours, and shows hardly more than
+/// we have already. No peer that speaks `sp_have` does.
+fn may_super_seed(peer: &Peer) -> bool {
+    let shows_few = peer.remote.have().count() > 0 && peer.remote.wanted_count() < SHOWN_AT_ONCE_MAX;
+    shows_few && !peer.state.peer_was_interested && peer.remote.sp_have().is_none()
 }
 
 /// Whether the peer may ask and does not: it knows of nothing that it wants of us.

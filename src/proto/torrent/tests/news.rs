@@ -112,34 +112,3 @@ fn peers_with_the_piece_hear_of_it_with_the_interval_and_seeds_not_at_all() {
     assert!(told.contains(&(OTHER, vec![0, 1, 2, 3])), "{told:?}");
     assert!(told.iter().all(|(conn, _)| *conn != SEED));
 }
-
-#[test]
-fn a_peer_that_may_super_seed_is_not_told_at_once_that_nothing_is_wanted() {
-    let mut rig = Rig::leech();
-    meet(&mut rig, PEER, Message::HaveNone);
-    let is_told = |outputs: &[Output], message: Message| outputs.contains(&Output::Send(PEER, message));
-    for piece in 0..3 {
-        let outputs = say(&mut rig, PEER, Message::Have(piece));
-        assert_eq!(is_told(&outputs, Message::Interested), piece == 0);
-        let asked = if piece == 0 { say(&mut rig, PEER, Message::Unchoke) } else { outputs };
-        let outputs = send_all(&mut rig, PEER, asked);
-        assert!(!is_told(&outputs, Message::NotInterested), "{outputs:?}");
-        assert!(!is_told(&rig.wait(Duration::from_secs(8)), Message::NotInterested));
-    }
-    assert!(is_told(&rig.wait(Duration::from_secs(4)), Message::NotInterested));
-    let outputs = say(&mut rig, PEER, Message::Have(9));
-    assert!(is_told(&outputs, Message::Interested));
-}
-
-#[test]
-fn a_complete_leecher_tells_at_once_that_nothing_is_wanted() {
-    let mut rig = Rig::leech();
-    meet(&mut rig, PEER, Message::HaveNone);
-    let mut outputs = Vec::new();
-    (0..PIECES).for_each(|piece| outputs.extend(say(&mut rig, PEER, Message::Have(piece))));
-    outputs.extend(say(&mut rig, PEER, Message::Unchoke));
-    let outputs = send_all(&mut rig, PEER, outputs);
-    assert!(rig.torrent.is_complete());
-    let is_told = |output: &Output| *output == Output::Send(PEER, Message::NotInterested);
-    assert!(outputs.iter().any(is_told), "{:?}", outputs.last());
-}
