@@ -18,6 +18,8 @@ use crate::process::{Sprat, content, sprat};
 /// Bytes sent by all peers together, unless they are disconnected before: many times what the process may
 /// take.
 const SENT_LEN: usize = 160 << 20;
+/// As [`SENT_LEN`] of messages of seven bytes, each of which costs as much work as one of a block.
+const SMALL_SENT_LEN: usize = 16 << 20;
 /// Bytes of memory that a process may take beyond what it takes while nothing happens: places for 1 MiB of
 /// one connection and the rest of what a start takes.
 const GROWTH_MAX: u64 = 24 << 20;
@@ -62,14 +64,21 @@ fn dialled(dir: &Path, metainfo: &Metainfo, name: &str, count: u8) -> (Sprat, Ve
 
 /// Bytes by which a download grows that dials peers each of which sends `message` over and over, and how many
 /// bytes of theirs it took.
-fn growth(dir: &Path, metainfo: &Metainfo, name: &str, message: &[u8], count: u8) -> (u64, usize) {
+fn growth(
+    dir: &Path,
+    metainfo: &Metainfo,
+    name: &str,
+    message: &[u8],
+    count: u8,
+    sent_len: usize,
+) -> (u64, usize) {
     let (download, sockets) = dialled(dir, metainfo, name, count);
     let quiet = download.memory("VmRSS");
     let flood = |mut socket: TcpStream| {
         let mut answers = socket.try_clone().unwrap();
         // The end of the connection is no error.
         std::thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
-        let message_count = SENT_LEN / usize::from(count) / message.len();
+        let message_count = sent_len / usize::from(count) / message.len();
         (0..message_count).take_while(|_| socket.write_all(message).is_ok()).count() * message.len()
     };
     let sent = std::thread::scope(|scope| {
@@ -101,10 +110,11 @@ fn what_nobody_asked_for_takes_no_memory() {
         ("blocks", [&block_header(block)[..], &vec![7; block.len as usize]].concat().repeat(8), 1, false),
     ] {
         for name in ["set.torrent", &link] {
-            let (growth, sent) = growth(dir.path(), &metainfo, name, &message, peer_count);
+            let sent_len = if what == "availability" { SMALL_SENT_LEN } else { SENT_LEN };
+            let (growth, sent) = growth(dir.path(), &metainfo, name, &message, peer_count, sent_len);
             println!("{what}, {name}: {growth} bytes of {sent}");
             assert!(growth <= GROWTH_MAX, "{what}, {name}: {growth} bytes of {sent}");
-            let is_whole = sent + usize::from(peer_count) * message.len() > SENT_LEN;
+            let is_whole = sent + usize::from(peer_count) * message.len() > sent_len;
             assert!(is_whole || !is_sustained, "{what}, {name}: disconnected after {sent} bytes");
         }
     }

@@ -159,7 +159,7 @@ fn a_longer_file_is_reported_by_all_and_cut_if_it_is_ours() {
     assert!(verified.out.iter().any(|line| line.starts_with("long") && line.contains("large.bin")));
     let mut seed = Sprat::start(scene.dir.path(), &["seed", "set.torrent", "-d", "to", "--port", "0"]);
     assert!(seed.line("longer than the torrent says").contains("large.bin"));
-    seed.line("Seeding");
+    seed.line_so_far("Seeding");
     drop(seed);
     assert_eq!(scene.download(&[]).code, Some(0), "it is ours");
     scene.assert_same();

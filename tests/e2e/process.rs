@@ -102,6 +102,12 @@ impl Sprat {
         }
     }
 
+    /// As [`Sprat::line`], of a line that may have come already: for two lines of different streams.
+    pub(crate) fn line_so_far(&mut self, part: &str) -> String {
+        let said = self.out.iter().chain(&self.err).find(|line| line.contains(part)).cloned();
+        said.unwrap_or_else(|| self.line(part))
+    }
+
     /// Waits for the first line of either stream, or for the end; whether there was a line.
     pub(crate) fn has_line(&mut self) -> bool {
         match self.lines.recv_timeout(SILENCE_MAX) {
