@@ -207,7 +207,8 @@ impl Awake {
                 gone.push(peer.conn);
                 continue;
             }
-            if peer.traffic.is_quiet(now) {
+            let shows_nothing = !self.status.complete && peer.remote.have().count() == 0;
+            if peer.traffic.is_quiet(now) || shows_nothing && peer.traffic.is_to_be_woken(now) {
                 self.out.send(now, peer, Message::KeepAlive);
             }
             if peer.requests.is_overdue(now) {

@@ -112,3 +112,19 @@ fn peers_with_the_piece_hear_of_it_with_the_interval_and_seeds_not_at_all() {
     assert!(told.contains(&(OTHER, vec![0, 1, 2, 3])), "{told:?}");
     assert!(told.iter().all(|(conn, _)| *conn != SEED));
 }
+
+#[test]
+fn a_peer_that_shows_no_piece_is_sent_one_keep_alive_early() {
+    let mut rig = Rig::leech();
+    meet(&mut rig, PEER, Message::HaveNone);
+    meet(&mut rig, OTHER, Message::Have(1));
+    let woken = |outputs: Vec<Output>| {
+        let keep_alive = |output: Output| match output {
+            Output::Send(conn, Message::KeepAlive) => Some(conn),
+            _ => None,
+        };
+        outputs.into_iter().filter_map(keep_alive).collect::<Vec<_>>()
+    };
+    assert_eq!(woken(rig.wait(Duration::from_secs(4))), [PEER]);
+    assert_eq!(woken(rig.wait(Duration::from_secs(60))), []);
+}
