@@ -119,9 +119,8 @@ fn a_peer_that_shows_no_piece_is_sent_one_keep_alive_early() {
     meet(&mut rig, PEER, Message::HaveNone);
     meet(&mut rig, OTHER, Message::Have(1));
     let woken = |outputs: Vec<Output>| {
-        let keep_alive = |output: Output| match output {
-            Output::Send(conn, Message::KeepAlive) => Some(conn),
-            _ => None,
+        let keep_alive = |output: Output| {
+            if let Output::Send(conn, Message::KeepAlive) = output { Some(conn) } else { None }
         };
         outputs.into_iter().filter_map(keep_alive).collect::<Vec<_>>()
     };
