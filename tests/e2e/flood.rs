@@ -50,6 +50,7 @@ fn dialled(dir: &Path, metainfo: &Metainfo, name: &str, count: u8) -> (Sprat, Ve
     let download = Sprat::start(dir, &args);
     let shake = |(number, peer): (usize, &TcpListener)| {
         let (mut socket, _) = peer.accept().unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let capabilities = Capabilities { extensions: true, fast: true, ..Capabilities::default() };
         let mut peer_id = PeerId(*b"-XX0000-abcdefghijkl");
         peer_id.0[19] = number as u8;
@@ -141,6 +142,9 @@ fn send_what_is_taken(download: &Sprat, sockets: &mut [TcpStream], bytes: &[u8])
     }
 }
 
+/// Peers whose messages never end.
+const PEERS: u8 = 20;
+
 #[test]
 fn messages_that_never_end_take_what_was_sent() {
     let dir = tempfile::tempdir().unwrap();
@@ -148,11 +152,12 @@ fn messages_that_never_end_take_what_was_sent() {
     let link = format!("magnet:?xt=urn:btih:{}", metainfo.info.infohash);
     let bitfield = [&(1_u32 << 19).to_be_bytes()[..], &[5], &vec![0; (1 << 19) - 2]].concat();
     for (name, begun) in [("set.torrent", extended(77, vec![7; PAYLOAD_LEN])), (&link, bitfield)] {
-        let (download, mut sockets) = dialled(dir.path(), &metainfo, name, 60);
+        let (download, mut sockets) = dialled(dir.path(), &metainfo, name, PEERS);
         let quiet = download.memory("VmRSS");
         let sent = send_what_is_taken(&download, &mut sockets, &begun[..begun.len() - 1]);
         let growth = download.memory("VmHWM").saturating_sub(quiet);
         println!("{name}: {growth} bytes of {sent}");
-        assert!(sent > 60 << 10 && growth <= sent + GROWTH_MAX / 2, "{name}: {growth} bytes of {sent}");
+        assert_eq!(sent, u64::from(PEERS) * (begun.len() as u64 - 1), "{name}: all is taken");
+        assert!(growth <= sent + GROWTH_MAX / 2, "{name}: {growth} bytes of {sent}");
     }
 }
