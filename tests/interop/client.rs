@@ -32,6 +32,8 @@ enum Role {
     Seed,
     /// BEP 16.
     SuperSeed,
+    /// Takes and makes only connections with message stream encryption.
+    EncryptedSeed,
     Download,
 }
 
@@ -41,6 +43,7 @@ impl Role {
         match self {
             Self::Seed => "seed",
             Self::SuperSeed => "super-seed",
+            Self::EncryptedSeed => "encrypted-seed",
             Self::Download => "download",
         }
     }
@@ -83,6 +86,11 @@ impl Client {
         self.start(host, torrent, &work.join("seed"), folder, Role::SuperSeed)
     }
 
+    /// Seeds what lies in `folder` to peers that encrypt, and to no other: all but rtorrent and ours can.
+    pub(crate) fn seed_encrypted(self, host: &Host, torrent: &Path, work: &Path, folder: &Path) -> Process {
+        self.start(host, torrent, &work.join("seed"), folder, Role::EncryptedSeed)
+    }
+
     /// Downloads into `folder`, and may go on seeding.
     pub(crate) fn download(self, host: &Host, torrent: &Path, work: &Path, folder: &Path) -> Process {
         self.start(host, torrent, &work.join("leech"), folder, Role::Download)
@@ -112,7 +120,7 @@ impl Client {
         let command = match self {
             Self::Sprat => sprat(host, torrent, state, folder, role),
             Self::Libtorrent => libtorrent(host, torrent, folder, role),
-            Self::Transmission => transmission(host, torrent, state, folder),
+            Self::Transmission => transmission(host, torrent, state, folder, role),
             Self::Aria2 => aria2(host, torrent, state, folder, role),
             Self::Rtorrent => rtorrent(host, torrent, state, folder, role),
             Self::Qbittorrent => qbittorrent(host, torrent, state, folder, role),
@@ -121,12 +129,32 @@ impl Client {
     }
 }
 
-/// Our seed, with an upload limit in bytes per second.
-pub(crate) fn limited_seed(host: &Host, torrent: &Path, work: &Path, folder: &Path, rate: u64) -> Process {
+/// A seed of ours or of rtorrent, with an upload limit in bytes per second.
+pub(crate) fn limited_seed(
+    client: Client,
+    host: &Host,
+    torrent: &Path,
+    work: &Path,
+    folder: &Path,
+    rate: u64,
+) -> Process {
     let state = work.join("seed");
     std::fs::create_dir(&state).expect("a new folder");
-    let mut command = sprat(host, torrent, &state, folder, Role::Seed);
-    command.arg("--up-limit").arg(format!("{}KB", rate / 1_000));
+    let command = match client {
+        Client::Sprat => {
+            let mut command = sprat(host, torrent, &state, folder, Role::Seed);
+            command.arg("--up-limit").arg(format!("{}KB", rate / 1_000));
+            command
+        }
+        Client::Rtorrent => {
+            let mut command = rtorrent(host, torrent, &state, folder, Role::Seed);
+            command.arg("-o").arg(format!("throttle.global_up.max_rate.set_kb={}", rate / 1_024));
+            command
+        }
+        Client::Libtorrent | Client::Transmission | Client::Aria2 | Client::Qbittorrent => {
+            panic!("{client:?} is not told how to")
+        }
+    };
     Process::start(command, &state.join("log"))
 }
 
@@ -152,19 +180,20 @@ fn aria2(host: &Host, torrent: &Path, state: &Path, folder: &Path, role: Role) -
     command.args(["--seed-ratio=0.0", "--file-allocation=none", "--summary-interval=0"]);
     command.env("XDG_CACHE_HOME", state);
     command.arg(format!("--listen-port={PORT}")).arg(format!("--dir={}", folder.display()));
-    command.arg(if role == Role::Seed { "--bt-seed-unverified=true" } else { "--continue=true" });
+    command.arg(if role == Role::Download { "--continue=true" } else { "--bt-seed-unverified=true" });
+    command.arg(format!("--bt-require-crypto={}", role == Role::EncryptedSeed));
     command.arg(torrent);
     command
 }
 
-fn transmission(host: &Host, torrent: &Path, state: &Path, folder: &Path) -> Command {
+fn transmission(host: &Host, torrent: &Path, state: &Path, folder: &Path, role: Role) -> Command {
     let watch = state.join("watch");
     std::fs::create_dir(&watch).expect("a new folder");
     std::fs::copy(torrent, watch.join("content.torrent")).expect("a copy of the torrent");
     let settings = serde_json::json!({
         "download-dir": folder, "peer-port": PORT.parse::<u16>().expect("a number"), "watch-dir": watch, "watch-dir-enabled": true,
         "dht-enabled": false, "lpd-enabled": false, "pex-enabled": false, "utp-enabled": false, "rpc-enabled": false,
-        "port-forwarding-enabled": false, "encryption": 0, "incomplete-dir-enabled": false, "rename-partial-files": false,
+        "port-forwarding-enabled": false, "encryption": if role == Role::EncryptedSeed { 2 } else { 0 }, "incomplete-dir-enabled": false, "rename-partial-files": false,
     });
     std::fs::write(state.join("settings.json"), settings.to_string()).expect("a new file");
     let mut command = host.command("transmission-daemon");
@@ -200,13 +229,15 @@ fn qbittorrent(host: &Host, torrent: &Path, state: &Path, folder: &Path, role: R
         "[LegalNotice]\nAccepted=true\n\
          [BitTorrent]\nSession\\Port={PORT}\nSession\\BTProtocol=TCP\nSession\\DHTEnabled=false\n\
          Session\\LSDEnabled=false\nSession\\PeXEnabled=false\nSession\\QueueingSystemEnabled=false\n\
-         [Network]\nPortForwardingEnabled=false\n"
+         Session\\Encryption={}\n\
+         [Network]\nPortForwardingEnabled=false\n",
+        u8::from(role == Role::EncryptedSeed)
     );
     std::fs::write(config.join("qBittorrent.conf"), text).expect("a new file");
     let mut command = host.command("qbittorrent-nox");
     command.arg(format!("--profile={}", state.display())).arg(format!("--save-path={}", folder.display()));
     command.arg("--skip-dialog=true").arg("--add-paused=false");
-    if role == Role::Seed {
+    if role != Role::Download {
         command.arg("--skip-hash-check");
     }
     command.arg(torrent);

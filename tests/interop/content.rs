@@ -20,6 +20,8 @@ const FILES: [(&str, usize); 5] = [
 
 /// One file that takes a limited seed a while.
 const LARGE_FILES: [(&str, usize); 1] = [("large.bin", 24 << 20)];
+/// One that takes it so long that how it begins and ends hardly counts.
+const LONG_FILES: [(&str, usize); 1] = [("long.bin", 128 << 20)];
 
 /// The content on disk.
 pub(crate) struct Content {
@@ -36,6 +38,11 @@ impl Content {
     /// The same of a larger file.
     pub(crate) fn generate_large(work: &Path) -> Self {
         Self::with(work, &LARGE_FILES)
+    }
+
+    /// The same of one that takes much longer.
+    pub(crate) fn generate_long(work: &Path) -> Self {
+        Self::with(work, &LONG_FILES)
     }
 
     fn with(work: &Path, files: &'static [(&'static str, usize)]) -> Self {

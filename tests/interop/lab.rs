@@ -26,13 +26,25 @@ pub(crate) struct Host {
 }
 
 /// What is missing to make hosts.
-pub(crate) fn missing() -> Option<String> {
+fn missing() -> Option<String> {
     let probe = format!("sprat-probe-{}-{}", std::process::id(), LAB_COUNT.fetch_add(1, Ordering::Relaxed));
     let made = ip(&["netns", "add", &probe]);
     if made {
         ip(&["netns", "del", &probe]);
     }
     (!made).then(|| "root with iproute2".to_owned())
+}
+
+/// Whether all is there that a test needs, of which `missing` are what it needs beside hosts. If not, it says so, and
+/// fails with `SPRAT_INTEROP=require`.
+pub(crate) fn can_try(what: &str, missing: impl IntoIterator<Item = Option<String>>) -> bool {
+    let missing: Vec<_> = missing.into_iter().chain([self::missing()]).flatten().collect();
+    if !missing.is_empty() {
+        let what = format!("{what} not tried: {} missing", missing.join(", "));
+        assert_ne!(std::env::var("SPRAT_INTEROP").as_deref(), Ok("require"), "{what}");
+        eprintln!("{what}");
+    }
+    missing.is_empty()
 }
 
 fn ip(arguments: &[&str]) -> bool {
