@@ -241,12 +241,10 @@ fn round(seed: u64, change_count: usize) -> u64 {
         let good = place.truth.good(&place.path);
         let served = place.fetch(port, &pieces);
         let still: Vec<u32> = pieces.into_iter().filter(|&piece| good.get(piece)).collect();
-        assert_eq!(
-            served,
-            still,
-            "{change:?} of {}: what is good is served, and nothing else",
-            path.display()
-        );
+        let what = format!("{change:?} of {}: {served:?} served, {still:?} good", path.display());
+        // While the file was short, a piece at the cut may have been looked at; then it is not claimed any more.
+        let may_lack = change == Change::Hollow;
+        assert!(served == still || may_lack && served.iter().all(|piece| still.contains(piece)), "{what}");
         if before.has_more_than(&good) {
             lost_files.push(path);
         }
