@@ -398,7 +398,7 @@ impl FileSystem for Disk {
         Ok(state.find(*file)?.stamp(file.0))
     }
 
-    fn folder_inode(&self) -> u64 {
+    fn folder_device(&self) -> u64 {
         0
     }
 

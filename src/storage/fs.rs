@@ -84,8 +84,8 @@ pub trait FileSystem: Send + Sync {
     fn len(&self, path: &[String]) -> io::Result<Option<u64>> {
         Ok(self.stamp(path)?.map(|stamp| stamp.len))
     }
-    /// The inode of the folder: another one may lie there when a disk is not mounted.
-    fn folder_inode(&self) -> u64;
+    /// The device of the folder: it is another one when the disk that is mounted there is not.
+    fn folder_device(&self) -> u64;
     /// Identifies the start of the system. As long as it is the same, no write is lost, synced or not.
     fn boot(&self) -> u64;
     /// Whether the file has more than one name: hard links.
@@ -359,8 +359,8 @@ impl FileSystem for RealFs {
         require_regular(&fs::fstat(file)?)
     }
 
-    fn folder_inode(&self) -> u64 {
-        self.folder.identity.1
+    fn folder_device(&self) -> u64 {
+        self.folder.identity.0
     }
 
     fn boot(&self) -> u64 {

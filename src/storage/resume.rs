@@ -31,7 +31,7 @@ pub struct Verdict {
     pub doubtful: Bitfield,
     /// Files that are there and that this program may write, by number, for the journal says that it began them.
     pub ours: Bitfield,
-    /// The folder that the journal speaks of is not the one that is there, and none of its files is.
+    /// The folder is on another device than the journal says, and has none of its files.
     pub is_folder_gone: bool,
 }
 
@@ -164,11 +164,11 @@ fn is_ours<F: FileSystem>(
     owned.files.get(number) && is_same
 }
 
-/// Whether content that we wrote was in another folder than the one that is there now, which has none of it: the
-/// place where a disk is mounted at other times looks so.
+/// Whether content that we wrote was on another device than the one that the folder is on now, which has none of it:
+/// so it is when the disk that was mounted there is not. On the same device the user has deleted it.
 fn is_folder_gone<F: FileSystem>(content: &Content<F>, record: &Record, conditions: &[Condition]) -> bool {
     let Some(owned) = &record.owned else { return false };
-    owned.folder != content.fs().folder_inode()
+    owned.device != content.fs().folder_device()
         && record.kept.count() > 0
         && owned.files.iter_set().all(|number| conditions[number as usize] == Condition::Gone)
 }

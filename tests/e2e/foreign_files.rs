@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::process::{Ended, Sprat, content, sprat, tree};
+use crate::small_disk::SmallDisk;
 
 /// A folder with the content `set`, its torrent, a seed of it, and empty state.
 struct Scene {
@@ -196,17 +197,30 @@ fn a_folder_that_is_gone_is_not_made_again_unasked() {
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.err[0].contains("--overwrite") && refused.err[0].contains("mount"), "{refused:?}");
     assert!(!scene.path("disk").exists());
-    // What a mounted disk leaves behind.
-    std::fs::create_dir_all(scene.path("disk/films")).unwrap();
-    let refused = scene.download_to("disk/films", &[]);
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert_eq!(std::fs::read_dir(scene.path("disk/films")).unwrap().count(), 0);
     let ended = scene.download_to("disk/films", &["--overwrite"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(tree(&scene.path("set")) == tree(&scene.path("disk/films/set")));
     std::fs::remove_dir_all(scene.path("disk")).unwrap();
     std::fs::rename(scene.path("elsewhere"), scene.path("disk")).unwrap();
     assert_eq!(scene.download_to("disk/films", &[]).code, Some(0), "the disk is back");
+    // Deleted, and made anew where it was.
+    std::fs::remove_dir_all(scene.path("disk/films")).unwrap();
+    std::fs::create_dir(scene.path("disk/films")).unwrap();
+    assert_eq!(scene.download_to("disk/films", &[]).code, Some(0));
+}
+
+#[test]
+fn the_folder_of_a_disk_that_is_not_mounted_is_not_filled() {
+    let scene = Scene::new();
+    std::fs::create_dir_all(scene.path("disk/films")).unwrap();
+    let Some(disk) = SmallDisk::mount(&scene.path("disk"), "size=32m") else { return };
+    assert_eq!(scene.download_to("disk/films", &[]).code, Some(0));
+    drop(disk);
+    let refused = scene.download_to("disk/films", &[]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err[0].contains("--overwrite") && refused.err[0].contains("mount"), "{refused:?}");
+    assert_eq!(std::fs::read_dir(scene.path("disk/films")).unwrap().count(), 0);
+    assert_eq!(scene.download_to("disk/films", &["--overwrite"]).code, Some(0));
 }
 
 #[test]

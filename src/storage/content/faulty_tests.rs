@@ -105,8 +105,8 @@ impl FileSystem for Faulty {
     fn stamp_of(&self, file: &Self::File) -> io::Result<Stamp> {
         self.real.stamp_of(file)
     }
-    fn folder_inode(&self) -> u64 {
-        self.real.folder_inode()
+    fn folder_device(&self) -> u64 {
+        self.real.folder_device()
     }
     fn boot(&self) -> u64 {
         self.real.boot()

@@ -80,8 +80,8 @@ impl FileSystem for Odd {
     fn is_hard_linked(&self, path: &[String]) -> io::Result<bool> {
         self.real.is_hard_linked(&self.fold(path, false)?)
     }
-    fn folder_inode(&self) -> u64 {
-        self.real.folder_inode()
+    fn folder_device(&self) -> u64 {
+        self.real.folder_device()
     }
     fn boot(&self) -> u64 {
         self.real.boot()

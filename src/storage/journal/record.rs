@@ -57,8 +57,8 @@ pub struct Kept {
 pub struct Owned {
     /// By number; also those that are still to be made.
     pub files: Bitfield,
-    /// The inode of the folder that they lie in.
-    pub folder: u64,
+    /// The device of the folder that they lie in.
+    pub device: u64,
     /// Identifies the start of the system at which this was written.
     pub boot: u64,
 }
@@ -215,7 +215,7 @@ pub(super) fn blocks(piece: PieceIndex, blocks: impl Iterator<Item = Spilled>) -
 }
 
 fn encode_owned(owned: &Owned) -> Vec<u8> {
-    let numbers = [owned.folder.to_le_bytes(), owned.boot.to_le_bytes()];
+    let numbers = [owned.device.to_le_bytes(), owned.boot.to_le_bytes()];
     [numbers.as_flattened(), owned.files.as_bytes()].concat()
 }
 
@@ -342,10 +342,10 @@ fn apply_blocks(record: &mut Record, payload: &[u8], owner: &Owner) -> Option<()
 }
 
 fn owned(payload: &[u8], owner: &Owner) -> Option<Owned> {
-    let (folder, rest) = payload.split_first_chunk::<8>()?;
+    let (device, rest) = payload.split_first_chunk::<8>()?;
     let (boot, files) = rest.split_first_chunk::<8>()?;
     let files = Bitfield::from_wire(files, owner.file_count).ok()?;
-    Some(Owned { files, folder: u64::from_le_bytes(*folder), boot: u64::from_le_bytes(*boot) })
+    Some(Owned { files, device: u64::from_le_bytes(*device), boot: u64::from_le_bytes(*boot) })
 }
 
 fn stamps(bytes: &[u8], owner: &Owner) -> Option<BTreeMap<u32, Stamp>> {

@@ -37,6 +37,6 @@ impl<F: FileSystem> Store<F> {
         self.content.selected_files().for_each(|(number, _)| {
             files.set(number as u32);
         });
-        ledger.state().journal.own(Owned { files, folder: fs.folder_inode(), boot: fs.boot() });
+        ledger.state().journal.own(Owned { files, device: fs.folder_device(), boot: fs.boot() });
     }
 }
