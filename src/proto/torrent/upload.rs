@@ -193,11 +193,16 @@ impl Upload {
             return;
         }
         self.debut.judge();
-        let Some(held) = peers.get(&holder).map(|peer| peer.remote.have().clone()) else { return };
+        // Of one piece nothing else is looked at: a copy of all that the peer has would be made for each HAVE.
+        let held = match piece {
+            Some(_) => None,
+            None => peers.get(&holder).map(|peer| peer.remote.have().clone()),
+        };
         for peer in peers.values_mut().filter(|peer| peer.conn != holder && peer.is_fast()) {
-            let waiting = match piece {
-                Some(piece) => peer.uploads.waiting_for(piece),
-                None => peer.uploads.waiting_in(&held),
+            let waiting = match (piece, &held) {
+                (Some(piece), _) => peer.uploads.waiting_for(piece),
+                (None, Some(held)) => peer.uploads.waiting_in(held),
+                (None, None) => return,
             };
             for block in waiting {
                 if self.debut.refuses(block.piece, peer) && peer.uploads.cancel(block) {
