@@ -3,7 +3,7 @@
 //! Entries come in order of name, byte by byte, folder by folder, so that equal content gives equal torrents.
 //! What goes in is what a seed can read again: regular files, hidden and empty ones included. Symbolic links
 //! below the folder are left out unless they are to be followed; pipes, sockets and devices always are, and the caller
-//! hears of each. Names that are no text are refused. `path` itself may be a link: the torrent has the name as typed.
+//! is told of each. Names that are not UTF-8 are refused. `path` itself may be a link: the torrent has the name as typed.
 //!
 //! Pieces are hashed on all cores, by the same reading as when seeding.
 

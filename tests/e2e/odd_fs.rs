@@ -144,7 +144,7 @@ impl Disk {
             8 => self.make(node, text(&body[16..]), false),
             9 => self.make(node, text(&body[8..]), true),
             10 | 11 => self.remove(node, text(body)),
-            // Opening: a handle that nobody needs, and no caching.
+            // Opening: a handle that no request uses, and no caching.
             14 | 27 => Ok([0_u32, 0, 1, 0].iter().flat_map(|word| word.to_le_bytes()).collect()),
             15 => Ok(self.read(node, u64_at(body, 8) as usize, u32_at(body, 16) as usize)),
             16 => {
