@@ -115,7 +115,10 @@ pub(crate) fn refused(
     let mut commands = vec![&whole];
     while let Some(command) = commands.pop() {
         let is_refused = |arg: &&Arg| {
-            let text = arg.get_env().and_then(value).unwrap_or_default();
+            // An empty variable counts as not set.
+            let Some(text) = arg.get_env().and_then(value).filter(|text| !text.is_empty()) else {
+                return false;
+            };
             let text = text.to_string_lossy();
             // Of a list one element is at fault.
             let is_in_list = text.split([',', ' ']).any(|element| element == wrong);

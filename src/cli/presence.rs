@@ -2,27 +2,45 @@
 
 use std::path::Path;
 
-use super::failure::Failure;
+use super::failure::{Failure, words};
 use super::size::show_len;
 use super::text::{counted, printable};
-use crate::engine::{Info, verify};
+use crate::engine::{Info, StorageError, verify};
 
-/// Refuses to go on when files are missing or shorter than the torrent says: no need to hash the rest.
+/// Refuses to go on when files are missing or shorter than the torrent says: the rest need not be hashed.
 pub(crate) fn require(info: &Info, dir: &Path, follow_links: bool) -> Result<(), Failure> {
     // A folder that is missing or closed is not the same as a file that is.
     std::fs::metadata(dir.join(".")).map_err(|error| Failure::io(dir, &error, HINT))?;
-    let (missing_count, missing_len) = missing(info, &verify::lengths(info, dir, follow_links)?);
+    let lens = verify::lengths(info, dir, follow_links).map_err(unusable)?;
+    let (missing_count, missing_len) = missing(info, &lens);
     if missing_count == 0 {
         return Ok(());
     }
+    // Files of other content may be among those that are there; only hashing tells.
+    let is_empty = lens.iter().all(Option::is_none);
+    let advice =
+        if is_empty { "fetch it with `sprat download`" } else { "check what is there with `sprat verify`" };
     Err(Failure::Bad(format!(
-        "{}: {} missing or short in {}, {} of {}; say where the content is with -d, or fetch it with `sprat download`",
+        "{}: {} missing or short in {}, {} of {}; say where the content is with -d, or {advice}",
         printable(&info.name),
         counted(missing_count, "file"),
         printable(&dir.to_string_lossy()),
         show_len(missing_len),
         show_len(info.content_len())
     )))
+}
+
+/// Something that is not a file in the place of one is bad content, as `sprat verify` says too.
+fn unusable(error: StorageError) -> Failure {
+    if !error.is_obstacle() {
+        return error.into();
+    }
+    let advice = "; or move it away and fetch the content with `sprat download`, or say where it is with -d";
+    Failure::Bad(format!(
+        "{}: {}{advice}",
+        printable(&error.path.to_string_lossy()),
+        words(&error.source)
+    ))
 }
 
 /// What to do about a folder that cannot be used.

@@ -155,7 +155,7 @@ fn advice(verdict: &Verdict, is_all_there: bool) -> String {
 /// What stands in the place of a file and is none: a download refuses to begin until it is gone.
 fn obstacle(condition: &Condition) -> Option<&StorageError> {
     match condition {
-        Condition::Unreadable(error) if error.source.raw_os_error().is_none() => Some(error),
+        Condition::Unreadable(error) if error.is_obstacle() => Some(error),
         Condition::Unreadable(_)
         | Condition::Whole
         | Condition::Missing
@@ -172,7 +172,7 @@ fn unreadable(verdict: &Verdict) -> Option<&StorageError> {
     for found in &verdict.files {
         match &found.condition {
             Condition::Whole | Condition::Unchecked => {}
-            Condition::Unreadable(error) if error.source.raw_os_error().is_some() => {
+            Condition::Unreadable(error) if !error.is_obstacle() => {
                 first = first.or(Some(error));
             }
             Condition::Missing

@@ -66,6 +66,12 @@ impl StorageError {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 
+    /// Whether something other than a file or folder of the torrent stands in its place. `fs/regular.rs` reports
+    /// most of these itself, without an error number of the system.
+    pub fn is_obstacle(&self) -> bool {
+        self.source.raw_os_error().is_none() || self.source.kind() == io::ErrorKind::NotADirectory
+    }
+
     /// No file descriptor is left, in the process or the system: it says nothing about the file.
     pub fn is_out_of_descriptors(&self) -> bool {
         is_out_of_descriptors(&self.source)

@@ -66,6 +66,14 @@ fn variables_that_say_nothing_are_no_options() {
         assert_eq!((refused.code, refused.err.len()), (Some(2), 1), "{name}: {refused:?}");
         assert!(refused.err[0].starts_with(&format!("error: {name}: ")), "{name}: {refused:?}");
     }
+    // What was typed is at fault, not a variable that is not set or empty.
+    for option in ["--select", "--select-name", "--port"] {
+        for variables in [&[][..], &[("SPRAT_SELECT", ""), ("SPRAT_SELECT_NAME", ""), ("SPRAT_PORT", "")]] {
+            let refused = verify(variables, &["download", "set.torrent", option, ""]);
+            assert_eq!((refused.code, refused.err.len()), (Some(2), 1), "{option}: {refused:?}");
+            assert!(refused.err[0].contains(option) && !refused.err[0].contains("SPRAT"), "{refused:?}");
+        }
+    }
 }
 
 #[test]

@@ -107,6 +107,22 @@ fn one_error_names_all_files_that_are_not_ours_and_none_is_touched() {
 }
 
 #[test]
+fn what_to_do_about_short_files_is_said_only_where_it_is_known() {
+    let scene = Scene::new();
+    let seed = || scene.run(&["seed", "set.torrent", "-d", "to", "--port", "0"]);
+    let refused = seed();
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    assert!(refused.err[0].contains("sprat download"), "nothing is there: {refused:?}");
+    for bytes in [&[b'x'; 1_000][..], &std::fs::read(scene.path("set/large.bin")).unwrap()[..60_000]] {
+        scene.put("large.bin", bytes);
+        let refused = seed();
+        assert_eq!(refused.code, Some(3), "{refused:?}");
+        assert!(refused.err[0].contains("sprat verify"), "{refused:?}");
+        assert!(!refused.err[0].contains("sprat download"), "a file may not be the torrent's: {refused:?}");
+    }
+}
+
+#[test]
 fn what_the_parts_file_has_of_a_file_does_not_make_it_ours() {
     let scene = Scene::new();
     let selected = scene.download(&["--select", "set/large.bin"]);
@@ -246,6 +262,12 @@ fn something_else_in_the_place_of_a_file_or_folder_is_named() {
             let refused = scene.download(more);
             assert_eq!((refused.code, refused.err.len()), (Some(1), 1), "{kind}: {refused:?}");
             assert!(refused.err[0].contains("set"), "{kind}: {refused:?}");
+        }
+        for command in ["verify", "seed"] {
+            let refused = scene.run(&[command, "set.torrent", "-d", "to"]);
+            assert_eq!(refused.code, Some(3), "{kind}, {command}: {refused:?}");
+            let error = refused.err.last().unwrap();
+            assert!(error.contains("set") && error.contains("move"), "{kind}, {command}: {error}");
         }
         assert_eq!(std::fs::read(&mine).unwrap(), b"mine");
     }
