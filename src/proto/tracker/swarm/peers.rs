@@ -1,7 +1,7 @@
 //! The peers of one torrent and one address family: found by address, seeds first, chosen at random.
 //!
 //! Twelve bytes for an IPv4 peer and 24 for IPv6, in one list that grows by a quarter; beyond
-//! [`SCAN_MAX`] peers an index adds 5 to 11 bytes. Invariants: the list is ordered by [`Standing`], and `ends` says
+//! [`SCAN_MAX`] peers an index adds 6 to 11 bytes. Invariants: the list is ordered by [`Standing`], and `ends` says
 //! where each standing ends; an address is in the list once; the index exists when the list is longer than
 //! [`SCAN_MAX`].
 
