@@ -3,8 +3,7 @@
 use sprat::proto::infohash::InfoHash;
 use sprat::proto::rng::Rng;
 use sprat::proto::time::Instant;
-use sprat::proto::tracker::http::{decode_scrape, scrape_url};
-use sprat::proto::tracker::scrape::Scraped;
+use sprat::proto::tracker::http::scrape_url;
 use sprat::proto::tracker::service::Service;
 
 #[test]
@@ -22,21 +21,6 @@ fn the_scrape_url_follows_from_the_announce_url() {
     ] {
         assert_eq!(scrape(announce).as_deref(), expected, "{announce}");
     }
-}
-
-#[test]
-fn the_answer_is_read_as_the_bep_writes_it() {
-    let body = b"d5:filesd20:....................d8:completei5e10:downloadedi50e10:incompletei10eeee";
-    let expected = Scraped { seeders: 5, completed: 50, leechers: 10 };
-    assert_eq!(
-        decode_scrape(body).unwrap().into_iter().collect::<Vec<_>>(),
-        [(InfoHash([b'.'; 20]), expected)]
-    );
-    let bare = b"d5:filesd20:....................d8:completei1e4:name1:xeee";
-    let expected = Scraped { seeders: 1, completed: 0, leechers: 0 };
-    assert_eq!(decode_scrape(bare).unwrap().into_values().collect::<Vec<_>>(), [expected]);
-    assert!(decode_scrape(b"d5:filesd20:....................i1eee").is_err());
-    assert!(decode_scrape(b"d14:failure reason2:noe").is_err());
 }
 
 #[test]

@@ -214,7 +214,7 @@ fn branches(tree: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn follows_paths_to_their_ends() {
     let ends = |text: &str| tree("", text).join(" ");
-    assert_eq!(ends("proto::bencode::decode(x)"), "proto::bencode::decode");
+    assert_eq!(ends("proto::bencode::scan(x)"), "proto::bencode::scan");
     assert_eq!(
         ends("proto::{self, wire::{a, b::C}, time::Instant};"),
         "proto proto::wire::a proto::wire::b::C proto::time::Instant"

@@ -135,12 +135,6 @@ pub(crate) fn unwelcome(source: &Source) -> Vec<String> {
             places(&source.prose, word).map(|at| told(source, &source.prose, at, "an issue instead")),
         );
     }
-    let from = places(code, "serde_bencode").filter(|at| code[*at..].starts_with("serde_bencode::from_"));
-    let in_bencode = source.path.starts_with("src/proto/bencode");
-    found.extend(
-        from.filter(|_| !in_bencode)
-            .map(|at| told(source, code, at, "only proto::bencode, which scans first, may decode")),
-    );
     let tests = source.tests();
     let sleeps = places(&tests, "sleep").filter(|at| tests[at + "sleep".len()..].starts_with('('));
     found.extend(
@@ -204,8 +198,6 @@ fn tells_what_is_unbounded_unfinished_or_silenced() {
         ("src/a.rs", "#[expect(dead_code, reason = \"a\")] tokio::time::sleep(x)", 0),
         ("src/a.rs", "#[cfg(test)]\nmod tests {\nfn a() { sleep(x) }\n}", 1),
         ("tests/a.rs", "#[ignore]\n#[ignore = \"slow\"] fn a() { tokio::time::sleep(x) }", 2),
-        ("src/proto/wire/a.rs", "serde_bencode::from_bytes(x)", 1),
-        ("src/proto/bencode/mod.rs", "serde_bencode::from_bytes(x)", 0),
     ] {
         assert_eq!(unwelcome(&crate::sample(path, text)).len(), wrong, "{path}: {text}");
     }

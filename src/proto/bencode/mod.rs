@@ -1,23 +1,19 @@
-//! Bencode (BEP 3): an iterative scanner in front of every decode, typed decoding behind it, canonical encoding.
+//! Bencode (BEP 3): an iterative scanner in front of every read, a borrowed reader, canonical encoding.
 //!
-//! Nothing here sees a byte that [`scan`] has not approved: serde_bencode recurses and takes junk such as
-//! `i+1e`, so it gets exactly the scanned span, whose depth is bounded. Where a message shall be read in spite
-//! of optional keys of the wrong kind, or without copying, [`Value`] is the borrowed reader.
+//! [`Value`] can only be made of bytes that [`scan`] has approved, so the depth of what it walks is
+//! bounded. It reads in place, and a key of the wrong kind counts as absent where its reader says so.
 //!
-//! Invariants: any bytes give a value or a typed error; no recursion deeper than [`DEPTH_MAX`]; memory at most
-//! proportional to the input. This module does not know what any key means.
+//! Invariants: any bytes give a value or a typed error; no recursion deeper than [`DEPTH_MAX`]; memory
+//! at most proportional to the input. This module does not know what any key means.
 
 mod scanner;
 mod value;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 pub use scanner::scan;
 pub use value::{Dict, Kind, List, Value};
 
-/// Nested lists and dictionaries that any preset may allow: what the fixed stack of the scanner holds and what
-/// typed decoding may recurse. Deeper input is refused, whatever `depth_max` says.
+/// Nested lists and dictionaries that any preset may allow: what the fixed stack of the scanner holds.
+/// Deeper input is refused, whatever `depth_max` says.
 pub const DEPTH_MAX: usize = 64;
 
 /// What an input may cost before it is refused.
@@ -128,53 +124,34 @@ pub struct BencodeError {
     pub what: &'static str,
 }
 
-/// Scans, then decodes into `T` by serde.
-///
-/// Keys that `T` does not name are ignored as long as they are UTF-8; a named key of the wrong kind is an error
-/// of the whole: read with [`Value`] where that is too strict. Strings become `String` only if they are UTF-8,
-/// so bytes of others belong into `serde_bytes`.
-///
-/// # Errors
-/// What [`scan`] refuses, and a root value that is not a `T`.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8], limits: &Limits) -> Result<T, BencodeError> {
-    let scanned = scanner::scan_root(bytes, limits)?;
-    let root = &bytes[..scanned.len];
-    let typed = if scanned.duplicates_possible {
-        // Serde refuses a field that comes twice, so only the last of each is handed to it.
-        serde_bencode::from_bytes(&value::last_wins(root))
-    } else {
-        serde_bencode::from_bytes(root)
-    };
-    typed.map_err(|error| BencodeError { at: 0, what: mismatch(&error) })
+/// Returns an encoded integer.
+pub fn encode_integer(integer: i64) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_integer(&mut out, integer);
+    out
 }
 
-/// What serde missed, in words for people.
-fn mismatch(error: &serde_bencode::Error) -> &'static str {
-    match error {
-        serde_bencode::Error::MissingField(_) => "a required key is missing in the value",
-        serde_bencode::Error::InvalidLength(_) => "a list has the wrong number of elements in the value",
-        serde_bencode::Error::DuplicateField(_) => "a key comes twice in the value",
-        serde_bencode::Error::UnknownVariant(_)
-        | serde_bencode::Error::UnknownField(_)
-        | serde_bencode::Error::InvalidType(_)
-        | serde_bencode::Error::InvalidValue(_)
-        | serde_bencode::Error::Custom(_)
-        | serde_bencode::Error::IoError(_)
-        | serde_bencode::Error::EndOfStream => "a key or value is of another kind than expected in the value",
-    }
+/// Returns an encoded byte string.
+pub fn encode_bytes(bytes: impl AsRef<[u8]>) -> Vec<u8> {
+    let bytes = bytes.as_ref();
+    let mut out = Vec::with_capacity(bytes.len() + 8);
+    write_bytes(&mut out, bytes);
+    out
 }
 
-/// The value's canonical form: keys sorted, absent options left out.
-///
-/// For types of integers, strings, lists, dictionaries and options of them.
-pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    serde_bencode::to_bytes(&value).expect("types that are encoded have no floating-point numbers")
+/// Returns a list of values that are encoded already.
+pub fn encode_list(values: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
+    let mut out = vec![b'l'];
+    values.into_iter().for_each(|value| out.extend(value));
+    out.push(b'e');
+    out
 }
 
-/// A dictionary of values that are encoded already, keys sorted; for what must be kept byte for byte.
-/// The caller gives each key once.
-pub fn encode_dict<'a>(entries: impl IntoIterator<Item = (&'a [u8], Vec<u8>)>) -> Vec<u8> {
-    let mut entries: Vec<_> = entries.into_iter().collect();
+/// Returns a dictionary of values that are encoded already, with its keys sorted. Entries without a
+/// value are left out. The caller gives each key once.
+pub fn encode_dict<'a>(entries: impl IntoIterator<Item = (&'a str, Option<Vec<u8>>)>) -> Vec<u8> {
+    let present = entries.into_iter().filter_map(|(key, value)| Some((key.as_bytes(), value?)));
+    let mut entries: Vec<_> = present.collect();
     entries.sort_unstable_by_key(|&(key, _)| key);
     let mut out =
         Vec::with_capacity(2 + entries.iter().map(|(key, value)| key.len() + value.len() + 8).sum::<usize>());
@@ -228,54 +205,10 @@ fn write_digits(out: &mut Vec<u8>, mut number: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Reply {
-        interval: u32,
-        #[serde(rename = "min interval")]
-        min_interval: Option<u32>,
-        #[serde(with = "serde_bytes")]
-        peers: Vec<u8>,
-    }
-
-    const REPLY: &[u8] = b"d8:intervali1800e12:min intervali60e5:peers6:\xff\0\0\x01\x1a\xe1e";
-
     #[test]
-    fn typed_values_round_trip_in_canonical_order() {
-        let reply: Reply = decode(REPLY, &Limits::TRACKER_REPLY).unwrap();
-        assert_eq!(reply.min_interval, Some(60));
-        assert_eq!(encode(&reply), REPLY);
-        let without = Reply { min_interval: None, ..reply };
-        assert_eq!(encode(&without), b"d8:intervali1800e5:peers6:\xff\0\0\x01\x1a\xe1e");
-    }
-
-    #[test]
-    fn the_last_of_duplicate_keys_wins_where_that_is_the_rule() {
-        let twice = b"d8:intervali1e5:peers0:8:intervali2e4:zzzzd1:ai1e1:ai2ee5:peers1:xe junk";
-        let reply: Reply = decode(twice, &Limits::TRACKER_REPLY).unwrap();
-        assert_eq!(reply, Reply { interval: 2, min_interval: None, peers: b"x".to_vec() });
-        let strict = Limits { trailing: Trailing::Ignored, ..Limits::INFO };
-        assert_eq!(decode::<Reply>(twice, &strict).unwrap_err().what, "a dictionary key comes twice");
-    }
-
-    #[test]
-    fn a_value_of_another_shape_is_an_error_in_words() {
-        let error = |bytes: &[u8]| decode::<Reply>(bytes, &Limits::TRACKER_REPLY).unwrap_err().to_string();
-        assert!(error(b"d5:peers0:e").starts_with("a required key is missing"));
-        assert!(error(b"d8:intervalle5:peers0:e").starts_with("a key or value is of another kind"));
-        assert!(error(b"d8:intervali-1e5:peers0:e").starts_with("a key or value is of another kind"));
-    }
-
-    #[test]
-    fn serde_never_sees_what_the_scanner_refuses() {
-        assert!(
-            serde_bencode::from_bytes::<i64>(b"i+1e").is_ok(),
-            "if this fails, the scanner could be relaxed"
-        );
-        assert!(decode::<i64>(b"i+1e", &Limits::EXTENSION).is_err());
-        assert!(decode::<i64>(b"i1e-", &Limits::INFO).is_err());
-        assert_eq!(decode::<i64>(b"i1e-", &Limits::EXTENSION), Ok(1));
+    fn bytes_after_the_root_are_refused_or_ignored_by_the_limits() {
+        assert!(scan(b"i1e-", &Limits::INFO).is_err());
+        assert_eq!(scan(b"i1e-", &Limits::EXTENSION), Ok(3));
     }
 
     #[test]
@@ -292,8 +225,9 @@ mod tests {
     }
 
     #[test]
-    fn encoded_values_are_kept_as_they_are() {
-        let dict = encode_dict([(b"b".as_slice(), b"d1:zi1e1:ai1ee".to_vec()), (b"a", encode("x"))]);
-        assert_eq!(dict, b"d1:a1:x1:bd1:zi1e1:ai1eee");
+    fn dictionaries_are_sorted_and_absent_values_are_left_out() {
+        let list = encode_list([encode_integer(-1), encode_bytes("x")]);
+        let dict = encode_dict([("b", Some(b"d1:zi1ee".to_vec())), ("c", None), ("a", Some(list))]);
+        assert_eq!(dict, b"d1:ali-1e1:xe1:bd1:zi1eee");
     }
 }

@@ -6,32 +6,19 @@
 
 use super::{BencodeError, DEPTH_MAX, Keys, Limits, Numbers, Trailing};
 
-/// What a scan has found out.
-pub(super) struct Scanned {
-    /// Bytes of the root value.
-    pub(super) len: usize,
-    /// Some dictionary's keys do not ascend strictly, so that one may come twice.
-    pub(super) duplicates_possible: bool,
-}
-
 /// Checks the bytes without building anything: the length of the root value. No recursion, and no allocation
 /// beyond the spans of keys where duplicates are refused.
 ///
 /// # Errors
 /// Truncated input, missing digits, keys that are no strings, and all that `limits` refuse.
 pub fn scan(bytes: &[u8], limits: &Limits) -> Result<usize, BencodeError> {
-    scan_root(bytes, limits).map(|scanned| scanned.len)
-}
-
-/// [`scan`], with all that it found out.
-pub(super) fn scan_root(bytes: &[u8], limits: &Limits) -> Result<Scanned, BencodeError> {
     let mut scanner = Scanner::new(bytes, limits);
     while !scanner.step()? {}
     let len = scanner.at;
     if limits.trailing == Trailing::Refused && len < bytes.len() {
         return scanner.fail("there are bytes after the end");
     }
-    Ok(Scanned { len, duplicates_possible: scanner.disordered })
+    Ok(len)
 }
 
 /// An open list or dictionary.
@@ -63,7 +50,6 @@ struct Scanner<'a> {
     stack: [Open; DEPTH_MAX],
     /// Start and end of the keys of all open dictionaries, where duplicates are refused.
     keys: Vec<(u32, u32)>,
-    disordered: bool,
 }
 
 impl<'a> Scanner<'a> {
@@ -78,7 +64,6 @@ impl<'a> Scanner<'a> {
             depth: 0,
             stack: [Open::List; DEPTH_MAX],
             keys: Vec::new(),
-            disordered: false,
         }
     }
 
@@ -179,7 +164,6 @@ impl<'a> Scanner<'a> {
                 return Err(BencodeError { at: key_at, what });
             }
             dict.disordered = true;
-            self.disordered = true;
         }
         if self.limits.keys == Keys::Unique {
             self.keys.push(key);

@@ -1,10 +1,10 @@
 //! A borrowed, lazy reader of scanned bytes: nothing is copied, and what is not asked for is only stepped over.
 //!
-//! Made for what serde is too strict or too dear for: the exact span of `info`, optional keys of the wrong kind,
-//! millions of piece hashes. A value can only be made by [`Value::read`], which scans, so the walk below meets
-//! well-formed bytes; it is total all the same: on anything else it ends early.
+//! It gives the exact span of `info`, reads millions of piece hashes without a copy, and leaves it to
+//! the reader what a key of the wrong kind means. A value can only be made by [`Value::read`], which
+//! scans, so the walk below meets well-formed bytes; on anything else it ends early.
 
-use super::{BencodeError, Limits, encode_dict, scan};
+use super::{BencodeError, Limits, scan};
 
 /// A value and the bytes that it was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,29 +179,6 @@ fn integer(span: &[u8]) -> i64 {
     if negative { number } else { number.saturating_neg() }
 }
 
-/// A scanned value with every dictionary in order and only the last of each key. Recurses by the depth of the
-/// value, which the scan has bounded.
-pub(super) fn last_wins(span: &[u8]) -> Vec<u8> {
-    let value = Value { span };
-    match value.kind() {
-        Kind::Integer(_) | Kind::Bytes(_) => span.to_vec(),
-        Kind::List(list) => {
-            let mut out = vec![b'l'];
-            list.for_each(|element| out.extend(last_wins(element.span)));
-            out.push(b'e');
-            out
-        }
-        Kind::Dict(dict) => {
-            let mut entries: Vec<_> = dict.collect();
-            // Stable, so that of equal keys the last one comes first and remains.
-            entries.reverse();
-            entries.sort_by_key(|&(key, _)| key);
-            entries.dedup_by_key(|&mut (key, _)| key);
-            encode_dict(entries.into_iter().map(|(key, value)| (key, last_wins(value.span))))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Keys;
@@ -244,12 +221,6 @@ mod tests {
         }
         assert_eq!(read(b"i-99999999999999999999e").integer(), Some(i64::MIN));
         assert_eq!(read(b"003:abc").bytes(), Some(&b"abc"[..]));
-    }
-
-    #[test]
-    fn only_the_last_of_each_key_remains_and_in_order() {
-        assert_eq!(last_wins(b"d1:bi1e1:ad1:xi1e1:xi2ee1:bld1:yi1e1:yi3eeee"), b"d1:ad1:xi2ee1:bld1:yi3eeee");
-        assert_eq!(last_wins(b"de"), b"de");
     }
 
     #[test]

@@ -5,10 +5,9 @@
 //! in the torrent. Names that are not UTF-8 cannot become a draft; the shell says so.
 
 use bytes::Bytes;
-use serde::Serialize;
 
 use super::{Info, Layout, Metainfo, MetainfoError, is_absolute_url, path};
-use crate::proto::bencode::encode;
+use crate::proto::bencode::{encode_bytes, encode_dict, encode_integer, encode_list};
 
 /// What goes into `created by`.
 pub const CREATED_BY: &str = concat!("sprat/", env!("CARGO_PKG_VERSION"));
@@ -63,37 +62,17 @@ pub fn automatic_piece_len(total_len: u64) -> u32 {
     piece_len
 }
 
-/// `info` as it is written; serde_bencode sorts the keys and leaves out what is None.
-#[derive(Serialize)]
-struct InfoEntries<'a> {
-    attr: Option<&'static str>,
-    files: Option<Vec<FileEntries<'a>>>,
-    length: Option<u64>,
-    name: &'a str,
-    #[serde(rename = "piece length")]
-    piece_length: u32,
-    #[serde(with = "serde_bytes")]
-    pieces: &'a [u8],
-    private: Option<u8>,
-    source: Option<&'a str>,
+/// Returns an element of `files`.
+fn encode_file(file: &DraftFile) -> Vec<u8> {
+    encode_dict([
+        ("attr", attr(file)),
+        ("length", Some(encode_integer(file.len as i64))),
+        ("path", Some(encode_list(file.path.iter().map(encode_bytes)))),
+    ])
 }
 
-/// One element of `files`.
-#[derive(Serialize)]
-struct FileEntries<'a> {
-    attr: Option<&'static str>,
-    length: u64,
-    path: &'a [String],
-}
-
-impl<'a> FileEntries<'a> {
-    fn of(file: &'a DraftFile) -> Self {
-        Self { attr: attr(file), length: file.len, path: &file.path }
-    }
-}
-
-fn attr(file: &DraftFile) -> Option<&'static str> {
-    file.executable.then_some("x")
+fn attr(file: &DraftFile) -> Option<Vec<u8>> {
+    file.executable.then(|| encode_bytes("x"))
 }
 
 impl Draft {
@@ -135,16 +114,17 @@ impl Draft {
             Layout::SingleFile => self.files.first(),
             Layout::Folder => None,
         };
-        encode(&InfoEntries {
-            attr: single.and_then(attr),
-            files: single.is_none().then(|| self.files.iter().map(FileEntries::of).collect()),
-            length: single.map(|file| file.len),
-            name: &self.name,
-            piece_length: self.piece_len,
-            pieces: piece_hashes,
-            private: self.private.then_some(1),
-            source: self.source.as_deref(),
-        })
+        let files = || encode_list(self.files.iter().map(encode_file));
+        encode_dict([
+            ("attr", single.and_then(attr)),
+            ("files", single.is_none().then(files)),
+            ("length", single.map(|file| encode_integer(file.len as i64))),
+            ("name", Some(encode_bytes(&self.name))),
+            ("piece length", Some(encode_integer(self.piece_len.into()))),
+            ("pieces", Some(encode_bytes(piece_hashes))),
+            ("private", self.private.then(|| encode_integer(1))),
+            ("source", self.source.as_ref().map(encode_bytes)),
+        ])
     }
 }
 

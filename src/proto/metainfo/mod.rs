@@ -17,7 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::bencode::{BencodeError, Dict, Limits, Value, encode, encode_dict};
+use super::bencode::{
+    BencodeError, Dict, Limits, Value, encode_bytes, encode_dict, encode_integer, encode_list,
+};
 use super::infohash::InfoHash;
 use super::piece::{Geometry, PIECE_COUNT_MAX, PIECE_LEN_MAX, PieceIndex};
 use files::File;
@@ -140,23 +142,22 @@ impl Metainfo {
 
     /// The .torrent file, `info` byte for byte as received. Keys that are not read are not written.
     pub fn encode(&self) -> Vec<u8> {
-        let mut entries: Vec<(&[u8], Vec<u8>)> = vec![(b"info", self.info.bytes.to_vec())];
-        if let Some(first) = self.trackers.iter().flatten().next() {
-            entries.push((b"announce", encode(first)));
-        }
-        if self.trackers.iter().flatten().count() > 1 {
-            entries.push((b"announce-list", encode(&self.trackers)));
-        }
-        if !self.web_seeds.is_empty() {
-            entries.push((b"url-list", encode(&self.web_seeds)));
-        }
-        if !self.nodes.is_empty() {
-            entries.push((b"nodes", encode(&self.nodes)));
-        }
-        let texts = [(&b"comment"[..], &self.comment), (b"created by", &self.created_by)];
-        entries.extend(texts.into_iter().filter_map(|(key, text)| Some((key, encode(text.as_ref()?)))));
-        entries.extend(self.creation_date.map(|date| (&b"creation date"[..], encode(&date))));
-        encode_dict(entries)
+        let trackers = self.trackers.iter().flatten();
+        let tiers = self.trackers.iter().map(|tier| encode_list(tier.iter().map(encode_bytes)));
+        let web_seeds = self.web_seeds.iter().map(encode_bytes);
+        let nodes = self.nodes.iter();
+        let nodes =
+            nodes.map(|(host, port)| encode_list([encode_bytes(host), encode_integer((*port).into())]));
+        encode_dict([
+            ("info", Some(self.info.bytes.to_vec())),
+            ("announce", trackers.clone().next().map(encode_bytes)),
+            ("announce-list", (trackers.count() > 1).then(|| encode_list(tiers))),
+            ("url-list", (!self.web_seeds.is_empty()).then(|| encode_list(web_seeds))),
+            ("nodes", (!self.nodes.is_empty()).then(|| encode_list(nodes))),
+            ("comment", self.comment.as_ref().map(encode_bytes)),
+            ("created by", self.created_by.as_ref().map(encode_bytes)),
+            ("creation date", self.creation_date.map(encode_integer)),
+        ])
     }
 }
 

@@ -7,19 +7,16 @@
 pub mod forwarded;
 pub mod server;
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use serde::Deserialize;
-use serde_bytes::ByteBuf;
 
-use super::scrape::{HTTP_TORRENT_MAX, Scraped};
+use super::scrape::HTTP_TORRENT_MAX;
 use super::{
     Announce, AnnounceEvent, AnnounceReply, INTERVAL_DEFAULT, RetryIn, TrackerError, clamped_interval, words,
 };
-use crate::proto::bencode::{Dict, Kind, Limits, Value, decode};
+use crate::proto::bencode::{Dict, Kind, Limits, Value};
 use crate::proto::compact;
 use crate::proto::infohash::InfoHash;
 use crate::proto::scope::{Origin, Scope};
@@ -145,36 +142,6 @@ pub fn decode_reply(body: &[u8]) -> Result<AnnounceReply, TrackerError> {
         warning: bytes(b"warning message").map(words),
         external_ip: bytes(b"external ip").and_then(raw_ip),
     })
-}
-
-/// An answer to a scrape, as BEP 48 writes it.
-#[derive(Deserialize)]
-struct ScrapeReply {
-    files: BTreeMap<ByteBuf, ScrapeCounts>,
-}
-
-/// The figures of one torrent; trackers leave out what they do not count.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ScrapeCounts {
-    complete: u32,
-    downloaded: u32,
-    incomplete: u32,
-}
-
-/// Reads the body of an answer to a scrape: at most [`HTTP_TORRENT_MAX`] torrents.
-///
-/// # Errors
-/// The tracker refused, or the answer is none.
-pub fn decode_scrape(body: &[u8]) -> Result<BTreeMap<InfoHash, Scraped>, TrackerError> {
-    root(body)?;
-    let reply: ScrapeReply = decode(body, &Limits::TRACKER_REPLY)
-        .map_err(|_| TrackerError::Garbage("no figures of torrents in it"))?;
-    let torrents = reply.files.into_iter().filter_map(|(key, counts)| {
-        let ScrapeCounts { complete: seeders, downloaded: completed, incomplete: leechers } = counts;
-        Some((InfoHash(key.as_slice().try_into().ok()?), Scraped { seeders, completed, leechers }))
-    });
-    Ok(torrents.take(HTTP_TORRENT_MAX).collect())
 }
 
 /// The dictionary of an answer that is not a refusal.

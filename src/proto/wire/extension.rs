@@ -6,12 +6,9 @@
 //! of the wrong kind or out of range counts as absent, since clients differ and nothing here is worth losing one
 //! for. Keys that nobody knows are ignored.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde_bytes::ByteBuf;
 
 use crate::proto::bencode::{self, BencodeError, Limits, Value};
 
@@ -55,45 +52,30 @@ pub struct ExtensionHandshake {
 #[error("bad extension handshake: {0}")]
 pub struct ExtensionError(#[from] pub BencodeError);
 
-/// The dictionary as on the wire.
-#[derive(Serialize)]
-struct Wire<'a> {
-    m: BTreeMap<&'static str, u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata_size: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    p: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reqq: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upload_only: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    v: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    yourip: Option<ByteBuf>,
-}
-
 impl ExtensionHandshake {
     /// The payload of extended message 0.
     pub fn encode(&self) -> Bytes {
+        let integer = |number: u32| bencode::encode_integer(number.into());
         let numbers = [
             ("lt_donthave", self.lt_donthave),
             ("sp_have", self.sp_have),
             ("ut_metadata", self.ut_metadata),
             ("ut_pex", self.ut_pex),
         ];
-        bencode::encode(&Wire {
-            m: numbers.into_iter().filter_map(|(name, number)| Some((name, number?))).collect(),
-            metadata_size: self.metadata_size,
-            p: self.port,
-            reqq: self.request_queue_max,
-            upload_only: self.upload_only.then_some(1),
-            v: self.client.as_deref(),
-            yourip: self.your_ip.map(|ip| match ip.to_canonical() {
-                IpAddr::V4(ip) => ByteBuf::from(ip.octets()),
-                IpAddr::V6(ip) => ByteBuf::from(ip.octets()),
-            }),
-        })
+        let numbers = numbers.map(|(name, number)| (name, number.map(|number| integer(number.into()))));
+        let your_ip = self.your_ip.map(|ip| match ip.to_canonical() {
+            IpAddr::V4(ip) => bencode::encode_bytes(ip.octets()),
+            IpAddr::V6(ip) => bencode::encode_bytes(ip.octets()),
+        });
+        bencode::encode_dict([
+            ("m", Some(bencode::encode_dict(numbers))),
+            ("metadata_size", self.metadata_size.map(integer)),
+            ("p", self.port.map(|port| integer(port.into()))),
+            ("reqq", self.request_queue_max.map(integer)),
+            ("upload_only", self.upload_only.then(|| integer(1))),
+            ("v", self.client.as_ref().map(bencode::encode_bytes)),
+            ("yourip", your_ip),
+        ])
         .into()
     }
 

@@ -106,12 +106,12 @@ pub fn metadata_piece_len(total_len: u32, piece: u32) -> u32 {
 
 fn append_dict(out: &mut Vec<u8>, msg_type: i64, piece: Option<u32>, total_len: Option<u32>) {
     let entries = [
-        (b"msg_type".as_slice(), Some(msg_type)),
-        (b"piece", piece.map(i64::from)),
-        (b"total_size", total_len.map(i64::from)),
+        ("msg_type", Some(msg_type)),
+        ("piece", piece.map(i64::from)),
+        ("total_size", total_len.map(i64::from)),
     ];
-    let present = entries.into_iter().filter_map(|(key, value)| Some((key, bencode::encode(&value?))));
-    out.extend_from_slice(&bencode::encode_dict(present));
+    let entries = entries.map(|(key, value)| (key, value.map(bencode::encode_integer)));
+    out.extend_from_slice(&bencode::encode_dict(entries));
 }
 
 fn number(dict: Dict, key: &[u8], missing: &'static str) -> Result<u32, BencodeError> {

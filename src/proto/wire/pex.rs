@@ -7,8 +7,6 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde_bytes::ByteBuf;
 
 use crate::proto::bencode::{self, BencodeError, Keys, Limits, Numbers, Trailing, Value};
 use crate::proto::compact;
@@ -75,27 +73,6 @@ pub struct PexMessage {
     pub dropped: Vec<SocketAddr>,
 }
 
-/// The dictionary as on the wire; empty lists are left out.
-#[derive(Default, Serialize)]
-struct Wire {
-    #[serde(skip_serializing_if = "is_empty")]
-    added: ByteBuf,
-    #[serde(rename = "added.f", skip_serializing_if = "is_empty")]
-    added_flags: ByteBuf,
-    #[serde(skip_serializing_if = "is_empty")]
-    added6: ByteBuf,
-    #[serde(rename = "added6.f", skip_serializing_if = "is_empty")]
-    added6_flags: ByteBuf,
-    #[serde(skip_serializing_if = "is_empty")]
-    dropped: ByteBuf,
-    #[serde(skip_serializing_if = "is_empty")]
-    dropped6: ByteBuf,
-}
-
-fn is_empty(bytes: &ByteBuf) -> bool {
-    bytes.is_empty()
-}
-
 impl PexMessage {
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
@@ -104,21 +81,20 @@ impl PexMessage {
 
     /// The payload of an extended message.
     pub fn encode(&self) -> Bytes {
-        let mut wire = Wire::default();
+        let mut lists: [Vec<u8>; 6] = Default::default();
+        let [added, flags4, added6, flags6, dropped, dropped6] = &mut lists;
         for &(addr, flags) in &self.added {
-            let (addrs, all_flags) = if compact::canonical(addr).is_ipv4() {
-                (&mut wire.added, &mut wire.added_flags)
-            } else {
-                (&mut wire.added6, &mut wire.added6_flags)
-            };
-            compact::encode(addr, addrs);
-            all_flags.push(flags.to_byte());
+            let is_v4 = compact::canonical(addr).is_ipv4();
+            compact::encode(addr, if is_v4 { &mut *added } else { &mut *added6 });
+            if is_v4 { &mut *flags4 } else { &mut *flags6 }.push(flags.to_byte());
         }
         for &addr in &self.dropped {
             let is_v4 = compact::canonical(addr).is_ipv4();
-            compact::encode(addr, if is_v4 { &mut wire.dropped } else { &mut wire.dropped6 });
+            compact::encode(addr, if is_v4 { &mut *dropped } else { &mut *dropped6 });
         }
-        bencode::encode(&wire).into()
+        let keys = ["added", "added.f", "added6", "added6.f", "dropped", "dropped6"];
+        let lists = lists.iter().map(|list| (!list.is_empty()).then(|| bencode::encode_bytes(list)));
+        bencode::encode_dict(keys.into_iter().zip(lists)).into()
     }
 
     /// Reads a payload; addresses canonical, those nobody can be at left out.
