@@ -36,11 +36,7 @@ fn unusable(error: StorageError) -> Failure {
         return error.into();
     }
     let advice = "; or move it away and fetch the content with `sprat download`, or say where it is with -d";
-    Failure::Bad(format!(
-        "{}: {}{advice}",
-        printable(&error.path.to_string_lossy()),
-        words(&error.source)
-    ))
+    Failure::Bad(format!("{}: {}{advice}", printable(&error.path.to_string_lossy()), words(&error.source)))
 }
 
 /// What to do about a folder that cannot be used.
