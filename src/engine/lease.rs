@@ -1,73 +1,46 @@
-//! How the session's shares reach their torrents: only the latest counts, and nobody waits for the other.
+//! How the session's shares reach their torrents: only the latest counts, and neither side waits for the other.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::Notify;
-
+use super::watched::Watched;
 use crate::proto::session::Lease;
 
-/// Both ends of a torrent's share.
+/// Returns both ends of a torrent's share.
 pub(crate) fn channel() -> (Lessor, Lessee) {
-    let place = Arc::new(Place { share: Mutex::default(), changed: Notify::new() });
-    (Lessor(Arc::clone(&place)), Lessee(place))
+    let share = Arc::new(Watched::new(Share::default()));
+    (Lessor(Arc::clone(&share)), Lessee(share))
 }
 
 /// The session's end.
 #[derive(Debug)]
-pub(crate) struct Lessor(Arc<Place>);
+pub(crate) struct Lessor(Arc<Watched<Share>>);
 
 /// The torrent's end.
 #[derive(Debug)]
-pub(crate) struct Lessee(Arc<Place>);
-
-#[derive(Debug)]
-struct Place {
-    /// The lock is held for a copy.
-    share: Mutex<Share>,
-    changed: Notify,
-}
+pub(crate) struct Lessee(Arc<Watched<Share>>);
 
 #[derive(Debug, Default)]
 struct Share {
     latest: Option<Lease>,
-    /// Not told yet.
-    is_news: bool,
-}
-
-impl Place {
-    fn share(&self) -> MutexGuard<'_, Share> {
-        // A copy is whole or was not made.
-        self.share.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// Not received yet.
+    is_new: bool,
 }
 
 impl Lessor {
-    /// The share is this from now on.
+    /// Replaces the share.
     pub(crate) fn lease(&self, lease: Lease) {
-        *self.0.share() = Share { latest: Some(lease), is_news: true };
-        self.0.changed.notify_one();
+        self.0.change(|share| *share = Share { latest: Some(lease), is_new: true });
     }
 }
 
 impl Lessee {
-    /// The next share; may be dropped and called again.
-    pub(crate) async fn next(&mut self) -> Lease {
-        loop {
-            if let Some(lease) = self.0.share().news() {
-                return lease;
-            }
-            self.0.changed.notified().await;
-        }
+    /// Waits for the next share; may be dropped and called again.
+    pub(crate) fn next(&mut self) -> impl Future<Output = Lease> {
+        self.0.until(|share| share.latest.filter(|_| std::mem::take(&mut share.is_new)))
     }
 
-    /// The share that there is, for a machine that was not told; None: there is none yet.
+    /// Returns the current share, for a machine that did not receive it; None: there is none yet.
     pub(crate) fn latest(&self) -> Option<Lease> {
-        self.0.share().latest
-    }
-}
-
-impl Share {
-    fn news(&mut self) -> Option<Lease> {
-        self.latest.filter(|_| std::mem::take(&mut self.is_news))
+        self.0.lock().latest
     }
 }

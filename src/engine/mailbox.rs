@@ -1,75 +1,70 @@
-//! What users, the listener and the supervisor tell a torrent: a bounded channel that takes memory only for what is
-//! in it.
+//! The control channel of a torrent: what users, the listener and the supervisor send it.
 //!
-//! A channel of tokio has room for 32 messages and pads against sharing of cache lines, some 2 KiB; most torrents of
-//! a hundred thousand never hear anything. Hardly a message a second comes here, so a lock for each is nothing.
+//! Bounded, and takes memory only for what is in it: a channel of tokio allocates 1.5 KiB at once, and most torrents of
+//! a hundred thousand never receive anything. Hardly a message a second comes here, so a lock for each is nothing.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::channels::CONTROL;
 use super::context::Control;
+use super::watched::Watched;
 
-/// Both ends.
+/// Returns both ends.
 pub(crate) fn mailbox() -> (Mail, Mailbox) {
-    let place = Place {
-        letters: Mutex::new(Letters { queue: VecDeque::new(), sender_count: 1 }),
-        room: Semaphore::new(CONTROL),
-        arrived: Notify::new(),
-    };
-    let place = Arc::new(place);
-    (Mail(Arc::clone(&place)), Mailbox(place))
+    let queue = Queue { messages: VecDeque::new(), sender_count: 1 };
+    let shared = Arc::new(Shared { queue: Watched::new(queue), room: Semaphore::new(CONTROL) });
+    (Mail(Arc::clone(&shared)), Mailbox(shared))
 }
 
-/// To a torrent.
+/// The sender.
 #[derive(Debug)]
-pub(crate) struct Mail(Arc<Place>);
+pub(crate) struct Mail(Arc<Shared>);
 
-/// The torrent's end; dropping it turns all away.
+/// The torrent's end; dropping it closes the channel.
 #[derive(Debug)]
-pub(crate) struct Mailbox(Arc<Place>);
+pub(crate) struct Mailbox(Arc<Shared>);
 
-/// The torrent has ended, or, of [`Mail::try_send`], has not read what it was told before.
+/// The torrent has ended, or, of [`Mail::try_send`], the channel is full.
 #[derive(Debug)]
 pub(crate) struct Undelivered;
 
 #[derive(Debug)]
-struct Place {
-    letters: Mutex<Letters>,
-    /// Closed, with the lock held, when the torrent does not listen any more: what is pushed then would lie there for
-    /// ever.
+struct Shared {
+    queue: Watched<Queue>,
+    /// Closed, with the queue locked, when the torrent does not receive any more: a message pushed later would stay
+    /// there for ever.
     room: Semaphore,
-    arrived: Notify,
 }
 
 #[derive(Debug)]
-struct Letters {
-    queue: VecDeque<Control>,
+struct Queue {
+    messages: VecDeque<Control>,
     sender_count: usize,
 }
 
-impl Place {
-    fn letters(&self) -> MutexGuard<'_, Letters> {
-        // A push or a pop is done or not.
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn push(&self, control: Control) -> Result<(), Undelivered> {
+        self.queue.change(|queue| {
+            let is_open = !self.room.is_closed();
+            is_open.then(|| queue.messages.push_back(control)).ok_or(Undelivered)
+        })
     }
 
-    fn push(&self, control: Control) -> Result<(), Undelivered> {
-        let mut letters = self.letters();
-        if self.room.is_closed() {
-            return Err(Undelivered);
+    fn pop(&self, queue: &mut Queue) -> Option<Control> {
+        let control = queue.messages.pop_front()?;
+        if queue.messages.is_empty() {
+            queue.messages = VecDeque::new();
         }
-        letters.queue.push_back(control);
-        drop(letters);
-        self.arrived.notify_one();
-        Ok(())
+        self.room.add_permits(1);
+        Some(control)
     }
 }
 
 impl Mail {
-    /// Tells it, as soon as there is room.
+    /// Sends a message as soon as there is room.
     ///
     /// # Errors
     /// The torrent has ended.
@@ -78,7 +73,7 @@ impl Mail {
         self.0.push(control)
     }
 
-    /// Tells it now or not at all.
+    /// Sends a message now or not at all.
     ///
     /// # Errors
     /// There is no room, or the torrent has ended.
@@ -90,47 +85,35 @@ impl Mail {
 
 impl Clone for Mail {
     fn clone(&self) -> Self {
-        self.0.letters().sender_count += 1;
+        self.0.queue.lock().sender_count += 1;
         Self(Arc::clone(&self.0))
     }
 }
 
 impl Drop for Mail {
     fn drop(&mut self) {
-        self.0.letters().sender_count -= 1;
-        self.0.arrived.notify_one();
+        self.0.queue.change(|queue| queue.sender_count -= 1);
     }
 }
 
 impl Mailbox {
-    /// The next that is told; None: nobody is left to tell anything. May be dropped and called again.
-    pub(crate) async fn recv(&mut self) -> Option<Control> {
-        loop {
-            if let Some(control) = self.try_recv() {
-                return Some(control);
-            }
-            if self.0.letters().sender_count == 0 {
-                return self.try_recv();
-            }
-            self.0.arrived.notified().await;
-        }
+    /// Waits for the next message; None: no sender is left. May be dropped and called again.
+    pub(crate) fn recv(&mut self) -> impl Future<Output = Option<Control>> {
+        let shared = &self.0;
+        shared.queue.until(|queue| match shared.pop(queue) {
+            None if queue.sender_count > 0 => None,
+            message => Some(message),
+        })
     }
 
-    /// What is there already.
+    /// Returns the next message that is there already.
     pub(crate) fn try_recv(&mut self) -> Option<Control> {
-        let mut letters = self.0.letters();
-        let control = letters.queue.pop_front()?;
-        if letters.queue.is_empty() {
-            letters.queue = VecDeque::new();
-        }
-        drop(letters);
-        self.0.room.add_permits(1);
-        Some(control)
+        self.0.pop(&mut self.0.queue.lock())
     }
 
-    /// Takes nothing more.
+    /// Refuses further messages.
     pub(crate) fn close(&mut self) {
-        let _letters = self.0.letters();
+        let _locked = self.0.queue.lock();
         self.0.room.close();
     }
 }
@@ -163,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_finds_it_full_waits_and_is_heard_in_turn() {
+    async fn a_sender_that_finds_it_full_waits() {
         let (mail, mut mailbox) = mailbox();
         (0..CONTROL).for_each(|_| mail.try_send(stop().0).unwrap());
         assert!(mail.try_send(stop().0).is_err() && !is_ready(mail.send(stop().0)));
@@ -173,11 +156,11 @@ mod tests {
         for _ in 0..CONTROL {
             assert!(mailbox.recv().await.is_some());
         }
-        assert!(mailbox.recv().await.is_none(), "nobody is left");
+        assert!(mailbox.recv().await.is_none(), "no sender is left");
     }
 
     #[tokio::test]
-    async fn the_end_of_either_side_is_told_to_the_other() {
+    async fn either_side_learns_that_the_other_has_ended() {
         let (mail, mut box_of_one) = mailbox();
         let other = mail.clone();
         drop(mail);
@@ -187,11 +170,11 @@ mod tests {
         let (mail, box_of_one) = mailbox();
         let (control, told) = stop();
         mail.try_send(control).unwrap();
-        // Somebody was let in, and is about to push.
+        // A sender that has a permit and did not push yet.
         mail.0.room.try_acquire().unwrap().forget();
         drop(box_of_one);
-        assert!(told.await.is_err(), "what was not read is dropped");
-        assert!(mail.0.push(stop().0).is_err(), "and what comes too late is given back");
+        assert!(told.await.is_err(), "what was not received is dropped");
+        assert!(mail.0.push(stop().0).is_err(), "a late push is refused");
         assert!(mail.send(stop().0).await.is_err() && mail.try_send(stop().0).is_err());
     }
 }

@@ -54,6 +54,7 @@ mod turns;
 mod udp;
 pub mod verify;
 mod view;
+mod watched;
 mod web;
 
 use std::collections::BTreeMap;

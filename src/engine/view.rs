@@ -1,20 +1,18 @@
-//! What people see of one torrent: figures, description, events; told by its task, read by its handles.
+//! What users see of one torrent: figures, metadata, events; written by its task, read by its handles.
 //!
 //! All of it is one allocation that grows with what is in it: a process may have a hundred thousand torrents, most
-//! of which nobody looks at. The lock is held to copy one thing in or out, and never across an await. Whoever tells
-//! never waits for who reads: of figures only the latest count, of events the last [`EVENT`] are kept while there
-//! is a reader.
+//! of which no user looks at. The torrent never waits for a reader: of figures only the latest count, of events the
+//! last [`EVENT`] are kept while there is a reader.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::Notify;
+use std::sync::Arc;
 
 use super::channels::EVENT;
 use super::handle::{Event, Snapshot};
+use super::watched::Watched;
 use crate::proto::metainfo::Metainfo;
 
-/// A view, of which nothing is told yet; `is_named`: the description is to come.
+/// Returns both ends of an empty view; `is_named`: the metadata is to be fetched.
 pub(crate) fn view(is_named: bool) -> (Teller, Viewer) {
     let description = if is_named { Description::Awaited } else { Description::Elsewhere };
     let state = State {
@@ -26,47 +24,33 @@ pub(crate) fn view(is_named: bool) -> (Teller, Viewer) {
         viewer_count: 1,
         has_ended: false,
     };
-    let shared = Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() });
+    let shared = Arc::new(Watched::new(state));
     (Teller(Arc::clone(&shared)), Viewer { shared, seen_count: 0, next_event: 0 })
 }
 
-/// The torrent's end. Dropping it is the end of what is told.
+/// The torrent's end; dropping it ends the view.
 #[derive(Debug)]
-pub(crate) struct Teller(Arc<Shared>);
+pub(crate) struct Teller(Arc<Watched<State>>);
 
-/// A reader's end. A clone has seen the same figures, and hears of events from its making on.
+/// A reader's end. A clone has seen the same figures, and receives the events from its creation on.
 #[derive(Debug)]
 pub(crate) struct Viewer {
-    shared: Arc<Shared>,
-    /// Of snapshots, those that were seen.
+    shared: Arc<Watched<State>>,
+    /// The count of the last snapshot that this reader waited for.
     seen_count: u64,
     /// The number of the next event.
     next_event: u64,
 }
 
-/// The next event, for who looks.
-#[derive(Debug, PartialEq)]
-enum Heard {
-    Event(Event),
-    Nothing,
-    End,
-}
-
-#[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Notify,
-}
-
 #[derive(Debug)]
 struct State {
-    /// None: nobody is left to read.
+    /// None: no reader is left.
     snapshot: Option<Box<Snapshot>>,
     /// How often it changed.
     snapshot_count: u64,
     description: Description,
     events: VecDeque<Event>,
-    /// Events that came before those.
+    /// The number of events before those.
     dropped_count: u64,
     viewer_count: usize,
     has_ended: bool,
@@ -74,165 +58,127 @@ struct State {
 
 #[derive(Debug)]
 enum Description {
-    /// Whoever added the torrent has it.
+    /// The user that added the torrent has it.
     Elsewhere,
     /// Being fetched.
     Awaited,
     There(Arc<Metainfo>),
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Every change leaves the state whole, so a task that died with the lock did no harm.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Teller {
-    /// Whether anybody reads.
+    /// Whether there is a reader.
     pub(crate) fn is_read(&self) -> bool {
-        self.0.state().viewer_count > 0
+        self.0.lock().viewer_count > 0
     }
 
-    /// New figures.
+    /// Changes the figures.
     pub(crate) fn show(&self, change: impl FnOnce(&mut Snapshot)) {
-        let mut state = self.0.state();
-        let Some(snapshot) = &mut state.snapshot else { return };
-        change(snapshot);
-        state.snapshot_count += 1;
-        drop(state);
-        self.0.changed.notify_waiters();
+        self.0.change(|state| {
+            if let Some(snapshot) = &mut state.snapshot {
+                change(snapshot);
+                state.snapshot_count += 1;
+            }
+        });
     }
 
-    /// The description.
+    /// Shows the metadata.
     pub(crate) fn describe(&self, metainfo: Arc<Metainfo>) {
-        self.0.state().description = Description::There(metainfo);
-        self.0.changed.notify_waiters();
+        self.0.change(|state| state.description = Description::There(metainfo));
     }
 
-    /// Something happened.
+    /// Adds an event.
     pub(crate) fn tell(&self, event: Event) {
-        let mut state = self.0.state();
-        if state.viewer_count == 0 {
-            return;
-        }
-        if state.events.len() == EVENT {
-            state.events.pop_front();
-            state.dropped_count += 1;
-        }
-        state.events.push_back(event);
-        drop(state);
-        self.0.changed.notify_waiters();
+        self.0.change(|state| {
+            if state.viewer_count == 0 {
+                return;
+            }
+            if state.events.len() == EVENT {
+                state.events.pop_front();
+                state.dropped_count += 1;
+            }
+            state.events.push_back(event);
+        });
     }
 }
 
 impl Drop for Teller {
     fn drop(&mut self) {
-        self.0.state().has_ended = true;
-        self.0.changed.notify_waiters();
+        self.0.change(|state| state.has_ended = true);
     }
 }
 
 impl Viewer {
-    /// The latest figures.
+    /// Returns the latest figures.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        self.shared.state().snapshot.as_deref().cloned().unwrap_or_default()
+        self.shared.lock().snapshot.as_deref().cloned().unwrap_or_default()
     }
 
     /// Waits for figures that were not waited for before; false: there will be none.
     pub(crate) async fn changed(&mut self) -> bool {
-        loop {
-            let changed = self.shared.changed.notified();
-            {
-                let state = self.shared.state();
-                if state.snapshot_count != self.seen_count {
-                    self.seen_count = state.snapshot_count;
-                    return true;
-                }
-                if state.has_ended {
-                    return false;
-                }
-            }
-            changed.await;
-        }
+        let Self { shared, seen_count, .. } = self;
+        let look = |state: &mut State| {
+            let is_new = std::mem::replace(seen_count, state.snapshot_count) != state.snapshot_count;
+            (is_new || state.has_ended).then_some(is_new)
+        };
+        shared.until(look).await
     }
 
-    /// What `look` finds in the figures, now or later; None: the end comes first.
+    /// Waits until `look` finds something in the figures; None: the torrent ended before.
     pub(crate) async fn find<T>(&self, look: impl Fn(&Snapshot) -> Option<T>) -> Option<T> {
-        loop {
-            let changed = self.shared.changed.notified();
-            {
-                let state = self.shared.state();
-                let found = state.snapshot.as_deref().and_then(&look);
-                if found.is_some() || state.has_ended {
-                    return found;
-                }
-            }
-            changed.await;
-        }
+        let found = |state: &mut State| {
+            let found = state.snapshot.as_deref().and_then(&look);
+            (found.is_some() || state.has_ended).then_some(found)
+        };
+        self.shared.until(found).await
     }
 
-    /// The description, if it was fetched.
+    /// Returns the metadata, if it was fetched.
     pub(crate) fn metainfo(&self) -> Option<Arc<Metainfo>> {
-        match &self.shared.state().description {
+        match &self.shared.lock().description {
             Description::There(metainfo) => Some(Arc::clone(metainfo)),
             Description::Elsewhere | Description::Awaited => None,
         }
     }
 
-    /// Waits for the description; None: there will be none.
+    /// Waits for the metadata; None: there will be none.
     pub(crate) async fn described(&self) -> Option<Arc<Metainfo>> {
-        loop {
-            let changed = self.shared.changed.notified();
-            {
-                let state = self.shared.state();
-                match &state.description {
-                    Description::There(metainfo) => return Some(Arc::clone(metainfo)),
-                    Description::Elsewhere => return None,
-                    Description::Awaited if state.has_ended => return None,
-                    Description::Awaited => {}
-                }
-            }
-            changed.await;
-        }
+        let look = |state: &mut State| match &state.description {
+            Description::There(metainfo) => Some(Some(Arc::clone(metainfo))),
+            Description::Awaited if !state.has_ended => None,
+            Description::Elsewhere | Description::Awaited => Some(None),
+        };
+        self.shared.until(look).await
     }
 
-    /// The next event; None: there will be none.
+    /// Waits for the next event; None: there will be none.
     pub(crate) async fn next_event(&mut self) -> Option<Event> {
-        loop {
-            let changed = self.shared.changed.notified();
-            let heard = self.shared.state().hear(&mut self.next_event);
-            match heard {
-                Heard::Event(event) => return Some(event),
-                Heard::End => return None,
-                Heard::Nothing => changed.await,
-            }
-        }
+        let Self { shared, next_event, .. } = self;
+        shared.until(|state| state.next_event(next_event)).await
     }
 }
 
 impl State {
-    /// The event of that number, or that some are gone; the number is moved on.
-    fn hear(&self, next: &mut u64) -> Heard {
-        let skipped_count = self.dropped_count.saturating_sub(*next);
+    /// Returns the event of this number and moves the number on: an event, [`Event::Skipped`] where some are gone, or
+    /// None at the end. None: there is none yet.
+    fn next_event(&self, number: &mut u64) -> Option<Option<Event>> {
+        let skipped_count = self.dropped_count.saturating_sub(*number);
         if skipped_count > 0 {
-            *next = self.dropped_count;
-            return Heard::Event(Event::Skipped(skipped_count));
+            *number = self.dropped_count;
+            return Some(Some(Event::Skipped(skipped_count)));
         }
-        match self.events.get((*next - self.dropped_count) as usize) {
+        match self.events.get((*number - self.dropped_count) as usize) {
             Some(event) => {
-                *next += 1;
-                Heard::Event(event.clone())
+                *number += 1;
+                Some(Some(event.clone()))
             }
-            None if self.has_ended => Heard::End,
-            None => Heard::Nothing,
+            None => self.has_ended.then_some(None),
         }
     }
 }
 
 impl Clone for Viewer {
     fn clone(&self) -> Self {
-        let mut state = self.shared.state();
+        let mut state = self.shared.lock();
         state.viewer_count += 1;
         let next_event = state.dropped_count + state.events.len() as u64;
         Self { shared: Arc::clone(&self.shared), seen_count: self.seen_count, next_event }
@@ -241,7 +187,7 @@ impl Clone for Viewer {
 
 impl Drop for Viewer {
     fn drop(&mut self) {
-        let mut state = self.shared.state();
+        let mut state = self.shared.lock();
         state.viewer_count -= 1;
         if state.viewer_count == 0 {
             state.dropped_count += state.events.len() as u64;
@@ -264,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reader_hears_all_events_from_its_making_on_and_the_end() {
+    fn each_reader_receives_all_events_from_its_creation_to_the_end() {
         let (teller, mut first) = view(false);
         teller.tell(Event::Piece(1));
         let mut second = first.clone();
@@ -279,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_reader_is_told_what_it_missed_and_without_readers_nothing_is_kept() {
+    fn a_slow_reader_learns_how_many_it_missed_and_without_readers_none_are_kept() {
         let (teller, mut viewer) = view(false);
         (0..EVENT as u32 + 3).for_each(|piece| teller.tell(Event::Piece(piece)));
         assert_eq!(ready(viewer.next_event()), Some(Some(Event::Skipped(3))));
@@ -287,11 +233,11 @@ mod tests {
         assert!(teller.is_read());
         drop(viewer);
         teller.tell(Event::Stopped);
-        assert!(!teller.is_read() && teller.0.state().events.capacity() == 0);
+        assert!(!teller.is_read() && teller.0.lock().events.capacity() == 0);
     }
 
     #[tokio::test]
-    async fn whoever_waits_is_woken_by_what_it_waits_for() {
+    async fn a_waiting_reader_is_woken_by_what_it_waits_for() {
         let (teller, mut viewer) = view(true);
         assert_eq!(ready(viewer.changed()), None);
         let mut reader = viewer.clone();
@@ -310,6 +256,6 @@ mod tests {
         let (waited, ()) = tokio::join!(waiting, telling);
         assert_eq!(waited, (Some(()), true, Some(Event::Described), false));
         assert!(viewer.changed().await && !viewer.changed().await);
-        assert!(viewer.described().await.is_none(), "it ended before");
+        assert!(viewer.described().await.is_none(), "the torrent ended before");
     }
 }
