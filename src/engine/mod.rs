@@ -35,7 +35,6 @@ pub mod fetch;
 pub mod handle;
 mod handshake;
 mod http;
-mod journals;
 pub mod kept;
 mod lease;
 mod listen;
@@ -60,10 +59,12 @@ mod web;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::storage::handles::{HANDLE_MAX, Handles};
+use crate::storage::journals;
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -152,7 +153,7 @@ impl Engine {
             tasks.push(task::spawn("lsd", lsd.run()));
         }
         if let Some(dir) = context.config.resume_dir.clone() {
-            tasks.push(task::spawn("journals", journals::prune(dir)));
+            tasks.push(task::spawn("journals", prune_journals(dir)));
         }
         if let Some(dir) = context.config.metadata_dir.clone() {
             tasks.push(task::spawn("metadata", kept::prune(dir)));
@@ -259,6 +260,13 @@ fn seed() -> io::Result<Rng> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(Rng::from_seed(seed))
+}
+
+/// Removes old journals. If the engine ends meanwhile, the next one does it.
+async fn prune_journals(dir: PathBuf) {
+    #[expect(clippy::disallowed_methods, reason = "files carry the wall clock")]
+    let now = SystemTime::now();
+    task::blocking(move || journals::prune(&dir, now)).await.unwrap_or_default();
 }
 
 /// Half of the files that the process may open: the rest is for content, journals and requests to trackers.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::journals;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::metainfo::Info;
 use crate::proto::piece::PieceIndex;
@@ -15,6 +14,7 @@ use crate::storage::foreign::Misfit;
 use crate::storage::fs::RealFs;
 use crate::storage::handles::{HANDLE_MAX, Handles};
 use crate::storage::hash;
+use crate::storage::journals;
 pub use crate::storage::report::{Condition, FileReport};
 use crate::storage::store::Store;
 

@@ -17,6 +17,7 @@ pub mod fs;
 pub mod handles;
 pub mod hash;
 pub mod journal;
+pub mod journals;
 pub mod make;
 pub mod persistence;
 pub mod pieces;

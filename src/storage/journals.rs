@@ -11,13 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::task;
+use super::content::StorageError;
+use super::fs::RealFs;
+use super::handles::Handles;
+use super::journal::{Journal, Owner};
 use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::Info;
-use crate::storage::content::StorageError;
-use crate::storage::fs::RealFs;
-use crate::storage::handles::Handles;
-use crate::storage::journal::{Journal, Owner};
 
 /// Since a journal was written: older ones are removed.
 const AGE_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
@@ -28,7 +27,7 @@ const ENDINGS: [&str; 3] = [".journal", ".journal.new", ".journal.aside"];
 ///
 /// # Errors
 /// It cannot be used, so no journals are kept.
-pub(super) fn open(dir: &Path, handles: &Arc<Handles>) -> Result<Arc<RealFs>, StorageError> {
+pub fn open(dir: &Path, handles: &Arc<Handles>) -> Result<Arc<RealFs>, StorageError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|source| StorageError::new(dir, source))?;
     RealFs::create(dir, handles).map(Arc::new)
@@ -38,11 +37,7 @@ pub(super) fn open(dir: &Path, handles: &Arc<Handles>) -> Result<Arc<RealFs>, St
 ///
 /// # Errors
 /// It cannot be read now, and may be later.
-pub(super) fn open_journal(
-    journals: Arc<RealFs>,
-    info: &Info,
-    dir: &Path,
-) -> Result<Journal<RealFs>, StorageError> {
+pub fn open_journal(journals: Arc<RealFs>, info: &Info, dir: &Path) -> Result<Journal<RealFs>, StorageError> {
     let owner =
         Owner { infohash: info.infohash, geometry: info.geometry, file_count: info.files.len() as u32 };
     Journal::open(journals, vec![journal_name(info.infohash, dir)], owner)
@@ -85,14 +80,7 @@ fn resolve(dir: &Path) -> PathBuf {
 }
 
 /// Removes what is old; what cannot be removed is tried again with the next start.
-pub(super) async fn prune(dir: PathBuf) {
-    #[expect(clippy::disallowed_methods, reason = "files carry the wall clock")]
-    let now = SystemTime::now();
-    // If the engine ends meanwhile, the next one does it.
-    task::blocking(move || prune_at(&dir, now)).await.unwrap_or_default();
-}
-
-fn prune_at(dir: &Path, now: SystemTime) {
+pub fn prune(dir: &Path, now: SystemTime) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -120,7 +108,7 @@ mod tests {
             let age = if name.starts_with("new") { Duration::ZERO } else { 2 * AGE_MAX };
             file.set_modified(start - age).unwrap();
         }
-        prune_at(dir.path(), start);
+        prune(dir.path(), start);
         let left = |name: &str| dir.path().join(name).exists();
         assert_eq!(names.map(left), [false, false, true, true]);
     }
