@@ -4,11 +4,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::magnet::Magnet;
 use crate::proto::metainfo::{Info, Metainfo};
+pub use crate::storage::lifecycle::{Existing, Purpose};
 
 /// What is known of a torrent at the start.
 #[derive(Clone, Debug)]
@@ -109,31 +110,6 @@ fn in_ranges(file_count: usize, ranges: &[(u32, u32)]) -> Option<Vec<bool>> {
         })
         .collect();
     flags.contains(&true).then_some(flags)
-}
-
-/// What is known of a torrent's content on disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Existing {
-    /// Nothing: what no journal vouches for is hashed.
-    #[default]
-    Unknown,
-    /// All of it was hashed, beginning at this time. What its files look like is noted, for whoever changes them;
-    /// of those that somebody changed since, each piece is hashed once more.
-    Hashed(SystemTime),
-    /// It is complete, on the user's word; its files are not even looked at before a block of them is wanted.
-    Assumed,
-}
-
-/// What is wanted of a torrent's content, and so what may be done to files that were there before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Purpose {
-    /// To have it. Files that are not an earlier download of it are not touched, and it does not begin.
-    #[default]
-    Download,
-    /// The same, and any file in its place may be written and cut.
-    Overwrite,
-    /// To upload it. No file is written; if any of it is missing it does not begin.
-    Seed,
 }
 
 /// A torrent to add.

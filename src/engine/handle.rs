@@ -14,9 +14,11 @@ use super::mailbox::Mail;
 use super::view::Viewer;
 use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::Metainfo;
-use crate::proto::torrent::event::{Command, Source, StorageFault, TorrentSnapshot};
+use crate::proto::torrent::event::{Command, Source, TorrentSnapshot};
 use crate::proto::torrent::refusals::Refused;
+pub use crate::storage::fault::StorageFault;
 use crate::storage::foreign::Misfit;
+pub use crate::storage::lifecycle::Refusal;
 
 /// A running torrent. Cheap to clone; dropping it leaves the torrent running. A clone reads all events from
 /// its making on.
@@ -70,22 +72,6 @@ pub enum Stage {
     Refused(Refusal),
     /// Cannot go on.
     Failed(String),
-}
-
-/// Why a torrent does not begin with what is on the disk.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Files stand in the place of the torrent's that are not an earlier download of it; none was touched.
-    #[error("files that were there before are not touched")]
-    Foreign(Vec<Misfit>),
-    /// Content that is to be seeded is missing or damaged.
-    #[error("content is missing or damaged")]
-    Incomplete {
-        /// Bytes that are missing.
-        missing_len: u64,
-        /// Files that do not fit the torrent.
-        misfits: Vec<Misfit>,
-    },
 }
 
 /// Figures of a torrent at one moment, at most 200 ms old.

@@ -76,9 +76,7 @@ pub use crate::proto::metainfo::magnet::{Magnet, MagnetError};
 pub use crate::proto::metainfo::{self, Info, Metainfo, MetainfoError};
 use crate::proto::rng::Rng;
 pub use crate::proto::torrent::description::METADATA_LEN_MAX;
-pub use crate::proto::torrent::event::{
-    Direction, PeerSnapshot, StorageFault, TorrentSnapshot, TrafficSnapshot,
-};
+pub use crate::proto::torrent::event::{Direction, PeerSnapshot, TorrentSnapshot, TrafficSnapshot};
 pub use crate::proto::torrent::refusals::{Evidence, Refused};
 pub use crate::storage::handles::is_out_of_descriptors;
 pub use crate::storage::{content::StorageError, foreign::Misfit, foreign::Why, make};
@@ -86,7 +84,7 @@ pub use add::{AddTorrent, Existing, Purpose, Selection, TorrentSource};
 pub use config::{Config, DhtConfig, Limits};
 pub use dht::DhtHandle;
 pub use error::EngineError;
-pub use handle::{DhtStatus, Event, Refusal, Snapshot, Stage, TorrentHandle, TrackerStatus};
+pub use handle::{DhtStatus, Event, Refusal, Snapshot, Stage, StorageFault, TorrentHandle, TrackerStatus};
 
 /// Time for good-byes at the end; what is not said by then is left unsaid.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -76,6 +76,21 @@ impl Geometry {
     }
 }
 
+/// SHA-1 of each block of a piece, in order.
+pub type BlockHashes = Vec<[u8; 20]>;
+
+/// What became of a piece whose blocks were all received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PieceResult {
+    /// Its hash is right and it is written; with the hash of each block if they were asked for.
+    Good(Option<BlockHashes>),
+    /// Its hash is wrong; with the hash of each block, to find the liar once a good copy is known. Nothing more
+    /// of it was written.
+    Bad(BlockHashes),
+    /// Blocks of it that were on the disk are not there as they were written: to be fetched again.
+    Lost,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

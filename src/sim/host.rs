@@ -318,7 +318,7 @@ impl Host {
         let storage = match &self.disk {
             HostDisk::Tags(_) => None,
             HostDisk::Real(storage) => {
-                storage.running.as_ref().and_then(|running| running.persistence.poll_timeout())
+                storage.running.as_ref().and_then(|running| running.lifecycle.poll_timeout())
             }
         };
         torrent.into_iter().chain(storage).chain(self.machines.announcer.poll_timeout()).min()

@@ -18,14 +18,14 @@ use crate::proto::block::Block;
 use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::files::{Attributes, File};
 use crate::proto::metainfo::{Info, Layout};
-use crate::proto::piece::PieceIndex;
+use crate::proto::piece::{PieceIndex, PieceResult};
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
-use crate::proto::torrent::event::PieceResult;
 use crate::storage::content::{Content, LostPiece, StorageError};
+use crate::storage::fault::JobError;
 use crate::storage::foreign::Why;
 use crate::storage::journal::{Journal, Owner};
-use crate::storage::persistence::Persistence;
+use crate::storage::lifecycle::{Lifecycle, Output, Plan, Purpose, Started, StepDone};
 use crate::storage::pieces::{PartialPiece, Spill, WholePiece};
 use crate::storage::store::Store;
 
@@ -96,23 +96,19 @@ impl RealContent {
 /// A disk job has ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// A piece, good or false.
-    Stored(PieceIndex, PieceResult),
+    /// A piece.
+    Stored(WholePiece<Vec<u8>>, Result<PieceResult, JobError>),
     /// Blocks of a piece, with their checksums, or not.
-    Spilled(Spill<Vec<u8>>, Result<Vec<u32>, StorageError>),
-    /// A piece that could not be written.
-    NotStored(WholePiece<Vec<u8>>, StorageError),
-    /// These pieces are durable, or not; with those that the disk did not keep.
-    Committed(Bitfield, Result<Vec<LostPiece>, StorageError>),
-    /// All is there and durable, or not; the same.
-    Finished(Result<Vec<LostPiece>, StorageError>),
+    Spilled(Spill<Vec<u8>>, Result<Vec<u32>, JobError>),
+    /// A step, with the pieces that were present when it began.
+    Ran(StepDone, Bitfield),
 }
 
 /// What runs while the host does.
 #[derive(Debug)]
 pub(super) struct Running {
     store: Store<Disk>,
-    pub(super) persistence: Persistence<Vec<u8>>,
+    pub(super) lifecycle: Lifecycle<Vec<u8>>,
 }
 
 /// One host's disks, and the storage that runs on them.
@@ -125,6 +121,8 @@ pub(super) struct Storage {
     plans: std::vec::IntoIter<LifePlan>,
     /// None: the host is down.
     pub(super) running: Option<Running>,
+    /// A start that waits for the disk.
+    starting: Option<Running>,
     /// What has to be there after a power cut.
     durable: Bitfield,
     /// Pieces stored and not known to be durable, and since when.
@@ -152,7 +150,9 @@ impl Storage {
         let durable = Bitfield::new(content.info.geometry.piece_count());
         let (plan, plans) = (LifePlan::default(), plan.lives.clone().into_iter());
         let (fresh, kept) = (BTreeMap::new(), BTreeMap::new());
-        let mut this = Self { content, disk, journal_disk, plan, plans, running: None, durable, fresh, kept };
+        let (running, starting) = (None, None);
+        let mut this =
+            Self { content, disk, journal_disk, plan, plans, running, starting, durable, fresh, kept };
         this.plan_life();
         this
     }
@@ -174,45 +174,55 @@ impl Storage {
         self.plan.length
     }
 
-    /// What a start of the engine does.
+    /// Starts the content, or goes on with a start that waited. Every disk takes no time for it.
     ///
     /// # Errors
-    /// A disk fails: it may be tried again, unless the power is out.
-    pub(super) fn start(&mut self, now: Instant) -> Result<Found, StorageError> {
+    /// The disk fails: it may be tried again then, unless the power is out.
+    pub(super) fn start(&mut self, now: Instant) -> Result<Found, Instant> {
         self.set_time(now);
-        let content = Content::new(self.content.info.clone(), Vec::new(), self.disk.clone());
+        let mut running = self.starting.take().unwrap_or_else(|| {
+            let content = Content::new(self.content.info.clone(), Vec::new(), self.disk.clone());
+            let store = Store::new(content);
+            // After a journal was lost or could not be written, the user lets files be written.
+            let plan = Plan { purpose: Purpose::Overwrite, ..Plan::default() };
+            Running { lifecycle: Lifecycle::new(&store, plan, now), store }
+        });
+        running.lifecycle.handle_timeout(now);
+        let mut durable = Bitfield::new(self.content.info.geometry.piece_count());
+        while let Some(output) = running.lifecycle.poll_output() {
+            match output {
+                Output::Run(step) => {
+                    let done = running.store.run(step, || self.open_journal().map(Some));
+                    running.inspect(&done, &mut durable);
+                    running.lifecycle.handle_step(now, done);
+                }
+                Output::Check(pieces) => {
+                    let checked = running.check(&pieces);
+                    running.lifecycle.handle_checked(now, checked);
+                }
+                Output::Started(started) => return Ok(self.started(running, started, durable)),
+                Output::Storage(_) => {}
+                Output::Failed(_) if self.is_down() => return Err(now),
+                output => panic!("a start ends with {output:?}"),
+            }
+        }
+        let retry_at = running.lifecycle.poll_timeout();
+        self.starting = Some(running);
+        Err(retry_at.unwrap_or(now))
+    }
+
+    fn open_journal(&self) -> Result<Journal<Disk>, StorageError> {
         let journal = Arc::new(self.journal_disk.clone());
-        let journal = Journal::open(journal, vec!["journal".to_owned()], self.content.owner())?;
-        let store = Store::new(content);
-        let verdict = store.begin(Some(journal))?;
-        let (mut have, mut scratch) = (verdict.vouched.clone(), Vec::new());
-        for piece in verdict.vouched.iter_set() {
-            let is_there = store.content().check_piece(piece, &mut scratch)?;
-            assert!(is_there, "piece {piece} is claimed and false (R1)");
-        }
-        for piece in verdict.doubtful.iter_set() {
-            if store.content().find_piece(piece, &mut scratch)? {
-                have.set(piece);
-            }
-        }
-        let misfits = store.content().misfits(&verdict, &have)?;
-        let misfits: Vec<_> = misfits.iter().filter(|misfit| misfit.why == Why::Longer).collect();
-        assert!(misfits.is_empty(), "nobody else writes here: {misfits:?}");
-        let mut durable = verdict.vouched;
-        if !have.is_full() {
-            have = store.prepare(&have)?;
-            if !store.has_journal_gaps() {
-                durable.clone_from(&have);
-            }
-        }
+        Journal::open(journal, vec!["journal".to_owned()], self.content.owner())
+    }
+
+    fn started(&mut self, running: Running, started: Started, durable: Bitfield) -> Found {
+        let Started { have, partial, longer: _ } = started;
         assert!(!self.durable.has_more_than(&have), "what was durable is there (R2)");
         self.durable = durable;
-        let mut persistence = Persistence::new(self.content.info.geometry);
-        let partial = store.partial_pieces(&have);
-        partial.iter().for_each(|partial| persistence.restore(now, partial));
-        self.running = Some(Running { store, persistence });
+        self.running = Some(running);
         let lost_len = self.count_lost(&have, &partial);
-        Ok(Found { have, partial, lost_len })
+        Found { have, partial, lost_len }
     }
 
     /// Bytes of blocks that had come and are not there; from now on what is there is what had come.
@@ -236,7 +246,7 @@ impl Storage {
     /// The host goes down, in the way that was planned for it. How long it stays so, and since when the oldest
     /// piece was there that may be lost.
     pub(super) fn end(&mut self) -> (Duration, Option<Instant>) {
-        self.running = None;
+        (self.running, self.starting) = (None, None);
         let end = match self.plan.ending {
             Ending::PowerCut => Disk::power_cycle,
             Ending::Kill => Disk::revive,
@@ -260,7 +270,7 @@ impl Storage {
         let bytes = self.content.of_tag(block, tag);
         self.kept.entry(block.piece).or_default().insert(block.index());
         if let Some(running) = &mut self.running {
-            running.persistence.keep(now, block, bytes);
+            running.lifecycle.handle_block(now, block, bytes);
         }
     }
 
@@ -268,88 +278,61 @@ impl Storage {
     pub(super) fn drop_piece(&mut self, piece: PieceIndex) {
         self.kept.remove(&piece);
         if let Some(running) = &mut self.running {
-            running.persistence.discard(piece);
+            running.lifecycle.handle_dropped(piece);
         }
     }
 
-    /// Hashes and writes a piece. What becomes of it, and how long the disk takes.
-    pub(super) fn store(&mut self, now: Instant, whole: WholePiece<Vec<u8>>) -> Option<(Ended, Duration)> {
+    /// Does what the lifecycle asks for, and returns how it ends and how long the disk takes; None: there is
+    /// nothing to do for a disk.
+    pub(super) fn perform(&mut self, now: Instant, output: Output<Vec<u8>>) -> Option<(Ended, Duration)> {
         self.set_time(now);
         let running = self.running.as_ref()?;
-        let piece = whole.piece;
-        let read_back = match running.store.read_back(&whole) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Some((Ended::Stored(piece, PieceResult::Lost), self.delay())),
-            Err(error) => return Some((Ended::NotStored(whole, error), self.delay())),
-        };
-        let blocks = whole.bytes(self.content.info.geometry, &read_back);
-        let hashes: Vec<[u8; 20]> = blocks.iter().map(|block| Sha1::digest(block).into()).collect();
-        let hash: [u8; 20] = Sha1::digest(blocks.concat()).into();
-        let is_right = self.content.info.piece_hash(piece) == Some(hash);
-        let ended = match running.store.write_if(is_right, &whole, &blocks) {
-            Ok(true) => Ended::Stored(piece, PieceResult::Good(whole.block_hashes.then_some(hashes))),
-            Ok(false) => Ended::Stored(piece, PieceResult::Bad(hashes)),
-            Err(error) => Ended::NotStored(whole, error),
+        let ended = match output {
+            Output::Store(whole) => {
+                let stored = running.store_piece(&self.content.info, &whole);
+                Ended::Stored(whole, stored.map_err(|error| running.store.explain(error)))
+            }
+            Output::Spill(spill) => {
+                let written = running.store.write_blocks(spill.piece, &spill.blocks);
+                Ended::Spilled(spill, written.map_err(|error| running.store.explain(error)))
+            }
+            Output::Run(step) => {
+                let have = running.lifecycle.have().clone();
+                Ended::Ran(running.store.run(step, || Ok(None)), have)
+            }
+            _ => return None,
         };
         Some((ended, self.delay()))
-    }
-
-    /// Writes blocks of a piece that is not whole.
-    pub(super) fn spill(&mut self, now: Instant, spill: Spill<Vec<u8>>) -> Option<(Ended, Duration)> {
-        self.set_time(now);
-        let written = self.running.as_ref()?.store.write_blocks(spill.piece, &spill.blocks);
-        Some((Ended::Spilled(spill, written), self.delay()))
-    }
-
-    /// Makes durable what is written; the machine has these pieces.
-    pub(super) fn commit(&mut self, now: Instant, have: &Bitfield) -> Option<(Ended, Duration)> {
-        self.set_time(now);
-        let committed = self.running.as_ref()?.store.commit();
-        Some((Ended::Committed(have.clone(), committed), self.delay()))
-    }
-
-    /// Makes everything durable.
-    pub(super) fn finish(&mut self, now: Instant, have: &Bitfield) -> Option<(Ended, Duration)> {
-        self.set_time(now);
-        let finished = self.running.as_ref()?.store.finish(have);
-        Some((Ended::Finished(finished), self.delay()))
     }
 
     /// A piece is stored, as the machine is told.
     pub(super) fn is_stored(&mut self, now: Instant, piece: PieceIndex) {
         self.fresh.insert(piece, now);
-        if let Some(running) = &mut self.running {
-            running.persistence.handle_stored(now, piece);
-        }
     }
 
-    /// A piece is false, as the machine is told.
+    /// A piece is false, or not there, as the machine is told.
     pub(super) fn is_false(&mut self, piece: PieceIndex) {
         self.kept.remove(&piece);
-        if let Some(running) = &mut self.running {
-            running.persistence.handle_false(piece);
-        }
     }
 
-    /// These are durable.
+    /// These were present when something was made durable.
     pub(super) fn is_durable(&mut self, pieces: &Bitfield) {
-        if self.running.as_ref().is_some_and(|running| !running.store.has_journal_gaps()) {
-            self.durable.set_all(pieces);
+        let Some(running) = &self.running else { return };
+        if !running.store.has_journal_gaps() {
+            let present = |piece: &PieceIndex| running.lifecycle.have().get(*piece);
+            pieces.iter_set().filter(present).for_each(|piece| {
+                self.durable.set(piece);
+            });
         }
         self.fresh.retain(|&piece, _| !pieces.get(piece));
     }
 
     /// These are lost, whatever was said of them.
-    pub(super) fn lose(&mut self, now: Instant, pieces: &[PieceIndex]) {
-        self.set_time(now);
-        for &piece in pieces {
-            self.durable.clear(piece);
-            self.fresh.remove(&piece);
-            self.kept.remove(&piece);
-        }
-        if let Some(running) = &self.running {
-            // The next start finds out again.
-            let _ = running.store.lose(pieces);
+    pub(super) fn are_lost(&mut self, lost: &[LostPiece]) {
+        for LostPiece { piece, .. } in lost {
+            self.durable.clear(*piece);
+            self.fresh.remove(piece);
+            self.kept.remove(piece);
         }
     }
 
@@ -384,5 +367,56 @@ impl Storage {
 
     fn delay(&self) -> Duration {
         self.disk.delay().max(self.journal_disk.delay())
+    }
+}
+
+impl Running {
+    /// The oracles of a start.
+    fn inspect(&self, done: &StepDone, durable: &mut Bitfield) {
+        let mut scratch = Vec::new();
+        match done {
+            StepDone::Begun(Ok(begun)) => {
+                durable.clone_from(&begun.verdict.vouched);
+                for piece in durable.iter_set() {
+                    // A disk that fails says nothing.
+                    let is_there = self.store.content().check_piece(piece, &mut scratch).unwrap_or(true);
+                    assert!(is_there, "piece {piece} is claimed and false (R1)");
+                }
+            }
+            StepDone::Compared(Ok(compared)) => {
+                let longer = compared.misfits.iter().find(|misfit| misfit.why == Why::Longer);
+                assert!(longer.is_none(), "no other program writes here: {longer:?}");
+            }
+            StepDone::Prepared(Ok(prepared)) if !self.store.has_journal_gaps() => {
+                durable.clone_from(&prepared.have);
+            }
+            _ => {}
+        }
+    }
+
+    fn check(&self, pieces: &Bitfield) -> Result<Bitfield, JobError> {
+        let (mut good, mut scratch) = (Bitfield::new(pieces.len()), Vec::new());
+        for piece in pieces.iter_set() {
+            let found = self.store.content().find_piece(piece, &mut scratch);
+            if found.map_err(|error| self.store.explain(error))? {
+                good.set(piece);
+            }
+        }
+        Ok(good)
+    }
+
+    /// Hashes a piece and, if good, writes it.
+    fn store_piece(&self, info: &Info, whole: &WholePiece<Vec<u8>>) -> Result<PieceResult, StorageError> {
+        let Some(read_back) = self.store.read_back(whole)? else { return Ok(PieceResult::Lost) };
+        let blocks = whole.bytes(info.geometry, &read_back);
+        let hashes: Vec<[u8; 20]> = blocks.iter().map(|block| Sha1::digest(block).into()).collect();
+        let hash: [u8; 20] = Sha1::digest(blocks.concat()).into();
+        let is_right = info.piece_hash(whole.piece) == Some(hash);
+        let is_good = self.store.write_if(is_right, whole, &blocks)?;
+        Ok(if is_good {
+            PieceResult::Good(whole.block_hashes.then_some(hashes))
+        } else {
+            PieceResult::Bad(hashes)
+        })
     }
 }

@@ -15,13 +15,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::content::{LostPiece, StorageError};
+use super::fault::JobError;
 use super::fs::{FileSystem, RealFs};
 use super::hash;
 use super::pieces::{Spill, WholePiece};
 use super::store::Store;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
-use crate::proto::piece::PieceIndex;
+use crate::proto::piece::{PieceIndex, PieceResult};
 
 /// A torrent's files on the real disk.
 pub type DiskContent = Arc<Store<RealFs>>;
@@ -61,10 +62,10 @@ pub enum Job<B> {
 /// What came of a job.
 #[derive(Debug)]
 pub enum Done<B> {
-    /// Of [`Job::Store`]: the piece, to be stored again if the outcome is `Error`, and how it went.
-    Store(WholePiece<B>, StoreOutcome),
+    /// Of [`Job::Store`]: the piece, and what became of it; after an error it is to be stored again.
+    Store(WholePiece<B>, Result<PieceResult, JobError>),
     /// Of [`Job::Spill`]: the blocks, and the CRC-32 of each; or they may not be on the disk, and it may be tried again.
-    Spill(Spill<B>, Result<Vec<u32>, StorageError>),
+    Spill(Spill<B>, Result<Vec<u32>, JobError>),
     /// Of [`Job::Read`].
     Read {
         /// The buffers, filled if `outcome` names no piece.
@@ -73,20 +74,7 @@ pub enum Done<B> {
         outcome: Result<Vec<LostPiece>, StorageError>,
     },
     /// Of [`Job::Check`].
-    Check(Result<Bitfield, StorageError>),
-}
-
-/// How storing a piece went.
-#[derive(Debug)]
-pub enum StoreOutcome {
-    /// It hashes and is written.
-    Good(Option<Vec<[u8; 20]>>),
-    /// It does not hash; nothing more of it was written.
-    Bad(Vec<[u8; 20]>),
-    /// It could not be written, or what was on the disk of it not be read.
-    Error(StorageError),
-    /// What was on the disk of it is not there as it was written.
-    Lost,
+    Check(Result<Bitfield, JobError>),
 }
 
 /// Storage's threads. Cheap to clone; the threads end when the last clone is dropped, after the queue.
@@ -260,7 +248,7 @@ fn queued<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static>(
         Job::Store(whole) => Queued::Store(Box::new(Storing { content, whole, read_back: Vec::new(), done })),
         Job::Spill(spill) => Queued::Job(Box::new(move |_| {
             let written = content.write_blocks(spill.piece, &spill.blocks);
-            done(Done::Spill(spill, written));
+            done(Done::Spill(spill, written.map_err(|error| content.explain(error))));
         })),
         Job::Read { mut blocks } => Queued::Job(Box::new(move |worker| {
             let outcome = content.read_blocks(&mut blocks, &mut worker.scratch);
@@ -296,8 +284,8 @@ impl<B: AsRef<[u8]> + Send + 'static> StoreTask for Storing<B> {
                 self.read_back = bytes;
                 return Some(self);
             }
-            Ok(None) => StoreOutcome::Lost,
-            Err(error) => StoreOutcome::Error(error),
+            Ok(None) => Ok(PieceResult::Lost),
+            Err(error) => Err(self.content.explain(error)),
         };
         (self.done)(Done::Store(self.whole, outcome));
         None
@@ -312,9 +300,9 @@ impl<B: AsRef<[u8]> + Send + 'static> StoreTask for Storing<B> {
         let is_right = self.content.info().piece_hash(self.whole.piece) == Some(hash);
         let hash_blocks = || hash::digests(&blocks.iter().map(std::slice::from_ref).collect::<Vec<_>>());
         let outcome = match self.content.write_if(is_right, &self.whole, &blocks) {
-            Ok(true) => StoreOutcome::Good(self.whole.block_hashes.then(hash_blocks)),
-            Ok(false) => StoreOutcome::Bad(hash_blocks()),
-            Err(error) => StoreOutcome::Error(error),
+            Ok(true) => Ok(PieceResult::Good(self.whole.block_hashes.then(hash_blocks))),
+            Ok(false) => Ok(PieceResult::Bad(hash_blocks())),
+            Err(error) => Err(self.content.explain(error)),
         };
         (self.done)(Done::Store(self.whole, outcome));
     }
@@ -423,7 +411,7 @@ impl<B: Send + 'static> Check<B> {
             return;
         }
         let good = std::mem::replace(&mut state.good, Bitfield::new(0));
-        let result = state.error.take().map_or(Ok(good), Err);
+        let result = state.error.take().map_or(Ok(good), |error| Err(self.content.explain(error)));
         let done = state.done.take();
         drop(state);
         if let Some(done) = done {
@@ -465,7 +453,7 @@ mod tests {
         piece: u32,
         bytes: &[u8],
         block_hashes: bool,
-    ) -> StoreOutcome {
+    ) -> Result<PieceResult, JobError> {
         let whole = WholePiece { block_hashes, ..whole(piece, bytes.chunks(10).map(<[u8]>::to_vec)) };
         match submit(disk, content, Job::Store(whole)).recv().unwrap() {
             Done::Store(whole, outcome) => {
@@ -507,15 +495,17 @@ mod tests {
         let disk = Disk::start(2).unwrap();
         let mut bad = sample.piece(0).to_vec();
         bad[15] ^= 1;
-        let StoreOutcome::Bad(hashes) = store(&disk, &content, 0, &bad, false) else { panic!("it is bad") };
+        let Ok(PieceResult::Bad(hashes)) = store(&disk, &content, 0, &bad, false) else {
+            panic!("it is bad")
+        };
         assert!(!folder.path().join("a").exists(), "nothing was written");
-        assert!(matches!(store(&disk, &content, 0, sample.piece(0), false), StoreOutcome::Good(None)));
+        assert!(matches!(store(&disk, &content, 0, sample.piece(0), false), Ok(PieceResult::Good(None))));
         let again = store(&disk, &content, 0, sample.piece(0), true);
-        let StoreOutcome::Good(Some(true_hashes)) = again else { panic!("it is good: {again:?}") };
+        let Ok(PieceResult::Good(Some(true_hashes))) = again else { panic!("it is good: {again:?}") };
         let differing: Vec<_> = (0..4).filter(|&block| hashes[block] != true_hashes[block]).collect();
         assert_eq!(differing, [1], "the block that lied is known");
-        assert!(matches!(store(&disk, &content, 9, sample.piece(0), false), StoreOutcome::Bad(_)));
-        assert!(matches!(store(&disk, &content, 1, &sample.piece(1)[1..], false), StoreOutcome::Bad(_)));
+        assert!(matches!(store(&disk, &content, 9, sample.piece(0), false), Ok(PieceResult::Bad(_))));
+        assert!(matches!(store(&disk, &content, 1, &sample.piece(1)[1..], false), Ok(PieceResult::Bad(_))));
 
         let whole = Block { piece: 0, offset: 0, len: 32 };
         let missing = Block { piece: 2, offset: 0, len: 1 };
@@ -549,7 +539,11 @@ mod tests {
         go.send(()).unwrap();
         for (piece, told) in told {
             let Done::Store(_, outcome) = told.recv().unwrap() else { panic!("another answer") };
-            assert_eq!(matches!(outcome, StoreOutcome::Good(None)), piece % 5 != 3, "{piece}: {outcome:?}");
+            assert_eq!(
+                matches!(outcome, Ok(PieceResult::Good(None))),
+                piece % 5 != 3,
+                "{piece}: {outcome:?}"
+            );
         }
         let expected: Vec<_> = sample.pieces().filter(|piece| piece % 5 != 3).collect();
         assert_eq!(sample.check(content.content()), expected);
@@ -561,8 +555,8 @@ mod tests {
         std::fs::create_dir(folder.path().join("a")).unwrap();
         let disk = Disk::start(1).unwrap();
         let outcome = store(&disk, &content, 0, sample.piece(0), false);
-        let StoreOutcome::Error(error) = outcome else { panic!("{outcome:?}") };
-        assert_eq!(error.path, folder.path().join("a"));
+        let Err(error) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(error.error.path, folder.path().join("a"));
     }
 
     #[test]
@@ -592,11 +586,11 @@ mod tests {
             bytes[2 * 32_768] ^= 1;
             std::fs::write(path, bytes).unwrap();
         };
-        assert!(matches!(store(0, &|head| head, &|| ()), StoreOutcome::Good(None)));
-        assert!(matches!(store(1, &|head| vec![7; head.len()], &|| ()), StoreOutcome::Bad(_)));
-        assert!(matches!(store(2, &|head| head, &flip), StoreOutcome::Lost));
+        assert!(matches!(store(0, &|head| head, &|| ()), Ok(PieceResult::Good(None))));
+        assert!(matches!(store(1, &|head| vec![7; head.len()], &|| ()), Ok(PieceResult::Bad(_))));
+        assert!(matches!(store(2, &|head| head, &flip), Ok(PieceResult::Lost)));
         assert_eq!(sample.check(content.content()), [0]);
-        assert!(matches!(store(2, &|head| head, &|| ()), StoreOutcome::Good(None)));
+        assert!(matches!(store(2, &|head| head, &|| ()), Ok(PieceResult::Good(None))));
         assert_eq!(sample.check(content.content()), [0, 2]);
     }
 
@@ -633,7 +627,7 @@ mod tests {
         let disk = Disk::start(2).unwrap();
         let job = Job::Check { pieces: Bitfield::full(2), progress: Box::new(|_, _| true) };
         let done = submit(&disk, &content, job).recv().unwrap();
-        assert!(matches!(done, Done::Check(Err(error)) if error.path == folder.path().join("a")));
+        assert!(matches!(done, Done::Check(Err(error)) if error.error.path == folder.path().join("a")));
     }
 
     #[test]
@@ -646,7 +640,7 @@ mod tests {
         (0..JOB_MAX).for_each(|_| disk.owner.queue.push_cut(Box::new(|_| ())));
         let told = submit(&disk, &content, Job::Store(whole(0, [sample.piece(0).to_vec()])));
         go.send(()).unwrap();
-        assert!(matches!(told.recv(), Ok(Done::Store(_, StoreOutcome::Good(None)))));
+        assert!(matches!(told.recv(), Ok(Done::Store(_, Ok(PieceResult::Good(None))))));
     }
 
     #[test]
@@ -670,7 +664,7 @@ mod tests {
         go.send(()).unwrap();
         for told in waiting {
             let done = told.recv().unwrap();
-            assert!(matches!(done, Done::Store(_, StoreOutcome::Good(None))));
+            assert!(matches!(done, Done::Store(_, Ok(PieceResult::Good(None)))));
         }
     }
 }

@@ -50,6 +50,13 @@ pub trait FileSystem: Send + Sync {
     /// A file that is ours, in this process and among others, until this is dropped.
     type Lock: Send + Sync + Debug;
 
+    /// Whether files can be made in the folder.
+    ///
+    /// # Errors
+    /// They cannot, as far as is known without making one.
+    fn require_writable(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// What people call the file, for errors.
     fn full_path(&self, path: &[String]) -> PathBuf;
     /// Opens an existing file to read.
@@ -196,10 +203,7 @@ impl RealFs {
             std::fs::create_dir_all(path).map_err(|source| StorageError::new(path, source))?;
         }
         let this = Self::open(path, handles)?;
-        let access = fs::Access::WRITE_OK | fs::Access::EXEC_OK;
-        fs::accessat(&this.folder.place, ".", access, AtFlags::EACCESS)
-            .or_else(|error| if error == Errno::NOSYS { Ok(()) } else { Err(error) })
-            .map_err(|source| StorageError::new(path, source))?;
+        this.require_writable().map_err(|source| StorageError::new(path, source))?;
         Ok(this)
     }
 
@@ -262,6 +266,14 @@ impl RealFs {
 }
 
 impl FileSystem for RealFs {
+    fn require_writable(&self) -> io::Result<()> {
+        let access = fs::Access::WRITE_OK | fs::Access::EXEC_OK;
+        match fs::accessat(&self.folder.place, ".", access, AtFlags::EACCESS) {
+            Ok(()) | Err(Errno::NOSYS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     type File = Arc<File>;
     type Lock = File;
 

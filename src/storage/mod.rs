@@ -11,6 +11,7 @@
 pub mod content;
 pub mod disk;
 pub mod durability;
+pub mod fault;
 mod folder;
 pub mod foreign;
 pub mod fs;
@@ -18,7 +19,9 @@ pub mod handles;
 pub mod hash;
 pub mod journal;
 pub mod journals;
+pub mod lifecycle;
 pub mod make;
+pub mod open;
 pub mod persistence;
 pub mod pieces;
 pub mod report;

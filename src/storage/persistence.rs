@@ -9,11 +9,11 @@
 use std::collections::VecDeque;
 
 use super::durability::Durability;
+use super::fault::StorageFault;
 use super::pieces::{PartialPiece, PieceBuffers, Spill, WholePiece};
 use crate::proto::block::Block;
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::time::{Duration, Instant};
-use crate::proto::torrent::event::StorageFault;
 
 /// How often a full or failing disk is tried again: who made room is not to wait for us, and one write a second
 /// costs nothing.

@@ -6,9 +6,8 @@ use tokio::time::{Duration, timeout};
 use super::connections::Inbox;
 use super::report::Report;
 use super::swarm::Swarm;
-use super::transfer::{Ended, TorrentTask, progress};
+use super::transfer::{TorrentTask, progress};
 use super::{Inputs, Leaving};
-use crate::engine::add::Existing;
 use crate::engine::handle::Stage;
 use crate::engine::mailbox::Mailbox;
 use crate::proto::torrent::event::Command;
@@ -89,50 +88,17 @@ impl TorrentTask {
     /// Until the peers have what was on its way, every `stopped` is answered or given up and what was written
     /// is durable.
     async fn say_goodbye(&mut self, inbox: &mut Inbox) {
-        let (mut is_closed, mut is_closing) = (false, false);
+        self.storage.handle_leave();
         loop {
             let now = self.swarm.now();
-            if !is_closing {
-                // What of a piece is there the next start need not fetch.
-                self.persistence.spill_all();
-            }
             self.drain(now);
-            if !is_closing && !self.persistence.is_busy() {
-                is_closing = true;
-                self.close_content();
-            }
-            if is_closed && self.swarm.has_parted() {
+            if self.is_closed && self.swarm.has_parted() {
                 return;
             }
             tokio::select! {
-                ended = self.jobs.next() => match ended {
-                    Ended::Closed(closed) => {
-                        is_closed = true;
-                        self.tell_journal();
-                        if let Some(Err(error)) = closed {
-                            tracing::warn!(%error, "not everything is durable");
-                        }
-                    }
-                    Ended::Committed(_) => self.persistence.handle_committed(now, Ok(())),
-                    // What is durable counts; whether all is whole will be found out next time.
-                    Ended::Finished(_) | Ended::Noted(_) | Ended::Lost(_) => {}
-                    ended @ Ended::Stored(..) => self.handle_ended(ended),
-                },
+                ended = self.jobs.next() => self.handle_ended(ended),
                 () = self.swarm.parting(inbox, || progress(&self.machine, now)) => {}
             }
         }
-    }
-
-    fn close_content(&mut self) {
-        if self.plan.existing == Existing::Assumed {
-            // Nothing was looked at, and nothing written.
-            self.jobs.spawn("close", async { Ended::Closed(None) });
-            return;
-        }
-        let (context, content) = (self.swarm.context.clone(), self.content.clone());
-        let have = self.machine.have().clone();
-        self.jobs.spawn("close", async move {
-            Ended::Closed(context.disk.slow(&content, move |content| content.close(&have)).await)
-        });
     }
 }

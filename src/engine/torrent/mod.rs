@@ -11,7 +11,7 @@
 
 mod connections;
 mod describe;
-mod fault;
+mod jobs;
 mod leave;
 mod memory;
 mod outputs;
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Duration;
 
-use super::add::{Existing, Purpose, Selection, TorrentSource};
+use super::add::{Selection, TorrentSource};
 use super::context::{Context, Control};
 use super::handle::{Refusal, Stage, TorrentHandle};
 use super::lease::Lessee;
@@ -48,6 +48,8 @@ use crate::proto::torrent::event::{Command, Source};
 use crate::proto::tracker::announcer::{self, Announcer, Progress};
 use crate::storage::content::StorageError;
 use crate::storage::disk::DiskContent;
+use crate::storage::lifecycle;
+use crate::storage::open::{self, Place};
 use connections::{Connections, Inbox};
 use describe::{DescriptionTask, Outcome};
 pub(crate) use memory::DescriptionMemory;
@@ -98,17 +100,14 @@ struct Origin {
 }
 
 /// What of the user's wishes matters to the end: of many files there is one list only.
+#[derive(Clone)]
 struct Plan {
     /// Where the content lies.
     dir: PathBuf,
     /// Pieces in order.
     sequential: bool,
-    /// What is known of the content on disk.
-    existing: Existing,
-    /// What may be done to files that were there before.
-    purpose: Purpose,
-    /// Set apart the room for all files first.
-    preallocate: bool,
+    /// What is known of the content on disk, and what may be done to it.
+    storage: lifecycle::Plan,
     /// Read through symbolic links.
     follow_links: bool,
     /// Fetch the description alone.
@@ -117,6 +116,15 @@ struct Plan {
     ratio_max: Option<f64>,
     /// Leave after seeding for so long.
     seed_time_max: Option<Duration>,
+}
+
+impl Plan {
+    /// Opens the content; it may wait for a disk.
+    fn open(&self, context: &Context, info: Info, flags: Vec<bool>) -> Result<DiskContent, StorageError> {
+        let (purpose, follow_links) = (self.storage.purpose, self.follow_links);
+        let place = Place { dir: &self.dir, purpose, follow_links };
+        open::open(place, context.journals.as_ref(), &context.handles, info, flags)
+    }
 }
 
 /// What is known of the content at the start.
@@ -203,9 +211,11 @@ pub(crate) fn open(
     let plan = Plan {
         dir: add.dir,
         sequential: add.sequential,
-        existing: add.existing,
-        purpose: add.purpose,
-        preallocate: add.preallocate,
+        storage: lifecycle::Plan {
+            purpose: add.purpose,
+            existing: add.existing,
+            preallocate: add.preallocate,
+        },
         follow_links: add.follow_links,
         describe_only: add.describe_only,
         ratio_max: add.ratio_max,
@@ -215,14 +225,7 @@ pub(crate) fn open(
     let known = match source {
         TorrentSource::Metainfo(metainfo) => {
             let flags = selection.flags(&metainfo.info, &[]).map_err(EngineError::Selection)?;
-            Known::Content(start::open(
-                context,
-                &plan.dir,
-                plan.purpose,
-                plan.follow_links,
-                metainfo.info,
-                flags,
-            )?)
+            Known::Content(plan.open(context, metainfo.info, flags)?)
         }
         TorrentSource::Magnet(magnet) => {
             let metadata_dir = context.config.metadata_dir.as_deref();
@@ -275,13 +278,15 @@ impl Origin {
         wishes: Wishes,
     ) -> Begun {
         let control = &mut inputs.control;
-        let checked = start::check(&self.context, &self.plan, &content, control, &mut report, wishes);
-        match Box::pin(checked).await {
-            Started::Ready { found, wishes } => {
-                let progress = Progress { uploaded: 0, downloaded: 0, left: left(&content, &found.have) };
+        let started = start::start(&self.context, &self.plan, &content, control, &mut report, wishes);
+        match Box::pin(started).await {
+            Started::Ready(ready) => {
+                let progress =
+                    Progress { uploaded: 0, downloaded: 0, left: left(&content, &ready.found.have) };
                 let swarm = self.join(content.info().private, progress, report);
                 swarm.connections.describe(&content);
-                let mut task = Box::new(TorrentTask::new(swarm, content, self.plan, found, self.rng));
+                let (task, wishes) = TorrentTask::new(swarm, self.plan, *ready, self.rng);
+                let mut task = Box::new(task);
                 task.begin(None, None, wishes);
                 return Some((task, inputs));
             }
@@ -329,9 +334,10 @@ impl Origin {
             Ok(content) => {
                 swarm.connections.describe(&content);
                 let (control, report) = (&mut inputs.control, &mut swarm.report);
-                match start::check(&self.context, &self.plan, &content, control, report, wishes).await {
-                    Started::Ready { found, wishes } => {
-                        let mut task = Box::new(TorrentTask::new(swarm, content, self.plan, found, self.rng));
+                match start::start(&self.context, &self.plan, &content, control, report, wishes).await {
+                    Started::Ready(ready) => {
+                        let (task, wishes) = TorrentTask::new(swarm, self.plan, *ready, self.rng);
+                        let mut task = Box::new(task);
                         task.begin(inputs.lease.latest(), Some(handover), wishes);
                         return Some((task, inputs));
                     }
@@ -380,9 +386,8 @@ impl Origin {
             return Err(Leaving::GoalReached);
         }
         let flags = selection.flags(&info, &magnet.select).map_err(Leaving::Failed)?;
-        let (context, dir) = (self.context.clone(), self.plan.dir.clone());
-        let (purpose, follow_links) = (self.plan.purpose, self.plan.follow_links);
-        let open = move || start::open(&context, &dir, purpose, follow_links, info, flags);
+        let (context, plan) = (self.context.clone(), self.plan.clone());
+        let open = move || plan.open(&context, info, flags);
         let opened = task::blocking(open).await;
         let failed = |error: StorageError| Leaving::Failed(error.to_string());
         // Without threads for it the engine ends.

@@ -1,22 +1,18 @@
 //! What the machines of a torrent decide, done: the other half of its task.
 
-use crate::engine::add::{Existing, Purpose};
 use crate::engine::context::Outgoing;
 use crate::engine::handle::Event;
 use crate::engine::pool::BlockBuf;
 use crate::proto::time::Instant;
-use crate::proto::torrent::event::{self, ConnId, Output, PieceResult, StorageFault};
-use crate::storage::content::{LostPiece, StorageError};
-use crate::storage::disk::{Done, Job, StoreOutcome};
-use crate::storage::fs::RealFs;
-use crate::storage::persistence;
-use crate::storage::pieces::{Spill, WholePiece};
-use crate::storage::store::Store;
+use crate::proto::torrent::event::{self, ConnId, Output};
+use crate::storage::content::LostPiece;
+use crate::storage::disk::{Done, Job};
+use crate::storage::lifecycle;
 
-use super::fault::fault_of;
+use super::jobs::{DISK_GONE, Ended};
 use super::report::shown;
 use super::swarm::News;
-use super::transfer::{Ended, TorrentTask, progress};
+use super::transfer::{TorrentTask, progress};
 
 impl TorrentTask {
     /// Does all that the machines have decided.
@@ -24,8 +20,8 @@ impl TorrentTask {
         loop {
             if let Some(output) = self.machine.poll_output() {
                 self.handle_output(now, output);
-            } else if let Some(output) = self.persistence.poll_output() {
-                self.persist(now, output);
+            } else if let Some(output) = self.storage.poll_output() {
+                self.handle_storage(now, output);
             } else if let Some(news) = self.swarm.poll(now) {
                 self.handle_news(now, news);
             } else {
@@ -54,12 +50,8 @@ impl TorrentTask {
                 self.machine.handle_disconnected(now, conn);
             }
             Output::Dial(addr) => self.swarm.dial(addr),
-            Output::VerifyPiece { piece, block_hashes } => {
-                if !self.persistence.store(piece, block_hashes) {
-                    self.machine.handle_piece_result(now, piece, PieceResult::Lost);
-                }
-            }
-            Output::DropPiece(piece) => self.persistence.discard(piece),
+            Output::VerifyPiece { piece, block_hashes } => self.storage.handle_whole(piece, block_hashes),
+            Output::DropPiece(piece) => self.storage.handle_dropped(piece),
             Output::DhtNode(addr) => self.swarm.context.hint(addr),
             Output::Event(event) => self.handle_event(event),
         }
@@ -75,9 +67,8 @@ impl TorrentTask {
     fn handle_event(&mut self, event: event::Event) {
         match event {
             // Told when it is durable.
-            event::Event::Completed => return self.persistence.complete(),
+            event::Event::Completed => return self.storage.handle_complete(),
             event::Event::PieceCompleted(piece) => self.files.add(self.content.info(), piece),
-            event::Event::Storage(_) => self.swarm.report.hurry(),
             event::Event::PeerConnected(_)
             | event::Event::PeerDisconnected(..)
             | event::Event::PeerBanned(_)
@@ -87,52 +78,33 @@ impl TorrentTask {
         self.swarm.report.event(shown(event));
     }
 
-    fn persist(&mut self, now: Instant, output: persistence::Output<BlockBuf>) {
+    fn handle_storage(&mut self, now: Instant, output: lifecycle::Output<BlockBuf>) {
         match output {
-            persistence::Output::Store(whole) => self.store(whole),
-            persistence::Output::Spill(spill) => self.spill(spill),
-            persistence::Output::Commit => self.commit(),
-            persistence::Output::Finish => self.finish(),
-            // It does not pass: the torrent ends with it.
-            persistence::Output::Storage(Some(_)) if self.failure.is_some() => {}
-            persistence::Output::Storage(fault) => self.machine.handle_storage(now, fault),
-            persistence::Output::Completed => self.completed(now),
+            lifecycle::Output::Run(step) => self.jobs.run(step),
+            lifecycle::Output::Store(whole) => self.jobs.submit(Job::Store(whole)),
+            lifecycle::Output::Spill(spill) => self.jobs.submit(Job::Spill(spill)),
+            lifecycle::Output::Piece(piece, result) => {
+                self.machine.handle_piece_result(now, piece, result);
+            }
+            lifecycle::Output::Lost { lost, is_fetching } => self.pieces_lost(now, lost, is_fetching),
+            lifecycle::Output::LossNoted(pieces) => self.machine.handle_loss_noted(now, &pieces),
+            lifecycle::Output::Storage(fault) => {
+                self.machine.handle_storage(now, fault.is_some());
+                self.swarm.report.hurry();
+                self.swarm.report.event(Event::Storage(fault));
+            }
+            lifecycle::Output::Completed => self.completed(now),
+            lifecycle::Output::Failed(error) => self.failure = Some(error),
+            lifecycle::Output::Ignored(error) => tracing::warn!(%error, "the next start finds out again"),
+            lifecycle::Output::Closed(error) => {
+                self.is_closed = true;
+                if let Some(error) = error {
+                    tracing::warn!(%error, "not everything is durable");
+                }
+            }
+            // Of a start, which is over.
+            lifecycle::Output::Check(_) | lifecycle::Output::Started(_) | lifecycle::Output::Refused(_) => {}
         }
-    }
-
-    fn finish(&mut self) {
-        let (context, content) = (self.swarm.context.clone(), self.content.clone());
-        let have = self.machine.have().clone();
-        let (was_fetched, purpose) = (!self.started_complete, self.plan.purpose);
-        let finish = move |content: &Store<RealFs>| match purpose {
-            Purpose::Seed => Ok(Vec::new()),
-            Purpose::Download | Purpose::Overwrite if was_fetched => content.finish(&have),
-            Purpose::Download | Purpose::Overwrite => content.make_whole().map(|()| Vec::new()),
-        };
-        self.jobs.spawn("finish", async move { Ended::Finished(context.disk.slow(&content, finish).await) });
-    }
-
-    /// What was complete from the start was so before we came: nobody waits until it is durable and noted.
-    fn note_complete(&mut self) {
-        let (context, content) = (self.swarm.context.clone(), self.content.clone());
-        let have = self.machine.have().clone();
-        self.jobs.spawn("note", async move {
-            Ended::Noted(context.disk.slow(&content, move |content| content.close(&have)).await)
-        });
-    }
-
-    fn store(&mut self, whole: WholePiece<BlockBuf>) {
-        let (context, content) = (self.swarm.context.clone(), self.content.clone());
-        self.jobs.spawn("store", async move {
-            Ended::Stored(context.disk.run(&content, Job::Store(whole)).await)
-        });
-    }
-
-    fn spill(&mut self, spill: Spill<BlockBuf>) {
-        let (context, content) = (self.swarm.context.clone(), self.content.clone());
-        self.jobs.spawn("spill", async move {
-            Ended::Stored(context.disk.run(&content, Job::Spill(spill)).await)
-        });
     }
 
     /// A disk job has ended.
@@ -141,140 +113,43 @@ impl TorrentTask {
         self.swarm.report.touch();
         self.tell_journal();
         match ended {
-            Ended::Stored(done) => self.handle_stored(now, done),
-            Ended::Committed(Some(Ok(lost))) => {
-                self.pieces_lost(now, lost);
-                self.persistence.handle_committed(now, Ok(()));
+            Ended::Ran(Some(done)) => self.storage.handle_step(now, done),
+            Ended::Done(Some(Done::Store(whole, result))) => self.storage.handle_stored(now, whole, result),
+            Ended::Done(Some(Done::Spill(spill, written))) => {
+                self.storage.handle_spilled(now, spill, written);
             }
-            Ended::Committed(Some(Err(error))) => {
-                let fault = self.failed(&error);
-                self.persistence.handle_committed(now, Err(fault));
+            Ended::Done(Some(Done::Read { .. } | Done::Check(_)) | None) | Ended::Ran(None) => {
+                self.failure = Some(DISK_GONE.to_owned());
             }
-            Ended::Finished(Some(Ok(lost))) => {
-                self.pieces_lost(now, lost);
-                self.persistence.handle_finished(now, Ok(()));
-            }
-            Ended::Finished(Some(Err(error))) if self.started_complete => {
-                // A complete content may well lie where we cannot write.
-                tracing::warn!(%error, "the content is left as it is");
-                self.persistence.handle_finished(now, Ok(()));
-            }
-            Ended::Finished(Some(Err(error))) => {
-                let fault = self.failed(&error);
-                self.persistence.handle_finished(now, Err(fault));
-            }
-            Ended::Lost(pieces) => self.machine.handle_loss_noted(now, &pieces),
-            Ended::Noted(Some(Ok(lost))) => self.pieces_lost(now, lost),
-            Ended::Noted(Some(Err(error))) => tracing::warn!(%error, "the next start finds out again"),
-            Ended::Noted(None) | Ended::Closed(_) => {}
-            Ended::Committed(None) | Ended::Finished(None) => self.failure = Some(DISK_GONE.to_owned()),
         }
         self.drain(now);
     }
 
-    /// What is wrong with the journal is said once.
+    /// Tells what is wrong with the journal, once.
     pub(super) fn tell_journal(&mut self) {
         if let Some(trouble) = self.content.take_journal_trouble() {
             self.swarm.report.journal(trouble);
         }
     }
 
-    /// Makes durable what was written.
-    fn commit(&mut self) {
-        let (context, content) = (self.swarm.context.clone(), self.content.clone());
-        self.jobs.spawn("commit", async move {
-            Ended::Committed(context.disk.slow(&content, |content| content.commit()).await)
-        });
-    }
-
-    /// Pieces are not there any more: files changed behind our back, or the disk did not keep what it took. They are not
-    /// offered from now on. Fetched again they are when the journal has heard of it, so that it is not told that they
-    /// are there while their bytes are touched; what was complete once is left as whoever changed it wants it.
-    pub(super) fn pieces_lost(&mut self, now: Instant, lost: Vec<LostPiece>) {
-        let lost: Vec<_> = lost.into_iter().filter(|lost| self.machine.have().get(lost.piece)).collect();
-        if lost.is_empty() {
-            return;
-        }
-        let pieces: Vec<_> = lost.iter().map(|lost| lost.piece).collect();
-        let is_fetching = self.persistence.handle_lost() && self.plan.purpose != Purpose::Seed;
-        self.machine.handle_lost(now, pieces.clone(), is_fetching);
-        if self.machine.is_complete() {
-            // What was lost is not wanted.
-            self.persistence.complete();
-        }
+    fn pieces_lost(&mut self, now: Instant, lost: Vec<LostPiece>, is_fetching: bool) {
+        let pieces = lost.iter().map(|lost| lost.piece).collect();
+        self.machine.handle_lost(now, pieces, is_fetching);
         for LostPiece { piece, path, why } in lost {
             self.files.remove(self.content.info(), piece);
             self.swarm.report.event(Event::PieceLost { piece, path, why, is_fetching });
         }
         self.swarm.report.hurry();
-        let (context, content, told) = (self.swarm.context.clone(), self.content.clone(), pieces.clone());
-        self.jobs.spawn("lose", async move {
-            if let Some(Err(error)) = context.disk.slow(&content, move |content| content.lose(&told)).await {
-                tracing::warn!(%error, "the next start finds out again");
-            }
-            Ended::Lost(pieces)
-        });
     }
 
-    fn handle_stored(&mut self, now: Instant, done: Option<Done<BlockBuf>>) {
-        match done {
-            Some(Done::Store(whole, outcome)) => self.handle_piece(now, whole, outcome),
-            Some(Done::Spill(spill, Ok(crcs))) => self.persistence.handle_spilled(now, spill, &crcs),
-            Some(Done::Spill(spill, Err(error))) => {
-                let fault = self.failed(&error);
-                self.persistence.handle_not_spilled(now, spill, fault);
-            }
-            Some(Done::Read { .. } | Done::Check(_)) | None => self.failure = Some(DISK_GONE.to_owned()),
-        }
-    }
-
-    fn handle_piece(&mut self, now: Instant, whole: WholePiece<BlockBuf>, outcome: StoreOutcome) {
-        let piece = whole.piece;
-        match outcome {
-            StoreOutcome::Good(hashes) => {
-                drop(whole);
-                self.machine.handle_piece_result(now, piece, PieceResult::Good(hashes));
-                self.persistence.handle_stored(now, piece);
-            }
-            StoreOutcome::Bad(hashes) => {
-                drop(whole);
-                self.machine.handle_piece_result(now, piece, PieceResult::Bad(hashes));
-                self.persistence.handle_false(piece);
-            }
-            StoreOutcome::Lost => {
-                drop(whole);
-                self.machine.handle_piece_result(now, piece, PieceResult::Lost);
-                self.persistence.handle_false(piece);
-            }
-            StoreOutcome::Error(error) => {
-                let fault = self.failed(&error);
-                self.persistence.handle_not_stored(now, whole, fault);
-            }
-        }
-    }
-
-    /// All is there and durable.
+    /// All is present and durable.
     fn completed(&mut self, now: Instant) {
         self.swarm.report.event(Event::Completed);
         self.swarm.report.hurry();
         if self.machine.have().is_full() {
-            let news = (!self.started_complete).then(|| progress(&self.machine, now));
+            let news = (!self.storage.started_complete()).then(|| progress(&self.machine, now));
             self.swarm.sources.handle_completed(now, news);
         }
         self.swarm.sources.handle_need(now, false);
-        if self.started_complete && self.plan.existing != Existing::Assumed {
-            self.note_complete();
-        }
-    }
-
-    /// A full or failing disk is a state that passes; what only people can put right ends the torrent.
-    fn failed(&mut self, error: &StorageError) -> StorageFault {
-        if !error.may_pass() {
-            self.failure = Some(error.to_string());
-        }
-        fault_of(error, &self.content, self.machine.have())
     }
 }
-
-/// Cannot happen while the engine lives.
-const DISK_GONE: &str = "the disk threads are gone";

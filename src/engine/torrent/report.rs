@@ -100,7 +100,6 @@ pub(super) fn shown(event: event::Event) -> Event {
         event::Event::PeerBanned(addr) => Event::PeerBanned(addr),
         event::Event::MetadataTooLong(addr, len) => Event::MetadataTooLong { addr, len },
         event::Event::PieceFailed(piece) => Event::PieceFailed(piece),
-        event::Event::Storage(fault) => Event::Storage(fault),
     }
 }
 

@@ -3,45 +3,27 @@
 use tokio::time::{Duration, sleep_until};
 
 use super::connections::Inbox;
+use super::jobs::Jobs;
 use super::report::FileProgress;
-use super::start::Found;
+use super::start::Ready;
 use super::swarm::{Met, Swarm};
 use super::{Inputs, Leaving, Plan, Wishes};
-use crate::engine::add::Existing;
 use crate::engine::context::{Control, Established, Incoming, Input};
 use crate::engine::handle::Stage;
 use crate::engine::pool::BlockBuf;
-use crate::engine::task::Tasks;
-use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
 use crate::proto::session::Lease;
 use crate::proto::time::Instant;
 use crate::proto::torrent::Torrent;
 use crate::proto::torrent::description::Handover;
-use crate::proto::torrent::event::{ConnId, Receipt, Settings, StorageFault};
+use crate::proto::torrent::event::{ConnId, Receipt, Settings};
 use crate::proto::tracker::announcer::Progress;
-use crate::storage::content::{LostPiece, StorageError};
-use crate::storage::disk::{DiskContent, Done};
-use crate::storage::persistence::{Completion, Persistence};
+use crate::storage::disk::DiskContent;
+use crate::storage::lifecycle::Lifecycle;
+use crate::storage::persistence::Completion;
 
 /// Inputs of connections taken before timers and the user are looked at again.
 const INPUT_MAX: usize = 64;
-
-/// A disk job has ended.
-pub(super) enum Ended {
-    /// A piece, or blocks of one, came back from the disk.
-    Stored(Option<Done<BlockBuf>>),
-    /// What was written was made durable, or not; with pieces that the disk did not keep.
-    Committed(Option<Result<Vec<LostPiece>, StorageError>>),
-    /// The content was made complete and durable, or not; the same.
-    Finished(Option<Result<Vec<LostPiece>, StorageError>>),
-    /// Everything is durable as far as possible, for the end; the same.
-    Closed(Option<Result<Vec<LostPiece>, StorageError>>),
-    /// The journal was told of what is there; with pieces that the disk did not keep.
-    Noted(Option<Result<Vec<LostPiece>, StorageError>>),
-    /// The journal was told of pieces that are not there any more.
-    Lost(Vec<PieceIndex>),
-}
 
 /// The state of the task in this part.
 pub(super) struct TorrentTask {
@@ -49,19 +31,20 @@ pub(super) struct TorrentTask {
     pub(super) content: DiskContent,
     pub(super) plan: Plan,
     pub(super) machine: Torrent,
-    pub(super) persistence: Persistence<BlockBuf>,
+    pub(super) storage: Lifecycle<BlockBuf>,
     pub(super) files: FileProgress,
-    /// Nothing was missing from the start.
-    pub(super) started_complete: bool,
     /// Why the torrent cannot go on, in words.
     pub(super) failure: Option<String>,
-    pub(super) jobs: Tasks<Ended>,
+    pub(super) jobs: Jobs,
+    /// The content is closed, for the end.
+    pub(super) is_closed: bool,
 }
 
 impl TorrentTask {
     /// A member of its swarm that has what was found.
-    pub(super) fn new(swarm: Swarm, content: DiskContent, plan: Plan, found: Found, mut rng: Rng) -> Self {
-        let Found { have, partial } = found;
+    pub(super) fn new(swarm: Swarm, plan: Plan, ready: Ready, mut rng: Rng) -> (Self, Wishes) {
+        let Ready { content, storage, jobs, found, wishes } = ready;
+        let have = found.have;
         let (context, info) = (&swarm.context, content.info());
         let (geometry, now) = (info.geometry, swarm.now());
         let files = FileProgress::new(info, &have);
@@ -79,23 +62,13 @@ impl TorrentTask {
         };
         let mut machine =
             Torrent::new(settings, geometry, have, content.content().wanted(), rng.fork("machine"), now);
-        let mut persistence = Persistence::new(geometry);
-        for partial in &partial {
-            persistence.restore(now, partial);
+        for partial in &found.partial {
             let blocks: Vec<u32> = partial.blocks.iter().map(|block| block.index).collect();
             machine.handle_restored(now, partial.piece, &blocks);
         }
-        Self {
-            swarm,
-            content,
-            plan,
-            machine,
-            persistence,
-            files,
-            started_complete: false,
-            failure: None,
-            jobs: Tasks::new(),
-        }
+        let (failure, is_closed) = (None, false);
+        let task = Self { swarm, content, plan, machine, storage, files, failure, jobs, is_closed };
+        (task, wishes)
     }
 
     /// Lives until the torrent leaves.
@@ -120,7 +93,7 @@ impl TorrentTask {
                     Some(control) => self.handle_control(control),
                     None => break Leaving::Told(Duration::ZERO, None),
                 },
-                input = inputs.inbox.recv(), if self.persistence.has_room() => {
+                input = inputs.inbox.recv(), if self.storage.has_room() => {
                     self.handle_inputs(input, &mut inputs.inbox);
                 }
                 ended = self.jobs.next() => self.handle_ended(ended),
@@ -157,13 +130,7 @@ impl TorrentTask {
             }
             self.drain(now);
         }
-        self.started_complete = self.machine.snapshot(now).complete;
-        self.swarm.sources.handle_need(now, !self.started_complete);
-        if self.plan.existing == Existing::Assumed {
-            self.persistence.assume_complete(now);
-        } else if self.started_complete {
-            self.persistence.complete();
-        }
+        self.swarm.sources.handle_need(now, !self.storage.started_complete());
         self.drain(now);
         self.swarm.report.hurry();
     }
@@ -206,7 +173,7 @@ impl TorrentTask {
         for _ in 0..INPUT_MAX {
             let Some(input) = next.take() else { break };
             self.handle_input(now, input);
-            next = if self.persistence.has_room() { inbox.try_recv() } else { None };
+            next = if self.storage.has_room() { inbox.try_recv() } else { None };
         }
         if let Some(input) = next {
             self.handle_input(now, input);
@@ -227,9 +194,9 @@ impl TorrentTask {
                 }
             }
             Input::ReadFailed(error) => {
-                self.persistence.handle_read_failed(now, StorageFault::Failed(error));
+                self.storage.handle_read_failed(now, error);
             }
-            Input::PiecesLost(lost) => self.pieces_lost(now, lost),
+            Input::PiecesLost(lost) => self.storage.handle_lost(lost),
             Input::Unsent(conn, blocks) => {
                 if self.swarm.connections.is_open(conn) {
                     self.machine.handle_blocks_unsent(now, conn, &blocks);
@@ -250,7 +217,7 @@ impl TorrentTask {
                 Incoming::Block(block, mut content) => match self.machine.handle_block(now, conn, block) {
                     Receipt::Keep => {
                         content.settle();
-                        self.persistence.keep(now, block, content);
+                        self.storage.handle_block(now, block, content);
                     }
                     Receipt::Discard => drop(content),
                 },
@@ -280,26 +247,26 @@ impl TorrentTask {
             self.swarm.report.touch();
         }
         self.swarm.handle_timeout(now, || progress(&self.machine, now));
-        if due(self.persistence.poll_timeout()) {
-            self.persistence.handle_timeout(now);
+        if due(self.storage.poll_timeout()) {
+            self.storage.handle_timeout(now);
             self.drain(now);
             self.swarm.report.touch();
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let seed_until = match (self.persistence.completion(), self.plan.seed_time_max) {
+        let seed_until = match (self.storage.completion(), self.plan.seed_time_max) {
             (Completion::Finished(at), Some(span)) => Some(at + span),
             (Completion::Missing | Completion::Finishing | Completion::Finished(_), _) => None,
         };
         let swarm = self.swarm.poll_timeout(self.machine.demand());
-        let storage = self.persistence.poll_timeout();
+        let storage = self.storage.poll_timeout();
         [self.machine.poll_timeout(), swarm, seed_until, storage].into_iter().flatten().min()
     }
 
     /// Whether seeding has done what the user wanted of it.
     fn is_goal_reached(&self, now: Instant) -> bool {
-        let Completion::Finished(at) = self.persistence.completion() else { return false };
+        let Completion::Finished(at) = self.storage.completion() else { return false };
         let time_is_over = self.plan.seed_time_max.is_some_and(|span| now - at >= span);
         time_is_over
             || self.plan.ratio_max.is_some_and(|ratio| {
@@ -308,7 +275,7 @@ impl TorrentTask {
     }
 
     fn tell_demand(&mut self, now: Instant) {
-        let lacks = self.persistence.completion() == Completion::Missing;
+        let lacks = self.storage.completion() == Completion::Missing;
         let demand = self.machine.demand();
         self.swarm.tell_demand(now, demand, lacks, || progress(&self.machine, now));
         self.drain(now);
@@ -317,17 +284,17 @@ impl TorrentTask {
     pub(super) fn publish(&mut self, now: Instant) {
         if self.swarm.report.due_at().is_some_and(|at| at <= now) {
             let figures = self.machine.snapshot(now);
-            let stage = self.stage(figures.paused, figures.storage_fault.clone());
-            let finished = matches!(self.persistence.completion(), Completion::Finished(_));
+            let stage = self.stage(figures.paused);
+            let finished = matches!(self.storage.completion(), Completion::Finished(_));
             self.swarm.publish(now, stage, finished, figures, self.files.done_lens().to_vec());
         }
     }
 
     /// As the user sees it.
-    fn stage(&self, paused: bool, fault: Option<StorageFault>) -> Stage {
-        match (self.persistence.completion(), fault) {
+    fn stage(&self, paused: bool) -> Stage {
+        match (self.storage.completion(), self.storage.fault()) {
             _ if paused => Stage::Paused,
-            (_, Some(fault)) => Stage::Waiting(fault),
+            (_, Some(fault)) => Stage::Waiting(fault.clone()),
             (Completion::Finished(_), None) => Stage::Seeding,
             (Completion::Missing | Completion::Finishing, None) => Stage::Downloading,
         }

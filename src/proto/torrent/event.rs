@@ -9,6 +9,7 @@ use crate::proto::block::Block;
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::piece::PieceIndex;
+pub use crate::proto::piece::{BlockHashes, PieceResult};
 use crate::proto::time::Duration;
 use crate::proto::wire::handshake::Capabilities;
 use crate::proto::wire::message::Message;
@@ -124,48 +125,6 @@ pub enum Receipt {
     Discard,
 }
 
-/// SHA-1 of each block of a piece, in order.
-pub type BlockHashes = Vec<[u8; 20]>;
-
-/// What became of a piece.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PieceResult {
-    /// It hashes and is written; with the hash of each block if they were asked for.
-    Good(Option<BlockHashes>),
-    /// It does not hash; the hash of each block, to find the liar once a good copy is known.
-    Bad(BlockHashes),
-    /// It could not be written and its bytes are gone: to be fetched again, if it is wanted.
-    Lost,
-}
-
-/// Why the disk takes no more just now, or cannot begin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StorageFault {
-    /// No space, or quota used up: downloading pauses and goes on by itself.
-    Full {
-        /// What could not be written, by the name that people know it by.
-        place: String,
-        /// Bytes that do not fit: what is still to be fetched beyond what is free; None: nobody knows.
-        missing_len: Option<u64>,
-    },
-    /// The process or the system has no file descriptor left, which says nothing about the disk; in words.
-    OutOfDescriptors(String),
-    /// Another error of the disk, in words.
-    Failed(String),
-}
-
-impl StorageFault {
-    /// Whether both tell of the same trouble, whatever is missing by now.
-    pub fn is_like(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Full { place, .. }, Self::Full { place: other, .. }) => place == other,
-            (Self::OutOfDescriptors(text), Self::OutOfDescriptors(other))
-            | (Self::Failed(text), Self::Failed(other)) => text == other,
-            (Self::Full { .. } | Self::OutOfDescriptors(_) | Self::Failed(_), _) => false,
-        }
-    }
-}
-
 /// What the user may want at any time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -267,8 +226,6 @@ pub enum Event {
     MetadataTooLong(SocketAddr, u32),
     /// Pieces failed their hash: bytes thrown away.
     PieceFailed(PieceIndex),
-    /// Downloading stands still because of the disk, or goes on (None).
-    Storage(Option<StorageFault>),
 }
 
 /// Figures of one torrent.
@@ -296,8 +253,6 @@ pub struct TorrentSnapshot {
     pub complete: bool,
     /// Whether the user paused it.
     pub paused: bool,
-    /// Whether the disk holds it up.
-    pub storage_fault: Option<StorageFault>,
 }
 
 /// What passed between one torrent and all its peers, those that are gone included.

@@ -54,8 +54,8 @@ use debut::Debut;
 use dialer::Dialer;
 use download::Download;
 use event::{
-    Command, ConnId, Connected, DisconnectReason, Event, Output, PieceResult, Receipt, Settings, Source,
-    StorageFault, TorrentSnapshot,
+    Command, ConnId, Connected, DisconnectReason, Output, PieceResult, Receipt, Settings, Source,
+    TorrentSnapshot,
 };
 use metadata::Metadata;
 use news::News;
@@ -93,7 +93,6 @@ struct Awake {
 #[derive(Debug)]
 struct Status {
     paused: bool,
-    storage_fault: Option<StorageFault>,
     /// Every wanted piece is there.
     complete: bool,
 }
@@ -111,7 +110,7 @@ impl Awake {
     fn new(settings: Settings, pieces: Pieces, mut rng: Rng, now: Instant) -> Self {
         let geometry = pieces.geometry();
         let debut = Debut::new(pieces.have(), geometry, rng.fork("debut"));
-        let status = Status { paused: false, storage_fault: None, complete: pieces.is_complete() };
+        let status = Status { paused: false, complete: pieces.is_complete() };
         let connection_max = settings.connection_max;
         let lease = Lease { connection_max, unchoke_max: None, upload_rate: None, download_rate: None };
         Self {
@@ -217,14 +216,8 @@ impl Awake {
         self.settle(now);
     }
 
-    fn handle_storage(&mut self, now: Instant, fault: Option<StorageFault>) {
-        let is_like = |last: &StorageFault| fault.as_ref().is_some_and(|fault| fault.is_like(last));
-        let is_news = !self.status.storage_fault.as_ref().map_or(fault.is_none(), is_like);
-        self.status.storage_fault.clone_from(&fault);
-        if is_news {
-            self.download.set_halted(fault.is_some());
-            self.out.event(Event::Storage(fault));
-        }
+    fn handle_storage(&mut self, now: Instant, is_failing: bool) {
+        self.download.set_halted(is_failing);
         self.settle(now);
     }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Awake;
 use super::description::Handover;
 use super::event::{
-    Command, ConnId, Connected, Output, PieceResult, Receipt, Settings, Source, StorageFault, TorrentSnapshot,
+    Command, ConnId, Connected, Output, PieceResult, Receipt, Settings, Source, TorrentSnapshot,
 };
 use super::pieces::Pieces;
 use super::snapshot;
@@ -176,8 +176,8 @@ impl Torrent {
     }
 
     /// The disk cannot take more just now, or can again (None).
-    pub fn handle_storage(&mut self, now: Instant, fault: Option<StorageFault>) {
-        self.awake().handle_storage(now, fault);
+    pub fn handle_storage(&mut self, now: Instant, is_failing: bool) {
+        self.awake().handle_storage(now, is_failing);
     }
 
     /// Addresses from a tracker, the user, PEX...

@@ -75,7 +75,6 @@ impl Awake {
             availability_min: self.download.availability.min(),
             complete: self.status.complete,
             paused: self.status.paused,
-            storage_fault: self.status.storage_fault.clone(),
             ..of_pieces(&self.download.pieces)
         }
     }
@@ -95,7 +94,6 @@ pub(super) fn of_pieces(pieces: &Pieces) -> TorrentSnapshot {
         availability_min: 0,
         complete: pieces.is_complete(),
         paused: false,
-        storage_fault: None,
     }
 }
 

@@ -6,17 +6,16 @@ use std::sync::Arc;
 
 use super::{Event, Swarm, disk_time};
 use crate::proto::block::Block;
-use crate::proto::piece::PieceIndex;
+use crate::proto::piece::{PieceIndex, PieceResult};
 use crate::proto::time::{Duration, Instant};
-use crate::proto::torrent::event::{ConnId, PieceResult, StorageFault};
+use crate::proto::torrent::event::ConnId;
 use crate::sim::content::Tag;
 use crate::sim::host::{Common, HostDisk};
 use crate::sim::network::HostId;
 use crate::sim::queue::Queue;
 use crate::sim::scenario::{EndReport, Scenario};
 use crate::sim::storage::{Ended, Found, RealContent, Storage};
-use crate::storage::content::{LostPiece, StorageError};
-use crate::storage::persistence::{Output, Persistence, STORAGE_RETRY};
+use crate::storage::lifecycle::{Lifecycle, Output, StepDone};
 use crate::storage::pieces::PartialPiece;
 
 /// What happens to one of them in one of its lives.
@@ -89,31 +88,27 @@ impl Swarm {
         if storage.is_down() {
             return self.end(id);
         }
-        match started {
-            Ok(Found { have, partial, lost_len }) => {
-                if let Some(end) = host.life.ends.last_mut() {
-                    let before = host.machines.torrent.have();
-                    let lost = before.iter_set().filter(|&piece| !have.get(piece));
-                    let len_of = |piece| u64::from(common.content.geometry.len_of(piece));
-                    (end.lost_len, end.lost_piece_len) = (lost_len, lost.map(len_of).sum());
-                }
-                host.restart(common, now, &have);
-                for PartialPiece { piece, blocks } in &partial {
-                    let blocks: Vec<u32> = blocks.iter().map(|block| block.index).collect();
-                    host.machines.torrent.handle_restored(now, *piece, &blocks);
-                }
-                host.machines.announcer.handle_timeout(now);
-                if have.is_full() {
-                    self.complete_real(id);
-                }
-                self.settle(id);
-            }
-            Err(error) if error.may_pass() => {
+        let Found { have, partial, lost_len } = match started {
+            Ok(found) => found,
+            Err(retry_at) => {
                 let happening = Happening::Start;
-                self.queue.push(now + STORAGE_RETRY, Event::Outage { host: id, life, happening });
+                return self.queue.push(retry_at, Event::Outage { host: id, life, happening });
             }
-            Err(error) => panic!("seed {}: a start fails: {error}", self.scenario.seed),
+        };
+        if let Some(end) = host.life.ends.last_mut() {
+            let before = host.machines.torrent.have();
+            let lost = before.iter_set().filter(|&piece| !have.get(piece));
+            let len_of = |piece| u64::from(common.content.geometry.len_of(piece));
+            (end.lost_len, end.lost_piece_len) = (lost_len, lost.map(len_of).sum());
         }
+        host.restart(common, now, &have);
+        for PartialPiece { piece, blocks } in &partial {
+            let blocks: Vec<u32> = blocks.iter().map(|block| block.index).collect();
+            host.machines.torrent.handle_restored(now, *piece, &blocks);
+        }
+        host.machines.announcer.handle_timeout(now);
+        self.run_storage(id);
+        self.settle(id);
     }
 
     fn end(&mut self, id: HostId) {
@@ -136,48 +131,56 @@ impl Swarm {
     /// The timers of the storage.
     pub(super) fn wake_storage(&mut self, id: HostId) {
         let now = self.now;
-        let HostDisk::Real(storage) = &mut self.hosts[id].disk else { return };
-        let Some(running) = &mut storage.running else { return };
-        running.persistence.handle_timeout(now);
-        self.persist(id);
+        self.lifecycle(id, |lifecycle| lifecycle.handle_timeout(now));
     }
 
     /// A piece is whole: it is to be stored.
     pub(super) fn verify_real(&mut self, id: HostId, piece: PieceIndex, block_hashes: bool) {
-        let HostDisk::Real(storage) = &mut self.hosts[id].disk else { return };
-        let Some(running) = &mut storage.running else { return };
-        let is_whole = running.persistence.store(piece, block_hashes);
-        assert!(is_whole, "a piece is verified when all of its blocks are in its buffer");
-        self.persist(id);
+        self.lifecycle(id, |lifecycle| lifecycle.handle_whole(piece, block_hashes));
     }
 
     /// Every piece is there.
     pub(super) fn complete_real(&mut self, id: HostId) {
+        self.lifecycle(id, Lifecycle::handle_complete);
+    }
+
+    /// Tells the storage something, and does what it decides.
+    fn lifecycle(&mut self, id: HostId, tell: impl FnOnce(&mut Lifecycle<Vec<u8>>)) {
         let HostDisk::Real(storage) = &mut self.hosts[id].disk else { return };
         let Some(running) = &mut storage.running else { return };
-        running.persistence.complete();
-        self.persist(id);
+        tell(&mut running.lifecycle);
+        self.run_storage(id);
     }
 
     /// Does what the storage has decided.
-    fn persist(&mut self, id: HostId) {
+    fn run_storage(&mut self, id: HostId) {
         loop {
             let (now, host) = (self.now, &mut self.hosts[id]);
             let HostDisk::Real(storage) = &mut host.disk else { return };
-            let Some(output) = storage.running.as_mut().and_then(|running| running.persistence.poll_output())
+            let Some(output) = storage.running.as_mut().and_then(|running| running.lifecycle.poll_output())
             else {
                 return;
             };
-            let have = host.machines.torrent.have();
-            let job = match output {
-                Output::Store(whole) => storage.store(now, whole),
-                Output::Spill(spill) => storage.spill(now, spill),
-                Output::Commit => storage.commit(now, have),
-                Output::Finish => storage.finish(now, have),
-                Output::Storage(fault) => {
-                    host.machines.torrent.handle_storage(now, fault);
-                    None
+            let torrent = &mut host.machines.torrent;
+            match output {
+                output @ (Output::Store(_) | Output::Spill(_) | Output::Run(_)) => {
+                    let job = storage.perform(now, output);
+                    self.await_disk(id, job);
                 }
+                Output::Piece(piece, result) => {
+                    match &result {
+                        PieceResult::Good(_) => storage.is_stored(now, piece),
+                        PieceResult::Bad(_) | PieceResult::Lost => storage.is_false(piece),
+                    }
+                    torrent.handle_piece_result(now, piece, result);
+                }
+                Output::Lost { lost, is_fetching } => {
+                    storage.are_lost(&lost);
+                    host.life.lost_count += lost.len();
+                    torrent.handle_lost(now, lost.iter().map(|lost| lost.piece).collect(), is_fetching);
+                }
+                Output::LossNoted(pieces) => torrent.handle_loss_noted(now, &pieces),
+                Output::Storage(fault) => torrent.handle_storage(now, fault.is_some()),
                 Output::Completed => {
                     assert!(
                         storage.is_whole(),
@@ -185,10 +188,14 @@ impl Swarm {
                         self.scenario.seed
                     );
                     self.completed(id);
-                    None
                 }
-            };
-            self.await_disk(id, job);
+                // The next start finds out.
+                Output::Ignored(_) | Output::Closed(_) => {}
+                Output::Failed(_) if storage.is_down() => {}
+                output @ (Output::Check(_) | Output::Started(_) | Output::Refused(_) | Output::Failed(_)) => {
+                    panic!("seed {}: {output:?}", self.scenario.seed)
+                }
+            }
         }
     }
 
@@ -206,79 +213,18 @@ impl Swarm {
     }
 
     fn storage_done(&mut self, id: HostId, ended: Ended) {
-        let (now, host) = (self.now, &mut self.hosts[id]);
-        let HostDisk::Real(storage) = &mut host.disk else { return };
-        match ended {
-            Ended::Stored(piece, result) => {
-                let is_good = matches!(result, PieceResult::Good(_));
-                host.machines.torrent.handle_piece_result(now, piece, result);
-                if is_good {
-                    storage.is_stored(now, piece);
-                } else {
-                    storage.is_false(piece);
-                }
-            }
-            Ended::Spilled(spill, Ok(crcs)) => {
-                self.persistence(id, |persistence| persistence.handle_spilled(now, spill, &crcs));
-            }
-            Ended::Spilled(spill, Err(error)) => {
-                let fault = self.fault_of(&error);
-                self.persistence(id, |persistence| persistence.handle_not_spilled(now, spill, fault));
-            }
-            Ended::NotStored(whole, error) => {
-                let fault = self.fault_of(&error);
-                self.persistence(id, |persistence| persistence.handle_not_stored(now, whole, fault));
-            }
-            Ended::Committed(pieces, Ok(lost)) => {
-                storage.is_durable(&pieces);
-                self.pieces_lost(id, &lost);
-                self.persistence(id, |persistence| persistence.handle_committed(now, Ok(())));
-            }
-            Ended::Committed(_, Err(error)) => {
-                let fault = self.fault_of(&error);
-                self.persistence(id, |persistence| persistence.handle_committed(now, Err(fault)));
-            }
-            Ended::Finished(Ok(lost)) => {
-                self.pieces_lost(id, &lost);
-                self.persistence(id, |persistence| persistence.handle_finished(now, Ok(())));
-            }
-            Ended::Finished(Err(error)) => {
-                let fault = self.fault_of(&error);
-                self.persistence(id, |persistence| persistence.handle_finished(now, Err(fault)));
-            }
-        }
-        self.persist(id);
-        self.settle(id);
-    }
-
-    fn persistence(&mut self, id: HostId, tell: impl FnOnce(&mut Persistence<Vec<u8>>)) {
-        if let HostDisk::Real(storage) = &mut self.hosts[id].disk
-            && let Some(running) = &mut storage.running
+        let now = self.now;
+        if let Ended::Ran(StepDone::Committed(Ok(_)), pieces) = &ended
+            && let HostDisk::Real(storage) = &mut self.hosts[id].disk
         {
-            tell(&mut running.persistence);
+            storage.is_durable(pieces);
         }
-    }
-
-    /// Pieces that are not there any more are fetched again, if there is something to fetch anyway.
-    fn pieces_lost(&mut self, id: HostId, lost: &[LostPiece]) {
-        if lost.is_empty() {
-            return;
-        }
-        let (now, host) = (self.now, &mut self.hosts[id]);
-        let HostDisk::Real(storage) = &mut host.disk else { return };
-        let Some(running) = &mut storage.running else { return };
-        let is_fetching = running.persistence.handle_lost();
-        let pieces: Vec<PieceIndex> = lost.iter().map(|lost| lost.piece).collect();
-        storage.lose(now, &pieces);
-        host.life.lost_count += pieces.len();
-        let torrent = &mut host.machines.torrent;
-        torrent.handle_lost(now, pieces.clone(), is_fetching);
-        torrent.handle_loss_noted(now, &pieces);
-    }
-
-    fn fault_of(&self, error: &StorageError) -> StorageFault {
-        assert!(error.may_pass(), "seed {}: not to be waited out: {error}", self.scenario.seed);
-        StorageFault::Failed(error.to_string())
+        self.lifecycle(id, |lifecycle| match ended {
+            Ended::Stored(whole, result) => lifecycle.handle_stored(now, whole, result),
+            Ended::Spilled(spill, written) => lifecycle.handle_spilled(now, spill, written),
+            Ended::Ran(done, _) => lifecycle.handle_step(now, done),
+        });
+        self.settle(id);
     }
 
     /// A block is to be sent: it is read, and found right or lost, or the connection ends.
@@ -293,14 +239,13 @@ impl Swarm {
                 self.queue.push(now + delay, Event::Outage { host: id, life, happening });
             }
             Err(lost) if lost.is_empty() => {
-                let fault = StorageFault::Failed("a block cannot be read".to_owned());
-                self.persistence(id, |persistence| persistence.handle_read_failed(now, fault));
-                self.persist(id);
+                let error = "a block cannot be read".to_owned();
+                self.lifecycle(id, |lifecycle| lifecycle.handle_read_failed(now, error));
                 self.close(id, conn);
                 self.hosts[id].machines.torrent.handle_disconnected(now, conn);
             }
             Err(lost) => {
-                self.pieces_lost(id, &lost);
+                self.lifecycle(id, |lifecycle| lifecycle.handle_lost(lost));
                 let host = &mut self.hosts[id];
                 if let Some(wire) = host.wires.get_mut(&conn) {
                     wire.not_sent(block);

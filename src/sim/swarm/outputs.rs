@@ -98,8 +98,7 @@ impl Swarm {
             TorrentEvent::MetadataTooLong(..)
             | TorrentEvent::PeerConnected(_)
             | TorrentEvent::PeerDisconnected(..)
-            | TorrentEvent::PieceFailed(_)
-            | TorrentEvent::Storage(_) => {}
+            | TorrentEvent::PieceFailed(_) => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::swarm::{PLAIN, Swarm, addr};
 use crate::proto::piece::Geometry;
 use crate::proto::time::Duration;
-use crate::proto::torrent::event::{Command, DisconnectReason, Event, Output, StorageFault};
+use crate::proto::torrent::event::{Command, DisconnectReason, Event, Output};
 use crate::proto::wire::message::Message;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -188,8 +188,7 @@ fn a_full_disk_halts_requests_until_there_is_room() {
     swarm.nodes[seed].uplink = 200_000;
     swarm.introduce(leech, seed);
     swarm.run(Duration::from_secs(3), |_| false);
-    let full = StorageFault::Full { place: "here".to_owned(), missing_len: None };
-    swarm.input(leech, |torrent, now| torrent.handle_storage(now, Some(full)));
+    swarm.input(leech, |torrent, now| torrent.handle_storage(now, true));
     swarm.run(Duration::from_secs(20), |_| false);
     let requests = |swarm: &Swarm| {
         let is_request = |output: &Output| matches!(output, Output::Send(_, Message::Request(_)));
@@ -199,7 +198,7 @@ fn a_full_disk_halts_requests_until_there_is_room() {
     swarm.run(Duration::from_secs(20), |_| false);
     assert_eq!(requests(&swarm), before);
     assert!(!swarm.is_complete(leech));
-    swarm.input(leech, |torrent, now| torrent.handle_storage(now, None));
+    swarm.input(leech, |torrent, now| torrent.handle_storage(now, false));
     assert!(swarm.run(MINUTE, |swarm| swarm.is_complete(leech)));
 }
 

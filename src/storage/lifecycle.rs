@@ -1,0 +1,498 @@
+//! The life of one torrent's content: start, store, lose, retry, finish, close, as one state machine.
+//!
+//! The engine runs its jobs on disk threads, the simulator in virtual time. Contract of every machine: the
+//! `handle_*` methods are the only mutators; after each, [`Lifecycle::poll_output`] is drained to None;
+//! [`Lifecycle::handle_timeout`] is called when [`Lifecycle::poll_timeout`] says so.
+//!
+//! `start` opens the journal, hashes what it does not know and prepares for writing ([`Output::Started`]); until
+//! then no blocks are accepted. From then on [`Persistence`] decides what is stored, committed and tried again.
+//! Pieces that turn out to be lost are removed from the journal before they become requestable
+//! ([`Output::LossNoted`]), so that it never claims a piece whose bytes are being overwritten. At the end
+//! ([`Lifecycle::handle_leave`]) blocks in memory are written, losses are noted and the content is closed.
+
+mod start;
+mod step;
+
+use std::collections::VecDeque;
+use std::time::SystemTime;
+
+use super::content::LostPiece;
+use super::fault::{JobError, StorageFault};
+use super::foreign::Misfit;
+use super::fs::FileSystem;
+use super::persistence::{self, Completion, Persistence};
+use super::pieces::{PartialPiece, Spill, WholePiece};
+use super::store::Store;
+use crate::proto::bitfield::Bitfield;
+use crate::proto::block::Block;
+use crate::proto::piece::{Geometry, PieceIndex, PieceResult};
+use crate::proto::time::Instant;
+use start::Start;
+pub(in crate::storage) use step::folder_gone;
+pub use step::{Begun, Compared, Prepared, Step, StepDone};
+
+/// What is known of a torrent's content on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// Nothing: what the journal does not record is hashed.
+    #[default]
+    Unknown,
+    /// All of it was hashed, beginning at this time. Pieces of files that have changed since are hashed again.
+    Hashed(SystemTime),
+    /// It is complete, on the user's word; its files are not even looked at before a block of them is requested.
+    Assumed,
+}
+
+/// What is wanted of a torrent's content, and so what may be done to files that were there before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// To have it. Files that are not an earlier download of it are not touched, and the torrent does not start.
+    #[default]
+    Download,
+    /// To have it, and any file in its place may be overwritten and cut.
+    Overwrite,
+    /// To upload it. No file is written; if any of it is missing the torrent does not start.
+    Seed,
+}
+
+/// What the user wants of the content.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plan {
+    /// What may be done to files.
+    pub purpose: Purpose,
+    /// What is known of them.
+    pub existing: Existing,
+    /// Whether the room of all files is allocated first.
+    pub preallocate: bool,
+}
+
+/// Why a torrent does not start with what is on the disk.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Files that are not an earlier download stand in the place of the torrent's; none was touched.
+    #[error("files that were there before are not touched")]
+    Foreign(Vec<Misfit>),
+    /// Content that is to be seeded is missing or damaged.
+    #[error("content is missing or damaged")]
+    Incomplete {
+        /// Bytes that are missing.
+        missing_len: u64,
+        /// Files that do not fit the torrent.
+        misfits: Vec<Misfit>,
+    },
+}
+
+/// What a start found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Pieces that are present.
+    pub have: Bitfield,
+    /// Blocks of other pieces.
+    pub partial: Vec<PartialPiece>,
+    /// Files of a seed that are longer than the torrent says.
+    pub longer: Vec<Misfit>,
+}
+
+/// What is to be done, or known.
+#[derive(Debug)]
+pub enum Output<B> {
+    /// Run a step: [`Lifecycle::handle_step`].
+    Run(Step),
+    /// Hash these pieces: [`Lifecycle::handle_checked`].
+    Check(Bitfield),
+    /// Hash and write a piece: [`Lifecycle::handle_stored`].
+    Store(WholePiece<B>),
+    /// Write blocks of a piece that is not whole: [`Lifecycle::handle_spilled`].
+    Spill(Spill<B>),
+    /// The content is ready.
+    Started(Started),
+    /// The torrent does not start with what is on the disk; nothing follows.
+    Refused(Refusal),
+    /// An error that waiting does not mend, in words. Before [`Output::Started`] nothing follows; after it the
+    /// torrent is to leave.
+    Failed(String),
+    /// What became of a piece that was whole.
+    Piece(PieceIndex, PieceResult),
+    /// Pieces are no longer present: not to be uploaded from now on.
+    Lost {
+        /// Which, and why.
+        lost: Vec<LostPiece>,
+        /// Whether they are fetched again, after [`Output::LossNoted`].
+        is_fetching: bool,
+    },
+    /// The journal no longer names these lost pieces.
+    LossNoted(Vec<PieceIndex>),
+    /// The disk accepts no data, or accepts it again.
+    Storage(Option<StorageFault>),
+    /// Every wanted piece is present and durable.
+    Completed,
+    /// An error that changes nothing but that the next start has to hash more; for the log.
+    Ignored(JobError),
+    /// Everything is durable and the journal says so, unless there was an error; nothing follows.
+    Closed(Option<JobError>),
+}
+
+/// The content of one torrent. `B` is a block's buffer.
+#[derive(Debug)]
+pub struct Lifecycle<B> {
+    plan: Plan,
+    geometry: Geometry,
+    /// Wanted pieces; None: all.
+    wanted: Option<Bitfield>,
+    /// Pieces that are present.
+    have: Bitfield,
+    phase: Phase,
+    persistence: Persistence<B>,
+    /// No wanted piece was missing at the start.
+    started_complete: bool,
+    has_failed: bool,
+    fault: Option<StorageFault>,
+    /// [`Step::Lose`] steps that run.
+    losing_count: u32,
+    outputs: VecDeque<Output<B>>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Starting(Box<Start>),
+    Ready,
+    Leaving {
+        /// [`Step::Close`] runs.
+        is_closing: bool,
+    },
+    Ended,
+}
+
+impl<B> Lifecycle<B> {
+    /// Starts; the first outputs are due at once.
+    pub fn new<F: FileSystem>(store: &Store<F>, plan: Plan, now: Instant) -> Self {
+        let (content, geometry) = (store.content(), store.info().geometry);
+        let wanted = Some(content.wanted()).filter(|wanted| !wanted.is_full());
+        let mut this = Self {
+            plan,
+            geometry,
+            wanted,
+            have: Bitfield::new(geometry.piece_count()),
+            phase: Phase::Starting(Box::new(Start::new(plan))),
+            persistence: Persistence::new(geometry),
+            started_complete: false,
+            has_failed: false,
+            fault: None,
+            losing_count: 0,
+            outputs: VecDeque::new(),
+        };
+        // A single file with a plain name needs no lookup.
+        let is_plain = store.info().files.len() == 1 && !content.has_delicate_names();
+        if plan.existing == Existing::Assumed && is_plain {
+            this.assume_complete(now);
+            this.forward();
+        } else {
+            this.request();
+        }
+        this
+    }
+
+    /// Returns the pieces that are present.
+    pub fn have(&self) -> &Bitfield {
+        &self.have
+    }
+
+    /// Returns how far the content is.
+    pub fn completion(&self) -> Completion {
+        self.persistence.completion()
+    }
+
+    /// Whether no wanted piece was missing at the start.
+    pub fn started_complete(&self) -> bool {
+        self.started_complete
+    }
+
+    /// Returns why the disk accepts no data just now.
+    pub fn fault(&self) -> Option<&StorageFault> {
+        self.fault.as_ref()
+    }
+
+    /// Whether the disk keeps up; otherwise connections are not to be read.
+    pub fn has_room(&self) -> bool {
+        self.persistence.has_room()
+    }
+
+    /// Returns what is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output<B>> {
+        self.outputs.pop_front()
+    }
+
+    /// Returns when [`Lifecycle::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Starting(start) => start.retry_at,
+            Phase::Ready => self.persistence.poll_timeout(),
+            Phase::Leaving { .. } | Phase::Ended => None,
+        }
+    }
+
+    /// Tries again what failed, and makes durable what is old enough.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::Starting(start) => {
+                if start.retry_at.take_if(|at| *at <= now).is_some() {
+                    self.request();
+                }
+            }
+            Phase::Ready => {
+                self.persistence.handle_timeout(now);
+                self.forward();
+            }
+            Phase::Leaving { .. } | Phase::Ended => {}
+        }
+    }
+
+    /// Keeps a block for its piece.
+    pub fn handle_block(&mut self, now: Instant, block: Block, content: B) {
+        self.persistence.keep(now, block, content);
+        self.forward();
+    }
+
+    /// All blocks of a piece were received: it is stored. If one is missing here, the piece is lost.
+    pub fn handle_whole(&mut self, piece: PieceIndex, block_hashes: bool) {
+        if !self.persistence.store(piece, block_hashes) {
+            self.outputs.push_back(Output::Piece(piece, PieceResult::Lost));
+        }
+        self.forward();
+    }
+
+    /// The blocks of a piece are not needed any more.
+    pub fn handle_dropped(&mut self, piece: PieceIndex) {
+        self.persistence.discard(piece);
+    }
+
+    /// Every wanted piece is present: the content is made whole and durable, once.
+    pub fn handle_complete(&mut self) {
+        self.persistence.complete();
+        self.forward();
+    }
+
+    /// A piece came back from the disk.
+    pub fn handle_stored(
+        &mut self,
+        now: Instant,
+        whole: WholePiece<B>,
+        result: Result<PieceResult, JobError>,
+    ) {
+        let piece = whole.piece;
+        match result {
+            Ok(result) => {
+                drop(whole);
+                let is_good = matches!(result, PieceResult::Good(_));
+                self.outputs.push_back(Output::Piece(piece, result));
+                if is_good {
+                    self.have.set(piece);
+                    self.persistence.handle_stored(now, piece);
+                } else {
+                    self.persistence.handle_false(piece);
+                }
+            }
+            Err(error) => {
+                let fault = self.fail(&error);
+                self.persistence.handle_not_stored(now, whole, fault);
+            }
+        }
+        self.forward();
+    }
+
+    /// Blocks came back from the disk, with the CRC-32 of each, or were not written.
+    pub fn handle_spilled(&mut self, now: Instant, spill: Spill<B>, written: Result<Vec<u32>, JobError>) {
+        match written {
+            Ok(crcs) => self.persistence.handle_spilled(now, spill, &crcs),
+            Err(error) => {
+                let fault = self.fail(&error);
+                self.persistence.handle_not_spilled(now, spill, fault);
+            }
+        }
+        self.forward();
+    }
+
+    /// A block could not be read to be uploaded; in words.
+    pub fn handle_read_failed(&mut self, now: Instant, error: String) {
+        self.persistence.handle_read_failed(now, StorageFault::Failed(error));
+        self.forward();
+    }
+
+    /// Pieces turned out to be lost: files were changed by another program, or the disk did not keep what it
+    /// accepted. They are fetched again only while the content is not complete: a complete one is left as whoever
+    /// changed it wants it.
+    pub fn handle_lost(&mut self, lost: Vec<LostPiece>) {
+        let lost: Vec<_> = lost.into_iter().filter(|lost| self.have.clear(lost.piece)).collect();
+        if lost.is_empty() {
+            return;
+        }
+        let pieces = lost.iter().map(|lost| lost.piece).collect();
+        let is_fetching = self.persistence.handle_lost() && self.plan.purpose != Purpose::Seed;
+        self.outputs.push_back(Output::Lost { lost, is_fetching });
+        self.outputs.push_back(Output::Run(Step::Lose(pieces)));
+        self.losing_count += 1;
+        if !self.is_missing() {
+            // The lost pieces are not wanted.
+            self.persistence.complete();
+        }
+        self.forward();
+    }
+
+    /// A step ended.
+    pub fn handle_step(&mut self, now: Instant, done: StepDone) {
+        match done {
+            StepDone::NamesFound => self.names_found(now),
+            StepDone::Begun(begun) => self.begun(now, begun),
+            StepDone::Compared(compared) => self.compared(now, compared),
+            StepDone::Prepared(prepared) => self.prepared(now, prepared),
+            StepDone::Committed(committed) => {
+                let result = self.unless_lost(committed);
+                self.persistence.handle_committed(now, result);
+            }
+            StepDone::Finished(Err(error)) if self.started_complete => {
+                // Complete content may well lie in a read-only folder.
+                self.outputs.push_back(Output::Ignored(error));
+                self.persistence.handle_finished(now, Ok(()));
+            }
+            StepDone::Finished(finished) => {
+                let result = self.unless_lost(finished);
+                self.persistence.handle_finished(now, result);
+            }
+            StepDone::Lost(pieces, noted) => {
+                self.losing_count = self.losing_count.saturating_sub(1);
+                self.outputs.extend(noted.err().map(Output::Ignored));
+                self.outputs.push_back(Output::LossNoted(pieces));
+            }
+            StepDone::Noted(Ok(lost)) => self.handle_lost(lost),
+            StepDone::Noted(Err(error)) => self.outputs.push_back(Output::Ignored(error)),
+            StepDone::Closed(closed) => self.closed(closed),
+        }
+        self.forward();
+    }
+
+    /// The torrent is to leave: [`Output::Closed`] follows when all jobs have ended and everything is durable.
+    pub fn handle_leave(&mut self) {
+        self.phase = Phase::Leaving { is_closing: false };
+        self.forward();
+    }
+
+    fn closed(&mut self, closed: Result<Vec<LostPiece>, JobError>) {
+        match closed {
+            Ok(lost) if !lost.is_empty() => {
+                // Closed once more when the journal no longer names them.
+                self.phase = Phase::Leaving { is_closing: false };
+                self.handle_lost(lost);
+            }
+            closed => {
+                self.phase = Phase::Ended;
+                self.outputs.push_back(Output::Closed(closed.err()));
+            }
+        }
+    }
+
+    /// What a commit or a finish says to the persistence; pieces that were lost are told first.
+    fn unless_lost(&mut self, result: Result<Vec<LostPiece>, JobError>) -> Result<(), StorageFault> {
+        match result {
+            Ok(lost) => {
+                self.handle_lost(lost);
+                Ok(())
+            }
+            Err(error) => Err(self.fail(&error)),
+        }
+    }
+
+    /// A full or failing disk is a state that passes; what only people can put right ends the torrent.
+    fn fail(&mut self, error: &JobError) -> StorageFault {
+        if !error.error.may_pass() && !self.has_failed {
+            self.has_failed = true;
+            self.outputs.push_back(Output::Failed(error.to_string()));
+        }
+        error.fault(self.missing_len(&self.have))
+    }
+
+    /// Whether a wanted piece is missing.
+    fn is_missing(&self) -> bool {
+        self.wanted.as_ref().map_or(!self.have.is_full(), |wanted| wanted.has_more_than(&self.have))
+    }
+
+    /// Returns the bytes of wanted pieces that are not among `have`.
+    fn missing_len(&self, have: &Bitfield) -> u64 {
+        let is_missing = |piece: &PieceIndex| {
+            !have.get(*piece) && self.wanted.as_ref().is_none_or(|wanted| wanted.get(*piece))
+        };
+        let missing = (0..self.geometry.piece_count()).filter(is_missing);
+        missing.map(|piece| u64::from(self.geometry.len_of(piece))).sum()
+    }
+
+    /// Hands on what the persistence has decided, and takes the next step towards the end.
+    fn forward(&mut self) {
+        loop {
+            while let Some(output) = self.persistence.poll_output() {
+                self.forward_one(output);
+            }
+            let Phase::Leaving { is_closing: false } = self.phase else { return };
+            // The next start need not fetch blocks that are on the disk.
+            self.persistence.spill_all();
+            match self.persistence.poll_output() {
+                Some(output) => self.forward_one(output),
+                None => break,
+            }
+        }
+        if !self.persistence.is_busy() && self.losing_count == 0 {
+            self.close();
+        }
+    }
+
+    fn forward_one(&mut self, output: persistence::Output<B>) {
+        let is_leaving = matches!(self.phase, Phase::Leaving { .. } | Phase::Ended);
+        match output {
+            persistence::Output::Store(whole) => self.outputs.push_back(Output::Store(whole)),
+            persistence::Output::Spill(spill) => self.outputs.push_back(Output::Spill(spill)),
+            persistence::Output::Commit => self.outputs.push_back(Output::Run(Step::Commit)),
+            // The next start finds out whether all is whole.
+            persistence::Output::Finish | persistence::Output::Completed if is_leaving => {}
+            persistence::Output::Finish if self.plan.purpose == Purpose::Seed => {}
+            persistence::Output::Finish => {
+                let is_fetched = !self.started_complete;
+                let step = if is_fetched { Step::Finish(self.have.clone()) } else { Step::MakeWhole };
+                self.outputs.push_back(Output::Run(step));
+            }
+            // It does not pass: the torrent ends with it.
+            persistence::Output::Storage(Some(_)) if self.has_failed => {}
+            persistence::Output::Storage(fault) => self.tell(fault),
+            persistence::Output::Completed => {
+                self.outputs.push_back(Output::Completed);
+                if self.started_complete && self.plan.existing != Existing::Assumed {
+                    // It was complete before: nothing waits until that is durable and noted.
+                    self.outputs.push_back(Output::Run(Step::Note(self.have.clone())));
+                }
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if self.plan.existing == Existing::Assumed {
+            // Nothing was looked at, and nothing written.
+            return self.closed(Ok(Vec::new()));
+        }
+        self.phase = Phase::Leaving { is_closing: true };
+        self.outputs.push_back(Output::Run(Step::Close(self.have.clone())));
+    }
+
+    /// Keeps the state of the disk, and tells it if its cause is a new one.
+    fn tell(&mut self, fault: Option<StorageFault>) {
+        let is_known = match (&self.fault, &fault) {
+            (Some(last), Some(fault)) => last.is_like(fault),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        self.fault.clone_from(&fault);
+        if !is_known {
+            self.outputs.push_back(Output::Storage(fault));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "lifecycle/tests.rs"]
+mod tests;

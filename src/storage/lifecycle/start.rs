@@ -1,0 +1,219 @@
+//! The start of a torrent's content: open the journal, hash what it does not know, compare, prepare for writing.
+//! Each stage that fails in a way that may pass is tried again by itself.
+
+use super::{Begun, Compared, Prepared, Step};
+use super::{Existing, Lifecycle, Output, Phase, Plan, Purpose, Refusal, Started};
+use crate::proto::bitfield::Bitfield;
+use crate::proto::time::Instant;
+use crate::storage::fault::JobError;
+use crate::storage::foreign::Misfit;
+use crate::storage::persistence::STORAGE_RETRY;
+use crate::storage::pieces::PartialPiece;
+use crate::storage::resume::Verdict;
+
+/// A seed that ends holds the content for as long as it writes its journal: a start that needs to write waits for
+/// it. A download that holds it will not end so soon. So the start is tried this often, one second apart.
+const BUSY_TRIES: u32 = 3;
+
+/// A start under way.
+#[derive(Debug)]
+pub(super) struct Start {
+    stage: Stage,
+    busy_count: u32,
+    /// When the stage is tried again.
+    pub(super) retry_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The user says that the content is complete: its names are looked up.
+    Naming,
+    /// The journal is opened and compared with the files.
+    Beginning,
+    /// Pieces that the journal does not know are hashed.
+    Checking { verdict: Box<Verdict>, doubtful: Bitfield },
+    /// Files that do not fit are looked for.
+    Comparing { verdict: Box<Verdict> },
+    /// The content is made ready for writing.
+    Preparing { misfits: Vec<Misfit> },
+}
+
+impl Start {
+    pub(super) fn new(plan: Plan) -> Self {
+        let stage = if plan.existing == Existing::Assumed { Stage::Naming } else { Stage::Beginning };
+        Self { stage, busy_count: 0, retry_at: None }
+    }
+}
+
+impl<B> Lifecycle<B> {
+    /// Asks for the job of the present stage.
+    pub(super) fn request(&mut self) {
+        let Phase::Starting(start) = &self.phase else { return };
+        let hashed_since = match self.plan.existing {
+            Existing::Hashed(since) => Some(since),
+            Existing::Unknown | Existing::Assumed => None,
+        };
+        self.outputs.push_back(match &start.stage {
+            Stage::Naming => Output::Run(Step::FindNames),
+            Stage::Beginning => {
+                let requires_folder = self.plan.purpose == Purpose::Download;
+                Output::Run(Step::Begin { hashed_since, requires_folder })
+            }
+            Stage::Checking { doubtful, .. } => Output::Check(doubtful.clone()),
+            Stage::Comparing { verdict } => Output::Run(Step::Compare(verdict.clone(), self.have.clone())),
+            Stage::Preparing { misfits } => Output::Run(Step::Prepare {
+                have: self.have.clone(),
+                misfits: misfits.clone(),
+                preallocate: self.plan.preallocate,
+            }),
+        });
+    }
+
+    /// Returns how many pieces are known or hashed, and of these how many are good, when a check has hashed
+    /// `checked_count` and found `good_count` of them good.
+    pub fn progress(&self, checked_count: u32, good_count: u32) -> (u32, u32) {
+        let doubtful_count = match &self.phase {
+            Phase::Starting(start) => match &start.stage {
+                Stage::Checking { doubtful, .. } => doubtful.count(),
+                Stage::Naming | Stage::Beginning | Stage::Comparing { .. } | Stage::Preparing { .. } => 0,
+            },
+            Phase::Ready | Phase::Leaving { .. } | Phase::Ended => 0,
+        };
+        let known_count = self.geometry.piece_count() - doubtful_count;
+        (known_count + checked_count, self.have.count() + good_count)
+    }
+
+    /// A check has ended, with the pieces that are good.
+    pub fn handle_checked(&mut self, now: Instant, checked: Result<Bitfield, JobError>) {
+        let Some(start) = self.take_start() else { return };
+        match (checked, start.stage) {
+            (Ok(good), Stage::Checking { verdict, .. }) => {
+                self.have.set_all(&good);
+                self.enter(Stage::Comparing { verdict });
+            }
+            // Without descriptors nothing is known of the content.
+            (Err(error), stage) if error.error.is_out_of_descriptors() => {
+                self.wait(now, Start { stage, ..*start }, &error);
+            }
+            (Err(error), _) => self.outputs.push_back(Output::Failed(error.to_string())),
+            (Ok(_), stage) => self.phase = Phase::Starting(Box::new(Start { stage, ..*start })),
+        }
+        self.forward();
+    }
+
+    pub(super) fn names_found(&mut self, now: Instant) {
+        if self.take_start().is_some() {
+            self.assume_complete(now);
+        }
+    }
+
+    /// The content is complete, on the user's word: nothing is looked at.
+    pub(super) fn assume_complete(&mut self, now: Instant) {
+        self.have = Bitfield::full(self.geometry.piece_count());
+        self.started(now, Vec::new(), Vec::new());
+    }
+
+    pub(super) fn begun(&mut self, now: Instant, begun: Result<Box<Begun>, JobError>) {
+        let Some(start) = self.take_start() else { return };
+        match begun {
+            Ok(begun) => {
+                let Begun { verdict, present, doubtful } = *begun;
+                self.have = present;
+                let verdict = Box::new(verdict);
+                self.enter(if doubtful.count() == 0 {
+                    Stage::Comparing { verdict }
+                } else {
+                    Stage::Checking { verdict, doubtful }
+                });
+            }
+            Err(error) => self.wait(now, *start, &error),
+        }
+    }
+
+    pub(super) fn compared(&mut self, now: Instant, compared: Result<Compared, JobError>) {
+        let Some(start) = self.take_start() else { return };
+        let Compared { misfits, mixed } = match compared {
+            Ok(compared) => compared,
+            Err(error) => return self.wait(now, *start, &error),
+        };
+        let is_whole = !self.is_missing() && mixed.is_empty();
+        match self.plan.purpose {
+            Purpose::Seed if is_whole => self.started(now, Vec::new(), misfits),
+            Purpose::Seed => {
+                let mut have = self.have.clone();
+                mixed.into_iter().for_each(|piece| {
+                    have.clear(piece);
+                });
+                let missing_len = self.missing_len(&have);
+                self.outputs.push_back(Output::Refused(Refusal::Incomplete { missing_len, misfits }));
+            }
+            Purpose::Download if misfits.iter().any(|misfit| !misfit.is_ours) => {
+                let foreign = misfits.into_iter().filter(|misfit| !misfit.is_ours).collect();
+                self.outputs.push_back(Output::Refused(Refusal::Foreign(foreign)));
+            }
+            Purpose::Download | Purpose::Overwrite if is_whole && misfits.is_empty() => {
+                self.started(now, Vec::new(), Vec::new());
+            }
+            Purpose::Download | Purpose::Overwrite => self.enter(Stage::Preparing { misfits }),
+        }
+    }
+
+    pub(super) fn prepared(&mut self, now: Instant, prepared: Result<Prepared, JobError>) {
+        let Some(start) = self.take_start() else { return };
+        match prepared {
+            Ok(Prepared { have, partial }) => {
+                self.have = have;
+                partial.iter().for_each(|partial| self.persistence.restore(now, partial));
+                self.started(now, partial, Vec::new());
+            }
+            Err(error) => self.wait(now, *start, &error),
+        }
+    }
+
+    /// The start whose job has ended; None: the start is over. Nothing follows unless another phase is entered.
+    fn take_start(&mut self) -> Option<Box<Start>> {
+        match std::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Starting(start) => Some(start),
+            phase @ (Phase::Ready | Phase::Leaving { .. } | Phase::Ended) => {
+                self.phase = phase;
+                None
+            }
+        }
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.tell(None);
+        self.phase = Phase::Starting(Box::new(Start { stage, busy_count: 0, retry_at: None }));
+        self.request();
+    }
+
+    /// The content is ready.
+    fn started(&mut self, now: Instant, partial: Vec<PartialPiece>, longer: Vec<Misfit>) {
+        self.tell(None);
+        self.phase = Phase::Ready;
+        self.started_complete = !self.is_missing();
+        self.outputs.push_back(Output::Started(Started { have: self.have.clone(), partial, longer }));
+        if self.plan.existing == Existing::Assumed {
+            self.persistence.assume_complete(now);
+        } else if self.started_complete {
+            self.persistence.complete();
+            if self.plan.purpose == Purpose::Seed {
+                // A seed writes nothing into the content.
+                self.persistence.handle_finished(now, Ok(()));
+            }
+        }
+    }
+
+    /// The stage is tried again if its error may pass.
+    fn wait(&mut self, now: Instant, mut start: Start, error: &JobError) {
+        if error.error.may_pass() {
+            self.tell(Some(error.fault(self.missing_len(&self.have))));
+        } else if error.is_busy() && start.busy_count < BUSY_TRIES {
+            start.busy_count += 1;
+        } else {
+            return self.outputs.push_back(Output::Failed(error.to_string()));
+        }
+        start.retry_at = Some(now + STORAGE_RETRY);
+        self.phase = Phase::Starting(Box::new(start));
+    }
+}

@@ -1,0 +1,74 @@
+//! Opening the folder of a torrent on the real disk, which is made if it is missing and may be.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::content::{Content, StorageError};
+use super::disk::DiskContent;
+use super::fs::RealFs;
+use super::handles::Handles;
+use super::journal::Trouble;
+use super::journals;
+use super::lifecycle::{Purpose, folder_gone};
+use super::store::Store;
+use crate::proto::metainfo::Info;
+
+/// Where content lies, and what may be done to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The folder.
+    pub dir: &'a Path,
+    /// Whether it may be made.
+    pub purpose: Purpose,
+    /// Read through symbolic links.
+    pub follow_links: bool,
+}
+
+/// Opens a torrent's content. An existing folder need not be writable: complete content can be seeded from
+/// anywhere. It may wait for a disk.
+///
+/// # Errors
+/// The folder cannot be used, or it is missing although the journal says that content was in it.
+pub fn open(
+    place: Place<'_>,
+    journals: Option<&Arc<RealFs>>,
+    handles: &Arc<Handles>,
+    info: Info,
+    selected: Vec<bool>,
+) -> Result<DiskContent, StorageError> {
+    let Place { dir, purpose, follow_links } = place;
+    let files = match purpose {
+        _ if dir.is_dir() => RealFs::open(dir, handles)?,
+        Purpose::Seed => RealFs::open(dir, handles)?,
+        Purpose::Download => {
+            require_unwritten(journals, dir, &info)?;
+            RealFs::create(dir, handles)?
+        }
+        Purpose::Overwrite => RealFs::create(dir, handles)?,
+    };
+    let files = files.following_links(follow_links);
+    Ok(Arc::new(Store::new(Content::new(info, selected, files))))
+}
+
+/// A missing folder may be made if, by the journal, nothing was downloaded to it.
+///
+/// # Errors
+/// Something was, or the journal cannot be used, so that nothing is known.
+fn require_unwritten(journals: Option<&Arc<RealFs>>, dir: &Path, info: &Info) -> Result<(), StorageError> {
+    let Some(journals) = journals else { return Ok(()) };
+    let unknown = |error: &StorageError| {
+        let why = format!(
+            "this folder is gone, and whether it was downloaded to is unknown (journal {error}); mount its disk, \
+             or give --overwrite to download to a new folder"
+        );
+        StorageError::new(dir, io::Error::new(io::ErrorKind::NotFound, why))
+    };
+    let mut journal =
+        journals::open_journal(Arc::clone(journals), info, dir).map_err(|error| unknown(&error))?;
+    if let Some(Trouble::Unusable(error, _)) = journal.take_trouble() {
+        return Err(unknown(&error));
+    }
+    let record = journal.record();
+    if record.owned.is_some() && record.kept.count() > 0 { Err(folder_gone(dir)) } else { Ok(()) }
+}
