@@ -189,21 +189,15 @@ impl Storage {
         });
         running.lifecycle.handle_timeout(now);
         let mut durable = Bitfield::new(self.content.info.geometry.piece_count());
-        while let Some(output) = running.lifecycle.poll_output() {
-            match output {
-                Output::Run(step) => {
-                    let done = running.store.run(step, || self.open_journal().map(Some));
-                    running.inspect(&done, &mut durable);
-                    running.lifecycle.handle_step(now, done);
-                }
-                Output::Check(pieces) => {
-                    let checked = running.check(&pieces);
-                    running.lifecycle.handle_checked(now, checked);
-                }
-                Output::Started(started) => return Ok(self.started(running, started, durable)),
-                Output::Storage(_) => {}
-                Output::Failed(_) if self.is_down() => return Err(now),
-                output => panic!("a start ends with {output:?}"),
+        let Running { store, lifecycle } = &mut running;
+        loop {
+            let inspect = |done: &StepDone| inspect(store, done, &mut durable);
+            match store.run_start(lifecycle, now, || self.open_journal().map(Some), inspect) {
+                Some(Output::Started(started)) => return Ok(self.started(running, started, durable)),
+                Some(Output::Storage(_)) => {}
+                Some(Output::Failed(_)) if self.is_down() => return Err(now),
+                Some(output) => panic!("a start ends with {output:?}"),
+                None => break,
             }
         }
         let retry_at = running.lifecycle.poll_timeout();
@@ -300,7 +294,17 @@ impl Storage {
                 let have = running.lifecycle.have().clone();
                 Ended::Ran(running.store.run(step, || Ok(None)), have)
             }
-            _ => return None,
+            Output::Check(_)
+            | Output::Started(_)
+            | Output::Refused(_)
+            | Output::Failed(_)
+            | Output::Piece(..)
+            | Output::Lost { .. }
+            | Output::LossNoted(_)
+            | Output::Storage(_)
+            | Output::Completed
+            | Output::Ignored(_)
+            | Output::Closed(_) => return None,
         };
         Some((ended, self.delay()))
     }
@@ -371,40 +375,6 @@ impl Storage {
 }
 
 impl Running {
-    /// The oracles of a start.
-    fn inspect(&self, done: &StepDone, durable: &mut Bitfield) {
-        let mut scratch = Vec::new();
-        match done {
-            StepDone::Begun(Ok(begun)) => {
-                durable.clone_from(&begun.verdict.vouched);
-                for piece in durable.iter_set() {
-                    // A disk that fails says nothing.
-                    let is_there = self.store.content().check_piece(piece, &mut scratch).unwrap_or(true);
-                    assert!(is_there, "piece {piece} is claimed and false (R1)");
-                }
-            }
-            StepDone::Compared(Ok(compared)) => {
-                let longer = compared.misfits.iter().find(|misfit| misfit.why == Why::Longer);
-                assert!(longer.is_none(), "no other program writes here: {longer:?}");
-            }
-            StepDone::Prepared(Ok(prepared)) if !self.store.has_journal_gaps() => {
-                durable.clone_from(&prepared.have);
-            }
-            _ => {}
-        }
-    }
-
-    fn check(&self, pieces: &Bitfield) -> Result<Bitfield, JobError> {
-        let (mut good, mut scratch) = (Bitfield::new(pieces.len()), Vec::new());
-        for piece in pieces.iter_set() {
-            let found = self.store.content().find_piece(piece, &mut scratch);
-            if found.map_err(|error| self.store.explain(error))? {
-                good.set(piece);
-            }
-        }
-        Ok(good)
-    }
-
     /// Hashes a piece and, if good, writes it.
     fn store_piece(&self, info: &Info, whole: &WholePiece<Vec<u8>>) -> Result<PieceResult, StorageError> {
         let Some(read_back) = self.store.read_back(whole)? else { return Ok(PieceResult::Lost) };
@@ -418,5 +388,34 @@ impl Running {
         } else {
             PieceResult::Bad(hashes)
         })
+    }
+}
+
+/// The oracles of a start; `durable` are the pieces that it knows to be durable.
+fn inspect(store: &Store<Disk>, done: &StepDone, durable: &mut Bitfield) {
+    match done {
+        StepDone::Begun(Ok(begun)) => {
+            let mut scratch = Vec::new();
+            durable.clone_from(&begun.verdict.vouched);
+            for piece in durable.iter_set() {
+                // A disk that fails says nothing.
+                let is_there = store.content().check_piece(piece, &mut scratch).unwrap_or(true);
+                assert!(is_there, "piece {piece} is claimed and false (R1)");
+            }
+        }
+        StepDone::Compared(Ok(compared)) => {
+            let longer = compared.misfits.iter().find(|misfit| misfit.why == Why::Longer);
+            assert!(longer.is_none(), "no other program writes here: {longer:?}");
+        }
+        StepDone::Prepared(Ok(prepared)) if !store.has_journal_gaps() => durable.clone_from(&prepared.have),
+        StepDone::NamesFound
+        | StepDone::Begun(Err(_))
+        | StepDone::Compared(Err(_))
+        | StepDone::Prepared(_)
+        | StepDone::Committed(_)
+        | StepDone::Finished(_)
+        | StepDone::Lost(..)
+        | StepDone::Noted(_)
+        | StepDone::Closed(_) => {}
     }
 }

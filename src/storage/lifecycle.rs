@@ -10,6 +10,7 @@
 //! ([`Output::LossNoted`]), so that it never claims a piece whose bytes are being overwritten. At the end
 //! ([`Lifecycle::handle_leave`]) blocks in memory are written, losses are noted and the content is closed.
 
+mod now;
 mod start;
 mod step;
 

@@ -8,9 +8,11 @@ use std::time::UNIX_EPOCH;
 
 use super::*;
 use crate::proto::block::BLOCK_LEN;
+use crate::proto::time::Instant;
 use crate::storage::fs::RealFs;
 use crate::storage::handles::Handles;
 use crate::storage::journal::{Owner, Trouble};
+use crate::storage::lifecycle::{Lifecycle, Plan, Purpose, StepDone};
 use crate::storage::pieces::{Held, PartialPiece, WholePiece};
 use crate::storage::testing::{Sample, sample};
 
@@ -52,18 +54,23 @@ impl Place {
         Journal::open(fs, vec!["journal".to_owned()], owner).unwrap()
     }
 
-    /// What the engine does first.
+    /// A start that writes nothing.
     fn start(&self) -> Started {
         let store = self.store();
-        let verdict = store.begin(Some(self.journal())).unwrap();
-        let (mut have, mut scratch) = (verdict.vouched.clone(), Vec::new());
-        let mut is_good = |piece| store.content().check_piece(piece, &mut scratch).unwrap();
-        verdict.vouched.iter_set().for_each(|piece| assert!(is_good(piece), "{piece} is claimed and false"));
-        let doubtful: Vec<_> = verdict.doubtful.iter_set().collect();
-        doubtful.iter().filter(|piece| is_good(**piece)).for_each(|&piece| {
-            have.set(piece);
-        });
-        Started { store, have, doubtful }
+        let plan = Plan { purpose: Purpose::Seed, ..Plan::default() };
+        let mut lifecycle = Lifecycle::<Vec<u8>>::new(&store, plan, Instant::ZERO);
+        let mut doubtful = Vec::new();
+        let inspect = |done: &StepDone| {
+            if let StepDone::Begun(Ok(begun)) = done {
+                let mut scratch = Vec::new();
+                let mut is_good = |piece| store.content().check_piece(piece, &mut scratch).unwrap();
+                let is_there = begun.present.iter_set().all(&mut is_good);
+                assert!(is_there, "a piece is claimed and false");
+                doubtful = begun.doubtful.iter_set().collect();
+            }
+        };
+        store.run_start(&mut lifecycle, Instant::ZERO, || Ok(Some(self.journal())), inspect);
+        Started { have: lifecycle.have().clone(), doubtful, store }
     }
 
     /// A download of these pieces that is not at its end.

@@ -10,14 +10,14 @@ use sprat::storage::journal::Trouble;
 use rustix::io::Errno;
 
 use crate::sample::{
-    Disks, MODELS, Sample, Started, insist, journal_path, look, look_with, run_count, start,
+    Disks, MODELS, Running, Sample, insist, journal_path, run_count, start, start_without_journal,
 };
 
 /// Changing calls of an undisturbed download, about: cuts and faults begin within it.
 const CALL_COUNT: usize = 120;
 
 /// From whatever a cut left to a complete download, and to a start that finds all of it. Pieces fetched.
-fn recover(sample: &Sample, disks: &Disks, durable: Option<&Started>, rng: &mut Rng) -> u32 {
+fn recover(sample: &Sample, disks: &Disks, durable: Option<&Running>, rng: &mut Rng) -> u32 {
     let mut again = start(sample, disks).unwrap();
     if let Some(before) = durable {
         assert!(!before.durable.has_more_than(&again.have), "what was durable is there (R2)");
@@ -98,7 +98,7 @@ fn power_cuts_at_random_moments_one_after_the_other() {
         {
             let mut rng = Rng::from_number(seed * 6 + number as u64);
             let mut written = 0;
-            let mut durable: Option<Started> = None;
+            let mut durable: Option<Running> = None;
             // Several cuts in one download, then an end in peace.
             for _ in 0..3 {
                 let disk = disks.any(&mut rng);
@@ -175,12 +175,6 @@ fn trouble(disk: &Disk, rng: &mut Rng) -> Faults {
     Faults { failing: Some(failing), ..Faults::default() }
 }
 
-/// A start on disks that may fail; None: the power went out.
-fn insist_on_start(sample: &Sample, disks: &Disks) -> Option<Started> {
-    let started = insist(disks, || start(sample, disks));
-    started.inspect_err(|error| assert!(disks.is_down(), "{error}")).ok()
-}
-
 /// Whatever fails for a while, the download goes on by itself, ends well, and what it called durable is: the power
 /// goes out in the middle or just after the end.
 #[test]
@@ -197,7 +191,7 @@ fn failing_disks_hold_a_download_up_and_spoil_nothing() {
             faults.cut_at = Some(1 + rng.below(2 * CALL_COUNT) as u64);
         }
         disk.set_faults(faults);
-        let mut first = insist_on_start(&sample, &disks);
+        let mut first = start(&sample, &disks).ok();
         let done = first.as_mut().map(|started| started.persist(&sample, &disks, &mut rng));
         if disks.is_down() {
             cut_count += 1;
@@ -266,8 +260,7 @@ fn what_a_start_finds_is_durable_before_it_is_claimed_even_if_a_sync_fails() {
         let failure = Failure::Unsynced { error: Errno::IO, forgets: rng.below(2) == 0 };
         let failing = (rng.below(2) == 0).then_some((calls, failure));
         disks.content.set_faults(Faults { failing, ..Faults::default() });
-        let mut again = look(&sample, &disks).unwrap();
-        insist(&disks, || again.prepare()).unwrap();
+        let again = start(&sample, &disks).unwrap();
         if again.is_complete() {
             // What vouches for it may be a record that the one that was killed had not synced: it is noted anew.
             insist(&disks, || again.store.close(&again.have)).unwrap();
@@ -286,12 +279,12 @@ fn what_others_repaired_is_made_durable_before_it_is_claimed() {
         let mut rng = Rng::from_number(seed);
         start(&sample, &disks).unwrap().download(&sample, &disks, &mut rng).unwrap();
         let file = &sample.info.files[[0, 2, 5, 6][rng.below(4)]];
-        let (start, end) = (file.offset as usize, (file.offset + file.len) as usize);
+        let (from, to) = (file.offset as usize, (file.offset + file.len) as usize);
         disks.content.tamper(&file.path, |bytes| bytes.fill(7));
         // As programs do: in the caches, and on the disk some time later.
         let open = disks.content.open_write(&file.path).unwrap();
-        disks.content.write_all_at(&open, &[&sample.bytes[start..end]], 0).unwrap();
-        let mut again = look(&sample, &disks).unwrap();
+        disks.content.write_all_at(&open, &[&sample.bytes[from..to]], 0).unwrap();
+        let mut again = start(&sample, &disks).unwrap();
         assert!(again.is_complete());
         assert_eq!(again.store.close(&again.have).unwrap(), []);
         again.durable = again.have.clone();
@@ -346,7 +339,7 @@ fn a_sync_that_failed_is_not_believed_without_a_journal_either() {
     for seed in 0..run_count(200, 5_000) {
         let disks = Disks::of(MODELS[seed as usize % 3], seed);
         let mut rng = Rng::from_number(seed);
-        let mut started = look_with(&sample, &disks, None).unwrap();
+        let mut started = start_without_journal(&sample, &disks).unwrap();
         let from = disks.content.call_count() + rng.below(CALL_COUNT) as u64;
         let failure = Failure::Unsynced { error: Errno::IO, forgets: rng.below(2) == 0 };
         let failing = Some((When::Calls(from..from + 1 + rng.below(20) as u64), failure));

@@ -16,10 +16,11 @@ use sprat::proto::metainfo::files::{Attributes, File};
 use sprat::proto::metainfo::{Info, Layout};
 use sprat::proto::piece::{Geometry, PieceIndex};
 use sprat::proto::rng::Rng;
+use sprat::proto::time::Instant;
 use sprat::sim::disk::{Disk, Model};
 use sprat::storage::content::{Content, LostPiece, StorageError};
-use sprat::storage::foreign::Misfit;
 use sprat::storage::journal::{Journal, Owner};
+use sprat::storage::lifecycle::{Lifecycle, Output, Plan, Purpose, Started, StepDone};
 use sprat::storage::pieces::{Held, PartialPiece, Spilled, WholePiece};
 use sprat::storage::store::Store;
 
@@ -171,77 +172,93 @@ impl Disks {
 }
 
 /// What one start found, and what became of it.
-pub(crate) struct Started {
+pub(crate) struct Running {
     pub(crate) store: Store<Disk>,
     pub(crate) have: Bitfield,
     /// Of these, those that are known to survive.
     pub(crate) durable: Bitfield,
     /// Blocks of pieces that are not there.
     partial: Vec<PartialPiece>,
-    /// Files that do not fit.
-    misfits: Vec<Misfit>,
     pub(crate) hashed_count: u32,
 }
 
-/// Everything that a start does, as the engine does it.
+/// A start of the content, waited out while the disk fails in a way that may pass.
 ///
 /// A journal that was lost or could not be written says of no file that it is ours; then the user lets us write it.
-pub(crate) fn start(sample: &Sample, disks: &Disks) -> Result<Started, StorageError> {
-    let mut started = look(sample, disks)?;
-    started.prepare()?;
-    started.find_partial(sample);
-    Ok(started)
+///
+/// # Errors
+/// The power went out, or what went wrong does not pass.
+pub(crate) fn start(sample: &Sample, disks: &Disks) -> Result<Running, String> {
+    let journal = || Journal::open(Arc::new(disks.state.clone()), journal_path(), sample.owner()).map(Some);
+    start_with(sample, disks, journal)
 }
 
-/// What a start does before it writes anything.
-pub(crate) fn look(sample: &Sample, disks: &Disks) -> Result<Started, StorageError> {
-    let journal = Journal::open(Arc::new(disks.state.clone()), journal_path(), sample.owner())?;
-    look_with(sample, disks, Some(journal))
+/// The same without a journal.
+pub(crate) fn start_without_journal(sample: &Sample, disks: &Disks) -> Result<Running, String> {
+    start_with(sample, disks, || Ok(None))
 }
 
-/// The same with this journal, or none.
-pub(crate) fn look_with(
+fn start_with(
     sample: &Sample,
     disks: &Disks,
-    journal: Option<Journal<Disk>>,
-) -> Result<Started, StorageError> {
+    open_journal: impl Fn() -> Result<Option<Journal<Disk>>, StorageError>,
+) -> Result<Running, String> {
     let store = Store::new(sample.content(&disks.content));
-    let verdict = store.begin(journal)?;
-    let mut have = verdict.vouched.clone();
-    let mut scratch = Vec::new();
-    // What is vouched for has to be there (R1).
-    for piece in verdict.vouched.iter_set() {
-        let is_there = store.content().check_piece(piece, &mut scratch)?;
-        assert!(is_there, "piece {piece} is claimed and false");
-    }
-    for piece in verdict.doubtful.iter_set() {
-        if store.content().find_piece(piece, &mut scratch)? {
-            have.set(piece);
+    let mut now = Instant::ZERO;
+    let plan = Plan { purpose: Purpose::Overwrite, ..Plan::default() };
+    let mut lifecycle: Lifecycle<Vec<u8>> = Lifecycle::new(&store, plan, now);
+    let mut durable = Bitfield::new(sample.info.geometry.piece_count());
+    let (mut hashed_count, mut attempt_count) = (0, 0);
+    let mut inspect = |done: &StepDone| match done {
+        StepDone::Begun(Ok(begun)) => {
+            (durable, hashed_count) = (begun.verdict.vouched.clone(), begun.doubtful.count());
+            // What the journal claims has to be there (R1).
+            let mut scratch = Vec::new();
+            for piece in durable.iter_set() {
+                let is_there = store.content().check_piece(piece, &mut scratch).unwrap_or(true);
+                assert!(is_there, "piece {piece} is claimed and false");
+            }
         }
-    }
-    let misfits = store.content().misfits(&verdict, &have)?;
-    let (partial, hashed_count) = (Vec::new(), verdict.doubtful.count());
-    Ok(Started { store, durable: verdict.vouched, have, partial, misfits, hashed_count })
+        StepDone::Prepared(Ok(prepared)) if !store.has_journal_gaps() => durable.clone_from(&prepared.have),
+        StepDone::NamesFound
+        | StepDone::Begun(Err(_))
+        | StepDone::Compared(_)
+        | StepDone::Prepared(_)
+        | StepDone::Committed(_)
+        | StepDone::Finished(_)
+        | StepDone::Lost(..)
+        | StepDone::Noted(_)
+        | StepDone::Closed(_) => {}
+    };
+    let started = loop {
+        match store.run_start(&mut lifecycle, now, &open_journal, &mut inspect) {
+            Some(Output::Started(started)) => break started,
+            Some(Output::Storage(_)) => {}
+            Some(Output::Failed(error)) => return Err(error),
+            Some(output) => panic!("a start ends with {output:?}"),
+            None if disks.is_down() => return Err("the power is out".to_owned()),
+            None => {
+                attempt_count += 1;
+                assert!(attempt_count < ATTEMPT_MAX, "stuck: {:?}", lifecycle.fault());
+                disks.wait(RETRY_INTERVAL);
+                now = lifecycle.poll_timeout().unwrap();
+                lifecycle.handle_timeout(now);
+            }
+        }
+    };
+    let Started { have, partial, longer: _ } = started;
+    let running = Running { store, have, durable, partial, hashed_count };
+    running.assert_partial(sample);
+    Ok(running)
 }
 
-impl Started {
-    /// Makes ready for writing, if anything is missing.
-    pub(crate) fn prepare(&mut self) -> Result<(), StorageError> {
-        if !self.is_complete() || !self.misfits.is_empty() {
-            self.store.cut(&self.misfits)?;
-            self.have = self.store.prepare(&self.have)?;
-            self.note_durable();
-        }
-        Ok(())
-    }
-
+impl Running {
     pub(crate) fn is_complete(&self) -> bool {
         !self.store.content().wanted().has_more_than(&self.have)
     }
 
     /// What an earlier life left of pieces has to be what it wrote.
-    fn find_partial(&mut self, sample: &Sample) {
-        self.partial = self.store.partial_pieces(&self.have);
+    fn assert_partial(&self, sample: &Sample) {
         for partial in &self.partial {
             assert!(!self.have.get(partial.piece) && !partial.blocks.is_empty());
             for block in &partial.blocks {

@@ -1,0 +1,57 @@
+//! A start whose jobs run at once on the caller's thread: for shells without disk threads, which are the
+//! simulator and tests.
+
+use super::{Lifecycle, Output, StepDone};
+use crate::proto::bitfield::Bitfield;
+use crate::proto::time::Instant;
+use crate::storage::content::StorageError;
+use crate::storage::fault::JobError;
+use crate::storage::fs::FileSystem;
+use crate::storage::journal::Journal;
+use crate::storage::store::Store;
+
+impl<F: FileSystem> Store<F> {
+    /// Runs the steps and checks that a lifecycle asks for, and returns the first output that is neither; None:
+    /// it waits until [`Lifecycle::poll_timeout`]. `inspect` sees how each step ended.
+    pub fn run_start<B>(
+        &self,
+        lifecycle: &mut Lifecycle<B>,
+        now: Instant,
+        open_journal: impl Fn() -> Result<Option<Journal<F>>, StorageError>,
+        mut inspect: impl FnMut(&StepDone),
+    ) -> Option<Output<B>> {
+        while let Some(output) = lifecycle.poll_output() {
+            match output {
+                Output::Run(step) => {
+                    let done = self.run(step, &open_journal);
+                    inspect(&done);
+                    lifecycle.handle_step(now, done);
+                }
+                Output::Check(pieces) => lifecycle.handle_checked(now, self.check(&pieces)),
+                output @ (Output::Store(_)
+                | Output::Spill(_)
+                | Output::Started(_)
+                | Output::Refused(_)
+                | Output::Failed(_)
+                | Output::Piece(..)
+                | Output::Lost { .. }
+                | Output::LossNoted(_)
+                | Output::Storage(_)
+                | Output::Completed
+                | Output::Ignored(_)
+                | Output::Closed(_)) => return Some(output),
+            }
+        }
+        None
+    }
+
+    fn check(&self, pieces: &Bitfield) -> Result<Bitfield, JobError> {
+        let (mut good, mut scratch) = (Bitfield::new(pieces.len()), Vec::new());
+        for piece in pieces.iter_set() {
+            if self.content().find_piece(piece, &mut scratch).map_err(|error| self.explain(error))? {
+                good.set(piece);
+            }
+        }
+        Ok(good)
+    }
+}
