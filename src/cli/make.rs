@@ -37,7 +37,7 @@ pub(crate) fn hash(
     draft: Draft,
     follow_links: bool,
     report: &Report,
-    going: &dyn Fn() -> bool,
+    going: &(dyn Fn() -> bool + Sync),
 ) -> Result<Option<Metainfo>, Failure> {
     let mut warn = |path: &Path, why| {
         report.warn(&format!("{} is left out: {}", printable(&path.to_string_lossy()), left_out(why)));

@@ -1,10 +1,9 @@
 //! Checking content against its torrent on all cores, outside any swarm: for `verify`.
 
 use std::collections::BTreeMap;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::proto::bitfield::Bitfield;
 use crate::proto::metainfo::Info;
@@ -13,10 +12,10 @@ use crate::storage::content::{Content, StorageError};
 use crate::storage::foreign::Misfit;
 use crate::storage::fs::RealFs;
 use crate::storage::handles::{HANDLE_MAX, Handles};
-use crate::storage::hash;
 use crate::storage::journals;
 pub use crate::storage::report::{Condition, FileReport};
 use crate::storage::store::Store;
+use crate::storage::sweep::{Sweep, core_count, cut_count, on_threads};
 
 /// What a check found.
 #[derive(Debug)]
@@ -93,35 +92,28 @@ pub fn verify(
 fn check(content: &Content<RealFs>, progress: &(dyn Fn(u64) + Sync)) -> Findings {
     let geometry = content.info().geometry;
     let none = Bitfield::new(geometry.piece_count());
-    let findings = Mutex::new(Findings { good: none.clone(), unread: none, errors: BTreeMap::new() });
-    let (next, checked_len) = (AtomicU32::new(0), AtomicU64::new(0));
+    let found = Findings { good: none.clone(), unread: none, errors: BTreeMap::new() };
+    let cut_count = cut_count(geometry.piece_len(), 0, u32::MAX);
+    let sweep = Sweep::new((0..geometry.piece_count()).collect(), cut_count, found);
+    let checked_len = AtomicU64::new(0);
     let check = || {
         let mut scratch = Vec::new();
-        let count = hash::side_by_side() as u32;
-        loop {
-            let first = next.fetch_add(count, Ordering::Relaxed);
-            let end = first.saturating_add(count).min(geometry.piece_count());
-            let pieces: Vec<_> = (first..end).collect();
-            if pieces.is_empty() {
-                return;
-            }
-            let checked = content.find_pieces(&pieces, &mut scratch);
-            let mut findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
-            pieces.iter().zip(checked).for_each(|(&piece, checked)| findings.add(piece, checked));
-            drop(findings);
-            let len = pieces.iter().map(|&piece| content.content_len_of(piece)).sum();
+        let mut find = |pieces: &[PieceIndex]| {
+            let checked = content.find_pieces(pieces, &mut scratch);
+            (checked, pieces.iter().map(|&piece| content.content_len_of(piece)).sum::<u64>())
+        };
+        let record = |found: &mut Findings, pieces: &[PieceIndex], (checked, len): (Vec<_>, u64)| {
+            pieces.iter().zip(checked).for_each(|(&piece, checked)| found.add(piece, checked));
             progress(checked_len.fetch_add(len, Ordering::Relaxed) + len);
-        }
+            true
+        };
+        while sweep.cut(&mut find, record) {}
     };
-    let thread_count = std::thread::available_parallelism().map_or(1, NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 1..thread_count {
-            // If the system allows no more threads, those that run do it all.
-            let _ = std::thread::Builder::new().spawn_scoped(scope, check);
-        }
+    if on_threads(core_count(), check).is_err() {
+        // The system allows no more threads: this one does it all.
         check();
-    });
-    findings.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+    sweep.into_found()
 }
 
 impl Findings {

@@ -11,7 +11,7 @@
 //! where panics abort (release), else that one thread, and the job's `done` is never called.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::content::{LostPiece, StorageError};
@@ -20,6 +20,7 @@ use super::fs::{FileSystem, RealFs};
 use super::hash;
 use super::pieces::{Spill, WholePiece};
 use super::store::Store;
+use super::sweep::{Sweep, cut_count};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::piece::{PieceIndex, PieceResult};
@@ -320,14 +321,11 @@ fn store_all(stores: Vec<Box<dyn StoreTask>>) {
 /// A check that all threads work on.
 struct Check<B> {
     content: DiskContent,
-    /// What to check, ascending.
-    pieces: Vec<PieceIndex>,
-    /// The first place in `pieces` that no thread has taken; from its end on there is nothing left to take.
-    next: AtomicU64,
-    state: Mutex<CheckState<B>>,
+    sweep: Sweep<Found<B>>,
 }
 
-struct CheckState<B> {
+/// What a check found so far.
+struct Found<B> {
     good: Bitfield,
     checked_count: u32,
     /// Threads that have not yet found that nothing is left.
@@ -347,17 +345,19 @@ impl<B: Send + 'static> Check<B> {
     ) {
         // What is checked is what the paths lead to now, not what was opened once.
         content.content().fs().close();
+        let geometry = content.info().geometry;
         let thread_count = worker.queue.thread_count.load(Ordering::Relaxed);
-        let state = CheckState {
-            good: Bitfield::new(content.info().geometry.piece_count()),
+        let found = Found {
+            good: Bitfield::new(geometry.piece_count()),
             checked_count: 0,
             running_count: thread_count,
             error: None,
             progress,
             done: Some(done),
         };
-        let pieces = pieces.iter_set().collect();
-        let check = Arc::new(Self { content, pieces, next: AtomicU64::new(0), state: Mutex::new(state) });
+        let cut_count = cut_count(geometry.piece_len(), CHECK_CUT_LEN, CHECK_CUT_LEN_MAX);
+        let sweep = Sweep::new(pieces.iter_set().collect(), cut_count, found);
+        let check = Arc::new(Self { content, sweep });
         for _ in 1..thread_count {
             let check = Arc::clone(&check);
             worker.queue.push_cut(Box::new(move |worker| check.run_cut(worker)));
@@ -367,55 +367,48 @@ impl<B: Send + 'static> Check<B> {
 
     /// Checks the next few pieces, then queues up for more, or ends this thread's part.
     fn run_cut(self: Arc<Self>, worker: &mut Worker) {
-        let geometry = self.content.info().geometry;
-        let fitting = |len: u32| len / geometry.piece_len();
-        let side_by_side = fitting(CHECK_CUT_LEN_MAX).min(hash::side_by_side() as u32);
-        let count = u64::from(fitting(CHECK_CUT_LEN).max(side_by_side).max(1));
-        let first = self.next.fetch_add(count, Ordering::Relaxed);
-        let end = (first + count).min(self.pieces.len() as u64);
-        if first >= end {
-            worker.scratch = Vec::new();
-            return self.leave();
-        }
-        let pieces = &self.pieces[first as usize..end as usize];
-        let checked = self.content.content().find_pieces(pieces, &mut worker.scratch);
-        self.record(pieces, checked.into_iter().collect());
-        worker.queue.push_cut(Box::new(move |worker| self.run_cut(worker)));
-    }
-
-    fn record(&self, pieces: &[PieceIndex], checked: Result<Vec<bool>, StorageError>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let go_on = match checked {
-            Ok(checked) => {
-                state.checked_count += checked.len() as u32;
-                for (piece, _) in pieces.iter().zip(checked).filter(|(_, good)| *good) {
-                    state.good.set(*piece);
-                }
-                let (checked_count, good_count) = (state.checked_count, state.good.count());
-                (state.progress)(checked_count, good_count)
-            }
-            Err(error) => {
-                state.error.get_or_insert(error);
-                false
-            }
+        let find = |pieces: &[PieceIndex]| -> Result<Vec<bool>, StorageError> {
+            self.content.content().find_pieces(pieces, &mut worker.scratch).into_iter().collect()
         };
-        if !go_on {
-            self.next.store(self.pieces.len() as u64, Ordering::Relaxed);
+        if self.sweep.cut(find, Found::record) {
+            worker.queue.push_cut(Box::new(move |worker| self.run_cut(worker)));
+        } else {
+            worker.scratch = Vec::new();
+            self.leave();
         }
     }
 
     fn leave(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.running_count -= 1;
-        if state.running_count > 0 {
+        let mut found = self.sweep.found();
+        found.running_count -= 1;
+        if found.running_count > 0 {
             return;
         }
-        let good = std::mem::replace(&mut state.good, Bitfield::new(0));
-        let result = state.error.take().map_or(Ok(good), |error| Err(self.content.explain(error)));
-        let done = state.done.take();
-        drop(state);
+        let good = std::mem::replace(&mut found.good, Bitfield::new(0));
+        let result = found.error.take().map_or(Ok(good), |error| Err(self.content.explain(error)));
+        let done = found.done.take();
+        drop(found);
         if let Some(done) = done {
             done(Done::Check(result));
+        }
+    }
+}
+
+impl<B> Found<B> {
+    /// Adds what was found of some pieces, and returns whether to continue.
+    fn record(&mut self, pieces: &[PieceIndex], checked: Result<Vec<bool>, StorageError>) -> bool {
+        match checked {
+            Ok(checked) => {
+                self.checked_count += checked.len() as u32;
+                for (piece, _) in pieces.iter().zip(checked).filter(|(_, good)| *good) {
+                    self.good.set(*piece);
+                }
+                (self.progress)(self.checked_count, self.good.count())
+            }
+            Err(error) => {
+                self.error.get_or_insert(error);
+                false
+            }
         }
     }
 }

@@ -9,18 +9,15 @@
 
 use std::fs;
 use std::io;
-use std::num::NonZero;
-use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::content::StorageError;
 use super::fs::{FileSystem, RealFs};
 use super::handles::{HANDLE_MAX, Handles};
 use super::hash;
 use super::span::spans;
+use super::sweep::{Sweep, core_count, cut_count, on_threads};
 use crate::proto::metainfo::Metainfo;
 use crate::proto::metainfo::create::{Draft, DraftFile, automatic_piece_len};
 use crate::proto::metainfo::files::{Attributes, File};
@@ -28,8 +25,6 @@ use crate::proto::piece::{Geometry, PieceIndex};
 
 /// Bytes that a thread hashes before it tells, rounded to pieces, and no fewer of these than go side by side.
 const TURN_LEN: u32 = 4 << 20;
-/// Results that may wait for the thread that collects them; when full, hashing waits.
-const RESULT_MAX: usize = 64;
 
 /// Why something below a folder is not in its torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,11 +102,7 @@ pub fn survey_by(path: &Path, mut draft: Draft, walk: Walk<'_>) -> Result<Draft,
 /// # Errors
 /// A file cannot be read, or has changed its length since the survey; the path is named. The draft is not one
 /// that makes a torrent, or a name in it is one that peers would have to change; this comes before the hashing.
-pub fn hash(
-    path: &Path,
-    draft: Draft,
-    progress: &mut dyn FnMut(u64) -> bool,
-) -> Result<Option<Metainfo>, StorageError> {
+pub fn hash(path: &Path, draft: Draft, progress: Progress<'_>) -> Result<Option<Metainfo>, StorageError> {
     let (folder, name) = locate(path)?;
     let work = Work::new(&folder, &name, &draft)?;
     let made = |hashes: Vec<u8>, draft: Draft| {
@@ -120,21 +111,51 @@ pub fn hash(
     };
     // Tried without the hashes first: what is wrong with it is told now, not after an hour of hashing.
     made(vec![0; work.geometry.piece_count() as usize * 20], draft.clone())?;
-    let thread_count = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let Some(hashes) = work.hash(thread_count, progress)? else { return Ok(None) };
+    let Some(hashes) = work.hash(core_count(), progress)? else { return Ok(None) };
     made(hashes, draft).map(Some)
 }
 
-/// SHA-1s of some pieces, the first one's number, and the bytes hashed for them.
-type Hashed = Result<(PieceIndex, Vec<[u8; 20]>, u64), StorageError>;
-
-/// What the hashing threads share.
+/// What the hashing threads read.
 struct Work {
     files: Vec<File>,
     geometry: Geometry,
     fs: RealFs,
-    next: AtomicU32,
-    stopped: AtomicBool,
+}
+
+/// What they found so far.
+struct Found<'a> {
+    /// SHA-1s of all pieces, in order.
+    hashes: Vec<u8>,
+    hashed_len: u64,
+    error: Option<StorageError>,
+    is_stopped: bool,
+    progress: Progress<'a>,
+}
+
+/// Is told the bytes hashed so far; false stops the hashing.
+pub type Progress<'a> = &'a mut (dyn FnMut(u64) -> bool + Send);
+
+impl Found<'_> {
+    /// Adds the hashes of some pieces, of this many bytes, and returns whether to continue.
+    fn record(
+        &mut self,
+        pieces: &[PieceIndex],
+        (hashes, len): (Result<Vec<[u8; 20]>, StorageError>, u64),
+    ) -> bool {
+        match hashes {
+            Ok(hashes) => {
+                let at = pieces[0] as usize * 20;
+                self.hashes[at..at + hashes.len() * 20].copy_from_slice(hashes.as_flattened());
+                self.hashed_len += len;
+                self.is_stopped |= !(self.progress)(self.hashed_len);
+                !self.is_stopped
+            }
+            Err(error) => {
+                self.error.get_or_insert(error);
+                false
+            }
+        }
+    }
 }
 
 impl Work {
@@ -152,62 +173,40 @@ impl Work {
         })?;
         // What is read was found by the survey, and links only where they are to be followed.
         let fs = RealFs::open(folder, &Handles::new(HANDLE_MAX))?.following_links(true);
-        Ok(Self { files, geometry, fs, next: AtomicU32::new(0), stopped: AtomicBool::new(false) })
+        Ok(Self { files, geometry, fs })
     }
 
-    fn hash(
-        &self,
-        thread_count: usize,
-        progress: &mut dyn FnMut(u64) -> bool,
-    ) -> Result<Option<Vec<u8>>, StorageError> {
-        let (results, collected) = sync_channel(RESULT_MAX);
-        let hashes = std::thread::scope(|scope| {
-            for number in 0..thread_count {
-                let results = results.clone();
-                match std::thread::Builder::new().spawn_scoped(scope, || self.run(results)) {
-                    Ok(_) => {}
-                    Err(source) if number == 0 => return Err(self.error(&[], source)),
-                    // Those that run do it all.
-                    Err(_) => break,
-                }
-            }
-            drop(results);
-            let hashes = collect(&collected, self.geometry, progress);
-            // Threads that still wait to tell find nobody there and end.
-            self.stopped.store(true, Ordering::Relaxed);
-            drop(collected);
-            hashes
-        });
-        let Some(hashes) = hashes? else { return Ok(None) };
-        self.require_unchanged()?;
-        Ok(Some(hashes))
-    }
-
-    fn run(&self, results: SyncSender<Hashed>) {
-        let count = (TURN_LEN / self.geometry.piece_len()).max(hash::side_by_side() as u32);
-        let mut scratch = Vec::new();
-        while !self.stopped.load(Ordering::Relaxed) {
-            let first = self.next.fetch_add(count, Ordering::Relaxed);
-            let end = first.saturating_add(count).min(self.geometry.piece_count());
-            if first >= end {
-                return;
-            }
-            let hashes = self.hash_pieces(first..end, &mut scratch);
-            let last_end = self.geometry.offset_of(end).min(self.geometry.total_len());
-            let hashed = hashes.map(|hashes| (first, hashes, last_end - self.geometry.offset_of(first)));
-            if results.send(hashed).is_err() {
-                return;
-            }
+    fn hash(&self, thread_count: usize, progress: Progress<'_>) -> Result<Option<Vec<u8>>, StorageError> {
+        let geometry = self.geometry;
+        let hashes = vec![0; geometry.piece_count() as usize * 20];
+        let found = Found { hashes, hashed_len: 0, error: None, is_stopped: false, progress };
+        let cut_count = cut_count(geometry.piece_len(), TURN_LEN, u32::MAX);
+        let sweep = Sweep::new((0..geometry.piece_count()).collect(), cut_count, found);
+        let run = || {
+            let mut scratch = Vec::new();
+            let mut hash = |pieces: &[PieceIndex]| {
+                let len = pieces.iter().map(|&piece| u64::from(geometry.len_of(piece))).sum();
+                (self.hash_pieces(pieces, &mut scratch), len)
+            };
+            while sweep.cut(&mut hash, Found::record) {}
+        };
+        on_threads(thread_count, run).map_err(|source| self.error(&[], source))?;
+        let found = sweep.into_found();
+        match found.error {
+            Some(error) => return Err(error),
+            None if found.is_stopped => return Ok(None),
+            None => {}
         }
+        self.require_unchanged()?;
+        Ok(Some(found.hashes))
     }
 
     fn hash_pieces(
         &self,
-        pieces: Range<PieceIndex>,
+        pieces: &[PieceIndex],
         scratch: &mut Vec<u8>,
     ) -> Result<Vec<[u8; 20]>, StorageError> {
         // All are of one length but the torrent's last.
-        let pieces: Vec<PieceIndex> = pieces.collect();
         let mut hashes = Vec::with_capacity(pieces.len());
         for alike in pieces.chunk_by(|one, other| self.geometry.len_of(*one) == self.geometry.len_of(*other))
         {
@@ -264,26 +263,6 @@ impl Work {
         }
         StorageError::new(&whole, source)
     }
-}
-
-/// All hashes in order; None if `progress` stopped it.
-fn collect(
-    results: &Receiver<Hashed>,
-    geometry: Geometry,
-    progress: &mut dyn FnMut(u64) -> bool,
-) -> Result<Option<Vec<u8>>, StorageError> {
-    let mut hashes = vec![0; geometry.piece_count() as usize * 20];
-    let mut hashed_len = 0;
-    for result in results {
-        let (first, some, len) = result?;
-        let at = first as usize * 20;
-        hashes[at..at + some.len() * 20].copy_from_slice(some.as_flattened());
-        hashed_len += len;
-        if !progress(hashed_len) {
-            return Ok(None);
-        }
-    }
-    Ok(Some(hashes))
 }
 
 impl Walk<'_> {

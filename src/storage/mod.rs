@@ -28,5 +28,6 @@ pub mod report;
 pub mod resume;
 pub mod span;
 pub mod store;
+pub mod sweep;
 #[cfg(test)]
 mod testing;
