@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use super::UPKEEP;
+use super::active::Active;
 use super::description::Introduced;
 use super::dialer::stands_for;
 use super::event::{ConnId, Connected, Direction, DisconnectReason, Event, Output};
 use super::upload::Share;
-use super::{Awake, UPKEEP};
 use crate::proto::peer::{Peer, greeting};
 use crate::proto::time::{Duration, Instant};
 use crate::proto::wire::message::Message;
@@ -21,7 +22,7 @@ const NEWCOMER_SHARE: usize = 8;
 /// With more pieces it is disconnected instead, and dialled again.
 const LATE_HAVES_MAX: u32 = 1_024;
 
-impl Awake {
+impl Active {
     /// A connection is up: taken or refused.
     pub(super) fn connect(&mut self, now: Instant, conn: ConnId, connected: Connected) {
         let asked_for = self.dialer.connected(&connected);

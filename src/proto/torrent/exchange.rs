@@ -1,6 +1,6 @@
 //! Blocks and pieces: what follows when they come, go, verify or fail, or when the user wants others.
 
-use super::Awake;
+use super::active::Active;
 use super::download::Download;
 use super::event::{BlockHashes, ConnId, DisconnectReason, Event, Output, Receipt};
 use super::pieces::{Contributors, Received};
@@ -13,7 +13,7 @@ use crate::proto::piece::PieceIndex;
 use crate::proto::time::Instant;
 use crate::proto::wire::message::Message;
 
-impl Awake {
+impl Active {
     /// A block of a connection came.
     pub(super) fn receive_block(&mut self, now: Instant, conn: ConnId, block: Block) -> Receipt {
         let len = u64::from(block.len);

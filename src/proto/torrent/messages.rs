@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::Awake;
+use super::active::Active;
 use super::download::Download;
 use super::event::{ConnId, DisconnectReason, Output};
 use super::pex::heard;
@@ -24,7 +24,7 @@ use crate::proto::wire::sp_have::{self, SpHave};
 
 type Verdict = Result<(), DisconnectReason>;
 
-impl Awake {
+impl Active {
     /// A message of a connection; of one that is not on the books it means nothing any more.
     pub(super) fn receive_message(&mut self, now: Instant, conn: ConnId, message: Message) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };

@@ -1,14 +1,13 @@
 //! One torrent: every decision about its pieces and its peers.
 //!
-//! `Awake` owns the parts and passes between them what they need; no part knows another. It is made when the
-//! torrent's first input comes: until then a [`Torrent`] is at rest (`rest`). The inputs are here, what they lead to
-//! in `connections` (who is connected), `messages` (what peers say) and `exchange` (blocks and pieces). Work an input is in proportion to what it changes: a block costs no
-//! walk over peers or pieces; a verified piece, a round and each second of upkeep cost one walk over peers.
-//! A torrent without connections waits for nothing but its candidates.
-//!
-//! Invariants, checked in debug builds: a disconnected peer is in no part; interest is what the count of
-//! wanted pieces says; every bound of a connection holds; the books of the pieces agree.
+//! [`Torrent`] is the machine and its inputs. Most of thousands of torrents in one process are dormant: without
+//! any input that concerns peers, they have their pieces and settings only. Such an input allocates the peer state
+//! (`active`); what inputs lead to is in `connections` (who is connected), `messages` (what peers say) and
+//! `exchange` (blocks and pieces). Work an input is in proportion to what it changes: a block costs no walk over
+//! peers or pieces; a verified piece, a round and each second of upkeep cost one walk over peers. A torrent
+//! without connections waits for nothing but its candidates.
 
+mod active;
 pub mod availability;
 pub mod candidates;
 pub mod choker;
@@ -30,7 +29,6 @@ pub mod picker;
 pub mod pieces;
 pub mod rate;
 pub mod refusals;
-mod rest;
 mod rota;
 mod snapshot;
 pub mod suspects;
@@ -38,331 +36,275 @@ pub mod suspects;
 mod tests;
 mod upload;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use bytes::Bytes;
-
+use super::bitfield::Bitfield;
 use super::block::Block;
-use super::peer::Peer;
-use super::piece::PieceIndex;
+use super::piece::{Geometry, PieceIndex};
 use super::rng::Rng;
 use super::session::{Demand, Lease};
 use super::time::{Duration, Instant};
 use super::wire::message::Message;
-use debut::Debut;
-use dialer::Dialer;
-use download::Download;
-use event::{
-    Command, ConnId, Connected, DisconnectReason, Output, PieceResult, Receipt, Settings, Source,
-    TorrentSnapshot,
-};
-use metadata::Metadata;
-use news::News;
-use outbox::Outbox;
-use pex::Gossip;
+use active::Active;
+use description::Handover;
+use event::{Command, ConnId, Connected, Output, PieceResult, Receipt, Settings, Source, TorrentSnapshot};
 use pieces::Pieces;
-pub use rest::Torrent;
-use snapshot::Totals;
-use upload::{Share, Upload};
 
 /// How often connections are looked after: silence, snubs, the depth of pipelines. Only while there are any.
 const UPKEEP: Duration = Duration::from_secs(1);
 
-/// A torrent that somebody or something came to. Its inputs and outputs are those of [`Torrent`], which says what
-/// they mean.
+/// The machine. The shell moves bytes; this decides.
+///
+/// Blocks: the shell asks [`Torrent::handle_block`] what to do with each received block (keep it in the
+/// piece's buffer, or drop it). When a piece's last block is kept, [`Output::VerifyPiece`] follows; the shell
+/// hashes and writes, and answers by [`Torrent::handle_piece_result`].
 #[derive(Debug)]
-struct Awake {
+pub struct Torrent {
+    dormant: Dormant,
+    /// The peer state; None: the torrent is dormant.
+    active: Option<Box<Active>>,
+}
+
+/// What a dormant torrent has; its pieces move to the peer state.
+#[derive(Debug)]
+struct Dormant {
     settings: Settings,
-    peers: BTreeMap<ConnId, Peer>,
-    download: Download,
-    upload: Upload,
-    news: News,
-    metadata: Metadata,
-    gossip: Gossip,
-    dialer: Dialer,
-    status: Status,
-    limits: Limits,
-    totals: Totals,
-    /// When to look after connections; None without any.
-    upkeep_at: Option<Instant>,
-    out: Outbox,
-}
-
-/// What people see as the state of the whole.
-#[derive(Debug)]
-struct Status {
+    pieces: Pieces,
+    rng: Rng,
+    began_at: Instant,
+    /// The latest, and since when.
+    lease: Option<(Instant, Lease)>,
+    external: Option<(Instant, IpAddr)>,
     paused: bool,
-    /// Every wanted piece is there.
-    complete: bool,
 }
 
-/// The shares that the session leases, and what the user allows this torrent.
-#[derive(Debug)]
-struct Limits {
-    lease: Lease,
-    upload_rate: Option<u64>,
-    download_rate: Option<u64>,
+impl Dormant {
+    fn activate(&mut self) -> Active {
+        let (geometry, piece_count) = (self.pieces.geometry(), self.pieces.have().len());
+        let none = || Bitfield::new(piece_count);
+        let pieces = std::mem::replace(&mut self.pieces, Pieces::new(geometry, none(), none()));
+        let rng = std::mem::replace(&mut self.rng, Rng::from_number(0));
+        let mut active = Active::new(self.settings.clone(), pieces, rng, self.began_at);
+        if let Some((at, lease)) = self.lease {
+            active.set_lease(at, lease);
+            active.settle(at);
+        }
+        if let Some((at, ip)) = self.external {
+            active.set_external(ip);
+            active.settle(at);
+        }
+        if self.paused {
+            active.obey(self.began_at, Command::Pause);
+            active.settle(self.began_at);
+        }
+        active
+    }
 }
 
-impl Awake {
-    /// Nobody came yet.
-    fn new(settings: Settings, pieces: Pieces, mut rng: Rng, now: Instant) -> Self {
-        let geometry = pieces.geometry();
-        let debut = Debut::new(pieces.have(), geometry, rng.fork("debut"));
-        let status = Status { paused: false, complete: pieces.is_complete() };
-        let connection_max = settings.connection_max;
-        let lease = Lease { connection_max, unchoke_max: None, upload_rate: None, download_rate: None };
-        Self {
-            peers: BTreeMap::new(),
-            download: Download::new(pieces, settings.sequential, &mut rng, now),
-            upload: Upload::new(debut, rng.fork("choker"), now),
-            news: News::new(settings.swarming_interval, geometry.piece_len()),
-            metadata: Metadata::new(if settings.private { Bytes::new() } else { settings.metadata.clone() }),
-            gossip: Gossip::default(),
-            dialer: Dialer::new(rng.fork("candidates"), settings.private),
-            status,
-            limits: Limits { lease, upload_rate: None, download_rate: None },
-            totals: Totals::new(now),
-            upkeep_at: None,
-            out: Outbox::default(),
-            settings,
-        }
+impl Torrent {
+    /// A torrent of this geometry of which `have` is verified on disk. `wanted` are the pieces to fetch
+    /// (all set: everything). Nothing happens before the first input.
+    pub fn new(
+        settings: Settings,
+        geometry: Geometry,
+        have: Bitfield,
+        wanted: Bitfield,
+        rng: Rng,
+        now: Instant,
+    ) -> Self {
+        let pieces = Pieces::new(geometry, have, wanted);
+        let (lease, external, paused) = (None, None, false);
+        let dormant = Dormant { settings, pieces, rng, began_at: now, lease, external, paused };
+        Self { dormant, active: None }
     }
 
-    fn handle_connected(&mut self, now: Instant, conn: ConnId, connected: Connected) {
-        self.connect(now, conn, connected);
-        self.settle(now);
+    /// The end of every input: peers that wait for blocks, bytes or addresses get what there is.
+    fn input<T>(&mut self, now: Instant, input: impl FnOnce(&mut Active) -> T) -> T {
+        let active = self.active.get_or_insert_with(|| Box::new(self.dormant.activate()));
+        let result = input(active);
+        active.settle(now);
+        result
     }
 
-    fn handle_handover(&mut self, now: Instant, handover: description::Handover) {
-        debug_assert!(self.peers.is_empty(), "nothing came before");
-        self.dialer = handover.dialer;
-        if self.settings.private {
-            self.dialer.keep_named();
-        }
-        for addr in handover.parted {
-            self.dialer.parted(now, addr, Some(DisconnectReason::Anew), true);
-        }
-        for introduced in handover.introduced {
-            self.take_over(now, introduced);
-        }
-        self.settle(now);
+    /// Both handshakes are done. The id is the shell's and never used twice in one torrent.
+    pub fn handle_connected(&mut self, now: Instant, conn: ConnId, connected: Connected) {
+        self.input(now, |active| active.connect(now, conn, connected));
     }
 
-    fn handle_dial_failed(&mut self, now: Instant, addr: SocketAddr) {
-        self.dialer.failed(now, addr);
-        self.settle(now);
+    /// Goes on with what the fetching of the description began: its candidates and connections. To be the first
+    /// input, if at all. Peers were told that we have nothing: what we have they hear now, by `sp_have` or by
+    /// HAVEs; who would need too many HAVEs is disconnected, to be dialled again.
+    pub fn handle_handover(&mut self, now: Instant, handover: Handover) {
+        self.input(now, |active| active.hand_over(now, handover));
     }
 
-    fn handle_disconnected(&mut self, now: Instant, conn: ConnId) {
-        self.forget(now, conn, None);
-        self.settle(now);
+    /// A dial ended without a connection.
+    pub fn handle_dial_failed(&mut self, now: Instant, addr: SocketAddr) {
+        self.input(now, |active| active.dialer.failed(now, addr));
     }
 
-    fn handle_message(&mut self, now: Instant, conn: ConnId, message: Message) {
-        if let Err(reason) = self.receive_message(now, conn, message) {
-            self.disconnect(now, conn, reason);
-        }
-        self.settle(now);
+    /// The connection is gone, whoever closed it. Must follow every [`Output::Disconnect`] too.
+    pub fn handle_disconnected(&mut self, now: Instant, conn: ConnId) {
+        self.input(now, |active| active.forget(now, conn, None));
     }
 
-    fn handle_block(&mut self, now: Instant, conn: ConnId, block: Block) -> Receipt {
-        let receipt = self.receive_block(now, conn, block);
-        self.settle(now);
-        receipt
+    /// A message came. A peer that breaks the rules is disconnected by output; the shell needs no error.
+    pub fn handle_message(&mut self, now: Instant, conn: ConnId, message: Message) {
+        self.input(now, |active| {
+            if let Err(reason) = active.receive_message(now, conn, message) {
+                active.disconnect(now, conn, reason);
+            }
+        });
     }
 
-    fn handle_blocks_sent(&mut self, now: Instant, conn: ConnId, count: usize, bytes: u64) {
+    /// A block came whole. Says whether the shell is to keep its bytes for the piece.
+    pub fn handle_block(&mut self, now: Instant, conn: ConnId, block: Block) -> Receipt {
+        self.input(now, |active| active.receive_block(now, conn, block))
+    }
+
+    /// Blocks handed out by [`Output::SendBlock`] have left for the socket: room for more.
+    pub fn handle_blocks_sent(&mut self, now: Instant, conn: ConnId, count: usize, bytes: u64) {
         debug_assert!(count > 0 || bytes == 0, "bytes belong to blocks");
-        self.blocks_sent(now, conn, bytes);
-        self.settle(now);
+        self.input(now, |active| active.blocks_sent(now, conn, bytes));
     }
 
-    fn handle_metadata_sent(&mut self, now: Instant, conn: ConnId, count: usize) {
-        self.metadata.sent(conn, count);
-        self.upload.ready(conn);
-        self.settle(now);
+    /// So many messages handed out by [`Output::SendMetadata`] have left for the socket: room for more.
+    pub fn handle_metadata_sent(&mut self, now: Instant, conn: ConnId, count: usize) {
+        self.input(now, |active| {
+            active.metadata.sent(conn, count);
+            active.upload.ready(conn);
+        });
     }
 
-    fn handle_restored(&mut self, now: Instant, piece: PieceIndex, blocks: &[u32]) {
-        if self.download.pieces.restore(piece, blocks) {
-            self.out.push(Output::VerifyPiece { piece, block_hashes: false });
-        }
-        self.settle(now);
-    }
-
-    fn handle_piece_result(&mut self, now: Instant, piece: PieceIndex, result: PieceResult) {
-        match result {
-            PieceResult::Good(hashes) => self.piece_good(now, piece, hashes.as_ref()),
-            PieceResult::Bad(hashes) => self.piece_bad(now, piece, hashes),
-            PieceResult::Lost => self.piece_lost(piece),
-        }
-        self.settle(now);
-    }
-
-    fn handle_blocks_unsent(&mut self, now: Instant, conn: ConnId, blocks: &[Block]) {
-        self.blocks_unsent(now, conn, blocks);
-        self.settle(now);
-    }
-
-    fn handle_lost(&mut self, now: Instant, pieces: Vec<PieceIndex>, is_fetching: bool) {
-        self.pieces_lost(now, pieces, is_fetching);
-        self.settle(now);
-    }
-
-    fn handle_loss_noted(&mut self, now: Instant, pieces: &[PieceIndex]) {
-        self.loss_noted(pieces);
-        self.settle(now);
-    }
-
-    fn handle_storage(&mut self, now: Instant, is_failing: bool) {
-        self.download.set_halted(is_failing);
-        self.settle(now);
-    }
-
-    fn handle_candidates(&mut self, now: Instant, source: Source, addrs: &[SocketAddr]) {
-        self.dialer.add(now, source, addrs);
-        self.settle(now);
-    }
-
-    fn handle_external_ip(&mut self, now: Instant, ip: IpAddr) {
-        // The port only tells apart who shares our address, and who does not listen has none.
-        self.dialer.set_external(SocketAddr::new(ip, self.settings.listen_port.unwrap_or(0)));
-        self.settle(now);
-    }
-
-    fn handle_command(&mut self, now: Instant, command: Command) {
-        match command {
-            Command::Pause => {
-                self.status.paused = true;
-                self.disconnect_all(now, DisconnectReason::Stopping);
-                self.dialer.look();
+    /// Blocks of a piece that is not whole are there, by their number in it: kept by an earlier run, whoever sent them.
+    /// To be told before the first connection. They are not asked for; the piece is verified when it is whole.
+    pub fn handle_restored(&mut self, now: Instant, piece: PieceIndex, blocks: &[u32]) {
+        self.input(now, |active| {
+            if active.download.pieces.restore(piece, blocks) {
+                active.out.push(Output::VerifyPiece { piece, block_hashes: false });
             }
-            Command::Resume => {
-                self.status.paused = false;
-                self.dialer.look();
-            }
-            Command::Want(wanted) => self.want(now, wanted),
-            Command::Sequential(sequential) => self.download.picker.set_sequential(sequential),
-            Command::Limit { upload_rate, download_rate } => {
-                self.limits.upload_rate = upload_rate;
-                self.limits.download_rate = download_rate;
-                self.limit_rates(now);
-            }
-        }
-        self.settle(now);
+        });
     }
 
-    fn handle_lease(&mut self, now: Instant, lease: Lease) {
-        self.limits.lease = lease;
-        self.limit_rates(now);
-        self.dialer.look();
-        self.settle(now);
+    /// Blocks handed out by [`Output::SendBlock`] will not be sent: their pieces are lost, as
+    /// [`Torrent::handle_lost`] was told before.
+    pub fn handle_blocks_unsent(&mut self, now: Instant, conn: ConnId, blocks: &[Block]) {
+        self.input(now, |active| active.blocks_unsent(now, conn, blocks));
     }
 
-    fn handle_timeout(&mut self, now: Instant) {
-        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if due(self.upkeep_at) {
-            self.upkeep(now);
-        }
-        if due(self.news.due_at()) {
-            self.news.tell(now, self.download.pieces.have(), &mut self.peers, &mut self.out);
-        }
-        if due(self.gossip.due_at()) {
-            self.gossip.tell(now, &mut self.peers, &mut self.out);
-        }
-        if due(self.round_at()) {
-            let share = Share {
-                seeding: self.status.complete,
-                unchoke_max: self.limits.lease.unchoke_max,
-                availability: &self.download.availability,
-            };
-            self.upload.round(now, &mut self.peers, share, &mut self.out);
-        }
-        if due(self.download.ready_at()) {
-            self.download.retry();
-        }
-        if due(self.dialer.look_at()) {
-            self.dialer.look();
-        }
-        self.settle(now);
+    /// Pieces that were there are there no more. `is_fetching`: they are fetched again, as far as they are wanted, but
+    /// not before [`Torrent::handle_loss_noted`]; else they are not wanted any more.
+    pub fn handle_lost(&mut self, now: Instant, pieces: Vec<PieceIndex>, is_fetching: bool) {
+        self.input(now, |active| active.pieces_lost(now, pieces, is_fetching));
     }
 
-    fn poll_output(&mut self) -> Option<Output> {
-        self.out.pop()
+    /// Whoever had to know has heard of the loss of these pieces: nothing speaks against fetching them any more.
+    pub fn handle_loss_noted(&mut self, now: Instant, pieces: &[PieceIndex]) {
+        self.input(now, |active| active.loss_noted(pieces));
     }
 
-    fn poll_timeout(&self) -> Option<Instant> {
-        let timers = [
-            self.upkeep_at,
-            self.news.due_at(),
-            self.gossip.due_at(),
-            self.round_at(),
-            self.upload.ready_at(),
-            self.download.ready_at(),
-            self.dialer.look_at(),
-        ];
-        timers.into_iter().flatten().min()
+    /// A piece was hashed and, if good, written.
+    pub fn handle_piece_result(&mut self, now: Instant, piece: PieceIndex, result: PieceResult) {
+        self.input(now, |active| match result {
+            PieceResult::Good(hashes) => active.piece_good(now, piece, hashes.as_ref()),
+            PieceResult::Bad(hashes) => active.piece_bad(now, piece, hashes),
+            PieceResult::Lost => active.piece_lost(piece),
+        });
     }
 
-    fn demand(&self) -> Demand {
-        Demand {
-            connections: self.peers.len() + self.dialer.dialing_count(),
-            candidates: self.dialer.candidate_count(),
-            interested: self.peers.values().filter(|peer| peer.state.peer_interested).count(),
-            upload_rate: self.totals.upload_rate,
-            download_rate: self.totals.download_rate,
-            upload_starved: self.totals.upload_starved,
-            download_starved: self.totals.download_starved,
+    /// The disk accepts no data just now, or accepts it again.
+    pub fn handle_storage(&mut self, now: Instant, is_failing: bool) {
+        self.input(now, |active| active.download.set_halted(is_failing));
+    }
+
+    /// Addresses from a tracker, the user, PEX...
+    pub fn handle_candidates(&mut self, now: Instant, source: Source, addrs: &[SocketAddr]) {
+        // An empty list does not activate the torrent.
+        if !addrs.is_empty() {
+            self.input(now, |active| active.dialer.add(now, source, addrs));
         }
     }
 
-    fn snapshot(&self, now: Instant) -> TorrentSnapshot {
-        self.take_snapshot(now)
-    }
-
-    /// When the next round of the choker is due; None without anybody to choke.
-    fn round_at(&self) -> Option<Instant> {
-        (!self.peers.is_empty()).then(|| self.upload.round_at())
-    }
-
-    /// The tighter of lease and command, each way.
-    fn limit_rates(&mut self, now: Instant) {
-        let tighter = |one: Option<u64>, other: Option<u64>| one.into_iter().chain(other).min();
-        let Limits { lease, upload_rate, download_rate } = &self.limits;
-        self.upload.set_rate(now, tighter(lease.upload_rate, *upload_rate));
-        self.download.set_rate(now, tighter(lease.download_rate, *download_rate));
-    }
-
-    /// The end of every input: those who wait for blocks, bytes or addresses get what there is.
-    fn settle(&mut self, now: Instant) {
-        for _ in 0..self.download.hungry_turns() {
-            let Some(conn) = self.download.next_hungry(now) else { break };
-            if let Some(peer) = self.peers.get_mut(&conn) {
-                self.download.fill(now, peer, &mut self.out);
-            }
+    /// Our own address as a tracker sees it: whom we dial first follows from it (BEP 40).
+    pub fn handle_external_ip(&mut self, now: Instant, ip: IpAddr) {
+        match self.active {
+            None => self.dormant.external = Some((now, ip)),
+            Some(_) => self.input(now, |active| active.set_external(ip)),
         }
-        let availability = &self.download.availability;
-        self.upload.pump(now, &mut self.peers, &mut self.metadata, availability, &mut self.out);
-        // While paused too: the dialer has to learn that it waits for nobody.
-        let connection_max = if self.status.paused { 0 } else { self.limits.lease.connection_max };
-        let room = connection_max.saturating_sub(self.peers.len());
-        self.dialer.dial(now, room, |addr| self.out.push(Output::Dial(addr)));
-        #[cfg(debug_assertions)]
-        self.check_invariant();
     }
 
-    /// Says whether the books agree.
-    #[cfg(debug_assertions)]
-    fn check_invariant(&self) {
-        debug_assert_eq!(self.upkeep_at.is_some(), !self.peers.is_empty());
-        debug_assert!(!self.status.paused || self.peers.is_empty());
-        self.download.pieces.check_invariant();
-        self.gossip.check_invariant();
-        for peer in self.peers.values() {
-            peer.check_invariant();
-            debug_assert_eq!(peer.state.am_interested, peer.remote.wanted_count() > 0);
+    /// What the user wants.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        match (&self.active, command) {
+            (None, Command::Pause) => self.dormant.paused = true,
+            (None, Command::Resume) => self.dormant.paused = false,
+            (_, command) => self.input(now, |active| active.obey(now, command)),
         }
+    }
+
+    /// The session's new share for this torrent.
+    pub fn handle_lease(&mut self, now: Instant, lease: Lease) {
+        match self.active {
+            None => self.dormant.lease = Some((now, lease)),
+            Some(_) => self.input(now, |active| active.set_lease(now, lease)),
+        }
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.active.is_some() {
+            self.input(now, |active| active.time_passed(now));
+        }
+    }
+
+    /// The next decision; drain to None after every input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.active.as_mut()?.out.pop()
+    }
+
+    /// When to call [`Torrent::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.active.as_ref()?.due_at()
+    }
+
+    /// What it could use of the session's budgets.
+    pub fn demand(&self) -> Demand {
+        self.active.as_ref().map_or_else(Demand::default, |active| active.demand())
+    }
+
+    /// Figures for people and for announces.
+    pub fn snapshot(&self, now: Instant) -> TorrentSnapshot {
+        let dormant =
+            || TorrentSnapshot { paused: self.dormant.paused, ..snapshot::of_pieces(&self.dormant.pieces) };
+        self.active.as_ref().map_or_else(dormant, |active| active.take_snapshot(now))
+    }
+
+    /// The pieces that are verified.
+    pub fn have(&self) -> &Bitfield {
+        self.pieces().have()
+    }
+
+    /// The pieces to fetch, whether they are there or not.
+    pub fn wanted(&self) -> &Bitfield {
+        self.pieces().wanted()
+    }
+
+    /// Bytes of the pieces to fetch.
+    pub fn wanted_len(&self) -> u64 {
+        self.pieces().wanted_len()
+    }
+
+    /// Whether every wanted piece is there.
+    pub fn is_complete(&self) -> bool {
+        self.pieces().is_complete()
+    }
+
+    /// Bytes of content sent to peers.
+    pub fn uploaded(&self) -> u64 {
+        self.active.as_ref().map_or(0, |active| active.totals.uploaded)
+    }
+
+    fn pieces(&self) -> &Pieces {
+        self.active.as_ref().map_or(&self.dormant.pieces, |active| &active.download.pieces)
     }
 }

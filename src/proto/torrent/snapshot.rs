@@ -1,6 +1,6 @@
 //! Figures for people, for announces and for the session.
 
-use super::Awake;
+use super::active::Active;
 use super::event::{PeerSnapshot, TorrentSnapshot, TrafficSnapshot};
 use super::pieces::Pieces;
 use super::rate::Rate;
@@ -58,7 +58,7 @@ impl Totals {
     }
 }
 
-impl Awake {
+impl Active {
     /// The figures of this moment.
     pub(super) fn take_snapshot(&self, now: Instant) -> TorrentSnapshot {
         TorrentSnapshot {
