@@ -5,12 +5,13 @@
 //! [`Lifecycle::handle_timeout`] is called when [`Lifecycle::poll_timeout`] says so.
 //!
 //! `start` opens the journal, hashes what it does not know and prepares for writing ([`Output::Started`]); until
-//! then no blocks are accepted. From then on [`Persistence`] decides what is stored, committed and tried again.
+//! then no blocks are accepted. From then on `ready` decides what is stored, committed and tried again.
 //! Pieces that turn out to be lost are removed from the journal before they become requestable
 //! ([`Output::LossNoted`]), so that it never claims a piece whose bytes are being overwritten. At the end
 //! ([`Lifecycle::handle_leave`]) blocks in memory are written, losses are noted and the content is closed.
 
 mod now;
+mod ready;
 mod start;
 mod step;
 
@@ -18,16 +19,18 @@ use std::collections::VecDeque;
 use std::time::SystemTime;
 
 use super::content::LostPiece;
+use super::durability::Durability;
 use super::fault::{JobError, StorageFault};
 use super::foreign::Misfit;
 use super::fs::FileSystem;
-use super::persistence::{self, Completion, Persistence};
-use super::pieces::{PartialPiece, Spill, WholePiece};
+use super::pieces::{PartialPiece, PieceBuffers, Spill, WholePiece};
 use super::store::Store;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::piece::{Geometry, PieceIndex, PieceResult};
 use crate::proto::time::Instant;
+pub(in crate::storage) use ready::STORAGE_RETRY;
+use ready::{Failing, Finish};
 use start::Start;
 pub(in crate::storage) use step::folder_gone;
 pub use step::{Begun, Compared, Prepared, Step, StepDone};
@@ -42,6 +45,17 @@ pub enum Existing {
     Hashed(SystemTime),
     /// It is complete, on the user's word; its files are not even looked at before a block of them is requested.
     Assumed,
+}
+
+/// How far the content is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// Wanted pieces are missing.
+    Missing,
+    /// Every wanted piece is present; empty files and durability are under way, or wait for the disk.
+    Finishing,
+    /// Everything is present and durable, since then.
+    Finished(Instant),
 }
 
 /// What is wanted of a torrent's content, and so what may be done to files that were there before.
@@ -143,7 +157,12 @@ pub struct Lifecycle<B> {
     /// Pieces that are present.
     have: Bitfield,
     phase: Phase,
-    persistence: Persistence<B>,
+    /// Blocks of pieces that are not stored.
+    pieces: PieceBuffers<B>,
+    durability: Durability,
+    completion: Completion,
+    finish: Finish,
+    failing: Failing<B>,
     /// No wanted piece was missing at the start.
     started_complete: bool,
     has_failed: bool,
@@ -169,28 +188,35 @@ impl<B> Lifecycle<B> {
     pub fn new<F: FileSystem>(store: &Store<F>, plan: Plan, now: Instant) -> Self {
         let (content, geometry) = (store.content(), store.info().geometry);
         let wanted = Some(content.wanted()).filter(|wanted| !wanted.is_full());
-        let mut this = Self {
+        let mut this = Self::idle(plan, geometry, wanted);
+        // A single file with a plain name needs no lookup.
+        let is_plain = store.info().files.len() == 1 && !content.has_delicate_names();
+        if plan.existing == Existing::Assumed && is_plain {
+            this.assume_complete(now);
+        } else {
+            this.request();
+        }
+        this
+    }
+
+    fn idle(plan: Plan, geometry: Geometry, wanted: Option<Bitfield>) -> Self {
+        Self {
             plan,
             geometry,
             wanted,
             have: Bitfield::new(geometry.piece_count()),
             phase: Phase::Starting(Box::new(Start::new(plan))),
-            persistence: Persistence::new(geometry),
+            pieces: PieceBuffers::new(geometry),
+            durability: Durability::default(),
+            completion: Completion::Missing,
+            finish: Finish::default(),
+            failing: Failing::default(),
             started_complete: false,
             has_failed: false,
             fault: None,
             losing_count: 0,
             outputs: VecDeque::new(),
-        };
-        // A single file with a plain name needs no lookup.
-        let is_plain = store.info().files.len() == 1 && !content.has_delicate_names();
-        if plan.existing == Existing::Assumed && is_plain {
-            this.assume_complete(now);
-            this.forward();
-        } else {
-            this.request();
         }
-        this
     }
 
     /// Returns the pieces that are present.
@@ -200,7 +226,7 @@ impl<B> Lifecycle<B> {
 
     /// Returns how far the content is.
     pub fn completion(&self) -> Completion {
-        self.persistence.completion()
+        self.completion
     }
 
     /// Whether no wanted piece was missing at the start.
@@ -215,7 +241,7 @@ impl<B> Lifecycle<B> {
 
     /// Whether the disk keeps up; otherwise connections are not to be read.
     pub fn has_room(&self) -> bool {
-        self.persistence.has_room()
+        self.pieces.has_room()
     }
 
     /// Returns what is to be done next.
@@ -227,7 +253,7 @@ impl<B> Lifecycle<B> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Starting(start) => start.retry_at,
-            Phase::Ready => self.persistence.poll_timeout(),
+            Phase::Ready => self.retry_at(),
             Phase::Leaving { .. } | Phase::Ended => None,
         }
     }
@@ -240,37 +266,30 @@ impl<B> Lifecycle<B> {
                     self.request();
                 }
             }
-            Phase::Ready => {
-                self.persistence.handle_timeout(now);
-                self.forward();
-            }
+            Phase::Ready => self.retry(now),
             Phase::Leaving { .. } | Phase::Ended => {}
         }
     }
 
     /// Keeps a block for its piece.
     pub fn handle_block(&mut self, now: Instant, block: Block, content: B) {
-        self.persistence.keep(now, block, content);
-        self.forward();
+        self.keep(now, block, content);
     }
 
-    /// All blocks of a piece were received: it is stored. If one is missing here, the piece is lost.
+    /// All blocks of a piece were received: it is stored. `block_hashes`: the hash of each block is wanted too.
     pub fn handle_whole(&mut self, piece: PieceIndex, block_hashes: bool) {
-        if !self.persistence.store(piece, block_hashes) {
-            self.outputs.push_back(Output::Piece(piece, PieceResult::Lost));
-        }
-        self.forward();
+        self.pieces.complete(piece, block_hashes);
+        self.store_if_ready(piece);
     }
 
     /// The blocks of a piece are not needed any more.
     pub fn handle_dropped(&mut self, piece: PieceIndex) {
-        self.persistence.discard(piece);
+        self.pieces.discard(piece);
     }
 
     /// Every wanted piece is present: the content is made whole and durable, once.
     pub fn handle_complete(&mut self) {
-        self.persistence.complete();
-        self.forward();
+        self.complete();
     }
 
     /// A piece came back from the disk.
@@ -288,35 +307,34 @@ impl<B> Lifecycle<B> {
                 self.outputs.push_back(Output::Piece(piece, result));
                 if is_good {
                     self.have.set(piece);
-                    self.persistence.handle_stored(now, piece);
+                    self.stored(now, piece);
                 } else {
-                    self.persistence.handle_false(piece);
+                    self.pieces.stored(piece);
                 }
             }
             Err(error) => {
                 let fault = self.fail(&error);
-                self.persistence.handle_not_stored(now, whole, fault);
+                self.not_stored(now, whole, fault);
             }
         }
-        self.forward();
+        self.advance_leave();
     }
 
     /// Blocks came back from the disk, with the CRC-32 of each, or were not written.
     pub fn handle_spilled(&mut self, now: Instant, spill: Spill<B>, written: Result<Vec<u32>, JobError>) {
         match written {
-            Ok(crcs) => self.persistence.handle_spilled(now, spill, &crcs),
+            Ok(crcs) => self.spilled(now, spill, &crcs),
             Err(error) => {
                 let fault = self.fail(&error);
-                self.persistence.handle_not_spilled(now, spill, fault);
+                self.not_spilled(now, spill, fault);
             }
         }
-        self.forward();
+        self.advance_leave();
     }
 
     /// A block could not be read to be uploaded; in words.
     pub fn handle_read_failed(&mut self, now: Instant, error: String) {
-        self.persistence.handle_read_failed(now, StorageFault::Failed(error));
-        self.forward();
+        self.failed(now, StorageFault::Failed(error));
     }
 
     /// Pieces turned out to be lost: files were changed by another program, or the disk did not keep what it
@@ -328,15 +346,14 @@ impl<B> Lifecycle<B> {
             return;
         }
         let pieces = lost.iter().map(|lost| lost.piece).collect();
-        let is_fetching = self.persistence.handle_lost() && self.plan.purpose != Purpose::Seed;
+        let is_fetching = self.reopen() && self.plan.purpose != Purpose::Seed;
         self.outputs.push_back(Output::Lost { lost, is_fetching });
         self.outputs.push_back(Output::Run(Step::Lose(pieces)));
         self.losing_count += 1;
         if !self.is_missing() {
             // The lost pieces are not wanted.
-            self.persistence.complete();
+            self.complete();
         }
-        self.forward();
     }
 
     /// A step ended.
@@ -348,16 +365,16 @@ impl<B> Lifecycle<B> {
             StepDone::Prepared(prepared) => self.prepared(now, prepared),
             StepDone::Committed(committed) => {
                 let result = self.unless_lost(committed);
-                self.persistence.handle_committed(now, result);
+                self.committed(now, result);
             }
             StepDone::Finished(Err(error)) if self.started_complete => {
                 // Complete content may well lie in a read-only folder.
                 self.outputs.push_back(Output::Ignored(error));
-                self.persistence.handle_finished(now, Ok(()));
+                self.finished(now, Ok(()));
             }
             StepDone::Finished(finished) => {
                 let result = self.unless_lost(finished);
-                self.persistence.handle_finished(now, result);
+                self.finished(now, result);
             }
             StepDone::Lost(pieces, noted) => {
                 self.losing_count = self.losing_count.saturating_sub(1);
@@ -368,13 +385,13 @@ impl<B> Lifecycle<B> {
             StepDone::Noted(Err(error)) => self.outputs.push_back(Output::Ignored(error)),
             StepDone::Closed(closed) => self.closed(closed),
         }
-        self.forward();
+        self.advance_leave();
     }
 
     /// The torrent is to leave: [`Output::Closed`] follows when all jobs have ended and everything is durable.
     pub fn handle_leave(&mut self) {
         self.phase = Phase::Leaving { is_closing: false };
-        self.forward();
+        self.advance_leave();
     }
 
     fn closed(&mut self, closed: Result<Vec<LostPiece>, JobError>) {
@@ -391,7 +408,7 @@ impl<B> Lifecycle<B> {
         }
     }
 
-    /// What a commit or a finish says to the persistence; pieces that were lost are told first.
+    /// How a commit or a finish ended; pieces that were lost are told first.
     fn unless_lost(&mut self, result: Result<Vec<LostPiece>, JobError>) -> Result<(), StorageFault> {
         match result {
             Ok(lost) => {
@@ -425,49 +442,13 @@ impl<B> Lifecycle<B> {
         missing.map(|piece| u64::from(self.geometry.len_of(piece))).sum()
     }
 
-    /// Hands on what the persistence has decided, and takes the next step towards the end.
-    fn forward(&mut self) {
-        loop {
-            while let Some(output) = self.persistence.poll_output() {
-                self.forward_one(output);
-            }
-            let Phase::Leaving { is_closing: false } = self.phase else { return };
-            // The next start need not fetch blocks that are on the disk.
-            self.persistence.spill_all();
-            match self.persistence.poll_output() {
-                Some(output) => self.forward_one(output),
-                None => break,
-            }
-        }
-        if !self.persistence.is_busy() && self.losing_count == 0 {
+    /// Takes the next step towards the end, if the torrent leaves.
+    fn advance_leave(&mut self) {
+        let Phase::Leaving { is_closing: false } = self.phase else { return };
+        // The next start need not fetch blocks that are on the disk.
+        self.spill_all();
+        if !self.is_busy() && self.losing_count == 0 {
             self.close();
-        }
-    }
-
-    fn forward_one(&mut self, output: persistence::Output<B>) {
-        let is_leaving = matches!(self.phase, Phase::Leaving { .. } | Phase::Ended);
-        match output {
-            persistence::Output::Store(whole) => self.outputs.push_back(Output::Store(whole)),
-            persistence::Output::Spill(spill) => self.outputs.push_back(Output::Spill(spill)),
-            persistence::Output::Commit => self.outputs.push_back(Output::Run(Step::Commit)),
-            // The next start finds out whether all is whole.
-            persistence::Output::Finish | persistence::Output::Completed if is_leaving => {}
-            persistence::Output::Finish if self.plan.purpose == Purpose::Seed => {}
-            persistence::Output::Finish => {
-                let is_fetched = !self.started_complete;
-                let step = if is_fetched { Step::Finish(self.have.clone()) } else { Step::MakeWhole };
-                self.outputs.push_back(Output::Run(step));
-            }
-            // It does not pass: the torrent ends with it.
-            persistence::Output::Storage(Some(_)) if self.has_failed => {}
-            persistence::Output::Storage(fault) => self.tell(fault),
-            persistence::Output::Completed => {
-                self.outputs.push_back(Output::Completed);
-                if self.started_complete && self.plan.existing != Existing::Assumed {
-                    // It was complete before: nothing waits until that is durable and noted.
-                    self.outputs.push_back(Output::Run(Step::Note(self.have.clone())));
-                }
-            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! The bytes of pieces under way: blocks collected, blocks that went to the disk before their piece was whole, and
 //! how many are at the disk.
 //!
-//! Which blocks are kept, and when a piece is whole, the machine says. A piece that takes long is spilled: its blocks
+//! Which blocks are present, and when a piece is whole, the torrent's machine knows
+//! ([`crate::proto::torrent`]); here are their bytes. A piece that takes long is spilled: its blocks
 //! are written where they belong and forgotten but for a checksum, so that memory does not grow with the pieces under
 //! way, and an end at any time costs no more than a moment's blocks, or a few of each piece. It owns the buffers, `B`, and looks into none.
 
@@ -146,7 +147,7 @@ struct Partial<B> {
 
 #[derive(Debug)]
 enum Slot<B> {
-    Missing,
+    Empty,
     Held(Held<B>),
     Spilling,
 }
@@ -155,7 +156,7 @@ impl<B> Partial<B> {
     fn new(attempt: u64, block_count: usize, now: Instant) -> Self {
         Self {
             attempt,
-            slots: (0..block_count).map(|_| Slot::Missing).collect(),
+            slots: (0..block_count).map(|_| Slot::Empty).collect(),
             held_since: None,
             held_count: 0,
             grown_at: now,
@@ -169,17 +170,13 @@ impl<B> Partial<B> {
         self.held_since.filter(|_| self.whole.is_none()).map(|since| since + wait)
     }
 
-    fn is_there(&self) -> bool {
-        self.slots.iter().all(|slot| !matches!(slot, Slot::Missing))
-    }
-
     /// Takes its blocks in memory out; the first of them came then.
     fn spill(&mut self, piece: PieceIndex, since: Instant) -> Spill<B> {
         let mut blocks = Vec::with_capacity(self.held_count);
         for (index, slot) in (0..).zip(&mut self.slots) {
             match mem::replace(slot, Slot::Spilling) {
                 Slot::Held(Held::Memory(content)) => blocks.push((index, content)),
-                kept @ (Slot::Missing | Slot::Spilling | Slot::Held(Held::Disk(_))) => *slot = kept,
+                kept @ (Slot::Empty | Slot::Spilling | Slot::Held(Held::Disk(_))) => *slot = kept,
             }
         }
         (self.held_since, self.held_count) = (None, 0);
@@ -254,12 +251,12 @@ impl<B> PieceBuffers<B> {
         Some(partial)
     }
 
-    /// A piece is whole: it is taken out, for the disk, as soon as none of its blocks is on its way there. False: one of
-    /// its blocks is missing.
-    #[must_use]
-    pub fn complete(&mut self, piece: PieceIndex, block_hashes: bool) -> bool {
-        let partial = self.partial.get_mut(&piece).filter(|partial| partial.is_there());
-        partial.map(|partial| partial.whole = Some(block_hashes)).is_some()
+    /// All blocks of a piece were received: it is taken out, for the disk, as soon as none of its blocks is on its
+    /// way there.
+    pub fn complete(&mut self, piece: PieceIndex, block_hashes: bool) {
+        if let Some(partial) = self.partial.get_mut(&piece) {
+            partial.whole = Some(block_hashes);
+        }
     }
 
     /// Takes a piece out, for the disk, if it is whole and none of its blocks is on its way there.
@@ -268,10 +265,11 @@ impl<B> PieceBuffers<B> {
         let block_hashes = partial.whole?;
         let held = |slot| match slot {
             Slot::Held(held) => Some(held),
-            Slot::Missing | Slot::Spilling => None,
+            Slot::Empty | Slot::Spilling => None,
         };
-        let blocks = self.remove(piece)?.slots.into_iter().map(held).collect::<Option<Vec<_>>>()?;
-        Some(WholePiece { piece, blocks, block_hashes })
+        // Without one of them the piece is lost: it is stored with none.
+        let blocks: Option<Vec<_>> = self.remove(piece)?.slots.into_iter().map(held).collect();
+        Some(WholePiece { piece, blocks: blocks.unwrap_or_default(), block_hashes })
     }
 
     /// When [`PieceBuffers::spill_due`] may have something to do.
@@ -401,15 +399,14 @@ mod tests {
     fn blocks_come_back_in_order_and_an_incomplete_piece_does_not() {
         let mut pieces = pieces();
         keep(&mut pieces, T0, 2, &[2, 1, 0]);
-        assert!(pieces.complete(2, true));
+        pieces.complete(2, true);
         let whole = pieces.take(2).unwrap();
         assert!(
             whole.block_hashes
                 && matches!(whole.blocks[..], [Held::Memory(0), Held::Memory(1), Held::Memory(2)])
         );
         keep(&mut pieces, T0, 0, &[1]);
-        assert!(!pieces.complete(0, false) && pieces.take(0).is_none());
-        assert!(!pieces.complete(1, false), "nothing of it is there");
+        assert!(pieces.take(0).is_none(), "it is not whole");
     }
 
     #[test]
@@ -447,7 +444,7 @@ mod tests {
         keep(&mut pieces, meanwhile, 0, &[0, 1, 2, 31]);
         assert_eq!(pieces.spill_at(), Some(later + SPILL_FEW_AFTER), "one spill at a time");
         keep(&mut pieces, meanwhile, 0, &(4..16).collect::<Vec<_>>());
-        assert!(pieces.complete(0, false));
+        pieces.complete(0, false);
         assert_eq!(taken(&mut pieces, 0), None, "blocks are on their way");
         assert!(pieces.spill_all().iter().all(|spill| spill.piece == 1), "they go with the piece");
         let crcs: Vec<u32> = numbers.iter().map(|number| 100 + number).collect();
@@ -488,9 +485,8 @@ mod tests {
         let spill = pieces.spill_all().remove(0);
         pieces.discard(0);
         keep(&mut pieces, T0, 0, &[1, 2, 3]);
-        assert!(!pieces.complete(0, false), "the first is missing");
         keep(&mut pieces, T0, 0, &[0]);
-        assert!(pieces.complete(0, false));
+        pieces.complete(0, false);
         assert_eq!(taken(&mut pieces, 0), None, "the old ones may still be written");
         assert_eq!(pieces.spilled(spill, Some(&[100, 101])), 2 * 16_384);
         assert_eq!(taken(&mut pieces, 0), Some(vec![0, 1, 2, 3]));
@@ -518,7 +514,7 @@ mod tests {
         pieces.restore(T0, &PartialPiece { piece: 2, blocks });
         assert!(pieces.spill_at().is_none() && pieces.spill_all().is_empty());
         keep(&mut pieces, T0, 2, &[1, 2]);
-        assert!(pieces.complete(2, false));
+        pieces.complete(2, false);
         assert_eq!(taken(&mut pieces, 2), Some(vec![100, 1, 2]));
     }
 }

@@ -5,7 +5,7 @@
 //! the torrent leaves (`leave`). What it has all along is its `swarm`.
 //!
 //! It carries inputs to the machines and does what they decide; it decides nothing: what is done with the disk is
-//! decided by [`crate::storage::persistence`]. It waits for nothing but inputs: queues of connections are bounded and
+//! decided by [`crate::storage::lifecycle`]. It waits for nothing but inputs: queues of connections are bounded and
 //! never waited for, disk jobs and dials are tasks of their own, and while the disk is behind the inbox of the
 //! connections is left alone.
 

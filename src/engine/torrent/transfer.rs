@@ -19,8 +19,7 @@ use crate::proto::torrent::description::Handover;
 use crate::proto::torrent::event::{ConnId, Receipt, Settings};
 use crate::proto::tracker::announcer::Progress;
 use crate::storage::disk::DiskContent;
-use crate::storage::lifecycle::Lifecycle;
-use crate::storage::persistence::Completion;
+use crate::storage::lifecycle::{Completion, Lifecycle};
 
 /// Inputs of connections taken before timers and the user are looked at again.
 const INPUT_MAX: usize = 64;

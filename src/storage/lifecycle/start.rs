@@ -2,12 +2,11 @@
 //! Each stage that fails in a way that may pass is tried again by itself.
 
 use super::{Begun, Compared, Prepared, Step};
-use super::{Existing, Lifecycle, Output, Phase, Plan, Purpose, Refusal, Started};
+use super::{Existing, Lifecycle, Output, Phase, Plan, Purpose, Refusal, STORAGE_RETRY, Started};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::time::Instant;
 use crate::storage::fault::JobError;
 use crate::storage::foreign::Misfit;
-use crate::storage::persistence::STORAGE_RETRY;
 use crate::storage::pieces::PartialPiece;
 use crate::storage::resume::Verdict;
 
@@ -98,7 +97,6 @@ impl<B> Lifecycle<B> {
             (Err(error), _) => self.outputs.push_back(Output::Failed(error.to_string())),
             (Ok(_), stage) => self.phase = Phase::Starting(Box::new(Start { stage, ..*start })),
         }
-        self.forward();
     }
 
     pub(super) fn names_found(&mut self, now: Instant) {
@@ -163,7 +161,7 @@ impl<B> Lifecycle<B> {
         match prepared {
             Ok(Prepared { have, partial }) => {
                 self.have = have;
-                partial.iter().for_each(|partial| self.persistence.restore(now, partial));
+                partial.iter().for_each(|partial| self.pieces.restore(now, partial));
                 self.started(now, partial, Vec::new());
             }
             Err(error) => self.wait(now, *start, &error),
@@ -194,12 +192,12 @@ impl<B> Lifecycle<B> {
         self.started_complete = !self.is_missing();
         self.outputs.push_back(Output::Started(Started { have: self.have.clone(), partial, longer }));
         if self.plan.existing == Existing::Assumed {
-            self.persistence.assume_complete(now);
+            self.complete_at(now);
         } else if self.started_complete {
-            self.persistence.complete();
+            self.complete();
             if self.plan.purpose == Purpose::Seed {
                 // A seed writes nothing into the content.
-                self.persistence.handle_finished(now, Ok(()));
+                self.finished(now, Ok(()));
             }
         }
     }

@@ -9,7 +9,6 @@ use crate::storage::content::StorageError;
 use crate::storage::fs::RealFs;
 use crate::storage::handles::Handles;
 use crate::storage::journal::{Journal, Owner};
-use crate::storage::persistence::STORAGE_RETRY;
 use crate::storage::testing::{Sample, sample};
 
 /// A folder, a state folder and a torrent of five pieces in two files.

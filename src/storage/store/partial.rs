@@ -120,6 +120,9 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// The disk fails in a way that may pass.
     pub fn read_back<B>(&self, whole: &WholePiece<B>) -> Result<Option<Vec<u8>>, StorageError> {
+        if whole.blocks.is_empty() {
+            return Ok(None);
+        }
         let mut bytes = Vec::new();
         for (index, held) in (0..).zip(&whole.blocks) {
             let Held::Disk(crc) = held else { continue };
