@@ -18,8 +18,8 @@
 
 mod answer;
 pub mod bloom;
+mod bootstrap;
 pub mod budget;
-mod contacts;
 pub mod event;
 mod founders;
 mod ids;
@@ -28,12 +28,12 @@ pub mod items;
 pub mod krpc;
 pub mod lookup;
 pub mod node_id;
+mod outgoing;
 mod overlay;
 pub mod peers;
-mod post;
 mod reach;
 mod request;
-mod requests;
+mod request_queue;
 pub mod routing;
 mod throttle;
 pub mod token;
@@ -46,13 +46,13 @@ mod tests;
 use std::net::SocketAddr;
 
 use self::answer::{Answers, Asked};
-use self::contacts::{Contacts, Empty, SAVED_ENOUGH};
+use self::bootstrap::{BootstrapSources, Empty, SAVED_ENOUGH};
 use self::event::{Config, Output, Request, RequestId, SAVED_COUNT_MAX, Snapshot};
 use self::krpc::{Body, Message, Method, Query, Response};
 use self::node_id::Node;
+use self::outgoing::Outgoing;
 use self::overlay::Overlays;
-use self::post::Post;
-use self::requests::Requests;
+use self::request_queue::RequestQueue;
 use self::routing::K;
 use self::routing::prefix::may_name;
 use self::throttle::Throttle;
@@ -76,10 +76,10 @@ const OTHER_FAMILY_MAX: usize = 4;
 pub struct Dht {
     port: u16,
     overlays: Overlays,
-    post: Post,
+    outgoing: Outgoing,
     answers: Answers,
-    requests: Requests,
-    contacts: Contacts,
+    requests: RequestQueue,
+    bootstrap: BootstrapSources,
     ping_back: Throttle,
     /// Datagrams and bytes.
     received: (u64, u64),
@@ -88,17 +88,17 @@ pub struct Dht {
 impl Dht {
     /// A node that knows nobody. Nothing happens before the first input.
     pub fn new(config: Config, mut rng: Rng, now: Instant) -> Self {
-        let mut post = Post::new(config.read_only, rng.fork("transactions"), now);
+        let mut outgoing = Outgoing::new(config.read_only, rng.fork("transactions"), now);
         if let Some(ip) = config.external.map(|ip| ip.to_canonical()) {
-            post.own[usize::from(ip.is_ipv6())] = Some(SocketAddr::new(ip, config.port));
+            outgoing.own[usize::from(ip.is_ipv6())] = Some(SocketAddr::new(ip, config.port));
         }
         Self {
             port: config.port,
             overlays: Overlays::new(&config, &mut rng, now),
-            post,
+            outgoing,
             answers: Answers::new(&mut rng, now),
-            requests: Requests::default(),
-            contacts: Contacts::new(rng.fork("contacts"), now),
+            requests: RequestQueue::default(),
+            bootstrap: BootstrapSources::new(rng.fork("contacts"), now),
             ping_back: Throttle::new(PING_BACK_PAUSE, PING_BACK_BURST),
             received: (0, 0),
         }
@@ -111,7 +111,7 @@ impl Dht {
         }
         self.received = (self.received.0 + 1, self.received.1 + bytes.len() as u64);
         let from = compact::canonical(from);
-        if self.overlays.of(from.is_ipv6()).is_some() && self.post.may_send(from) {
+        if self.overlays.of(from.is_ipv6()).is_some() && self.outgoing.may_send(from) {
             match krpc::decode(bytes) {
                 Ok(message) => self.handle_message(now, from, &message),
                 Err(error) => self.handle_malformed(now, from, bytes, error.0),
@@ -130,19 +130,19 @@ impl Dht {
 
     /// Nodes known good when the program last ended ([`Dht::good_nodes`]): tried before any bootstrap name.
     pub fn handle_saved(&mut self, now: Instant, nodes: &[Node]) {
-        let (overlays, post) = (&self.overlays, &self.post);
+        let (overlays, outgoing) = (&self.overlays, &self.outgoing);
         let addrs = nodes.iter().map(|node| compact::canonical(node.addr));
-        let usable = |addr: &SocketAddr| overlays.of(addr.is_ipv6()).is_some() && post.may_send(*addr);
-        self.contacts.save(now, addrs.filter(usable));
+        let usable = |addr: &SocketAddr| overlays.of(addr.is_ipv6()).is_some() && outgoing.may_send(*addr);
+        self.bootstrap.save(now, addrs.filter(usable));
         self.go_on(now);
     }
 
     /// Starts a request. The id is the shell's and never used twice.
     pub fn handle_request(&mut self, now: Instant, id: RequestId, request: Request) {
         if self.overlays.empty() == Empty::All {
-            self.contacts.hasten();
+            self.bootstrap.hasten();
         }
-        self.requests.add(now, id, request, &mut self.post);
+        self.requests.add(now, id, request, &mut self.outgoing);
         self.go_on(now);
     }
 
@@ -153,20 +153,20 @@ impl Dht {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(due) = self.post.transactions.due(now) {
+        while let Some(due) = self.outgoing.transactions.due(now) {
             match due {
                 Due::Slow(sent) => self.slow(now, &sent),
                 Due::Failed(sent) => self.failed(now, &sent),
             }
         }
-        self.requests.expire(now, &mut self.post);
+        self.requests.expire(now, &mut self.outgoing);
         self.answers.expire(now);
         self.go_on(now);
     }
 
     /// The next decision; drain to None after every input.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.post.poll_output()
+        self.outgoing.poll_output()
     }
 
     /// When to call [`Dht::handle_timeout`].
@@ -176,12 +176,12 @@ impl Dht {
         }
         let maintain_at = self.overlays.iter().filter_map(|overlay| overlay.maintain_at()).min();
         let others = [
-            self.post.transactions.due_at(),
+            self.outgoing.transactions.due_at(),
             self.requests.waits_until(),
             self.answers.expires_at(),
             maintain_at,
         ];
-        let first = self.contacts.due_at(self.overlays.empty());
+        let first = self.bootstrap.due_at(self.overlays.empty());
         Some(others.into_iter().flatten().fold(first, Instant::min))
     }
 
@@ -197,16 +197,16 @@ impl Dht {
 
     /// Figures for people.
     pub fn snapshot(&self, now: Instant) -> Snapshot {
-        let walks = self.overlays.iter().filter(|overlay| overlay.is_walking()).count();
+        let maintaining = self.overlays.iter().filter(|overlay| overlay.is_maintaining()).count();
         Snapshot {
             overlays: self.overlays.iter().map(|overlay| overlay.snapshot(self.port)).collect(),
             received: self.received,
-            sent: self.post.sent(),
+            sent: self.outgoing.sent(),
             queries: self.answers.counts,
             stored_peers: self.answers.peers.counts(),
             stored_items: self.answers.items.len(),
-            lookups: self.requests.active_count() + walks,
-            read_only: self.overlays.families().any(|is_v6| self.post.is_read_only(now, is_v6)),
+            lookups: self.requests.active_count() + maintaining,
+            read_only: self.overlays.families().any(|is_v6| self.outgoing.is_read_only(now, is_v6)),
         }
     }
 
@@ -216,12 +216,12 @@ impl Dht {
             Body::Response(response) if self.overlays.is_own(response.id) => (),
             Body::Query(query) => self.handle_query(now, from, message.transaction, query),
             Body::Response(response) => {
-                if let Some(sent) = self.post.transactions.close(now, from, message.transaction) {
+                if let Some(sent) = self.outgoing.transactions.close(now, from, message.transaction) {
                     self.answered(now, &sent, message.external, response);
                 }
             }
             Body::Error(code, text) => {
-                if let Some(sent) = self.post.transactions.close(now, from, message.transaction) {
+                if let Some(sent) = self.outgoing.transactions.close(now, from, message.transaction) {
                     self.refused(now, &sent, (*code, text));
                 }
             }
@@ -232,21 +232,21 @@ impl Dht {
         if !self.answers.admit(now, from) {
             return;
         }
-        self.post.reach_mut(from).queried(now, from.ip());
-        if self.post.is_read_only(now, from.is_ipv6()) {
+        self.outgoing.reach_mut(from).queried(now, from.ip());
+        if self.outgoing.is_read_only(now, from.is_ipv6()) {
             return;
         }
         let asked = Asked { from, transaction, query };
         if let Some(bytes) = self.answers.answer(now, &asked, &self.overlays) {
-            self.post.datagram(from, bytes);
+            self.outgoing.datagram(from, bytes);
         }
         let Some(overlay) = self.overlays.of_mut(from.is_ipv6()) else { return };
         if !query.read_only
             && overlay.queried(now, Node { id: query.id, addr: from })
-            && !self.post.transactions.is_asking(from)
+            && !self.outgoing.transactions.is_asking(from)
             && self.ping_back.take(now)
         {
-            overlay.ping(now, from, &mut self.post);
+            overlay.ping(now, from, &mut self.outgoing);
         }
     }
 
@@ -262,11 +262,11 @@ impl Dht {
             return;
         };
         if is_query
-            && !self.post.is_read_only(now, from.is_ipv6())
+            && !self.outgoing.is_read_only(now, from.is_ipv6())
             && self.answers.admit(now, from)
             && let Some(answer) = self.answers.refuse(now, from, transaction, what, bytes.len())
         {
-            self.post.datagram(from, answer);
+            self.outgoing.datagram(from, answer);
         }
     }
 
@@ -276,21 +276,21 @@ impl Dht {
         let Some(overlay) = self.overlays.of_mut(is_v6) else { return };
         let external = external.map(compact::canonical);
         let news = overlay.answered(now, from, now.since(sent.at), external);
-        self.contacts.met(sent.to);
-        self.post.reach_mut(sent.to).answered(now, sent.to.ip());
+        self.bootstrap.met(sent.to);
+        self.outgoing.reach_mut(sent.to).answered(now, sent.to.ip());
         if let Some(external) = news {
-            self.post.own[usize::from(is_v6)] = Some(external);
-            self.post.tell(Output::External(external));
+            self.outgoing.own[usize::from(is_v6)] = Some(external);
+            self.outgoing.tell(Output::External(external));
         }
         self.hint_other_family(now, sent.to, response);
         self.follow_answer(now, sent, from, response);
-        self.requests.advance_waiting(now, is_v6, &self.overlays, &mut self.post);
+        self.requests.advance_waiting(now, is_v6, &self.overlays, &mut self.outgoing);
     }
 
     /// Hands an answer to whom it was for.
     fn follow_answer(&mut self, now: Instant, sent: &Sent, from: Node, response: &Response) {
         let is_v6 = from.addr.is_ipv6();
-        let Self { overlays, requests, contacts, post, .. } = self;
+        let Self { overlays, requests, bootstrap, outgoing, .. } = self;
         let want = overlays.want(now, is_v6);
         let Some(overlay) = overlays.of_mut(is_v6) else { return };
         match sent.purpose {
@@ -299,24 +299,24 @@ impl Dht {
             Purpose::Saved => {
                 overlay.named(sent.to, response.nodes());
                 if !sent.is_slow {
-                    contacts.saved_ended();
+                    bootstrap.saved_ended();
                 }
             }
             Purpose::Old(place) => {
-                if contacts.old_ended(place, from.addr, false) {
+                if bootstrap.old_ended(place, from.addr, false) {
                     overlay.rejoin(now);
                 }
             }
-            Purpose::Walk(number) => {
-                overlay.walk_answered(number, from, response.nodes());
-                overlay.advance(now, post, want);
+            Purpose::MaintenanceLookup(number) => {
+                overlay.maintenance_answered(number, from, response.nodes());
+                overlay.advance(now, outgoing, want);
             }
             Purpose::Lookup(id) => {
                 let own = overlay.table.own();
                 if let Some(running) = requests.running(id) {
-                    running.answered(from, response, own, post);
+                    running.answered(from, response, own, outgoing);
                 }
-                requests.advance(now, id, is_v6, overlays, post);
+                requests.advance(now, id, is_v6, overlays, outgoing);
             }
             Purpose::Store(id) => self.stored(now, sent, id, Some(Ok(()))),
         }
@@ -340,32 +340,32 @@ impl Dht {
     }
 
     fn stored(&mut self, now: Instant, sent: &Sent, id: RequestId, how: Option<Result<(), (i64, &[u8])>>) {
-        let Self { overlays, requests, post, .. } = self;
+        let Self { overlays, requests, outgoing, .. } = self;
         if let Some(running) = requests.running(id) {
             running.stored(sent.to, how);
         }
-        requests.advance(now, id, sent.to.is_ipv6(), overlays, post);
+        requests.advance(now, id, sent.to.is_ipv6(), overlays, outgoing);
     }
 
     /// An answer is late: others are asked beside.
     fn slow(&mut self, now: Instant, sent: &Sent) {
-        let Self { overlays, requests, contacts, post, .. } = self;
+        let Self { overlays, requests, bootstrap, outgoing, .. } = self;
         let is_v6 = sent.to.is_ipv6();
         let want = overlays.want(now, is_v6);
         match sent.purpose {
             Purpose::Ping | Purpose::Hint | Purpose::Old(_) | Purpose::Store(_) => (),
-            Purpose::Saved => contacts.saved_ended(),
-            Purpose::Walk(number) => {
+            Purpose::Saved => bootstrap.saved_ended(),
+            Purpose::MaintenanceLookup(number) => {
                 if let Some(overlay) = overlays.of_mut(is_v6) {
-                    overlay.walk_slow(number, sent);
-                    overlay.advance(now, post, want);
+                    overlay.maintenance_slow(number, sent);
+                    overlay.advance(now, outgoing, want);
                 }
             }
             Purpose::Lookup(id) => {
                 if let Some(running) = requests.running(id) {
                     running.slow(sent);
                 }
-                requests.advance(now, id, is_v6, overlays, post);
+                requests.advance(now, id, is_v6, overlays, outgoing);
             }
         }
     }
@@ -376,30 +376,30 @@ impl Dht {
             overlay.failed(now, sent.to);
         }
         self.ended(now, sent);
-        self.requests.advance_waiting(now, sent.to.is_ipv6(), &self.overlays, &mut self.post);
+        self.requests.advance_waiting(now, sent.to.is_ipv6(), &self.overlays, &mut self.outgoing);
     }
 
     /// Nothing is to be waited for any more.
     fn ended(&mut self, now: Instant, sent: &Sent) {
-        let Self { overlays, requests, contacts, post, .. } = self;
+        let Self { overlays, requests, bootstrap, outgoing, .. } = self;
         let is_v6 = sent.to.is_ipv6();
         let want = overlays.want(now, is_v6);
         match sent.purpose {
             Purpose::Ping | Purpose::Hint | Purpose::Saved => (),
             Purpose::Old(place) => {
-                contacts.old_ended(place, sent.to, true);
+                bootstrap.old_ended(place, sent.to, true);
             }
-            Purpose::Walk(number) => {
+            Purpose::MaintenanceLookup(number) => {
                 if let Some(overlay) = overlays.of_mut(is_v6) {
-                    overlay.walk_failed(number, sent);
-                    overlay.advance(now, post, want);
+                    overlay.maintenance_failed(number, sent);
+                    overlay.advance(now, outgoing, want);
                 }
             }
             Purpose::Lookup(id) => {
                 if let Some(running) = requests.running(id) {
                     running.failed(sent);
                 }
-                requests.advance(now, id, is_v6, overlays, post);
+                requests.advance(now, id, is_v6, overlays, outgoing);
             }
             Purpose::Store(id) => self.stored(now, sent, id, None),
         }
@@ -407,9 +407,9 @@ impl Dht {
 
     fn hint(&mut self, now: Instant, addr: SocketAddr) {
         if let Some(overlay) = self.overlays.of(addr.is_ipv6())
-            && self.post.may_send(addr)
+            && self.outgoing.may_send(addr)
         {
-            self.contacts.hint(now, addr, overlay.is_alone());
+            self.bootstrap.hint(now, addr, overlay.is_alone());
         }
     }
 
@@ -425,70 +425,70 @@ impl Dht {
 
     /// Does what is due now or has become possible. Cheap where nothing is.
     fn go_on(&mut self, now: Instant) {
-        if self.post.is_starved && self.post.transactions.has_room() {
-            self.post.is_starved = false;
+        if self.outgoing.is_starved && self.outgoing.transactions.has_room() {
+            self.outgoing.is_starved = false;
             self.feed(now);
         }
         if self.overlays.iter().any(|overlay| overlay.maintain_at().is_some_and(|at| at <= now)) {
             for is_v6 in self.overlays.families() {
                 let want = self.overlays.want(now, is_v6);
                 if let Some(overlay) = self.overlays.of_mut(is_v6) {
-                    overlay.maintain(now, &mut self.post, want);
+                    overlay.maintain(now, &mut self.outgoing, want);
                 }
             }
         }
-        self.requests.start(now, &self.overlays, &mut self.answers, &mut self.post);
-        self.try_contacts(now);
+        self.requests.start(now, &self.overlays, &mut self.answers, &mut self.outgoing);
+        self.try_bootstrap_sources(now);
         #[cfg(debug_assertions)]
         self.check_invariant();
     }
 
     /// Lets all lookups go on that had to wait for room.
     fn feed(&mut self, now: Instant) {
-        let Self { overlays, requests, post, .. } = self;
+        let Self { overlays, requests, outgoing, .. } = self;
         for is_v6 in overlays.families() {
             let want = overlays.want(now, is_v6);
             if let Some(overlay) = overlays.of_mut(is_v6) {
-                overlay.advance(now, post, want);
+                overlay.advance(now, outgoing, want);
             }
-            requests.advance_all(now, is_v6, overlays, post);
+            requests.advance_all(now, is_v6, overlays, outgoing);
         }
     }
 
     /// Asks addresses where nodes may be, or for the bootstrap names.
-    fn try_contacts(&mut self, now: Instant) {
+    fn try_bootstrap_sources(&mut self, now: Instant) {
         let empty = self.overlays.empty();
-        if !self.contacts.has_saved() && now < self.contacts.due_at(empty) {
+        if !self.bootstrap.has_saved() && now < self.bootstrap.due_at(empty) {
             return;
         }
-        while let Some(addr) = self.contacts.next_saved() {
+        while let Some(addr) = self.bootstrap.next_saved() {
             let known = self.overlays.of(addr.is_ipv6()).map_or(0, |overlay| overlay.table.len());
             if known >= SAVED_ENOUGH || !self.introduce(now, addr, Purpose::Saved) {
-                self.contacts.saved_ended();
+                self.bootstrap.saved_ended();
             }
         }
-        while let Some(addr) = self.contacts.next_hint(now) {
+        while let Some(addr) = self.bootstrap.next_hint(now) {
             self.introduce(now, addr, Purpose::Hint);
         }
-        if let Some((place, addr)) = self.contacts.next_old(now) {
+        if let Some((place, addr)) = self.bootstrap.next_old(now) {
             self.introduce(now, addr, Purpose::Old(place));
         }
-        if self.contacts.bootstrap(now, empty) {
-            self.post.tell(Output::Bootstrap);
+        if self.bootstrap.begin_bootstrap(now, empty) {
+            self.outgoing.tell(Output::Bootstrap);
         }
     }
 
     /// Asks an address for the nodes around us, of whom some may get to know us.
     fn introduce(&mut self, now: Instant, addr: SocketAddr, purpose: Purpose) -> bool {
-        let Some(speaker) = self.overlays.speaker(now, addr.is_ipv6()) else { return false };
-        let method = Method::FindNode { target: speaker.id, want: speaker.want };
-        self.post.query(now, addr, purpose, &speaker, method)
+        let Some(identity) = self.overlays.identity(now, addr.is_ipv6()) else { return false };
+        let method = Method::FindNode { target: identity.id, want: identity.want };
+        self.outgoing.query(now, addr, purpose, &identity, method)
     }
 
     /// What must hold after every input.
     #[cfg(debug_assertions)]
     fn check_invariant(&self) {
-        self.post.transactions.check_invariant();
-        assert!(self.requests.active_count() <= requests::ACTIVE_MAX);
+        self.outgoing.transactions.check_invariant();
+        assert!(self.requests.active_count() <= request_queue::ACTIVE_MAX);
     }
 }

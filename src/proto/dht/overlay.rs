@@ -9,12 +9,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::contacts::Empty;
+use super::bootstrap::Empty;
 use super::event::{Config, OverlaySnapshot};
 use super::krpc::{Method, Want};
 use super::lookup::Lookup;
 use super::node_id::{Node, NodeId};
-use super::post::{Post, Speaker};
+use super::outgoing::{Identity, Outgoing};
 use super::routing::prefix::may_name;
 use super::routing::{K, Table, Upkeep};
 use super::transactions::{Purpose, Sent};
@@ -54,7 +54,7 @@ enum Join {
 
 /// A lookup of the overlay's own, with the number that its transactions bear.
 #[derive(Debug)]
-struct Walk {
+struct MaintenanceLookup {
     number: u32,
     lookup: Lookup,
 }
@@ -71,8 +71,8 @@ pub(super) struct Overlay {
     fixed: Option<IpAddr>,
     renamed_at: Option<Instant>,
     join: Join,
-    walk: Option<Walk>,
-    walk_count: u32,
+    maintenance: Option<MaintenanceLookup>,
+    maintenance_count: u32,
     /// Our own id is not looked up warily before this.
     wary_at: Instant,
     /// Nodes that the last contact named while few were known: lookups begin at them too, so that nobody has to
@@ -97,8 +97,8 @@ impl Overlay {
             fixed,
             renamed_at: None,
             join: Join::Alone,
-            walk: None,
-            walk_count: 0,
+            maintenance: None,
+            maintenance_count: 0,
             wary_at: now + WARY_PAUSE / 3,
             named: Vec::new(),
             rng,
@@ -142,7 +142,7 @@ impl Overlay {
     /// A query of ours went unanswered.
     pub(super) fn failed(&mut self, now: Instant, addr: SocketAddr) {
         self.table.failed(now, addr);
-        if self.is_alone() && self.walk.is_none() {
+        if self.is_alone() && self.maintenance.is_none() {
             self.join = Join::Alone;
         }
     }
@@ -175,7 +175,7 @@ impl Overlay {
 
     /// When [`Overlay::maintain`] has something to do.
     pub(super) fn maintain_at(&self) -> Option<Instant> {
-        if self.walk.is_some() {
+        if self.maintenance.is_some() {
             return None;
         }
         let joins_at = match self.join {
@@ -186,28 +186,28 @@ impl Overlay {
     }
 
     /// Does what is due for the table.
-    pub(super) fn maintain(&mut self, now: Instant, post: &mut Post, want: Want) {
+    pub(super) fn maintain(&mut self, now: Instant, outgoing: &mut Outgoing, want: Want) {
         if let Join::Due { at, .. } = self.join
             && at <= now
-            && self.walk.is_none()
+            && self.maintenance.is_none()
         {
-            self.walk(now, self.table.own(), post, want);
+            self.begin_maintenance(now, self.table.own(), outgoing, want);
         }
-        while self.walk.is_none()
+        while self.maintenance.is_none()
             && let Some(upkeep) = self.table.upkeep(now)
         {
             match upkeep {
-                Upkeep::Ping(node) => self.ping(now, node.addr, post),
-                Upkeep::Refresh(target) => self.walk(now, target, post, want),
+                Upkeep::Ping(node) => self.ping(now, node.addr, outgoing),
+                Upkeep::Refresh(target) => self.begin_maintenance(now, target, outgoing, want),
             }
         }
     }
 
     /// Asks a node whether it is there.
-    pub(super) fn ping(&mut self, now: Instant, addr: SocketAddr, post: &mut Post) {
-        let speaker = Speaker { id: self.table.own(), want: Want::default() };
+    pub(super) fn ping(&mut self, now: Instant, addr: SocketAddr, outgoing: &mut Outgoing) {
+        let identity = Identity { id: self.table.own(), want: Want::default() };
         // One that there is no room for counts as failed: it is asked again soon if it was good.
-        if !post.query(now, addr, Purpose::Ping, &speaker, Method::Ping) {
+        if !outgoing.query(now, addr, Purpose::Ping, &identity, Method::Ping) {
             self.failed(now, addr);
         }
     }
@@ -232,8 +232,8 @@ impl Overlay {
     }
 
     /// Starts a lookup of our own.
-    fn walk(&mut self, now: Instant, target: NodeId, post: &mut Post, want: Want) {
-        self.walk_count = self.walk_count.wrapping_add(1);
+    fn begin_maintenance(&mut self, now: Instant, target: NodeId, outgoing: &mut Outgoing, want: Want) {
+        self.maintenance_count = self.maintenance_count.wrapping_add(1);
         // Without an estimate it is not wary: nobody gathers at a target that nobody knows.
         let is_wary = target == self.table.own() && self.wary_at <= now;
         let lookup = if is_wary {
@@ -242,29 +242,29 @@ impl Overlay {
         } else {
             Lookup::new(target, &self.starts(target), 0)
         };
-        self.walk = Some(Walk { number: self.walk_count, lookup });
-        self.advance(now, post, want);
+        self.maintenance = Some(MaintenanceLookup { number: self.maintenance_count, lookup });
+        self.advance(now, outgoing, want);
     }
 
     /// Asks whom our own lookup wants asked, and ends it when it is done.
-    pub(super) fn advance(&mut self, now: Instant, post: &mut Post, want: Want) {
-        let speaker = Speaker { id: self.table.own(), want };
-        let Some(Walk { number, lookup }) = &mut self.walk else { return };
+    pub(super) fn advance(&mut self, now: Instant, outgoing: &mut Outgoing, want: Want) {
+        let identity = Identity { id: self.table.own(), want };
+        let Some(MaintenanceLookup { number, lookup }) = &mut self.maintenance else { return };
         let method = Method::FindNode { target: lookup.target(), want };
-        ask_next(now, lookup, post, Purpose::Walk(*number), &speaker, method);
+        ask_next(now, lookup, outgoing, Purpose::MaintenanceLookup(*number), &identity, method);
         if lookup.is_done() {
             let target = lookup.target();
             if let Some(size) = lookup.size_estimate() {
                 self.table.learn_size(target, size);
             }
-            self.walk = None;
+            self.maintenance = None;
             self.named = Vec::new();
-            self.walked(now, target);
+            self.maintenance_ended(now, target);
         }
     }
 
     /// A lookup of our own is over.
-    fn walked(&mut self, now: Instant, target: NodeId) {
+    fn maintenance_ended(&mut self, now: Instant, target: NodeId) {
         if self.is_alone() {
             self.join = Join::Alone;
         } else if let Join::Due { at, pause } = self.join
@@ -281,31 +281,42 @@ impl Overlay {
     }
 
     /// An answer to our own lookup of this number.
-    pub(super) fn walk_answered(&mut self, number: u32, from: Node, nodes: impl Iterator<Item = Node>) {
+    pub(super) fn maintenance_answered(
+        &mut self,
+        number: u32,
+        from: Node,
+        nodes: impl Iterator<Item = Node>,
+    ) {
         let is_v6 = self.is_v6;
         let own = self.table.own();
-        if let Some(walk) = self.walk.as_mut().filter(|walk| walk.number == number) {
-            walk.lookup.answered(from.addr, from.id, others(nodes, is_v6, own), None);
+        if let Some(maintenance) =
+            self.maintenance.as_mut().filter(|maintenance| maintenance.number == number)
+        {
+            maintenance.lookup.answered(from.addr, from.id, others(nodes, is_v6, own), None);
         }
     }
 
     /// A query of our own lookup of this number is late.
-    pub(super) fn walk_slow(&mut self, number: u32, sent: &Sent) {
-        if let Some(walk) = self.walk.as_mut().filter(|walk| walk.number == number) {
-            walk.lookup.slow(sent.to);
+    pub(super) fn maintenance_slow(&mut self, number: u32, sent: &Sent) {
+        if let Some(maintenance) =
+            self.maintenance.as_mut().filter(|maintenance| maintenance.number == number)
+        {
+            maintenance.lookup.slow(sent.to);
         }
     }
 
     /// A query of our own lookup of this number failed.
-    pub(super) fn walk_failed(&mut self, number: u32, sent: &Sent) {
-        if let Some(walk) = self.walk.as_mut().filter(|walk| walk.number == number) {
-            walk.lookup.failed(sent.to);
+    pub(super) fn maintenance_failed(&mut self, number: u32, sent: &Sent) {
+        if let Some(maintenance) =
+            self.maintenance.as_mut().filter(|maintenance| maintenance.number == number)
+        {
+            maintenance.lookup.failed(sent.to);
         }
     }
 
     /// Whether a lookup of our own is under way.
-    pub(super) fn is_walking(&self) -> bool {
-        self.walk.is_some()
+    pub(super) fn is_maintaining(&self) -> bool {
+        self.maintenance.is_some()
     }
 
     /// Figures.
@@ -333,18 +344,18 @@ pub(super) fn others(
 pub(super) fn ask_next(
     now: Instant,
     lookup: &mut Lookup,
-    post: &mut Post,
+    outgoing: &mut Outgoing,
     purpose: Purpose,
-    speaker: &Speaker,
+    identity: &Identity,
     method: Method,
 ) {
-    while post.transactions.has_room() {
+    while outgoing.transactions.has_room() {
         let Some(node) = lookup.next_query() else { return };
-        if !post.query(now, node.addr, purpose, speaker, method) {
+        if !outgoing.query(now, node.addr, purpose, identity, method) {
             lookup.failed(node.addr);
         }
     }
-    post.is_starved = true;
+    outgoing.is_starved = true;
 }
 
 /// Both overlays, as far as we take part.
@@ -406,8 +417,8 @@ impl Overlays {
     }
 
     /// Who we are in a family.
-    pub(super) fn speaker(&self, now: Instant, is_v6: bool) -> Option<Speaker> {
+    pub(super) fn identity(&self, now: Instant, is_v6: bool) -> Option<Identity> {
         let id = self.of(is_v6)?.table.own();
-        Some(Speaker { id, want: self.want(now, is_v6) })
+        Some(Identity { id, want: self.want(now, is_v6) })
     }
 }

@@ -13,8 +13,8 @@ use super::item::{Item, ItemKey, ItemRef};
 use super::krpc::{Method, Response, Want};
 use super::lookup::{Found, Lookup};
 use super::node_id::{Node, NodeId};
+use super::outgoing::{Identity, Outgoing};
 use super::overlay::{self, Overlays};
-use super::post::{Post, Speaker};
 use super::transactions::{Purpose, Sent};
 use crate::proto::time::{Duration, Instant};
 use crate::proto::tracker::words;
@@ -45,7 +45,7 @@ enum Stage {
 
 /// The request.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct ActiveRequest {
     id: RequestId,
     request: Request,
     since: Instant,
@@ -61,7 +61,7 @@ pub(super) struct Running {
     outcome: Outcome,
 }
 
-impl Running {
+impl ActiveRequest {
     /// Begins where nodes are known, and waits elsewhere.
     pub(super) fn new(
         id: RequestId,
@@ -88,18 +88,18 @@ impl Running {
     }
 
     /// Tells what we keep of it ourselves: in a network of two nobody else may have it.
-    pub(super) fn recall(&mut self, now: Instant, answers: &mut Answers, post: &mut Post) {
+    pub(super) fn recall(&mut self, now: Instant, answers: &mut Answers, outgoing: &mut Outgoing) {
         let target = self.target();
         match &self.request {
             Request::Peers { .. } => {
                 let peers = [false, true].map(|is_v6| answers.recall_peers(now, target, is_v6));
-                if self.found_peers(peers.into_iter().flatten(), post) {
+                if self.found_peers(peers.into_iter().flatten(), outgoing) {
                     self.found_after = Some(0);
                 }
             }
             Request::Get(key) => {
                 if let Some(item) = answers.items.find(target).filter(|item| item.key() == *key).cloned() {
-                    self.found_item(item, post);
+                    self.found_item(item, outgoing);
                     self.found_after = Some(0);
                 }
             }
@@ -108,8 +108,14 @@ impl Running {
     }
 
     /// Goes on in one overlay: begins the lookup when a node is known, asks whom it wants asked, and stores.
-    pub(super) fn advance(&mut self, now: Instant, is_v6: bool, overlays: &Overlays, post: &mut Post) {
-        let (Some(speaker), Some(overlay)) = (overlays.speaker(now, is_v6), overlays.of(is_v6)) else {
+    pub(super) fn advance(
+        &mut self,
+        now: Instant,
+        is_v6: bool,
+        overlays: &Overlays,
+        outgoing: &mut Outgoing,
+    ) {
+        let (Some(identity), Some(overlay)) = (overlays.identity(now, is_v6), overlays.of(is_v6)) else {
             return;
         };
         let target = self.target();
@@ -120,18 +126,18 @@ impl Running {
             *stage = Stage::Looking(Box::new(lookup));
         }
         if let Stage::Looking(lookup) = stage {
-            let method = question(&self.request, target, self.newest, speaker.want);
-            overlay::ask_next(now, lookup, post, Purpose::Lookup(self.id), &speaker, method);
+            let method = question(&self.request, target, self.newest, identity.want);
+            overlay::ask_next(now, lookup, outgoing, Purpose::Lookup(self.id), &identity, method);
             if lookup.is_done() {
                 self.looked(now, is_v6);
             }
         }
-        self.store(now, is_v6, &speaker, post);
+        self.store(now, is_v6, &identity, outgoing);
         self.hurry(now, overlays);
     }
 
     /// A node answered a step of the lookup.
-    pub(super) fn answered(&mut self, from: Node, response: &Response, own: NodeId, post: &mut Post) {
+    pub(super) fn answered(&mut self, from: Node, response: &Response, own: NodeId, outgoing: &mut Outgoing) {
         let is_v6 = from.addr.is_ipv6();
         let mut after = None;
         if let Stage::Looking(lookup) = &mut self.stages[usize::from(is_v6)] {
@@ -139,7 +145,7 @@ impl Running {
             lookup.answered(from.addr, from.id, nodes, response.token);
             after = Some(lookup.hops(from.addr));
         }
-        if self.found(response, post) && self.found_after.is_none() {
+        if self.found(response, outgoing) && self.found_after.is_none() {
             self.found_after = after;
         }
     }
@@ -221,21 +227,21 @@ impl Running {
     }
 
     /// Tells what an answer brought. Whether it was what is sought.
-    fn found(&mut self, response: &Response, post: &mut Post) -> bool {
+    fn found(&mut self, response: &Response, outgoing: &mut Outgoing) -> bool {
         match &self.request {
             Request::Peers { .. } => {
                 self.merge_filters(response);
-                self.found_peers(response.peers().take(ANSWER_PEER_COUNT_MAX), post)
+                self.found_peers(response.peers().take(ANSWER_PEER_COUNT_MAX), outgoing)
             }
             Request::Get(key) => {
                 let item = response.item.and_then(|item| newer(&item, key, self.newest));
-                item.map(|item| self.found_item(item, post)).is_some()
+                item.map(|item| self.found_item(item, outgoing)).is_some()
             }
             Request::Put { .. } | Request::Nodes(_) => false,
         }
     }
 
-    fn found_peers(&mut self, named: impl Iterator<Item = SocketAddr>, post: &mut Post) -> bool {
+    fn found_peers(&mut self, named: impl Iterator<Item = SocketAddr>, outgoing: &mut Outgoing) -> bool {
         let mut has_some = false;
         let mut peers = Vec::new();
         for peer in named {
@@ -245,7 +251,7 @@ impl Running {
             }
         }
         if !peers.is_empty() {
-            post.tell(Output::Peers { request: self.id, peers });
+            outgoing.tell(Output::Peers { request: self.id, peers });
         }
         has_some
     }
@@ -259,14 +265,14 @@ impl Running {
     }
 
     /// An immutable item is all that there is; of a mutable one another node may have a newer one.
-    fn found_item(&mut self, item: Item, post: &mut Post) {
+    fn found_item(&mut self, item: Item, outgoing: &mut Outgoing) {
         self.newest = item.mutable().map(|mutable| mutable.seq);
         if self.newest.is_none() {
             for is_v6 in [false, true] {
                 self.close(is_v6);
             }
         }
-        post.tell(Output::Item { request: self.id, item });
+        outgoing.tell(Output::Item { request: self.id, item });
     }
 
     /// Ends the lookup of an overlay and keeps its figures; the closest nodes that answered.
@@ -297,16 +303,16 @@ impl Running {
     }
 
     /// Asks the closest nodes to store.
-    fn store(&mut self, now: Instant, is_v6: bool, speaker: &Speaker, post: &mut Post) {
+    fn store(&mut self, now: Instant, is_v6: bool, identity: &Identity, outgoing: &mut Outgoing) {
         let Stage::Storing { left, under_way } = &mut self.stages[usize::from(is_v6)] else { return };
-        while post.transactions.has_room()
+        while outgoing.transactions.has_room()
             && let Some(found) = left.pop()
         {
             let Some(method) = statement(&self.request, &found.token) else { break };
-            let asked = post.query(now, found.node.addr, Purpose::Store(self.id), speaker, method);
+            let asked = outgoing.query(now, found.node.addr, Purpose::Store(self.id), identity, method);
             *under_way += usize::from(asked);
         }
-        post.is_starved |= !left.is_empty();
+        outgoing.is_starved |= !left.is_empty();
         if left.is_empty() && *under_way == 0 {
             self.stages[usize::from(is_v6)] = Stage::Over;
         }

@@ -35,7 +35,7 @@ pub(super) enum Purpose {
     /// To see whether a node of long ago, at this place of the list, is still there.
     Old(usize),
     /// A step of the overlay's own lookup of this number.
-    Walk(u32),
+    MaintenanceLookup(u32),
     /// A step of a request's lookup.
     Lookup(RequestId),
     /// To store what a request brings.

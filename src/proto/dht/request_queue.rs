@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::answer::Answers;
 use super::event::{Outcome, Output, Request, RequestId};
+use super::outgoing::Outgoing;
 use super::overlay::Overlays;
-use super::post::Post;
-use super::request::Running;
+use super::request::ActiveRequest;
 use crate::proto::time::Instant;
 
 /// Requests under way at once: each has up to eight queries on the way, so that 16 in both overlays stay below
@@ -26,18 +26,18 @@ struct Queued {
 
 /// All requests.
 #[derive(Debug, Default)]
-pub(super) struct Requests {
-    active: BTreeMap<RequestId, Box<Running>>,
+pub(super) struct RequestQueue {
+    active: BTreeMap<RequestId, Box<ActiveRequest>>,
     queue: VecDeque<Queued>,
 }
 
-impl Requests {
+impl RequestQueue {
     /// A new one.
-    pub(super) fn add(&mut self, now: Instant, id: RequestId, request: Request, post: &mut Post) {
+    pub(super) fn add(&mut self, now: Instant, id: RequestId, request: Request, outgoing: &mut Outgoing) {
         if self.queue.len() < QUEUE_MAX {
             self.queue.push_back(Queued { id, request, since: now });
         } else {
-            post.tell(Output::Done { request: id, outcome: Outcome::default() });
+            outgoing.tell(Output::Done { request: id, outcome: Outcome::default() });
         }
     }
 
@@ -53,18 +53,18 @@ impl Requests {
         now: Instant,
         overlays: &Overlays,
         answers: &mut Answers,
-        post: &mut Post,
+        outgoing: &mut Outgoing,
     ) {
         while self.may_start()
             && let Some(Queued { id, request, since }) = self.queue.pop_front()
         {
-            let mut running = Box::new(Running::new(id, request, since, now, overlays));
-            running.recall(now, answers, post);
+            let mut running = Box::new(ActiveRequest::new(id, request, since, now, overlays));
+            running.recall(now, answers, outgoing);
             self.active.insert(id, running);
             for is_v6 in overlays.families() {
-                self.advance(now, id, is_v6, overlays, post);
+                self.advance(now, id, is_v6, overlays, outgoing);
             }
-            self.finish(now, id, post);
+            self.finish(now, id, outgoing);
         }
     }
 
@@ -74,7 +74,7 @@ impl Requests {
     }
 
     /// A request under way.
-    pub(super) fn running(&mut self, id: RequestId) -> Option<&mut Running> {
+    pub(super) fn running(&mut self, id: RequestId) -> Option<&mut ActiveRequest> {
         self.active.get_mut(&id).map(|running| &mut **running)
     }
 
@@ -85,11 +85,11 @@ impl Requests {
         id: RequestId,
         is_v6: bool,
         overlays: &Overlays,
-        post: &mut Post,
+        outgoing: &mut Outgoing,
     ) {
         if let Some(running) = self.active.get_mut(&id) {
-            running.advance(now, is_v6, overlays, post);
-            self.finish(now, id, post);
+            running.advance(now, is_v6, overlays, outgoing);
+            self.finish(now, id, outgoing);
         }
     }
 
@@ -99,28 +99,34 @@ impl Requests {
         now: Instant,
         is_v6: bool,
         overlays: &Overlays,
-        post: &mut Post,
+        outgoing: &mut Outgoing,
     ) {
         let waiting = self.active.iter().filter(|(_, running)| running.is_waiting(is_v6));
         for id in waiting.map(|(&id, _)| id).collect::<Vec<_>>() {
-            self.advance(now, id, is_v6, overlays, post);
+            self.advance(now, id, is_v6, overlays, outgoing);
         }
     }
 
     /// Goes on with all requests in one overlay.
-    pub(super) fn advance_all(&mut self, now: Instant, is_v6: bool, overlays: &Overlays, post: &mut Post) {
+    pub(super) fn advance_all(
+        &mut self,
+        now: Instant,
+        is_v6: bool,
+        overlays: &Overlays,
+        outgoing: &mut Outgoing,
+    ) {
         for id in self.active.keys().copied().collect::<Vec<_>>() {
-            self.advance(now, id, is_v6, overlays, post);
+            self.advance(now, id, is_v6, overlays, outgoing);
         }
     }
 
     /// Ends those that have waited long enough for a first node.
-    pub(super) fn expire(&mut self, now: Instant, post: &mut Post) {
+    pub(super) fn expire(&mut self, now: Instant, outgoing: &mut Outgoing) {
         if self.waits_until().is_some_and(|until| until <= now) {
             for id in self.active.keys().copied().collect::<Vec<_>>() {
                 if let Some(running) = self.active.get_mut(&id) {
                     running.expire(now);
-                    self.finish(now, id, post);
+                    self.finish(now, id, outgoing);
                 }
             }
         }
@@ -137,11 +143,11 @@ impl Requests {
     }
 
     /// Tells the end of a request that is through.
-    fn finish(&mut self, now: Instant, id: RequestId, post: &mut Post) {
+    fn finish(&mut self, now: Instant, id: RequestId, outgoing: &mut Outgoing) {
         if self.active.get(&id).is_some_and(|running| running.is_over())
             && let Some(running) = self.active.remove(&id)
         {
-            post.tell(Output::Done { request: id, outcome: running.outcome(now) });
+            outgoing.tell(Output::Done { request: id, outcome: running.outcome(now) });
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::proto::time::Instant;
 
 /// Who speaks: what all queries of an overlay have in common.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Speaker {
+pub(super) struct Identity {
     /// Our id there.
     pub(super) id: NodeId,
     /// Which families of nodes we want named.
@@ -25,7 +25,7 @@ pub(super) struct Speaker {
 
 /// The way out.
 #[derive(Debug)]
-pub(super) struct Post {
+pub(super) struct Outgoing {
     /// Queries under way.
     pub(super) transactions: Transactions,
     /// Whether others reach us: IPv4, IPv6.
@@ -38,7 +38,7 @@ pub(super) struct Post {
     sent: (u64, u64),
 }
 
-impl Post {
+impl Outgoing {
     /// Nothing sent yet.
     pub(super) fn new(read_only: ReadOnly, rng: Rng, now: Instant) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl Post {
         now: Instant,
         to: SocketAddr,
         purpose: Purpose,
-        speaker: &Speaker,
+        identity: &Identity,
         method: Method,
     ) -> bool {
         if !self.may_send(to) || !self.transactions.has_room() {
@@ -70,7 +70,7 @@ impl Post {
         }
         let transaction = self.transactions.open(now, to, purpose);
         let read_only = self.is_read_only(now, to.is_ipv6());
-        let bytes = krpc::encode_query(transaction, &Query { id: speaker.id, read_only, method });
+        let bytes = krpc::encode_query(transaction, &Query { id: identity.id, read_only, method });
         self.reach_mut(to).asked(now, to.ip());
         self.datagram(to, bytes);
         true

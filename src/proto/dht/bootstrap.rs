@@ -65,7 +65,7 @@ struct Old {
 
 /// Where nodes may be.
 #[derive(Debug)]
-pub(super) struct Contacts {
+pub(super) struct BootstrapSources {
     saved: VecDeque<SocketAddr>,
     saved_under_way: usize,
     hints: VecDeque<SocketAddr>,
@@ -77,7 +77,7 @@ pub(super) struct Contacts {
     rng: Rng,
 }
 
-impl Contacts {
+impl BootstrapSources {
     /// None: the bootstrap names are looked up at once.
     pub(super) fn new(mut rng: Rng, now: Instant) -> Self {
         let old_at = now + OLD_PAUSE.mul_f64(0.5 + rng.unit());
@@ -103,7 +103,7 @@ impl Contacts {
         }
     }
 
-    /// The next saved node to be asked now; whoever takes it reports its end by [`Contacts::saved_ended`].
+    /// The next saved node to be asked now; whoever takes it reports its end by [`BootstrapSources::saved_ended`].
     pub(super) fn next_saved(&mut self) -> Option<SocketAddr> {
         let next = (self.saved_under_way < SAVED_AT_ONCE).then(|| self.saved.pop_front()).flatten()?;
         self.saved_under_way += 1;
@@ -183,7 +183,7 @@ impl Contacts {
     }
 
     /// Whether the bootstrap names are to be looked up now; old nodes are then tried again too.
-    pub(super) fn bootstrap(&mut self, now: Instant, empty: Empty) -> bool {
+    pub(super) fn begin_bootstrap(&mut self, now: Instant, empty: Empty) -> bool {
         let due = self.bootstrap.due_at(empty).is_some_and(|at| at <= now);
         if due {
             self.bootstrap.asked_at = Some(now);
