@@ -193,7 +193,9 @@ impl<F: FileSystem> Journal<F> {
     }
 
     /// It is known now what is there, exactly: these pieces, with bytes in the parts file as the selection has it, in
-    /// files that look as stamped; `clean`: and all of it is durable, so that the next start need only compare. To be called before anything else is told.
+    /// files that look as stamped; `clean`: and all of it is durable, so that the next start need only compare. Then a
+    /// file is ours only if it is the one that was stamped before: what came into its place since is its owner's. To be
+    /// called before anything else is told.
     ///
     /// # Errors
     /// The file names pieces that are not there, and can neither be written nor removed.
@@ -207,7 +209,8 @@ impl<F: FileSystem> Journal<F> {
     ) -> Result<(), StorageError> {
         let mut blocks = self.record.blocks.clone();
         blocks.retain(|&piece, _| !kept.get(piece));
-        let (intended, owned, selected) = (BTreeMap::new(), self.record.owned.clone(), Some(selected));
+        let owned = if clean { self.record.owned_as_before(&stamps) } else { self.record.owned.clone() };
+        let (intended, selected) = (BTreeMap::new(), Some(selected));
         let settled =
             Record { kept, in_parts, selected, intended, blocks, stamps, owned, clean, whole: true };
         let before = std::mem::replace(&mut self.record, settled);
@@ -225,6 +228,11 @@ impl<F: FileSystem> Journal<F> {
     /// These files are ours to write from now on: written by the next [`Journal::settle`].
     pub fn own(&mut self, owned: Owned) {
         self.record.owned = Some(owned);
+    }
+
+    /// A file of ours that has no stamp is this one.
+    pub fn identify(&mut self, file: u32, inode: u64) {
+        self.record.stamps.entry(file).or_insert(Stamp::unknown(inode));
     }
 
     /// Where the journal is.

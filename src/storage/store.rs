@@ -119,6 +119,10 @@ impl<F: FileSystem> Store<F> {
         self.content.restore_parts(&verdict.in_parts);
         if let Some(mut journal) = journal {
             journal.trust(verdict.vouched.clone(), verdict.in_parts.clone());
+            for file in verdict.ours.iter_set() {
+                let look = self.content.last_look(file as usize)?;
+                look.into_iter().for_each(|stamp| journal.identify(file, stamp.inode));
+            }
             let fs = Arc::clone(journal.fs());
             let state =
                 Mutex::new(State { journal, is_settled: false, written: Vec::new(), is_unsure: false });

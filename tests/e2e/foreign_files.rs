@@ -191,6 +191,42 @@ fn a_longer_file_is_reported_by_all_and_cut_if_it_is_ours() {
     scene.assert_same();
 }
 
+/// The user's file is whole content and more, so that it can be seeded. By a name of another file, and by a folder that
+/// was made anew.
+#[test]
+fn a_file_that_came_into_the_place_of_ours_does_not_become_ours_by_seeding_it() {
+    for makes_folder in [false, true] {
+        let scene = Scene::new();
+        assert_eq!(scene.download(&[]).code, Some(0));
+        let longer =
+            |name: &str| [&std::fs::read(scene.path("set").join(name)).unwrap()[..], b"mine"].concat();
+        if makes_folder {
+            std::fs::remove_dir_all(scene.path("to/set")).unwrap();
+            for name in ["large.bin", "notes.txt", "other.bin"] {
+                scene.put(name, &longer(name));
+            }
+        } else {
+            std::fs::write(scene.path("new"), longer("large.bin")).unwrap();
+            std::fs::rename(scene.path("new"), scene.path("to/set/large.bin")).unwrap();
+        }
+        let before = tree(&scene.path("to"));
+        let state = scene.path("state");
+        let args = ["seed", "set.torrent", "-d", "to", "--port", "0", "--json"];
+        for _ in 0..2 {
+            let mut seed =
+                Sprat::start_with(scene.dir.path(), &args, &[("XDG_STATE_HOME", state.to_str().unwrap())]);
+            seed.event("seeding");
+            assert!(seed.has_said("longer"), "it is warned of");
+            seed.signal("TERM");
+            assert_eq!(seed.end().code, Some(0));
+            let refused = scene.download(&[]);
+            assert_eq!(refused.code, Some(1), "made anew: {makes_folder}: {refused:?}");
+            assert!(refused.err[0].contains("4 bytes longer"), "{refused:?}");
+        }
+        assert!(tree(&scene.path("to")) == before, "made anew: {makes_folder}");
+    }
+}
+
 #[test]
 fn what_was_begun_elsewhere_is_continued_with_a_journal_or_without() {
     let scene = Scene::new();

@@ -117,6 +117,18 @@ impl Record {
         self.blocks.entry(piece).or_default().extend(blocks.iter().map(|block| (block.index, block.crc)));
     }
 
+    /// The files that are ours, but for those that are not the same files any more by these stamps.
+    pub(super) fn owned_as_before(&self, stamps: &BTreeMap<u32, Stamp>) -> Option<Owned> {
+        let inode = |stamps: &BTreeMap<u32, Stamp>, file| stamps.get(&file).map(|stamp| stamp.inode);
+        let mut owned = self.owned.clone()?;
+        let files = owned.files.iter_set().filter(|&file| inode(stamps, file) != inode(&self.stamps, file));
+        let others: Vec<u32> = files.collect();
+        others.into_iter().for_each(|file| {
+            owned.files.clear(file);
+        });
+        Some(owned)
+    }
+
     /// It is not kept.
     fn doubt(&mut self, piece: PieceIndex) {
         self.kept.clear(piece);
