@@ -26,7 +26,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use super::content::StorageError;
 use super::folder::{self, FOLDER, Folder};
 use super::handles::{Access, Handles};
-use regular::{explain, require_regular};
+use regular::explain;
 
 /// What tells a file from what it was before, without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,8 @@ pub struct Stamp {
     pub modified: i64,
     /// Last change of its bytes, name or rights; only the system can set it.
     pub changed: i64,
-    /// Which file it is, whatever its name.
+    /// Which file it is, whatever its name: the number of its inode, together with when it was made where the file
+    /// system says so. The number alone is given to another file as soon as this one is removed (ext4).
     pub inode: u64,
 }
 
@@ -183,10 +184,9 @@ impl RealFs {
 
     /// What a regular file is like; on which device it lies is remembered before anybody reads it.
     fn look(&self, file: BorrowedFd<'_>) -> io::Result<Stamp> {
-        let stat = fs::fstat(file)?;
-        let stamp = require_regular(&stat)?;
-        if stat.st_dev != self.folder.identity.0 {
-            self.apart.store(stat.st_dev, Ordering::Release);
+        let (stamp, device) = regular::look(file)?;
+        if device != self.folder.identity.0 {
+            self.apart.store(device, Ordering::Release);
         }
         Ok(stamp)
     }
@@ -365,7 +365,7 @@ impl FileSystem for RealFs {
     }
 
     fn stamp_of(&self, file: &Self::File) -> io::Result<Stamp> {
-        require_regular(&fs::fstat(file)?)
+        regular::look(file.as_fd()).map(|(stamp, _)| stamp)
     }
 
     fn folder_device(&self) -> u64 {

@@ -191,23 +191,28 @@ fn a_longer_file_is_reported_by_all_and_cut_if_it_is_ours() {
     scene.assert_same();
 }
 
-/// The user's file is whole content and more, so that it can be seeded. By a name of another file, and by a folder that
-/// was made anew.
+/// The user's file holds the whole content and more, so that it can be seeded. A new file often has the inode number of
+/// the removed one.
 #[test]
 fn a_file_that_came_into_the_place_of_ours_does_not_become_ours_by_seeding_it() {
-    for makes_folder in [false, true] {
+    for how in ["rename", "remove", "remove the folder"] {
         let scene = Scene::new();
         assert_eq!(scene.download(&[]).code, Some(0));
         let longer =
             |name: &str| [&std::fs::read(scene.path("set").join(name)).unwrap()[..], b"mine"].concat();
-        if makes_folder {
-            std::fs::remove_dir_all(scene.path("to/set")).unwrap();
-            for name in ["large.bin", "notes.txt", "other.bin"] {
-                scene.put(name, &longer(name));
+        match how {
+            "rename" => {
+                std::fs::write(scene.path("new"), longer("large.bin")).unwrap();
+                std::fs::rename(scene.path("new"), scene.path("to/set/large.bin")).unwrap();
             }
-        } else {
-            std::fs::write(scene.path("new"), longer("large.bin")).unwrap();
-            std::fs::rename(scene.path("new"), scene.path("to/set/large.bin")).unwrap();
+            "remove" => {
+                std::fs::remove_file(scene.path("to/set/large.bin")).unwrap();
+                scene.put("large.bin", &longer("large.bin"));
+            }
+            _ => {
+                std::fs::remove_dir_all(scene.path("to/set")).unwrap();
+                ["large.bin", "notes.txt", "other.bin"].map(|name| scene.put(name, &longer(name)));
+            }
         }
         let before = tree(&scene.path("to"));
         let state = scene.path("state");
@@ -220,10 +225,10 @@ fn a_file_that_came_into_the_place_of_ours_does_not_become_ours_by_seeding_it() 
             seed.signal("TERM");
             assert_eq!(seed.end().code, Some(0));
             let refused = scene.download(&[]);
-            assert_eq!(refused.code, Some(1), "made anew: {makes_folder}: {refused:?}");
+            assert_eq!(refused.code, Some(1), "{how}: {refused:?}");
             assert!(refused.err[0].contains("4 bytes longer"), "{refused:?}");
         }
-        assert!(tree(&scene.path("to")) == before, "made anew: {makes_folder}");
+        assert!(tree(&scene.path("to")) == before, "{how}");
     }
 }
 

@@ -1,11 +1,11 @@
 //! Files that can be had without waiting for a disk, and what is done beforehand so that reading them does not wait either.
 
 use std::fs::File;
+use std::os::fd::AsFd;
 
 use rustix::fs::{self, Mode, OFlags, ResolveFlags, SeekFrom};
 
-use super::regular::require_regular;
-use super::{BENEATH, COMMON, RealFs, is_safe};
+use super::{BENEATH, COMMON, RealFs, is_safe, regular};
 
 /// Holes of a file that are looked for: few files have any, but while they are downloaded; beyond, a read may wait.
 const HOLE_MAX: usize = 4_096;
@@ -23,7 +23,7 @@ impl RealFs {
         let flags = OFlags::RDONLY | COMMON;
         let at_once = BENEATH | ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
         let file = fs::openat2(&self.folder.place, path.join("/"), flags, Mode::empty(), at_once).ok()?;
-        let len = require_regular(&fs::fstat(&file).ok()?).ok()?.len;
+        let len = regular::look(file.as_fd()).ok()?.0.len;
         (self.is_in_memory() || len <= SMALL_LEN_MAX).then(|| File::from(file))
     }
 }
