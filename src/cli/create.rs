@@ -26,7 +26,9 @@ pub(crate) fn run(args: &CreateArgs, report: &Report) -> Result<(), Failure> {
         creation_date: args.date.then(clock::unix_seconds),
         ..Draft::default()
     };
-    let Some(metainfo) = make::hash(&path, draft, args.follow_links, report, &|| true)? else {
+    let Some(metainfo) =
+        make::hash(&path, draft, args.follow_links, args.output.as_deref(), report, &|| true)?
+    else {
         return Err(Failure::Failed("stopped".to_owned()));
     };
     let output = make::target(&metainfo, args.output.as_deref(), &path)?;

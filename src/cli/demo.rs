@@ -115,7 +115,7 @@ async fn prepare(
             None => demo_data::generate(&folder, size, &going)?,
         };
         let hashed_at = clock::wall();
-        let metainfo = make::hash(&path, Draft::default(), false, &report, &going)?;
+        let metainfo = make::hash(&path, Draft::default(), false, None, &report, &going)?;
         let dir = path.parent().unwrap_or(&path).to_owned();
         Ok::<_, Failure>(metainfo.map(|metainfo| (metainfo, dir, hashed_at)))
     });

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::interrupt::{Interrupts, Signal};
 use super::narrator::Narrator;
 use super::out_file;
+use super::overlap;
 use super::plan::{self, Plan};
 use super::report::Report;
 use super::runtime;
@@ -47,6 +48,7 @@ async fn download(
     let selectors = [&args.select[..], &args.select_name].concat();
     if let TorrentSource::Metainfo(metainfo) = &source {
         plan::require_selected(&metainfo.info, &selectors)?;
+        require_apart(args, &metainfo.info)?;
     }
     plan::require_place(&args.dir)?;
     let dir = args.dir.clone();
@@ -93,6 +95,9 @@ fn not_added(error: EngineError, dir: &Path) -> Failure {
     error.into()
 }
 
+/// The option that names where the torrent is saved.
+const SAVE_TORRENT: &str = "--save-torrent";
+
 /// What is said of a torrent that names no tracker and no peer.
 const ONLY_WEB_SEEDS: &str = "the torrent names only web seeds, which are not used yet; give a tracker by --tracker or a peer by --peer";
 
@@ -128,11 +133,12 @@ impl Download<'_> {
                 let metainfo = describer.follow(handle, interrupts).await?;
                 plan::require_selected(&metainfo.info, selectors)?;
                 require_linked(&metainfo.info, &magnet, selectors)?;
+                require_apart(args, &metainfo.info)?;
                 metainfo
             }
         };
         if let Some(target) = &args.save_torrent {
-            out_file::save(target, metainfo.encode(), "--save-torrent", interrupts).await?;
+            out_file::save(target, metainfo.encode(), SAVE_TORRENT, interrupts).await?;
         }
         let info = &metainfo.info;
         announce(args, info, engine, report);
@@ -144,6 +150,11 @@ impl Download<'_> {
         let mut follower = Follower::new(report, Arc::clone(&metainfo), dir.clone(), args.files, narrator);
         follower.follow(handle, until, interrupts).await
     }
+}
+
+/// Refuses to save the torrent over its content.
+fn require_apart(args: &DownloadArgs, info: &Info) -> Result<(), Failure> {
+    args.save_torrent.iter().try_for_each(|target| overlap::refuse(target, info, &args.dir, SAVE_TORRENT))
 }
 
 /// Refuses a link whose `so` names no file there is.

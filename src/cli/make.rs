@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::clock;
 use super::failure::Failure;
+use super::overlap;
 use super::report::Report;
 use super::size::{show_len, show_rate};
 use super::text::printable;
@@ -31,11 +32,16 @@ fn left_out(why: LeftOut) -> &'static str {
     }
 }
 
-/// Reads and hashes what `path` (from [`content_path`]) holds. `going` is asked now and then; false: None.
+/// Reads and hashes what `path` (from [`content_path`]) holds. `going` is asked now and then; false: None. `target` is where
+/// the user wants the torrent.
+///
+/// # Errors
+/// The content cannot be read or be made a torrent, or the target is one of its files.
 pub(crate) fn hash(
     path: &Path,
     draft: Draft,
     follow_links: bool,
+    target: Option<&Path>,
     report: &Report,
     going: &(dyn Fn() -> bool + Sync),
 ) -> Result<Option<Metainfo>, Failure> {
@@ -43,6 +49,11 @@ pub(crate) fn hash(
         report.warn(&format!("{} is left out: {}", printable(&path.to_string_lossy()), left_out(why)));
     };
     let draft = engine::make::survey_by(path, draft, Walk { follow_links, left_out: &mut warn })?;
+    if let Some(target) = target {
+        // Joining the empty path of a single file would make a folder of it.
+        let place = |elements: &[String]| elements.iter().fold(path.to_owned(), |path, name| path.join(name));
+        overlap::refuse_existing(target, draft.files.iter().map(|file| place(&file.path)), "-o")?;
+    }
     let total: u64 = draft.files.iter().map(|file| file.len).sum();
     let meter = report.meter(total);
     let since = clock::now();

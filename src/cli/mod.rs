@@ -24,6 +24,7 @@ mod misfit;
 mod narrator;
 mod out_file;
 mod output;
+mod overlap;
 mod plan;
 mod presence;
 mod report;

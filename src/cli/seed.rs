@@ -19,7 +19,7 @@ use super::size::show_len;
 use super::source::Source;
 use super::swarm::{End, Follower, Until};
 use super::text::printable;
-use super::{describe, out_file, presence, seed_many};
+use super::{describe, out_file, overlap, presence, seed_many};
 use crate::engine::metainfo::create::Draft;
 use crate::engine::{
     AddTorrent, Engine, Existing, Magnet, Metainfo, Purpose, TorrentHandle, TorrentSource, address,
@@ -64,6 +64,9 @@ pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
                         describe::fetch(&plan, magnet, None, report, &mut interrupts).await?
                     }
                 };
+                if let Some(target) = &args.output {
+                    overlap::refuse(target, &metainfo.info, &dir, "-o")?;
+                }
                 presence::require(&metainfo.info, &dir, args.follow_links)?;
                 (metainfo, dir, None, None)
             }
@@ -85,8 +88,8 @@ fn offer(args: &SeedArgs, report: &Report) -> Result<Offer, Failure> {
     let source = Source::parse(&args.path)?;
     if source != Source::Input && path.exists() && (path.is_dir() || !is_torrent) {
         let (path, hashed_at) = (make::content_path(path)?, clock::wall());
-        let Some(mut metainfo) = make::hash(&path, Draft::default(), args.follow_links, report, &|| true)?
-        else {
+        let (links, output) = (args.follow_links, args.output.as_deref());
+        let Some(mut metainfo) = make::hash(&path, Draft::default(), links, output, report, &|| true)? else {
             return Err(Failure::Failed("stopped".to_owned()));
         };
         metainfo.trackers = args.swarm.trackers.iter().map(|url| vec![url.clone()]).collect();

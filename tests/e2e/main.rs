@@ -24,6 +24,7 @@ mod magnet_command;
 mod metadata_peer;
 mod names;
 mod odd_fs;
+mod overlap;
 mod process;
 mod raw_peer;
 mod refused;
