@@ -18,6 +18,9 @@ use crate::storage::testing::{Sample, sample};
 
 const NONE: [PieceIndex; 0] = [];
 
+#[path = "store_replaced_tests.rs"]
+mod replaced;
+
 /// Two files: pieces 0 to 3 lie in `a`, 3 and 4 in `b`.
 struct Place {
     folder: tempfile::TempDir,
@@ -71,11 +74,6 @@ impl Place {
         };
         store.run_start(&mut lifecycle, Instant::ZERO, || Ok(Some(self.journal())), inspect);
         Started { have: lifecycle.have().clone(), doubtful, store }
-    }
-
-    /// The files that a start takes for ours, by number.
-    fn ours(&self) -> Vec<u32> {
-        self.store().begin(Some(self.journal())).unwrap().ours.iter_set().collect()
     }
 
     /// A download of these pieces that is not at its end.
@@ -495,60 +493,4 @@ fn what_a_peer_sends_for_padding_spoils_nothing() {
     assert!(whole.bytes(place.sample.info.geometry, &read_back).concat() == place.sample.piece(0));
     drop(started);
     assert_eq!(place.partial(), [(0, vec![1])]);
-}
-
-/// Another file came into the place of one of ours while it was seeded, or before.
-#[test]
-fn a_file_that_came_into_the_place_of_ours_does_not_become_ours_by_a_clean_end() {
-    for is_before in [true, false] {
-        let place = Place::new();
-        place.complete();
-        let replace = || {
-            let longer = [place.sample.file(1), b"mine"].concat();
-            fs::write(place.path("new"), longer).unwrap();
-            fs::rename(place.path("new"), place.path("b")).unwrap();
-        };
-        if is_before {
-            replace();
-        }
-        let mut seed = place.start();
-        if !is_before {
-            replace();
-            assert_eq!(seed.send(&place, 4), NONE, "it is still good");
-        }
-        assert_eq!(seed.store.close(&seed.have).unwrap(), []);
-        assert_eq!(place.ours(), [0], "is it replaced before: {is_before}");
-        assert_eq!(place.start().doubtful.is_empty(), is_before, "what was not hashed again is");
-    }
-}
-
-#[test]
-fn a_file_replaced_while_its_download_seeds_it_is_not_ours_afterwards() {
-    for is_removed in [false, true] {
-        let place = Place::new();
-        let mut download = place.download(&[0, 1, 2, 3, 4]);
-        assert_eq!(download.finish(), NONE);
-        if is_removed {
-            fs::remove_file(place.path("b")).unwrap();
-        } else {
-            fs::write(place.path("new"), [place.sample.file(1), b"mine"].concat()).unwrap();
-            fs::rename(place.path("new"), place.path("b")).unwrap();
-        }
-        download.send(&place, 4);
-        assert_eq!(download.store.close(&download.have).unwrap(), []);
-        assert_eq!(place.ours(), [0]);
-    }
-}
-
-#[test]
-fn what_we_made_anew_stays_ours() {
-    let place = Place::new();
-    let mut download = place.download(&[0, 4]);
-    fs::remove_file(place.path("b")).unwrap();
-    download.store.content().fs().close();
-    [1, 2].into_iter().for_each(|piece| download.write(&place, piece));
-    assert_eq!(download.store.commit().unwrap(), []);
-    download.write(&place, 3);
-    download.repair(&place);
-    assert_eq!(place.ours(), [0, 1]);
 }

@@ -3,64 +3,8 @@
 use std::path::Path;
 
 use crate::process::{Ended, Sprat, content, sprat, tree};
+use crate::scene::{LARGE_LEN, Scene};
 use crate::small_disk::SmallDisk;
-
-/// A folder with the content `set`, its torrent, a seed of it, and empty state.
-struct Scene {
-    dir: tempfile::TempDir,
-    _seed: Sprat,
-    port: u16,
-}
-
-const LARGE_LEN: usize = 200_000;
-
-impl Scene {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        content(
-            &dir.path().join("set"),
-            &[("large.bin", LARGE_LEN), ("notes.txt", 12), ("other.bin", 100_000)],
-        );
-        let made = sprat(dir.path(), &["create", "set", "-o", "set.torrent", "--piece-size", "32768"]);
-        assert_eq!(made.code, Some(0), "{made:?}");
-        let mut seed = Sprat::start(dir.path(), &["seed", "set.torrent", "--port", "0", "--json"]);
-        let port = seed.event("seeding")["port"].as_u64().unwrap().try_into().unwrap();
-        std::fs::create_dir(dir.path().join("to")).unwrap();
-        Self { dir, _seed: seed, port }
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn put(&self, name: &str, bytes: &[u8]) {
-        let path = self.path("to/set").join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
-    }
-
-    fn download(&self, more: &[&str]) -> Ended {
-        self.download_to("to", more)
-    }
-
-    fn download_to(&self, to: &str, more: &[&str]) -> Ended {
-        let peer = format!("127.0.0.1:{}", self.port);
-        let args = ["download", "set.torrent", "-d", to, "--port", "0", "--peer", &peer];
-        let state = self.path("state");
-        let variables = [("XDG_STATE_HOME", state.to_str().unwrap())];
-        Sprat::start_with(self.dir.path(), &[&args[..], more].concat(), &variables).end()
-    }
-
-    fn run(&self, args: &[&str]) -> Ended {
-        let state = self.path("state");
-        let variables = [("XDG_STATE_HOME", state.to_str().unwrap())];
-        Sprat::start_with(self.dir.path(), args, &variables).end()
-    }
-
-    fn assert_same(&self) {
-        assert!(tree(&self.path("set")) == tree(&self.path("to/set")), "it differs");
-    }
-}
 
 fn long(path: &Path) {
     use std::io::Write;
@@ -211,7 +155,9 @@ fn a_file_that_came_into_the_place_of_ours_does_not_become_ours_by_seeding_it() 
             }
             _ => {
                 std::fs::remove_dir_all(scene.path("to/set")).unwrap();
-                ["large.bin", "notes.txt", "other.bin"].map(|name| scene.put(name, &longer(name)));
+                for name in ["large.bin", "notes.txt", "other.bin"] {
+                    scene.put(name, &longer(name));
+                }
             }
         }
         let before = tree(&scene.path("to"));
@@ -253,6 +199,7 @@ fn a_folder_that_is_gone_is_not_made_again_unasked() {
     let refused = scene.download_to("disk/films", &[]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.err[0].contains("--overwrite") && refused.err[0].contains("mount"), "{refused:?}");
+    assert!(!refused.err[0].contains("put that right"), "no other advice: {refused:?}");
     assert!(!scene.path("disk").exists());
     let ended = scene.download_to("disk/films", &["--overwrite"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -276,6 +223,7 @@ fn the_folder_of_a_disk_that_is_not_mounted_is_not_filled() {
     let refused = scene.download_to("disk/films", &[]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.err[0].contains("--overwrite") && refused.err[0].contains("mount"), "{refused:?}");
+    assert!(!refused.err[0].contains("put that right"), "no other advice: {refused:?}");
     assert_eq!(std::fs::read_dir(scene.path("disk/films")).unwrap().count(), 0);
     assert_eq!(scene.download_to("disk/films", &["--overwrite"]).code, Some(0));
 }

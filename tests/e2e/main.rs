@@ -29,6 +29,7 @@ mod process;
 mod raw_peer;
 mod refused;
 mod resume;
+mod scene;
 mod seed_many;
 mod signals;
 mod slow_device;
