@@ -2,10 +2,11 @@
 //! together is decided in `plan`.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -87,6 +88,7 @@ Examples:
 An interrupted download goes on where it was: run the same command again.")]
 pub(crate) struct DownloadArgs {
     /// A .torrent file, the http or https address of one, a magnet link or an infohash; `-`: standard input
+    #[arg(value_parser = non_empty())]
     pub(crate) torrent: OsString,
     /// Where the content goes
     #[arg(short, long, env = "SPRAT_DIR", default_value = ".", hide_env = true)]
@@ -133,6 +135,7 @@ Examples:
 pub(crate) struct SeedArgs {
     /// A file or folder; or a .torrent file, magnet link or `-` (a torrent from standard input); with --dir
     /// also a folder of .torrent files
+    #[arg(value_parser = non_empty())]
     pub(crate) path: OsString,
     /// Where the content of a torrent is [default: the current folder]
     #[arg(short, long, env = "SPRAT_DIR", hide_env = true)]
@@ -148,14 +151,22 @@ pub(crate) struct SeedArgs {
     #[arg(long, env = "SPRAT_FOLLOW_LINKS", value_parser = BoolishValueParser::new(), hide_env = true)]
     pub(crate) follow_links: bool,
     /// Answer as a tracker on the same port; ADDR is where others reach this machine
-    #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true, default_missing_value = "auto", env = "SPRAT_WITH_TRACKER", hide_env = true)]
-    pub(crate) with_tracker: Option<String>,
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true, default_missing_value = "auto", value_parser = parse_tracker_host, env = "SPRAT_WITH_TRACKER", hide_env = true)]
+    pub(crate) with_tracker: Option<TrackerHost>,
     #[command(flatten)]
     pub(crate) leave: LeaveArgs,
     #[command(flatten)]
     pub(crate) swarm: SwarmArgs,
     #[command(flatten)]
     pub(crate) later: LaterArgs,
+}
+
+/// Where others reach the embedded tracker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TrackerHost {
+    /// At the address from which the system would send to the world.
+    Auto,
+    At(IpAddr),
 }
 
 /// When to stop seeding.
@@ -282,6 +293,7 @@ Examples:
   sprat show 'magnet:?xt=urn:btih:...' --offline prints what the link says")]
 pub(crate) struct ShowArgs {
     /// A .torrent file, the address of one, a magnet link or an infohash; `-`: standard input
+    #[arg(value_parser = non_empty())]
     pub(crate) torrent: OsString,
     /// Use no network: print only what the argument itself says
     #[arg(long)]
@@ -300,6 +312,7 @@ pub(crate) struct ShowArgs {
 pub(crate) struct VerifyArgs {
     /// A .torrent file, the http or https address of one, or a magnet link or infohash whose metadata is kept
     /// here; `-`: standard input
+    #[arg(value_parser = non_empty())]
     pub(crate) torrent: OsString,
     /// Where the content is
     #[arg(short, long, env = "SPRAT_DIR", default_value = ".", hide_env = true)]
@@ -335,6 +348,21 @@ fn parse_ratio(text: &str) -> Result<f64, String> {
 const SWARMING_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// Longest swarming interval: beyond it, neighbours run dry.
 const SWARMING_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+fn parse_tracker_host(text: &str) -> Result<TrackerHost, String> {
+    if text == "auto" {
+        return Ok(TrackerHost::Auto);
+    }
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    bare.parse().map(TrackerHost::At).map_err(|_| {
+        "give the address by which others reach this machine, for example 192.168.1.5, or auto".to_owned()
+    })
+}
+
+/// Takes any bytes but none.
+fn non_empty() -> impl TypedValueParser<Value = OsString> {
+    OsStringValueParser::new().try_map(|typed| if typed.is_empty() { Err("it is empty") } else { Ok(typed) })
+}
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text)?;
@@ -425,7 +453,7 @@ mod tests {
         let Command::Seed(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
             panic!("not a seed");
         };
-        assert_eq!(args.with_tracker.as_deref(), Some("auto"));
+        assert_eq!(args.with_tracker, Some(TrackerHost::Auto));
     }
 
     #[test]
@@ -434,12 +462,12 @@ mod tests {
         let Command::Seed(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
             panic!("not a seed");
         };
-        assert_eq!((args.path.to_str(), args.with_tracker.as_deref()), (Some("film.mkv"), Some("auto")));
+        assert_eq!((args.path.to_str(), args.with_tracker), (Some("film.mkv"), Some(TrackerHost::Auto)));
         let line = "sprat seed --with-tracker=192.168.1.5 film.mkv";
         let Command::Seed(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
             panic!("not a seed");
         };
-        assert_eq!(args.with_tracker.as_deref(), Some("192.168.1.5"));
+        assert_eq!(args.with_tracker, Some(TrackerHost::At([192, 168, 1, 5].into())));
         // The same for every option whose value may be left out.
         let mut commands = vec![Cli::command()];
         let mut optional = Vec::new();

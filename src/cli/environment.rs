@@ -6,10 +6,11 @@
 //! option does not take is wrong usage: ignoring a mistyped limit would mean no limit. The list of variables
 //! is derived from the options.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
 use clap::builder::Resettable;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::ContextKind;
 use clap::{Arg, ArgMatches, Command};
 
 use super::text::printable;
@@ -98,38 +99,36 @@ impl Ignored {
     }
 }
 
-/// The variable whose value was refused; None: something typed was.
-pub(crate) fn refused(
-    error: &clap::Error,
-    command: &Command,
-    value: &dyn Fn(&OsStr) -> Option<OsString>,
-) -> Option<String> {
-    let (Some(ContextValue::String(option)), Some(ContextValue::String(wrong))) =
-        (error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue))
-    else {
-        return None;
+/// The variable whose value was refused, found by reading `args` with each variable alone; None: something typed was.
+/// `command` has all variables that count.
+pub(crate) fn refused(error: &clap::Error, command: &Command, args: &[OsString]) -> Option<OsString> {
+    let context = |error: &clap::Error| {
+        let value = |kind| error.get(kind).map(ToString::to_string);
+        (error.kind(), value(ContextKind::InvalidArg), value(ContextKind::InvalidValue))
     };
-    // Options can be shown only as parts of a command that is put together.
-    let mut whole = command.clone();
-    whole.build();
-    let mut commands = vec![&whole];
+    let fails = |kept: Option<&OsStr>| {
+        let parsed = with_only(command.clone(), kept).try_get_matches_from(args);
+        parsed.err().is_some_and(|other| context(&other) == context(error))
+    };
+    if fails(None) {
+        return None;
+    }
+    let mut names = BTreeSet::new();
+    let mut commands = vec![command];
     while let Some(command) = commands.pop() {
-        let is_refused = |arg: &&Arg| {
-            // An empty variable counts as not set.
-            let Some(text) = arg.get_env().and_then(value).filter(|text| !text.is_empty()) else {
-                return false;
-            };
-            let text = text.to_string_lossy();
-            // Of a list one element is at fault.
-            let is_in_list = text.split([',', ' ']).any(|element| element == wrong);
-            arg.to_string() == *option && (text == *wrong || is_in_list)
-        };
-        if let Some(name) = command.get_arguments().find(is_refused).and_then(Arg::get_env) {
-            return Some(name.to_string_lossy().into_owned());
-        }
+        names.extend(command.get_arguments().filter_map(Arg::get_env).map(OsStr::to_owned));
         commands.extend(command.get_subcommands());
     }
-    None
+    names.into_iter().find(|name| fails(Some(name)))
+}
+
+/// The command without variables but one.
+fn with_only(command: Command, kept: Option<&OsStr>) -> Command {
+    let command = command.mut_args(|arg| match arg.get_env() {
+        Some(name) if kept != Some(name) => arg.env(Resettable::Reset),
+        Some(_) | None => arg,
+    });
+    command.mut_subcommands(|subcommand| with_only(subcommand, kept))
 }
 
 #[cfg(test)]

@@ -1,12 +1,18 @@
 //! Why a command did not do what it was asked to, and which exit code says so.
 
-use std::io::ErrorKind;
+use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::interrupt::Signal;
 use super::text::{printable, without_number};
 use crate::engine::{EngineError, StorageError};
+
+/// What to do about wrong usage.
+const SEE_HELP: &str = "--help says what is possible";
 
 /// A command's bad end; each is one line for people and one exit code for scripts.
 #[derive(Debug)]
@@ -43,14 +49,28 @@ impl Failure {
     }
 
     /// The words of wrong usage on one line: what follows in a paragraph of its own is what `--help` says
-    /// better.
-    pub(crate) fn usage(error: &clap::Error) -> Self {
+    /// better. A value that is empty, or an element of a list that is, is called so; `args` is all that was typed.
+    pub(crate) fn usage(error: &clap::Error, args: &[OsString]) -> Self {
+        if let (Some(arg), Some(ContextValue::String(value))) =
+            (error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue))
+            && value.is_empty()
+        {
+            let arg = printable(&arg.to_string());
+            let is_empty = |typed: &OsString| typed.is_empty() || typed.as_encoded_bytes().ends_with(b"=");
+            if args.iter().any(is_empty) {
+                return Self::Usage(format!("{arg} is empty; {SEE_HELP}"));
+            }
+            // Otherwise there is no value.
+            if error.kind() == ErrorKind::ValueValidation {
+                return Self::Usage(format!("{arg} has an empty element; {SEE_HELP}"));
+            }
+        }
         let text = error.render().to_string();
         let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let what = one_line(text.split("\n\n").next().unwrap_or_default());
         let what = what.strip_prefix("error: ").unwrap_or(&what);
         let tip = text.lines().find_map(|line| line.trim_start().strip_prefix("tip: "));
-        let tip = tip.filter(|tip| tip.contains("similar")).unwrap_or("--help says what is possible");
+        let tip = tip.filter(|tip| tip.contains("similar")).unwrap_or(SEE_HELP);
         Self::Usage(format!("{}; {}", printable(what), printable(tip)))
     }
 
@@ -84,7 +104,7 @@ impl From<EngineError> for Failure {
 
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
-        let refused = [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem];
+        let refused = [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
         let hint = if error.is_full() {
             "; make room, or choose another folder with -d"
         } else if refused.contains(&error.source.kind()) {

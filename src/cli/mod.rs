@@ -40,7 +40,7 @@ mod swarm;
 mod text;
 mod verify;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -130,8 +130,9 @@ fn help(asked: &clap::Error) -> ExitCode {
 /// What was typed, and what is to be said about variables; otherwise how it ends.
 fn parse() -> Result<(Cli, Vec<String>), ExitCode> {
     let variable = |name: &OsStr| std::env::var_os(name);
-    let (mut command, ignored) = environment::without_unset(Cli::command(), &variable);
-    let parsed = command.try_get_matches_from_mut(std::env::args_os()).and_then(|matches| {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let (command, ignored) = environment::without_unset(Cli::command(), &variable);
+    let parsed = command.clone().try_get_matches_from(&args).and_then(|matches| {
         let warnings = ignored.warnings(&matches);
         Ok((Cli::from_arg_matches(&matches)?, warnings))
     });
@@ -140,9 +141,9 @@ fn parse() -> Result<(Cli, Vec<String>), ExitCode> {
         if !error.use_stderr() || error.kind() == HELP_UNASKED {
             return help(&error);
         }
-        let failure = Failure::usage(&error);
-        let failure = match (environment::refused(&error, &command, &variable), failure.text()) {
-            (Some(name), Some(text)) => Failure::Usage(format!("{name}: {text}")),
+        let failure = Failure::usage(&error, &args);
+        let failure = match (environment::refused(&error, &command, &args), failure.text()) {
+            (Some(name), Some(text)) => Failure::Usage(format!("{}: {text}", name.to_string_lossy())),
             (Some(_) | None, _) => failure,
         };
         end(Err(failure), true)

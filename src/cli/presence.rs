@@ -40,7 +40,7 @@ fn unusable(error: StorageError) -> Failure {
 }
 
 /// What to do about a folder that cannot be used.
-const HINT: &str = "; say where the content is with -d";
+pub(crate) const HINT: &str = "; say where the content is with -d";
 
 /// Files that are not there in full length, and the bytes they lack. Empty files can be made any time.
 fn missing(info: &Info, lens: &[Option<u64>]) -> (usize, u64) {

@@ -93,7 +93,7 @@ pub(crate) fn require_descriptors() -> Result<(), Failure> {
     let opened: Result<Vec<File>, _> = (0..DESCRIPTOR_COUNT_MIN).map(|_| File::open("/dev/null")).collect();
     match opened {
         Err(error) if is_out_of_descriptors(&error) => Err(Failure::Failed(format!(
-            "{}, and {DESCRIPTOR_COUNT_MIN} more are needed at least; see `ulimit -n`",
+            "{}: {DESCRIPTOR_COUNT_MIN} more are needed at least",
             words(&error)
         ))),
         // Without such a file nothing is known.

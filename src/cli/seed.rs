@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-use super::args::SeedArgs;
+use super::args::{SeedArgs, TrackerHost};
 use super::clock;
 use super::failure::Failure;
 use super::interrupt::{Interrupts, Signal};
@@ -38,7 +38,7 @@ enum Offer {
 /// Runs until told to stop, or until ratio or time is reached.
 pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
     let report = &out_file::report(args.output.as_deref(), report)?;
-    let tracker_host = args.with_tracker.as_deref().map(tracker_host).transpose()?;
+    let tracker_host = args.with_tracker.map(tracker_host);
     let offer = offer(args, report)?;
     let mut plan = Plan::new(&args.swarm, args.leave, report);
     plan.config.embedded_tracker = tracker_host.is_some();
@@ -109,18 +109,12 @@ fn offer(args: &SeedArgs, report: &Report) -> Result<Offer, Failure> {
     }
 }
 
-/// Where others reach our tracker: as typed, or as the system would send to the world.
-fn tracker_host(typed: &str) -> Result<IpAddr, Failure> {
-    if typed == "auto" {
-        return Ok(address::primary_address().unwrap_or(IpAddr::from([127, 0, 0, 1])));
+/// Where others reach our tracker.
+fn tracker_host(host: TrackerHost) -> IpAddr {
+    match host {
+        TrackerHost::Auto => address::primary_address().unwrap_or(IpAddr::from([127, 0, 0, 1])),
+        TrackerHost::At(host) => host,
     }
-    let bare = typed.trim_start_matches('[').trim_end_matches(']');
-    bare.parse().map_err(|_| {
-        Failure::Usage(format!(
-            "--with-tracker {}: give the address by which others reach this machine, for example 192.168.1.5",
-            printable(typed)
-        ))
-    })
 }
 
 /// One torrent with its content.

@@ -156,10 +156,12 @@ impl Follower {
             Stage::Refused(refusal) => {
                 Err(misfit::refused(refusal, &self.metainfo.info.name, &self.dir, &self.report))
             }
-            Stage::Failed(error) => Err(Failure::Failed(format!(
-                "{}; put that right, or choose another folder with -d",
-                printable(&without_number(error))
-            ))),
+            Stage::Failed(error) => {
+                let why = printable(&without_number(error));
+                // Other advice could contradict what the error says itself.
+                let hint = "; put that right, or choose another folder with -d";
+                Err(Failure::Failed(if why.contains("; ") { why } else { why + hint }))
+            }
             Stage::Stopped => Ok(End::Stopped),
             Stage::Starting
             | Stage::FindingPeers { .. }

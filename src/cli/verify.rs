@@ -1,5 +1,7 @@
 //! `sprat verify`: check content against its torrent, file by file.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::args::VerifyArgs;
@@ -7,6 +9,7 @@ use super::clock;
 use super::failure::{Failure, words};
 use super::misfit;
 use super::plan;
+use super::presence;
 use super::report::Report;
 use super::runtime;
 use super::size::{show_len, show_rate};
@@ -41,10 +44,16 @@ pub(crate) fn run(args: &VerifyArgs, report: &Report) -> Result<(), Failure> {
             },
             || json!({"event": "checking", "done": done, "total": total}),
         );
-    })?;
+    });
+    let verdict = verdict.map_err(|error| unusable(error, dir))?;
     drop(meter);
     tell(&info, &verdict, args.files, report);
     conclude(&info, &verdict, report)
+}
+
+/// A folder that cannot be used is named with what to do.
+fn unusable(error: StorageError, dir: &Path) -> Failure {
+    if error.path == dir { Failure::io(dir, &error.source, presence::HINT) } else { error.into() }
 }
 
 /// Each file that is not good, and the good ones if wanted.

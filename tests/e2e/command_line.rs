@@ -66,6 +66,13 @@ fn variables_that_say_nothing_are_no_options() {
         assert_eq!((refused.code, refused.err.len()), (Some(2), 1), "{name}: {refused:?}");
         assert!(refused.err[0].starts_with(&format!("error: {name}: ")), "{name}: {refused:?}");
     }
+    let mistaken = verify(&[("SPRAT_WITH_TRACKER", "true")], &["seed", "set"]);
+    assert_eq!(mistaken.code, Some(2), "{mistaken:?}");
+    assert!(mistaken.err[0].starts_with("error: SPRAT_WITH_TRACKER: "), "{mistaken:?}");
+    let element = verify(&[("SPRAT_PEER", "127.0.0.1:1,,127.0.0.1:2")], &offline);
+    assert_eq!(element.code, Some(2), "{element:?}");
+    assert!(element.err[0].starts_with("error: SPRAT_PEER: --peer"), "{element:?}");
+    assert!(element.err[0].contains("has an empty element"), "{element:?}");
     // What was typed is at fault, not a variable that is not set or empty.
     for option in ["--select", "--select-name", "--port"] {
         for variables in [&[][..], &[("SPRAT_SELECT", ""), ("SPRAT_SELECT_NAME", ""), ("SPRAT_PORT", "")]] {
@@ -74,6 +81,52 @@ fn variables_that_say_nothing_are_no_options() {
             assert!(refused.err[0].contains(option) && !refused.err[0].contains("SPRAT"), "{refused:?}");
         }
     }
+}
+
+#[test]
+fn an_empty_argument_is_called_so() {
+    let dir = workplace();
+    let before = tree(dir.path());
+    for args in [
+        &["download", ""][..],
+        &["seed", ""],
+        &["create", ""],
+        &["show", ""],
+        &["verify", ""],
+        &["demo", ""],
+        &["download", "set.torrent", "-d", ""],
+        &["download", "set.torrent", "--dir="],
+        &["download", "set.torrent", "--save-torrent", ""],
+        &["seed", "set.torrent", "-d", ""],
+        &["seed", "set", "-o", ""],
+        &["create", "set", "-o", ""],
+        &["show", "set.torrent", "-o", ""],
+        &["verify", "set.torrent", "-d", ""],
+    ] {
+        // The variable is fine.
+        let refused = Sprat::start_with(dir.path(), args, &[("SPRAT_DIR", "set  b")]).end();
+        assert_eq!((refused.code, refused.err.len()), (Some(2), 1), "{args:?}: {refused:?}");
+        assert!(refused.err[0].contains(" is empty;"), "{args:?}: {refused:?}");
+        assert!(!refused.err[0].contains("SPRAT_DIR"), "{args:?}: {refused:?}");
+    }
+    assert!(tree(dir.path()) == before);
+    let missing = sprat(dir.path(), &["verify", "set.torrent", "-d"]);
+    assert!(missing.err[0].contains("a value is required"), "{missing:?}");
+    let element = sprat(dir.path(), &["download", "set.torrent", "--select", "a,,b"]);
+    assert!(element.err[0].contains("has an empty element"), "{element:?}");
+    let nowhere = sprat(dir.path(), &["verify", "set.torrent", "-d", "nowhere"]);
+    assert_eq!((nowhere.code, nowhere.err.len()), (Some(1), 1), "{nowhere:?}");
+    assert!(nowhere.err[0].ends_with("say where the content is with -d"), "{nowhere:?}");
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_named() {
+    let dir = workplace();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sprat"));
+    command.env("SPRAT_PEER", OsStr::from_bytes(b"\xff:1")).env("SPRAT_DIR", OsStr::from_bytes(b"\xff"));
+    let refused = command.args(["download", "set.torrent"]).current_dir(dir.path()).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).starts_with("error: SPRAT_PEER: "), "{}", text(&refused.stderr));
 }
 
 #[test]
