@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use siphasher::sip::SipHasher13;
 
-use super::routing::prefix::Prefix;
+use super::defence::prefix::Prefix;
 use crate::proto::bandwidth::Bucket;
 use crate::proto::compact;
 use crate::proto::rng::Rng;

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::founders::Founders;
+use super::defence::prefix::Prefix;
+use super::defence::quota::PrefixQuota;
 use super::item::{Item, Mutable};
 use super::node_id::NodeId;
-use super::routing::prefix::Prefix;
 use crate::proto::time::{Duration, Instant};
 
 /// Most items kept: some 1.5 MB of the longest ones. Hit: the farthest from our id gives way, or the new one is
@@ -27,7 +27,7 @@ pub struct ItemStore {
     items: BTreeMap<NodeId, Kept>,
     /// The targets of all items, those that expire first in front.
     expiries: BTreeSet<(Instant, NodeId)>,
-    founders: Founders,
+    quota: PrefixQuota,
 }
 
 #[derive(Debug)]
@@ -97,13 +97,13 @@ impl ItemStore {
             self.expiries.remove(&(kept.expires_at, target));
             kept.expires_at = expires_at;
         } else {
-            if !self.founders.may_found(from, self.items.len(), ITEM_COUNT_MAX, PREFIX_ITEM_COUNT_MAX) {
+            if !self.quota.may_found(from, self.items.len(), ITEM_COUNT_MAX, PREFIX_ITEM_COUNT_MAX) {
                 return Err(PutError::Full);
             }
             if self.items.len() >= ITEM_COUNT_MAX {
                 self.make_room(own, target)?;
             }
-            let founder = self.founders.add(from);
+            let founder = self.quota.add(from);
             self.items.insert(target, Kept { item, founder, expires_at });
         }
         self.expiries.insert((expires_at, target));
@@ -118,7 +118,7 @@ impl ItemStore {
         let farthest = farthest.filter(farther).ok_or(PutError::Full)?;
         if let Some(kept) = self.items.remove(&farthest) {
             self.expiries.remove(&(kept.expires_at, farthest));
-            self.founders.remove(kept.founder);
+            self.quota.remove(kept.founder);
         }
         Ok(())
     }
@@ -130,7 +130,7 @@ impl ItemStore {
         {
             self.expiries.pop_first();
             if let Some(kept) = self.items.remove(&target) {
-                self.founders.remove(kept.founder);
+                self.quota.remove(kept.founder);
             }
         }
     }

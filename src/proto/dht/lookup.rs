@@ -30,8 +30,8 @@ use std::net::SocketAddr;
 
 use self::candidate::{Candidate, Duty, Namer, State};
 use self::choice::Choice;
+use super::defence::prefix::{Prefix, may_name};
 use super::node_id::{Node, NodeId};
-use super::routing::prefix::{Prefix, may_name};
 use super::routing::{K, share_of_space, size_by_density};
 
 /// Queries under way at once.

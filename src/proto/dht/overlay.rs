@@ -10,12 +10,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::bootstrap::Empty;
+use super::defence::prefix::may_name;
 use super::event::{Config, OverlaySnapshot};
 use super::krpc::{Method, Want};
 use super::lookup::Lookup;
 use super::node_id::{Node, NodeId};
 use super::outgoing::{Identity, Outgoing};
-use super::routing::prefix::may_name;
 use super::routing::{K, Table, Upkeep};
 use super::transactions::{Purpose, Sent};
 use super::voter::Voter;

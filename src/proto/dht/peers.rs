@@ -11,9 +11,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::bloom::Filter;
-use super::founders::Founders;
+use super::defence::prefix::Prefix;
+use super::defence::quota::PrefixQuota;
 use super::node_id::NodeId;
-use super::routing::prefix::Prefix;
 use crate::proto::compact::{self, V4_LEN, V6_LEN};
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
@@ -39,7 +39,7 @@ pub struct PeerStore {
     /// By infohash.
     torrents: Vec<Torrent>,
     peer_count: usize,
-    founders: Founders,
+    quota: PrefixQuota,
     /// No peer expires before; None: there are none.
     sweep_at: Option<Instant>,
     rng: Rng,
@@ -72,8 +72,8 @@ fn second(now: Instant) -> Second {
 impl PeerStore {
     /// Empty; `rng` chooses which peers are named.
     pub fn new(rng: Rng) -> Self {
-        let founders = Founders::default();
-        Self { torrents: Vec::new(), peer_count: 0, founders, sweep_at: None, rng }
+        let quota = PrefixQuota::default();
+        Self { torrents: Vec::new(), peer_count: 0, quota, sweep_at: None, rng }
     }
 
     /// Whether an announce for this torrent from this address would be kept: else no token is given.
@@ -98,7 +98,7 @@ impl PeerStore {
             Ok(at) => at,
             Err(_) if !self.may_found(peer.ip()) => return false,
             Err(at) => {
-                let founder = self.founders.add(peer.ip());
+                let founder = self.quota.add(peer.ip());
                 self.torrents.insert(at, Torrent { infohash, founder, v4: Vec::new(), v6: Vec::new() });
                 at
             }
@@ -164,7 +164,7 @@ impl PeerStore {
             return;
         }
         let mut oldest: Second = 0;
-        let Self { torrents, founders, .. } = self;
+        let Self { torrents, quota, .. } = self;
         torrents.retain_mut(|torrent| {
             for age in
                 [drop_expired(&mut torrent.v4, second(now)), drop_expired(&mut torrent.v6, second(now))]
@@ -173,7 +173,7 @@ impl PeerStore {
             }
             let is_empty = torrent.len() == 0;
             if is_empty {
-                founders.remove(torrent.founder);
+                quota.remove(torrent.founder);
             }
             !is_empty
         });
@@ -197,7 +197,7 @@ impl PeerStore {
     fn may_found(&self, ip: IpAddr) -> bool {
         let count = self.torrents.len();
         count < TORRENT_COUNT_MAX
-            && self.founders.may_found(ip, count, TORRENT_COUNT_MAX, PREFIX_TORRENT_COUNT_MAX)
+            && self.quota.may_found(ip, count, TORRENT_COUNT_MAX, PREFIX_TORRENT_COUNT_MAX)
     }
 
     fn torrent(&self, infohash: NodeId) -> Option<&Torrent> {

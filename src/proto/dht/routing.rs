@@ -21,7 +21,6 @@
 //! It knows no query under way and sends nothing.
 
 mod entries;
-pub(super) mod prefix;
 
 use std::net::SocketAddr;
 

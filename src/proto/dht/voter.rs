@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::routing::prefix::Prefix;
+use super::defence::prefix::Prefix;
 use crate::proto::compact;
 use crate::proto::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! A node that a lookup knows of: who says that it exists, whether it has to be asked, and what came of it.
 
+use crate::proto::dht::defence::prefix::Prefix;
 use crate::proto::dht::node_id::Node;
-use crate::proto::dht::routing::prefix::Prefix;
 
 /// A node, and how it stands with it.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::K;
-use super::prefix::{Prefix, is_same_host};
+use crate::proto::dht::defence::prefix::{Prefix, is_same_host};
 use crate::proto::dht::node_id::{Node, NodeId};
 use crate::proto::time::{Duration, Instant};
 
