@@ -1,25 +1,13 @@
 //! One iterative lookup: from the nodes that we know to those closest to a target, alpha queries at a time.
 //!
-//! Candidates are ordered by distance. It ends when the closest that it knows of, k of them, have answered. Who is late
-//! takes nobody's place and is waited for only if fewer than k others answered: among the dead, or behind translators, a
-//! lookup would otherwise wait for one failure after the other. Against those who crowd the target:
-//! - Nodes whose id fits their address (BEP 42) and others are counted apart: the closest k of each have to answer,
-//!   the others only where they are closer than those that fit. Ids at will hide nobody with a fitting one.
-//! - Ids that fit can be had near the target too, eight for each address. All nodes have to answer, up to 24, that
-//!   are within the distance that should hold k by the overlay's size, and they are given as the closest: so the
-//!   honest among them are too. And 2k have to answer in any case, k of which may be those who hide the others.
-//! - Where something is to be stored, who answers without a token does not count: hostile or full, nothing is kept there.
-//! - Those of our own table that it begins at are all asked; so are some that are so far from the target that nobody
-//!   who crowds it is there, and whom these name: some 20 queries more, that reach the honest ones around the target
-//!   by ways which do not lead through the crowd. No crowd has to be seen for that: whom one in ten nodes hide, with
-//!   ids that fit, sees as many around the target as chance allows, and all of them hostile.
-//! - Where a crowd is seen, twice as many as there should be, three in ten of all nodes may be hostile, and four of five
-//!   around the target: some honest ones there are known to nobody. What is to be stored is stored at all who answered,
-//!   and three times as many of the far ones are asked: two such lookups, of 100 queries each, share some of the 30
-//!   honest nodes that each comes by.
-//! - One of a /24 or /64 is asked (local addresses are exempt), and each address once, under whatever ids it is named.
-//! - An answer names at most 16; of the nodes that one neighbourhood alone names two are asked at once while there are
-//!   others, none before others when one was dead and none alive, and no more at all when two were.
+//! Candidates are ordered by distance. The lookup ends when the closest that it knows of, k of them, have
+//! answered. A late one holds no slot and is waited for only if fewer than k others answered: among dead
+//! nodes, or behind NATs, a lookup would otherwise wait for one failure after the other. Each address is
+//! asked once, under whatever ids it is named. Where something is to be stored, a node that gives no token
+//! does not count: hostile or full, it keeps nothing.
+//!
+//! A lookup of an overlay whose size is known and not tiny is guarded: the rules of [`defence`](super::defence)
+//! apply to it, at the cost of 30 queries.
 //!
 //! It sends nothing itself and knows no transactions and no time.
 
@@ -28,16 +16,20 @@ mod choice;
 
 use std::net::SocketAddr;
 
-use self::candidate::{Candidate, Duty, Namer, State};
+use self::candidate::{Candidate, State};
 use self::choice::Choice;
+use super::defence::Defence;
+use super::defence::density::{
+    ANSWERED_COUNT, CLOSEST_COUNT_MAX, CROWD_COUNT, share_of_space, size_by_density,
+};
+use super::defence::path::Path;
 use super::defence::prefix::{Prefix, may_name};
+use super::defence::source::{Record, Source};
 use super::node_id::{Node, NodeId};
-use super::routing::{K, share_of_space, size_by_density};
+use super::routing::K;
 
 /// Queries under way at once.
 pub const ALPHA: usize = 4;
-/// Nodes around the target that have to answer where many crowd it.
-pub const CLOSEST_COUNT_MAX: usize = 24;
 
 /// Nodes of one answer that count: eight and some; the rest is ignored.
 const NAMED_COUNT_MAX: usize = 16;
@@ -48,21 +40,8 @@ const CANDIDATE_COUNT_MAX: usize = 200;
 const ASKED_COUNT_MAX: u32 = 160;
 /// Of these, nodes whose id does not fit: they can be had as close to the target as anybody likes, one after another.
 const ASKED_UNFIT_MAX: u32 = 64;
-/// Queries under way to nodes that one neighbourhood alone named, while there are others to ask.
-const ASKED_OF_NAMER_MAX: usize = ALPHA / 2;
-/// So many dead nodes, and no living one, of those that one neighbourhood alone named, and its word is worth nothing.
-const DEAD_OF_NAMER_MAX: usize = 2;
 /// Longest token kept, bytes: longer ones are of nodes that want us to send much, and count as none.
 const TOKEN_LEN_MAX: usize = 64;
-/// Of those whose id fits, so many of the closest have to answer where others may hide them: one in ten of all nodes
-/// can be the closest k to a target with ids that fit, and whom they hide is right behind them.
-const ANSWERED_COUNT: usize = 2 * K;
-/// More than these, within the distance that should hold k, are a crowd: by chance alone there is one around a target of
-/// 250, and around one of ten for whoever takes the overlay for two thirds of what it is.
-const CROWD_COUNT: usize = 2 * K;
-/// Of the starts of a wary lookup beyond the first k, so many are asked whether a crowd is seen or not.
-const CHIEF_COUNT: usize = K / 2;
-
 /// The lookup.
 #[derive(Debug)]
 pub struct Lookup {
@@ -77,6 +56,7 @@ pub struct Lookup {
     size_estimate: u64,
     /// Something is to be stored: who gives no token is passed over.
     needs_tokens: bool,
+    defence: Defence,
     /// Queries that hold a slot.
     under_way: usize,
     asked: u32,
@@ -95,14 +75,6 @@ pub struct Found {
     pub hops: u32,
 }
 
-/// Of those that one neighbourhood alone named.
-#[derive(Default)]
-struct Tally {
-    asked: usize,
-    dead: usize,
-    alive: usize,
-}
-
 /// What is to be done, at one look.
 struct Survey {
     /// Whom to ask next, as an index.
@@ -112,11 +84,11 @@ struct Survey {
 }
 
 impl Lookup {
-    /// Begins at these nodes. `size_estimate` of the overlay tells how close the closest should be: if more are, all of
-    /// them are looked for, and the lookup is wary, which costs 30 queries more; 0: it is not, for nobody gathers at its
-    /// target. Of the starts ([`Table::starts`](super::routing::Table::starts)) the first k are asked in any case, the
-    /// next four by a wary lookup, and the rest by one that sees a crowd.
-    pub fn new(target: NodeId, starts: &[Node], size_estimate: u64) -> Self {
+    /// Begins at these nodes ([`Table::starts`](super::routing::Table::starts)).
+    ///
+    /// `size_estimate` of the overlay tells how close the closest should be; 0: not known, and the lookup is not
+    /// guarded, because no attacker can be at a target that it cannot know.
+    pub fn new(target: NodeId, starts: &[Node], size_estimate: u64, defence: Defence) -> Self {
         let mut lookup = Self {
             target,
             candidates: Vec::with_capacity(4 * K),
@@ -124,18 +96,14 @@ impl Lookup {
             dead: Vec::new(),
             size_estimate,
             needs_tokens: false,
+            defence,
             under_way: 0,
             asked: 0,
             asked_unfit: 0,
             answered: 0,
         };
         for (at, &node) in starts.iter().enumerate() {
-            let duty = match at {
-                _ if at < K => Duty::Start,
-                _ if at < K + CHIEF_COUNT => Duty::Chief,
-                _ => Duty::Reserve,
-            };
-            lookup.add(node, 1, Namer::Trusted, duty);
+            lookup.add(node, 1, Source::Trusted, Path::of_start(at));
         }
         lookup
     }
@@ -183,14 +151,14 @@ impl Lookup {
         let token = token.filter(|token| token.len() <= TOKEN_LEN_MAX).unwrap_or_default();
         let hops = self.candidates[at].hops;
         self.candidates[at].state = State::Answered(token.into());
-        let duty = self.candidates[at].duty.of_named();
+        let path = self.candidates[at].path.of_named();
         if self.candidates[at].node.id != id {
             self.correct(at, id);
         }
-        let namer = Namer::Alone(Prefix::of(from));
+        let source = Source::Only(Prefix::of(from));
         for node in nodes.take(NAMED_COUNT_MAX) {
             if node.addr.is_ipv4() == from.is_ipv4() && may_name(from, node.addr) {
-                self.add(node, hops + 1, namer, duty);
+                self.add(node, hops + 1, source, path);
             }
         }
     }
@@ -211,9 +179,7 @@ impl Lookup {
         let prefix = self.candidates[at].prefix;
         self.taken.retain(|&taken| taken != prefix);
         self.dead.push(from);
-        if let namer @ Namer::Alone(_) = self.candidates[at].namer {
-            self.doubt(namer);
-        }
+        self.doubt(self.candidates[at].source);
     }
 
     /// Whether there is nothing left to ask or to wait for.
@@ -279,7 +245,7 @@ impl Lookup {
 
     /// Goes through those that have to answer, closest first.
     fn survey(&self) -> Survey {
-        let wanted = if self.is_wary() { self.wanted().max(ANSWERED_COUNT) } else { K };
+        let wanted = if self.is_guarded() { self.wanted().max(self.answered_count()) } else { K };
         let (mut fit, mut unfit) = (0, 0);
         let (mut next_fit, mut next_unfit) = (Choice::default(), Choice::default());
         let (mut is_waiting, mut is_late, mut answered) = (false, false, 0);
@@ -292,7 +258,7 @@ impl Lookup {
                 State::Fresh if !self.may_ask(candidate) => continue,
                 State::Fresh => {
                     let choice = if candidate.fits { &mut next_fit } else { &mut next_unfit };
-                    choice.offer(at, || self.prefers(candidate.namer));
+                    choice.offer(at, || self.prefers(candidate.source));
                 }
                 State::Asked => is_waiting = true,
                 State::Slow => {
@@ -307,11 +273,12 @@ impl Lookup {
                 break;
             }
         }
-        let preferred = next_fit.preferred.or(next_unfit.preferred).or_else(|| self.next_on_duty());
+        let preferred = next_fit.preferred.or(next_unfit.preferred).or_else(|| self.next_required());
         // Late ones are not worth the wait where others do.
         is_waiting |= is_late && answered < K;
         let is_crowded = self.is_crowded();
-        let is_awaited = |of: &Candidate| self.is_on_duty(of, is_crowded) && matches!(of.state, State::Asked);
+        let is_awaited =
+            |of: &Candidate| self.is_required(of, is_crowded) && matches!(of.state, State::Asked);
         Survey {
             next: preferred.or(next_fit.any).or(next_unfit.any),
             is_waiting: is_waiting || (self.under_way > 0 && self.candidates.iter().any(is_awaited)),
@@ -319,42 +286,44 @@ impl Lookup {
     }
 
     /// The closest node that is asked in any case.
-    fn next_on_duty(&self) -> Option<usize> {
+    fn next_required(&self) -> Option<usize> {
         let is_crowded = self.is_crowded();
         let is_fresh = |of: &Candidate| matches!(of.state, State::Fresh);
         self.candidates
             .iter()
-            .position(|of| is_fresh(of) && self.is_on_duty(of, is_crowded) && self.may_ask(of))
+            .position(|of| is_fresh(of) && self.is_required(of, is_crowded) && self.may_ask(of))
     }
 
-    fn is_on_duty(&self, candidate: &Candidate, is_crowded: bool) -> bool {
-        match candidate.duty {
-            Duty::None => false,
-            Duty::Start => true,
-            Duty::Scout | Duty::Chief => self.is_wary(),
-            Duty::Reserve => is_crowded,
-        }
+    fn is_required(&self, candidate: &Candidate, is_crowded: bool) -> bool {
+        self.defence.disjoint_paths && candidate.path.is_required(self.is_guarded(), is_crowded)
     }
 
-    /// Whether others may want to hide the closest nodes: the overlay is large enough to have some that are far.
-    fn is_wary(&self) -> bool {
+    /// Whether an attacker may want to hide the closest nodes: the overlay is large enough to have far ones.
+    fn is_guarded(&self) -> bool {
         self.size_estimate >= CLOSEST_COUNT_MAX as u64
     }
 
-    /// Whether more are around the target than chance allows, with ids that fit. Who was named and is dead is no crowd.
+    /// Whether more are around the target than chance allows, with ids that fit. Those that are named and
+    /// dead are no crowd.
     fn is_crowded(&self) -> bool {
         let answered = self.around().filter(|candidate| matches!(candidate.state, State::Answered(_)));
-        answered.take(CROWD_COUNT + 1).count() > CROWD_COUNT
+        self.defence.crowd_response && answered.take(CROWD_COUNT + 1).count() > CROWD_COUNT
+    }
+
+    /// How many whose id fits have to answer where others may hide them.
+    fn answered_count(&self) -> usize {
+        if self.defence.wide_closest { ANSWERED_COUNT } else { K }
     }
 
     /// How many whose id fits are the closest: all within the distance that should hold k, if they are more.
     fn wanted(&self) -> usize {
-        self.around().take(CLOSEST_COUNT_MAX).count().max(K)
+        let most = if self.defence.wide_closest { CLOSEST_COUNT_MAX } else { K };
+        self.around().take(most).count().max(K)
     }
 
-    /// Those whose id fits within the distance that should hold k; nobody if that is not known.
+    /// Those whose id fits within the distance that should hold k; none if that is not known.
     fn around(&self) -> impl Iterator<Item = &Candidate> {
-        let radius = if self.is_wary() { K as f64 / self.size_estimate as f64 } else { 0.0 };
+        let radius = if self.is_guarded() { K as f64 / self.size_estimate as f64 } else { 0.0 };
         self.candidates
             .iter()
             .take_while(move |candidate| share_of_space(candidate.node.id.distance(self.target)) <= radius)
@@ -378,25 +347,23 @@ impl Lookup {
             && !self.dead.contains(&fresh.node.addr)
     }
 
-    /// Whether another one that only this neighbourhood named is asked before others: not many at once, and none while
-    /// it named the dead alone.
-    fn prefers(&self, namer: Namer) -> bool {
-        let Tally { asked, dead, alive } = self.tally(namer);
-        namer == Namer::Trusted || (asked < ASKED_OF_NAMER_MAX && (dead == 0 || alive > 0))
+    /// Whether another candidate of this source is asked before others.
+    fn prefers(&self, source: Source) -> bool {
+        source == Source::Trusted || !self.defence.source_limit || self.record(source).may_precede()
     }
 
-    /// What became of those that this one named.
-    fn tally(&self, namer: Namer) -> Tally {
-        let mut tally = Tally::default();
-        for candidate in self.candidates.iter().filter(|candidate| candidate.namer == namer) {
+    /// What became of the candidates of one source.
+    fn record(&self, source: Source) -> Record {
+        let mut record = Record::default();
+        for candidate in self.candidates.iter().filter(|candidate| candidate.source == source) {
             match candidate.state {
-                State::Asked => tally.asked += 1,
-                State::Failed => tally.dead += 1,
-                State::Answered(_) => tally.alive += 1,
+                State::Asked => record.asked += 1,
+                State::Failed => record.dead += 1,
+                State::Answered(_) => record.alive += 1,
                 State::Fresh | State::Slow => {}
             }
         }
-        tally
+        record
     }
 
     /// The candidate at this address whose answer is awaited.
@@ -411,27 +378,26 @@ impl Lookup {
         self.under_way -= usize::from(matches!(self.candidates[at].state, State::Asked));
     }
 
-    /// Names a candidate.
-    fn add(&mut self, node: Node, hops: u32, namer: Namer, duty: Duty) {
+    /// Adds a candidate.
+    fn add(&mut self, node: Node, hops: u32, source: Source, path: Path) {
         let at = match self.find(&node) {
             Ok(at) => {
                 let known = &mut self.candidates[at];
-                if known.namer != namer {
-                    known.namer = Namer::Trusted;
+                if known.source != source {
+                    known.source = Source::Trusted;
                 }
                 if matches!(known.state, State::Fresh) {
                     known.hops = known.hops.min(hops);
-                    if known.duty == Duty::None {
-                        known.duty = duty;
+                    if known.path == Path::Greedy {
+                        known.path = path;
                     }
                 }
                 return;
             }
             Err(at) => at,
         };
-        let fits = node.id.fits(node.addr.ip());
-        let prefix = Prefix::of(node.addr);
-        self.candidates.insert(at, Candidate { node, prefix, fits, hops, duty, namer, state: State::Fresh });
+        let (fits, prefix) = (self.defence.fits(&node), self.defence.prefix(node.addr));
+        self.candidates.insert(at, Candidate { node, prefix, fits, hops, path, source, state: State::Fresh });
         if self.candidates.len() > CANDIDATE_COUNT_MAX {
             self.forget_one();
         }
@@ -450,18 +416,18 @@ impl Lookup {
     fn correct(&mut self, at: usize, id: NodeId) {
         let mut candidate = self.candidates.remove(at);
         candidate.node.id = id;
-        candidate.fits = id.fits(candidate.node.addr.ip());
+        candidate.fits = self.defence.fits(&candidate.node);
         match self.find(&candidate.node) {
             Ok(at) => self.candidates[at] = candidate,
             Err(at) => self.candidates.insert(at, candidate),
         }
     }
 
-    /// One of those that only this neighbourhood named is dead.
-    fn doubt(&mut self, namer: Namer) {
-        let Tally { dead, alive, .. } = self.tally(namer);
-        if dead >= DEAD_OF_NAMER_MAX && alive == 0 {
-            self.candidates.retain(|of| of.namer != namer || !matches!(of.state, State::Fresh));
+    /// Forgets the candidates of a source that is discredited.
+    fn doubt(&mut self, source: Source) {
+        let is_limited = self.defence.source_limit && source != Source::Trusted;
+        if is_limited && self.record(source).is_discredited() {
+            self.candidates.retain(|of| of.source != source || !matches!(of.state, State::Fresh));
         }
     }
 

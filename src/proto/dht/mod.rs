@@ -20,7 +20,7 @@ mod answer;
 pub mod bloom;
 mod bootstrap;
 pub mod budget;
-mod defence;
+pub mod defence;
 pub mod event;
 mod ids;
 pub mod item;
@@ -47,6 +47,7 @@ use std::net::SocketAddr;
 
 use self::answer::{Answers, Asked};
 use self::bootstrap::{BootstrapSources, Empty, SAVED_ENOUGH};
+use self::defence::Defence;
 use self::defence::prefix::may_name;
 use self::event::{Config, Output, Request, RequestId, SAVED_COUNT_MAX, Snapshot};
 use self::krpc::{Body, Message, Method, Query, Response};
@@ -87,14 +88,19 @@ pub struct Dht {
 
 impl Dht {
     /// A node that knows nobody. Nothing happens before the first input.
-    pub fn new(config: Config, mut rng: Rng, now: Instant) -> Self {
+    pub fn new(config: Config, rng: Rng, now: Instant) -> Self {
+        Self::with_defence(config, Defence::ALL, rng, now)
+    }
+
+    /// The same with some rules of the defence switched off, for measurements.
+    pub fn with_defence(config: Config, defence: Defence, mut rng: Rng, now: Instant) -> Self {
         let mut outgoing = Outgoing::new(config.read_only, rng.fork("transactions"), now);
         if let Some(ip) = config.external.map(|ip| ip.to_canonical()) {
             outgoing.own[usize::from(ip.is_ipv6())] = Some(SocketAddr::new(ip, config.port));
         }
         Self {
             port: config.port,
-            overlays: Overlays::new(&config, &mut rng, now),
+            overlays: Overlays::new(&config, defence, &mut rng, now),
             outgoing,
             answers: Answers::new(&mut rng, now),
             requests: RequestQueue::default(),

@@ -10,6 +10,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::bootstrap::Empty;
+use super::defence::Defence;
 use super::defence::prefix::may_name;
 use super::event::{Config, OverlaySnapshot};
 use super::krpc::{Method, Want};
@@ -28,11 +29,10 @@ const RENAME_PAUSE: Duration = Duration::from_secs(600);
 const JOIN_PAUSE_MIN: Duration = Duration::from_secs(2);
 /// Longest of these pauses: a network of three nodes that stays one costs a lookup in five minutes.
 const JOIN_PAUSE_MAX: Duration = Duration::from_secs(300);
-/// Time between two wary lookups of our own id, three to five quarters of it. Whoever gathers near us is all that our
-/// neighbours name, if he is all that they know; so neighbours look for each other by ways which do not lead through
-/// him. The first one comes after a third of it: those who start together are told by others soon enough, and half of
-/// all nodes may.
-const WARY_PAUSE: Duration = Duration::from_secs(15 * 60);
+/// Time between two lookups of our own id by disjoint paths, three to five quarters of it. An attacker that is
+/// all that our neighbours know is all that they name, so neighbours look for each other by paths that do not lead
+/// through it. The first one comes after a third of it: nodes that start together learn of each other soon enough.
+const GUARDED_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// Nodes named by a contact that a lookup begins at, too.
 const NAMED_MAX: usize = 2 * K;
 
@@ -73,17 +73,24 @@ pub(super) struct Overlay {
     join: Join,
     maintenance: Option<MaintenanceLookup>,
     maintenance_count: u32,
-    /// Our own id is not looked up warily before this.
-    wary_at: Instant,
+    /// Our own id is not looked up by disjoint paths before this.
+    guarded_at: Instant,
     /// Nodes that the last contact named while few were known: lookups begin at them too, so that nobody has to
     /// ask a bootstrap node twice.
     named: Vec<Node>,
+    defence: Defence,
     rng: Rng,
 }
 
 impl Overlay {
     /// An overlay where nobody is known.
-    pub(super) fn new(is_v6: bool, external: Option<IpAddr>, mut rng: Rng, now: Instant) -> Self {
+    pub(super) fn new(
+        is_v6: bool,
+        external: Option<IpAddr>,
+        defence: Defence,
+        mut rng: Rng,
+        now: Instant,
+    ) -> Self {
         let fixed = external.map(|ip| ip.to_canonical()).filter(|ip| ip.is_ipv6() == is_v6);
         let own = match fixed {
             Some(ip) => NodeId::for_ip(ip, &mut rng),
@@ -92,15 +99,16 @@ impl Overlay {
         Self {
             is_v6,
             since: now,
-            table: Table::new(own, rng.fork("table"), now),
+            table: Table::new(own, defence, rng.fork("table"), now),
             voter: Voter::default(),
             fixed,
             renamed_at: None,
             join: Join::Alone,
             maintenance: None,
             maintenance_count: 0,
-            wary_at: now + WARY_PAUSE / 3,
+            guarded_at: now + GUARDED_PAUSE / 3,
             named: Vec::new(),
+            defence,
             rng,
         }
     }
@@ -220,9 +228,9 @@ impl Overlay {
         }
     }
 
-    /// A lookup that begins at the nodes we know, and looks behind those who crowd its target.
+    /// Returns a guarded lookup that begins at the nodes we know.
     pub(super) fn lookup(&self, target: NodeId) -> Lookup {
-        Lookup::new(target, &self.starts(target), self.table.size_estimate())
+        Lookup::new(target, &self.starts(target), self.table.size_estimate(), self.defence)
     }
 
     fn starts(&self, target: NodeId) -> Vec<Node> {
@@ -234,13 +242,13 @@ impl Overlay {
     /// Starts a lookup of our own.
     fn begin_maintenance(&mut self, now: Instant, target: NodeId, outgoing: &mut Outgoing, want: Want) {
         self.maintenance_count = self.maintenance_count.wrapping_add(1);
-        // Without an estimate it is not wary: nobody gathers at a target that nobody knows.
-        let is_wary = target == self.table.own() && self.wary_at <= now;
-        let lookup = if is_wary {
-            self.wary_at = now + WARY_PAUSE.mul_f64(0.75 + self.rng.unit() / 2.0);
+        // A random target needs no guard: no attacker can know it beforehand.
+        let is_guarded = self.defence.own_id_paths && target == self.table.own() && self.guarded_at <= now;
+        let lookup = if is_guarded {
+            self.guarded_at = now + GUARDED_PAUSE.mul_f64(0.75 + self.rng.unit() / 2.0);
             self.lookup(target)
         } else {
-            Lookup::new(target, &self.starts(target), 0)
+            Lookup::new(target, &self.starts(target), 0, self.defence)
         };
         self.maintenance = Some(MaintenanceLookup { number: self.maintenance_count, lookup });
         self.advance(now, outgoing, want);
@@ -364,9 +372,9 @@ pub(super) struct Overlays([Option<Overlay>; 2]);
 
 impl Overlays {
     /// Those that the configuration names.
-    pub(super) fn new(config: &Config, rng: &mut Rng, now: Instant) -> Self {
-        let v4 = config.v4.then(|| Overlay::new(false, config.external, rng.fork("v4"), now));
-        let v6 = config.v6.then(|| Overlay::new(true, config.external, rng.fork("v6"), now));
+    pub(super) fn new(config: &Config, defence: Defence, rng: &mut Rng, now: Instant) -> Self {
+        let v4 = config.v4.then(|| Overlay::new(false, config.external, defence, rng.fork("v4"), now));
+        let v6 = config.v6.then(|| Overlay::new(true, config.external, defence, rng.fork("v6"), now));
         Self([v4, v6])
     }
 

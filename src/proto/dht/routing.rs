@@ -24,6 +24,8 @@ mod entries;
 
 use std::net::SocketAddr;
 
+use super::defence::Defence;
+use super::defence::density::{SizeSamples, size_by_density};
 use super::node_id::{Node, NodeId};
 use super::transactions::FAILED_AFTER;
 use crate::proto::rng::Rng;
@@ -66,18 +68,6 @@ const FEW_COUNT: usize = 4 * K;
 /// The first refresh comes within this time: a thousand nodes started at once do not ask at once.
 const REFRESH_START: Duration = Duration::from_secs(1);
 
-/// The ranks among the closest nodes that estimate the overlay's size, each by itself; their median is taken. The
-/// closest five vary too much, and of those beyond the twelfth a table does not know all.
-const ESTIMATE_RANKS: std::ops::RangeInclusive<usize> = 6..=12;
-/// Sizes learnt from lookups that are remembered, some of the last two hours. The third of four is taken: one varies by a
-/// third, and those from before a network grew or came back tell too little.
-const SIZE_COUNT_MAX: usize = 7;
-/// With fewer, our own neighbours have a say.
-const SIZE_COUNT_MIN: usize = 5;
-/// A lookup tells the overlay's size if its target shares fewer bits with our id than this: around us a crowd may have
-/// gathered that means one of our neighbours.
-const FAR_BITS: u32 = 3;
-
 /// The table.
 #[derive(Debug)]
 pub struct Table {
@@ -93,8 +83,8 @@ pub struct Table {
     /// No refresh before this, whichever is due.
     refresh_allowed: Instant,
     refreshes: [RefreshPlan; BUCKET_COUNT],
-    /// What the latest lookups found the overlay's size to be, oldest first.
-    sizes: Vec<u64>,
+    size: SizeSamples,
+    defence: Defence,
 }
 
 /// When a bucket is refreshed, if it is not full by then.
@@ -117,9 +107,9 @@ pub enum Upkeep {
 
 impl Table {
     /// Empty. It has nothing to do until the first node answers; then it wants to look up our own id.
-    pub fn new(own: NodeId, rng: Rng, now: Instant) -> Self {
+    pub fn new(own: NodeId, defence: Defence, rng: Rng, now: Instant) -> Self {
         Self {
-            entries: Entries::new(own),
+            entries: Entries::new(own, defence),
             rng,
             ping_due: now,
             ping_allowed: now,
@@ -127,7 +117,8 @@ impl Table {
             refresh_due: now,
             refresh_allowed: now,
             refreshes: [RefreshPlan { due: now, wait: REFRESH_FIRST }; BUCKET_COUNT],
-            sizes: Vec::new(),
+            size: SizeSamples::default(),
+            defence,
         }
     }
 
@@ -143,7 +134,7 @@ impl Table {
             return;
         }
         let due = now + jitter(&mut self.rng, PING_AFTER);
-        let entry = Entry::new(node, now, due, round_trip);
+        let entry = Entry::new(node, self.defence.fits(&node), now, due, round_trip);
         if let Some(known) = self.entries.known(&node) {
             *known = entry;
             return;
@@ -204,7 +195,7 @@ impl Table {
             return false;
         }
         let is_worth_it = now >= self.stranger_allowed
-            && match self.entries.place(&node, node.id.fits(node.addr.ip())) {
+            && match self.entries.place(&node, self.defence.fits(&node)) {
                 Place::Room | Place::Over(_) => true,
                 Place::Spare | Place::Nowhere => false,
             };
@@ -235,7 +226,7 @@ impl Table {
         if own == self.own() {
             return;
         }
-        let old = std::mem::replace(&mut self.entries, Entries::new(own));
+        let old = std::mem::replace(&mut self.entries, Entries::new(own, self.defence));
         for entry in old.into_entries().filter(|entry| entry.node.id != own) {
             self.entries.insert(entry);
         }
@@ -279,30 +270,16 @@ impl Table {
         self.len() == 0
     }
 
-    /// Nodes in the whole overlay: three of four lookups of random targets found no more lately. As long as these are few,
-    /// not more than the density around our own id tells, within a third or so: a crowd there makes it look larger.
+    /// Returns the estimated number of nodes in the whole overlay.
     pub fn size_estimate(&self) -> u64 {
-        let mut learnt = self.sizes.clone();
-        learnt.sort_unstable();
-        let quartile = learnt.get(3 * learnt.len() / 4).copied();
-        if let Some(quartile) = quartile.filter(|_| learnt.len() >= SIZE_COUNT_MIN) {
-            return quartile;
-        }
-        let living = self.entries.iter().filter(|entry| !entry.is_bad());
-        let density = size_by_density(living.map(|entry| entry.node.id.distance(self.own())));
-        quartile.map_or(density, |quartile| quartile.min(density))
+        let living = || self.entries.iter().filter(|entry| !entry.is_bad());
+        let density = || size_by_density(living().map(|entry| entry.node.id.distance(self.own())));
+        if self.defence.sampled_size { self.size.estimate(density) } else { density() }
     }
 
-    /// A lookup of a target that nobody else chose found the overlay this large
-    /// ([`size_estimate`](super::lookup::Lookup::size_estimate)).
+    /// Takes in what a lookup of a target that no other node chose found the overlay's size to be.
     pub fn learn_size(&mut self, target: NodeId, size: u64) {
-        if target.shared_bits(self.own()) >= FAR_BITS {
-            return;
-        }
-        if self.sizes.len() >= SIZE_COUNT_MAX {
-            self.sizes.remove(0);
-        }
-        self.sizes.push(size);
+        self.size.add(self.entries.own(), target, size);
     }
 
     fn due_ping(&mut self, now: Instant) -> Option<Upkeep> {
@@ -356,30 +333,6 @@ impl Table {
 /// A span between three and five quarters of this one: what starts together does not go on together.
 fn jitter(rng: &mut Rng, span: Duration) -> Duration {
     span.mul_f64(0.75 + rng.unit() / 2.0)
-}
-
-/// Nodes in the overlay, by how far the closest ones are from a point, closest first: the i-th of N is at i/N of the
-/// key space. The median of several ranks, so that a few nodes placed there on purpose do not count for much.
-pub(super) fn size_by_density(distances: impl Iterator<Item = NodeId>) -> u64 {
-    let mut estimates = [0.0; 16];
-    let mut count = 0;
-    let mut known = 0_u64;
-    for (at, distance) in distances.take(*ESTIMATE_RANKS.end()).enumerate() {
-        known += 1;
-        if ESTIMATE_RANKS.contains(&(at + 1)) {
-            estimates[count] = (at + 1) as f64 / share_of_space(distance);
-            count += 1;
-        }
-    }
-    let estimates = &mut estimates[..count];
-    estimates.sort_by(f64::total_cmp);
-    estimates.get(count / 2).map_or(known, |&median| (median as u64).max(known))
-}
-
-/// A distance as a share of the key space, more than 0 and at most 1.
-pub(super) fn share_of_space(distance: NodeId) -> f64 {
-    let leading = distance.0.first_chunk().copied().map_or(0, u64::from_be_bytes);
-    (leading as f64 + 1.0) / 2.0_f64.powi(64)
 }
 
 #[cfg(test)]

@@ -18,9 +18,11 @@ const LOCAL: u64 = 1 << 63;
 impl Prefix {
     /// The neighbourhood of a node.
     pub(in crate::proto::dht) fn of(addr: SocketAddr) -> Self {
-        if !compact::is_local(addr.ip()) {
-            return Self::of_ip(addr.ip());
-        }
+        if compact::is_local(addr.ip()) { Self::of_address(addr) } else { Self::of_ip(addr.ip()) }
+    }
+
+    /// Returns what stands for one address and port alone.
+    pub(in crate::proto::dht) fn of_address(addr: SocketAddr) -> Self {
         let port = u64::from(addr.port());
         match addr.ip().to_canonical() {
             IpAddr::V4(ip) => Self(LOCAL | u64::from(ip.to_bits()) << 16 | port),

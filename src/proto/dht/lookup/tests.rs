@@ -84,7 +84,7 @@ impl Overlay {
     fn table(&mut self, node: Node) -> &Table {
         let Self { rng, nodes, tables, .. } = self;
         tables.entry(node.addr).or_insert_with(|| {
-            let mut table = Table::new(node.id, rng.fork("table"), Instant::ZERO);
+            let mut table = Table::new(node.id, Defence::ALL, rng.fork("table"), Instant::ZERO);
             for bits in 0..30 {
                 // Those that share exactly so many bits are next to each other.
                 let least =
@@ -130,7 +130,7 @@ impl Overlay {
         // What lookups of random targets teach.
         let size = self.nodes.len() as u64;
         let table = self.table(from);
-        let mut lookup = Lookup::new(target, &table.starts(target), size);
+        let mut lookup = Lookup::new(target, &table.starts(target), size, Defence::ALL);
         let (mut under_way, mut answered) = (VecDeque::new(), Vec::new());
         loop {
             while let Some(node) = lookup.next_query() {
@@ -240,7 +240,7 @@ fn in_a_crowd_those_whose_ids_do_not_fit_have_their_places_too() {
         }
     };
     let nodes: Vec<Node> = (0..28).map(|at| draw(at < 24)).collect();
-    let mut lookup = Lookup::new(target, &nodes, CLOSEST_COUNT_MAX as u64);
+    let mut lookup = Lookup::new(target, &nodes, CLOSEST_COUNT_MAX as u64, Defence::ALL);
     while let Some(asked) = lookup.next_query() {
         lookup.answered(asked.addr, asked.id, std::iter::empty(), Some(b"token"));
     }
@@ -255,7 +255,7 @@ fn a_node_that_answers_under_the_other_id_that_it_is_named_by_is_one_node() {
     let [near, far] = [NodeId([1; 20]), NodeId([2; 20])];
     let starts = [near, far].map(|id| Node { id, addr });
     for first in [near, far] {
-        let mut lookup = Lookup::new(first, &starts, 0);
+        let mut lookup = Lookup::new(first, &starts, 0, Defence::ALL);
         assert_eq!(lookup.next_query().map(|node| node.id), Some(first));
         let other = if first == near { far } else { near };
         lookup.answered(addr, other, std::iter::empty(), Some(b"token"));
@@ -273,7 +273,7 @@ fn node(ip: [u8; 4], byte: u8) -> Node {
 
 /// Looks for the id 0, where everything is local and fits.
 fn local_lookup(starts: &[Node]) -> Lookup {
-    Lookup::new(NodeId([0; 20]), starts, 0)
+    Lookup::new(NodeId([0; 20]), starts, 0, Defence::ALL)
 }
 
 fn all_queries(lookup: &mut Lookup) -> Vec<Node> {
@@ -323,7 +323,7 @@ fn who_is_late_is_not_waited_for_where_eight_others_answer() {
 fn whoever_wants_to_store_passes_over_those_who_give_no_token() {
     let starts: Vec<Node> = (1..=12).map(|at| node([10, 0, 0, at], at)).collect();
     for (needs_tokens, first) in [(false, 0), (true, 3)] {
-        let lookup = Lookup::new(NodeId([0; 20]), &starts[..1], 0);
+        let lookup = Lookup::new(NodeId([0; 20]), &starts[..1], 0, Defence::ALL);
         let mut lookup = if needs_tokens { lookup.with_tokens() } else { lookup };
         while let Some(asked) = lookup.next_query() {
             let token = (asked.id.0[0] > 3).then_some(&b"token"[..]);

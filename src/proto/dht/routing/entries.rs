@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::K;
-use crate::proto::dht::defence::prefix::{Prefix, is_same_host};
+use crate::proto::dht::defence::Defence;
+use crate::proto::dht::defence::prefix::is_same_host;
 use crate::proto::dht::node_id::{Node, NodeId};
 use crate::proto::time::{Duration, Instant};
 
@@ -69,12 +70,12 @@ pub(super) struct Entries {
     spares: Vec<Entry>,
     /// How many of `list` do not fit their address.
     unfit: usize,
+    defence: Defence,
 }
 
 impl Entry {
     /// A node that answered just now.
-    pub(super) fn new(node: Node, now: Instant, due: Instant, round_trip: Duration) -> Self {
-        let fits = node.id.fits(node.addr.ip());
+    pub(super) fn new(node: Node, fits: bool, now: Instant, due: Instant, round_trip: Duration) -> Self {
         let round_trip = u16::try_from(round_trip.as_millis()).unwrap_or(u16::MAX);
         Self { node, fails: 0, fits, round_trip, heard_at: now, failed_at: now, due }
     }
@@ -89,15 +90,11 @@ impl Entry {
     pub(super) fn is_bad(&self) -> bool {
         self.fails >= BAD_FAILS
     }
-
-    fn prefix(&self) -> Prefix {
-        Prefix::of(self.node.addr)
-    }
 }
 
 impl Entries {
-    pub(super) fn new(own: NodeId) -> Self {
-        Self { own, list: Vec::new(), keys: Vec::new(), spares: Vec::new(), unfit: 0 }
+    pub(super) fn new(own: NodeId, defence: Defence) -> Self {
+        Self { own, list: Vec::new(), keys: Vec::new(), spares: Vec::new(), unfit: 0, defence }
     }
 
     pub(super) fn own(&self) -> NodeId {
@@ -173,8 +170,9 @@ impl Entries {
         let bucket = self.bucket_of(node.id);
         let range = self.range(bucket);
         let is_worse = |entry: &Entry| entry.is_bad() || (fits && !entry.fits);
-        let prefix = Prefix::of(node.addr);
-        if let Some(at) = range.clone().find(|&at| self.list[at].prefix() == prefix) {
+        let prefix = self.defence.prefix(node.addr);
+        let has_prefix = |at: usize| self.defence.prefix(self.list[at].node.addr) == prefix;
+        if let Some(at) = range.clone().find(|&at| has_prefix(at)) {
             return over(at, is_worse(&self.list[at]));
         }
         if range.len() < capacity(bucket) {
@@ -186,7 +184,7 @@ impl Entries {
         });
         match worst {
             Some(at) => Place::Over(at),
-            None if closer < NEIGHBOUR_COUNT => Place::Room,
+            None if closer < self.neighbour_count() => Place::Room,
             None => Place::Spare,
         }
     }
@@ -338,13 +336,17 @@ impl Entries {
 
     /// One that has just ceased to be a neighbour has the place of any other: none if its bucket has more than its own.
     fn release_neighbour(&mut self) {
-        let Some(entry) = self.list.get(NEIGHBOUR_COUNT) else { return };
+        let Some(entry) = self.list.get(self.neighbour_count()) else { return };
         let bucket = self.bucket_of(entry.node.id);
         if self.range(bucket).len() > capacity(bucket) {
             let entry = entry.clone();
-            self.remove(NEIGHBOUR_COUNT);
+            self.remove(self.neighbour_count());
             self.spare(entry);
         }
+    }
+
+    fn neighbour_count(&self) -> usize {
+        if self.defence.neighbour_places { NEIGHBOUR_COUNT } else { 0 }
     }
 
     fn remove(&mut self, at: usize) {
@@ -356,7 +358,7 @@ impl Entries {
     /// Keeps a node that answered and found no place.
     fn spare(&mut self, entry: Entry) {
         let bucket = self.bucket_of(entry.node.id);
-        let prefix = entry.prefix();
+        let prefix = self.defence.prefix(entry.node.addr);
         let mut rivals: Vec<usize> = Vec::with_capacity(SPARE_COUNT_MAX);
         for (at, spare) in self.spares.iter_mut().enumerate() {
             if spare.node == entry.node {
@@ -365,7 +367,7 @@ impl Entries {
             }
             let shared = self.own.shared_bits(spare.node.id) as usize;
             if shared.min(BUCKET_COUNT - 1) == bucket {
-                if spare.prefix() == prefix {
+                if self.defence.prefix(spare.node.addr) == prefix {
                     return;
                 }
                 rivals.push(at);

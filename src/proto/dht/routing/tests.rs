@@ -13,7 +13,7 @@ fn at(seconds: u64) -> Instant {
 }
 
 fn empty(rng: &mut Rng) -> Table {
-    Table::new(NodeId::random(rng), rng.fork("table"), Instant::ZERO)
+    Table::new(NodeId::random(rng), Defence::ALL, rng.fork("table"), Instant::ZERO)
 }
 
 fn local(port: u16, id: NodeId) -> Node {
