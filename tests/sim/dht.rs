@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use sprat::proto::dht::defence::Defence;
 use sprat::sim::dht::report::Tally;
 use sprat::sim::dht::scenario::{Attack, Disaster, Enemies, Plan, Weather};
 use sprat::sim::dht::{Overlay, Report, Scenario};
@@ -271,4 +272,72 @@ fn dht_believes_none_of_a_million_forgeries() {
     assert_eq!((counts.tokens_accepted, counts.replies_accepted), (0, 0));
     assert!(counts.tokens_sent >= 1_000_000 && counts.replies_sent >= 1_000_000, "{counts:?}");
     assert_found(&report, 0.99);
+}
+
+/// A row of the measurement: its name, and what it switches off.
+type Row = (&'static str, fn(&mut Defence));
+
+/// The rules of the defence, each with a switch that turns it off.
+const RULES: [Row; 11] = [
+    ("all rules", |_| {}),
+    ("no rule", |defence| {
+        *defence = Defence {
+            id_binding: false,
+            prefix_quota: false,
+            disjoint_paths: false,
+            wide_closest: false,
+            crowd_response: false,
+            source_limit: false,
+            neighbour_places: false,
+            sampled_size: false,
+            own_id_paths: false,
+        };
+    }),
+    ("without id_binding", |defence| defence.id_binding = false),
+    ("without prefix_quota", |defence| defence.prefix_quota = false),
+    ("without disjoint_paths", |defence| defence.disjoint_paths = false),
+    ("without wide_closest", |defence| defence.wide_closest = false),
+    ("without crowd_response", |defence| defence.crowd_response = false),
+    ("without source_limit", |defence| defence.source_limit = false),
+    ("without neighbour_places", |defence| defence.neighbour_places = false),
+    ("without sampled_size", |defence| defence.sampled_size = false),
+    ("without own_id_paths", |defence| defence.own_id_paths = false),
+];
+
+/// Found of all lookups, percent, and queries of one, with and without each rule, for the table in the documentation of
+/// `proto::dht::defence`. `SPRAT_NODES` (10,000 if not set) and `SPRAT_SEEDS` (5) say how large it is, `SPRAT_RULE`
+/// names the one row to measure.
+#[test]
+#[ignore = "long: a measurement, run by name"]
+fn dht_defence_rule_by_rule() {
+    let number = |name, default| std::env::var(name).map_or(default, |text| text.parse().unwrap());
+    let (nodes, seeds) = (number("SPRAT_NODES", 10_000), number("SPRAT_SEEDS", 5));
+    let plan = Plan {
+        arrivals: minutes(5),
+        settling: minutes(10),
+        rest: minutes(1),
+        work: minutes(6),
+        gap: minutes(1),
+    };
+    println!("{nodes} nodes, {seeds} seeds: found %, queries a lookup");
+    let only = std::env::var("SPRAT_RULE").ok();
+    for (name, switch) in RULES.into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name))
+    {
+        let mut columns = Vec::new();
+        for (attack, share) in
+            [(Attack::GatherFitting, 0.1), (Attack::GatherFitting, 0.3), (Attack::Gather, 0.3)]
+        {
+            let mut defence = Defence::ALL;
+            switch(&mut defence);
+            let reports = (1..=seeds as u64).map(|seed| {
+                let scenario = Scenario { seed, nodes, plan, trials: 400, defence, ..Scenario::default() };
+                Overlay::new(hostile(scenario, share, attack)).run(|_| {})
+            });
+            let reports: Vec<Report> = reports.collect();
+            let all: Tally = reports.iter().map(|report| report.lookups.all).sum();
+            let queries = reports.iter().map(|report| report.lookups.queries.mean).sum::<f64>();
+            columns.push(format!("{:5.1} {:3.0}", 100.0 * all.share(), queries / seeds as f64));
+        }
+        println!("| {name} | {} |", columns.join(" | "));
+    }
 }

@@ -6,6 +6,7 @@ use super::hostile::Hostile;
 use super::network::PORT;
 use super::traffic::Traffic;
 use crate::proto::dht::Dht;
+use crate::proto::dht::defence::Defence;
 use crate::proto::dht::event::{Config, Output, ReadOnly};
 use crate::proto::dht::node_id::Node;
 use crate::proto::rng::Rng;
@@ -39,9 +40,9 @@ impl Host {
     }
 
     /// A fresh node starts here, with the nodes it had saved if it has been somewhere before.
-    pub(super) fn start(&mut self, now: Instant, saved: &[Node], rng: Rng) {
+    pub(super) fn start(&mut self, now: Instant, saved: &[Node], defence: Defence, rng: Rng) {
         let config = Config { v4: true, v6: false, port: PORT, read_only: ReadOnly::Auto, external: None };
-        let mut node = Box::new(Dht::new(config, rng, now));
+        let mut node = Box::new(Dht::with_defence(config, defence, rng, now));
         node.handle_saved(now, saved);
         node.handle_timeout(now);
         self.enter(Mind::Node(node));

@@ -255,7 +255,7 @@ impl Overlay {
     fn enter(&mut self, host: HostId, place: Place, saved: &[Node]) {
         self.network.join(host, place);
         let rng = self.rng.fork("node");
-        self.hosts[host].start(self.now, saved, rng);
+        self.hosts[host].start(self.now, saved, self.scenario.defence, rng);
         if let Some(median) = self.scenario.churn {
             // Exponential: half of all sessions are longer than the median.
             let session = median.mul_f64(-(1.0 - self.rng.unit()).log2());

@@ -4,6 +4,7 @@
 //! of maintenance is measured, and then it works: announces and lookups from elsewhere, and the disaster if
 //! there is one.
 
+use crate::proto::dht::defence::Defence;
 use crate::proto::time::{Duration, Instant};
 
 /// A DHT to be.
@@ -26,6 +27,8 @@ pub struct Scenario {
     pub trials: usize,
     /// Who means harm.
     pub enemies: Enemies,
+    /// The rules of the defence that honest nodes follow.
+    pub defence: Defence,
     /// What befalls the overlay.
     pub disaster: Option<Disaster>,
 }
@@ -120,6 +123,7 @@ impl Default for Scenario {
             },
             trials: 1_000,
             enemies: Enemies::default(),
+            defence: Defence::ALL,
             disaster: None,
         }
     }
