@@ -1,9 +1,10 @@
 //! Answers to others' queries, and what we keep for them: peers (BEP 5, 33, 51) and items (BEP 44).
 //!
-//! Every query passes the budget before it is looked at, and every answer before it leaves; a token is checked
-//! before anything that costs more. A source address may be forged, so nobody is punished for a query, and what
-//! an answer may be larger than its query is bounded: see the arithmetic in [the machine](super). It knows the
-//! routing tables as arguments, and neither transactions nor lookups.
+//! Every query passes the budget before it is looked at, and every answer before it leaves; a token
+//! is checked before anything that costs more. A source address may be forged, so nobody is
+//! punished for a query, and what an answer may be larger than its query is bounded: see the
+//! arithmetic in [the machine](super). It knows the routing tables as arguments, and neither
+//! transactions nor lookups.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,7 +20,8 @@ use super::token::Tokens;
 use crate::proto::rng::Rng;
 use crate::proto::time::Instant;
 
-/// IPv4 peers in an answer, 8 bytes each: what eight nodes name together is more than a peer connects to.
+/// IPv4 peers in an answer, 8 bytes each: what eight nodes name together is more than a peer
+/// connects to.
 const PEERS_V4_MAX: usize = 40;
 /// IPv6 peers in an answer, 21 bytes each.
 const PEERS_V6_MAX: usize = 16;
@@ -98,8 +100,8 @@ impl Answers {
         self.spend(now, bytes, refused)
     }
 
-    /// The datagram that tells an admitted sender what was wrong with its query; None: it would be longer than
-    /// `len_max`, or the budget forbids it.
+    /// The datagram that tells an admitted sender what was wrong with its query; None: it would be
+    /// longer than `len_max`, or the budget forbids it.
     pub(super) fn refuse(
         &mut self,
         now: Instant,

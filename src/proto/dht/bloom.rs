@@ -1,7 +1,7 @@
 //! The Bloom filter of BEP 33: 256 bytes that stand for a set of addresses.
 //!
-//! Each address sets two bits of 2,048; filters of many nodes are united by OR, and the number of addresses follows
-//! from the bits that are still clear. Ports do not count.
+//! Each address sets two bits of 2,048; filters of many nodes are united by OR, and the number of
+//! addresses follows from the bits that are still clear. Ports do not count.
 
 use std::net::IpAddr;
 
@@ -40,8 +40,8 @@ impl Filter {
         self.0.iter_mut().zip(other).for_each(|(own, other)| *own |= other);
     }
 
-    /// How many addresses it stands for, estimated; beyond some 6,000 it is full, and 7,806 is the most that is
-    /// said.
+    /// How many addresses it stands for, estimated; beyond some 6,000 it is full, and 7,806 is the
+    /// most that is said.
     pub fn estimate(&self) -> u32 {
         let clear: u32 = self.0.iter().map(|byte| byte.count_zeros()).sum();
         let clear_share = f64::from(clear.max(1)) / f64::from(BIT_COUNT);

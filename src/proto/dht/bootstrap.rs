@@ -1,10 +1,11 @@
-//! Addresses where a node may be: those of our last run, those that somebody hinted at, old ones, and the
-//! bootstrap names as the last resort.
+//! Addresses where a node may be: those of our last run, those that somebody hinted at, old ones,
+//! and the bootstrap names as the last resort.
 //!
-//! None of them counts as a node before it answers. Saved ones are tried first, some at a time, until enough are
-//! known; hints at a bounded rate, each once, for whoever gives them may want us to ask a victim. Some nodes that
-//! answered long ago are kept beside the table and asked now and then: the table forgets who is silent, and after
-//! a partition of the network nothing else would know the other half. It sends nothing itself.
+//! None of them counts as a node before it answers. Saved ones are tried first, some at a time,
+//! until enough are known; hints at a bounded rate, each once, for whoever gives them may want us
+//! to ask a victim. Some nodes that answered long ago are kept beside the table and asked now and
+//! then: the table forgets who is silent, and after a partition of the network nothing else would
+//! know the other half. It sends nothing itself.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -41,7 +42,8 @@ const OLD_ODDS: usize = 64;
 const OLD_PAUSE: Duration = Duration::from_secs(600);
 /// First pause between two lookups of the bootstrap names; doubles.
 const BOOTSTRAP_PAUSE_MIN: Duration = Duration::from_secs(5);
-/// Longest of these pauses, also where only one of two overlays is empty: the other family may have no way out.
+/// Longest of these pauses, also where only one of two overlays is empty: the other family may have
+/// no way out.
 const BOOTSTRAP_PAUSE_MAX: Duration = Duration::from_secs(600);
 
 /// How many overlays know nobody.
@@ -103,7 +105,8 @@ impl BootstrapSources {
         }
     }
 
-    /// The next saved node to be asked now; whoever takes it reports its end by [`BootstrapSources::saved_ended`].
+    /// The next saved node to be asked now; whoever takes it reports its end by
+    /// [`BootstrapSources::saved_ended`].
     pub(super) fn next_saved(&mut self) -> Option<SocketAddr> {
         let next = (self.saved_under_way < SAVED_AT_ONCE).then(|| self.saved.pop_front()).flatten()?;
         self.saved_under_way += 1;

@@ -17,8 +17,8 @@ pub struct RequestId(pub u64);
 /// Whether others may keep us in their routing tables (BEP 43).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadOnly {
-    /// Not at first; then as long as nobody whom we have not asked lately reaches us, with a new trial now and
-    /// then. Never where only local nodes answer.
+    /// Not at first; then as long as nobody whom we have not asked lately reaches us, with a new
+    /// trial now and then. Never where only local nodes answer.
     #[default]
     Auto,
     /// Never: everybody is known to reach us.
@@ -38,7 +38,8 @@ pub struct Config {
     pub port: u16,
     /// BEP 43.
     pub read_only: ReadOnly,
-    /// Our address as known beforehand; None: learnt from others' answers (BEP 42). Ids follow from it.
+    /// Our address as known beforehand; None: learnt from others' answers (BEP 42). Ids follow from
+    /// it.
     pub external: Option<std::net::IpAddr>,
 }
 
@@ -87,7 +88,8 @@ pub enum Output {
         /// Its bytes.
         bytes: Vec<u8>,
     },
-    /// A node named peers of the torrent of a request; addresses are canonical and dialable, not judged further.
+    /// A node named peers of the torrent of a request; addresses are canonical and dialable, not
+    /// judged further.
     Peers {
         /// Which request.
         request: RequestId,
@@ -108,7 +110,8 @@ pub enum Output {
         /// How it went.
         outcome: Outcome,
     },
-    /// Nobody is known: look up the bootstrap names and tell by `handle_hint`. Repeated with backoff.
+    /// Nobody is known: look up the bootstrap names and tell by `handle_hint`. Repeated with
+    /// backoff.
     Bootstrap,
     /// Enough nodes agree that this is our address.
     External(SocketAddr),
@@ -121,17 +124,18 @@ pub struct Outcome {
     pub asked: u32,
     /// Of these, nodes that answered.
     pub answered: u32,
-    /// Steps from our own table to the first node that had what was sought, or else to the closest one: 0 if we
-    /// kept it ourselves or nobody answered, 1 for a node of our own table.
+    /// Steps from our own table to the first node that had what was sought, or else to the closest
+    /// one: 0 if we kept it ourselves or nobody answered, 1 for a node of our own table.
     pub hops: u32,
     /// Nodes that took the announce or the item.
     pub stored: u32,
-    /// Why the last of those that refused it did: its code and words, without what could steer a terminal.
+    /// Why the last of those that refused it did: its code and words, without what could steer a
+    /// terminal.
     pub refused: Option<String>,
     /// From the request on.
     pub took: Duration,
-    /// The closest nodes that answered, closest first, all where many crowd the target; where something is stored, of
-    /// those that gave a token.
+    /// The closest nodes that answered, closest first, all where many crowd the target; where
+    /// something is stored, of those that gave a token.
     pub closest: Vec<super::node_id::Node>,
     /// BEP 33, if asked for: estimated seeds and downloaders.
     pub scrape: Option<(u32, u32)>,

@@ -15,8 +15,8 @@ pub const VALUE_LEN_MAX: usize = 1_000;
 /// Longest salt, bytes; longer ones are refused with error 207.
 pub const SALT_LEN_MAX: usize = 64;
 
-/// What a value may be: it has to fit into a message that is read within [`Limits::KRPC`], two levels down and
-/// beside at most 30 other tokens. A value beyond that counts as no bencode.
+/// What a value may be: it has to fit into a message that is read within [`Limits::KRPC`], two
+/// levels down and beside at most 30 other tokens. A value beyond that counts as no bencode.
 const VALUE: Limits = Limits {
     len_max: VALUE_LEN_MAX,
     depth_max: Limits::KRPC.depth_max - 2,
@@ -50,8 +50,8 @@ impl ItemKey {
     }
 }
 
-/// A verified item, or one of our own: can only be made by [`Item::immutable`], [`SecretKey::sign`] and
-/// [`ItemRef::verify`].
+/// A verified item, or one of our own: can only be made by [`Item::immutable`], [`SecretKey::sign`]
+/// and [`ItemRef::verify`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// Bencoded.
@@ -176,8 +176,8 @@ impl ItemRef<'_> {
         }
     }
 
-    /// The item, if its lengths and its signature are good. Verifying a signature costs some 50 microseconds:
-    /// whoever asks for it has shown a token first.
+    /// The item, if its lengths and its signature are good. Verifying a signature costs some 50
+    /// microseconds: whoever asks for it has shown a token first.
     ///
     /// # Errors
     /// See [`ItemError`].
@@ -204,7 +204,8 @@ impl ItemRef<'_> {
         Ok(Item { value: Bytes::copy_from_slice(self.value), mutable })
     }
 
-    /// The item, if it is the one that `key` names (an answer to `get` carries no salt: the key's is used).
+    /// The item, if it is the one that `key` names (an answer to `get` carries no salt: the key's
+    /// is used).
     ///
     /// # Errors
     /// See [`ItemError`].
@@ -276,7 +277,8 @@ fn mutable_target(public_key: &[u8; 32], salt: &[u8]) -> NodeId {
     NodeId(Sha1::new().chain_update(public_key).chain_update(salt).finalize().into())
 }
 
-/// What a signature is over: `salt`, `seq` and `v` as they stand in a dictionary, an empty salt not at all.
+/// What a signature is over: `salt`, `seq` and `v` as they stand in a dictionary, an empty salt not
+/// at all.
 fn signed_text(salt: &[u8], seq: i64, value: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(48 + salt.len() + value.len());
     if !salt.is_empty() {

@@ -1,7 +1,9 @@
-//! Items that others gave us to keep (BEP 44), within limits: 1,024, each for two hours after its last put.
+//! Items that others gave us to keep (BEP 44), within limits: 1,024, each for two hours after its
+//! last put.
 //!
-//! While it is more than half full, one network may have 64 of them there. When full, the item farthest from our own id makes room for a closer one; else the new one is refused. The store
-//! is small when little is in it, and what expires is found without a walk.
+//! While it is more than half full, one network may have 64 of them there. When full, the item
+//! farthest from our own id makes room for a closer one; else the new one is refused. The store is
+//! small when little is in it, and what expires is found without a walk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,11 +14,11 @@ use super::item::{Item, Mutable};
 use super::node_id::NodeId;
 use crate::proto::time::{Duration, Instant};
 
-/// Most items kept: some 1.5 MB of the longest ones. Hit: the farthest from our id gives way, or the new one is
-/// refused.
+/// Most items kept: some 1.5 MB of the longest ones. Hit: the farthest from our id gives way, or
+/// the new one is refused.
 pub const ITEM_COUNT_MAX: usize = 1_024;
-/// Items that one /24 or /48 may be the first to put while the store is more than half full, so that one network cannot
-/// fill it; local addresses are exempt. Hit: its further ones are refused.
+/// Items that one /24 or /48 may be the first to put while the store is more than half full, so
+/// that one network cannot fill it; local addresses are exempt. Hit: its further ones are refused.
 pub const PREFIX_ITEM_COUNT_MAX: u32 = 64;
 /// An item is forgotten so long after its last put (BEP 44: two hours).
 pub const ITEM_AGE_MAX: Duration = Duration::from_secs(2 * 3_600);
@@ -74,8 +76,8 @@ impl ItemStore {
         self.items.get(&target).map(|kept| &kept.item)
     }
 
-    /// Keeps an item that `from` put. The same sequence number with the same value only prolongs it; with another value it is
-    /// refused.
+    /// Keeps an item that `from` put. The same sequence number with the same value only prolongs
+    /// it; with another value it is refused.
     ///
     /// # Errors
     /// See [`PutError`].
@@ -110,8 +112,9 @@ impl ItemStore {
         Ok(())
     }
 
-    /// Forgets the item farthest from our id, if it is farther than this target. Walks over all, but only when full,
-    /// for a put that has shown its token and its signature: a tenth of what that cost.
+    /// Forgets the item farthest from our id, if it is farther than this target. Walks over all,
+    /// but only when full, for a put that has shown its token and its signature: a tenth of what
+    /// that cost.
     fn make_room(&mut self, own: NodeId, target: NodeId) -> Result<(), PutError> {
         let farthest = self.items.keys().copied().max_by_key(|&kept| own.distance(kept));
         let farther = |kept: &NodeId| own.distance(*kept) > own.distance(target);
@@ -151,7 +154,8 @@ impl ItemStore {
     }
 }
 
-/// Whether the new item takes the place of the kept one of the same target (true), or only prolongs it (false).
+/// Whether the new item takes the place of the kept one of the same target (true), or only prolongs
+/// it (false).
 fn may_replace(kept: &Item, new: &Item, cas: Option<i64>) -> Result<bool, PutError> {
     // Of one target, so both are immutable and the same, or both mutable.
     let (Some(Mutable { seq: kept_seq, .. }), Some(Mutable { seq, .. })) = (kept.mutable(), new.mutable())

@@ -1,9 +1,11 @@
 //! KRPC: the DHT's messages as datagrams (BEP 5, with the keys of BEP 32, 33, 42, 43, 44, 51).
 //!
-//! Decoding borrows from the datagram and allocates nothing; what is missing, of the wrong kind or of a wrong
-//! length counts as absent, and what cannot do without it is an error. Encoding is canonical: keys in order.
+//! Decoding borrows from the datagram and allocates nothing; what is missing, of the wrong kind or
+//! of a wrong length counts as absent, and what cannot do without it is an error. Encoding is
+//! canonical: keys in order.
 //!
-//! Knows no node, no transaction under way and no policy; whether a signature or a token is good is not its matter.
+//! Knows no node, no transaction under way and no policy; whether a signature or a token is good is
+//! not its matter.
 
 mod decode;
 mod encode;
@@ -18,15 +20,16 @@ use crate::proto::compact;
 pub use decode::decode;
 pub use encode::{encode_answer, encode_error, encode_query};
 
-/// Longest datagram that we send, bytes: the payload of the smallest IPv6 MTU (1,280) with room for headers.
-/// Longer answers are cut short by naming fewer peers, samples and nodes.
+/// Longest datagram that we send, bytes: the payload of the smallest IPv6 MTU (1,280) with room for
+/// headers. Longer answers are cut short by naming fewer peers, samples and nodes.
 pub const DATAGRAM_LEN_MAX: usize = 1_200;
 /// Bytes of a transaction id of ours.
 pub const TRANSACTION_LEN: usize = 4;
-/// Longest transaction id of others, bytes: it is echoed, and a longer one is an error. Clients use 2 to 8.
+/// Longest transaction id of others, bytes: it is echoed, and a longer one is an error. Clients use
+/// 2 to 8.
 pub const TRANSACTION_LEN_MAX: usize = 32;
-/// Nodes of one family that are read from an answer, further ones are not: who asks for k = 8 is told of 8, by some
-/// implementations of 20, and no one answer may fill a lookup.
+/// Nodes of one family that are read from an answer, further ones are not: who asks for k = 8 is
+/// told of 8, by some implementations of 20, and no one answer may fill a lookup.
 pub const NODE_COUNT_MAX: usize = 32;
 
 /// Bytes of an IPv4 node in an answer: id, address, port.
@@ -138,8 +141,8 @@ pub enum Method<'a> {
         /// Families wanted.
         want: Want,
     },
-    /// A method that we do not know; to be answered by error 204, or as `find_node` if it has a target. Written,
-    /// its name is empty.
+    /// A method that we do not know; to be answered by error 204, or as `find_node` if it has a
+    /// target. Written, its name is empty.
     Unknown {
         /// `target` or `info_hash`, if there.
         target: Option<NodeId>,

@@ -1,13 +1,14 @@
-//! One iterative lookup: from the nodes that we know to those closest to a target, alpha queries at a time.
+//! One iterative lookup: from the nodes that we know to those closest to a target, alpha queries at
+//! a time.
 //!
-//! Candidates are ordered by distance. The lookup ends when the closest that it knows of, k of them, have
-//! answered. A late one holds no slot and is waited for only if fewer than k others answered: among dead
-//! nodes, or behind NATs, a lookup would otherwise wait for one failure after the other. Each address is
-//! asked once, under whatever ids it is named. Where something is to be stored, a node that gives no token
-//! does not count: hostile or full, it keeps nothing.
+//! Candidates are ordered by distance. The lookup ends when the closest that it knows of, k of
+//! them, have answered. A late one holds no slot and is waited for only if fewer than k others
+//! answered: among dead nodes, or behind NATs, a lookup would otherwise wait for one failure after
+//! the other. Each address is asked once, under whatever ids it is named. Where something is to be
+//! stored, a node that gives no token does not count: hostile or full, it keeps nothing.
 //!
-//! A lookup of an overlay whose size is known and not tiny is guarded: the rules of [`defence`](super::defence)
-//! apply to it, at the cost of 30 queries.
+//! A lookup of an overlay whose size is known and not tiny is guarded: the rules of
+//! [`defence`](super::defence) apply to it, at the cost of 30 queries.
 //!
 //! It sends nothing itself and knows no transactions and no time.
 
@@ -33,14 +34,16 @@ pub const ALPHA: usize = 4;
 
 /// Nodes of one answer that count: eight and some; the rest is ignored.
 const NAMED_COUNT_MAX: usize = 16;
-/// Candidates known; when more are named, the farthest that were not yet asked are forgotten, those first whose id
-/// does not fit.
+/// Candidates known; when more are named, the farthest that were not yet asked are forgotten, those
+/// first whose id does not fit.
 const CANDIDATE_COUNT_MAX: usize = 200;
 /// Nodes asked; then the lookup ends with what it has. Without adversaries some 20 are.
 const ASKED_COUNT_MAX: u32 = 160;
-/// Of these, nodes whose id does not fit: they can be had as close to the target as anybody likes, one after another.
+/// Of these, nodes whose id does not fit: they can be had as close to the target as anybody likes,
+/// one after another.
 const ASKED_UNFIT_MAX: u32 = 64;
-/// Longest token kept, bytes: longer ones are of nodes that want us to send much, and count as none.
+/// Longest token kept, bytes: longer ones are of nodes that want us to send much, and count as
+/// none.
 const TOKEN_LEN_MAX: usize = 64;
 /// The lookup.
 #[derive(Debug)]
@@ -86,8 +89,8 @@ struct Survey {
 impl Lookup {
     /// Begins at these nodes ([`Table::starts`](super::routing::Table::starts)).
     ///
-    /// `size_estimate` of the overlay tells how close the closest should be; 0: not known, and the lookup is not
-    /// guarded, because no attacker can be at a target that it cannot know.
+    /// `size_estimate` of the overlay tells how close the closest should be; 0: not known, and the
+    /// lookup is not guarded, because no attacker can be at a target that it cannot know.
     pub fn new(target: NodeId, starts: &[Node], size_estimate: u64, defence: Defence) -> Self {
         let mut lookup = Self {
             target,
@@ -108,7 +111,8 @@ impl Lookup {
         lookup
     }
 
-    /// The same for whoever wants to store something: only who gives a token counts among the closest.
+    /// The same for whoever wants to store something: only who gives a token counts among the
+    /// closest.
     pub fn with_tokens(mut self) -> Self {
         self.needs_tokens = true;
         self
@@ -134,10 +138,11 @@ impl Lookup {
         Some(candidate.node)
     }
 
-    /// A node that was asked answered. Whoever answers under another id than it was asked by is known by that.
+    /// A node that was asked answered. Whoever answers under another id than it was asked by is
+    /// known by that.
     ///
-    /// Of the named nodes those of another family than `from` are left out, and local ones unless `from` is local:
-    /// nobody else can mean them.
+    /// Of the named nodes those of another family than `from` are left out, and local ones unless
+    /// `from` is local: nobody else can mean them.
     pub fn answered(
         &mut self,
         from: SocketAddr,
@@ -188,9 +193,9 @@ impl Lookup {
         next.is_none() && !is_waiting
     }
 
-    /// Where to store: the closest that answered, closest first. k of them whose id fits, all where a crowd is
-    /// around the target, and up to k of others that are closer than these. Where tokens are needed, of those that
-    /// gave one.
+    /// Where to store: the closest that answered, closest first. k of them whose id fits, all where
+    /// a crowd is around the target, and up to k of others that are closer than these. Where tokens
+    /// are needed, of those that gave one.
     pub fn closest(&self) -> Vec<Found> {
         let mut found = Vec::with_capacity(2 * K);
         let is_crowded = self.is_crowded();
@@ -218,7 +223,8 @@ impl Lookup {
         found.map(|(of, token)| Found { node: of.node, token: token.to_vec(), hops: of.hops }).collect()
     }
 
-    /// Steps from our own table to the node at this address: 1 for a node of the table itself; 0: not a candidate.
+    /// Steps from our own table to the node at this address: 1 for a node of the table itself; 0:
+    /// not a candidate.
     pub fn hops(&self, from: SocketAddr) -> u32 {
         let asked = self.candidates.iter().filter(|candidate| !matches!(candidate.state, State::Fresh));
         asked
@@ -233,8 +239,8 @@ impl Lookup {
         (self.asked, self.answered)
     }
 
-    /// Nodes in the whole overlay, estimated from how densely those that answered lie around the target; None: too
-    /// few did.
+    /// Nodes in the whole overlay, estimated from how densely those that answered lie around the
+    /// target; None: too few did.
     pub fn size_estimate(&self) -> Option<u64> {
         let answered =
             self.candidates.iter().filter(|candidate| matches!(candidate.state, State::Answered(_)));
@@ -298,13 +304,14 @@ impl Lookup {
         self.defence.disjoint_paths && candidate.path.is_required(self.is_guarded(), is_crowded)
     }
 
-    /// Whether an attacker may want to hide the closest nodes: the overlay is large enough to have far ones.
+    /// Whether an attacker may want to hide the closest nodes: the overlay is large enough to have
+    /// far ones.
     fn is_guarded(&self) -> bool {
         self.size_estimate >= CLOSEST_COUNT_MAX as u64
     }
 
-    /// Whether more are around the target than chance allows, with ids that fit. Those that are named and
-    /// dead are no crowd.
+    /// Whether more are around the target than chance allows, with ids that fit. Those that are
+    /// named and dead are no crowd.
     fn is_crowded(&self) -> bool {
         let answered = self.around().filter(|candidate| matches!(candidate.state, State::Answered(_)));
         self.defence.crowd_response && answered.take(CROWD_COUNT + 1).count() > CROWD_COUNT
@@ -315,7 +322,8 @@ impl Lookup {
         if self.defence.wide_closest { ANSWERED_COUNT } else { K }
     }
 
-    /// How many whose id fits are the closest: all within the distance that should hold k, if they are more.
+    /// How many whose id fits are the closest: all within the distance that should hold k, if they
+    /// are more.
     fn wanted(&self) -> usize {
         let most = if self.defence.wide_closest { CLOSEST_COUNT_MAX } else { K };
         self.around().take(most).count().max(K)

@@ -1,20 +1,23 @@
-//! The DHT (BEP 5, 32, 33, 42, 43, 44, 51): a node that finds peers and keeps items, without a tracker.
+//! The DHT node (BEP 5, 32, 33, 42, 43, 44, 51): finds peers and stores items without a tracker.
 //!
-//! [`Dht`] is the machine. It owns two overlays, one for each address family (BEP 32), the transactions under
-//! way, the requests, and what the node keeps for others. The shell moves datagrams and looks up names.
+//! [`Dht`] is the machine. It owns two overlays, one for each address family (BEP 32), the
+//! pending transactions, the requests, and what the node stores for other nodes. The shell moves
+//! datagrams and resolves names.
 //!
-//! Invariants: a node enters a table only by an answer to a query of ours, from the address that was asked and
-//! with its transaction id; whatever else comes is ignored, and nobody is punished for it, for its source may be
-//! forged. Nothing is sent to port 0, to a group of hosts, or to ourselves. Who says that it may not be kept
-//! (BEP 43) is answered and neither kept nor asked. Every request ends in one [`Output::Done`]. No datagram makes
-//! the machine walk over all that it knows.
+//! Invariants: a node enters a table only by an answer to a query of ours, from the address that
+//! was asked and with its transaction id; any other answer is ignored without a penalty, because its
+//! source may be forged. Nothing is sent to port 0, to a multicast address, or to ourselves. A
+//! read-only node (BEP 43) is answered and neither stored nor queried. Every request ends in one
+//! [`Output::Done`]. The work for one datagram does not grow with the size of a store.
 //!
-//! How much larger an answer may be than its query, both with 28 bytes of headers: BEP 5 wants eight nodes named
-//! (208 bytes of IPv4, 304 of IPv6) to whoever asks with 91 bytes, a factor of 2.6, or 4.7 if both families are
-//! wanted, and peers besides: 40 of them, or a sample of 16 infohashes, make 5.3. Filters (BEP 33) make 6.9, an item
-//! (BEP 44), which cannot be shortened, 10.7; ping 1.2 and errors less. A source may be forged, so the factor is not
-//! the defence; the budget is: 10 queries a second of one prefix, 16 kB of all answers a second ([`budget`]). So no
-//! victim gets more than 12 kB/s from us, however many forge its address. A test measures each kind.
+//! How much larger an answer may be than its query, both with 28 bytes of headers: BEP 5 wants
+//! eight nodes named (208 bytes of IPv4, 304 of IPv6) to whoever asks with 91 bytes, a factor of
+//! 2.6, or 4.7 if both families are wanted, and peers besides: 40 of them, or a sample of 16
+//! infohashes, make 5.3. Filters (BEP 33) make 6.9, an item (BEP 44), which cannot be shortened,
+//! 10.7; ping 1.2 and errors less. A source may be forged, so the factor is not the defence; the
+//! budget is: 10 queries a second of one prefix, 16 kB of all answers a second ([`budget`]). So no
+//! victim gets more than 12 kB/s from us, however many forge its address. A test measures each
+//! kind.
 
 mod answer;
 pub mod bloom;
@@ -63,16 +66,17 @@ use super::compact;
 use super::rng::Rng;
 use super::time::{Duration, Instant};
 
-/// Unknown askers pinged at once, to know them too: a forged source must not make us a sender of pings.
+/// Unknown nodes that queried us and are pinged without a pause: sources may be forged.
 const PING_BACK_BURST: u32 = 16;
-/// Afterwards, time between two of them.
+/// The pause between two pings after that.
 const PING_BACK_PAUSE: Duration = Duration::from_millis(500);
-/// Nodes of the other family in an answer that are tried, where few are known there.
+/// Nodes of the other family in an answer that are queried while few are known there.
 const OTHER_FAMILY_MAX: usize = 4;
 
 /// The machine.
 ///
-/// After each `handle_*` drain [`Dht::poll_output`]; then wait until [`Dht::poll_timeout`] or for the next input.
+/// After each `handle_*` drain [`Dht::poll_output`]; then wait until [`Dht::poll_timeout`] or for
+/// the next input.
 #[derive(Debug)]
 pub struct Dht {
     port: u16,
@@ -87,12 +91,12 @@ pub struct Dht {
 }
 
 impl Dht {
-    /// A node that knows nobody. Nothing happens before the first input.
+    /// Returns a node with empty tables. It is idle until the first input.
     pub fn new(config: Config, rng: Rng, now: Instant) -> Self {
         Self::with_defence(config, Defence::ALL, rng, now)
     }
 
-    /// The same with some rules of the defence switched off, for measurements.
+    /// Returns a node with some rules of the defence switched off, for measurements.
     pub fn with_defence(config: Config, defence: Defence, mut rng: Rng, now: Instant) -> Self {
         let mut outgoing = Outgoing::new(config.read_only, rng.fork("transactions"), now);
         if let Some(ip) = config.external.map(|ip| ip.to_canonical()) {
@@ -110,7 +114,7 @@ impl Dht {
         }
     }
 
-    /// A datagram came. Whether it was KRPC (its first byte says so): false leaves it to somebody else.
+    /// Handles a datagram. Returns false if it is not KRPC, by its first byte.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> bool {
         if bytes.first() != Some(&b'd') {
             return false;
@@ -127,14 +131,14 @@ impl Dht {
         true
     }
 
-    /// Somebody may be a node there: a bootstrap name looked up, a PORT message, a torrent's `nodes`. Asked once
-    /// and known only if it answers.
+    /// Handles the address of a possible node: from a resolved bootstrap name, a PORT message or a
+    /// torrent's `nodes`. It is queried once and enters a table only if it answers.
     pub fn handle_hint(&mut self, now: Instant, addr: SocketAddr) {
         self.hint(now, compact::canonical(addr));
         self.go_on(now);
     }
 
-    /// Nodes known good when the program last ended ([`Dht::good_nodes`]): tried before any bootstrap name.
+    /// Handles the nodes saved by the last run ([`Dht::good_nodes`]); they precede bootstrap names.
     pub fn handle_saved(&mut self, now: Instant, nodes: &[Node]) {
         let (overlays, outgoing) = (&self.overlays, &self.outgoing);
         let addrs = nodes.iter().map(|node| compact::canonical(node.addr));
@@ -143,7 +147,7 @@ impl Dht {
         self.go_on(now);
     }
 
-    /// Starts a request. The id is the shell's and never used twice.
+    /// Starts a request. The shell chooses the id and never reuses it.
     pub fn handle_request(&mut self, now: Instant, id: RequestId, request: Request) {
         if self.overlays.empty() == Empty::All {
             self.bootstrap.hasten();
@@ -152,12 +156,12 @@ impl Dht {
         self.go_on(now);
     }
 
-    /// Nobody waits for this request any more.
+    /// Cancels a request.
     pub fn handle_cancel(&mut self, id: RequestId) {
         self.requests.cancel(id);
     }
 
-    /// Time passed.
+    /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(due) = self.outgoing.transactions.due(now) {
             match due {
@@ -170,12 +174,12 @@ impl Dht {
         self.go_on(now);
     }
 
-    /// The next decision; drain to None after every input.
+    /// Returns the next output; drain to None after every input.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outgoing.poll_output()
     }
 
-    /// When to call [`Dht::handle_timeout`].
+    /// Returns when to call [`Dht::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.requests.may_start() {
             return Some(Instant::ZERO);
@@ -191,8 +195,9 @@ impl Dht {
         Some(others.into_iter().flatten().fold(first, Instant::min))
     }
 
-    /// Nodes worth remembering for the next start: of both families, good ones first, then others that are known, so
-    /// that an outage before the end loses nothing. At most [`event::SAVED_COUNT_MAX`].
+    /// Returns nodes to save for the next run, of both families, at most
+    /// [`event::SAVED_COUNT_MAX`]: good ones first, then the others, so that an outage just before
+    /// the end loses nothing.
     pub fn good_nodes(&self) -> Vec<Node> {
         let known =
             |is_v6| self.overlays.of(is_v6).into_iter().flat_map(|overlay| overlay.table.best_first());
@@ -201,7 +206,7 @@ impl Dht {
         known(false).take(v4_count).chain(known(true).take(SAVED_COUNT_MAX - v4_count)).collect()
     }
 
-    /// Figures for people.
+    /// Returns the figures shown to the user.
     pub fn snapshot(&self, now: Instant) -> Snapshot {
         let maintaining = self.overlays.iter().filter(|overlay| overlay.is_maintaining()).count();
         Snapshot {
@@ -256,8 +261,8 @@ impl Dht {
         }
     }
 
-    /// Tells who sent something that looks like a query what was wrong with it, unless that takes more bytes than
-    /// were sent: a forged source is worth no amplification.
+    /// Answers a malformed query with an error, unless the error is longer than the query: it must
+    /// not amplify traffic to a forged source.
     fn handle_malformed(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], what: &str) {
         let Some(message) = Value::read(bytes, &Limits::KRPC).ok().and_then(|value| value.dict()) else {
             return;
@@ -276,7 +281,7 @@ impl Dht {
         }
     }
 
-    /// A query of ours was answered.
+    /// Handles the response to a query of ours.
     fn answered(&mut self, now: Instant, sent: &Sent, external: Option<SocketAddr>, response: &Response) {
         let (from, is_v6) = (Node { id: response.id, addr: sent.to }, sent.to.is_ipv6());
         let Some(overlay) = self.overlays.of_mut(is_v6) else { return };
@@ -293,7 +298,7 @@ impl Dht {
         self.requests.advance_waiting(now, is_v6, &self.overlays, &mut self.outgoing);
     }
 
-    /// Hands an answer to whom it was for.
+    /// Passes a response to the part that sent the query.
     fn follow_answer(&mut self, now: Instant, sent: &Sent, from: Node, response: &Response) {
         let is_v6 = from.addr.is_ipv6();
         let Self { overlays, requests, bootstrap, outgoing, .. } = self;
@@ -328,8 +333,8 @@ impl Dht {
         }
     }
 
-    /// A query of ours was answered by an error: whoever sent it lives, but is of no use for this. Only who does not
-    /// even answer a ping, as every node does, counts as silent.
+    /// Handles an error in answer to a query of ours: the node is alive but useless for this query.
+    /// Only a node that answers a ping with an error counts as unresponsive.
     fn refused(&mut self, now: Instant, sent: &Sent, error: (i64, &[u8])) {
         if let Purpose::Store(id) = sent.purpose {
             self.stored(now, sent, id, Some(Err(error)));
@@ -353,7 +358,7 @@ impl Dht {
         requests.advance(now, id, sent.to.is_ipv6(), overlays, outgoing);
     }
 
-    /// An answer is late: others are asked beside.
+    /// Handles a late answer: its lookup queries further nodes in the meantime.
     fn slow(&mut self, now: Instant, sent: &Sent) {
         let Self { overlays, requests, bootstrap, outgoing, .. } = self;
         let is_v6 = sent.to.is_ipv6();
@@ -376,7 +381,7 @@ impl Dht {
         }
     }
 
-    /// An answer did not come.
+    /// Handles a query that timed out.
     fn failed(&mut self, now: Instant, sent: &Sent) {
         if let Some(overlay) = self.overlays.of_mut(sent.to.is_ipv6()) {
             overlay.failed(now, sent.to);
@@ -385,7 +390,7 @@ impl Dht {
         self.requests.advance_waiting(now, sent.to.is_ipv6(), &self.overlays, &mut self.outgoing);
     }
 
-    /// Nothing is to be waited for any more.
+    /// Ends a query without a useful answer: the part that sent it continues without one.
     fn ended(&mut self, now: Instant, sent: &Sent) {
         let Self { overlays, requests, bootstrap, outgoing, .. } = self;
         let is_v6 = sent.to.is_ipv6();
@@ -419,7 +424,7 @@ impl Dht {
         }
     }
 
-    /// Nodes that an answer names in the other family are tried, if few are known there (BEP 32).
+    /// Queries the nodes of the other family in a response if few are known there (BEP 32).
     fn hint_other_family(&mut self, now: Instant, from: SocketAddr, response: &Response) {
         if self.overlays.of(from.is_ipv4()).is_some_and(|other| other.table.len() < K) {
             let others = response.nodes().filter(|node| node.addr.is_ipv4() == from.is_ipv6());
@@ -429,7 +434,7 @@ impl Dht {
         }
     }
 
-    /// Does what is due now or has become possible. Cheap where nothing is.
+    /// Does what is due or has become possible; cheap if nothing is.
     fn go_on(&mut self, now: Instant) {
         if self.outgoing.is_starved && self.outgoing.transactions.has_room() {
             self.outgoing.is_starved = false;
@@ -449,7 +454,7 @@ impl Dht {
         self.check_invariant();
     }
 
-    /// Lets all lookups go on that had to wait for room.
+    /// Continues the lookups that waited for a free transaction.
     fn feed(&mut self, now: Instant) {
         let Self { overlays, requests, outgoing, .. } = self;
         for is_v6 in overlays.families() {
@@ -461,7 +466,7 @@ impl Dht {
         }
     }
 
-    /// Asks addresses where nodes may be, or for the bootstrap names.
+    /// Queries addresses of possible nodes, or has the bootstrap names resolved.
     fn try_bootstrap_sources(&mut self, now: Instant) {
         let empty = self.overlays.empty();
         if !self.bootstrap.has_saved() && now < self.bootstrap.due_at(empty) {
@@ -484,14 +489,14 @@ impl Dht {
         }
     }
 
-    /// Asks an address for the nodes around us, of whom some may get to know us.
+    /// Queries an address for the nodes closest to us.
     fn introduce(&mut self, now: Instant, addr: SocketAddr, purpose: Purpose) -> bool {
         let Some(identity) = self.overlays.identity(now, addr.is_ipv6()) else { return false };
         let method = Method::FindNode { target: identity.id, want: identity.want };
         self.outgoing.query(now, addr, purpose, &identity, method)
     }
 
-    /// What must hold after every input.
+    /// Checks what must hold after every input.
     #[cfg(debug_assertions)]
     fn check_invariant(&self) {
         self.outgoing.transactions.check_invariant();

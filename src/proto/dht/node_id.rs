@@ -1,5 +1,5 @@
-//! Node ids: one key space of 160 bits for nodes, torrents and items (BEP 5), and what an id has to do with an
-//! address (BEP 42).
+//! Node ids: one key space of 160 bits for nodes, torrents and items (BEP 5), and what an id has to
+//! do with an address (BEP 42).
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -83,7 +83,8 @@ impl NodeId {
     }
 }
 
-/// The first 21 bits of an id at this address, of which the id's last byte makes one of eight (BEP 42).
+/// The first 21 bits of an id at this address, of which the id's last byte makes one of eight (BEP
+/// 42).
 fn prefix_for(ip: IpAddr, last: u8) -> [u8; 3] {
     let seed = (last & 7) << 5;
     let crc = match ip.to_canonical() {

@@ -1,4 +1,5 @@
-//! What leaves the machine: queries with their transactions, answers, and the other outputs in their order.
+//! What leaves the machine: queries with their transactions, answers, and the other outputs in
+//! their order.
 //!
 //! Nothing is sent to port 0, to a group, or to ourselves. It does not know why something is sent.
 

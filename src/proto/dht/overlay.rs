@@ -1,11 +1,11 @@
 //! One of the two overlays (BEP 32): our id there, the routing table, and how it is kept good.
 //!
-//! The id follows our address (BEP 42) as the shell knows it or enough nodes see it; until then it is that of the last
-//! time, or random.
-//! When it changes, the table is sorted anew, at most once each [`RENAME_PAUSE`]. Joining is a lookup of our own
-//! id, repeated with growing pauses as long as the table stays smaller than a bucket; afterwards the table says
-//! what is due. One lookup of the overlay's own is under way at a time, and upkeep waits for it, so that nothing
-//! comes in bursts.
+//! The id follows our address (BEP 42) as the shell knows it or enough nodes see it; until then it
+//! is that of the last time, or random. When it changes, the table is sorted anew, at most once
+//! each [`RENAME_PAUSE`]. Joining is a lookup of our own id, repeated with growing pauses as long
+//! as the table stays smaller than a bucket; afterwards the table says what is due. One lookup of
+//! the overlay's own is under way at a time, and upkeep waits for it, so that nothing comes in
+//! bursts.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -29,9 +29,10 @@ const RENAME_PAUSE: Duration = Duration::from_secs(600);
 const JOIN_PAUSE_MIN: Duration = Duration::from_secs(2);
 /// Longest of these pauses: a network of three nodes that stays one costs a lookup in five minutes.
 const JOIN_PAUSE_MAX: Duration = Duration::from_secs(300);
-/// Time between two lookups of our own id by disjoint paths, three to five quarters of it. An attacker that is
-/// all that our neighbours know is all that they name, so neighbours look for each other by paths that do not lead
-/// through it. The first one comes after a third of it: nodes that start together learn of each other soon enough.
+/// Time between two lookups of our own id by disjoint paths, three to five quarters of it. An
+/// attacker that is all that our neighbours know is all that they name, so neighbours look for each
+/// other by paths that do not lead through it. The first one comes after a third of it: nodes that
+/// start together learn of each other soon enough.
 const GUARDED_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// Nodes named by a contact that a lookup begins at, too.
 const NAMED_MAX: usize = 2 * K;
@@ -75,8 +76,8 @@ pub(super) struct Overlay {
     maintenance_count: u32,
     /// Our own id is not looked up by disjoint paths before this.
     guarded_at: Instant,
-    /// Nodes that the last contact named while few were known: lookups begin at them too, so that nobody has to
-    /// ask a bootstrap node twice.
+    /// Nodes that the last contact named while few were known: lookups begin at them too, so that
+    /// nobody has to ask a bootstrap node twice.
     named: Vec<Node>,
     defence: Defence,
     rng: Rng,
@@ -120,7 +121,8 @@ impl Overlay {
         }
     }
 
-    /// A node answered a query of ours, and says that this is our address. Our address, if that is news.
+    /// A node answered a query of ours, and says that this is our address. Our address, if that is
+    /// news.
     pub(super) fn answered(
         &mut self,
         now: Instant,
@@ -140,8 +142,8 @@ impl Overlay {
         news
     }
 
-    /// A node asked us something; whether it is worth a ping. As long as few are known every stranger is, so that
-    /// a network where all start at once finds itself within seconds.
+    /// A node asked us something; whether it is worth a ping. As long as few are known every
+    /// stranger is, so that a network where all start at once finds itself within seconds.
     pub(super) fn queried(&mut self, now: Instant, node: Node) -> bool {
         let worth_it = self.table.queried(now, node);
         worth_it || (self.table.len() < K && self.table.good().all(|known| known.addr != node.addr))
@@ -414,8 +416,8 @@ impl Overlays {
         self.iter().any(|overlay| overlay.table.own() == id)
     }
 
-    /// Which nodes to ask for in one family: those of the other too, if few are known there; if nobody is, now and
-    /// then.
+    /// Which nodes to ask for in one family: those of the other too, if few are known there; if
+    /// nobody is, now and then.
     pub(super) fn want(&self, now: Instant, is_v6: bool) -> Want {
         let both = self.of(!is_v6).is_some_and(|other| {
             let age = now.since(other.since).as_micros() % WANT_PERIOD.as_micros();

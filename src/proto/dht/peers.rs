@@ -1,11 +1,12 @@
 //! Peers that others announced to us, by torrent (BEP 5, 33, 51), within limits.
 //!
-//! At most 4,096 torrents of 200 peers each, of which one /24 or /48 may have a few; peers expire half an hour
-//! after their announce. A full store takes no new torrent and gives no token for one, rather than forgetting
-//! what it promised to keep.
+//! At most 4,096 torrents of 200 peers each, of which one /24 or /48 may have a few; peers expire
+//! half an hour after their announce. A full store takes no new torrent and gives no token for one,
+//! rather than forgetting what it promised to keep.
 //!
-//! Memory follows what is kept: 12 bytes for an IPv4 peer, 24 for IPv6, 80 for a torrent. Invariants: torrents are in
-//! order and none is empty; `peer_count` is that of their lists; an address is in a torrent once.
+//! Memory follows what is kept: 12 bytes for an IPv4 peer, 24 for IPv6, 80 for a torrent.
+//! Invariants: torrents are in order and none is empty; `peer_count` is that of their lists; an
+//! address is in a torrent once.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -22,15 +23,18 @@ use crate::proto::time::{Duration, Instant};
 pub const TORRENT_COUNT_MAX: usize = 4_096;
 /// Most peers of a torrent, of both families. Hit: further ones are refused until others expire.
 pub const PEER_COUNT_MAX: usize = 200;
-/// Most peers of a torrent from one /24 or /48, so that one network cannot fill it; local addresses are exempt.
-/// Hit: an address that has peers already replaces its oldest, others are refused.
+/// Most peers of a torrent from one /24 or /48, so that one network cannot fill it; local addresses
+/// are exempt. Hit: an address that has peers already replaces its oldest, others are refused.
 pub const PREFIX_PEER_COUNT_MAX: usize = 4;
-/// Torrents that one /24 or /48 may be the first to announce while the store is more than half full, so that one
-/// network cannot fill it; local addresses are exempt. Hit: its further ones are refused.
+/// Torrents that one /24 or /48 may be the first to announce while the store is more than half
+/// full, so that one network cannot fill it; local addresses are exempt. Hit: its further ones are
+/// refused.
 pub const PREFIX_TORRENT_COUNT_MAX: u32 = 256;
-/// A peer is forgotten so long after its last announce: clients repeat theirs every 15 to 30 minutes.
+/// A peer is forgotten so long after its last announce: clients repeat theirs every 15 to 30
+/// minutes.
 pub const PEER_AGE_MAX: Duration = Duration::from_secs(30 * 60);
-/// Least time between two walks over all peers for those that have expired; meanwhile they are kept, not named.
+/// Least time between two walks over all peers for those that have expired; meanwhile they are
+/// kept, not named.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The store.
@@ -76,7 +80,8 @@ impl PeerStore {
         Self { torrents: Vec::new(), peer_count: 0, quota, sweep_at: None, rng }
     }
 
-    /// Whether an announce for this torrent from this address would be kept: else no token is given.
+    /// Whether an announce for this torrent from this address would be kept: else no token is
+    /// given.
     pub fn has_room(&self, infohash: NodeId, ip: IpAddr) -> bool {
         let Some(torrent) = self.torrent(infohash) else {
             return self.may_found(ip);
@@ -249,8 +254,8 @@ fn with_port<const IP_LEN: usize, const LEN: usize>(ip: [u8; IP_LEN], port: u16)
     addr
 }
 
-/// Where a peer belongs in the list: at its own place, in that of its address's oldest, or at the end. None: there
-/// is no room.
+/// Where a peer belongs in the list: at its own place, in that of its address's oldest, or at the
+/// end. None: there is no room.
 fn place<const LEN: usize>(peers: &[Peer<LEN>], addr: &[u8; LEN], full: bool) -> Option<usize> {
     if let Some(at) = peers.iter().position(|peer| peer.addr == *addr) {
         return Some(at);

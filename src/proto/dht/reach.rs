@@ -1,12 +1,13 @@
-//! Whether others reach us by one family (BEP 43): a node behind a translator that lets nobody in tells so by
-//! `ro`, so that no routing table keeps an address where nobody answers.
+//! Whether others reach us by one family (BEP 43): a node behind a translator that lets nobody in
+//! tells so by `ro`, so that no routing table keeps an address where nobody answers.
 //!
-//! Who reaches us without having heard from us within [`FORGOTTEN_AFTER`] proves that anybody can. If nobody has
-//! within [`TRIAL`] of the first answer of a public node, we are read-only, and try again every [`RETRY_AFTER`].
-//! Whom we have asked something is remembered by the bits of a filter, longer as long as they ask us: a translator
-//! may keep the way open for whoever uses it. Who asked first is not, or forged askers would fill the filter, and a
-//! full one takes strangers for acquaintances and waits for the proof in vain. Local networks have no translators
-//! between their nodes: as long as no public node answered, nobody is read-only.
+//! Who reaches us without having heard from us within [`FORGOTTEN_AFTER`] proves that anybody can.
+//! If nobody has within [`TRIAL`] of the first answer of a public node, we are read-only, and try
+//! again every [`RETRY_AFTER`]. Whom we have asked something is remembered by the bits of a filter,
+//! longer as long as they ask us: a translator may keep the way open for whoever uses it. Who asked
+//! first is not, or forged askers would fill the filter, and a full one takes strangers for
+//! acquaintances and waits for the proof in vain. Local networks have no translators between their
+//! nodes: as long as no public node answered, nobody is read-only.
 
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -17,11 +18,11 @@ use super::event::ReadOnly;
 use crate::proto::compact;
 use crate::proto::time::{Duration, Instant};
 
-/// How long after our last datagram to it a host may reach us only because of that one. Translators keep UDP
-/// mappings for some minutes (RFC 4787 asks for two at least).
+/// How long after our last datagram to it a host may reach us only because of that one. Translators
+/// keep UDP mappings for some minutes (RFC 4787 asks for two at least).
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
-/// How long the proof is waited for. In that time some twenty nodes have met us, and lookups that pass near our
-/// id, one a minute in an overlay at rest, have found us through them.
+/// How long the proof is waited for. In that time some twenty nodes have met us, and lookups that
+/// pass near our id, one a minute in an overlay at rest, have found us through them.
 const TRIAL: Duration = Duration::from_secs(300);
 /// How long a proof lasts, and how long we stay read-only before the next trial.
 const RETRY_AFTER: Duration = Duration::from_secs(1_800);

@@ -1,7 +1,8 @@
-//! One request under way: its lookups in both overlays, what they found, and what is stored at their end.
+//! One request under way: its lookups in both overlays, what they found, and what is stored at
+//! their end.
 //!
-//! In each overlay it waits until a node is known, looks up, and stores where that is asked for. It ends nothing
-//! by itself: whoever owns it takes the outcome when both overlays are through.
+//! In each overlay it waits until a node is known, looks up, and stores where that is asked for. It
+//! ends nothing by itself: whoever owns it takes the outcome when both overlays are through.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -19,13 +20,15 @@ use super::transactions::{Purpose, Sent};
 use crate::proto::time::{Duration, Instant};
 use crate::proto::tracker::words;
 
-/// How long a request waits for the first node of an overlay: bootstrap names are looked up twice in this time.
+/// How long a request waits for the first node of an overlay: bootstrap names are looked up twice
+/// in this time.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long it waits for the first node of one overlay when it is through with the other.
 const PATIENCE_BESIDE: Duration = Duration::from_secs(3);
 /// Peers of one request that are told apart, about 130 KiB; further ones are left out.
 const PEER_COUNT_MAX: usize = 4_096;
-/// Peers of one answer that count; further ones are left out, so that a few who lie do not use up all that may be told.
+/// Peers of one answer that count; further ones are left out, so that a few who lie do not use up
+/// all that may be told.
 const ANSWER_PEER_COUNT_MAX: usize = 100;
 /// Characters of a refusal that are kept.
 const REFUSAL_LEN_MAX: usize = 100;
@@ -37,7 +40,8 @@ enum Stage {
     Waiting { until: Instant },
     /// Looking for the closest nodes.
     Looking(Box<Lookup>),
-    /// Storing at the closest nodes: those still to be asked, closest last, and how many are being asked.
+    /// Storing at the closest nodes: those still to be asked, closest last, and how many are being
+    /// asked.
     Storing { left: Vec<Found>, under_way: usize },
     /// Through, or not taking part.
     Over,
@@ -107,7 +111,8 @@ impl ActiveRequest {
         }
     }
 
-    /// Goes on in one overlay: begins the lookup when a node is known, asks whom it wants asked, and stores.
+    /// Goes on in one overlay: begins the lookup when a node is known, asks whom it wants asked,
+    /// and stores.
     pub(super) fn advance(
         &mut self,
         now: Instant,
@@ -368,7 +373,8 @@ fn statement<'a>(request: &'a Request, token: &'a [u8]) -> Option<Method<'a>> {
     }
 }
 
-/// The item, if it is the one sought and newer than what is known; only then its signature is verified.
+/// The item, if it is the one sought and newer than what is known; only then its signature is
+/// verified.
 fn newer(item: &ItemRef, key: &ItemKey, newest: Option<i64>) -> Option<Item> {
     let is_newer = newest.is_none_or(|newest| item.seq > newest);
     is_newer.then(|| item.verify_as(key).ok()).flatten()

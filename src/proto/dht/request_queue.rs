@@ -9,11 +9,11 @@ use super::overlay::Overlays;
 use super::request::ActiveRequest;
 use crate::proto::time::Instant;
 
-/// Requests under way at once: each has up to eight queries on the way, so that 16 in both overlays stay below
-/// the limit of transactions. More wait.
+/// Requests under way at once: each has up to eight queries on the way, so that 16 in both overlays
+/// stay below the limit of transactions. More wait.
 pub(super) const ACTIVE_MAX: usize = 16;
-/// Requests that wait, one for each torrent of a large session; beyond it a request is done at once, with nothing
-/// found.
+/// Requests that wait, one for each torrent of a large session; beyond it a request is done at
+/// once, with nothing found.
 const QUEUE_MAX: usize = 4_096;
 
 /// A request that waits for its turn.
@@ -78,7 +78,8 @@ impl RequestQueue {
         self.active.get_mut(&id).map(|running| &mut **running)
     }
 
-    /// Goes on with a request in one overlay after something happened there, and ends it if that was all.
+    /// Goes on with a request in one overlay after something happened there, and ends it if that
+    /// was all.
     pub(super) fn advance(
         &mut self,
         now: Instant,

@@ -1,22 +1,26 @@
 //! The routing table of one overlay (BEP 5): nodes by how much of their id they share with ours.
 //!
-//! A node enters only by an answer to a query of ours; one node an id, one an address, one a /24 or /64 in a bucket
-//! (local addresses are exempt). Of two nodes that compete for a place the one whose id fits its address (BEP 42)
-//! wins, then the one that has been there longer. Who fails is replaced from the bucket's spare nodes; who fails
-//! where nobody is to take its place stays for two hours and is asked now and then, so that the halves of a divided
-//! network find each other again.
+//! A node enters only by an answer to a query of ours; one node an id, one an address, one a /24 or
+//! /64 in a bucket (local addresses are exempt). Of two nodes that compete for a place the one
+//! whose id fits its address (BEP 42) wins, then the one that has been there longer. Who fails is
+//! replaced from the bucket's spare nodes; who fails where nobody is to take its place stays for
+//! two hours and is asked now and then, so that the halves of a divided network find each other
+//! again.
 //!
-//! There is a bucket for each number of leading bits shared with our id. The farthest are wider than k (128, 64, 32,
-//! 16): they hold most of the network, and a step from there gains up to four bits more. Our 32 neighbours have a place
-//! besides: whoever gathers somewhere with ids that fit their addresses has as many there as there are others, or four
-//! times as many, and fills the buckets of k of all who live there, so that these know nobody but them. A table has 240
-//! nodes in an overlay of 1,000 and 320 in one of 100,000, at 80 bytes each, in one list sorted by distance from us: a
-//! bucket is a range of it, and the nodes closest to a target are found by descending as in a trie.
+//! There is a bucket for each number of leading bits shared with our id. The farthest are wider
+//! than k (128, 64, 32, 16): they hold most of the network, and a step from there gains up to four
+//! bits more. Our 32 neighbours have a place besides: whoever gathers somewhere with ids that fit
+//! their addresses has as many there as there are others, or four times as many, and fills the
+//! buckets of k of all who live there, so that these know nobody but them. A table has 240 nodes in
+//! an overlay of 1,000 and 320 in one of 100,000, at 80 bytes each, in one list sorted by distance
+//! from us: a bucket is a range of it, and the nodes closest to a target are found by descending as
+//! in a trie.
 //!
-//! What rest costs: at most one ping in 2.5 s (about 100 bytes there, 80 back), and as many from others: 72 bytes/s
-//! each way. Of the buckets only those that are not full are refreshed, and the farthest one, in the long run six or so each
-//! 15 min with some 17 queries each, as many from others: answers of 300 bytes make 34 bytes/s each way, queries 11. The
-//! wary lookup of our own id asks 40 more in that time: 16. Together 133 bytes/s each way.
+//! What rest costs: at most one ping in 2.5 s (about 100 bytes there, 80 back), and as many from
+//! others: 72 bytes/s each way. Of the buckets only those that are not full are refreshed, and the
+//! farthest one, in the long run six or so each 15 min with some 17 queries each, as many from
+//! others: answers of 300 bytes make 34 bytes/s each way, queries 11. The wary lookup of our own id
+//! asks 40 more in that time: 16. Together 133 bytes/s each way.
 //!
 //! It knows no query under way and sends nothing.
 
@@ -35,10 +39,11 @@ use entries::{BUCKET_COUNT, Entries, Entry, Place};
 /// Nodes in a bucket, and in an answer (BEP 5).
 pub const K: usize = 8;
 
-/// A node that was not heard for so long is pinged: early enough that even the last of 300 is heard every 15 min, and
-/// so is good (BEP 5) as long as it has not failed.
+/// A node that was not heard for so long is pinged: early enough that even the last of 300 is heard
+/// every 15 min, and so is good (BEP 5) as long as it has not failed.
 const PING_AFTER: Duration = Duration::from_secs(10 * 60);
-/// So long after its last answer a node is pinged however often it queries us: a forged source would keep a dead one.
+/// So long after its last answer a node is pinged however often it queries us: a forged source
+/// would keep a dead one.
 const QUERIES_SUFFICE: Duration = Duration::from_secs(30 * 60);
 /// Least time between two pings: 300 nodes in 13 min.
 const PING_GAP: Duration = Duration::from_millis(2_500);
@@ -46,7 +51,8 @@ const PING_GAP: Duration = Duration::from_millis(2_500);
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// A bad node whose place nobody takes is asked again after this.
 const BAD_RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
-/// A bad node that was not heard for so long is forgotten: the longest division of a network that heals by itself.
+/// A bad node that was not heard for so long is forgotten: the longest division of a network that
+/// heals by itself.
 const LOST_AFTER: Duration = Duration::from_secs(2 * 3600);
 /// Time for a ping that upkeep asked for to be answered or to fail, before it is asked for again.
 const PING_PENDING: Duration = Duration::from_secs(60);
@@ -58,8 +64,8 @@ const STRANGER_GAP: Duration = Duration::from_secs(4);
 const REFRESH_FIRST: Duration = Duration::from_secs(15);
 /// up to this (BEP 5).
 const REFRESH_AFTER: Duration = Duration::from_secs(15 * 60);
-/// Least time between two refreshes, so that no start is a storm: half of all nodes may start at once, and each of
-/// them costs others as much as itself.
+/// Least time between two refreshes, so that no start is a storm: half of all nodes may start at
+/// once, and each of them costs others as much as itself.
 const REFRESH_GAP: Duration = Duration::from_secs(30);
 /// The same for whoever knows too few nodes to begin a lookup in the right part of the key space.
 const REFRESH_GAP_FEW: Duration = Duration::from_secs(5);
@@ -106,7 +112,8 @@ pub enum Upkeep {
 }
 
 impl Table {
-    /// Empty. It has nothing to do until the first node answers; then it wants to look up our own id.
+    /// Empty. It has nothing to do until the first node answers; then it wants to look up our own
+    /// id.
     pub fn new(own: NodeId, defence: Defence, rng: Rng, now: Instant) -> Self {
         Self {
             entries: Entries::new(own, defence),
@@ -127,8 +134,8 @@ impl Table {
         self.entries.own()
     }
 
-    /// A node answered a query of ours. An id that changes evicts the node; with the new one it enters when it
-    /// answers again.
+    /// A node answered a query of ours. An id that changes evicts the node; with the new one it
+    /// enters when it answers again.
     pub fn answered(&mut self, now: Instant, node: Node, round_trip: Duration) {
         if node.id == self.own() {
             return;
@@ -154,8 +161,8 @@ impl Table {
         }
     }
 
-    /// A query of ours to this address went unanswered. One that was sent before the last failure came to light tells
-    /// nothing new: many lookups may ask a node within one outage.
+    /// A query of ours to this address went unanswered. One that was sent before the last failure
+    /// came to light tells nothing new: many lookups may ask a node within one outage.
     pub fn failed(&mut self, now: Instant, addr: SocketAddr) {
         let Some(entry) = self.entries.at_address(addr) else { return };
         if entry.fails > 0 && now - entry.failed_at < FAILED_AFTER {
@@ -205,15 +212,16 @@ impl Table {
         is_worth_it
     }
 
-    /// The known nodes closest to a target, at most `count`, closest first. Nodes that failed lately are named only
-    /// where others do not suffice, bad ones only if there are no others. Those whose id does not fit their address
-    /// are at most half if enough others are known: so whoever crowds a target with such ids hides nobody.
+    /// The known nodes closest to a target, at most `count`, closest first. Nodes that failed
+    /// lately are named only where others do not suffice, bad ones only if there are no others.
+    /// Those whose id does not fit their address are at most half if enough others are known: so
+    /// whoever crowds a target with such ids hides nobody.
     pub fn closest(&self, target: NodeId, count: usize) -> Vec<Node> {
         self.entries.closest(target, count)
     }
 
-    /// Where a lookup begins: the k nodes closest to the target, then twelve of those farthest from it, where nobody is
-    /// who wants to be close.
+    /// Where a lookup begins: the k nodes closest to the target, then twelve of those farthest from
+    /// it, where nobody is who wants to be close.
     pub fn starts(&self, target: NodeId) -> Vec<Node> {
         let mut starts = self.closest(target, K);
         let far = self.closest(NodeId(target.0.map(|byte| !byte)), FAR_START_COUNT);
@@ -302,7 +310,8 @@ impl Table {
             return None;
         }
         let deepest = self.entries.deepest();
-        // Where our neighbours are first: they are who others look for when they look for what we keep.
+        // Where our neighbours are first: they are who others look for when they look for what we
+        // keep.
         let found = (0..=deepest).rev().find(|&bucket| self.wants_refresh(now, bucket));
         let next = self.refreshes[..=deepest].iter().map(|plan| plan.due).min();
         self.refresh_due = next.unwrap_or(now + REFRESH_AFTER);
@@ -320,8 +329,8 @@ impl Table {
         if now < due {
             return false;
         }
-        // Our own neighbourhood is looked at however full it is: those who fill it may not be all who are there. So is the
-        // other half of the key space, which tells the overlay's size.
+        // Our own neighbourhood is looked at however full it is: those who fill it may not be all
+        // who are there. So is the other half of the key space, which tells the overlay's size.
         let is_full = self.entries.is_full(bucket) && bucket != self.entries.deepest() && bucket > 0;
         let wait = if is_full { REFRESH_AFTER } else { wait };
         self.refreshes[bucket] =
@@ -330,7 +339,8 @@ impl Table {
     }
 }
 
-/// A span between three and five quarters of this one: what starts together does not go on together.
+/// A span between three and five quarters of this one: what starts together does not go on
+/// together.
 fn jitter(rng: &mut Rng, span: Duration) -> Duration {
     span.mul_f64(0.75 + rng.unit() / 2.0)
 }

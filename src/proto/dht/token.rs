@@ -1,7 +1,9 @@
-//! Write tokens: who stores something has shown shortly before that it receives at its address (BEP 5).
+//! Write tokens: who stores something has shown shortly before that it receives at its address (BEP
+//! 5).
 //!
-//! 8 bytes of a keyed hash (SipHash-2-4) of epoch, address, port-less, and target. An epoch lasts five minutes; the
-//! one before is still good. Nothing is kept for a token, so nobody can make us keep anything by asking for many.
+//! 8 bytes of a keyed hash (SipHash-2-4) of epoch, address, port-less, and target. An epoch lasts
+//! five minutes; the one before is still good. Nothing is kept for a token, so nobody can make us
+//! keep anything by asking for many.
 
 use std::net::IpAddr;
 
@@ -11,7 +13,8 @@ use super::node_id::NodeId;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 
-/// Tokens change this often (BEP 5: every five minutes), and are accepted in the epoch after their own.
+/// Tokens change this often (BEP 5: every five minutes), and are accepted in the epoch after their
+/// own.
 const EPOCH: Duration = Duration::from_secs(5 * 60);
 const EPOCHS_ACCEPTED: u64 = 2;
 
@@ -36,8 +39,8 @@ impl Tokens {
         self.of_epoch(self.epoch(now), ip, target)
     }
 
-    /// Whether the token was issued to this asker for this target within the last 5 to 10 minutes. Takes the same
-    /// time for every wrong token of the right length.
+    /// Whether the token was issued to this asker for this target within the last 5 to 10 minutes.
+    /// Takes the same time for every wrong token of the right length.
     pub fn accepts(&self, now: Instant, ip: IpAddr, target: NodeId, token: &[u8]) -> bool {
         let Ok(token) = <[u8; TOKEN_LEN]>::try_from(token) else { return false };
         let newest = self.epoch(now);

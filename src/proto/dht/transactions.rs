@@ -1,9 +1,11 @@
-//! Queries of ours that are under way: who was asked, under which transaction id, and until when we wait.
+//! Queries of ours that are under way: who was asked, under which transaction id, and until when we
+//! wait.
 //!
-//! An answer counts only with an id that is under way and from exactly the address that was asked. Ids are 32
-//! bits of the machine's own generator: a blind forger who guesses at [`COUNT_MAX`] open ones, with the address
-//! right, hits one time in 8 million. Each query turns slow once, then fails; both times come in the order in
-//! which queries were sent, so that two queues are all the timers there are. It reads no messages.
+//! An answer counts only with an id that is under way and from exactly the address that was asked.
+//! Ids are 32 bits of the machine's own generator: a blind forger who guesses at [`COUNT_MAX`] open
+//! ones, with the address right, hits one time in 8 million. Each query turns slow once, then
+//! fails; both times come in the order in which queries were sent, so that two queues are all the
+//! timers there are. It reads no messages.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -13,14 +15,17 @@ use super::krpc::TRANSACTION_LEN;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 
-/// Queries under way at once, about 50 KiB; beyond it lookups wait for the end of others, and pings are left out.
+/// Queries under way at once, about 50 KiB; beyond it lookups wait for the end of others, and pings
+/// are left out.
 pub(super) const COUNT_MAX: usize = 512;
-/// When an answer is given up. Of live nodes 99 % answer within 1 s whatever their link; a node that needs more
-/// than three is of no use to a lookup of ten steps.
+/// When an answer is given up. Of live nodes 99 % answer within 1 s whatever their link; a node
+/// that needs more than three is of no use to a lookup of ten steps.
 pub(super) const FAILED_AFTER: Duration = Duration::from_secs(3);
-/// When a query is slow and another node is asked beside it, as long as nothing was measured, and at most.
+/// When a query is slow and another node is asked beside it, as long as nothing was measured, and
+/// at most.
 const SLOW_AFTER_MAX: Duration = Duration::from_secs(1);
-/// The same, at least: below it lookups in a fast network would ask twice whenever a machine hesitates.
+/// The same, at least: below it lookups in a fast network would ask twice whenever a machine
+/// hesitates.
 const SLOW_AFTER_MIN: Duration = Duration::from_millis(100);
 
 /// What a query is for.
@@ -149,8 +154,8 @@ impl Transactions {
         first(&self.slow).into_iter().chain(first(&self.failed)).min()
     }
 
-    /// Drops entries of ended queries from the front of both queues, so that their fronts are always live and
-    /// nobody is woken for nothing.
+    /// Drops entries of ended queries from the front of both queues, so that their fronts are
+    /// always live and nobody is woken for nothing.
     fn trim(&mut self) {
         if self.open.is_empty() {
             self.slow.clear();

@@ -1,7 +1,9 @@
-//! Our own address, by a quorum of those who see it (`ip` of BEP 42): one vote a prefix, the latest counts.
+//! Our own address, by a quorum of those who see it (`ip` of BEP 42): one vote a prefix, the latest
+//! counts.
 //!
-//! The vote is about the host; the port is the one that most of those agree on, for some NATs give each
-//! conversation its own. Whoever won stays until two thirds of the latest voters are for another one.
+//! The vote is about the host; the port is the one that most of those agree on, for some NATs give
+//! each conversation its own. Whoever won stays until two thirds of the latest voters are for
+//! another one.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,7 +11,8 @@ use super::defence::prefix::Prefix;
 use crate::proto::compact;
 use crate::proto::time::{Duration, Instant};
 
-/// Votes kept; the oldest makes room. A liar needs two thirds of the neighbourhoods that we asked last.
+/// Votes kept; the oldest makes room. A liar needs two thirds of the neighbourhoods that we asked
+/// last.
 const VOTE_COUNT_MAX: usize = 24;
 /// Fewest votes that decide: an id is drawn anew after it, which costs a place in others' tables.
 const QUORUM: usize = 5;
@@ -34,8 +37,9 @@ struct Vote {
 }
 
 impl Voter {
-    /// A node that we asked says that this is our address. The new winner, if the vote changed it: it needs
-    /// five voters, and two thirds of the latest. Neighbours' votes count as long as nobody else votes.
+    /// A node that we asked says that this is our address. The new winner, if the vote changed it:
+    /// it needs five voters, and two thirds of the latest. Neighbours' votes count as long as
+    /// nobody else votes.
     pub fn vote(&mut self, now: Instant, voter: IpAddr, claimed: SocketAddr) -> Option<SocketAddr> {
         let claimed = compact::canonical(claimed);
         let is_local = compact::is_local(voter);

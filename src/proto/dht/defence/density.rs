@@ -1,28 +1,29 @@
 //! How densely nodes lie in the key space: the overlay's size, and when nodes are a crowd.
 //!
-//! Ids of honest nodes are spread evenly, so k nodes lie within k/N of the key space around any point
-//! of an overlay of N. An attacker that gathers there shows as more than that.
+//! Ids of honest nodes are spread evenly, so k nodes lie within k/N of the key space around any
+//! point of an overlay of N. An attacker that gathers there shows as more than that.
 
 use std::ops::RangeInclusive;
 
 use super::super::node_id::NodeId;
 use super::super::routing::K;
 
-/// Most nodes around a target that have to answer where many crowd it; an overlay of fewer nodes is too
-/// small for a lookup to have far ones.
+/// Most nodes around a target that have to answer where many crowd it; an overlay of fewer nodes is
+/// too small for a lookup to have far ones.
 pub(in crate::proto::dht) const CLOSEST_COUNT_MAX: usize = 24;
-/// Of the nodes whose id fits, so many of the closest have to answer: k may be an attacker's, and those
-/// that they hide are right behind them.
+/// Of the nodes whose id fits, so many of the closest have to answer: k may be an attacker's, and
+/// those that they hide are right behind them.
 pub(in crate::proto::dht) const ANSWERED_COUNT: usize = 2 * K;
-/// More nodes than these, within the distance that should hold k, are a crowd: by chance alone there is
-/// one around a target of 250, and around one of ten if the size is taken for two thirds of what it is.
+/// More nodes than these, within the distance that should hold k, are a crowd: by chance alone
+/// there is one around a target of 250, and around one of ten if the size is taken for two thirds
+/// of what it is.
 pub(in crate::proto::dht) const CROWD_COUNT: usize = 2 * K;
 
-/// The ranks among the closest nodes that estimate the overlay's size, each by itself; their median is
-/// taken. The closest five vary too much, and beyond the twelfth a table does not know all.
+/// The ranks among the closest nodes that estimate the overlay's size, each by itself; their median
+/// is taken. The closest five vary too much, and beyond the twelfth a table does not know all.
 const ESTIMATE_RANKS: RangeInclusive<usize> = 6..=12;
-/// Sizes learnt from lookups that are remembered, some of the last two hours. The third of four is taken:
-/// one varies by a third, and those from before a network grew tell too little.
+/// Sizes learnt from lookups that are remembered, some of the last two hours. The third of four is
+/// taken: one varies by a third, and those from before a network grew tell too little.
 const SAMPLE_COUNT_MAX: usize = 7;
 /// With fewer samples, the density around our own id limits the estimate.
 const SAMPLE_COUNT_MIN: usize = 5;
@@ -60,9 +61,9 @@ impl SizeSamples {
     }
 }
 
-/// Returns the number of nodes in the overlay, by how far the closest ones are from a point, closest
-/// first: the i-th of N is at i/N of the key space. The median of several ranks, so that a few nodes
-/// placed there on purpose do not count for much.
+/// Returns the number of nodes in the overlay, by how far the closest ones are from a point,
+/// closest first: the i-th of N is at i/N of the key space. The median of several ranks, so that a
+/// few nodes placed there on purpose do not count for much.
 pub(in crate::proto::dht) fn size_by_density(distances: impl Iterator<Item = NodeId>) -> u64 {
     let mut estimates = [0.0; 16];
     let mut count = 0;

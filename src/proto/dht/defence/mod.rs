@@ -1,12 +1,12 @@
 //! The defence of routing and lookups against Sybil and eclipse attacks.
 //!
 //! The attacker runs many nodes (Sybil), places them around a target and lets them name only each
-//! other, so that lookups of the target end among them (eclipse). It can have any number of ids that
-//! do not fit their address, and eight that do for each address it holds (BEP 42). It takes announces
-//! without keeping them and knows every honest node.
+//! other, so that lookups of the target end among them (eclipse). It can have any number of ids
+//! that do not fit their address, and eight that do for each address it holds (BEP 42). It takes
+//! announces without keeping them and knows every honest node.
 //!
-//! [`Defence`] has a switch for each rule; a program runs with all of them, and the simulator measures
-//! what each is worth (`tests/sim/dht.rs`). The parts:
+//! [`Defence`] has a switch for each rule; a program runs with all of them, and the simulator
+//! measures what each is worth (`tests/sim/dht.rs`). The parts:
 //! - [`prefix`]: what counts as one host or one network; [`quota`]: a network's share of a store,
 //! - [`density`]: how many nodes there should be around a target, and so when they are a crowd,
 //! - [`path`]: the disjoint paths of a lookup (compare S/Kademlia, section 4.4),
@@ -28,34 +28,36 @@ use super::node_id::Node;
 /// The rules, each on or off. A program runs with all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defence {
-    /// Nodes whose id fits their address (BEP 42) and others are counted apart: in a lookup the closest
-    /// k of each have to answer, in a table a node that fits displaces one that does not, and of an
-    /// answer those that do not are at most half. So ids chosen at will hide no node with a fitting one.
+    /// Nodes whose id fits their address (BEP 42) and others are counted apart: in a lookup the
+    /// closest k of each have to answer, in a table a node that fits displaces one that does not,
+    /// and of an answer those that do not are at most half. So ids chosen at will hide no node with
+    /// a fitting one.
     pub id_binding: bool,
     /// One node of a /24 or /64 in a bucket and in a lookup.
     pub prefix_quota: bool,
-    /// All nodes of our own table that a lookup begins at are asked, and by two hops some that are far
-    /// from the target, where no node of the attacker wants to be: some 20 queries more, which reach the
-    /// honest nodes around the target by paths that do not lead through the crowd.
+    /// All nodes of our own table that a lookup begins at are asked, and by two hops some that are
+    /// far from the target, where no node of the attacker wants to be: some 20 queries more, which
+    /// reach the honest nodes around the target by paths that do not lead through the crowd.
     pub disjoint_paths: bool,
-    /// All nodes within the distance that should hold k have to answer, up to 24, and 2k in any case,
-    /// because k fitting ids may hide the honest ones behind them. They are given as the closest.
+    /// All nodes within the distance that should hold k have to answer, up to 24, and 2k in any
+    /// case, because k fitting ids may hide the honest ones behind them. They are given as the
+    /// closest.
     pub wide_closest: bool,
-    /// Where twice as many nodes as there should be are around the target, three times as many far ones
-    /// are asked, and what is to be stored is stored at all that answered: two such lookups, of 100
-    /// queries each, share some of the 30 honest nodes that each reaches.
+    /// Where twice as many nodes as there should be are around the target, three times as many far
+    /// ones are asked, and what is to be stored is stored at all that answered: two such lookups,
+    /// of 100 queries each, share some of the 30 honest nodes that each reaches.
     pub crowd_response: bool,
     /// Of the nodes that one network alone names two are asked at once while there are others, none
     /// before others when one was dead and none alive, and no more at all when two were.
     pub source_limit: bool,
-    /// The 32 nodes closest to us have a place in the table though their bucket is full: a crowd of four
-    /// times as many nodes as live there otherwise fills the buckets of all its neighbours.
+    /// The 32 nodes closest to us have a place in the table though their bucket is full: a crowd of
+    /// four times as many nodes as live there otherwise fills the buckets of all its neighbours.
     pub neighbour_places: bool,
-    /// The overlay's size is taken from lookups of far targets and not from the density around our own
-    /// id, where a crowd may be.
+    /// The overlay's size is taken from lookups of far targets and not from the density around our
+    /// own id, where a crowd may be.
     pub sampled_size: bool,
-    /// Our own id is looked up by disjoint paths now and then, so that neighbours in a crowd find each
-    /// other.
+    /// Our own id is looked up by disjoint paths now and then, so that neighbours in a crowd find
+    /// each other.
     pub own_id_paths: bool,
 }
 

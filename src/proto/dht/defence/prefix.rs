@@ -1,7 +1,7 @@
 //! Neighbourhoods of addresses: what one hand is likely to hold, and so counts once.
 //!
-//! A /24 of IPv4 or a /64 of IPv6. Local addresses (an office, a laboratory) are each a neighbourhood of their own,
-//! ports told apart, so that many nodes may live on one host.
+//! A /24 of IPv4 or a /64 of IPv6. Local addresses (an office, a laboratory) are each a
+//! neighbourhood of their own, ports told apart, so that many nodes may live on one host.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,8 +11,8 @@ use crate::proto::compact;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::proto::dht) struct Prefix(u64);
 
-/// Marks what stands for one local address. IPv6 addresses that have this bit themselves are local, multicast
-/// or reserved: no prefix of a public one has it.
+/// Marks what stands for one local address. IPv6 addresses that have this bit themselves are local,
+/// multicast or reserved: no prefix of a public one has it.
 const LOCAL: u64 = 1 << 63;
 
 impl Prefix {
@@ -28,7 +28,8 @@ impl Prefix {
             IpAddr::V4(ip) => Self(LOCAL | u64::from(ip.to_bits()) << 16 | port),
             IpAddr::V6(ip) => {
                 let (high, low) = ((ip.to_bits() >> 64) as u64, ip.to_bits() as u64);
-                // 144 bits do not fit into 63; two neighbours that fall together are one, which costs little.
+                // 144 bits do not fit into 63; two neighbours that fall together are one, which
+                // costs little.
                 Self(LOCAL | high.rotate_left(32) ^ low.rotate_left(16) ^ port)
             }
         }
@@ -54,13 +55,14 @@ impl Prefix {
     }
 }
 
-/// Whether two addresses are one node's as far as anybody can tell: one host, or of local hosts one port.
+/// Whether two addresses are one node's as far as anybody can tell: one host, or of local hosts one
+/// port.
 pub(in crate::proto::dht) fn is_same_host(left: SocketAddr, right: SocketAddr) -> bool {
     left.ip() == right.ip() && (left.port() == right.port() || !compact::is_local(left.ip()))
 }
 
-/// Returns whether one node may name another to us, and we one node to another: local addresses are named
-/// among hosts of a local network only, addresses at which no host is reached never.
+/// Returns whether one node may name another to us, and we one node to another: local addresses are
+/// named among hosts of a local network only, addresses at which no host is reached never.
 pub(in crate::proto::dht) fn may_name(namer: SocketAddr, named: SocketAddr) -> bool {
     compact::is_dialable(named) && (compact::is_local(namer.ip()) || !compact::is_local(named.ip()))
 }

@@ -1,7 +1,7 @@
 //! A network's share of a store of what the node keeps for others.
 //!
-//! An entry counts for the network that stored it first: a /24 of IPv4, or a /48 of IPv6, which is as
-//! easy to obtain. Local addresses are exempt.
+//! An entry counts for the network that stored it first: a /24 of IPv4, or a /48 of IPv6, which is
+//! as easy to obtain. Local addresses are exempt.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,8 +14,8 @@ use crate::proto::compact;
 pub(in crate::proto::dht) struct PrefixQuota(BTreeMap<Prefix, u32>);
 
 impl PrefixQuota {
-    /// Returns whether this address may found another entry in a store of `count` entries that takes
-    /// `count_max`: while it is more than half full, a network has at most `share_max`.
+    /// Returns whether this address may found another entry in a store of `count` entries that
+    /// takes `count_max`: while it is more than half full, a network has at most `share_max`.
     pub(in crate::proto::dht) fn may_found(
         &self,
         ip: IpAddr,

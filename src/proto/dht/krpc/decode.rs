@@ -10,8 +10,8 @@ use crate::proto::bencode::{Dict, Limits, List, Value};
 /// Reads a datagram.
 ///
 /// # Errors
-/// It is not bencode within limits (64 KiB, depth 8, 256 tokens), has no `t` or `y`, or misses what its kind
-/// needs.
+/// It is not bencode within limits (64 KiB, depth 8, 256 tokens), has no `t` or `y`, or misses what
+/// its kind needs.
 pub fn decode(bytes: &[u8]) -> Result<Message<'_>, KrpcError> {
     let root = Value::read(bytes, &Limits::KRPC).map_err(|error| KrpcError(error.what))?;
     let envelope = Envelope::read(root.dict().ok_or(KrpcError("it is not a dictionary"))?);

@@ -1,5 +1,5 @@
-//! Writing KRPC datagrams: the keys stand here in their order, so that nothing is sorted and nothing is built
-//! twice. One allocation a datagram, of about its length.
+//! Writing KRPC datagrams: the keys stand here in their order, so that nothing is sorted and
+//! nothing is built twice. One allocation a datagram, of about its length.
 
 use std::net::SocketAddr;
 
@@ -44,11 +44,12 @@ pub fn encode_query(transaction: [u8; TRANSACTION_LEN], query: &Query) -> Vec<u8
     out
 }
 
-/// An answer as a datagram of at most [`DATAGRAM_LEN_MAX`] bytes: peers, samples and then nodes are left out from
-/// the end until it fits. `to`: the asker, told as `ip` (BEP 42).
+/// An answer as a datagram of at most [`DATAGRAM_LEN_MAX`] bytes: peers, samples and then nodes are
+/// left out from the end until it fits. `to`: the asker, told as `ip` (BEP 42).
 ///
-/// Beside the longest item there is no room for any of them; then the client's name, the address and even the
-/// token make room too. Only with a transaction id that nobody uses would the item itself not fit: it is left out.
+/// Beside the longest item there is no room for any of them; then the client's name, the address
+/// and even the token make room too. Only with a transaction id that nobody uses would the item
+/// itself not fit: it is left out.
 pub fn encode_answer(transaction: &[u8], id: NodeId, to: SocketAddr, answer: &Answer) -> Vec<u8> {
     let transaction = &transaction[..transaction.len().min(TRANSACTION_LEN_MAX)];
     let fit = Fit::new(transaction, to, answer);
@@ -64,8 +65,8 @@ pub fn encode_answer(transaction: &[u8], id: NodeId, to: SocketAddr, answer: &An
     out
 }
 
-/// An error as a datagram: 201 generic, 203 protocol, 204 method unknown; BEP 44: 205 too big, 206 bad
-/// signature, 207 salt too big, 301 cas mismatch, 302 seq less than current.
+/// An error as a datagram: 201 generic, 203 protocol, 204 method unknown; BEP 44: 205 too big, 206
+/// bad signature, 207 salt too big, 301 cas mismatch, 302 seq less than current.
 pub fn encode_error(transaction: &[u8], to: SocketAddr, code: i64, text: &str) -> Vec<u8> {
     let transaction = &transaction[..transaction.len().min(TRANSACTION_LEN_MAX)];
     let text = &text.as_bytes()[..text.len().min(ERROR_TEXT_LEN_MAX)];
@@ -149,7 +150,8 @@ fn write_arguments(out: &mut Vec<u8>, query: &Query) {
         Method::AnnouncePeer { infohash, port, token, seed } => {
             write_flag(out, "12:implied_port", port.is_none());
             write_id(out, "9:info_hash", infohash);
-            // Must be there even if the other one counts; 0 is refused by those who do not know of the other.
+            // Must be there even if the other one counts; 0 is refused by those who do not know of
+            // the other.
             write_number(out, "4:port", Some(port.unwrap_or(0).into()));
             write_flag(out, "4:seed", seed);
             write_string(out, "5:token", token);
@@ -193,7 +195,8 @@ impl Room {
         fits
     }
 
-    /// As many of these, from the front, as there is room for, after so many bytes for all of them together.
+    /// As many of these, from the front, as there is room for, after so many bytes for all of them
+    /// together.
     fn take_front<'a, T>(&mut self, head_len: usize, all: &'a [T], len: impl Fn(&T) -> usize) -> &'a [T] {
         if all.is_empty() || !self.take(head_len) {
             return &[];

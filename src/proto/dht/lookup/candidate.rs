@@ -1,4 +1,5 @@
-//! A node that a lookup knows of: who says that it exists, whether it has to be asked, and what came of it.
+//! A node that a lookup knows of: who says that it exists, whether it has to be asked, and what
+//! came of it.
 
 use crate::proto::dht::defence::path::Path;
 use crate::proto::dht::defence::prefix::Prefix;

@@ -1,6 +1,7 @@
 //! Whom to ask next, of candidates that are offered closest first, as indices.
 
-/// The closest that may be asked, and the closest of those whose namers are not being tried already.
+/// The closest that may be asked, and the closest of those whose namers are not being tried
+/// already.
 #[derive(Default)]
 pub(super) struct Choice {
     /// The closest.

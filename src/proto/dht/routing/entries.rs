@@ -1,7 +1,8 @@
-//! The nodes of a table: one list by distance from us, of which each bucket is a range, and the spare nodes.
+//! The nodes of a table: one list by distance from us, of which each bucket is a range, and the
+//! spare nodes.
 //!
-//! It knows who may be where (capacities, one an id, an address, a neighbourhood in a bucket) and who is closest; it
-//! does not know the time.
+//! It knows who may be where (capacities, one an id, an address, a neighbourhood in a bucket) and
+//! who is closest; it does not know the time.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -12,18 +13,20 @@ use crate::proto::dht::defence::prefix::is_same_host;
 use crate::proto::dht::node_id::{Node, NodeId};
 use crate::proto::time::{Duration, Instant};
 
-/// Buckets; the last one has all that share more bits with us. An overlay of 2^27 nodes fits, and who invents ids
-/// close to ours fills one bucket with them, not a hundred.
+/// Buckets; the last one has all that share more bits with us. An overlay of 2^27 nodes fits, and
+/// who invents ids close to ours fills one bucket with them, not a hundred.
 pub(super) const BUCKET_COUNT: usize = 25;
 /// Nodes of the farthest buckets, where most of the network is; of all others k.
 const WIDE: [usize; 4] = [128, 64, 32, 16];
-/// Of the nodes closest to us so many have a place whether their bucket is full or not. Whoever crowds our neighbourhood,
-/// with eight ids for each address, fills its buckets of k before our neighbours have come; so many leave room for them.
-/// Where nobody does, they are in their buckets anyway but for eight or so.
+/// Of the nodes closest to us so many have a place whether their bucket is full or not. Whoever
+/// crowds our neighbourhood, with eight ids for each address, fills its buckets of k before our
+/// neighbours have come; so many leave room for them. Where nobody does, they are in their buckets
+/// anyway but for eight or so.
 pub(super) const NEIGHBOUR_COUNT: usize = 4 * K;
 /// Spare nodes of a bucket; the one that was not heard for longest makes room.
 const SPARE_COUNT_MAX: usize = K;
-/// So many failures in a row make a node bad: with 1 % loss a living one fails twice in a row once in 10,000 times.
+/// So many failures in a row make a node bad: with 1 % loss a living one fails twice in a row once
+/// in 10,000 times.
 const BAD_FAILS: u8 = 2;
 
 /// A node that answered, and how it does.
@@ -63,8 +66,9 @@ pub(super) struct Entries {
     own: NodeId,
     /// Closest to us first.
     list: Vec<Entry>,
-    /// The leading bits of their distances: an answer to a query is found in these 2 KiB, not in the 20 KiB of
-    /// `list`, which are in no cache of a process that does other things between two datagrams.
+    /// The leading bits of their distances: an answer to a query is found in these 2 KiB, not in
+    /// the 20 KiB of `list`, which are in no cache of a process that does other things between two
+    /// datagrams.
     keys: Vec<u64>,
     /// In no order; at most [`SPARE_COUNT_MAX`] of a bucket.
     spares: Vec<Entry>,
@@ -207,8 +211,9 @@ impl Entries {
         }
     }
 
-    /// Puts a spare node in the place of a bad one, if there is one; if not, the bad one stays unless it is lost or its
-    /// bucket has more than its own. When the spare one is to be asked something.
+    /// Puts a spare node in the place of a bad one, if there is one; if not, the bad one stays
+    /// unless it is lost or its bucket has more than its own. When the spare one is to be asked
+    /// something.
     pub(super) fn replace(&mut self, bad: NodeId, is_lost: bool) -> Option<Instant> {
         let at = self.find(bad).ok()?;
         let bucket = self.bucket_of(bad);
@@ -246,7 +251,8 @@ impl Entries {
         nodes
     }
 
-    /// The closest of those that `may` be named; half of them fit their address, if so many are known.
+    /// The closest of those that `may` be named; half of them fit their address, if so many are
+    /// known.
     fn closest_of(&self, target: NodeId, count: usize, may: impl Fn(&Entry) -> bool) -> Vec<Node> {
         let mut nodes = Vec::with_capacity(count + K);
         self.descend(
@@ -278,8 +284,8 @@ impl Entries {
         nodes
     }
 
-    /// Appends the closest of a range in which all ids share the leading bits, until there are `count` or, rather
-    /// than sorting twice, a few more.
+    /// Appends the closest of a range in which all ids share the leading bits, until there are
+    /// `count` or, rather than sorting twice, a few more.
     fn descend(
         &self,
         range: Range<usize>,
@@ -334,7 +340,8 @@ impl Entries {
         self.check_invariant(bucket);
     }
 
-    /// One that has just ceased to be a neighbour has the place of any other: none if its bucket has more than its own.
+    /// One that has just ceased to be a neighbour has the place of any other: none if its bucket
+    /// has more than its own.
     fn release_neighbour(&mut self) {
         let Some(entry) = self.list.get(self.neighbour_count()) else { return };
         let bucket = self.bucket_of(entry.node.id);
@@ -383,7 +390,8 @@ impl Entries {
         }
     }
 
-    /// Sorted, so one an id; and no more of the bucket that grew than it may have, neighbours apart.
+    /// Sorted, so one an id; and no more of the bucket that grew than it may have, neighbours
+    /// apart.
     fn check_invariant(&self, bucket: usize) {
         debug_assert!(self.list.len() == self.keys.len());
         debug_assert!(self.list.is_sorted_by_key(|entry| entry.node.id.distance(self.own)));

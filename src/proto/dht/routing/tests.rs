@@ -211,7 +211,8 @@ fn ids_at_will_hide_none_that_fit() {
     assert_eq!(named.iter().filter(|node| node.id.fits(node.addr.ip())).count(), K / 2);
 }
 
-/// An hour in which each ping is answered: when each node was heard last but one, and how often what happened.
+/// An hour in which each ping is answered: when each node was heard last but one, and how often
+/// what happened.
 fn rest(table: &mut Table, seconds: u64) -> (u32, u32) {
     let (mut pings, mut refreshes) = (0, 0);
     let end = at(seconds);

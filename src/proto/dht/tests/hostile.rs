@@ -36,8 +36,8 @@ fn token(bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Runs for a while in which all addresses without a machine answer queries with what `reply` makes of the transaction
-/// id, the query and its sender.
+/// Runs for a while in which all addresses without a machine answer queries with what `reply` makes
+/// of the transaction id, the query and its sender.
 fn run_with(net: &mut Net, span: Duration, reply: impl Fn(&[u8], &Query, SocketAddr) -> Vec<u8>) {
     let until = net.now + span;
     while net.step(until) {
@@ -125,7 +125,8 @@ fn thousands_that_claim_one_id_take_one_place() {
     let mut net = Net::global(5, 20);
     let claimed = query(0x99, Method::Ping);
     for number in 0..3_000 {
-        // Each answers whatever it is asked back, so that it is a node like any other but for its id.
+        // Each answers whatever it is asked back, so that it is a node like any other but for its
+        // id.
         net.inject(public(number), net.addr(0), &krpc::encode_query(*b"test", &claimed));
         net.run(30 * MILLI);
         for stray in std::mem::take(&mut net.strays) {
@@ -364,7 +365,8 @@ fn no_answer_is_larger_than_what_is_stated() {
         ("unknown", Method::Unknown { target: Some(TARGET) }, 2.9),
     ];
     for (name, method, stated) in kinds {
-        // The shortest that asks so: a transaction id of one byte instead of four, and no `v`, which takes nine.
+        // The shortest that asks so: a transaction id of one byte instead of four, and no `v`,
+        // which takes nine.
         let asked = krpc::encode_query(*b"test", &query(1, method)).len() - 3 - 9;
         let answer = net.ask(addr([10, 3, 0, 1]), me, &query(1, method)).unwrap();
         let factor = (answer.len() - 3 + HEADERS_LEN) as f64 / (asked + HEADERS_LEN) as f64;

@@ -1,4 +1,5 @@
-//! The whole machine among its like: some dozens of nodes in virtual time, over a network with one delay for all.
+//! The whole machine among its like: some dozens of nodes in virtual time, over a network with one
+//! delay for all.
 
 mod hostile;
 mod lookups;
