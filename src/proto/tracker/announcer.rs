@@ -1,14 +1,14 @@
-//! When to announce to which tracker of one torrent (BEP 3 events, BEP 12 tiers, BEP 31 retries, backoff).
+//! When to announce to which tracker of one torrent (BEP 3, 12 tiers, 31 retries, backoff).
 //!
-//! Every tier is announced to, side by side; within a tier one tracker at a time, in an order shuffled once,
-//! in which the one that answers moves to the front. Invariants: one request under way a tracker at most;
-//! `started` comes first to each tracker until it answers; `completed` goes once to a tracker that had heard
-//! of us before; `stopped` goes to every tracker that knows us, and nothing after it. How an announce travels
-//! is unknown here.
+//! Every tier is announced to, side by side; within a tier one tracker at a time, in an order
+//! shuffled once, in which the one that answers moves to the front. Invariants: at most one pending
+//! request per tracker; `started` is sent to each tracker until it answers; `completed` goes once
+//! to a tracker that received `started`; `stopped` goes to every tracker that may list us, and
+//! nothing after it. It does not know the transport.
 //!
-//! Thousands of torrents that are added together announce `started` together. What follows is spread: the first
-//! announce after it comes at a random moment of the second half of the interval ([`FIRST_INTERVAL_MIN`]), the
-//! others an interval after the last one.
+//! Thousands of torrents that are added together announce `started` together. What follows is
+//! spread: the first announce after it comes at a random moment of the second half of the interval
+//! ([`FIRST_INTERVAL_MIN`]), the others an interval after the last one.
 
 mod tracker;
 
@@ -22,22 +22,22 @@ use crate::proto::time::{Duration, Instant};
 use std::net::{IpAddr, SocketAddr};
 use tracker::Tracker;
 
-/// Fixed facts of a torrent's announces.
+/// What does not change between the announces of a torrent.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Which torrent.
+    /// The torrent.
     pub infohash: InfoHash,
-    /// Our name.
+    /// Our peer id.
     pub peer_id: PeerId,
-    /// Where we listen.
+    /// Our listening port.
     pub port: u16,
     /// URLs in tiers: `http:`, `https:`, `udp:`; others are reported once by [`Output::Failed`].
     pub tiers: Vec<Vec<String>>,
-    /// Peers wanted an announce.
+    /// The number of peers requested per announce.
     pub numwant: u32,
 }
 
-/// Names one announce under way.
+/// Identifies a pending announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
@@ -58,11 +58,11 @@ pub struct Progress {
 pub enum Output {
     /// Send this announce to this URL; answered by `handle_reply`.
     Announce {
-        /// To be given back with the answer.
+        /// Identifies the announce in `handle_reply`.
         request: RequestId,
         /// The tracker.
         url: String,
-        /// What to say.
+        /// The announce.
         announce: Announce,
     },
     /// Peers that the tracker at `url` named.
@@ -72,84 +72,83 @@ pub enum Output {
         /// Addresses.
         peers: Vec<SocketAddr>,
     },
-    /// Our address as a tracker sees it.
+    /// Our address as a tracker reports it.
     ExternalIp(IpAddr),
-    /// An announce went well: for people.
+    /// An announce succeeded; shown to the user.
     Announced {
         /// The tracker.
         url: String,
-        /// Complete peers it knows.
+        /// Seeds in the swarm.
         seeders: Option<u32>,
-        /// Incomplete peers it knows.
+        /// Leechers in the swarm.
         leechers: Option<u32>,
     },
-    /// For the user, as sent.
+    /// A warning of a tracker, shown to the user.
     Warning {
         /// The tracker.
         url: String,
-        /// Its words.
+        /// The text.
         text: String,
     },
-    /// The tracker at this URL has not answered for [`SILENCE_MAX`]; it is waited for.
+    /// The tracker at this URL has not answered for [`SILENCE_MAX`]; the announce is still pending.
     Silent(String),
     /// A tracker failed; others are tried, this one again at `retry_at` (None: never).
     Failed {
         /// The tracker.
         url: String,
-        /// Why.
+        /// The reason.
         error: TrackerError,
         /// When it is tried again.
         retry_at: Option<Instant>,
     },
 }
 
-/// First pause after a failure: a tracker that is only just starting is soon found.
+/// First pause after a failure; short, for a tracker that is just starting.
 pub const BACKOFF_MIN: Duration = Duration::from_secs(2);
 /// Longest pause after failures.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
-/// An announce unanswered for this long counts as failed, whatever the shell does; a later answer is ignored.
+/// An announce unanswered for this long has failed; a later answer is ignored.
 pub const REQUEST_MAX: Duration = Duration::from_secs(90);
-/// After this time without an answer people are told that a tracker is silent.
+/// After this time without an answer a tracker is reported as silent.
 pub const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// Of an interval, what passes at least between `started` and the next announce, if that is not sooner than the
-/// tracker allows.
+/// Least time from `started` to the next announce, as a share of the tracker's interval.
 pub const FIRST_INTERVAL_MIN: f64 = 0.5;
-/// An announce that waits for its turn for so long counts as failed: the tracker would hardly answer either.
+/// An announce that was queued for this long has failed.
 pub const TURN_MAX: Duration = Duration::from_secs(30 * 60);
 /// Least time between announces for want of peers, of trackers that name none.
 pub const MIN_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
-/// Leaving: how long an answer to `stopped` is waited for. Who leaves does not wait for a tracker that is gone.
+/// Timeout of `stopped`; short, so that a dead tracker does not delay the exit.
 pub const STOPPED_WAIT: Duration = Duration::from_secs(2);
 /// Leaving: how long an answer to a first announce is waited for, to know whether `stopped` is due.
 pub const STARTED_WAIT: Duration = Duration::from_secs(2);
-/// Leaving: how long the answer to any other announce is waited for. `stopped` overtaking it, on a connection of
-/// its own, would leave us in the swarm for an interval.
+/// Leaving: how long the answer to any other announce is waited for. `stopped` overtaking it, on a
+/// connection of its own, would leave us in the swarm for an interval.
 pub const IN_FLIGHT_WAIT: Duration = Duration::from_secs(1);
-/// Most trackers of one torrent; further ones are not used.
+/// Most trackers of one torrent; more are ignored.
 pub const TRACKER_MAX: usize = 128;
 
-/// Trackers of which one is enough.
+/// Trackers of which one is used at a time (BEP 12).
 #[derive(Debug)]
 struct Tier {
     /// Positions in `trackers`, the preferred first.
     order: Vec<usize>,
     next: Next,
-    /// Not announced to for want of peers before this.
+    /// The earliest announce for want of peers.
     earliest_at: Instant,
 }
 
 /// What a tier waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// Announce at this time.
+    /// The time of the next announce.
     At(Instant),
     /// An answer.
     Answer,
-    /// Nothing any more.
+    /// Nothing: the tier is done.
     Never,
 }
 
-/// An announce under way.
+/// A pending announce.
 #[derive(Debug)]
 struct Request {
     tracker: usize,
@@ -161,7 +160,7 @@ struct Request {
 
 /// The tracker client of one torrent.
 ///
-/// After each `handle_*` drain [`Announcer::poll_output`]; then wait until [`Announcer::poll_timeout`].
+/// After each `handle_*` drain `poll_output`; then wait until `poll_timeout`.
 #[derive(Debug)]
 pub struct Announcer {
     config: Config,
@@ -173,14 +172,14 @@ pub struct Announcer {
     tiers: Vec<Tier>,
     requests: BTreeMap<RequestId, Request>,
     next_request: u64,
-    /// The download has ended, or there was nothing to download: `completed` is said no more.
+    /// The download is complete, or was at the start: no further `completed`.
     complete: bool,
     leaving: bool,
     outputs: VecDeque<Output>,
 }
 
 impl Announcer {
-    /// Announces `started` at the first [`Announcer::handle_timeout`], unless there are no trackers.
+    /// Returns an announcer that sends `started` at the first `handle_timeout`.
     pub fn new(config: Config, progress: Progress, rng: Rng, now: Instant) -> Self {
         let mut announcer = Self {
             config,
@@ -221,12 +220,12 @@ impl Announcer {
         }
     }
 
-    /// New counters; cheap, to be called before every other input.
+    /// Sets the counters; cheap, to be called before every other input.
     pub fn handle_progress(&mut self, progress: Progress) {
         self.progress = progress;
     }
 
-    /// The last missing piece came: `completed`, exactly once to each tracker that heard of us before.
+    /// Sends `completed`, exactly once, to each tracker that received `started`.
     pub fn handle_completed(&mut self, now: Instant) {
         if self.leaving || std::mem::replace(&mut self.complete, true) {
             return;
@@ -243,7 +242,7 @@ impl Announcer {
         self.check_invariant();
     }
 
-    /// Leaving: `stopped` to every tracker that knows us; nothing after it.
+    /// Sends `stopped` to every tracker that may list us; nothing after it.
     pub fn handle_stopped(&mut self, now: Instant) {
         if std::mem::replace(&mut self.leaving, true) {
             return;
@@ -274,7 +273,7 @@ impl Announcer {
         self.handle_timeout(now);
     }
 
-    /// The announce waits for others of this process before it leaves; then [`Announcer::handle_sent`] follows.
+    /// Handles that the shell queued an announce; [`Announcer::handle_sent`] follows.
     pub fn handle_queued(&mut self, now: Instant, request: RequestId) {
         if let Some(request) = self.requests.get_mut(&request).filter(|_| !self.leaving) {
             request.give_up_at = now + TURN_MAX;
@@ -282,7 +281,7 @@ impl Announcer {
         }
     }
 
-    /// An announce that was queued leaves now; whether it is still to.
+    /// Handles that a queued announce is sent now. Returns false if it is obsolete.
     pub fn handle_sent(&mut self, now: Instant, request: RequestId) -> bool {
         let Some(request) = self.requests.get_mut(&request).filter(|_| !self.leaving) else { return false };
         request.give_up_at = now + REQUEST_MAX;
@@ -290,7 +289,7 @@ impl Announcer {
         true
     }
 
-    /// The answer to an announce.
+    /// Handles the answer to an announce.
     pub fn handle_reply(
         &mut self,
         now: Instant,
@@ -335,7 +334,7 @@ impl Announcer {
         }
     }
 
-    /// Hands on what an answer says.
+    /// Outputs the content of an answer.
     fn tell(&mut self, url: String, reply: AnnounceReply) {
         let AnnounceReply { seeders, leechers, peers, warning, external_ip, .. } = reply;
         self.outputs.push_back(Output::Announced { url: url.clone(), seeders, leechers });
@@ -364,7 +363,7 @@ impl Announcer {
         self.announce(tier, now);
     }
 
-    /// Time passed.
+    /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         let late: Vec<_> =
             self.requests.iter().filter(|(_, r)| r.give_up_at <= now).map(|(&id, _)| id).collect();
@@ -381,17 +380,17 @@ impl Announcer {
         self.check_invariant();
     }
 
-    /// The next decision.
+    /// Returns the next output; drain to None after every input.
     pub fn poll_output(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
         if output.is_none() {
-            // The next ones are half an hour away: no room is kept for them.
+            // The next output is half an hour away: free the buffer.
             self.outputs = VecDeque::new();
         }
         output
     }
 
-    /// When to call `handle_timeout`.
+    /// Returns when to call `handle_timeout`.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let tiers = self.tiers.iter().filter_map(|tier| match tier.next {
             Next::At(at) => Some(at),
@@ -401,12 +400,12 @@ impl Announcer {
         tiers.chain(self.requests.values().flat_map(due)).min()
     }
 
-    /// After `handle_stopped`: whether every `stopped` is answered or given up.
+    /// Returns whether, after `handle_stopped`, every `stopped` is answered or has failed.
     pub fn is_done(&self) -> bool {
         self.leaving && self.requests.is_empty()
     }
 
-    /// Announces to the first tracker of the tier that may be asked, if it is time.
+    /// Announces to the first tracker of the tier that is not backing off, if an announce is due.
     fn announce(&mut self, tier: usize, now: Instant) {
         match self.tiers[tier].next {
             Next::At(at) if at <= now => (),
@@ -422,7 +421,7 @@ impl Announcer {
         }
     }
 
-    /// The last words to a tracker: of the download that it was not told to be complete, then `stopped`.
+    /// Sends the last announces to a tracker: `completed` if it is outstanding, then `stopped`.
     fn leave(&mut self, tracker: usize, now: Instant) {
         if self.trackers[tracker].event() == AnnounceEvent::Completed {
             self.send(now, tracker, AnnounceEvent::Completed, IN_FLIGHT_WAIT);
@@ -464,12 +463,12 @@ impl Announcer {
         self.tiers.iter().position(holds).expect("every tracker that was asked is in a tier")
     }
 
-    /// When a tracker of the tier may be asked again.
+    /// Returns when a tracker of the tier may be announced to again.
     fn earliest_retry(&self, tier: usize) -> Option<Instant> {
         self.tiers[tier].order.iter().filter_map(|&at| self.trackers[at].retry_at()).min()
     }
 
-    /// Whether the tracker that the tier would ask next is yet to hear of our completion.
+    /// Returns whether the next tracker of the tier has not received `completed` yet.
     fn owes_completed(&self, tier: usize) -> bool {
         let mut alive = self.tiers[tier].order.iter().map(|&at| &self.trackers[at]);
         let next = alive.find(|tracker| tracker.retry_at().is_some());

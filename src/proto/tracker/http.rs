@@ -1,8 +1,8 @@
 //! HTTP trackers (BEP 3, 7, 23, 24, 31, 48): query strings and bencoded answers, both directions.
 //!
-//! This file is the client's side, `server` the tracker's. An answer is read as far as it makes sense: optional
-//! keys of the wrong kind are as good as absent, peers that nobody can dial are dropped. Fetching is the
-//! shell's; which addresses may be asked, [`announce_scope`] says.
+//! This file is the client's side, `server` the tracker's. An answer is read as far as it makes
+//! sense: optional keys of the wrong kind are as good as absent, peers that nobody can dial are
+//! dropped. Fetching is the shell's; which addresses may be asked, [`announce_scope`] says.
 
 pub mod forwarded;
 pub mod server;
@@ -26,7 +26,8 @@ use crate::proto::time::Duration;
 pub const BODY_LEN_MAX: usize = 2 << 20;
 /// Most peers taken from one answer; the rest is dropped. Ten times what anybody asks for.
 pub const REPLY_PEER_MAX: usize = 2_000;
-/// Longest `tracker id` that is kept and sent back; a longer one counts as absent, for every announce carries it.
+/// Longest `tracker id` that is kept and sent back; a longer one counts as absent, for every
+/// announce carries it.
 pub const TRACKER_ID_LEN_MAX: usize = 512;
 /// Longest time that `retry in` may keep us away: a day, in minutes.
 const RETRY_IN_MINUTES_MAX: i64 = 24 * 60;
@@ -72,14 +73,15 @@ pub fn announce_url(tracker: &str, announce: &Announce) -> String {
     url
 }
 
-/// The innermost network to which an announce may lead: hosts outside the internet are only asked for a path that a
-/// tracker has, so that a link cannot make this machine call their other services.
+/// The innermost network to which an announce may lead: hosts outside the internet are only asked
+/// for a path that a tracker has, so that a link cannot make this machine call their other
+/// services.
 pub fn announce_scope(origin: Origin, path: &str) -> Scope {
     if is_announce_path(path) { origin.innermost() } else { Scope::Public }
 }
 
-/// Whether a URL's path ends in `announce`, in a name that goes on by a sign (`announce.php`), or in a passkey behind
-/// such an element.
+/// Whether a URL's path ends in `announce`, in a name that goes on by a sign (`announce.php`), or
+/// in a passkey behind such an element.
 fn is_announce_path(path: &str) -> bool {
     let is_announce = |element: &str| {
         let rest = element.strip_prefix("announce");
@@ -88,8 +90,8 @@ fn is_announce_path(path: &str) -> bool {
     path.trim_end_matches('/').rsplit('/').take(2).any(is_announce)
 }
 
-/// The URL to scrape, if the tracker's announce URL says that there is one: the last path element begins with
-/// `announce`, which becomes `scrape` (BEP 48).
+/// The URL to scrape, if the tracker's announce URL says that there is one: the last path element
+/// begins with `announce`, which becomes `scrape` (BEP 48).
 pub fn scrape_url(tracker: &str, infohashes: &[InfoHash]) -> Option<String> {
     let path_end = tracker.find(['?', '#']).unwrap_or(tracker.len());
     let last = tracker[..path_end].rfind('/')? + 1;
@@ -113,7 +115,8 @@ fn with_query_open(url: &str) -> String {
     format!("{url}{separator}")
 }
 
-/// Reads the body of an answer, whatever the HTTP status was (410 is the shell's to report as `Gone`).
+/// Reads the body of an answer, whatever the HTTP status was (410 is the shell's to report as
+/// `Gone`).
 pub fn decode_reply(body: &[u8]) -> Result<AnnounceReply, TrackerError> {
     let dict = root(body)?;
     let integer = |key: &[u8]| dict.get(key).and_then(|value| value.integer());
@@ -167,8 +170,8 @@ fn dialable(addrs: impl Iterator<Item = SocketAddr>) -> impl Iterator<Item = Soc
     addrs.filter(|&addr| compact::is_dialable(addr)).take(REPLY_PEER_MAX)
 }
 
-/// A peer of the long form; one with a domain name instead of an address is dropped, since looking up names
-/// for strangers would let them aim us at anything.
+/// A peer of the long form; one with a domain name instead of an address is dropped, since looking
+/// up names for strangers would let them aim us at anything.
 fn dictionary_peer(dict: &Dict<'_>) -> Option<SocketAddr> {
     let ip: IpAddr = dict.get(b"ip")?.text()?.parse().ok()?;
     let port = u16::try_from(dict.get(b"port")?.integer()?).ok()?;

@@ -14,9 +14,11 @@ use super::infohash::InfoHash;
 use super::peer_id::PeerId;
 use super::time::Duration;
 
-/// Shortest time between regular announces that is believed: a tracker that asks for more is not obeyed.
+/// Shortest time between regular announces that is believed: a tracker that asks for more is not
+/// obeyed.
 pub const INTERVAL_MIN: Duration = Duration::from_secs(30);
-/// Longest time between regular announces that is believed: peers would be gone from its list long before.
+/// Longest time between regular announces that is believed: peers would be gone from its list long
+/// before.
 pub const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The interval of an answer that names none.
 pub const INTERVAL_DEFAULT: Duration = Duration::from_secs(30 * 60);

@@ -1,12 +1,14 @@
-//! The tracker as a pure service: datagrams and queries in, answers out (BEP 3, 7, 15, 23, 24, 31, 41, 48).
+//! The tracker as a pure service: datagrams and queries in, answers out (BEP 3, 7, 15, 23, 24, 31,
+//! 41, 48).
 //!
-//! [`Service`] is a whole tracker for one thread. A server with several takes its parts: an [`Answerer`] for
-//! each worker, all made from the same [`ConnectionIds`], and [`Swarms`] behind locks that it hands out by
-//! [`Shards`]. UDP is answered without allocation once the buffers have grown.
+//! [`Service`] is a whole tracker for one thread. A server with several takes its parts: an
+//! [`Answerer`] for each worker, all made from the same [`ConnectionIds`], and [`Swarms`] behind
+//! locks that it hands out by [`Shards`]. UDP is answered without allocation once the buffers have
+//! grown.
 //!
-//! Invariants: nobody gets more bytes than it sent before it has shown that it receives at its address; an
-//! error is never longer than what it answers; a peer is entered under the address it is heard from, unless
-//! that is a local one and names another.
+//! Invariants: nobody gets more bytes than it sent before it has shown that it receives at its
+//! address; an error is never longer than what it answers; a peer is entered under the address it
+//! is heard from, unless that is a local one and names another.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::DerefMut;
@@ -23,8 +25,8 @@ use crate::proto::infohash::InfoHash;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 
-/// Longest time between announces that is asked for; the shortest is a tenth less, so that a swarm that came
-/// at once does not come back at once.
+/// Longest time between announces that is asked for; the shortest is a tenth less, so that a swarm
+/// that came at once does not come back at once.
 pub const INTERVAL: Duration = Duration::from_secs(30 * 60);
 /// Least time between announces that is asked for, of peers that want more peers.
 pub const MIN_INTERVAL: Duration = Duration::from_secs(60);
@@ -32,9 +34,11 @@ pub const MIN_INTERVAL: Duration = Duration::from_secs(60);
 pub const NUMWANT_DEFAULT: usize = 50;
 /// Most peers of a family named in an answer, however many are wanted: 200 of IPv4 fit an MTU.
 pub const NUMWANT_MAX: usize = 200;
-/// Most IPv6 peers in a datagram: 76 of 18 bytes and 20 before them are 1,388, which fits every MTU in use.
+/// Most IPv6 peers in a datagram: 76 of 18 bytes and 20 before them are 1,388, which fits every MTU
+/// in use.
 pub const UDP_V6_MAX: usize = 76;
-/// Connection ids change this often, and are accepted in the two epochs after their own: 80 to 120 s.
+/// Connection ids change this often, and are accepted in the two epochs after their own: 80 to 120
+/// s.
 const EPOCH: Duration = Duration::from_secs(40);
 const EPOCHS_ACCEPTED: u64 = 3;
 
@@ -47,9 +51,10 @@ pub const LIMITS: Limits = Limits {
     owned: INTERVAL,
 };
 
-/// Issues and checks connection ids (BEP 15) without remembering any: an id is a keyed hash of epoch and
-/// address, all 64 bits of it, so a guess succeeds once in 6e18. The port is left out: translators of addresses
-/// change it between two datagrams, and who receives at the address has shown what is to be shown.
+/// Issues and checks connection ids (BEP 15) without remembering any: an id is a keyed hash of
+/// epoch and address, all 64 bits of it, so a guess succeeds once in 6e18. The port is left out:
+/// translators of addresses change it between two datagrams, and who receives at the address has
+/// shown what is to be shown.
 #[derive(Clone, Debug)]
 pub struct ConnectionIds(SipHasher24);
 
@@ -195,8 +200,9 @@ impl Answerer {
         }
     }
 
-    /// Answers an HTTP target (`/announce?...`, `/scrape?...`): status and bencoded body into `out` (cleared
-    /// first). Refusals of a tracker have status 200 too, as clients expect; 404 has no body.
+    /// Answers an HTTP target (`/announce?...`, `/scrape?...`): status and bencoded body into `out`
+    /// (cleared first). Refusals of a tracker have status 200 too, as clients expect; 404 has no
+    /// body.
     pub fn answer_http(
         &mut self,
         now: Instant,
@@ -256,8 +262,8 @@ impl Answerer {
         http::encode_failure(reason, None, out);
     }
 
-    /// Enters an announce into its swarm and chooses peers for it, at most `max` of IPv4 and of IPv6; None if
-    /// nobody could dial its sender.
+    /// Enters an announce into its swarm and chooses peers for it, at most `max` of IPv4 and of
+    /// IPv6; None if nobody could dial its sender.
     fn enter(
         &mut self,
         now: Instant,
@@ -266,7 +272,8 @@ impl Answerer {
         [v4_max, v6_max]: [usize; 2],
         shards: &mut impl Shards,
     ) -> Option<Scraped> {
-        // Only who is behind the same door may speak for another: else `ip` aims a swarm at strangers.
+        // Only who is behind the same door may speak for another: else `ip` aims a swarm at
+        // strangers.
         let ip = announce.ip.filter(|_| compact::is_local(from)).unwrap_or(from);
         let addr = compact::canonical(SocketAddr::new(ip, announce.port));
         if !compact::is_dialable(addr) {
@@ -296,7 +303,8 @@ impl Answerer {
     }
 }
 
-/// Why an announce from an address that nobody can dial is refused; fits into any announce's length.
+/// Why an announce from an address that nobody can dial is refused; fits into any announce's
+/// length.
 const NOWHERE: &str = "port or address cannot be dialled";
 
 fn numwant(announce: &Announce) -> usize {
@@ -323,7 +331,8 @@ impl Service {
         Self { answerer: Answerer::new(ids, rng), swarms }
     }
 
-    /// Answers a UDP datagram (BEP 15) into `out` (cleared first); false: no answer, or no tracker packet.
+    /// Answers a UDP datagram (BEP 15) into `out` (cleared first); false: no answer, or no tracker
+    /// packet.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
@@ -334,7 +343,8 @@ impl Service {
         self.answerer.answer_datagram(now, from, bytes, &mut self.swarms, out)
     }
 
-    /// Answers an HTTP target (`/announce?...`, `/scrape?...`): status and bencoded body into `out`.
+    /// Answers an HTTP target (`/announce?...`, `/scrape?...`): status and bencoded body into
+    /// `out`.
     pub fn handle_http(&mut self, now: Instant, from: SocketAddr, target: &str, out: &mut Vec<u8>) -> u16 {
         self.answerer.answer_http(now, from.ip(), target, &mut self.swarms, out)
     }

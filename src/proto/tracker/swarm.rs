@@ -1,10 +1,11 @@
 //! The peers of each torrent that a tracker knows: store, choice, expiry.
 //!
-//! One [`Swarms`] is one shard: a server with several threads has many, chosen by infohash. IPv4 and IPv6
-//! peers of a torrent are two lists of one swarm, since replies carry them apart. Torrents are a dense list with
-//! an index beside it: 72 bytes and 6 to 11 of index each, a peer 12 bytes and up to a quarter (IPv4). A million
-//! peers came to at most 24 bytes each, in 100,000 torrents of ten as in ten of 100,000. Everything is keyed by secrets,
-//! so that nobody can aim at collisions. What an announce may say is decided before (`service`).
+//! One [`Swarms`] is one shard: a server with several threads has many, chosen by infohash. IPv4
+//! and IPv6 peers of a torrent are two lists of one swarm, since replies carry them apart. Torrents
+//! are a dense list with an index beside it: 72 bytes and 6 to 11 of index each, a peer 12 bytes
+//! and up to a quarter (IPv4). A million peers came to at most 24 bytes each, in 100,000 torrents
+//! of ten as in ten of 100,000. Everything is keyed by secrets, so that nobody can aim at
+//! collisions. What an announce may say is decided before (`service`).
 
 mod index;
 mod peers;
@@ -33,8 +34,8 @@ const EVICTION_SAMPLE: u32 = 8;
 /// What the store may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Torrents. Hit: a torrent with a single peer gives way if a few tries find one, else the new one is
-    /// answered but not remembered.
+    /// Torrents. Hit: a torrent with a single peer gives way if a few tries find one, else the new
+    /// one is answered but not remembered.
     pub torrent_max: usize,
     /// Peers of one torrent and family. Hit: one that has long been silent gives way.
     pub torrent_peer_max: usize,
@@ -42,7 +43,8 @@ pub struct Limits {
     pub peer_max: usize,
     /// A peer silent for longer is forgotten.
     pub peer_age_max: Duration,
-    /// For how long after its last announce an address belongs to its peer, whatever senders at other addresses say.
+    /// For how long after its last announce an address belongs to its peer, whatever senders at
+    /// other addresses say.
     pub owned: Duration,
 }
 
@@ -151,8 +153,8 @@ impl Swarms {
         }
     }
 
-    /// Takes in an announce and replaces what is in `chosen` by peers for its sender. The figures of the torrent
-    /// as they are now.
+    /// Takes in an announce and replaces what is in `chosen` by peers for its sender. The figures
+    /// of the torrent as they are now.
     pub fn handle_announce(&mut self, now: Instant, announced: &Announced, chosen: &mut Chosen) -> Scraped {
         chosen.v4.clear();
         chosen.v6.clear();

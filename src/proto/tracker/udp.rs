@@ -1,7 +1,8 @@
 //! UDP trackers (BEP 15, 41): packets, both directions.
 //!
-//! Decoders are total and borrow: any datagram is a packet or a [`PacketError`], and reading a request
-//! allocates nothing. Which ids are valid, and when to send what, is known to `udp_client` and `service`.
+//! Decoders are total and borrow: any datagram is a packet or a [`PacketError`], and reading a
+//! request allocates nothing. Which ids are valid, and when to send what, is known to `udp_client`
+//! and `service`.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -17,8 +18,8 @@ pub const PROTOCOL_ID: u64 = 0x0417_2710_1980;
 pub const CONNECT_LEN: usize = 16;
 /// Bytes of an announce request before its options.
 pub const ANNOUNCE_LEN: usize = 98;
-/// Longest path and query that an announce carries (BEP 41); the rest is cut off, so that the datagram
-/// stays within an MTU.
+/// Longest path and query that an announce carries (BEP 41); the rest is cut off, so that the
+/// datagram stays within an MTU.
 pub const URL_DATA_LEN_MAX: usize = 1020;
 
 const CONNECT: u32 = 0;
@@ -128,8 +129,8 @@ impl Family {
 pub struct Options<'a>(&'a [u8]);
 
 impl<'a> Options<'a> {
-    /// The parts of path and query, to be joined. Unknown options are skipped; one that claims more bytes than
-    /// there are ends the list.
+    /// The parts of path and query, to be joined. Unknown options are skipped; one that claims more
+    /// bytes than there are ends the list.
     pub fn url_data(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
@@ -212,7 +213,8 @@ fn decode_announce(reader: &mut Reader<'_>) -> Result<Announce, PacketError> {
     };
     let ip = Ipv4Addr::from(reader.array::<4>()?);
     let key = reader.u32()?;
-    // -1 asks for the tracker's default; other negative numbers mean nothing, so they mean that too.
+    // -1 asks for the tracker's default; other negative numbers mean nothing, so they mean that
+    // too.
     let numwant = u32::try_from(reader.u32()? as i32).ok();
     let port = reader.u16()?;
     let ip = (!ip.is_unspecified()).then_some(ip.into());
@@ -331,7 +333,8 @@ pub fn encode_connect_reply(transaction_id: u32, connection_id: u64, out: &mut V
     out.extend_from_slice(&connection_id.to_be_bytes());
 }
 
-/// Appends the reply to an announce, up to its peers: those follow in compact form, of the family asked over.
+/// Appends the reply to an announce, up to its peers: those follow in compact form, of the family
+/// asked over.
 pub fn encode_announce_reply(
     transaction_id: u32,
     interval_secs: u32,
@@ -344,7 +347,8 @@ pub fn encode_announce_reply(
     }
 }
 
-/// Appends the head of the reply to a scrape: [`encode_scraped`] follows for each torrent asked, in order.
+/// Appends the head of the reply to a scrape: [`encode_scraped`] follows for each torrent asked, in
+/// order.
 pub fn encode_scrape_reply(transaction_id: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(&SCRAPE.to_be_bytes());
     out.extend_from_slice(&transaction_id.to_be_bytes());

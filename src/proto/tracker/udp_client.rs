@@ -1,9 +1,10 @@
-//! The client's UDP transactions on one shared socket: connect, retransmit at 15 x 2^n s, connection ids (BEP 15).
+//! The client's UDP transactions on one shared socket: connect, retransmit at 15 x 2^n s,
+//! connection ids (BEP 15).
 //!
-//! Invariants: a reply counts only from the exact address that was asked and with the transaction id of a
-//! request under way; a tracker is asked for one connection id at a time, however many torrents wait for it;
-//! every request ends in one [`Output::Reply`] within [`REQUEST_MAX`]. Which tracker comes next is the
-//! announcer's.
+//! Invariants: a reply counts only from the exact address that was asked and with the transaction
+//! id of a request under way; a tracker is asked for one connection id at a time, however many
+//! torrents wait for it; every request ends in one [`Output::Reply`] within [`REQUEST_MAX`]. Which
+//! tracker comes next is the announcer's.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -39,8 +40,8 @@ pub enum Output<Key> {
 pub const RETRANSMIT_AFTER: Duration = Duration::from_secs(15);
 /// Most doublings of that time (BEP 15).
 pub const DOUBLING_MAX: u32 = 8;
-/// A request ends with [`TrackerError::Timeout`] after this: three tries, at 0, 15 and 45 s. The full series of
-/// BEP 15 takes an hour, and other trackers wait for their turn.
+/// A request ends with [`TrackerError::Timeout`] after this: three tries, at 0, 15 and 45 s. The
+/// full series of BEP 15 takes an hour, and other trackers wait for their turn.
 pub const REQUEST_MAX: Duration = Duration::from_secs(60);
 /// How long a connection id is used after it came (BEP 15).
 pub const CONNECTION_MAX: Duration = Duration::from_secs(60);
@@ -110,7 +111,8 @@ enum Timer {
 
 /// UDP transactions of a process.
 ///
-/// After each `handle_*` drain [`UdpClient::poll_output`]; then wait until [`UdpClient::poll_timeout`].
+/// After each `handle_*` drain [`UdpClient::poll_output`]; then wait until
+/// [`UdpClient::poll_timeout`].
 #[derive(Debug)]
 pub struct UdpClient<Key> {
     rng: Rng,
@@ -159,14 +161,15 @@ impl<Key: Clone + Ord + std::fmt::Debug> UdpClient<Key> {
         self.check_invariant();
     }
 
-    /// A datagram came; false: it is none of ours (not from a tracker we asked, or no answer at all).
+    /// A datagram came; false: it is none of ours (not from a tracker we asked, or no answer at
+    /// all).
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> bool {
         let from = compact::canonical(from);
         if !self.servers.contains_key(&from) {
             return false;
         }
-        // What cannot be read may be forged: the request goes on waiting. It may also be a request: a peer
-        // that is its own tracker sends both from one address.
+        // What cannot be read may be forged: the request goes on waiting. It may also be a request:
+        // a peer that is its own tracker sends both from one address.
         let Ok(response) = udp::decode_response(bytes, Family::of(from.ip())) else { return false };
         match response {
             Response::Connect { transaction_id, connection_id } => {

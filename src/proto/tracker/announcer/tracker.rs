@@ -1,4 +1,5 @@
-//! One tracker as its client sees it: what it has heard of us, and when it may be asked again (BEP 3, 31).
+//! One tracker as its client sees it: what it has heard of us, and when it may be asked again (BEP
+//! 3, 31).
 //!
 //! It knows nothing of tiers and other trackers.
 
@@ -72,7 +73,8 @@ impl Tracker {
         (self.standing != Standing::Dead).then_some(self.retry_at)
     }
 
-    /// The last piece came. Who does not know us, and is not just hearing of us, shall not hear of the download.
+    /// The last piece came. Who does not know us, and is not just hearing of us, shall not hear of
+    /// the download.
     pub(super) fn handle_completed(&mut self) {
         let hearing = self.standing == Standing::Unknown && self.request.is_some();
         if self.standing == Standing::Known || hearing {

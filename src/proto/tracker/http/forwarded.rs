@@ -1,7 +1,9 @@
-//! The address of a client behind reverse proxies (`X-Forwarded-For`), believed only of proxies that are trusted.
+//! The address of a client behind reverse proxies (`X-Forwarded-For`), believed only of proxies
+//! that are trusted.
 //!
-//! Each proxy appends the address that it was connected from, so only the part of the list that trusted proxies wrote
-//! is worth anything: its end, up to the first address that is no trusted proxy's. That is the client.
+//! Each proxy appends the address that it was connected from, so only the part of the list that
+//! trusted proxies wrote is worth anything: its end, up to the first address that is no trusted
+//! proxy's. That is the client.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -53,8 +55,9 @@ impl Network {
     }
 }
 
-/// Returns the address of the client of a request that came from `from`, whose `X-Forwarded-For` lines are
-/// `forwarded`. An entry that is no address ends the search: the client is the nearest address before it.
+/// Returns the address of the client of a request that came from `from`, whose `X-Forwarded-For`
+/// lines are `forwarded`. An entry that is no address ends the search: the client is the nearest
+/// address before it.
 pub fn client<'a>(
     from: IpAddr,
     trusted: &[Network],

@@ -1,7 +1,8 @@
 //! The tracker's side of HTTP: queries in, bencoded answers out (BEP 3, 7, 23, 24, 31, 48).
 //!
-//! A query is read in place, without allocation; its length is the shell's to bound. Which values are obeyed
-//! (`ip`, `numwant`) is decided in `service`. `+` stands for itself: infohashes are bytes, not a form's text.
+//! A query is read in place, without allocation; its length is the shell's to bound. Which values
+//! are obeyed (`ip`, `numwant`) is decided in `service`. `+` stands for itself: infohashes are
+//! bytes, not a form's text.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -31,9 +32,9 @@ pub enum QueryError {
     Port,
 }
 
-/// Splits the target of a request into the path's name, without the slashes around it, and the query. The target may
-/// be in absolute form (RFC 9112, 3.2.2), and clients that join an announce URL carelessly write `//announce` or
-/// `/announce/`.
+/// Splits the target of a request into the path's name, without the slashes around it, and the
+/// query. The target may be in absolute form (RFC 9112, 3.2.2), and clients that join an announce
+/// URL carelessly write `//announce` or `/announce/`.
 pub fn split_target(target: &str) -> (&str, &str) {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let path =
@@ -50,9 +51,9 @@ pub struct Query {
     pub compact: bool,
 }
 
-/// Reads the query string of an announce. Unknown keys are ignored; of those given twice the last counts, but
-/// two infohashes are refused. A number that cannot be read (empty, negative, too large) counts as missing, and what says
-/// nothing of `left` is a leecher.
+/// Reads the query string of an announce. Unknown keys are ignored; of those given twice the last
+/// counts, but two infohashes are refused. A number that cannot be read (empty, negative, too
+/// large) counts as missing, and what says nothing of `left` is a leecher.
 pub fn decode_announce(query: &str) -> Result<Query, QueryError> {
     let (mut infohash, mut peer_id, mut port) = (None, None, None);
     let (mut uploaded, mut downloaded, mut left) = (0, 0, u64::MAX);
@@ -75,8 +76,8 @@ pub fn decode_announce(query: &str) -> Result<Query, QueryError> {
                 }
             }
             "numwant" => numwant = value.parse().ok(),
-            // BEP 7 does not limit its form: of a key that is not hexadecimal the checksum stands for the
-            // text.
+            // BEP 7 does not limit its form: of a key that is not hexadecimal the checksum stands
+            // for the text.
             "key" => key = u32::from_str_radix(value, 16).unwrap_or_else(|_| crc32c(value.as_bytes())),
             "ip" => ip = address(value),
             "compact" => compact = value != "0",
@@ -92,8 +93,8 @@ pub fn decode_announce(query: &str) -> Result<Query, QueryError> {
     Ok(Query { announce, compact })
 }
 
-/// Reads the query string of a scrape: the first [`HTTP_TORRENT_MAX`] torrents, sorted, each once. A scrape of
-/// everything is refused.
+/// Reads the query string of a scrape: the first [`HTTP_TORRENT_MAX`] torrents, sorted, each once.
+/// A scrape of everything is refused.
 pub fn decode_scrape(query: &str) -> Result<Vec<InfoHash>, QueryError> {
     let hashes = pairs(query).filter(|&(name, _)| name == "info_hash").take(HTTP_TORRENT_MAX);
     let hashes = hashes.map(|(_, value)| twenty(value).map(InfoHash).ok_or(QueryError::InfoHash));
@@ -156,7 +157,8 @@ fn write_bytes(out: &mut Vec<u8>, key: &str, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Appends an answer to an announce. The long form of peers has no peer ids: they are not remembered.
+/// Appends an answer to an announce. The long form of peers has no peer ids: they are not
+/// remembered.
 pub fn encode_reply(head: &ReplyHead, chosen: &Chosen, compact: bool, out: &mut Vec<u8>) {
     out.push(b'd');
     write_number(out, "complete", head.scraped.seeders);

@@ -1,9 +1,10 @@
-//! The peers of one torrent and one address family: found by address, seeds first, chosen at random.
+//! The peers of one torrent and one address family: found by address, seeds first, chosen at
+//! random.
 //!
 //! Twelve bytes for an IPv4 peer and 24 for IPv6, in one list that grows by a quarter; beyond
-//! [`SCAN_MAX`] peers an index adds 6 to 11 bytes. Invariants: the list is ordered by [`Standing`], and `ends` says
-//! where each standing ends; an address is in the list once; the index exists when the list is longer than
-//! [`SCAN_MAX`].
+//! [`SCAN_MAX`] peers an index adds 6 to 11 bytes. Invariants: the list is ordered by [`Standing`],
+//! and `ends` says where each standing ends; an address is in the list once; the index exists when
+//! the list is longer than [`SCAN_MAX`].
 
 use siphasher::sip::SipHasher13;
 
@@ -12,8 +13,8 @@ use super::index::Index;
 
 /// Up to this many peers are searched one by one: their addresses fill a dozen cache lines.
 const SCAN_MAX: usize = 64;
-/// Up to this many peers of a swarm are searched for the earlier address of one that moved: 12 KB of them. In a larger
-/// swarm both addresses count until the earlier one expires.
+/// Up to this many peers of a swarm are searched for the earlier address of one that moved: 12 KB
+/// of them. In a larger swarm both addresses count until the earlier one expires.
 const MOVE_SCAN_MAX: usize = 1_024;
 /// How many random peers are compared when one has to make room for a newcomer.
 const EVICTION_SAMPLE: u64 = 8;
@@ -26,8 +27,8 @@ pub(super) type Tick = u16;
 pub(super) enum Standing {
     /// Everything: it said `completed`, or had something left before.
     Seed,
-    /// Nothing left, and no proof: a seed from the start, or a newcomer that has only an infohash and cannot know
-    /// what is left (aria2, rqbit). Counted as a seed, as other trackers do.
+    /// Nothing left, and no proof: a seed from the start, or a newcomer that has only an infohash
+    /// and cannot know what is left (aria2, rqbit). Counted as a seed, as other trackers do.
     Unproven,
     /// Something is left.
     Leecher,
@@ -37,7 +38,8 @@ pub(super) enum Standing {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer<const LEN: usize> {
     addr: [u8; LEN],
-    /// A keyed hash of its peer id and key, as bytes so that nothing needs alignment beyond that of `seen`.
+    /// A keyed hash of its peer id and key, as bytes so that nothing needs alignment beyond that of
+    /// `seen`.
     identity: [u8; 4],
     seen: Tick,
 }
@@ -47,7 +49,8 @@ pub(super) struct Peer<const LEN: usize> {
 pub(super) struct Entry<const LEN: usize> {
     pub(super) addr: [u8; LEN],
     pub(super) identity: [u8; 4],
-    /// The announce has a key (BEP 7), which only its sender knows, so `identity` proves who sent it.
+    /// The announce has a key (BEP 7), which only its sender knows, so `identity` proves who sent
+    /// it.
     pub(super) has_key: bool,
     /// The address is the one that the announce came from, and not one that it names.
     pub(super) at_sender: bool,
@@ -115,9 +118,10 @@ impl<const LEN: usize> Peers<LEN> {
 
     /// Adds or refreshes a peer; what changed, and the standing of the sender.
     ///
-    /// An address belongs to the peer that announced it last, since a client that was killed starts again
-    /// under another id. An announce from another address may take it over once the peer has not announced
-    /// for `owned`. A peer whose key proves that it is an earlier one replaces that one's entry.
+    /// An address belongs to the peer that announced it last, since a client that was killed starts
+    /// again under another id. An announce from another address may take it over once the peer has
+    /// not announced for `owned`. A peer whose key proves that it is an earlier one replaces that
+    /// one's entry.
     pub(super) fn announce(
         &mut self,
         hasher: &SipHasher13,
@@ -180,8 +184,9 @@ impl<const LEN: usize> Peers<LEN> {
         before - self.len()
     }
 
-    /// Appends up to `count` random peers other than `asker`: of all peers if the asker is a leecher, of the
-    /// leechers if it is a seed, and leechers before seeds if the tracker does not know which of both it is.
+    /// Appends up to `count` random peers other than `asker`: of all peers if the asker is a
+    /// leecher, of the leechers if it is a seed, and leechers before seeds if the tracker does not
+    /// know which of both it is.
     pub(super) fn choose(
         &self,
         asker: Option<&[u8; LEN]>,
@@ -250,8 +255,8 @@ impl<const LEN: usize> Peers<LEN> {
         self.shift(hasher, at, Standing::Leecher, standing);
     }
 
-    /// Gives the peer at `at` another standing: it goes from one part of the list to the next until it is where it
-    /// belongs. Where it is then.
+    /// Gives the peer at `at` another standing: it goes from one part of the list to the next until
+    /// it is where it belongs. Where it is then.
     fn shift(&mut self, hasher: &SipHasher13, mut at: usize, from: Standing, to: Standing) -> usize {
         for border in (to as usize..from as usize).rev() {
             let first = self.ends[border] as usize;
@@ -317,8 +322,8 @@ impl<const LEN: usize> Peers<LEN> {
     }
 }
 
-/// Appends up to `count` random peers of `pool` but `asker`: two runs of neighbours from two random places, so the
-/// effort is that of the answer, not of the swarm.
+/// Appends up to `count` random peers of `pool` but `asker`: two runs of neighbours from two random
+/// places, so the effort is that of the answer, not of the swarm.
 fn choose_from<const LEN: usize>(
     pool: &[Peer<LEN>],
     asker: Option<&[u8; LEN]>,
