@@ -1,8 +1,10 @@
-//! UDP sockets that tell at which local address a datagram came, and send from a given one (RFC 3542, ip(7)).
+//! UDP sockets that tell at which local address a datagram came, and send from a given one (RFC
+//! 3542, ip(7)).
 //!
-//! A socket bound to all addresses sends from the address that the route to the peer prefers. On a host with several
-//! addresses that may be another one than the peer asked, and a peer with a connected socket never receives the answer.
-//! The engine and the tracker share this file; it knows no protocol.
+//! A socket bound to all addresses sends from the address that the route to the peer prefers. On a
+//! host with several addresses that may be another one than the peer asked, and a peer with a
+//! connected socket never receives the answer. The engine and the tracker share this file; it knows
+//! no protocol.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -18,7 +20,8 @@ use nix::sys::socket::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalAddr {
     ip: IpAddr,
-    /// The number of the interface, which link-local addresses need; else 0, so that the route decides.
+    /// The number of the interface, which link-local addresses need; else 0, so that the route
+    /// decides.
     interface: u32,
 }
 

@@ -1,8 +1,8 @@
 //! sprat: a swarming file distributor that speaks BitTorrent.
 //!
-//! Layers, each a feature so that the compiler keeps them apart: `cli -> engine -> storage -> proto`, and
-//! `sim -> storage's core, proto`. Without features this library is `proto` alone; `datagram` is what the engine and the
-//! tracker share besides.
+//! Layers, each a feature so that the compiler keeps them apart:
+//! `cli -> engine -> storage -> proto`, and `sim -> storage's core, proto`. Without features this
+//! library is `proto` alone; `datagram` is what the engine and the tracker share besides.
 
 #[cfg(feature = "cli")]
 pub mod cli;

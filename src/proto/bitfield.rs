@@ -53,8 +53,8 @@ impl Bitfield {
         Self { bytes: bytes.to_vec(), len, ones }.without_spare()
     }
 
-    /// The same pieces out of `len`: for a field that came before the number of pieces was known, and so counts
-    /// the spare bits of its last byte.
+    /// The same pieces out of `len`: for a field that came before the number of pieces was known,
+    /// and so counts the spare bits of its last byte.
     ///
     /// # Errors
     /// The length does not fit, or a spare bit is set.

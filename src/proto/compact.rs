@@ -1,4 +1,5 @@
-//! Compact peer addresses: 6 bytes for IPv4 (BEP 23), 18 for IPv6 (BEP 7), and what counts as an address.
+//! Compact peer addresses: 6 bytes for IPv4 (BEP 23), 18 for IPv6 (BEP 7), and what counts as an
+//! address.
 //!
 //! An IPv4-mapped IPv6 address is IPv4 everywhere, so that no peer has two identities.
 
@@ -16,8 +17,9 @@ pub fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
-/// Returns whether the address is of this machine, its link or a private network ([`Scope`]): only hosts of
-/// the same network reach it. False for addresses without a scope, at which no host is reached.
+/// Returns whether the address is of this machine, its link or a private network ([`Scope`]): only
+/// hosts of the same network reach it. False for addresses without a scope, at which no host is
+/// reached.
 pub fn is_local(ip: IpAddr) -> bool {
     match Scope::of(ip) {
         Some(Scope::Private | Scope::LinkLocal | Scope::Loopback) => true,
@@ -25,8 +27,8 @@ pub fn is_local(ip: IpAddr) -> bool {
     }
 }
 
-/// Returns the network of an address with the host part zero: a /24 of IPv4, a /48 of IPv6. One operator can
-/// easily have all addresses of such a network, so limits count it as one.
+/// Returns the network of an address with the host part zero: a /24 of IPv4, a /48 of IPv6. One
+/// operator can easily have all addresses of such a network, so limits count it as one.
 pub fn site(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() >> 8 << 8).into(),
@@ -34,8 +36,9 @@ pub fn site(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Returns whether a host could be reached at the address: it has a [`Scope`] (so no multicast, broadcast or
-/// reserved address and no cloud metadata service), is not unspecified, and its port is not 0.
+/// Returns whether a host could be reached at the address: it has a [`Scope`] (so no multicast,
+/// broadcast or reserved address and no cloud metadata service), is not unspecified, and its port
+/// is not 0.
 pub fn is_dialable(addr: SocketAddr) -> bool {
     let ip = addr.ip().to_canonical();
     addr.port() != 0 && !ip.is_unspecified() && Scope::of(ip).is_some()

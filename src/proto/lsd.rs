@@ -1,21 +1,24 @@
 //! Local service discovery (BEP 14): who on the local network has the same torrents.
 //!
-//! One machine for all torrents of a process: each is announced soon after it is added and then every five
-//! minutes ([`INTERVAL`]), several in one datagram, to one multicast group a family. When somebody new announces a
-//! torrent of ours, our own announce of it comes sooner, so that late comers find us even if we cannot reach them.
+//! One machine for all torrents of a process: each is announced soon after it is added and then
+//! every five minutes ([`INTERVAL`]), several in one datagram, to one multicast group a family.
+//! When somebody new announces a torrent of ours, our own announce of it comes sooner, so that late
+//! comers find us even if we cannot reach them.
 //!
-//! The BEP wants no more than one announce a minute. We keep that for each swarm ([`TORRENT_SPACING`]), and for the
-//! whole with up to a hundred torrents or so; a client with thousands would then need hours to say once what it
-//! has. So datagrams with torrents that were never announced go once a second ([`FIRST_SPACING`]), all others
-//! every ten seconds at most ([`REPEAT_SPACING`]): ten thousand torrents, 400 datagrams, are known after seven
-//! minutes and repeated in little more than an hour.
+//! The BEP wants no more than one announce a minute. We keep that for each swarm
+//! ([`TORRENT_SPACING`]), and for the whole with up to a hundred torrents or so; a client with
+//! thousands would then need hours to say once what it has. So datagrams with torrents that were
+//! never announced go once a second ([`FIRST_SPACING`]), all others every ten seconds at most
+//! ([`REPEAT_SPACING`]): ten thousand torrents, 400 datagrams, are known after seven minutes and
+//! repeated in little more than an hour.
 //!
-//! Only senders with a local address are heard. The groups do not leave the site, but a datagram may come to our
-//! port from anywhere, and its sender's address may be false: whoever it names would be dialled as a neighbour.
-//! Link-local IPv6 is not heard either, as its addresses mean nothing without their interface, nor is a neighbour's
-//! global IPv6 address, which from here cannot be told from a stranger's: such hosts hear each other over IPv4. What a neighbour
-//! can cause is bounded by source ([`PORTS_MAX`], [`SOURCES_MAX`]) and then by the gate of candidates. It knows
-//! no sockets.
+//! Only senders with a local address are heard. The groups do not leave the site, but a datagram
+//! may come to our port from anywhere, and its sender's address may be false: whoever it names
+//! would be dialled as a neighbour. Link-local IPv6 is not heard either, as its addresses mean
+//! nothing without their interface, nor is a neighbour's global IPv6 address, which from here
+//! cannot be told from a stranger's: such hosts hear each other over IPv4. What a neighbour can
+//! cause is bounded by source ([`PORTS_MAX`], [`SOURCES_MAX`]) and then by the gate of candidates.
+//! It knows no sockets.
 
 mod datagram;
 
@@ -34,20 +37,23 @@ pub const LSD_PORT: u16 = 6_771;
 pub const INTERVAL: Duration = Duration::from_secs(300);
 /// Least time between two announces of one torrent: the BEP's minute.
 pub const TORRENT_SPACING: Duration = Duration::from_secs(60);
-/// Least time between two datagrams to a group if the later one has a torrent that was never announced; others wait.
+/// Least time between two datagrams to a group if the later one has a torrent that was never
+/// announced; others wait.
 pub const FIRST_SPACING: Duration = Duration::from_secs(1);
 /// Least time before a datagram that only repeats, or answers; torrents wait for the next one.
 pub const REPEAT_SPACING: Duration = Duration::from_secs(10);
 /// Within so long a torrent is announced that was added, or that a newcomer announced.
 const SOON: Duration = Duration::from_secs(1);
-/// Torrents that are due so much later go with those that are due now, if there is room in the datagram.
+/// Torrents that are due so much later go with those that are due now, if there is room in the
+/// datagram.
 const AHEAD: Duration = Duration::from_secs(60);
-/// Ports heard of one source within [`HEARD_FOR`], as many processes share a host; of more we hear nothing.
+/// Ports heard of one source within [`HEARD_FOR`], as many processes share a host; of more we hear
+/// nothing.
 pub const PORTS_MAX: usize = 16;
 /// Sources heard within [`HEARD_FOR`], more than a local network has; of more we hear nothing.
 pub const SOURCES_MAX: usize = 1_024;
-/// Pairs of a torrent and a peer that are remembered, some 600 KiB at most; beyond it nobody counts as new, and
-/// our announces keep their own pace.
+/// Pairs of a torrent and a peer that are remembered, some 600 KiB at most; beyond it nobody counts
+/// as new, and our announces keep their own pace.
 const KNOWN_MAX: usize = 8_192;
 /// After so long of silence a peer is forgotten: three announces were missed.
 const HEARD_FOR: Duration = Duration::from_secs(900);
@@ -189,7 +195,8 @@ impl Lsd {
         first_at.into_iter().chain(after(&self.due, REPEAT_SPACING)).min()
     }
 
-    /// One datagram with the torrents that are due, the new ones first, and those that may go with them.
+    /// One datagram with the torrents that are due, the new ones first, and those that may go with
+    /// them.
     fn announce(&mut self, now: Instant) {
         let may_go = |at: Instant, infohash: &InfoHash| {
             let announced_at = self.torrents.get(infohash).and_then(|plan| plan.announced_at);
@@ -239,7 +246,8 @@ impl Lsd {
     }
 }
 
-/// The host of a sender that we hear: local, and an address that means something without its interface.
+/// The host of a sender that we hear: local, and an address that means something without its
+/// interface.
 fn neighbour(from: SocketAddr) -> Option<IpAddr> {
     let ip = from.ip().to_canonical();
     let is_link_local = match ip {

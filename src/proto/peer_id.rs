@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::rng::Rng;
 
-/// A peer's name: ours is `-SP`, four version digits, `-` and 12 random bytes, new for each torrent.
+/// A peer's name: ours is `-SP`, four version digits, `-` and 12 random bytes, new for each
+/// torrent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub [u8; 20]);
 

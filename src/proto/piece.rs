@@ -10,7 +10,8 @@ pub const PIECE_COUNT_MAX: u32 = 4_194_304;
 /// Longest piece, 1 GiB; longer is refused when the torrent is read.
 pub const PIECE_LEN_MAX: u32 = 1 << 30;
 
-/// Lengths of a torrent's content, v1: one run of bytes cut into equal pieces, the last one shorter.
+/// Lengths of a torrent's content, v1: one run of bytes cut into equal pieces, the last one
+/// shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     total_len: u64,
@@ -18,7 +19,8 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// Content of `total_len` bytes in pieces of `piece_len`; None if there would be too many or too long pieces.
+    /// Content of `total_len` bytes in pieces of `piece_len`; None if there would be too many or
+    /// too long pieces.
     pub fn new(total_len: u64, piece_len: u32) -> Option<Self> {
         let sound = (1..=PIECE_LEN_MAX).contains(&piece_len)
             && total_len.div_ceil(u64::from(piece_len)) <= u64::from(PIECE_COUNT_MAX);
@@ -84,8 +86,8 @@ pub type BlockHashes = Vec<[u8; 20]>;
 pub enum PieceResult {
     /// Its hash is right and it is written; with the hash of each block if they were asked for.
     Good(Option<BlockHashes>),
-    /// Its hash is wrong; with the hash of each block, to find the liar once a good copy is known. Nothing more
-    /// of it was written.
+    /// Its hash is wrong; with the hash of each block, to find the liar once a good copy is known.
+    /// Nothing more of it was written.
     Bad(BlockHashes),
     /// Blocks of it that were on the disk are not there as they were written: to be fetched again.
     Lost,

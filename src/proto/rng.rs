@@ -1,8 +1,9 @@
 //! Seeded randomness: what the machines know of chance.
 //!
-//! ChaCha8 from a seed that the shell draws once. Each machine owns a generator, forked from its parent's
-//! by a label, so that adding a draw in one machine does not change what another one draws. The output is
-//! unpredictable without the seed, so transaction ids and tokens may come from it.
+//! ChaCha8 from a seed that the shell draws once. Each machine owns a generator, forked from its
+//! parent's by a label, so that adding a draw in one machine does not change what another one
+//! draws. The output is unpredictable without the seed, so transaction ids and tokens may come from
+//! it.
 
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng as _, SeedableRng};
@@ -12,8 +13,8 @@ use sha1::{Digest, Sha1};
 #[derive(Debug)]
 pub struct Rng {
     seed: [u8; 32],
-    /// None: never drawn from. Most generators of thousands of idle torrents are not, and the output that is made in
-    /// advance takes ten times as much as the seed.
+    /// None: never drawn from. Most generators of thousands of idle torrents are not, and the
+    /// output that is made in advance takes ten times as much as the seed.
     drawn: Option<Box<ChaCha8Rng>>,
 }
 

@@ -1,7 +1,7 @@
 //! Virtual time: what the machines know of clocks.
 //!
-//! An [`Instant`] is a count of microseconds since a start that only the shell knows. It has no `now()`:
-//! the engine maps it to the monotonic clock, the simulator to its event queue.
+//! An [`Instant`] is a count of microseconds since a start that only the shell knows. It has no
+//! `now()`: the engine maps it to the monotonic clock, the simulator to its event queue.
 
 use std::ops::{Add, AddAssign, Sub};
 pub use std::time::Duration;

@@ -1,8 +1,8 @@
-//! Refusing uTP connections (BEP 29), which are not supported yet: a SYN is answered by a RESET, so that a client which
-//! tries uTP first turns to TCP at once instead of waiting for an answer.
+//! Refusing uTP connections (BEP 29), which are not supported yet: a SYN is answered by a RESET, so
+//! that a client which tries uTP first turns to TCP at once instead of waiting for an answer.
 //!
-//! Invariants: only a valid SYN is answered; the answer is never longer than the SYN, so a forged source gains nothing; a
-//! prefix and all together get no more answers than the budget allows.
+//! Invariants: only a valid SYN is answered; the answer is never longer than the SYN, so a forged
+//! source gains nothing; a prefix and all together get no more answers than the budget allows.
 
 use std::net::SocketAddr;
 
@@ -53,8 +53,8 @@ fn syn(bytes: &[u8]) -> Option<&[u8; HEADER_LEN]> {
     (header[0] == SYN && rest.is_empty()).then_some(header)
 }
 
-/// A RESET of the connection that a SYN would open: the connection id is the one that its sender receives at, and its
-/// sequence number is acknowledged.
+/// A RESET of the connection that a SYN would open: the connection id is the one that its sender
+/// receives at, and its sequence number is acknowledged.
 fn reset(now: Instant, syn: &[u8; HEADER_LEN]) -> [u8; HEADER_LEN] {
     let timestamp = now.as_micros() as u32;
     let sent_at = u32::from_be_bytes([syn[4], syn[5], syn[6], syn[7]]);

@@ -1,10 +1,12 @@
-//! Bencode (BEP 3): an iterative scanner in front of every read, a borrowed reader, canonical encoding.
+//! Bencode (BEP 3): an iterative scanner in front of every read, a borrowed reader, canonical
+//! encoding.
 //!
 //! [`Value`] can only be made of bytes that [`scan`] has approved, so the depth of what it walks is
-//! bounded. It reads in place, and a key of the wrong kind counts as absent where its reader says so.
+//! bounded. It reads in place, and a key of the wrong kind counts as absent where its reader says
+//! so.
 //!
-//! Invariants: any bytes give a value or a typed error; no recursion deeper than [`DEPTH_MAX`]; memory
-//! at most proportional to the input. This module does not know what any key means.
+//! Invariants: any bytes give a value or a typed error; no recursion deeper than [`DEPTH_MAX`];
+//! memory at most proportional to the input. This module does not know what any key means.
 
 mod scanner;
 mod value;
@@ -12,8 +14,8 @@ mod value;
 pub use scanner::scan;
 pub use value::{Dict, Kind, List, Value};
 
-/// Nested lists and dictionaries that any preset may allow: what the fixed stack of the scanner holds.
-/// Deeper input is refused, whatever `depth_max` says.
+/// Nested lists and dictionaries that any preset may allow: what the fixed stack of the scanner
+/// holds. Deeper input is refused, whatever `depth_max` says.
 pub const DEPTH_MAX: usize = 64;
 
 /// What an input may cost before it is refused.
@@ -34,8 +36,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// A .torrent file: 32 MiB is 1.6 million pieces, 4,000,000 tokens is half a million files. Only the bytes of
-    /// its `info` decide which torrent it is, so around them any form is accepted.
+    /// A .torrent file: 32 MiB is 1.6 million pieces, 4,000,000 tokens is half a million files.
+    /// Only the bytes of its `info` decide which torrent it is, so around them any form is
+    /// accepted.
     pub const METAINFO: Self = Self {
         len_max: 32 << 20,
         depth_max: DEPTH_MAX,
@@ -44,8 +47,8 @@ impl Limits {
         keys: Keys::LastWins,
         numbers: Numbers::AnySpelling,
     };
-    /// An `info` dictionary, in a .torrent file or as peers send it. A key that comes twice is refused: two clients
-    /// could read two contents under one infohash.
+    /// An `info` dictionary, in a .torrent file or as peers send it. A key that comes twice is
+    /// refused: two clients could read two contents under one infohash.
     pub const INFO: Self = Self { trailing: Trailing::Refused, keys: Keys::Unique, ..Self::METAINFO };
     /// A .torrent file in the one form that BEP 3 allows.
     pub const METAINFO_CANONICAL: Self = Self {
@@ -54,7 +57,8 @@ impl Limits {
         numbers: Numbers::Canonical,
         ..Self::METAINFO
     };
-    /// The extension handshake (BEP 10): those of today's clients take some 300 bytes and 60 tokens.
+    /// The extension handshake (BEP 10): those of today's clients take some 300 bytes and 60
+    /// tokens.
     pub const EXTENSION: Self = Self {
         len_max: 16 << 10,
         depth_max: 16,
@@ -72,8 +76,8 @@ impl Limits {
         keys: Keys::LastWins,
         numbers: Numbers::Canonical,
     };
-    /// Messages of the DHT: a datagram; one of 1,500 bytes has no room for more than 200 tokens that mean
-    /// anything.
+    /// Messages of the DHT: a datagram; one of 1,500 bytes has no room for more than 200 tokens
+    /// that mean anything.
     pub const KRPC: Self = Self {
         len_max: 64 << 10,
         depth_max: 8,
@@ -104,8 +108,8 @@ pub enum Keys {
     LastWins,
 }
 
-/// Integers and lengths of strings that are not written as BEP 3 asks: `i-0e`, `i03e`, `03:abc`, and integers that
-/// do not fit in 64 bits.
+/// Integers and lengths of strings that are not written as BEP 3 asks: `i-0e`, `i03e`, `03:abc`,
+/// and integers that do not fit in 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Numbers {
     /// An error.
@@ -186,7 +190,8 @@ pub fn write_integer(out: &mut Vec<u8>, integer: i64) {
     out.push(b'e');
 }
 
-/// Appends a number in decimal, without an allocation of its own: each string of each message has one.
+/// Appends a number in decimal, without an allocation of its own: each string of each message has
+/// one.
 fn write_digits(out: &mut Vec<u8>, mut number: u64) {
     // 2^64 has 20 digits.
     let mut digits = [0; 20];

@@ -1,13 +1,14 @@
 //! The scanner: is this bencode, within limits, and how long is the root value (BEP 3).
 //!
-//! One pass, no recursion, a stack of fixed size. The only memory it takes is the spans of the keys of the open
-//! dictionaries when duplicates must be found among keys in any order: 8 bytes for each key of at least 2 bytes
-//! and its value, so at most a small multiple of the input. Finding them is a sort, O(n log n).
+//! One pass, no recursion, a stack of fixed size. The only memory it takes is the spans of the keys
+//! of the open dictionaries when duplicates must be found among keys in any order: 8 bytes for each
+//! key of at least 2 bytes and its value, so at most a small multiple of the input. Finding them is
+//! a sort, O(n log n).
 
 use super::{BencodeError, DEPTH_MAX, Keys, Limits, Numbers, Trailing};
 
-/// Checks the bytes without building anything: the length of the root value. No recursion, and no allocation
-/// beyond the spans of keys where duplicates are refused.
+/// Checks the bytes without building anything: the length of the root value. No recursion, and no
+/// allocation beyond the spans of keys where duplicates are refused.
 ///
 /// # Errors
 /// Truncated input, missing digits, keys that are no strings, and all that `limits` refuse.
@@ -224,8 +225,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Digits up to `end`, which is taken too. A number that does not fit is an error or, where any spelling is
-    /// accepted, `u64::MAX`.
+    /// Digits up to `end`, which is taken too. A number that does not fit is an error or, where any
+    /// spelling is accepted, `u64::MAX`.
     fn digits(&mut self, end: u8) -> Result<u64, BencodeError> {
         let from = self.at;
         let mut number = 0_u64;

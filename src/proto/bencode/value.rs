@@ -1,8 +1,9 @@
-//! A borrowed, lazy reader of scanned bytes: nothing is copied, and what is not asked for is only stepped over.
+//! A borrowed, lazy reader of scanned bytes: nothing is copied, and what is not asked for is only
+//! stepped over.
 //!
-//! It gives the exact span of `info`, reads millions of piece hashes without a copy, and leaves it to
-//! the reader what a key of the wrong kind means. A value can only be made by [`Value::read`], which
-//! scans, so the walk below meets well-formed bytes; on anything else it ends early.
+//! It gives the exact span of `info`, reads millions of piece hashes without a copy, and leaves it
+//! to the reader what a key of the wrong kind means. A value can only be made by [`Value::read`],
+//! which scans, so the walk below meets well-formed bytes; on anything else it ends early.
 
 use super::{BencodeError, Limits, scan};
 
@@ -101,8 +102,8 @@ impl<'a> Value<'a> {
 }
 
 impl<'a> Dict<'a> {
-    /// The value of the last entry with this key. Steps over the whole dictionary: iterate where many keys are
-    /// wanted of a large one.
+    /// The value of the last entry with this key. Steps over the whole dictionary: iterate where
+    /// many keys are wanted of a large one.
     pub fn get(&self, key: &[u8]) -> Option<Value<'a>> {
         (*self).filter(|&(own, _)| own == key).last().map(|(_, value)| value)
     }
@@ -173,7 +174,8 @@ fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 fn integer(span: &[u8]) -> i64 {
     let negative = span.get(1) == Some(&b'-');
     let digits = span.iter().filter(|byte| byte.is_ascii_digit());
-    // Downwards, as there is one more negative number than positive ones. Beyond 64 bits: the nearest that fits.
+    // Downwards, as there is one more negative number than positive ones. Beyond 64 bits: the
+    // nearest that fits.
     let number =
         digits.fold(0_i64, |number, digit| number.saturating_mul(10).saturating_sub(i64::from(digit - b'0')));
     if negative { number } else { number.saturating_neg() }

@@ -8,8 +8,8 @@
 //! cookie: 00112233445566ff
 //! ```
 //!
-//! and two empty lines; lines end with CR LF, `Infohash` may come many times. Read tolerantly: headers in either
-//! case and any order, unknown ones ignored, infohashes that are none left out.
+//! and two empty lines; lines end with CR LF, `Infohash` may come many times. Read tolerantly:
+//! headers in either case and any order, unknown ones ignored, infohashes that are none left out.
 
 use std::fmt::Write as _;
 
@@ -23,7 +23,8 @@ pub const INFOHASH_MAX: usize = 24;
 /// Longest cookie that is read, bytes; a longer one is none, and is not ours.
 const COOKIE_LEN_MAX: usize = 64;
 
-/// The longest lines around the infohashes: request, host of IPv6, port, a cookie of 16 digits, the end.
+/// The longest lines around the infohashes: request, host of IPv6, port, a cookie of 16 digits, the
+/// end.
 const FRAME_LEN_MAX: usize = 22 + 33 + 13 + 26 + 4;
 const _: () = assert!(FRAME_LEN_MAX + INFOHASH_MAX * 52 <= DATAGRAM_LEN_MAX);
 

@@ -1,8 +1,10 @@
-//! Making a torrent out of names, lengths and piece hashes that the shell has read (BEP 3, 12, 19, 27, 47).
+//! Making a torrent out of names, lengths and piece hashes that the shell has read (BEP 3, 12, 19,
+//! 27, 47).
 //!
-//! A draft is written and read back by the same rules as everybody's torrents, so none is made that we would
-//! refuse. Names that reading would have to change are refused: the files on disk would be called otherwise than
-//! in the torrent. Names that are not UTF-8 cannot become a draft; the shell says so.
+//! A draft is written and read back by the same rules as everybody's torrents, so none is made that
+//! we would refuse. Names that reading would have to change are refused: the files on disk would be
+//! called otherwise than in the torrent. Names that are not UTF-8 cannot become a draft; the shell
+//! says so.
 
 use bytes::Bytes;
 
@@ -14,7 +16,8 @@ pub const CREATED_BY: &str = concat!("sprat/", env!("CARGO_PKG_VERSION"));
 
 /// Shortest piece that is chosen, one block: shorter ones only cost hashes and messages.
 const AUTOMATIC_MIN: u32 = 16 << 10;
-/// Longest piece that is chosen: what a broken one costs to fetch again, and a peer holds in memory.
+/// Longest piece that is chosen: what a broken one costs to fetch again, and a peer holds in
+/// memory.
 const AUTOMATIC_MAX: u32 = 16 << 20;
 /// Most pieces unless that would ask for longer ones: enough to trade, few enough to talk about.
 const AUTOMATIC_PIECE_COUNT_MAX: u64 = 2_000;
@@ -24,7 +27,8 @@ const AUTOMATIC_PIECE_COUNT_MAX: u64 = 2_000;
 pub struct Draft {
     /// Name of the file or folder.
     pub name: String,
-    /// Files below the folder in order: path elements and length; empty path: a single file called `name`.
+    /// Files below the folder in order: path elements and length; empty path: a single file called
+    /// `name`.
     pub files: Vec<DraftFile>,
     /// Bytes a piece; see [`automatic_piece_len`].
     pub piece_len: u32,
@@ -79,8 +83,8 @@ impl Draft {
     /// The torrent, from the SHA-1 of each piece in order.
     ///
     /// # Errors
-    /// The user's input is at fault where names, URLs or lengths are refused; the caller where the hashes are not
-    /// as many as the pieces.
+    /// The user's input is at fault where names, URLs or lengths are refused; the caller where the
+    /// hashes are not as many as the pieces.
     pub fn finish(self, piece_hashes: Bytes) -> Result<Metainfo, MetainfoError> {
         for url in self.trackers.iter().flatten().chain(&self.web_seeds) {
             if !is_absolute_url(url) {
@@ -128,7 +132,8 @@ impl Draft {
     }
 }
 
-/// Refuses names that reading had to change: the files on disk would be called otherwise than in the torrent.
+/// Refuses names that reading had to change: the files on disk would be called otherwise than in
+/// the torrent.
 fn refuse_changed(info: &Info) -> Result<(), MetainfoError> {
     match info.renamed.first() {
         None => Ok(()),

@@ -1,8 +1,9 @@
 //! The `info` dictionary: what the content is (BEP 3, 27, 47; 52 as far as a hybrid is read as v1).
 //!
-//! Invariants of what is read: the infohash is that of the received bytes; there are exactly as many piece
-//! hashes as the lengths ask for; no two files on disk share a path, and none is another one's folder. Paths that are
-//! not safe or not distinct are changed, never refused: other clients load such torrents too.
+//! Invariants of what is read: the infohash is that of the received bytes; there are exactly as
+//! many piece hashes as the lengths ask for; no two files on disk share a path, and none is another
+//! one's folder. Paths that are not safe or not distinct are changed, never refused: other clients
+//! load such torrents too.
 
 use std::collections::BTreeMap;
 
@@ -15,19 +16,20 @@ use crate::proto::bencode::{Dict, Limits, List, Value, scan};
 use crate::proto::infohash::InfoHash;
 use crate::proto::piece::Geometry;
 
-/// Folders within folders. Deeper paths are refused: few file systems and fewer tools get along with them.
+/// Folders within folders. Deeper paths are refused: few file systems and fewer tools get along
+/// with them.
 pub const DIR_DEPTH_MAX: usize = 100;
 
-/// Bytes of all paths together, each with the folder's name. More is refused: a long name in front of half a
-/// million files would take a multiple of the torrent's own size.
+/// Bytes of all paths together, each with the folder's name. More is refused: a long name in front
+/// of half a million files would take a multiple of the torrent's own size.
 pub const PATHS_LEN_MAX: usize = 64 << 20;
 
-/// Names that were changed and are kept to be told; more are only counted. A user reads a few, and a torrent
-/// can have a million.
+/// Names that were changed and are kept to be told; more are only counted. A user reads a few, and
+/// a torrent can have a million.
 pub const RENAMED_COUNT_MAX: usize = 1_000;
 
-/// Bytes of a changed name that are kept to be told, as given; the rest of it is left out. The longest path
-/// of Linux.
+/// Bytes of a changed name that are kept to be told, as given; the rest of it is left out. The
+/// longest path of Linux.
 pub const GIVEN_LEN_MAX: usize = 4_096;
 
 /// Where BEP 47 puts pad files.
@@ -256,7 +258,8 @@ impl Content {
         let (path, is_changed) = self.safe_path(given, number)?;
         let len = length_of(length, &path)?;
         if symlink && len == 0 {
-            // Links are never made: one that leads out of the folder would undo every rule about paths.
+            // Links are never made: one that leads out of the folder would undo every rule about
+            // paths.
             let (given, used) = (path.join("/"), SYMLINK_LEFT_OUT.to_owned());
             self.changes.push(Change { file: None, given, used });
             return Ok(());

@@ -1,10 +1,10 @@
 //! Magnet links (BEP 9, 53): a torrent's name, and hints where to find it.
 //!
-//! What can be read is read. Keys that we do not know are left alone, as other programs put their own into links; of
-//! those that we know (`tr`, `x.pe`, `ws`, `so`, a second `xt`) what cannot be read is left out and noted in
-//! [`Magnet::ignored`], for the user to be told. A link has to name one torrent: without an infohash that can be
-//! read, or with two that differ, it is refused. `dn` is for people: the first one counts. Memory is proportional to
-//! the text: ranges stay ranges.
+//! What can be read is read. Keys that we do not know are left alone, as other programs put their
+//! own into links; of those that we know (`tr`, `x.pe`, `ws`, `so`, a second `xt`) what cannot be
+//! read is left out and noted in [`Magnet::ignored`], for the user to be told. A link has to name
+//! one torrent: without an infohash that can be read, or with two that differ, it is refused. `dn`
+//! is for people: the first one counts. Memory is proportional to the text: ranges stay ranges.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -47,8 +47,8 @@ pub struct Magnet {
     pub web_seeds: Vec<String>,
     /// `so`: inclusive ranges of file numbers, as written; empty: all files.
     pub select: Vec<(u32, u32)>,
-    /// Parts of the link, as `key=value`, that could not be read and were left out: the first [`IGNORED_COUNT_MAX`].
-    /// Not written again.
+    /// Parts of the link, as `key=value`, that could not be read and were left out: the first
+    /// [`IGNORED_COUNT_MAX`]. Not written again.
     pub ignored: Vec<String>,
 }
 
@@ -159,7 +159,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes one `xt` and returns whether it could be read; URNs other than `btih` and `btmh` are skipped.
+    /// Takes one `xt` and returns whether it could be read; URNs other than `btih` and `btmh` are
+    /// skipped.
     fn handle_topic(&mut self, topic: &str) -> Result<bool, MagnetError> {
         let read = if let Some(text) = strip_prefix_any_case(topic, "urn:btih:") {
             parse_infohash(text).map(|infohash| set_once(&mut self.magnet.infohash, infohash))

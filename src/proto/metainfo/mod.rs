@@ -1,9 +1,10 @@
 //! What a .torrent file says (BEP 3, 5, 12, 19, 27, 47; 52 as far as a hybrid is read as v1).
 //!
-//! Optional keys of the wrong kind are read as absent: many programs write torrents, and a strange comment is no
-//! reason to refuse the content. Nor is anything else outside `info`: bytes after the end, unordered keys, keys that
-//! come twice, odd spellings of numbers; [`Metainfo::oddities`] lists it. What the content depends on is checked in
-//! full, see [`Info`]. Nothing here touches the disk or knows whether a tracker can be reached.
+//! Optional keys of the wrong kind are read as absent: many programs write torrents, and a strange
+//! comment is no reason to refuse the content. Nor is anything else outside `info`: bytes after the
+//! end, unordered keys, keys that come twice, odd spellings of numbers; [`Metainfo::oddities`]
+//! lists it. What the content depends on is checked in full, see [`Info`]. Nothing here touches the
+//! disk or knows whether a tracker can be reached.
 
 pub mod create;
 pub mod files;
@@ -27,12 +28,12 @@ pub use info::{DIR_DEPTH_MAX, GIVEN_LEN_MAX, PATHS_LEN_MAX, RENAMED_COUNT_MAX, S
 pub use oddity::Oddity;
 pub use path::{ELEMENT_LEN_MAX, PARTS_SUFFIX};
 
-/// Longest .torrent file that is read, bytes; a longer one is refused. At 20 bytes a piece it describes 26 TiB in
-/// pieces of 16 MiB.
+/// Longest .torrent file that is read, bytes; a longer one is refused. At 20 bytes a piece it
+/// describes 26 TiB in pieces of 16 MiB.
 pub const METAINFO_LEN_MAX: usize = Limits::METAINFO.len_max;
 
-/// Trackers, web seeds and nodes, of each at most so many; the rest is left out. Real torrents name some hundreds
-/// at most, and each costs a connection to try.
+/// Trackers, web seeds and nodes, of each at most so many; the rest is left out. Real torrents name
+/// some hundreds at most, and each costs a connection to try.
 pub const HINT_COUNT_MAX: usize = 1_000;
 
 /// A torrent's description: how to check its content and where to find peers.
@@ -79,10 +80,10 @@ pub struct Info {
     pub private: bool,
     /// The `source` key of private trackers.
     pub source: Option<String>,
-    /// Names that were changed to be safe and distinct: as given (not fit for a terminal), as used; the
-    /// torrent's name first, then paths below its folder. [`SYMLINK_LEFT_OUT`] stands in the place of a link
-    /// that is not made. The first [`RENAMED_COUNT_MAX`] of them, each name as given up to [`GIVEN_LEN_MAX`]
-    /// bytes.
+    /// Names that were changed to be safe and distinct: as given (not fit for a terminal), as used;
+    /// the torrent's name first, then paths below its folder. [`SYMLINK_LEFT_OUT`] stands in the
+    /// place of a link that is not made. The first [`RENAMED_COUNT_MAX`] of them, each name as
+    /// given up to [`GIVEN_LEN_MAX`] bytes.
     pub renamed: Vec<(String, String)>,
     /// How many names were changed in all.
     pub renamed_count: usize,
@@ -161,8 +162,8 @@ impl Metainfo {
     }
 }
 
-/// The entries of the root dictionary that are read, gathered in one walk, as stepping over a large `info` once
-/// for every key would add up.
+/// The entries of the root dictionary that are read, gathered in one walk, as stepping over a large
+/// `info` once for every key would add up.
 struct Root<'a>(BTreeMap<&'a [u8], Value<'a>>);
 
 impl<'a> Root<'a> {
@@ -215,8 +216,8 @@ fn is_absolute_url(url: &str) -> bool {
         && !rest.contains(|char: char| char.is_control() || char.is_whitespace())
 }
 
-/// BEP 12: `announce` counts only where `announce-list` names no tracker. Tiers keep their order, and a tracker
-/// that comes again is left out. A URL in the place of a tier is a tier of its own.
+/// BEP 12: `announce` counts only where `announce-list` names no tracker. Tiers keep their order,
+/// and a tracker that comes again is left out. A URL in the place of a tier is a tier of its own.
 fn trackers(root: &Root<'_>) -> Vec<Vec<String>> {
     let mut seen = BTreeSet::new();
     let mut trackers = Vec::new();

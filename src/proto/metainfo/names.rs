@@ -1,25 +1,27 @@
-//! Distinct names for the files of a torrent, and other names where a file system does not take theirs (BEP 3).
+//! Distinct names for the files of a torrent, and other names where a file system does not take
+//! theirs (BEP 3).
 //!
-//! Two rules, which depend on the torrent alone, so that every run derives the same names. Within the torrent, paths
-//! that are equal after they were made safe, and a file that would be a folder as well, get a number before the
-//! extension; names that are in the torrent as they are keep precedence. On a file system, a name may be refused or
-//! may turn out to be another file's (case, endings, normalization): [`OtherNames`] says what to try then. Which name
-//! a file system needs is found out by storage.
+//! Two rules, which depend on the torrent alone, so that every run derives the same names. Within
+//! the torrent, paths that are equal after they were made safe, and a file that would be a folder
+//! as well, get a number before the extension; names that are in the torrent as they are keep
+//! precedence. On a file system, a name may be refused or may turn out to be another file's (case,
+//! endings, normalization): [`OtherNames`] says what to try then. Which name a file system needs is
+//! found out by storage.
 //!
-//! The work is bounded by n log n in the bytes of all paths: a number that was given is not tried again, since names
-//! that differ only in their numbers share one counter.
+//! The work is bounded by n log n in the bytes of all paths: a number that was given is not tried
+//! again, since names that differ only in their numbers share one counter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::File;
 use super::path::{self, ELEMENT_LEN_MAX, PORTABLE_LEN_MAX};
 
-/// Between the elements of a key: sorts before every character that a name may contain, so that a folder stands
-/// directly before what is in it.
+/// Between the elements of a key: sorts before every character that a name may contain, so that a
+/// folder stands directly before what is in it.
 const SEPARATOR: &str = "\0";
 
-/// Gives files that share a path, or are another one's folder, a number; the files whose path was changed, ascending,
-/// with the path as it was.
+/// Gives files that share a path, or are another one's folder, a number; the files whose path was
+/// changed, ascending, with the path as it was.
 pub(super) fn make_distinct(files: &mut [File]) -> Vec<(usize, Vec<String>)> {
     if are_distinct(files) {
         return Vec::new();
@@ -38,7 +40,8 @@ pub(super) fn make_distinct(files: &mut [File]) -> Vec<(usize, Vec<String>)> {
     rivals.into_iter().map(rename).collect()
 }
 
-/// Whether no file is another one, or its folder. Sorted by elements, a folder stands directly before what is in it.
+/// Whether no file is another one, or its folder. Sorted by elements, a folder stands directly
+/// before what is in it.
 fn are_distinct(files: &[File]) -> bool {
     let mut paths: Vec<_> =
         files.iter().filter(|file| !file.attributes.pad).map(|file| file.path.as_slice()).collect();
@@ -74,7 +77,8 @@ impl OtherNames {
             (folded(&portable), portable != path)
         });
         let mut numbers = Numbers::new(&portable_keys, &named);
-        // First those whose own names may be taken for one, then those that are one when they are made portable.
+        // First those whose own names may be taken for one, then those that are one when they are
+        // made portable.
         numbers.give(&keys(files, |path| {
             let trimmed = trimmed(path);
             (folded(&trimmed), trimmed != path)
@@ -84,20 +88,22 @@ impl OtherNames {
         Self { rivals, formers: formers(files, &portable_keys) }
     }
 
-    /// Whether a file system may refuse the path of this file, or take it for another one's; other paths need no care.
+    /// Whether a file system may refuse the path of this file, or take it for another one's; other
+    /// paths need no care.
     pub fn is_delicate(&self, files: &[File], file: usize) -> bool {
         let is_plain = |element: &String| element.is_ascii() && path::portable(element) == *element;
         self.rivals.contains_key(&file) || !files[file].path.iter().all(is_plain)
     }
 
-    /// The path, of a file or folder that comes first, for which this file's may be taken; None: there is none.
+    /// The path, of a file or folder that comes first, for which this file's may be taken; None:
+    /// there is none.
     pub fn rival<'a>(&self, files: &'a [File], file: usize) -> Option<&'a [String]> {
         let rival = self.rivals.get(&file)?;
         files[rival.file].path.get(..files[file].path.len())
     }
 
-    /// The paths to try in turn when the file's own is refused or another one's: one that nearly every file system
-    /// takes, and as a last resort one of ASCII with the file's number.
+    /// The paths to try in turn when the file's own is refused or another one's: one that nearly
+    /// every file system takes, and as a last resort one of ASCII with the file's number.
     pub fn others(&self, files: &[File], file: usize) -> Vec<Vec<String>> {
         let own = &files[file].path;
         let mut portable = portable(own);
@@ -109,7 +115,8 @@ impl OtherNames {
         [portable, last_resort].into_iter().filter(|path| path != own).collect()
     }
 
-    /// The path under which earlier versions wrote the file; None: its own, or one that is another file's.
+    /// The path under which earlier versions wrote the file; None: its own, or one that is another
+    /// file's.
     pub fn former(&self, file: usize) -> Option<&Vec<String>> {
         self.formers.get(&file)
     }
@@ -157,7 +164,8 @@ fn numbered(path: &[String], number: usize, len_max: usize) -> Vec<String> {
     path
 }
 
-/// A key that two paths share if file systems that fold case and ignore invisible characters take them for one.
+/// A key that two paths share if file systems that fold case and ignore invisible characters take
+/// them for one.
 fn folded(path: &[String]) -> String {
     path::folded(&path.join(SEPARATOR))
 }
@@ -213,7 +221,8 @@ impl<'a> Numbers<'a> {
         Self { keys, named, given, counters, rivals }
     }
 
-    /// Gives a number to all but the first of the files that share a key in `groups`, and to those that are folders.
+    /// Gives a number to all but the first of the files that share a key in `groups`, and to those
+    /// that are folders.
     fn give(&mut self, groups: &[Key]) {
         let mut rest = groups;
         while let Some(first) = rest.first() {
@@ -283,7 +292,8 @@ mod tests {
         assert_eq!(distinct(&["n/A", "n/a"]), ["n/A", "n/a"], "two files on most file systems");
     }
 
-    /// Bytes that a number costs are taken from the name: 255-byte names of many folders that differ at the end only.
+    /// Bytes that a number costs are taken from the name: 255-byte names of many folders that
+    /// differ at the end only.
     #[test]
     fn numbering_is_not_quadratic() {
         let long = |ending: usize| format!("n/{}{ending:06}", "x".repeat(249));
@@ -293,8 +303,8 @@ mod tests {
         let names: BTreeSet<String> = distinct(&same).into_iter().collect();
         assert_eq!(names.len(), same.len());
         assert!(names.iter().all(|name| name.len() <= 2 + ELEMENT_LEN_MAX));
-        // The work: a key for the counter of each file that is numbered, and one for each number that is
-        // tried.
+        // The work: a key for the counter of each file that is numbered, and one for each number
+        // that is tried.
         let (files, tried) = (files(&same), Cell::new(0));
         let key = |path: &[String]| path.join(SEPARATOR);
         let named = |file: usize, number| {

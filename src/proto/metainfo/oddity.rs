@@ -1,4 +1,5 @@
-//! What a .torrent file has that BEP 3 does not allow, found out for people: reading does not depend on it.
+//! What a .torrent file has that BEP 3 does not allow, found out for people: reading does not
+//! depend on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -33,8 +34,8 @@ const KEY_LEN_MAX: usize = 64;
 const TWICE_COUNT_MAX: usize = 16;
 
 /// Returns all that is odd about a .torrent file that was read, a few dozen entries at most:
-/// [`TWICE_COUNT_MAX`], and one for each rule of encoding and each optional key. For a file that is as it
-/// should be this is one more scan.
+/// [`TWICE_COUNT_MAX`], and one for each rule of encoding and each optional key. For a file that is
+/// as it should be this is one more scan.
 pub(super) fn oddities(bytes: &[u8], root: Dict<'_>) -> Vec<Oddity> {
     let mut odd: Vec<_> = if scan(bytes, &Limits::METAINFO_CANONICAL).is_ok() {
         Vec::new()
@@ -63,7 +64,8 @@ fn twice(root: Dict<'_>) -> impl Iterator<Item = Oddity> {
     twice.into_iter().map(move |key| Oddity::Twice(told(key)))
 }
 
-/// The optional keys of the wrong kind, each once: of a key that comes more than once the last one counts.
+/// The optional keys of the wrong kind, each once: of a key that comes more than once the last one
+/// counts.
 fn wrong_kinds(root: Dict<'_>) -> impl Iterator<Item = Oddity> {
     let kinds: BTreeMap<_, _> = root.filter_map(|(key, value)| optional(key, value.kind())).collect();
     kinds.into_iter().filter(|&(_, is_right)| !is_right).map(|(name, _)| Oddity::WrongKind(name))
@@ -84,8 +86,9 @@ fn optional(key: &[u8], kind: Kind<'_>) -> Option<(&'static str, bool)> {
     })
 }
 
-/// Refuses a file in which an editor or a script has put something in front of the dictionary, with an error
-/// that says what. Programs that change the beginning often change more, so it is not skipped.
+/// Refuses a file in which an editor or a script has put something in front of the dictionary, with
+/// an error that says what. Programs that change the beginning often change more, so it is not
+/// skipped.
 pub(super) fn refuse_edited(bytes: &[u8]) -> Result<(), MetainfoError> {
     let what = match bytes {
         [] => return Err(MetainfoError::Empty),

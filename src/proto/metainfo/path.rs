@@ -1,16 +1,19 @@
 //! Path elements from torrents made safe to create (BEP 3).
 //!
-//! An element of a path is bytes that anyone may have chosen. Whatever leads elsewhere, misleads or cannot be created
-//! is replaced, and the caller tells the user what was changed. Characters that scripts need (joiners, marks of
-//! direction without an override, soft hyphens) stay; printing them safely is the printer's business. Invariant: an
-//! element that leaves here is not empty, `.` or `..`, has at most [`ELEMENT_LEN_MAX`] bytes and contains no separator,
-//! no NUL, no control and no character that overrides the direction of text. This module does not know folders, files
-//! or the disk; [`super::names`] keeps paths apart.
+//! An element of a path is bytes that anyone may have chosen. Whatever leads elsewhere, misleads or
+//! cannot be created is replaced, and the caller tells the user what was changed. Characters that
+//! scripts need (joiners, marks of direction without an override, soft hyphens) stay; printing them
+//! safely is the printer's business. Invariant: an element that leaves here is not empty, `.` or
+//! `..`, has at most [`ELEMENT_LEN_MAX`] bytes and contains no separator, no NUL, no control and no
+//! character that overrides the direction of text. This module does not know folders, files or the
+//! disk; [`super::names`] keeps paths apart.
 
-/// Longest element, bytes: what Linux file systems take. Longer ones are shortened, keeping the extension.
+/// Longest element, bytes: what Linux file systems take. Longer ones are shortened, keeping the
+/// extension.
 pub const ELEMENT_LEN_MAX: usize = 255;
 
-/// Longest element that nearly every file system takes, bytes: those that encrypt names (eCryptfs) take no more.
+/// Longest element that nearly every file system takes, bytes: those that encrypt names (eCryptfs)
+/// take no more.
 pub(super) const PORTABLE_LEN_MAX: usize = 143;
 
 /// Room for the number of [`numbered`], bytes with its dot: any number of 32 bits.
@@ -19,7 +22,8 @@ const NUMBER_LEN_MAX: usize = 11;
 /// What the name of a parts file ends with, after a dot and the infohash.
 pub const PARTS_SUFFIX: &str = ".parts";
 
-/// Longest ending, bytes with its dot, that counts as an extension worth keeping when a name is shortened.
+/// Longest ending, bytes with its dot, that counts as an extension worth keeping when a name is
+/// shortened.
 const EXTENSION_LEN_MAX: usize = 32;
 
 /// What stands in the place of characters that are not let through.
@@ -46,9 +50,9 @@ pub(super) fn element(given: &[u8]) -> Option<String> {
     Some(shortened(safe, ELEMENT_LEN_MAX))
 }
 
-/// Returns the torrent's name, safe to create in the download folder; None where it says nothing. A name that
-/// some file system takes for that of a parts file, which belongs to another torrent, gets another first
-/// character.
+/// Returns the torrent's name, safe to create in the download folder; None where it says nothing. A
+/// name that some file system takes for that of a parts file, which belongs to another torrent,
+/// gets another first character.
 pub(super) fn root(given: &[u8]) -> Option<String> {
     let name = element(given).filter(|_| given != b"..")?;
     let mut rest = name.chars();
@@ -76,14 +80,15 @@ pub(super) fn folded(text: &str) -> String {
     seen.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
-/// Returns the element as it was called before characters that scripts need were kept; None: the same.
+/// Returns the element as it was called before characters that scripts need were kept; None: the
+/// same.
 pub(super) fn former(element: &str) -> Option<String> {
     let former = |char| if was_replaced(char) { REPLACEMENT } else { char };
     element.contains(was_replaced).then(|| element.chars().map(former).collect())
 }
 
-/// Returns the element as nearly every file system takes it: without the characters, endings and device names that
-/// Windows reserves, and at most [`PORTABLE_LEN_MAX`] bytes long.
+/// Returns the element as nearly every file system takes it: without the characters, endings and
+/// device names that Windows reserves, and at most [`PORTABLE_LEN_MAX`] bytes long.
 pub(super) fn portable(element: &str) -> String {
     let mut safe: String = element
         .chars()
@@ -107,30 +112,33 @@ pub(super) fn ascii(element: &str) -> String {
     portable(&ascii)
 }
 
-/// Returns the element with a number before its extension, at most `len_max` bytes long. The room for the number does
-/// not depend on it, so that of two names that differ only in the number the rest is the same.
+/// Returns the element with a number before its extension, at most `len_max` bytes long. The room
+/// for the number does not depend on it, so that of two names that differ only in the number the
+/// rest is the same.
 pub(super) fn numbered(element: &str, number: usize, len_max: usize) -> String {
     let (stem, extension) = element.split_at(extension_at(element));
     let stem = &stem[..stem.floor_char_boundary(len_max - NUMBER_LEN_MAX - extension.len())];
     format!("{stem}.{number}{extension}")
 }
 
-/// A name or path as given for an error's one line: nothing that a terminal would obey, and not endless.
+/// A name or path as given for an error's one line: nothing that a terminal would obey, and not
+/// endless.
 pub(super) fn printable(given: &str) -> String {
     let shown =
         |char: char| if char == '/' || char == '\\' || is_let_through(char) { char } else { REPLACEMENT };
     given.chars().take(ELEMENT_LEN_MAX).map(shown).collect()
 }
 
-/// Whether a character may stay: no separator, no control, no line separator, and none that overrides the direction of
-/// text, as with these `exe.txt` can end in `.exe`.
+/// Whether a character may stay: no separator, no control, no line separator, and none that
+/// overrides the direction of text, as with these `exe.txt` can end in `.exe`.
 fn is_let_through(char: char) -> bool {
     let misleads = matches!(char,
         '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}');
     !(matches!(char, '/' | '\\') || char.is_control() || misleads)
 }
 
-/// Whether earlier versions replaced a character that is let through now: they let no invisible one through.
+/// Whether earlier versions replaced a character that is let through now: they let no invisible one
+/// through.
 fn was_replaced(char: char) -> bool {
     matches!(char,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2065}'

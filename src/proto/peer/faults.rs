@@ -1,7 +1,7 @@
 //! Misbehaviour that is borne for a while: each kind is counted and has a limit.
 //!
-//! A well-meaning peer may do each of these a few times (messages cross on the wire). One that goes on is
-//! disconnected, so that no kind of spam is free.
+//! A well-meaning peer may do each of these a few times (messages cross on the wire). One that goes
+//! on is disconnected, so that no kind of spam is free.
 
 use crate::proto::torrent::event::DisconnectReason;
 
@@ -11,24 +11,27 @@ pub const INVALID_REQUEST_MAX: u32 = 300;
 pub const CHOKED_REQUEST_MAX: u32 = 2_000;
 /// Requests over the queue's limits; beyond: disconnected.
 pub const FLOODED_REQUEST_MAX: u32 = 10_000;
-/// Blocks that we did not ask for; late ones after a cancel or a choke count too. Beyond: disconnected.
+/// Blocks that we did not ask for; late ones after a cancel or a choke count too. Beyond:
+/// disconnected.
 pub const UNSOLICITED_BLOCK_MAX: u32 = 1_000;
 /// Rejects without a request of ours; beyond: disconnected.
 pub const UNSOLICITED_REJECT_MAX: u32 = 1_000;
-/// Times in a row that new requests were rejected without one block between, while unchoked; beyond: disconnected.
+/// Times in a row that new requests were rejected without one block between, while unchoked;
+/// beyond: disconnected.
 pub const REJECT_RUN_MAX: u32 = 50;
 /// Allowed-fast and suggest messages beyond those that we keep; beyond: disconnected.
 pub const HINT_MAX: u32 = 1_000;
 /// Requests of metadata that we refuse; beyond: disconnected.
 pub const REFUSED_METADATA_MAX: u32 = 300;
-/// Metadata that we did not ask for; what was asked for while the description was being fetched and comes later
-/// counts too. Beyond: disconnected.
+/// Metadata that we did not ask for; what was asked for while the description was being fetched and
+/// comes later counts too. Beyond: disconnected.
 pub const UNSOLICITED_METADATA_MAX: u32 = 100;
 /// Gossip that comes more often than once a minute, or that nobody can read; beyond: disconnected.
 pub const GOSSIP_MAX: u32 = 10;
 
-/// Pieces taken back that the peer did not have, or beyond one for each piece of the torrent. A cache that lets go of
-/// all that it has once over stays below it, and a later connection counts anew. Beyond: disconnected.
+/// Pieces taken back that the peer did not have, or beyond one for each piece of the torrent. A
+/// cache that lets go of all that it has once over stays below it, and a later connection counts
+/// anew. Beyond: disconnected.
 pub const RETRACTION_MAX: u32 = 10_000;
 
 /// A kind of misbehaviour that is borne a number of times.

@@ -1,5 +1,5 @@
-//! The first messages of a connection: our pieces (BEP 3, 6), our extensions (BEP 10), and the allowed-fast
-//! set for newcomers (BEP 6).
+//! The first messages of a connection: our pieces (BEP 3, 6), our extensions (BEP 10), and the
+//! allowed-fast set for newcomers (BEP 6).
 
 use super::uploads::QUEUE_COUNT_MAX;
 use crate::proto::bitfield::Bitfield;
@@ -18,7 +18,8 @@ pub const ALLOWED_FAST_COUNT: usize = 10;
 /// Client name and version as told to peers.
 const CLIENT: &str = concat!("sprat ", env!("CARGO_PKG_VERSION"));
 
-/// Our pieces in the shortest words that the peer understands; none without BEP 6 if we have nothing.
+/// Our pieces in the shortest words that the peer understands; none without BEP 6 if we have
+/// nothing.
 pub fn availability(have: &Bitfield, fast: bool) -> Option<Message> {
     match (fast, have.count()) {
         (true, 0) => Some(Message::HaveNone),
@@ -28,9 +29,9 @@ pub fn availability(have: &Bitfield, fast: bool) -> Option<Message> {
     }
 }
 
-/// Our extension handshake. `upload_only`: we will not ask for anything (BEP 21). `introduced`: [`introduction`]
-/// came before on this connection; what it offered and we do not, of a private torrent, is switched off.
-/// `queue_max`: requests of the peer that may wait.
+/// Our extension handshake. `upload_only`: we will not ask for anything (BEP 21). `introduced`:
+/// [`introduction`] came before on this connection; what it offered and we do not, of a private
+/// torrent, is switched off. `queue_max`: requests of the peer that may wait.
 pub fn extension(
     settings: &Settings,
     connected: &Connected,
@@ -59,7 +60,8 @@ pub fn dht_port(settings: &Settings, connected: &Connected) -> Option<Message> {
     settings.dht_port().filter(|_| connected.capabilities.dht).map(Message::Port)
 }
 
-/// Our extension handshake while we have no description of the torrent and ask for it. `pex`: we take gossip.
+/// Our extension handshake while we have no description of the torrent and ask for it. `pex`: we
+/// take gossip.
 pub fn introduction(listen_port: Option<u16>, pex: bool, connected: &Connected) -> Message {
     let handshake = ExtensionHandshake {
         ut_metadata: Some(UT_METADATA_ID),

@@ -1,7 +1,7 @@
 //! One connection's share of the protocol: states, requests in flight both ways, what to say next.
 //!
-//! A [`Peer`] belongs to a torrent, which passes it what it needs and sends what it says. It knows one
-//! connection and no other: not the pieces of the torrent, not the other peers.
+//! A [`Peer`] belongs to a torrent, which passes it what it needs and sends what it says. It knows
+//! one connection and no other: not the pieces of the torrent, not the other peers.
 
 pub mod faults;
 pub mod greeting;

@@ -10,7 +10,8 @@ use crate::proto::piece::PieceIndex;
 pub struct Offer {
     /// Pieces of ours that the peer knows of and lacks.
     lacking_count: u32,
-    /// Pieces of the interval's news that the peer knows already, or need not be told because it had everything.
+    /// Pieces of the interval's news that the peer knows already, or need not be told because it
+    /// had everything.
     early: BTreeSet<PieceIndex>,
     /// Whether there may be news that the peer lacks and does not know.
     owed: bool,
@@ -39,8 +40,8 @@ impl Offer {
         }
     }
 
-    /// The peer took back a piece that we have; whether it is to be told of it now, since it was not if it had
-    /// everything. Otherwise it hears of it with the interval's news.
+    /// The peer took back a piece that we have; whether it is to be told of it now, since it was
+    /// not if it had everything. Otherwise it hears of it with the interval's news.
     pub fn peer_lost(&mut self, piece: PieceIndex, news: &BTreeSet<PieceIndex>) -> bool {
         let knows = self.knows(piece, news);
         if knows {
@@ -67,8 +68,8 @@ impl Offer {
         self.suggested.push((piece, block_count));
     }
 
-    /// The peer asks for a block; true if that is the last one of a suggested piece. Its HAVE would say so later, and
-    /// clients that leave out redundant HAVEs never send it.
+    /// The peer asks for a block; true if that is the last one of a suggested piece. Its HAVE would
+    /// say so later, and clients that leave out redundant HAVEs never send it.
     pub fn peer_asked(&mut self, piece: PieceIndex) -> bool {
         let Some(at) = self.suggested.iter().position(|&(suggested, _)| suggested == piece) else {
             return false;

@@ -2,13 +2,14 @@
 
 use crate::proto::time::{Duration, Instant};
 
-/// BEP 11 allows a message a minute. What comes more often than this on average is a fault and not read; ten
-/// seconds are for what the network delays.
+/// BEP 11 allows a message a minute. What comes more often than this on average is a fault and not
+/// read; ten seconds are for what the network delays.
 const GOSSIP_SPACING: Duration = Duration::from_secs(50);
-/// Clients that send their first two messages together are borne: the second may come so much too early.
+/// Clients that send their first two messages together are borne: the second may come so much too
+/// early.
 const GOSSIP_EARLY_MAX: Duration = GOSSIP_SPACING;
-/// Least time between two DHT nodes named by PORT on one connection; others are ignored. Nobody moves its node
-/// so often, and each costs a ping.
+/// Least time between two DHT nodes named by PORT on one connection; others are ignored. Nobody
+/// moves its node so often, and each costs a ping.
 const PORT_SPACING: Duration = Duration::from_secs(300);
 
 /// When a peer may tell of others again.

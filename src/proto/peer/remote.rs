@@ -1,8 +1,9 @@
-//! What the other end told of itself: its pieces, what it lets us have while choked, its extensions.
+//! What the other end told of itself: its pieces, what it lets us have while choked, its
+//! extensions.
 //!
-//! Availability by BEP 3 and 6: a bitfield comes once and before any other word on pieces. Have-all after
-//! other words is tolerated (clients that finish between handshakes), have-none is then ignored. What was announced
-//! may be taken back (BEP 54).
+//! Availability by BEP 3 and 6: a bitfield comes once and before any other word on pieces. Have-all
+//! after other words is tolerated (clients that finish between handshakes), have-none is then
+//! ignored. What was announced may be taken back (BEP 54).
 
 use std::collections::VecDeque;
 
@@ -58,8 +59,8 @@ impl Remote {
         self.wanted_count
     }
 
-    /// What they have; true if that is their first word on pieces. It should be, but aria2 sends another one
-    /// when it gained much at once, so a later one adds to what we know.
+    /// What they have; true if that is their first word on pieces. It should be, but aria2 sends
+    /// another one when it gained much at once, so a later one adds to what we know.
     ///
     /// # Errors
     /// It is of another torrent, or tells nothing new again and again.
@@ -100,8 +101,8 @@ impl Remote {
         Ok(self.have.set(piece))
     }
 
-    /// They have a piece no more; true if they had it. That they let us ask for it while choked will hold again when
-    /// they have it again; that they would like us to does not.
+    /// They have a piece no more; true if they had it. That they let us ask for it while choked
+    /// will hold again when they have it again; that they would like us to does not.
     ///
     /// # Errors
     /// No such piece, or they took back too much.
@@ -122,8 +123,9 @@ impl Remote {
         Ok(true)
     }
 
-    /// Whether they took back pieces: their pieces are counted one by one from then on, however many they are, so
-    /// that who has everything and then not, and so on, costs no walk over all pieces each time.
+    /// Whether they took back pieces: their pieces are counted one by one from then on, however
+    /// many they are, so that who has everything and then not, and so on, costs no walk over all
+    /// pieces each time.
     pub fn is_fickle(&self) -> bool {
         self.retracted_count > 0
     }
@@ -167,8 +169,8 @@ impl Remote {
         Ok(())
     }
 
-    /// They would like us to ask for this piece. A long download from one seed sees more suggestions than are
-    /// kept, so that a new one pushes out the oldest is no fault.
+    /// They would like us to ask for this piece. A long download from one seed sees more
+    /// suggestions than are kept, so that a new one pushes out the oldest is no fault.
     ///
     /// # Errors
     /// No such piece, or the same ones again and again.

@@ -1,15 +1,18 @@
-//! Our requests to one peer: what is in flight, how deep the pipeline is, and whether the peer stalls.
+//! Our requests to one peer: what is in flight, how deep the pipeline is, and whether the peer
+//! stalls.
 //!
-//! Depth: slow start adds one request a block, which doubles the pipeline each round trip, until a second
-//! brings no tenth more of rate; from then on depth = rate x (shortest latency seen + [`QUEUE_SPAN`]).
-//! The shortest latency, not the mean: the mean holds our own queue at the peer and would feed on itself.
+//! Depth: slow start adds one request a block, which doubles the pipeline each round trip, until a
+//! second brings no tenth more of rate; from then on depth = rate x (shortest latency seen +
+//! [`QUEUE_SPAN`]). The shortest latency, not the mean: the mean holds our own queue at the peer
+//! and would feed on itself.
 //!
-//! A request that we gave up may still be answered: by its block, or with BEP 6 by a reject. The answer comes before
-//! that of a later request of the same block, so the first reject of a block that was given up ends nothing. Some
-//! clients do not answer a cancel; that they did not is known once they answered a request that was sent after it.
+//! A request that we gave up may still be answered: by its block, or with BEP 6 by a reject. The
+//! answer comes before that of a later request of the same block, so the first reject of a block
+//! that was given up ends nothing. Some clients do not answer a cancel; that they did not is known
+//! once they answered a request that was sent after it.
 //!
-//! Rejects of requests that were sent together are one refusal: a choke that crosses with an unchoke, or a queue
-//! that is shorter than the pipeline, rejects many at once.
+//! Rejects of requests that were sent together are one refusal: a choke that crosses with an
+//! unchoke, or a queue that is shorter than the pipeline, rejects many at once.
 
 use std::collections::VecDeque;
 
@@ -25,7 +28,8 @@ pub const DEPTH_MAX: usize = 1_024;
 pub const PEER_QUEUE_DEFAULT: usize = 250;
 /// What waits at the peer, as time at its rate: enough to bridge a turn of its shell and of ours.
 pub const QUEUE_SPAN: Duration = Duration::from_millis(1_000);
-/// Longest silence with requests in flight before the peer is snubbed: its blocks are asked elsewhere.
+/// Longest silence with requests in flight before the peer is snubbed: its blocks are asked
+/// elsewhere.
 pub const SNUB_AFTER_MAX: Duration = Duration::from_secs(60);
 /// Shortest such silence, however fast the peer was.
 pub const SNUB_AFTER_MIN: Duration = Duration::from_secs(10);
@@ -159,7 +163,8 @@ impl Requests {
         self.depth = self.in_flight.len().max(DEPTH_MIN);
     }
 
-    /// We do not want this block from them any more; it may come nevertheless. True if it was in flight.
+    /// We do not want this block from them any more; it may come nevertheless. True if it was in
+    /// flight.
     pub fn cancel(&mut self, block: Block, now: Instant) -> bool {
         let was_in_flight = self.remove(block).is_some();
         if was_in_flight {
@@ -194,8 +199,8 @@ impl Requests {
         !self.in_flight.is_empty()
     }
 
-    /// Whether the peer stalls: asked, unasked and silent for too long. Until it delivers it is asked for one
-    /// block at a time.
+    /// Whether the peer stalls: asked, unasked and silent for too long. Until it delivers it is
+    /// asked for one block at a time.
     pub fn is_snubbed(&self) -> bool {
         self.snubbed
     }
@@ -263,7 +268,8 @@ impl Requests {
         self.late.push_back((block, now));
     }
 
-    /// The oldest request of this block that was given up, with when it was, is answered or will not be.
+    /// The oldest request of this block that was given up, with when it was, is answered or will
+    /// not be.
     fn remove_late(&mut self, block: Block) -> Option<Instant> {
         let at = self.late.iter().position(|(late, _)| *late == block)?;
         self.late.remove(at).map(|(_, gave_up_at)| gave_up_at)

@@ -5,8 +5,9 @@ use crate::proto::torrent::rate::Rate;
 
 /// Silence of ours after which a keep-alive goes out: just before the two minutes of BEP 3.
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(110);
-/// Age of a connection at which a peer that has shown no piece is sent a keep-alive. rtorrent's initial seeding
-/// (compare BEP 16) shows its first piece in answer to a message, and there may be nothing to send it until then.
+/// Age of a connection at which a peer that has shown no piece is sent a keep-alive. rtorrent's
+/// initial seeding (compare BEP 16) shows its first piece in answer to a message, and there may be
+/// nothing to send it until then.
 pub const WAKE_AFTER: Duration = Duration::from_secs(2);
 /// Silence of theirs after which the connection is closed.
 pub const IDLE_AFTER: Duration = Duration::from_secs(120);
@@ -52,8 +53,8 @@ impl Traffic {
         now - self.sent_at >= KEEP_ALIVE_AFTER
     }
 
-    /// Whether a peer that has shown no piece is to be sent its one early keep-alive: nothing was sent to it since the
-    /// connection is [`WAKE_AFTER`] old.
+    /// Whether a peer that has shown no piece is to be sent its one early keep-alive: nothing was
+    /// sent to it since the connection is [`WAKE_AFTER`] old.
     pub fn is_to_be_woken(&self, now: Instant) -> bool {
         let from = self.connected_at + WAKE_AFTER;
         now >= from && self.sent_at < from

@@ -1,8 +1,9 @@
 //! Their requests: a bounded queue, and a window of blocks that the shell has in hand.
 //!
-//! The queue holds at most [`QUEUE_COUNT_MAX`] requests and [`QUEUE_LEN_MAX`] bytes, without duplicates. The
-//! window is what the shell may hold unsent: enough that the socket never idles, at most about
-//! [`WINDOW_SPAN`] of the connection's rate, so that a choke or a cancel takes effect soon.
+//! The queue holds at most [`QUEUE_COUNT_MAX`] requests and [`QUEUE_LEN_MAX`] bytes, without
+//! duplicates. The window is what the shell may hold unsent: enough that the socket never idles, at
+//! most about [`WINDOW_SPAN`] of the connection's rate, so that a choke or a cancel takes effect
+//! soon.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -21,18 +22,18 @@ pub const WINDOW_LEN_MIN: u64 = 16 * BLOCK_LEN as u64;
 pub const WINDOW_LEN_MAX: u64 = 4 << 20;
 /// Time at the connection's rate that the window holds.
 pub const WINDOW_SPAN: Duration = Duration::from_millis(500);
-/// Blocks of an allowed-fast piece that are served while choked, as a multiple of the piece's own blocks;
-/// beyond, they are rejected like other requests while choked.
+/// Blocks of an allowed-fast piece that are served while choked, as a multiple of the piece's own
+/// blocks; beyond, they are rejected like other requests while choked.
 pub const ALLOWED_FAST_SERVED_MAX: u32 = 3;
 
-/// Requests refused at most between two blocks to a peer, because another neighbour has the piece: a peer may take a
-/// long row of rejects for a refusal of everything.
+/// Requests refused at most between two blocks to a peer, because another neighbour has the piece:
+/// a peer may take a long row of rejects for a refusal of everything.
 pub const REFUSED_RUN_MAX: usize = 32;
 /// Pieces remembered as refused; beyond, none is refused any more.
 pub const REFUSED_PIECES_MAX: usize = 4_096;
 
-/// How long after a peer was told how many requests may wait it may be told a larger number: a neighbour that goes and
-/// comes, or changes its interest in turns, changes the number for all.
+/// How long after a peer was told how many requests may wait it may be told a larger number: a
+/// neighbour that goes and comes, or changes its interest in turns, changes the number for all.
 pub const RAISE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why a request was not queued.
@@ -125,9 +126,9 @@ impl Uploads {
         self.told_queue_max
     }
 
-    /// Sets how many requests may wait. Returns whether to tell the peer, which is when the number has at least halved
-    /// since it was last told, or doubled, and that was [`RAISE_PAUSE`] ago. Requests above the number are not refused
-    /// as long as there is room for them.
+    /// Sets how many requests may wait. Returns whether to tell the peer, which is when the number
+    /// has at least halved since it was last told, or doubled, and that was [`RAISE_PAUSE`] ago.
+    /// Requests above the number are not refused as long as there is room for them.
     pub fn tell_queue_max(&mut self, count: u32, now: Instant) -> bool {
         let may_raise = self.told_at.is_none_or(|at| now - at >= RAISE_PAUSE);
         let tells = count <= self.told_queue_max / 2 || may_raise && count / 2 >= self.told_queue_max;
@@ -137,8 +138,9 @@ impl Uploads {
         tells
     }
 
-    /// Makes the first request that `wants` accepts the next one, by its piece and how many requests for that were
-    /// refused; whether there is such a request and room for its block in the window.
+    /// Makes the first request that `wants` accepts the next one, by its piece and how many
+    /// requests for that were refused; whether there is such a request and room for its block in
+    /// the window.
     pub fn bring_forward(&mut self, wants: impl Fn(PieceIndex, u32) -> bool) -> bool {
         let (waiting, refused) = (&self.waiting, &self.refused);
         let mut last: Option<(PieceIndex, bool)> = None;
@@ -158,7 +160,8 @@ impl Uploads {
         self.next_len().is_some()
     }
 
-    /// How long the peer was passed over since it last had a request that [`Uploads::bring_forward`] accepts.
+    /// How long the peer was passed over since it last had a request that
+    /// [`Uploads::bring_forward`] accepts.
     pub fn passed_for(&mut self, now: Instant) -> Duration {
         now - *self.passed_at.get_or_insert(now)
     }
@@ -168,9 +171,9 @@ impl Uploads {
         self.passed_at = Some(now);
     }
 
-    /// Whether one more request for a piece may be refused because another neighbour has it: at most `count_max` for
-    /// each piece, so that a peer which cannot get it elsewhere is served when it asks again, and at most
-    /// [`REFUSED_RUN_MAX`] between two blocks.
+    /// Whether one more request for a piece may be refused because another neighbour has it: at
+    /// most `count_max` for each piece, so that a peer which cannot get it elsewhere is served when
+    /// it asks again, and at most [`REFUSED_RUN_MAX`] between two blocks.
     pub fn refuse(&mut self, piece: PieceIndex, count_max: u32) -> bool {
         if self.refused_run >= REFUSED_RUN_MAX || self.refused.len() >= REFUSED_PIECES_MAX {
             return false;
@@ -241,7 +244,8 @@ impl Uploads {
         self.allowed_fast.iter().map(|&(piece, _)| piece)
     }
 
-    /// Whether one more block of an allowed-fast piece of `block_count` blocks may be served while choked.
+    /// Whether one more block of an allowed-fast piece of `block_count` blocks may be served while
+    /// choked.
     pub fn spend_allowed_fast(&mut self, piece: PieceIndex, block_count: u32) -> bool {
         let max = block_count.saturating_mul(ALLOWED_FAST_SERVED_MAX);
         let entry = self.allowed_fast.iter_mut().find(|(allowed, _)| *allowed == piece);

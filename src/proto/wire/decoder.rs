@@ -1,16 +1,19 @@
-//! From received bytes to messages: total, lengths checked on the prefix by type, steps aside for blocks.
+//! From received bytes to messages: total, lengths checked on the prefix by type, steps aside for
+//! blocks.
 //!
-//! Five bytes, the prefix and the type, decide whether a message may be as long as it claims; four are
-//! enough for a claim that no type allows. So a peer cannot make the caller wait for, or make room for,
-//! more than the longest message of that type, and [`Decoder::needed`] never asks for more. Of extended messages
-//! (BEP 10) six bytes decide whether anything here reads the payload: if not, it is dropped as it comes and never
-//! buffered, and the message comes with an empty payload. Decoding allocates the bitfield of a `bitfield` message
-//! and a copy of a payload that is read, nothing else, so that a message keeps no buffer alive but its own.
-//! While the torrent's metadata is being fetched its number of pieces is not known: then a bitfield may have any
-//! length up to that of the largest torrent, and comes with its last byte whole.
+//! Five bytes, the prefix and the type, decide whether a message may be as long as it claims; four
+//! are enough for a claim that no type allows. So a peer cannot make the caller wait for, or make
+//! room for, more than the longest message of that type, and [`Decoder::needed`] never asks for
+//! more. Of extended messages (BEP 10) six bytes decide whether anything here reads the payload: if
+//! not, it is dropped as it comes and never buffered, and the message comes with an empty payload.
+//! Decoding allocates the bitfield of a `bitfield` message and a copy of a payload that is read,
+//! nothing else, so that a message keeps no buffer alive but its own. While the torrent's metadata
+//! is being fetched its number of pieces is not known: then a bitfield may have any length up to
+//! that of the largest torrent, and comes with its last byte whole.
 //!
-//! Whether a piece exists, a block was asked for, or a message belongs here at all is the torrent's to judge.
-//! Types 21 to 23 (BEP 52) are unknown: they are for those who offered the upgrade bit, and we never do.
+//! Whether a piece exists, a block was asked for, or a message belongs here at all is the torrent's
+//! to judge. Types 21 to 23 (BEP 52) are unknown: they are for those who offered the upgrade bit,
+//! and we never do.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -23,8 +26,8 @@ use crate::proto::wire::message::{BLOCK_HEADER_LEN, Message, PREFIX_LEN, id};
 use crate::proto::wire::metadata::{METADATA_DICT_LEN_MAX, METADATA_PIECE_LEN, UT_METADATA_ID};
 use crate::proto::wire::pex::{PEX_LEN_MAX, UT_PEX_ID};
 
-/// Most bytes of an extended message's payload, unless the torrent's bitfield is longer: ample for every
-/// extension (metadata comes in 16 KiB, PEX in 8 KiB). Longer: the connection is closed.
+/// Most bytes of an extended message's payload, unless the torrent's bitfield is longer: ample for
+/// every extension (metadata comes in 16 KiB, PEX in 8 KiB). Longer: the connection is closed.
 pub const EXTENDED_PAYLOAD_MAX: usize = 128 * 1024;
 
 /// Bytes between prefix and content of a `piece` message: type, piece, offset.
@@ -35,8 +38,8 @@ const PIECE_OVERHEAD: u32 = (BLOCK_HEADER_LEN - PREFIX_LEN) as u32;
 pub enum Frame {
     /// A whole message, consumed.
     Message(Message),
-    /// The header of a `piece` message, consumed; the next `block.len` bytes are the block's content and the
-    /// caller's: take them from the buffer and the socket before decoding on.
+    /// The header of a `piece` message, consumed; the next `block.len` bytes are the block's
+    /// content and the caller's: take them from the buffer and the socket before decoding on.
     Block(Block),
 }
 
@@ -91,8 +94,8 @@ impl Decoder {
         self.piece_count = Some(piece_count);
     }
 
-    /// Takes one frame off the front of `buffer`; None: more bytes are needed, and nothing was taken but bytes of
-    /// a payload that nothing reads.
+    /// Takes one frame off the front of `buffer`; None: more bytes are needed, and nothing was
+    /// taken but bytes of a payload that nothing reads.
     ///
     /// # Errors
     /// The peer broke the protocol, and nothing more can be read from it.
@@ -127,7 +130,8 @@ impl Decoder {
         self.unread_len -= len;
     }
 
-    /// How many more bytes must follow those `buffered` before [`Decoder::decode`] can go on; 0: it can now.
+    /// How many more bytes must follow those `buffered` before [`Decoder::decode`] can go on; 0: it
+    /// can now.
     ///
     /// Never more than the longest message of the type at the front takes.
     pub fn needed(&self, buffered: &[u8]) -> usize {
@@ -172,7 +176,8 @@ impl Decoder {
         Bitfield::byte_len(self.piece_count.unwrap_or(PIECE_COUNT_MAX)) as u32
     }
 
-    /// The longest payload of an extended message: `sp_have` may carry a whole bitfield and one byte.
+    /// The longest payload of an extended message: `sp_have` may carry a whole bitfield and one
+    /// byte.
     fn extended_payload_max(&self) -> u32 {
         (EXTENDED_PAYLOAD_MAX as u32).max(1 + self.bitfield_len())
     }

@@ -1,6 +1,7 @@
 //! `lt_donthave` (BEP 54): a piece that its sender announced is there no more.
 //!
-//! The payload of the extended message is the piece's number, four bytes, the highest first: the opposite of a HAVE.
+//! The payload of the extended message is the piece's number, four bytes, the highest first: the
+//! opposite of a HAVE.
 
 use bytes::Bytes;
 

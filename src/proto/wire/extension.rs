@@ -1,10 +1,11 @@
 //! The extension handshake (BEP 10): which extensions a peer speaks, under which numbers.
 //!
-//! A message's number is chosen by whoever receives it, so what `m` says is how to write to its sender. The
-//! handshake may come again and then replaces what it names; that is the peer machine's to do. An `m` entry of 0
-//! switches an extension off: [`ExtensionHandshake::update`] forgets its number. Read tolerantly: what is missing,
-//! of the wrong kind or out of range counts as absent, since clients differ and nothing here is worth losing one
-//! for. Keys that nobody knows are ignored.
+//! A message's number is chosen by whoever receives it, so what `m` says is how to write to its
+//! sender. The handshake may come again and then replaces what it names; that is the peer machine's
+//! to do. An `m` entry of 0 switches an extension off: [`ExtensionHandshake::update`] forgets its
+//! number. Read tolerantly: what is missing, of the wrong kind or out of range counts as absent,
+//! since clients differ and nothing here is worth losing one for. Keys that nobody knows are
+//! ignored.
 
 use std::net::IpAddr;
 
@@ -21,8 +22,8 @@ pub const HANDSHAKE_LEN_MAX: usize = Limits::EXTENSION.len_max;
 /// Most characters of a client's name that are kept; the rest is cut off.
 pub const CLIENT_CHAR_MAX: usize = 64;
 
-/// An extension handshake; everything is optional. A number of 0 switches its extension off; in what a peer's
-/// handshakes add up to by [`ExtensionHandshake::update`] there is none.
+/// An extension handshake; everything is optional. A number of 0 switches its extension off; in
+/// what a peer's handshakes add up to by [`ExtensionHandshake::update`] there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtensionHandshake {
     /// The sender's number for `lt_donthave` (BEP 54).
@@ -139,8 +140,8 @@ fn address(value: Value) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok().map(|ip| ip.to_canonical())
 }
 
-/// Marks, embeddings, overrides and isolates of Unicode's bidirectional algorithm: with them a name could
-/// rearrange the line that it is shown in.
+/// Marks, embeddings, overrides and isolates of Unicode's bidirectional algorithm: with them a name
+/// could rearrange the line that it is shown in.
 fn changes_direction(character: char) -> bool {
     matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

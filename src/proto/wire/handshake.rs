@@ -1,7 +1,7 @@
 //! The first 68 bytes of a connection (BEP 3), with the capability bits (BEP 5, 6, 10).
 //!
-//! Reserved bits that we do not know are ignored when read and zero when sent. Which infohashes and peer
-//! ids are welcome is not known here.
+//! Reserved bits that we do not know are ignored when read and zero when sent. Which infohashes and
+//! peer ids are welcome is not known here.
 
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;

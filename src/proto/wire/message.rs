@@ -1,7 +1,8 @@
 //! Messages after the handshake (BEP 3, 5, 6, 10), without the bulk bytes of blocks.
 //!
-//! On the wire: four bytes of length, big-endian, one byte of type, the rest; the length counts the type.
-//! A block's content never enters here, so that it can go from the disk to the socket without a copy.
+//! On the wire: four bytes of length, big-endian, one byte of type, the rest; the length counts the
+//! type. A block's content never enters here, so that it can go from the disk to the socket without
+//! a copy.
 
 use bytes::Bytes;
 

@@ -1,8 +1,9 @@
 //! `ut_metadata`: the info dictionary in pieces of 16 KiB (BEP 9).
 //!
-//! A message is a dictionary; behind that of `data` follow the bytes of the piece, so where the dictionary ends
-//! is found by the scanner, and the piece is a slice of the payload. Unknown keys are ignored, and so are bytes
-//! behind a dictionary that carries none. Whether a piece exists or was asked for is not known here.
+//! A message is a dictionary; behind that of `data` follow the bytes of the piece, so where the
+//! dictionary ends is found by the scanner, and the piece is a slice of the payload. Unknown keys
+//! are ignored, and so are bytes behind a dictionary that carries none. Whether a piece exists or
+//! was asked for is not known here.
 
 use bytes::Bytes;
 
@@ -69,7 +70,8 @@ impl MetadataMessage {
     /// Reads a payload; shares `payload`.
     ///
     /// # Errors
-    /// It does not begin with a dictionary that has what its type needs, or a piece is longer than 16 KiB.
+    /// It does not begin with a dictionary that has what its type needs, or a piece is longer than
+    /// 16 KiB.
     pub fn decode(payload: &Bytes) -> Result<Self, BencodeError> {
         let root = Value::read(payload, &LIMITS)?;
         let dict_len = root.span().len();

@@ -1,8 +1,9 @@
 //! `ut_pex`: gossip about who else is in the swarm (BEP 11).
 //!
-//! A message is what changed since the one before it to the same peer: compact addresses of either family, each
-//! added one with a byte of flags. Read tolerantly, as everything of BEP 10: keys of the wrong kind count as
-//! absent, missing flags as none. Who may be told of whom, and how often, is not known here.
+//! A message is what changed since the one before it to the same peer: compact addresses of either
+//! family, each added one with a byte of flags. Read tolerantly, as everything of BEP 10: keys of
+//! the wrong kind count as absent, missing flags as none. Who may be told of whom, and how often,
+//! is not known here.
 
 use std::net::SocketAddr;
 

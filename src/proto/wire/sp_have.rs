@@ -1,30 +1,35 @@
-//! `sp_have`: one message with an interval's news of availability, as bitfield or as delta, whichever is
-//! shorter. An extension between sprats (BEP 10); ordinary clients get a HAVE a piece.
+//! `sp_have`: one message with an interval's news of availability, as bitfield or as delta,
+//! whichever is shorter. An extension between sprats (BEP 10); ordinary clients get a HAVE a piece.
 //!
 //! The payload of the extended message, for a torrent of `n` pieces:
 //!
 //! ```text
-//! 0x00 bitfield    all that the sender holds now, and nothing else: exactly ceil(n / 8) bytes, spare bits zero
-//!                  (as BEP 3)
-//! 0x01 gap*        the pieces that the sender gained, ascending: for each, how many pieces lie between the
-//!                  one before (at first: the start) and it, in LEB128: seven bits a byte, the lowest first,
-//!                  0x80 on all bytes but the last, no needless bytes; nothing gained: no gaps
-//! 0x02 gap*        the pieces that the sender holds no more, in the same way: only to peers that take
-//!                  `lt_donthave`, and in its place
+//! 0x00 bitfield    all that the sender holds now, and nothing else: exactly ceil(n / 8) bytes,
+//!                  spare bits zero (as BEP 3)
+//! 0x01 gap*        the pieces that the sender gained, ascending: for each, how many pieces lie
+//!                  between the one before (at first: the start) and it, in LEB128: seven bits a
+//!                  byte, the lowest first, 0x80 on all bytes but the last, no needless bytes;
+//!                  nothing gained: no gaps
+//! 0x02 gap*        the pieces that the sender holds no more, in the same way: only to peers that
+//!                  take `lt_donthave`, and in its place
 //! ```
 //!
-//! For example 0x01 0x03 0x00 0xac 0x02 names pieces 3, 4 and 305 (a gap of 300 = 0x02 * 128 + 0x2c).
+//! For example 0x01 0x03 0x00 0xac 0x02 names pieces 3, 4 and 305 (a gap of 300 = 0x02 * 128 +
+//! 0x2c).
 //!
-//! A gap below 128 takes one byte, below 16,384 two, below 2,097,152 three, and four always suffice. With `g`
-//! pieces gained at random the mean gap is n / g, so a delta takes about 1 + g bytes while g > n / 128, and at
-//! most 1 + 2g in torrents of up to 16,384 pieces; 6 bytes of message go around it. As HAVEs they take 9g. One
-//! piece of 2,000 gained in an interval costs at most 6 + 1 + 2 = 9 bytes, as a HAVE does; ten cost at most 27,
-//! not 90; a thousand cost 6 + 1 + 250 = 257, as a bitfield, not 9,000.
+//! A gap below 128 takes one byte, below 16,384 two, below 2,097,152 three, and four always
+//! suffice. With `g` pieces gained at random the mean gap is n / g, so a delta takes about 1 + g
+//! bytes while g > n / 128, and at most 1 + 2g in torrents of up to 16,384 pieces; 6 bytes of
+//! message go around it. As HAVEs they take 9g. One piece of 2,000 gained in an interval costs at
+//! most 6 + 1 + 2 = 9 bytes, as a HAVE does; ten cost at most 27, not 90; a thousand cost 6 + 1 +
+//! 250 = 257, as a bitfield, not 9,000.
 //!
-//! A piece that is lost costs 8 bytes, 9 or 10 where gaps take two or three; by `lt_donthave` it costs 10.
+//! A piece that is lost costs 8 bytes, 9 or 10 where gaps take two or three; by `lt_donthave` it
+//! costs 10.
 //!
-//! There is no form for runs: every piece named takes at least one byte, so a message never grows by more than
-//! a factor of four in the receiver's memory, and a dense delta gives way to the bitfield at one piece in eight.
+//! There is no form for runs: every piece named takes at least one byte, so a message never grows
+//! by more than a factor of four in the receiver's memory, and a dense delta gives way to the
+//! bitfield at one piece in eight.
 
 use bytes::Bytes;
 
@@ -58,13 +63,15 @@ pub enum SpHave {
 #[error("bad sp_have message")]
 pub struct BadSpHave;
 
-/// The shorter form of `gained` (strictly ascending, all set in `have`) when the sender now holds `have`.
+/// The shorter form of `gained` (strictly ascending, all set in `have`) when the sender now holds
+/// `have`.
 pub fn encode(gained: &[PieceIndex], have: &Bitfield) -> Bytes {
     debug_assert!(gained.iter().all(|&piece| have.get(piece)), "gained is held");
     encode_change(DELTA, gained, have)
 }
 
-/// The shorter form of `lost` (strictly ascending, none set in `have`) when the sender now holds `have`.
+/// The shorter form of `lost` (strictly ascending, none set in `have`) when the sender now holds
+/// `have`.
 pub fn encode_lost(lost: &[PieceIndex], have: &Bitfield) -> Bytes {
     debug_assert!(!lost.iter().any(|&piece| have.get(piece)), "lost is not held");
     encode_change(LOST, lost, have)
@@ -103,8 +110,8 @@ fn append_gap(out: &mut Vec<u8>, mut gap: u32) {
 /// Reads a payload for a torrent of `piece_count` pieces.
 ///
 /// # Errors
-/// The peer broke the protocol: an unknown form, a bitfield of another torrent, a piece beyond the end, a
-/// gap that is cut off or longer than it need be.
+/// The peer broke the protocol: an unknown form, a bitfield of another torrent, a piece beyond the
+/// end, a gap that is cut off or longer than it need be.
 pub fn decode(payload: &[u8], piece_count: u32) -> Result<SpHave, BadSpHave> {
     match payload.split_first() {
         Some((&FULL, bits)) => {
