@@ -16,18 +16,21 @@ const WORKER_MAX: usize = 256;
 
 /// A BitTorrent tracker over UDP and HTTP.
 ///
-/// Without --udp and --http it listens for both on port 6969, over IPv4 and IPv6. HTTP also answers /scrape,
-/// /health and /stats.
+/// Without --udp and --http it listens for both on port 6969, over IPv4 and IPv6. HTTP also answers
+/// /scrape, /health and /stats.
 #[derive(Debug, Parser)]
 #[command(name = "sprat-tracker", version)]
 pub(crate) struct Args {
-    /// Listen for UDP here: ADDRESS:PORT, or a PORT for all addresses (0: any); may be given more than once
+    /// Listen for UDP here: ADDRESS:PORT, or a PORT for all addresses (0: any); may be given more
+    /// than once
     #[arg(long, value_name = "ADDR", value_parser = listen_addr, env = "SPRAT_TRACKER_UDP", value_delimiter = ',')]
     udp: Vec<SocketAddr>,
-    /// Listen for HTTP here: ADDRESS:PORT, or a PORT for all addresses (0: any); may be given more than once
+    /// Listen for HTTP here: ADDRESS:PORT, or a PORT for all addresses (0: any); may be given more
+    /// than once
     #[arg(long, value_name = "ADDR", value_parser = listen_addr, env = "SPRAT_TRACKER_HTTP", value_delimiter = ',')]
     http: Vec<SocketAddr>,
-    /// Believe X-Forwarded-For from this reverse proxy: an ADDRESS or a network ADDRESS/BITS; may be given more than once
+    /// Believe X-Forwarded-For from this reverse proxy: an ADDRESS or a network ADDRESS/BITS; may
+    /// be given more than once
     #[arg(long, value_name = "CIDR", env = "SPRAT_TRACKER_TRUSTED_PROXY", value_delimiter = ',')]
     trusted_proxy: Vec<Network>,
     /// Threads for each kind of socket [default: one for each core]
@@ -36,8 +39,8 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Wrong usage ends the process with exit code 2, and help that cannot be written with 1. An empty variable counts
-    /// as not set.
+    /// Wrong usage ends the process with exit code 2, and help that cannot be written with 1. An
+    /// empty variable counts as not set.
     pub(crate) fn parse_or_exit() -> Self {
         let command = without_empty(Self::command(), &|name| std::env::var_os(name));
         let parsed = command.try_get_matches().and_then(|matches| Self::from_arg_matches(&matches));

@@ -1,12 +1,12 @@
-//! Bytes that connections of HTTP keep between two events: parts of request heads, and answers that a socket
-//! has not taken yet. Their sum is bounded for the process, so that memory does not grow with clients that
-//! send halves of requests or do not read.
+//! Bytes that connections of HTTP keep between two events: parts of request heads, and answers that
+//! a socket has not taken yet. Their sum is bounded for the process, so that memory does not grow
+//! with clients that send halves of requests or do not read.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Most bytes that all connections keep together: heads of 4 KiB of 8,192 connections. At the limit a
-/// connection that would keep more is closed; requests that come whole, as those of nearly all clients do,
-/// keep nothing.
+/// Most bytes that all connections keep together: heads of 4 KiB of 8,192 connections. At the limit
+/// a connection that would keep more is closed; requests that come whole, as those of nearly all
+/// clients do, keep nothing.
 pub(crate) const HELD_LEN_MAX: usize = 32 << 20;
 
 /// The sum of what all connections keep.
@@ -31,8 +31,8 @@ impl<'a> Held<'a> {
         &self.bytes
     }
 
-    /// Keeps these bytes in the place of the earlier ones. False: all connections would keep more than
-    /// [`HELD_LEN_MAX`] together, and this one keeps nothing.
+    /// Keeps these bytes in the place of the earlier ones. False: all connections would keep more
+    /// than [`HELD_LEN_MAX`] together, and this one keeps nothing.
     pub(crate) fn keep(&mut self, bytes: &[u8]) -> bool {
         self.clear();
         let with = |sum: usize| Some(sum + bytes.len()).filter(|&sum| sum <= HELD_LEN_MAX);

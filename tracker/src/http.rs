@@ -1,12 +1,13 @@
 //! A worker of HTTP/1.1: one thread, all its connections as tasks of a small runtime.
 //!
-//! Paths: `/announce`, `/scrape`, `/health`, `/stats`. Requests are a head without body; connections are kept
-//! until they are idle. A permit is taken before a connection is accepted, so there are never more than
-//! [`CONNECTION_MAX`]; a client that is slow with a head, or with taking an answer, is disconnected.
+//! Paths: `/announce`, `/scrape`, `/health`, `/stats`. Requests are a head without body;
+//! connections are kept until they are idle. A permit is taken before a connection is accepted, so
+//! there are never more than [`CONNECTION_MAX`]; a client that is slow with a head, or with taking
+//! an answer, is disconnected.
 //!
-//! Buffers are the worker's. A connection allocates only for bytes that really came and cannot be answered
-//! yet, and for answers that its socket does not take; the sum of both is bounded for the process
-//! ([`held`](crate::held)).
+//! Buffers are the worker's. A connection allocates only for bytes that really came and cannot be
+//! answered yet, and for answers that its socket does not take; the sum of both is bounded for the
+//! process ([`held`](crate::held)).
 
 use std::cell::RefCell;
 use std::io::{ErrorKind, Write as _};
@@ -30,9 +31,11 @@ use crate::{Failure, Tracker, task};
 
 /// Most connections of one worker; further ones wait in the kernel.
 const CONNECTION_MAX: usize = 8192;
-/// Longest head of a request: a scrape of 100 torrents, all bytes percent-encoded, is 7 KB. Longer: 431.
+/// Longest head of a request: a scrape of 100 torrents, all bytes percent-encoded, is 7 KB. Longer:
+/// 431.
 const HEAD_LEN_MAX: usize = 8192;
-/// Bytes that are read and answered at once: the longest part of a head that is kept, and as much again.
+/// Bytes that are read and answered at once: the longest part of a head that is kept, and as much
+/// again.
 const INPUT_LEN: usize = 2 * HEAD_LEN_MAX;
 /// Most header lines of a request. More: 431.
 const HEADER_MAX: usize = 64;
@@ -199,8 +202,8 @@ async fn serve_connection(
     }
 }
 
-/// One connection. Bytes are read into and answered from the worker's [`Scratch`]; what stays here is what
-/// cannot be answered or sent yet, so that a connection without any takes no buffer.
+/// One connection. Bytes are read into and answered from the worker's [`Scratch`]; what stays here
+/// is what cannot be answered or sent yet, so that a connection without any takes no buffer.
 struct Connection<'a> {
     worker: &'a Worker,
     stream: TcpStream,
@@ -239,8 +242,8 @@ impl<'a> Connection<'a> {
         self.answer_input(&input[..held_len], output)
     }
 
-    /// Answers the whole requests of `input` as far as the socket takes the answers, and keeps the rest of
-    /// both.
+    /// Answers the whole requests of `input` as far as the socket takes the answers, and keeps the
+    /// rest of both.
     fn answer_input(&mut self, input: &[u8], output: &mut Vec<u8>) -> Step {
         let mut used = 0;
         loop {
@@ -288,7 +291,8 @@ enum Next {
     Answer,
     /// The end of the connection, once the socket has taken these answers.
     Close,
-    /// The end of the connection at once: the client is gone, or connections keep too much together.
+    /// The end of the connection at once: the client is gone, or connections keep too much
+    /// together.
     End,
 }
 

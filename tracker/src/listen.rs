@@ -1,7 +1,8 @@
-//! Sockets to listen on: one for each worker and address, among which the kernel spreads what comes.
+//! Sockets to listen on: one for each worker and address, among which the kernel spreads what
+//! comes.
 //!
-//! IPv6 sockets take IPv4 too, unless an IPv4 address of the same port is listened on by itself. An address
-//! that another process has is refused, although sockets of ours share it.
+//! IPv6 sockets take IPv4 too, unless an IPv4 address of the same port is listened on by itself. An
+//! address that another process has is refused, although sockets of ours share it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, UdpSocket};
@@ -12,7 +13,8 @@ use crate::Failure;
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
-/// Bytes that the kernel keeps of datagrams for each socket, if it lets us: bursts of ten thousand announces.
+/// Bytes that the kernel keeps of datagrams for each socket, if it lets us: bursts of ten thousand
+/// announces.
 const UDP_BUFFER_LEN: usize = 4 << 20;
 
 /// UDP sockets of all addresses and workers.

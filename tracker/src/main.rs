@@ -1,7 +1,8 @@
-//! The `sprat-tracker` command: sockets and threads around the pure tracker of `sprat::proto::tracker`.
+//! The `sprat-tracker` command: sockets and threads around the pure tracker of
+//! `sprat::proto::tracker`.
 //!
-//! One thread for each worker and UDP address, and one with a small runtime for each worker of HTTP; all answer
-//! from the same shards. This file starts them, keeps time, and stops them.
+//! One thread for each worker and UDP address, and one with a small runtime for each worker of
+//! HTTP; all answer from the same shards. This file starts them, keeps time, and stops them.
 
 mod args;
 mod clock;
@@ -98,7 +99,8 @@ fn run(args: &Args) -> Result<(), Failure> {
         let worker = udp.sockets.len() + number;
         threads.push(start_thread(move || http::serve(tracker, worker, sockets, answerer, stopped))?);
     }
-    // On a thread of its own that is not joined: a write to a full pipe waits until the reader reads.
+    // On a thread of its own that is not joined: a write to a full pipe waits until the reader
+    // reads.
     start_thread(move || announce_addresses(&udp_addrs, &http_addrs))?;
     signals.wait(|| tracker.shards.handle_timeout(&tracker.clock));
     tracker.stopping.store(true, Ordering::Relaxed);

@@ -9,7 +9,8 @@ use crate::Tracker;
 use sprat::datagram::{self, Control, Received};
 use sprat::proto::tracker::service::Answerer;
 
-/// Longest request that is read whole: a scrape of 74 torrents, or an announce with a kilobyte of options.
+/// Longest request that is read whole: a scrape of 74 torrents, or an announce with a kilobyte of
+/// options.
 const REQUEST_LEN_MAX: usize = 2048;
 /// Longest answer, so that its buffer is allocated once.
 const ANSWER_LEN_MAX: usize = 1500;

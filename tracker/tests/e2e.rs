@@ -1,4 +1,5 @@
-//! The `sprat-tracker` process on real sockets: both transports, both families, limits, and its end.
+//! The `sprat-tracker` process on real sockets: both transports, both families, limits, and its
+//! end.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails, in its helper functions too")]
 
@@ -16,7 +17,8 @@ use sprat::proto::tracker::{Announce, AnnounceEvent, AnnounceReply, http};
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Bytes of memory that the tracker may take beyond what it takes without clients, whatever they send.
+/// Bytes of memory that the tracker may take beyond what it takes without clients, whatever they
+/// send.
 const GROWTH_MAX: u64 = 64 << 20;
 
 /// A tracker on ports of its own, ended with the test.
@@ -298,8 +300,8 @@ fn a_client_behind_a_proxy_has_its_own_address_if_the_proxy_is_trusted() {
     }
 }
 
-/// Connects so many clients, each of which sends `request` and gets `answer_count` answers. None: the system
-/// does not allow so many sockets, which is said.
+/// Connects so many clients, each of which sends `request` and gets `answer_count` answers. None:
+/// the system does not allow so many sockets, which is said.
 fn clients(tracker: SocketAddr, count: usize, request: &str, answer_count: usize) -> Option<Vec<TcpStream>> {
     let limit = getrlimit(Resource::Nofile);
     if limit.maximum.is_some_and(|maximum| maximum < count as u64 + 500) {
