@@ -1,5 +1,5 @@
-//! What was typed: the options as clap reads them, from arguments and `SPRAT_*` variables. What they mean
-//! together is decided in `plan`.
+//! What was typed: the options as clap reads them, from arguments and `SPRAT_*` variables. What
+//! they mean together is decided in `plan`.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -87,13 +87,15 @@ Examples:
 
 An interrupted download goes on where it was: run the same command again.")]
 pub(crate) struct DownloadArgs {
-    /// A .torrent file, the http or https address of one, a magnet link or an infohash; `-`: standard input
+    /// A .torrent file, the http or https address of one, a magnet link or an infohash; `-`:
+    /// standard input
     #[arg(value_parser = non_empty())]
     pub(crate) torrent: OsString,
     /// Where the content goes
     #[arg(short, long, env = "SPRAT_DIR", default_value = ".", hide_env = true)]
     pub(crate) dir: PathBuf,
-    /// Files to fetch: numbers, ranges (0,2-4), paths or patterns (*.iso); `sprat show` numbers them
+    /// Files to fetch: numbers, ranges (0,2-4), paths or patterns (*.iso); `sprat show` numbers
+    /// them
     #[arg(long, env = "SPRAT_SELECT", value_delimiter = ',', value_parser = parse_selector, hide_env = true)]
     pub(crate) select: Vec<Selector>,
     /// A file or folder to download, by its path as `sprat show` prints it; may be repeated
@@ -133,15 +135,15 @@ Examples:
   sprat seed film.torrent -d ~/films             the content is in ~/films
   sprat seed torrents/ -d ~/films                every .torrent of a folder")]
 pub(crate) struct SeedArgs {
-    /// A file or folder; or a .torrent file, magnet link or `-` (a torrent from standard input); with --dir
-    /// also a folder of .torrent files
+    /// A file or folder; or a .torrent file, magnet link or `-` (a torrent from standard input);
+    /// with --dir also a folder of .torrent files
     #[arg(value_parser = non_empty())]
     pub(crate) path: OsString,
     /// Where the content of a torrent is [default: the current folder]
     #[arg(short, long, env = "SPRAT_DIR", hide_env = true)]
     pub(crate) dir: Option<PathBuf>,
-    /// Where to write the torrent; `-`: to standard output [default, of a file or folder: NAME.torrent in the
-    /// current folder]
+    /// Where to write the torrent; `-`: to standard output [default, of a file or folder:
+    /// NAME.torrent in the current folder]
     #[arg(short, long)]
     pub(crate) output: Option<PathBuf>,
     /// Take the content for complete without reading it
@@ -230,8 +232,8 @@ pub(crate) struct DiscoveryArgs {
 /// Where the DHT begins.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BootstrapArgs {
-    /// A DHT node to ask first if none is known, instead of the public ones; may be given again; `none`: no
-    /// node
+    /// A DHT node to ask first if none is known, instead of the public ones; may be given again;
+    /// `none`: no node
     #[arg(long, env = "SPRAT_DHT_BOOTSTRAP", value_name = "HOST:PORT", value_delimiter = ',', value_parser = parse_bootstrap, hide_env = true)]
     pub(crate) dht_bootstrap: Vec<String>,
 }
@@ -310,8 +312,8 @@ pub(crate) struct ShowArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// A .torrent file, the http or https address of one, or a magnet link or infohash whose metadata is kept
-    /// here; `-`: standard input
+    /// A .torrent file, the http or https address of one, or a magnet link or infohash whose
+    /// metadata is kept here; `-`: standard input
     #[arg(value_parser = non_empty())]
     pub(crate) torrent: OsString,
     /// Where the content is

@@ -1,5 +1,6 @@
-//! `sprat demo`: a whole swarm on this machine. A seed that is its own tracker and some peers, each an engine
-//! of its own on loopback, distribute data; every copy is compared with the original, and all is removed.
+//! `sprat demo`: a whole swarm on this machine. A seed that is its own tracker and some peers, each
+//! an engine of its own on loopback, distribute data; every copy is compared with the original, and
+//! all is removed.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -98,8 +99,8 @@ async fn demo(args: &DemoArgs, folder: &DemoFolder, stop: &Stop, report: &Report
     Ok(())
 }
 
-/// The torrent, the folder of its content, which is what the user named or generated data, and when hashing
-/// began.
+/// The torrent, the folder of its content, which is what the user named or generated data, and when
+/// hashing began.
 async fn prepare(
     args: &DemoArgs,
     folder: &Path,

@@ -10,8 +10,9 @@ use super::text::printable;
 /// Bytes that are made or compared at a time.
 const STEP_LEN: usize = 1 << 20;
 
-/// Makes a folder with a large file, a small one (a sixteenth) and an empty one, `size` bytes together, that
-/// look random and are the same each time. `going` is asked now and then; false: it ends early.
+/// Makes a folder with a large file, a small one (a sixteenth) and an empty one, `size` bytes
+/// together, that look random and are the same each time. `going` is asked now and then; false: it
+/// ends early.
 pub(crate) fn generate(folder: &Path, size: u64, going: &dyn Fn() -> bool) -> Result<PathBuf, Failure> {
     let path = folder.join("original").join("sprat-demo");
     let small = size / 16;

@@ -1,8 +1,9 @@
-//! The temporary folder of a demo: whether there is room for it, and clearing what killed demos left.
+//! The temporary folder of a demo: whether there is room for it, and clearing what killed demos
+//! left.
 //!
-//! Each demo locks its folder for as long as it runs, and the system takes the lock back however it ends. So
-//! a folder that can be locked belongs to no running demo, unless that demo has only just made it and not
-//! locked it yet.
+//! Each demo locks its folder for as long as it runs, and the system takes the lock back however it
+//! ends. So a folder that can be locked belongs to no running demo, unless that demo has only just
+//! made it and not locked it yet.
 
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -21,7 +22,8 @@ use crate::engine::StorageFault;
 
 /// What the folders' names begin with.
 const PREFIX: &str = "sprat-demo-";
-/// Age from which a folder that is not locked is taken for left behind: locking comes right after making it.
+/// Age from which a folder that is not locked is taken for left behind: locking comes right after
+/// making it.
 const LEFT_AGE_MIN: Duration = Duration::from_secs(60);
 /// What a file system needs beside the content, as a part of it: tables, and folders.
 const ROOM_MARGIN_DIVISOR: u64 = 64;
@@ -87,7 +89,8 @@ impl DemoFolder {
     }
 }
 
-/// Removes the demo folders of this user that no running demo holds. Returns how many, and their bytes.
+/// Removes the demo folders of this user that no running demo holds. Returns how many, and their
+/// bytes.
 fn clear(place: &Path, owner: u32, now: SystemTime) -> (usize, u64) {
     let Ok(entries) = fs::read_dir(place) else { return (0, 0) };
     let ours = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));

@@ -1,5 +1,5 @@
-//! Following a magnet link until its metadata (BEP 9) is there: which sources were asked, how many peers are
-//! known, how much has come.
+//! Following a magnet link until its metadata (BEP 9) is there: which sources were asked, how many
+//! peers are known, how much has come.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -52,8 +52,8 @@ fn name(magnet: &Magnet) -> String {
 }
 
 impl<'a> Describer<'a> {
-    /// A torrent of which only `magnet` is known. Tells the user what is looked for, and warns if there is no
-    /// way to find a peer.
+    /// A torrent of which only `magnet` is known. Tells the user what is looked for, and warns if
+    /// there is no way to find a peer.
     pub(crate) fn new(
         magnet: &Magnet,
         finds_peers: bool,
@@ -159,7 +159,8 @@ impl<'a> Describer<'a> {
     }
 }
 
-/// Downloads the metadata of a torrent, and leaves again; `limit`: the longest time without any of it.
+/// Downloads the metadata of a torrent, and leaves again; `limit`: the longest time without any of
+/// it.
 ///
 /// # Errors
 /// No peer gave metadata within the limit, the metadata cannot be used, or a signal came.

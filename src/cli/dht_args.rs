@@ -99,7 +99,8 @@ pub(crate) struct AnnounceArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// 40 hexadecimal digits: an item's hash; 64: a public key, with a salt behind a colon if it has one
+    /// 40 hexadecimal digits: an item's hash; 64: a public key, with a salt behind a colon if it
+    /// has one
     #[arg(value_name = "TARGET|KEY[:SALT]", value_parser = parse_item_name)]
     pub(crate) name: ItemName,
     /// Print the sequence number in front of a mutable item
@@ -116,7 +117,8 @@ pub(crate) struct GetArgs {
 pub(crate) struct PutArgs {
     /// What to store, as text: at most 996 bytes
     pub(crate) value: String,
-    /// Store it under the key in this file, replacing what was there; the file is made if it is missing
+    /// Store it under the key in this file, replacing what was there; the file is made if it is
+    /// missing
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// Tells apart the items of one key
@@ -152,7 +154,8 @@ fn parse_every(text: &str) -> Result<Duration, String> {
     if every < EVERY_MIN { Err("it is at least 100ms".to_owned()) } else { Ok(every) }
 }
 
-/// An infohash, or that of a magnet link; of a v2 torrent the first 20 bytes, as the DHT knows it (BEP 52).
+/// An infohash, or that of a magnet link; of a v2 torrent the first 20 bytes, as the DHT knows it
+/// (BEP 52).
 fn parse_infohash(text: &str) -> Result<InfoHash, String> {
     if is_magnet(text) {
         let magnet: Magnet = text.parse().map_err(|error| format!("{error}"))?;

@@ -1,4 +1,5 @@
-//! `sprat dht get` and `put`: items of BEP 44, and the file of the key that mutable ones are signed with.
+//! `sprat dht get` and `put`: items of BEP 44, and the file of the key that mutable ones are signed
+//! with.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read, Write};
@@ -140,8 +141,8 @@ fn load_key(path: &Path, report: &Report) -> Result<SecretKey, Failure> {
     Ok(SecretKey::from_bytes(seed))
 }
 
-/// Longest key file that is read, bytes: the digits and some white space; the rest of a longer one is not
-/// looked at.
+/// Longest key file that is read, bytes: the digits and some white space; the rest of a longer one
+/// is not looked at.
 const KEY_FILE_LEN_MAX: u64 = 128;
 
 fn make_key(path: &Path, report: &Report) -> Result<SecretKey, Failure> {
@@ -173,8 +174,8 @@ fn text(bytes: &[u8]) -> Option<&str> {
     is_readable.then_some(text)
 }
 
-/// A value for people: a string as it is, another kind as bencode, and what cannot be read in hexadecimal
-/// digits.
+/// A value for people: a string as it is, another kind as bencode, and what cannot be read in
+/// hexadecimal digits.
 fn shown(bencoded: &[u8]) -> String {
     let bytes = string(bencoded).unwrap_or(bencoded);
     text(bytes).map_or_else(|| hex(bytes), str::to_owned)

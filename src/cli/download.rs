@@ -142,7 +142,8 @@ impl Download<'_> {
         }
         let info = &metainfo.info;
         announce(args, info, engine, report);
-        // Only the metadata says whether a magnet's torrent is private, so the warning may be due only now.
+        // Only the metadata says whether a magnet's torrent is private, so the warning may be due
+        // only now.
         if !plan.finds_peers(info.private, names_anyone) {
             report.warn(describe::NO_WAY_TO_PEERS);
         }

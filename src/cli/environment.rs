@@ -1,10 +1,10 @@
 //! `SPRAT_*` variables, which stand for options that are not typed.
 //!
-//! An empty variable counts as not set. Kubernetes and Docker put the address of every service into the
-//! environment, so a service called `sprat` sets `SPRAT_PORT=tcp://10.0.0.11:6881`: where an option does not
-//! take a URL, such a value is not meant for sprat, and is ignored with a warning. Any other value that an
-//! option does not take is wrong usage: ignoring a mistyped limit would mean no limit. The list of variables
-//! is derived from the options.
+//! An empty variable counts as not set. Kubernetes and Docker put the address of every service into
+//! the environment, so a service called `sprat` sets `SPRAT_PORT=tcp://10.0.0.11:6881`: where an
+//! option does not take a URL, such a value is not meant for sprat, and is ignored with a warning.
+//! Any other value that an option does not take is wrong usage: ignoring a mistyped limit would
+//! mean no limit. The list of variables is derived from the options.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -30,8 +30,8 @@ struct Service {
     text: OsString,
 }
 
-/// Returns the command without the variables that are empty or the address of a service, and the latter;
-/// `value` returns the value of a variable.
+/// Returns the command without the variables that are empty or the address of a service, and the
+/// latter; `value` returns the value of a variable.
 pub(crate) fn without_unset(
     command: Command,
     value: &dyn Fn(&OsStr) -> Option<OsString>,
@@ -99,8 +99,8 @@ impl Ignored {
     }
 }
 
-/// The variable whose value was refused, found by reading `args` with each variable alone; None: something typed was.
-/// `command` has all variables that count.
+/// The variable whose value was refused, found by reading `args` with each variable alone; None:
+/// something typed was. `command` has all variables that count.
 pub(crate) fn refused(error: &clap::Error, command: &Command, args: &[OsString]) -> Option<OsString> {
     let context = |error: &clap::Error| {
         let value = |kind| error.get(kind).map(ToString::to_string);

@@ -48,8 +48,9 @@ impl Failure {
         }
     }
 
-    /// The words of wrong usage on one line: what follows in a paragraph of its own is what `--help` says
-    /// better. A value that is empty, or an element of a list that is, is called so; `args` is all that was typed.
+    /// The words of wrong usage on one line: what follows in a paragraph of its own is what
+    /// `--help` says better. A value that is empty, or an element of a list that is, is called so;
+    /// `args` is all that was typed.
     pub(crate) fn usage(error: &clap::Error, args: &[OsString]) -> Self {
         if let (Some(arg), Some(ContextValue::String(value))) =
             (error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidValue))

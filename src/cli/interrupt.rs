@@ -1,4 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first asks a command to leave in order, the second ends it at once.
+//! Ctrl-C, SIGTERM and SIGHUP: the first asks a command to leave in order, the second ends it at
+//! once.
 //!
 //! A process that was started to ignore SIGHUP, as by `nohup`, goes on ignoring it.
 
@@ -9,8 +10,8 @@ use tokio::signal::unix::{self, SignalKind};
 use super::failure::Failure;
 use super::output;
 
-/// SIGXFSZ: a write went beyond the limit on the length of files. Its number is the same on all systems but
-/// MIPS.
+/// SIGXFSZ: a write went beyond the limit on the length of files. Its number is the same on all
+/// systems but MIPS.
 const FILE_LIMIT_SIGNAL: SignalKind = SignalKind::from_raw(25);
 
 /// A request to stop.
@@ -25,7 +26,8 @@ pub(crate) enum Signal {
 }
 
 impl Signal {
-    /// How a command ends that runs until it is told to stop: for such a command SIGTERM is the regular end.
+    /// How a command ends that runs until it is told to stop: for such a command SIGTERM is the
+    /// regular end.
     pub(crate) fn end_of_service(self) -> Result<(), Failure> {
         match self {
             Self::Terminate => Ok(()),
@@ -98,8 +100,8 @@ impl Interrupts {
     }
 }
 
-/// A write beyond the limit on the length of files (`ulimit -f`) is an error from now on, and no longer ends
-/// the process without a word.
+/// A write beyond the limit on the length of files (`ulimit -f`) is an error from now on, and no
+/// longer ends the process without a word.
 pub(crate) fn survive_file_limit() {
     if let Some(runtime) = small_runtime() {
         let _inside = runtime.enter();
@@ -108,7 +110,8 @@ pub(crate) fn survive_file_limit() {
     }
 }
 
-/// Waits for everything printed to be written. Once a signal has come, since they were caught, not for long.
+/// Waits for everything printed to be written. Once a signal has come, since they were caught, not
+/// for long.
 pub(crate) fn finish_output() {
     if output::is_written_soon() {
         return;

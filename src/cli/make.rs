@@ -15,8 +15,8 @@ use crate::engine::metainfo::METAINFO_LEN_MAX;
 use crate::engine::metainfo::create::Draft;
 use crate::engine::{self, Metainfo};
 
-/// The path of content to share with its folder's links resolved, so that its name and folder are known; the
-/// name is as typed.
+/// The path of content to share with its folder's links resolved, so that its name and folder are
+/// known; the name is as typed.
 pub(crate) fn content_path(path: &Path) -> Result<PathBuf, Failure> {
     let (folder, name) = engine::make::locate(path)?;
     Ok(folder.join(name))
@@ -32,8 +32,8 @@ fn left_out(why: LeftOut) -> &'static str {
     }
 }
 
-/// Reads and hashes what `path` (from [`content_path`]) holds. `going` is asked now and then; false: None. `target` is where
-/// the user wants the torrent.
+/// Reads and hashes what `path` (from [`content_path`]) holds. `going` is asked now and then;
+/// false: None. `target` is where the user wants the torrent.
 ///
 /// # Errors
 /// The content cannot be read or be made a torrent, or the target is one of its files.
@@ -71,8 +71,8 @@ pub(crate) fn hash(
     Ok(engine::make::hash(path, draft, &mut progress)?)
 }
 
-/// Where the torrent is written: to `output`, or else to `NAME.torrent` in the current folder, where only a
-/// torrent of the same content is replaced.
+/// Where the torrent is written: to `output`, or else to `NAME.torrent` in the current folder,
+/// where only a torrent of the same content is replaced.
 ///
 /// # Errors
 /// Another torrent would be replaced, or the torrent would lie inside its content.

@@ -1,8 +1,8 @@
 //! What people type and see.
 //!
-//! `args` is what was typed, `plan` what is meant; each command has a file of its own. What goes wrong is a
-//! `Failure`: one line on standard error and an exit code. Everything shown goes through `report`, and text
-//! from outside through `text`. Knows the engine by its public API only.
+//! `args` is what was typed, `plan` what is meant; each command has a file of its own. What goes
+//! wrong is a `Failure`: one line on standard error and an exit code. Everything shown goes through
+//! `report`, and text from outside through `text`. Knows the engine by its public API only.
 
 mod args;
 mod clock;

@@ -1,11 +1,12 @@
 //! Writing a file that the user named, such as with `-o`.
 //!
-//! A regular file, or one that does not exist yet, is written beside its place and renamed, so that it is
-//! whole at every moment; it keeps its mode, and its owner where that is allowed. Devices, pipes and links
-//! are written to as they are, and so is a file with several names. `-` is standard output.
+//! A regular file, or one that does not exist yet, is written beside its place and renamed, so that
+//! it is whole at every moment; it keeps its mode, and its owner where that is allowed. Devices,
+//! pipes and links are written to as they are, and so is a file with several names. `-` is standard
+//! output.
 //!
-//! A pipe is waited for until a process reads it: once a command has caught signals it writes by [`save`],
-//! which they end.
+//! A pipe is waited for until a process reads it: once a command has caught signals it writes by
+//! [`save`], which they end.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
@@ -20,7 +21,8 @@ use super::report::Report;
 use super::runtime;
 use super::source::STANDARD;
 
-/// Names that are tried for the file beside; each that exists already belongs to another run, or was planted.
+/// Names that are tried for the file beside; each that exists already belongs to another run, or
+/// was planted.
 const BESIDE_TRIES: u32 = 16;
 
 /// Whether it stands for standard output.
@@ -28,8 +30,8 @@ pub(crate) fn is_standard(target: &Path) -> bool {
     target == Path::new(STANDARD)
 }
 
-/// The voice of a command that writes to `target`: where that is standard output, the rest is told on
-/// standard error.
+/// The voice of a command that writes to `target`: where that is standard output, the rest is told
+/// on standard error.
 ///
 /// # Errors
 /// Standard output would have to take JSON too.
@@ -44,10 +46,12 @@ pub(crate) fn report(target: Option<&Path>, report: &Report) -> Result<Report, F
     }
 }
 
-/// Writes all of it, for a command that signals end by themselves; `option` is how the user named the target.
+/// Writes all of it, for a command that signals end by themselves; `option` is how the user named
+/// the target.
 ///
 /// # Errors
-/// The place cannot be written to; what was there before is there still, if it is a file with one name.
+/// The place cannot be written to; what was there before is there still, if it is a file with one
+/// name.
 pub(crate) fn write(target: &Path, bytes: &[u8], option: &str) -> Result<(), Failure> {
     if is_standard(target) {
         // In turn with what else is printed; an error is told at the end.
@@ -94,8 +98,8 @@ fn write_file(target: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Writes into the existing file, device or pipe, through links; makes the file that a dangling link leads
-/// to.
+/// Writes into the existing file, device or pipe, through links; makes the file that a dangling
+/// link leads to.
 fn write_to(target: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(target)?;
     file.write_all(bytes)
@@ -111,8 +115,8 @@ fn replace(target: &Path, existing: Option<&Metadata>, bytes: &[u8]) -> io::Resu
     written
 }
 
-/// Makes a new file beside the target: an existing file is not opened, and no link is followed. Until the
-/// file has the target's mode, only its owner may read it, if there is a target.
+/// Makes a new file beside the target: an existing file is not opened, and no link is followed.
+/// Until the file has the target's mode, only its owner may read it, if there is a target.
 fn create_beside(target: &Path, existing: Option<&Metadata>) -> io::Result<(PathBuf, File)> {
     let name = target.file_name().ok_or(ErrorKind::InvalidInput)?;
     let mode = if existing.is_some() { 0o600 } else { 0o666 };

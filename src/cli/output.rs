@@ -1,12 +1,12 @@
 //! Standard output and standard error, written in order by one thread.
 //!
-//! A full pipe or a stopped terminal blocks that thread alone. A command that has asked for signals never
-//! waits for room in the queue, so that it always obeys them: lines that find no room are dropped and
-//! counted. Any other command waits, because signals end it by themselves. Without a thread the caller
-//! writes.
+//! A full pipe or a stopped terminal blocks that thread alone. A command that has asked for signals
+//! never waits for room in the queue, so that it always obeys them: lines that find no room are
+//! dropped and counted. Any other command waits, because signals end it by themselves. Without a
+//! thread the caller writes.
 //!
-//! A reader that goes away (`sprat show X | head`) is no error. Any other error of standard output is kept
-//! and reported at the end.
+//! A reader that goes away (`sprat show X | head`) is no error. Any other error of standard output
+//! is kept and reported at the end.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -20,7 +20,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tokio::sync::Notify;
 
-/// Bytes that may wait to be written: an hour of events of a busy torrent, or minutes of moving bars.
+/// Bytes that may wait to be written: an hour of events of a busy torrent, or minutes of moving
+/// bars.
 const QUEUE_LEN_MAX: usize = 1 << 20;
 /// How long a command that was ended by a signal waits for its last lines to be read.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);

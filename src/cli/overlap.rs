@@ -1,8 +1,9 @@
 //! Whether a torrent would be written over the content that it describes.
 //!
-//! A file that exists is compared by device and inode, so symbolic and hard links and other spellings of a path do not
-//! hide it. A file that does not exist yet is compared by the path at which it will be made: as far as folders exist,
-//! links in it are resolved. Case does not count there: the file system may take both names for one file.
+//! A file that exists is compared by device and inode, so symbolic and hard links and other
+//! spellings of a path do not hide it. A file that does not exist yet is compared by the path at
+//! which it will be made: as far as folders exist, links in it are resolved. Case does not count
+//! there: the file system may take both names for one file.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -13,11 +14,12 @@ use super::out_file;
 use super::text::printable;
 use crate::engine::Info;
 
-/// Symbolic links that are followed to a target that does not exist; the system gives up after as many.
+/// Symbolic links that are followed to a target that does not exist; the system gives up after as
+/// many.
 const LINK_MAX: usize = 40;
 
-/// Refuses a target that is a file of the content in `dir`, or in the place of one or of a folder of it;
-/// `option` is how the user named the target.
+/// Refuses a target that is a file of the content in `dir`, or in the place of one or of a folder
+/// of it; `option` is how the user named the target.
 pub(crate) fn refuse(target: &Path, info: &Info, dir: &Path, option: &str) -> Result<(), Failure> {
     let files = info.files.iter().filter(|file| !file.attributes.pad);
     let parts = PathBuf::from(format!(".{}.parts", info.infohash));

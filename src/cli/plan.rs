@@ -88,8 +88,8 @@ impl Plan {
         self.leave.ratio.is_some() || self.leave.seed_time.is_some()
     }
 
-    /// Whether there is any way to find a peer by ourselves, of a torrent that names trackers or peers or
-    /// does not.
+    /// Whether there is any way to find a peer by ourselves, of a torrent that names trackers or
+    /// peers or does not.
     pub(crate) fn finds_peers(&self, is_private: bool, names_anyone: bool) -> bool {
         let finds_without_tracker = self.config.dht.is_some() || self.config.lsd;
         (!is_private && finds_without_tracker)
@@ -157,7 +157,8 @@ pub(crate) fn resume_dir() -> Option<PathBuf> {
     state_dir().map(|dir| dir.join("resume"))
 }
 
-/// The folder for what is kept from one start to the next, by the XDG rules; None: there is no home.
+/// The folder for what is kept from one start to the next, by the XDG rules; None: there is no
+/// home.
 fn state_dir() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
@@ -192,7 +193,8 @@ pub(crate) fn require_selected(info: &Info, selectors: &[Selector]) -> Result<()
     selected(info, selectors).map(|_| ()).map_err(Failure::Usage)
 }
 
-/// Refuses a folder that cannot be used; one that is missing is made when it is known what goes into it.
+/// Refuses a folder that cannot be used; one that is missing is made when it is known what goes
+/// into it.
 pub(crate) fn require_place(dir: &Path) -> Result<(), Failure> {
     let refused = |error: Error| Failure::io(dir, &error, "; choose a folder that you may write to with -d");
     let dir = std::path::absolute(dir).map_err(refused)?;

@@ -7,7 +7,8 @@ use super::size::show_len;
 use super::text::{counted, printable};
 use crate::engine::{Info, StorageError, verify};
 
-/// Refuses to go on when files are missing or shorter than the torrent says: the rest need not be hashed.
+/// Refuses to go on when files are missing or shorter than the torrent says: the rest need not be
+/// hashed.
 pub(crate) fn require(info: &Info, dir: &Path, follow_links: bool) -> Result<(), Failure> {
     // A folder that is missing or closed is not the same as a file that is.
     std::fs::metadata(dir.join(".")).map_err(|error| Failure::io(dir, &error, HINT))?;
@@ -42,7 +43,8 @@ fn unusable(error: StorageError) -> Failure {
 /// What to do about a folder that cannot be used.
 pub(crate) const HINT: &str = "; say where the content is with -d";
 
-/// Files that are not there in full length, and the bytes they lack. Empty files can be made any time.
+/// Files that are not there in full length, and the bytes they lack. Empty files can be made any
+/// time.
 fn missing(info: &Info, lens: &[Option<u64>]) -> (usize, u64) {
     let wanted = info.files.iter().zip(lens).filter(|(file, _)| !file.attributes.pad && file.len > 0);
     let lacks = wanted.map(|(file, len)| file.len.saturating_sub(len.unwrap_or(0))).filter(|&lack| lack > 0);

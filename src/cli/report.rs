@@ -1,7 +1,8 @@
-//! How a command speaks: bars on a terminal, plain lines elsewhere, JSON events for programs, or not at all.
+//! How a command speaks: bars on a terminal, plain lines elsewhere, JSON events for programs, or
+//! not at all.
 //!
-//! Results and plain progress go to standard output, bars, warnings and errors to standard error, all by way
-//! of `output`, so that nothing here waits for a reader.
+//! Results and plain progress go to standard output, bars, warnings and errors to standard error,
+//! all by way of `output`, so that nothing here waits for a reader.
 
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +15,8 @@ use super::args::OutputArgs;
 use super::output::{self, QueuedTerminal, Stream};
 use super::{clock, text};
 
-/// Between two plain lines of progress: often enough to see that it goes on, seldom enough for a log.
+/// Between two plain lines of progress: often enough to see that it goes on, seldom enough for a
+/// log.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two JSON events of progress.
 const EVENT_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,7 +53,8 @@ impl Report {
         Self { voice, is_aside: false }
     }
 
-    /// The same, for what happens on the way to a result: people hear it on standard error, programs do not.
+    /// The same, for what happens on the way to a result: people hear it on standard error,
+    /// programs do not.
     pub(crate) fn aside(&self) -> Self {
         let voice = match &self.voice {
             Voice::Json => Voice::Quiet,
@@ -102,7 +105,8 @@ impl Report {
         }
     }
 
-    /// A line for people beside the result: to standard error, so that the result can be read by programs.
+    /// A line for people beside the result: to standard error, so that the result can be read by
+    /// programs.
     pub(crate) fn note(&self, text: &str) {
         match &self.voice {
             Voice::Terminal(bars) => bars.suspend(|| print_err(text)),
@@ -150,7 +154,8 @@ impl Report {
         self.meter_on(bar, total)
     }
 
-    /// A meter of one line with a name in front, to stand among others; nothing where there are no bars.
+    /// A meter of one line with a name in front, to stand among others; nothing where there are no
+    /// bars.
     pub(crate) fn named_meter(&self, name: &str, total: u64) -> Option<Meter> {
         let Voice::Terminal(bars) = &self.voice else { return None };
         let style = ProgressStyle::with_template("{prefix:20!} {wide_bar} {percent:>3}% {msg:24!}")

@@ -1,4 +1,5 @@
-//! The threads that a command's asynchronous part runs on, and what the system allows a process to have.
+//! The threads that a command's asynchronous part runs on, and what the system allows a process to
+//! have.
 
 use std::fs::File;
 use std::num::NonZero;
@@ -8,21 +9,23 @@ use std::time::Duration;
 use super::failure::{Failure, words};
 use crate::engine::is_out_of_descriptors;
 
-/// Cores for each thread that moves bytes between sockets and memory. One moves about 2 GiB/s; hashing and
-/// disks have threads of their own. With more, tasks that talk to each other wake each other's threads: of
-/// two threads instead of one a seed needed a fifth more processor, and forty times the context switches.
+/// Cores for each thread that moves bytes between sockets and memory. One moves about 2 GiB/s;
+/// hashing and disks have threads of their own. With more, tasks that talk to each other wake each
+/// other's threads: of two threads instead of one a seed needed a fifth more processor, and forty
+/// times the context switches.
 const CORES_A_THREAD: usize = 8;
-/// How long threads that still read or write are waited for at the end; then the process ends without them.
+/// How long threads that still read or write are waited for at the end; then the process ends
+/// without them.
 const THREAD_TIME_MAX: Duration = Duration::from_millis(200);
-/// Threads that wait for disks and names, where the system allows as many; with fewer, calls wait for each
-/// other.
+/// Threads that wait for disks and names, where the system allows as many; with fewer, calls wait
+/// for each other.
 const WAITING_THREADS: usize = 12;
 /// The fewest of these that a command can do with.
 const WAITING_THREADS_MIN: usize = 2;
 /// Threads beside those of the runtime: one for a disk at least.
 const OTHER_THREADS: usize = 1;
-/// Files that a process needs to be allowed, beside those that are open: without them not even signals can be
-/// listened for.
+/// Files that a process needs to be allowed, beside those that are open: without them not even
+/// signals can be listened for.
 const DESCRIPTOR_COUNT_MIN: usize = 16;
 
 /// Runs the future to its end.
@@ -53,8 +56,8 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
     result
 }
 
-/// Runs a call that may wait for a file or a pipe on a thread of its own. Dropping the future leaves the
-/// thread behind, which holds up nothing: the process ends without it.
+/// Runs a call that may wait for a file or a pipe on a thread of its own. Dropping the future
+/// leaves the thread behind, which holds up nothing: the process ends without it.
 pub(crate) async fn on_a_thread<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -80,8 +83,8 @@ fn pass(gate: &Mutex<()>) -> MutexGuard<'_, ()> {
     gate.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Raises the number of files that the process may have open as far as the system lets it: each connection is
-/// one.
+/// Raises the number of files that the process may have open as far as the system lets it: each
+/// connection is one.
 ///
 /// # Errors
 /// It is too low for anything.

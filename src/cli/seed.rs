@@ -77,8 +77,8 @@ pub(crate) fn run(args: &SeedArgs, report: &Report) -> Result<(), Failure> {
     })
 }
 
-/// Finds out what is offered. With --dir, a folder holds torrents. Content is hashed here, while signals
-/// still end the process by themselves: there is no state to save yet.
+/// Finds out what is offered. With --dir, a folder holds torrents. Content is hashed here, while
+/// signals still end the process by themselves: there is no state to save yet.
 fn offer(args: &SeedArgs, report: &Report) -> Result<Offer, Failure> {
     let path = Path::new(&args.path);
     if args.dir.is_some() && path.is_dir() {

@@ -127,7 +127,8 @@ async fn run(
     }
 }
 
-/// Adds what can be added, and says what cannot. A thread reads the next torrents while these are added.
+/// Adds what can be added, and says what cannot. A thread reads the next torrents while these are
+/// added.
 async fn add_all(
     engine: &Engine,
     paths: Vec<PathBuf>,
@@ -179,7 +180,8 @@ fn read(paths: Vec<PathBuf>) -> JoinHandle<Vec<(PathBuf, Result<Metainfo, Failur
     tokio::task::spawn_blocking(move || paths.into_iter().map(load).collect())
 }
 
-/// Refuses what would keep everything else waiting, and waits until there is a file descriptor for it.
+/// Refuses what would keep everything else waiting, and waits until there is a file descriptor for
+/// it.
 fn require_readable(path: &Path) -> Result<(), Failure> {
     if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(Failure::Bad(format!("{}: not a regular file", printable(&path.to_string_lossy()))));
@@ -194,9 +196,9 @@ fn leave_out(path: &Path, why: &str, report: &Report) {
     report.warn(&format!("left out: {}: {why}", printable(&path.to_string_lossy())));
 }
 
-/// Waits until each is known to be complete or not. A torrent whose disk fails is set aside, so that it holds
-/// up no other one. `looks`: the command looks at the complete ones later. A torrent that is not looked at
-/// computes no figures, and has no memory for them.
+/// Waits until each is known to be complete or not. A torrent whose disk fails is set aside, so
+/// that it holds up no other one. `looks`: the command looks at the complete ones later. A torrent
+/// that is not looked at computes no figures, and has no memory for them.
 async fn settle(
     mut added: mpsc::Receiver<(PathBuf, TorrentHandle)>,
     looks: bool,
@@ -268,8 +270,8 @@ impl Seeding {
     }
 }
 
-/// Warns of files that are longer than they should be, which was told before the torrent was known to be
-/// complete.
+/// Warns of files that are longer than they should be, which was told before the torrent was known
+/// to be complete.
 async fn warn_longer(handle: &mut TorrentHandle, report: &Report) {
     loop {
         tokio::select! {

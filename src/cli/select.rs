@@ -1,4 +1,5 @@
-//! Which files of a torrent are wanted: numbers, ranges of numbers, paths and patterns; or paths as they are.
+//! Which files of a torrent are wanted: numbers, ranges of numbers, paths and patterns; or paths as
+//! they are.
 
 use crate::engine::File;
 
@@ -9,7 +10,8 @@ pub(crate) enum Selector {
     Numbers(usize, usize),
     /// Files whose path, or a folder above them, fits; `*` is any text, `?` any character.
     Pattern(String),
-    /// The file or folder with exactly this path, with or without the torrent's own folder in front.
+    /// The file or folder with exactly this path, with or without the torrent's own folder in
+    /// front.
     Name(String),
 }
 
@@ -86,8 +88,8 @@ impl std::fmt::Display for Selector {
     }
 }
 
-/// Whether all of `text` fits `pattern`. On a mismatch only the last `*` is tried again one character
-/// further, so that the work is at most the product of both lengths.
+/// Whether all of `text` fits `pattern`. On a mismatch only the last `*` is tried again one
+/// character further, so that the work is at most the product of both lengths.
 fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut at, mut read) = (0, 0);

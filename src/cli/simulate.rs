@@ -1,7 +1,8 @@
-//! `sprat simulate`: production peers in virtual time; a swarm against its fluid bound, a DHT against theory.
+//! `sprat simulate`: production peers in virtual time; a swarm against its fluid bound, a DHT
+//! against theory.
 //!
-//! What is asked for is a scenario of the simulator; what comes of it is printed as a table, or as one JSON
-//! object for programs.
+//! What is asked for is a scenario of the simulator; what comes of it is printed as a table, or as
+//! one JSON object for programs.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Quantities as people type and read them: bytes, rates, durations.
 //!
-//! Decimal units (`KB`, `MB`) are powers of 1000, binary ones (`KiB`, `K`) powers of 1024, and `kbit`, `mbit`
-//! count bits. Shown are binary units, with one digit after the point.
+//! Decimal units (`KB`, `MB`) are powers of 1000, binary ones (`KiB`, `K`) powers of 1024, and
+//! `kbit`, `mbit` count bits. Shown are binary units, with one digit after the point.
 
 use std::time::Duration;
 

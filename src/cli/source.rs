@@ -32,8 +32,8 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Decides by the form of the text; a file that exists wins over an infohash of the same letters. What is
-    /// no text is the path of a file.
+    /// Decides by the form of the text; a file that exists wins over an infohash of the same
+    /// letters. What is no text is the path of a file.
     pub(crate) fn parse(typed: &OsStr) -> Result<Self, Failure> {
         let path = PathBuf::from(typed);
         let Some(text) = typed.to_str() else { return Ok(Self::File(path)) };
@@ -63,7 +63,8 @@ impl Source {
         }
     }
 
-    /// What the engine starts from: a link as it is, or a torrent from disk, standard input or over HTTP.
+    /// What the engine starts from: a link as it is, or a torrent from disk, standard input or over
+    /// HTTP.
     pub(crate) async fn open(self) -> Result<TorrentSource, Failure> {
         match self {
             Self::Magnet(magnet) => Ok(TorrentSource::Magnet(*magnet)),

@@ -20,7 +20,8 @@ use crate::engine::{Event, Metainfo, Snapshot, Stage, TorrentHandle};
 /// Most bars of single files at once; the first unfinished ones are shown.
 const FILE_BAR_MAX: usize = 16;
 
-/// How long no peer may have anything that is missing before it is told: some have just been connected.
+/// How long no peer may have anything that is missing before it is told: some have just been
+/// connected.
 const STUCK_TIME: Duration = Duration::from_secs(5);
 
 /// Until when a torrent is followed.
@@ -136,7 +137,8 @@ impl Follower {
                     }
                     self.show(&snapshot);
                 }
-                // Figures change only while something happens; a torrent that is stuck is shown too.
+                // Figures change only while something happens; a torrent that is stuck is shown
+                // too.
                 () = tokio::time::sleep(STUCK_TIME), if !self.completed => self.show(&figures.snapshot()),
             }
         }

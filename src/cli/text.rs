@@ -1,6 +1,6 @@
-//! Text from outside on its way to a terminal or into JSON: names and messages of others may carry characters
-//! that move the cursor, change colours, turn the direction of writing, or are not seen at all. They are
-//! shown as `\u{..}`.
+//! Text from outside on its way to a terminal or into JSON: names and messages of others may carry
+//! characters that move the cursor, change colours, turn the direction of writing, or are not seen
+//! at all. They are shown as `\u{..}`.
 //!
 //! The one place where text is made harmless: [`printable`] for each name and message, on one line;
 //! [`harmless`] for all that `report` prints, whatever it is made of; [`json`] for objects.
@@ -9,8 +9,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// The text on one line, cut to `SHOWN_MAX`, with every character escaped that a terminal acts upon or that
-/// is not visible.
+/// The text on one line, cut to `SHOWN_MAX`, with every character escaped that a terminal acts upon
+/// or that is not visible.
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = escaped(text, acts).into_owned();
     if shown.len() > SHOWN_MAX {
@@ -34,8 +34,8 @@ pub(crate) fn json(value: &Value) -> String {
     let mut escaped = String::with_capacity(text.len() + 16);
     for char in text.chars() {
         if acts(char) {
-            // Such a character occurs only within strings, where `\u` escapes it; serde_json leaves it
-            // unescaped, so no backslash comes before it.
+            // Such a character occurs only within strings, where `\u` escapes it; serde_json leaves
+            // it unescaped, so no backslash comes before it.
             for unit in char.encode_utf16(&mut [0; 2]) {
                 escaped.push_str(&format!("\\u{unit:04x}"));
             }
@@ -64,7 +64,8 @@ fn escaped(text: &str, acts: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Controls (C0, DEL, C1), marks and overrides of direction, separators of lines, and what has no width.
+/// Controls (C0, DEL, C1), marks and overrides of direction, separators of lines, and what has no
+/// width.
 fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c,
