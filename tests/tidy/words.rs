@@ -49,6 +49,9 @@ const IMPURE_WORDS: [&str; 5] = ["tokio", "getrandom", "async", "await", "thread
 /// Words that proto, besides, never says: it shares nothing and locks nothing.
 const SHARING_WORDS: [&str; 6] = ["Arc", "Mutex", "RwLock", "mpsc", "AtomicU64", "OnceLock"];
 
+/// Most columns of a comment: prose in longer lines is hard to read.
+pub(crate) const COMMENT_WIDTH_MAX: usize = 100;
+
 /// Code that is nowhere: with what is wrong about it.
 const UNWELCOME: [(&str, &str); 6] = [
     ("unbounded_channel", "every channel has a capacity"),
@@ -143,6 +146,22 @@ pub(crate) fn unwelcome(source: &Source) -> Vec<String> {
     found
 }
 
+/// Lines of comments wider than [`COMMENT_WIDTH_MAX`], except in files below `exempt` paths. A line of one
+/// word, such as an address, cannot be wrapped.
+pub(crate) fn wide_comments(source: &Source, exempt: &[&str]) -> Vec<String> {
+    if exempt.iter().any(|path| source.path.starts_with(path)) {
+        return Vec::new();
+    }
+    let is_wide = |line: &str| {
+        let comment = line.trim_start();
+        comment.starts_with("//")
+            && line.chars().count() > COMMENT_WIDTH_MAX
+            && comment.split_whitespace().count() > 2
+    };
+    let wide = source.prose.lines().enumerate().filter(|(_, line)| is_wide(line));
+    wide.map(|(at, _)| format!("{}:{}", source.path, at + 1)).collect()
+}
+
 /// The names of a manifest's dependencies.
 pub(crate) fn dependencies(manifest: &str) -> impl Iterator<Item = &str> {
     let mut inside = false;
@@ -170,6 +189,19 @@ fn tells_foreign_names() {
     }
     assert_eq!(foreign_names(&crate::sample("src/proto/util.rs", "")).len(), 1);
     assert_eq!(foreign_names(&crate::sample("src/helper/mod.rs", "")).len(), 0);
+}
+
+#[test]
+fn tells_wide_comments() {
+    let wide = format!("/// {}", "word ".repeat(20));
+    for (path, text, wrong) in [
+        ("src/a.rs", format!("{wide}\n    {wide}\n"), 2),
+        ("src/b/a.rs", wide, 0),
+        ("src/a.rs", format!("// {}\n// a: {}", "word ".repeat(19), "w".repeat(90)), 0),
+        ("src/a.rs", format!("let a = \"{}\";\n/// {}", "// a b ".repeat(20), "w".repeat(120)), 0),
+    ] {
+        assert_eq!(wide_comments(&crate::sample(path, &text), &["src/b/"]).len(), wrong, "{text}");
+    }
 }
 
 #[test]
