@@ -1,11 +1,11 @@
 //! One iterative lookup: from the nodes that we know to those closest to a target, alpha queries at
 //! a time.
 //!
-//! Candidates are ordered by distance. The lookup ends when the closest that it knows of, k of
-//! them, have answered. A late one holds no slot and is waited for only if fewer than k others
-//! answered: among dead nodes, or behind NATs, a lookup would otherwise wait for one failure after
-//! the other. Each address is asked once, under whatever ids it is named. Where something is to be
-//! stored, a node that gives no token does not count: hostile or full, it keeps nothing.
+//! Candidates are ordered by distance. The lookup ends when the k closest known candidates have
+//! answered. A late candidate holds no slot, and the lookup waits for it only if fewer than k
+//! others answered: among dead nodes it would otherwise wait for one timeout after the other. Each
+//! address is queried once, under whatever ids it is named. If the result is to be stored, a node
+//! that gives no token does not count: it is hostile or full and stores nothing.
 //!
 //! A lookup of an overlay whose size is known and not tiny is guarded: the rules of
 //! [`defence`](super::defence) apply to it, at the cost of 30 queries.
@@ -29,35 +29,34 @@ use super::defence::source::{Record, Source};
 use super::node_id::{Node, NodeId};
 use super::routing::K;
 
-/// Queries under way at once.
+/// Most pending queries that hold a slot.
 pub const ALPHA: usize = 4;
 
-/// Nodes of one answer that count: eight and some; the rest is ignored.
+/// Most nodes taken from one answer, which names eight by BEP 5; the rest is ignored.
 const NAMED_COUNT_MAX: usize = 16;
-/// Candidates known; when more are named, the farthest that were not yet asked are forgotten, those
-/// first whose id does not fit.
+/// Most candidates; beyond it the farthest one not yet queried is dropped, those whose id does not
+/// fit first.
 const CANDIDATE_COUNT_MAX: usize = 200;
-/// Nodes asked; then the lookup ends with what it has. Without adversaries some 20 are.
+/// Most nodes queried; then the lookup ends with what it has. Without an attack it queries some 20.
 const ASKED_COUNT_MAX: u32 = 160;
-/// Of these, nodes whose id does not fit: they can be had as close to the target as anybody likes,
-/// one after another.
+/// Most queried nodes whose id does not fit: an attacker can place any number of them ever closer
+/// to the target.
 const ASKED_UNFIT_MAX: u32 = 64;
-/// Longest token kept, bytes: longer ones are of nodes that want us to send much, and count as
-/// none.
+/// Longest token, bytes; a longer one counts as none, because it would only make us send more.
 const TOKEN_LEN_MAX: usize = 64;
-/// The lookup.
+/// A lookup.
 #[derive(Debug)]
 pub struct Lookup {
     target: NodeId,
     /// Closest first, each node once.
     candidates: Vec<Candidate>,
-    /// Neighbourhoods of those that were asked and did not fail.
+    /// Prefixes of the candidates that were queried and did not fail.
     taken: Vec<Prefix>,
-    /// Addresses of those that failed.
+    /// Addresses of the candidates that failed.
     dead: Vec<SocketAddr>,
-    /// How many nodes should be within a share of the key space of 1; 0: not known.
+    /// Estimated number of nodes in the overlay; 0 if unknown.
     size_estimate: u64,
-    /// Something is to be stored: who gives no token is passed over.
+    /// Whether the result is to be stored: nodes without a token are passed over.
     needs_tokens: bool,
     defence: Defence,
     /// Queries that hold a slot.
@@ -72,17 +71,17 @@ pub struct Lookup {
 pub struct Found {
     /// The node.
     pub node: Node,
-    /// To store something there; empty: it gave none.
+    /// The write token; empty if it gave none.
     pub token: Vec<u8>,
     /// Steps from our own table: 1 for a node of the table itself.
     pub hops: u32,
 }
 
-/// What is to be done, at one look.
+/// What a pass over the candidates found.
 struct Survey {
-    /// Whom to ask next, as an index.
+    /// Index of the candidate to query next.
     next: Option<usize>,
-    /// Whether one of those that have to answer was asked.
+    /// Whether a required candidate has a pending query.
     is_waiting: bool,
 }
 
@@ -111,19 +110,19 @@ impl Lookup {
         lookup
     }
 
-    /// The same for whoever wants to store something: only who gives a token counts among the
-    /// closest.
+    /// Makes only nodes that give a token count among the closest, for a lookup whose result is to
+    /// be stored.
     pub fn with_tokens(mut self) -> Self {
         self.needs_tokens = true;
         self
     }
 
-    /// The target.
+    /// Returns the target.
     pub fn target(&self) -> NodeId {
         self.target
     }
 
-    /// Whom to ask now; None: nobody before an answer or a failure.
+    /// Returns the node to query now; None until the next answer or failure.
     pub fn next_query(&mut self) -> Option<Node> {
         if self.under_way >= ALPHA {
             return None;
@@ -138,11 +137,11 @@ impl Lookup {
         Some(candidate.node)
     }
 
-    /// A node that was asked answered. Whoever answers under another id than it was asked by is
-    /// known by that.
+    /// Handles an answer. A node that answers under another id than expected is known by the new
+    /// one.
     ///
-    /// Of the named nodes those of another family than `from` are left out, and local ones unless
-    /// `from` is local: nobody else can mean them.
+    /// Named nodes of another family than `from` are ignored, and local ones unless `from` is
+    /// local: only a local node can reach them.
     pub fn answered(
         &mut self,
         from: SocketAddr,
@@ -168,7 +167,7 @@ impl Lookup {
         }
     }
 
-    /// A node that was asked is late: another one may be asked meanwhile; its answer still counts.
+    /// Handles a late answer: it frees its slot and still counts when it arrives.
     pub fn slow(&mut self, from: SocketAddr) {
         if let Some(at) = self.outstanding(from) {
             self.release(at);
@@ -176,7 +175,7 @@ impl Lookup {
         }
     }
 
-    /// A node that was asked did not answer.
+    /// Handles a query that timed out.
     pub fn failed(&mut self, from: SocketAddr) {
         let Some(at) = self.outstanding(from) else { return };
         self.release(at);
@@ -187,15 +186,15 @@ impl Lookup {
         self.doubt(self.candidates[at].source);
     }
 
-    /// Whether there is nothing left to ask or to wait for.
+    /// Returns whether the lookup has nothing left to query or to wait for.
     pub fn is_done(&self) -> bool {
         let Survey { next, is_waiting } = self.survey();
         next.is_none() && !is_waiting
     }
 
-    /// Where to store: the closest that answered, closest first. k of them whose id fits, all where
-    /// a crowd is around the target, and up to k of others that are closer than these. Where tokens
-    /// are needed, of those that gave one.
+    /// Returns the closest nodes that answered, closest first: k whose id fits, or all of them if a
+    /// crowd is around the target, and up to k others that are closer than these. If tokens are
+    /// needed, only nodes that gave one.
     pub fn closest(&self) -> Vec<Found> {
         let mut found = Vec::with_capacity(2 * K);
         let is_crowded = self.is_crowded();
@@ -212,7 +211,7 @@ impl Lookup {
                 break;
             }
         }
-        // Too many: the farthest of those that do not fit are left out, for they are cheap to have.
+        // Ids that do not fit are cheap to obtain, so the farthest of them are left out first.
         while !is_crowded
             && found.len() > CLOSEST_COUNT_MAX
             && let Some(at) = found.iter().rposition(|(candidate, _)| !candidate.fits)
@@ -223,8 +222,8 @@ impl Lookup {
         found.map(|(of, token)| Found { node: of.node, token: token.to_vec(), hops: of.hops }).collect()
     }
 
-    /// Steps from our own table to the node at this address: 1 for a node of the table itself; 0:
-    /// not a candidate.
+    /// Returns the number of steps from our table to the node at this address: 1 for a node of the
+    /// table, 0 if it is not a candidate.
     pub fn hops(&self, from: SocketAddr) -> u32 {
         let asked = self.candidates.iter().filter(|candidate| !matches!(candidate.state, State::Fresh));
         asked
@@ -234,13 +233,13 @@ impl Lookup {
             .unwrap_or(0)
     }
 
-    /// Nodes asked and nodes that answered.
+    /// Returns the numbers of nodes queried and of nodes that answered.
     pub fn counts(&self) -> (u32, u32) {
         (self.asked, self.answered)
     }
 
-    /// Nodes in the whole overlay, estimated from how densely those that answered lie around the
-    /// target; None: too few did.
+    /// Returns the size of the overlay, estimated from the density of the nodes that answered
+    /// around the target; None if too few answered.
     pub fn size_estimate(&self) -> Option<u64> {
         let answered =
             self.candidates.iter().filter(|candidate| matches!(candidate.state, State::Answered(_)));
@@ -249,7 +248,7 @@ impl Lookup {
         })
     }
 
-    /// Goes through those that have to answer, closest first.
+    /// Examines the candidates that have to answer, closest first.
     fn survey(&self) -> Survey {
         let wanted = if self.is_guarded() { self.wanted().max(self.answered_count()) } else { K };
         let (mut fit, mut unfit) = (0, 0);
@@ -280,7 +279,7 @@ impl Lookup {
             }
         }
         let preferred = next_fit.preferred.or(next_unfit.preferred).or_else(|| self.next_required());
-        // Late ones are not worth the wait where others do.
+        // Late answers are awaited only if fewer than k others arrived.
         is_waiting |= is_late && answered < K;
         let is_crowded = self.is_crowded();
         let is_awaited =
@@ -291,7 +290,7 @@ impl Lookup {
         }
     }
 
-    /// The closest node that is asked in any case.
+    /// Returns the closest candidate that is required by its path and not yet queried.
     fn next_required(&self) -> Option<usize> {
         let is_crowded = self.is_crowded();
         let is_fresh = |of: &Candidate| matches!(of.state, State::Fresh);
@@ -304,32 +303,32 @@ impl Lookup {
         self.defence.disjoint_paths && candidate.path.is_required(self.is_guarded(), is_crowded)
     }
 
-    /// Whether an attacker may want to hide the closest nodes: the overlay is large enough to have
-    /// far ones.
+    /// Returns whether the lookup guards against an eclipse: the overlay is large enough to have
+    /// nodes far from the target.
     fn is_guarded(&self) -> bool {
         self.size_estimate >= CLOSEST_COUNT_MAX as u64
     }
 
-    /// Whether more are around the target than chance allows, with ids that fit. Those that are
-    /// named and dead are no crowd.
+    /// Returns whether more nodes with fitting ids answered around the target than chance allows.
     fn is_crowded(&self) -> bool {
         let answered = self.around().filter(|candidate| matches!(candidate.state, State::Answered(_)));
         self.defence.crowd_response && answered.take(CROWD_COUNT + 1).count() > CROWD_COUNT
     }
 
-    /// How many whose id fits have to answer where others may hide them.
+    /// Returns how many nodes whose id fits have to answer a guarded lookup.
     fn answered_count(&self) -> usize {
         if self.defence.wide_closest { ANSWERED_COUNT } else { K }
     }
 
-    /// How many whose id fits are the closest: all within the distance that should hold k, if they
-    /// are more.
+    /// Returns how many nodes whose id fits count as the closest: k, or all within the distance
+    /// that should hold k.
     fn wanted(&self) -> usize {
         let most = if self.defence.wide_closest { CLOSEST_COUNT_MAX } else { K };
         self.around().take(most).count().max(K)
     }
 
-    /// Those whose id fits within the distance that should hold k; none if that is not known.
+    /// Returns the nodes whose id fits within the distance that should hold k; none if that is
+    /// unknown.
     fn around(&self) -> impl Iterator<Item = &Candidate> {
         let radius = if self.is_guarded() { K as f64 / self.size_estimate as f64 } else { 0.0 };
         self.candidates
@@ -338,7 +337,7 @@ impl Lookup {
             .filter(|candidate| candidate.fits && !self.is_out(candidate))
     }
 
-    /// Whether a candidate is of no use any more.
+    /// Returns whether a candidate failed or gave no token though one is needed.
     fn is_out(&self, candidate: &Candidate) -> bool {
         match &candidate.state {
             State::Failed => true,
@@ -347,7 +346,7 @@ impl Lookup {
         }
     }
 
-    /// Whether a fresh candidate may be asked: nobody at its address or in its neighbourhood was.
+    /// Returns whether a candidate may be queried: no node of its address or prefix was.
     fn may_ask(&self, fresh: &Candidate) -> bool {
         self.asked < ASKED_COUNT_MAX
             && (fresh.fits || self.asked_unfit < ASKED_UNFIT_MAX)
@@ -355,12 +354,12 @@ impl Lookup {
             && !self.dead.contains(&fresh.node.addr)
     }
 
-    /// Whether another candidate of this source is asked before others.
+    /// Returns whether another candidate of this source precedes those of other sources.
     fn prefers(&self, source: Source) -> bool {
         source == Source::Trusted || !self.defence.source_limit || self.record(source).may_precede()
     }
 
-    /// What became of the candidates of one source.
+    /// Counts the outcomes of the candidates of one source.
     fn record(&self, source: Source) -> Record {
         let mut record = Record::default();
         for candidate in self.candidates.iter().filter(|candidate| candidate.source == source) {
@@ -374,14 +373,14 @@ impl Lookup {
         record
     }
 
-    /// The candidate at this address whose answer is awaited.
+    /// Returns the candidate at this address with a pending query.
     fn outstanding(&self, from: SocketAddr) -> Option<usize> {
         self.candidates.iter().position(|candidate| {
             candidate.node.addr == from && matches!(candidate.state, State::Asked | State::Slow)
         })
     }
 
-    /// The slot of a query that is over or late.
+    /// Frees the slot of a query that ended or is late.
     fn release(&mut self, at: usize) {
         self.under_way -= usize::from(matches!(self.candidates[at].state, State::Asked));
     }
@@ -411,7 +410,7 @@ impl Lookup {
         }
     }
 
-    /// Makes room: there are fewer that were asked than candidates.
+    /// Drops one candidate that was not queried; there is one, as fewer are queried than kept.
     fn forget_one(&mut self) {
         let fresh = |of: &Candidate| matches!(of.state, State::Fresh);
         let farthest_unfit = self.candidates.iter().rposition(|of| fresh(of) && !of.fits);
@@ -420,7 +419,7 @@ impl Lookup {
         }
     }
 
-    /// A candidate answered under another id than it was named by.
+    /// Moves a candidate that answered under another id than the one it was named by.
     fn correct(&mut self, at: usize, id: NodeId) {
         let mut candidate = self.candidates.remove(at);
         candidate.node.id = id;

@@ -1,23 +1,21 @@
 //! The DHT node (BEP 5, 32, 33, 42, 43, 44, 51): finds peers and stores items without a tracker.
 //!
-//! [`Dht`] is the machine. It owns two overlays, one for each address family (BEP 32), the
-//! pending transactions, the requests, and what the node stores for other nodes. The shell moves
-//! datagrams and resolves names.
+//! [`Dht`] is the machine. It owns an overlay for each address family (BEP 32), the transactions,
+//! the requests, and the stores. The shell moves datagrams and resolves names.
 //!
 //! Invariants: a node enters a table only by an answer to a query of ours, from the address that
-//! was asked and with its transaction id; any other answer is ignored without a penalty, because its
-//! source may be forged. Nothing is sent to port 0, to a multicast address, or to ourselves. A
+//! was asked and with its transaction id; any other answer is ignored without a penalty, because
+//! its source may be forged. Nothing is sent to port 0, to a multicast address, or to ourselves. A
 //! read-only node (BEP 43) is answered and neither stored nor queried. Every request ends in one
 //! [`Output::Done`]. The work for one datagram does not grow with the size of a store.
 //!
-//! How much larger an answer may be than its query, both with 28 bytes of headers: BEP 5 wants
-//! eight nodes named (208 bytes of IPv4, 304 of IPv6) to whoever asks with 91 bytes, a factor of
-//! 2.6, or 4.7 if both families are wanted, and peers besides: 40 of them, or a sample of 16
-//! infohashes, make 5.3. Filters (BEP 33) make 6.9, an item (BEP 44), which cannot be shortened,
-//! 10.7; ping 1.2 and errors less. A source may be forged, so the factor is not the defence; the
-//! budget is: 10 queries a second of one prefix, 16 kB of all answers a second ([`budget`]). So no
-//! victim gets more than 12 kB/s from us, however many forge its address. A test measures each
-//! kind.
+//! The amplification factor, answer over query, both with 28 bytes of headers: BEP 5 wants eight
+//! nodes (208 bytes of IPv4, 304 of IPv6) in the answer to 91 bytes, a factor of 2.6, or 4.7 for
+//! both families, and peers besides: 40 of them, or a sample of 16 infohashes, make 5.3. Filters
+//! (BEP 33) make 6.9, an item (BEP 44), which cannot be shortened, 10.7; ping 1.2 and errors less.
+//! A source may be forged, so the defence is not the factor but the budget ([`budget`]): 10 queries
+//! per second of one prefix, 16 kB of all answers per second. So no victim gets more than 12 kB/s
+//! from us, however many queries forge its address. A test measures each kind.
 
 mod answer;
 pub mod bloom;
@@ -75,8 +73,7 @@ const OTHER_FAMILY_MAX: usize = 4;
 
 /// The machine.
 ///
-/// After each `handle_*` drain [`Dht::poll_output`]; then wait until [`Dht::poll_timeout`] or for
-/// the next input.
+/// After each `handle_*` drain [`Dht::poll_output`]; then wait until [`Dht::poll_timeout`].
 #[derive(Debug)]
 pub struct Dht {
     port: u16,
@@ -195,9 +192,8 @@ impl Dht {
         Some(others.into_iter().flatten().fold(first, Instant::min))
     }
 
-    /// Returns nodes to save for the next run, of both families, at most
-    /// [`event::SAVED_COUNT_MAX`]: good ones first, then the others, so that an outage just before
-    /// the end loses nothing.
+    /// Returns at most [`event::SAVED_COUNT_MAX`] nodes of both families to save for the next run:
+    /// good ones first, then the others, so that an outage just before the end loses nothing.
     pub fn good_nodes(&self) -> Vec<Node> {
         let known =
             |is_v6| self.overlays.of(is_v6).into_iter().flat_map(|overlay| overlay.table.best_first());
@@ -261,8 +257,7 @@ impl Dht {
         }
     }
 
-    /// Answers a malformed query with an error, unless the error is longer than the query: it must
-    /// not amplify traffic to a forged source.
+    /// Answers a malformed query with an error no longer than it, so as not to amplify traffic.
     fn handle_malformed(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], what: &str) {
         let Some(message) = Value::read(bytes, &Limits::KRPC).ok().and_then(|value| value.dict()) else {
             return;

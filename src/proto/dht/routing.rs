@@ -2,27 +2,25 @@
 //!
 //! A node enters only by an answer to a query of ours; one node an id, one an address, one a /24 or
 //! /64 in a bucket (local addresses are exempt). Of two nodes that compete for a place the one
-//! whose id fits its address (BEP 42) wins, then the one that has been there longer. Who fails is
-//! replaced from the bucket's spare nodes; who fails where nobody is to take its place stays for
-//! two hours and is asked now and then, so that the halves of a divided network find each other
-//! again.
+//! whose id fits its address (BEP 42) wins, then the one that has been there longer. A node that
+//! fails is replaced from the bucket's spare nodes; without a spare node it stays for two hours and
+//! is queried now and then, so that the halves of a partitioned network find each other again.
 //!
 //! There is a bucket for each number of leading bits shared with our id. The farthest are wider
 //! than k (128, 64, 32, 16): they hold most of the network, and a step from there gains up to four
-//! bits more. Our 32 neighbours have a place besides: whoever gathers somewhere with ids that fit
-//! their addresses has as many there as there are others, or four times as many, and fills the
-//! buckets of k of all who live there, so that these know nobody but them. A table has 240 nodes in
-//! an overlay of 1,000 and 320 in one of 100,000, at 80 bytes each, in one list sorted by distance
-//! from us: a bucket is a range of it, and the nodes closest to a target are found by descending as
-//! in a trie.
+//! bits more. Our 32 neighbours have a place besides: a Sybil attacker with fitting ids has four
+//! times as many nodes around a target as there are others, and would fill the buckets of k of all
+//! nodes there, so that these know only its nodes. A table has 240 nodes in an overlay of 1,000 and
+//! 320 in one of 100,000, at 80 bytes each, in one list sorted by distance from us: a bucket is a
+//! range of it, and the nodes closest to a target are found by descending as in a trie.
 //!
-//! What rest costs: at most one ping in 2.5 s (about 100 bytes there, 80 back), and as many from
-//! others: 72 bytes/s each way. Of the buckets only those that are not full are refreshed, and the
-//! farthest one, in the long run six or so each 15 min with some 17 queries each, as many from
-//! others: answers of 300 bytes make 34 bytes/s each way, queries 11. The wary lookup of our own id
-//! asks 40 more in that time: 16. Together 133 bytes/s each way.
+//! The cost of maintenance: at most one ping in 2.5 s (about 100 bytes out, 80 back), and as many
+//! from other nodes: 72 bytes/s each way. Only the buckets that are not full and the farthest one
+//! are refreshed, about six in 15 min with some 17 queries each, and as many by other nodes:
+//! answers of 300 bytes make 34 bytes/s each way, queries 11. The guarded lookup of our own id
+//! takes 40 more queries in that time: 16. Together 133 bytes/s each way.
 //!
-//! It knows no query under way and sends nothing.
+//! It knows no pending queries and sends nothing.
 
 mod entries;
 
@@ -39,39 +37,38 @@ use entries::{BUCKET_COUNT, Entries, Entry, Place};
 /// Nodes in a bucket, and in an answer (BEP 5).
 pub const K: usize = 8;
 
-/// A node that was not heard for so long is pinged: early enough that even the last of 300 is heard
+/// A node is pinged after this time of silence: early enough that even the last of 300 answers
 /// every 15 min, and so is good (BEP 5) as long as it has not failed.
 const PING_AFTER: Duration = Duration::from_secs(10 * 60);
-/// So long after its last answer a node is pinged however often it queries us: a forged source
-/// would keep a dead one.
+/// A node is pinged this long after its last answer even if it queries us: with a forged source it
+/// may be dead.
 const QUERIES_SUFFICE: Duration = Duration::from_secs(30 * 60);
 /// Least time between two pings: 300 nodes in 13 min.
 const PING_GAP: Duration = Duration::from_millis(2_500);
-/// A node that failed once is asked again after this: a lost datagram is no death.
+/// A node that failed once is queried again after this: one datagram may be lost.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
-/// A bad node whose place nobody takes is asked again after this.
+/// A bad node without a replacement is queried again after this.
 const BAD_RETRY_AFTER: Duration = Duration::from_secs(10 * 60);
-/// A bad node that was not heard for so long is forgotten: the longest division of a network that
-/// heals by itself.
+/// A bad node is forgotten after this time of silence: the longest partition that heals by itself.
 const LOST_AFTER: Duration = Duration::from_secs(2 * 3600);
-/// Time for a ping that upkeep asked for to be answered or to fail, before it is asked for again.
+/// Time for a ping to be answered or to fail before the table wants another one.
 const PING_PENDING: Duration = Duration::from_secs(60);
-/// Nodes far from a target that a lookup may ask too, if it is wary.
+/// Nodes far from the target at which a guarded lookup begins.
 const FAR_START_COUNT: usize = 3 * K / 2;
-/// Least time between two pings of strangers that queried us: they may be forged to make us send.
+/// Least time between two pings of unknown nodes that queried us: sources may be forged.
 const STRANGER_GAP: Duration = Duration::from_secs(4);
 /// A bucket that is not full is refreshed this soon, then after twice as long each time,
 const REFRESH_FIRST: Duration = Duration::from_secs(15);
 /// up to this (BEP 5).
 const REFRESH_AFTER: Duration = Duration::from_secs(15 * 60);
-/// Least time between two refreshes, so that no start is a storm: half of all nodes may start at
-/// once, and each of them costs others as much as itself.
+/// Least time between two refreshes: half of all nodes may start at once, and each loads other
+/// nodes as much as itself.
 const REFRESH_GAP: Duration = Duration::from_secs(30);
-/// The same for whoever knows too few nodes to begin a lookup in the right part of the key space.
+/// The same while too few nodes are known to begin a lookup in the right part of the key space.
 const REFRESH_GAP_FEW: Duration = Duration::from_secs(5);
-/// So many nodes are no longer few.
+/// The number of nodes that are no longer few.
 const FEW_COUNT: usize = 4 * K;
-/// The first refresh comes within this time: a thousand nodes started at once do not ask at once.
+/// The first refresh comes within this time, so that nodes started together do not query at once.
 const REFRESH_START: Duration = Duration::from_secs(1);
 
 /// The table.
@@ -81,7 +78,7 @@ pub struct Table {
     rng: Rng,
     /// No node is due for a ping before this.
     ping_due: Instant,
-    /// No ping before this, whoever is due.
+    /// No ping before this, whichever node is due.
     ping_allowed: Instant,
     stranger_allowed: Instant,
     /// No bucket is due for a refresh before this.
@@ -101,19 +98,19 @@ struct RefreshPlan {
     wait: Duration,
 }
 
-/// What the table wants of the machine, to stay good.
+/// What the table asks of the machine to stay good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Upkeep {
-    /// Nothing was heard of it for long: ask it something.
+    /// Ping a node that was silent for long.
     Ping(Node),
-    /// A part of the key space was not looked at for long: look up this target.
+    /// Look up this target, to refresh a bucket.
     Refresh(NodeId),
 }
 
 impl Table {
-    /// Empty. It has nothing to do until the first node answers; then it wants to look up our own
-    /// id.
+    /// Returns an empty table. It is idle until the first node answers; then it asks for a lookup
+    /// of our own id.
     pub fn new(own: NodeId, defence: Defence, rng: Rng, now: Instant) -> Self {
         Self {
             entries: Entries::new(own, defence),
@@ -129,13 +126,13 @@ impl Table {
         }
     }
 
-    /// Our id here.
+    /// Returns our id.
     pub fn own(&self) -> NodeId {
         self.entries.own()
     }
 
-    /// A node answered a query of ours. An id that changes evicts the node; with the new one it
-    /// enters when it answers again.
+    /// Handles a node that answered a query of ours. A node whose id changed is evicted; it enters
+    /// with the new one at its next answer.
     pub fn answered(&mut self, now: Instant, node: Node, round_trip: Duration) {
         if node.id == self.own() {
             return;
@@ -161,8 +158,8 @@ impl Table {
         }
     }
 
-    /// A query of ours to this address went unanswered. One that was sent before the last failure
-    /// came to light tells nothing new: many lookups may ask a node within one outage.
+    /// Handles a query that timed out. One sent before the last failure was noticed does not count:
+    /// many lookups may query a node within one outage.
     pub fn failed(&mut self, now: Instant, addr: SocketAddr) {
         let Some(entry) = self.entries.at_address(addr) else { return };
         if entry.fails > 0 && now - entry.failed_at < FAILED_AFTER {
@@ -180,12 +177,12 @@ impl Table {
         }
     }
 
-    /// A spare node has a place now: it was heard when it became one, perhaps long ago.
+    /// Plans the ping of a spare node that got a place: its last answer may be long ago.
     fn entered(&mut self, due: Option<Instant>) {
         self.ping_due = due.map_or(self.ping_due, |due| self.ping_due.min(due));
     }
 
-    /// A node queried us: a known one lives; whether an unknown one is worth a ping of ours.
+    /// Handles a node that queried us. Returns whether it is unknown and worth a ping.
     pub fn queried(&mut self, now: Instant, node: Node) -> bool {
         if node.id == self.own() {
             return false;
@@ -195,7 +192,7 @@ impl Table {
                 let due = now + jitter(&mut self.rng, PING_AFTER);
                 known.due = due.min(known.heard_at + QUERIES_SUFFICE).max(known.due);
             } else {
-                // Back from the dead, perhaps; its source may be forged, so ask.
+                // A bad node may be back, or the source is forged: ping it.
                 known.due = known.due.min(now);
                 self.ping_due = self.ping_due.min(now);
             }
@@ -212,16 +209,16 @@ impl Table {
         is_worth_it
     }
 
-    /// The known nodes closest to a target, at most `count`, closest first. Nodes that failed
-    /// lately are named only where others do not suffice, bad ones only if there are no others.
-    /// Those whose id does not fit their address are at most half if enough others are known: so
-    /// whoever crowds a target with such ids hides nobody.
+    /// Returns the known nodes closest to a target, at most `count`, closest first. Nodes that
+    /// failed lately are included only if others do not suffice, bad ones only if there are no
+    /// others. At most half have ids that do not fit their address if enough others are known, so
+    /// that such ids cannot hide other nodes.
     pub fn closest(&self, target: NodeId, count: usize) -> Vec<Node> {
         self.entries.closest(target, count)
     }
 
-    /// Where a lookup begins: the k nodes closest to the target, then twelve of those farthest from
-    /// it, where nobody is who wants to be close.
+    /// Returns where a lookup begins: the k nodes closest to the target, then twelve of the
+    /// farthest, where an attacker of this target has no reason to be.
     pub fn starts(&self, target: NodeId) -> Vec<Node> {
         let mut starts = self.closest(target, K);
         let far = self.closest(NodeId(target.0.map(|byte| !byte)), FAR_START_COUNT);
@@ -229,7 +226,7 @@ impl Table {
         starts
     }
 
-    /// Our id is another one from now on; the nodes are sorted anew.
+    /// Changes our id and sorts the nodes anew.
     pub fn rename(&mut self, now: Instant, own: NodeId) {
         if own == self.own() {
             return;
@@ -242,7 +239,7 @@ impl Table {
         self.refresh_due = now;
     }
 
-    /// What is due. None: nothing before [`Table::upkeep_at`].
+    /// Returns what is due; None: nothing before [`Table::upkeep_at`].
     pub fn upkeep(&mut self, now: Instant) -> Option<Upkeep> {
         if self.is_empty() {
             return None;
@@ -250,30 +247,30 @@ impl Table {
         self.due_ping(now).or_else(|| self.due_refresh(now))
     }
 
-    /// When [`Table::upkeep`] has something, or wants to look again.
+    /// Returns when to call [`Table::upkeep`].
     pub fn upkeep_at(&self) -> Option<Instant> {
         let ping_at = self.ping_due.max(self.ping_allowed);
         let refresh_at = self.refresh_due.max(self.refresh_allowed);
         (!self.is_empty()).then(|| ping_at.min(refresh_at))
     }
 
-    /// Good nodes: answered when last asked.
+    /// Returns the good nodes: they answered the last query.
     pub fn good(&self) -> impl Iterator<Item = Node> {
         self.entries.iter().filter(|entry| entry.fails == 0).map(|entry| entry.node)
     }
 
-    /// All nodes, good ones first.
+    /// Returns all nodes, good ones first.
     pub fn best_first(&self) -> impl Iterator<Item = Node> {
         let failed = self.entries.iter().filter(|entry| entry.fails > 0).map(|entry| entry.node);
         self.good().chain(failed)
     }
 
-    /// Nodes.
+    /// Returns the number of nodes.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -310,8 +307,7 @@ impl Table {
             return None;
         }
         let deepest = self.entries.deepest();
-        // Where our neighbours are first: they are who others look for when they look for what we
-        // keep.
+        // Our neighbours first: lookups for what we store lead to them.
         let found = (0..=deepest).rev().find(|&bucket| self.wants_refresh(now, bucket));
         let next = self.refreshes[..=deepest].iter().map(|plan| plan.due).min();
         self.refresh_due = next.unwrap_or(now + REFRESH_AFTER);
@@ -323,14 +319,14 @@ impl Table {
         Some(Upkeep::Refresh(target))
     }
 
-    /// Whether a bucket is to be refreshed now; plans when to ask again.
+    /// Returns whether a bucket is to be refreshed now; plans the next check.
     fn wants_refresh(&mut self, now: Instant, bucket: usize) -> bool {
         let RefreshPlan { due, wait } = self.refreshes[bucket];
         if now < due {
             return false;
         }
-        // Our own neighbourhood is looked at however full it is: those who fill it may not be all
-        // who are there. So is the other half of the key space, which tells the overlay's size.
+        // Our own bucket is refreshed even if it is full, because there may be closer nodes; so is
+        // the other half of the key space, from which the overlay's size is estimated.
         let is_full = self.entries.is_full(bucket) && bucket != self.entries.deepest() && bucket > 0;
         let wait = if is_full { REFRESH_AFTER } else { wait };
         self.refreshes[bucket] =
@@ -339,8 +335,8 @@ impl Table {
     }
 }
 
-/// A span between three and five quarters of this one: what starts together does not go on
-/// together.
+/// Returns a span between three and five quarters of this one, so that nodes that start together
+/// spread out.
 fn jitter(rng: &mut Rng, span: Duration) -> Duration {
     span.mul_f64(0.75 + rng.unit() / 2.0)
 }

@@ -1,4 +1,4 @@
-//! How often something may happen: a bucket of turns that fills with time and wakes nobody.
+//! Limits how often something happens: a token bucket without a timer.
 
 use crate::proto::time::{Duration, Instant};
 

@@ -1,12 +1,11 @@
-//! A node that a lookup knows of: who says that it exists, whether it has to be asked, and what
-//! came of it.
+//! A candidate of a lookup: a node, its path and source, and the state of its query.
 
 use crate::proto::dht::defence::path::Path;
 use crate::proto::dht::defence::prefix::Prefix;
 use crate::proto::dht::defence::source::Source;
 use crate::proto::dht::node_id::Node;
 
-/// A node, and how it stands with it.
+/// A candidate.
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) node: Node,
@@ -20,14 +19,14 @@ pub(super) struct Candidate {
     pub(super) state: State,
 }
 
-/// What came of it.
+/// The state of its query.
 #[derive(Debug)]
 pub(super) enum State {
     Fresh,
     Asked,
-    /// Asked, and late: holds no slot.
+    /// Queried and late: it holds no slot.
     Slow,
-    /// With its token.
+    /// Answered, with its token.
     Answered(Box<[u8]>),
     Failed,
 }

@@ -1,17 +1,16 @@
-//! Whom to ask next, of candidates that are offered closest first, as indices.
+//! The candidate to query next, as an index; candidates are offered closest first.
 
-/// The closest that may be asked, and the closest of those whose namers are not being tried
-/// already.
+/// The closest candidate, and the closest one whose source has no query pending.
 #[derive(Default)]
 pub(super) struct Choice {
-    /// The closest.
+    /// The closest candidate.
     pub(super) any: Option<usize>,
-    /// The closest whose namer is not.
+    /// The closest candidate of a preferred source.
     pub(super) preferred: Option<usize>,
 }
 
 impl Choice {
-    /// The next candidate, farther than all before.
+    /// Offers the next candidate, which is farther than all before.
     pub(super) fn offer(&mut self, at: usize, is_preferred: impl Fn() -> bool) {
         if self.preferred.is_none() && is_preferred() {
             self.preferred = Some(at);
