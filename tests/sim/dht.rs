@@ -304,9 +304,9 @@ const RULES: [Row; 11] = [
     ("without own_id_paths", |defence| defence.own_id_paths = false),
 ];
 
-/// Found of all lookups, percent, and queries of one, with and without each rule, for the table in the documentation of
-/// `proto::dht::defence`. `SPRAT_NODES` (10,000 if not set) and `SPRAT_SEEDS` (5) say how large it is, `SPRAT_RULE`
-/// names the one row to measure.
+/// Measures the share of lookups that found the peers, in percent, and the queries of one lookup, with and
+/// without each rule, for the table in ARCHITECTURE.md. `SPRAT_NODES` (10,000 if not set) and `SPRAT_SEEDS`
+/// (5) give the size, `SPRAT_RULE` names the one row to measure.
 #[test]
 #[ignore = "long: a measurement, run by name"]
 fn dht_defence_rule_by_rule() {
