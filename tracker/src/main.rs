@@ -14,12 +14,14 @@ mod stats;
 mod task;
 mod udp;
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use rustix::io::Errno;
 use sprat::proto::rng::Rng;
 use sprat::proto::tracker::http::forwarded::Network;
 use sprat::proto::tracker::service::{Answerer, ConnectionIds};
@@ -57,14 +59,27 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(what)) => {
             // Without a reader it is the exit code that tells.
-            let _ = writeln!(std::io::stderr(), "sprat-tracker: {what}");
+            let _ = writeln!(std::io::stderr(), "sprat-tracker: {}", in_words(&what));
             ExitCode::FAILURE
         }
     }
 }
 
+/// Without the system's numbers of errors, and with what to do about a limit.
+fn in_words(what: &str) -> String {
+    let mut words = what.to_owned();
+    while let Some(start) = words.find(NUMBER_START) {
+        let end = words[start..].find(')').map_or(words.len(), |len| start + len + 1);
+        words.replace_range(start..end, "");
+    }
+    words.replace("Too many open files", "Too many open files; allow more with `ulimit -n`")
+}
+
+/// How the number of an error begins.
+const NUMBER_START: &str = " (os error ";
+
 fn run(args: &Args) -> Result<(), Failure> {
-    raise_file_limit();
+    raise_file_limit()?;
     // Before the addresses are printed, so that a program that reads them can send a signal.
     let signals = Signals::listen()?;
     let mut seed = [0; 32];
@@ -164,8 +179,23 @@ impl Signals {
 }
 
 /// A connection is a file: as many as the system lets us have. If it does not, there are fewer.
-fn raise_file_limit() {
+///
+/// # Errors
+/// It is too low for anything.
+fn raise_file_limit() -> Result<(), Failure> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let opened: io::Result<Vec<File>> = (0..DESCRIPTOR_COUNT_MIN).map(|_| File::open("/dev/null")).collect();
+    match opened {
+        Err(error) if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+            Err(Failure(format!("{error}: {DESCRIPTOR_COUNT_MIN} more are needed at least")))
+        }
+        // Without such a file nothing is known.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
+
+/// Files that a process needs to be allowed beside those that are open: without them not even
+/// signals can be listened for.
+const DESCRIPTOR_COUNT_MIN: usize = 16;

@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails, in its helper functions too")]
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -375,7 +377,27 @@ fn a_port_in_use_is_one_line_and_wrong_usage_is_another_code() {
         assert!(said.contains(&addr) && said.contains("in use"), "{said}");
         assert!(output.stdout.is_empty());
     }
-    assert_eq!(command(&["--udp", "nonsense"]).output().unwrap().status.code(), Some(2));
+    let refused = |command: &mut Command, code: i32, parts: &[&str]| {
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(code), 1), "{said}");
+        assert!(said.starts_with("sprat-tracker: ") && !said.contains("os error"), "{said}");
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+        said
+    };
+    let typed =
+        refused(command(&["--udp", "nonsense"]).env("SPRAT_TRACKER_UDP", "1"), 2, &["--udp", "--help"]);
+    assert!(!typed.contains("SPRAT_TRACKER_UDP"), "{typed}");
+    refused(&mut command(&["extra"]), 2, &["extra", "--help"]);
+    refused(command(&[]).env("SPRAT_TRACKER_HTTP", "no"), 2, &["SPRAT_TRACKER_HTTP: ", "--http", "--help"]);
+    let no_text: &OsStr = OsStrExt::from_bytes(b"\xff");
+    refused(command(&[]).env("SPRAT_TRACKER_WORKERS", no_text), 2, &["SPRAT_TRACKER_WORKERS: "]);
+    for limit in [8, 24] {
+        let mut limited = Command::new("sh");
+        let line = format!("ulimit -n {limit}; exec \"$0\" --udp 127.0.0.1:0 --workers 64");
+        limited.args(["-c", &line, env!("CARGO_BIN_EXE_sprat-tracker")]);
+        refused(&mut limited, 1, &["allow more with `ulimit -n`"]);
+    }
 }
 
 #[test]
