@@ -50,7 +50,11 @@ impl<F: FileSystem> Content<F> {
         let at_path = |source| self.error(path, source);
         let busy = "another download is writing it, which has to end first";
         let busy = || at_path(io::Error::new(io::ErrorKind::ResourceBusy, busy));
-        self.fs.lock(path).map_err(at_path)?.ok_or_else(busy).map(Some)
+        let was_there = self.stamp(first)?.is_some();
+        let lock = self.fs.lock(path).map_err(at_path)?.ok_or_else(busy)?;
+        // A file that the lock made is ours: the next start does not hash it.
+        self.alter(first, || Ok(!was_there))?;
+        Ok(Some(lock))
     }
 
     /// Whether the file is there that [`Content::take`] locks.
