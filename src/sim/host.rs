@@ -352,8 +352,8 @@ impl HostDisk {
         }
     }
 
-    /// Whether nothing runs here: the host is down.
+    /// Whether the host takes part in no swarm: it is down, or leaves.
     pub(super) fn is_down(&self) -> bool {
-        matches!(self, Self::Real(storage) if storage.running.is_none())
+        matches!(self, Self::Real(storage) if storage.running.is_none() || storage.is_leaving())
     }
 }

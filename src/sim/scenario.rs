@@ -77,6 +77,8 @@ pub enum Ending {
     PowerCut,
     /// The program stops.
     Kill,
+    /// The torrent leaves in order; when everything is durable, the machine stops.
+    Leave,
 }
 
 /// Deviations from the ordinary swarm.

@@ -129,6 +129,10 @@ pub(super) struct Storage {
     fresh: BTreeMap<PieceIndex, Instant>,
     /// Blocks that came and need not be fetched again, as far as this life knows.
     kept: BTreeMap<PieceIndex, BTreeSet<u32>>,
+    /// The torrent leaves in order.
+    is_leaving: bool,
+    /// It left without an error, and nothing has changed since.
+    is_closed: bool,
 }
 
 /// What a start finds.
@@ -151,8 +155,21 @@ impl Storage {
         let (plan, plans) = (LifePlan::default(), plan.lives.clone().into_iter());
         let (fresh, kept) = (BTreeMap::new(), BTreeMap::new());
         let (running, starting) = (None, None);
-        let mut this =
-            Self { content, disk, journal_disk, plan, plans, running, starting, durable, fresh, kept };
+        let (is_leaving, is_closed) = (false, false);
+        let mut this = Self {
+            content,
+            disk,
+            journal_disk,
+            plan,
+            plans,
+            running,
+            starting,
+            durable,
+            fresh,
+            kept,
+            is_leaving,
+            is_closed,
+        };
         this.plan_life();
         this
     }
@@ -191,7 +208,7 @@ impl Storage {
         let mut durable = Bitfield::new(self.content.info.geometry.piece_count());
         let Running { store, lifecycle } = &mut running;
         loop {
-            let inspect = |done: &StepDone| inspect(store, done, &mut durable);
+            let inspect = |done: &StepDone| inspect(store, done, &mut durable, self.is_closed);
             match store.run_start(lifecycle, now, || self.open_journal().map(Some), inspect) {
                 Some(Output::Started(started)) => return Ok(self.started(running, started, durable)),
                 Some(Output::Storage(_)) => {}
@@ -212,6 +229,7 @@ impl Storage {
 
     fn started(&mut self, running: Running, started: Started, durable: Bitfield) -> Found {
         let Started { have, partial, longer: _ } = started;
+        self.is_closed = false;
         assert!(!self.durable.has_more_than(&have), "what was durable is there (R2)");
         self.durable = durable;
         self.running = Some(running);
@@ -240,9 +258,9 @@ impl Storage {
     /// The host goes down, in the way that was planned for it. How long it stays so, and since when the oldest
     /// piece was there that may be lost.
     pub(super) fn end(&mut self) -> (Duration, Option<Instant>) {
-        (self.running, self.starting) = (None, None);
+        (self.running, self.starting, self.is_leaving) = (None, None, false);
         let end = match self.plan.ending {
-            Ending::PowerCut => Disk::power_cycle,
+            Ending::PowerCut | Ending::Leave => Disk::power_cycle,
             Ending::Kill => Disk::revive,
         };
         end(&self.disk);
@@ -252,6 +270,31 @@ impl Storage {
         let rest = self.plan.rest;
         self.plan_life();
         (rest, std::mem::take(&mut self.fresh).into_values().min())
+    }
+
+    /// Begins to leave, if that is how this life ends and nothing has come between. Returns whether it does:
+    /// [`Output::Closed`] follows.
+    pub(super) fn leave(&mut self) -> bool {
+        let leaves = self.plan.ending == Ending::Leave && !self.is_down() && !self.is_leaving;
+        let Some(running) = self.running.as_mut().filter(|_| leaves) else { return false };
+        running.lifecycle.handle_leave();
+        self.is_leaving = true;
+        true
+    }
+
+    /// Whether it leaves in order: it belongs to no swarm any more.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving
+    }
+
+    /// It has left: without an error everything is durable.
+    pub(super) fn closed(&mut self, error: Option<&JobError>) {
+        let Some(running) = self.running.as_ref().filter(|_| error.is_none()) else { return };
+        if !running.store.has_journal_gaps() {
+            self.durable.clone_from(running.lifecycle.have());
+            self.is_closed = true;
+        }
+        self.fresh.clear();
     }
 
     /// Whether the power went out in the middle of something.
@@ -391,10 +434,15 @@ impl Running {
     }
 }
 
-/// The oracles of a start; `durable` are the pieces that it knows to be durable.
-fn inspect(store: &Store<Disk>, done: &StepDone, durable: &mut Bitfield) {
+/// The oracles of a start; `durable` are the pieces that it knows to be durable. `is_closed`: the last life ended in
+/// order.
+fn inspect(store: &Store<Disk>, done: &StepDone, durable: &mut Bitfield, is_closed: bool) {
     match done {
         StepDone::Begun(Ok(begun)) => {
+            assert!(
+                !is_closed || begun.doubtful.count() == 0,
+                "content that was closed is hashed: {begun:?}"
+            );
             let mut scratch = Vec::new();
             durable.clone_from(&begun.verdict.vouched);
             for piece in durable.iter_set() {

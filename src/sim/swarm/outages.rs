@@ -74,7 +74,7 @@ impl Swarm {
         }
         match happening {
             Happening::Start => self.start(id),
-            Happening::End => self.end(id),
+            Happening::End => self.depart_or_end(id),
             Happening::Done(ended) => self.storage_done(id, *ended),
             Happening::Read(conn, block, tag) => self.send_block(id, conn, block, tag),
         }
@@ -111,7 +111,14 @@ impl Swarm {
         self.settle(id);
     }
 
-    fn end(&mut self, id: HostId) {
+    /// A planned end: the host leaves in order first, or goes down.
+    fn depart_or_end(&mut self, id: HostId) {
+        self.go_offline(id);
+        let HostDisk::Real(storage) = &mut self.hosts[id].disk else { return };
+        if storage.leave() { self.run_storage(id) } else { self.end(id) }
+    }
+
+    fn go_offline(&mut self, id: HostId) {
         let conns: Vec<ConnId> = self.hosts[id].wires.keys().copied().collect();
         conns.into_iter().for_each(|conn| self.close(id, conn));
         let (now, host) = (self.now, &mut self.hosts[id]);
@@ -120,6 +127,11 @@ impl Swarm {
         }
         host.life.online = false;
         host.wake_at = None;
+    }
+
+    fn end(&mut self, id: HostId) {
+        self.go_offline(id);
+        let (now, host) = (self.now, &mut self.hosts[id]);
         let HostDisk::Real(storage) = &mut host.disk else { return };
         let (rest, oldest) = storage.end();
         let age = oldest.map_or(Duration::ZERO, |at| now - at);
@@ -161,7 +173,7 @@ impl Swarm {
             else {
                 return;
             };
-            let torrent = &mut host.machines.torrent;
+            let (is_leaving, torrent) = (storage.is_leaving(), &mut host.machines.torrent);
             match output {
                 output @ (Output::Store(_) | Output::Spill(_) | Output::Run(_)) => {
                     let job = storage.perform(now, output);
@@ -172,13 +184,19 @@ impl Swarm {
                         PieceResult::Good(_) => storage.is_stored(now, piece),
                         PieceResult::Bad(_) | PieceResult::Lost => storage.is_false(piece),
                     }
-                    torrent.handle_piece_result(now, piece, result);
+                    if !is_leaving {
+                        torrent.handle_piece_result(now, piece, result);
+                    }
                 }
                 Output::Lost { lost, is_fetching } => {
                     storage.are_lost(&lost);
                     host.life.lost_count += lost.len();
-                    torrent.handle_lost(now, lost.iter().map(|lost| lost.piece).collect(), is_fetching);
+                    if !is_leaving {
+                        let pieces = lost.iter().map(|lost| lost.piece).collect();
+                        torrent.handle_lost(now, pieces, is_fetching);
+                    }
                 }
+                Output::LossNoted(_) | Output::Storage(_) if is_leaving => {}
                 Output::LossNoted(pieces) => torrent.handle_loss_noted(now, &pieces),
                 Output::Storage(fault) => torrent.handle_storage(now, fault.is_some()),
                 Output::Completed => {
@@ -190,8 +208,12 @@ impl Swarm {
                     self.completed(id);
                 }
                 // The next start finds out.
-                Output::Ignored(_) | Output::Closed(_) => {}
-                Output::Failed(_) if storage.is_down() => {}
+                Output::Ignored(_) => {}
+                Output::Closed(error) => {
+                    storage.closed(error.as_ref());
+                    return self.end(id);
+                }
+                Output::Failed(_) if storage.is_down() || is_leaving => {}
                 output @ (Output::Check(_) | Output::Started(_) | Output::Refused(_) | Output::Failed(_)) => {
                     panic!("seed {}: {output:?}", self.scenario.seed)
                 }
@@ -204,7 +226,7 @@ impl Swarm {
         let (now, host) = (self.now, &self.hosts[id]);
         let life = host.life_number();
         if matches!(&host.disk, HostDisk::Real(storage) if storage.is_down()) {
-            // In the middle of this.
+            // In the middle of this; a host that was leaving does not come so far.
             return self.queue.push(now, Event::Outage { host: id, life, happening: Happening::End });
         }
         let at = now + disk_time(u64::from(self.common.content.geometry.piece_len())) + delay;
@@ -224,7 +246,9 @@ impl Swarm {
             Ended::Spilled(spill, written) => lifecycle.handle_spilled(now, spill, written),
             Ended::Ran(done, _) => lifecycle.handle_step(now, done),
         });
-        self.settle(id);
+        if self.hosts[id].life.online {
+            self.settle(id);
+        }
     }
 
     /// A block is to be sent: it is read, and found right or lost, or the connection ends.
