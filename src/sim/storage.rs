@@ -25,7 +25,7 @@ use crate::storage::content::{Content, LostPiece, StorageError};
 use crate::storage::fault::JobError;
 use crate::storage::foreign::Why;
 use crate::storage::journal::{Journal, Owner};
-use crate::storage::lifecycle::{Lifecycle, Output, Plan, Purpose, Started, StepDone};
+use crate::storage::lifecycle::{Event, Job, Lifecycle, Output, Plan, Purpose, Started, StepDone};
 use crate::storage::pieces::{PartialPiece, Spill, WholePiece};
 use crate::storage::store::Store;
 
@@ -210,9 +210,11 @@ impl Storage {
         loop {
             let inspect = |done: &StepDone| inspect(store, done, &mut durable, self.is_closed);
             match store.run_start(lifecycle, now, || self.open_journal().map(Some), inspect) {
-                Some(Output::Started(started)) => return Ok(self.started(running, started, durable)),
-                Some(Output::Storage(_)) => {}
-                Some(Output::Failed(_)) if self.is_down() => return Err(now),
+                Some(Output::Event(Event::Started(started))) => {
+                    return Ok(self.started(running, started, durable));
+                }
+                Some(Output::Event(Event::Storage(_))) => {}
+                Some(Output::Event(Event::Failed(_))) if self.is_down() => return Err(now),
                 Some(output) => panic!("a start ends with {output:?}"),
                 None => break,
             }
@@ -273,7 +275,7 @@ impl Storage {
     }
 
     /// Begins to leave, if that is how this life ends and nothing has come between. Returns whether it does:
-    /// [`Output::Closed`] follows.
+    /// [`Event::Closed`] follows.
     pub(super) fn leave(&mut self) -> bool {
         let leaves = self.plan.ending == Ending::Leave && !self.is_down() && !self.is_leaving;
         let Some(running) = self.running.as_mut().filter(|_| leaves) else { return false };
@@ -319,35 +321,24 @@ impl Storage {
         }
     }
 
-    /// Does what the lifecycle asks for, and returns how it ends and how long the disk takes; None: there is
-    /// nothing to do for a disk.
-    pub(super) fn perform(&mut self, now: Instant, output: Output<Vec<u8>>) -> Option<(Ended, Duration)> {
+    /// Does what the lifecycle asks for, and returns how it ends and how long the disk takes.
+    pub(super) fn perform(&mut self, now: Instant, job: Job<Vec<u8>>) -> Option<(Ended, Duration)> {
         self.set_time(now);
         let running = self.running.as_ref()?;
-        let ended = match output {
-            Output::Store(whole) => {
+        let ended = match job {
+            Job::Store(whole) => {
                 let stored = running.store_piece(&self.content.info, &whole);
                 Ended::Stored(whole, stored.map_err(|error| running.store.explain(error)))
             }
-            Output::Spill(spill) => {
+            Job::Spill(spill) => {
                 let written = running.store.write_blocks(spill.piece, &spill.blocks);
                 Ended::Spilled(spill, written.map_err(|error| running.store.explain(error)))
             }
-            Output::Run(step) => {
+            Job::Run(step) => {
                 let have = running.lifecycle.have().clone();
                 Ended::Ran(running.store.run(step, || Ok(None)), have)
             }
-            Output::Check(_)
-            | Output::Started(_)
-            | Output::Refused(_)
-            | Output::Failed(_)
-            | Output::Piece(..)
-            | Output::Lost { .. }
-            | Output::LossNoted(_)
-            | Output::Storage(_)
-            | Output::Completed
-            | Output::Ignored(_)
-            | Output::Closed(_) => return None,
+            Job::Check(_) => panic!("a start runs its checks at once"),
         };
         Some((ended, self.delay()))
     }

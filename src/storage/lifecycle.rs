@@ -4,13 +4,14 @@
 //! `handle_*` methods are the only mutators; after each, [`Lifecycle::poll_output`] is drained to None;
 //! [`Lifecycle::handle_timeout`] is called when [`Lifecycle::poll_timeout`] says so.
 //!
-//! `start` opens the journal, hashes what it does not know and prepares for writing ([`Output::Started`]); until
+//! `start` opens the journal, hashes what it does not know and prepares for writing ([`Event::Started`]); until
 //! then no blocks are accepted. From then on `ready` decides what is stored, committed and tried again.
 //! Pieces that turn out to be lost are removed from the journal before they become requestable
-//! ([`Output::LossNoted`]), so that it never claims a piece whose bytes are being overwritten. At the end
+//! ([`Event::LossNoted`]), so that it never claims a piece whose bytes are being overwritten. At the end
 //! ([`Lifecycle::handle_leave`]) blocks in memory are written, losses are noted and the content is closed.
 
 mod now;
+mod output;
 mod ready;
 mod start;
 mod step;
@@ -29,6 +30,7 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::piece::{Geometry, PieceIndex, PieceResult};
 use crate::proto::time::Instant;
+pub use output::{Event, Job, Output};
 pub(in crate::storage) use ready::STORAGE_RETRY;
 use ready::{Failing, Finish};
 use start::Start;
@@ -106,45 +108,6 @@ pub struct Started {
     pub partial: Vec<PartialPiece>,
     /// Files of a seed that are longer than the torrent says.
     pub longer: Vec<Misfit>,
-}
-
-/// What is to be done, or known.
-#[derive(Debug)]
-pub enum Output<B> {
-    /// Run a step: [`Lifecycle::handle_step`].
-    Run(Step),
-    /// Hash these pieces: [`Lifecycle::handle_checked`].
-    Check(Bitfield),
-    /// Hash and write a piece: [`Lifecycle::handle_stored`].
-    Store(WholePiece<B>),
-    /// Write blocks of a piece that is not whole: [`Lifecycle::handle_spilled`].
-    Spill(Spill<B>),
-    /// The content is ready.
-    Started(Started),
-    /// The torrent does not start with what is on the disk; nothing follows.
-    Refused(Refusal),
-    /// An error that waiting does not mend, in words. Before [`Output::Started`] nothing follows; after it the
-    /// torrent is to leave.
-    Failed(String),
-    /// What became of a piece that was whole.
-    Piece(PieceIndex, PieceResult),
-    /// Pieces are no longer present: not to be uploaded from now on.
-    Lost {
-        /// Which, and why.
-        lost: Vec<LostPiece>,
-        /// Whether they are fetched again, after [`Output::LossNoted`].
-        is_fetching: bool,
-    },
-    /// The journal no longer names these lost pieces.
-    LossNoted(Vec<PieceIndex>),
-    /// The disk accepts no data, or accepts it again.
-    Storage(Option<StorageFault>),
-    /// Every wanted piece is present and durable.
-    Completed,
-    /// An error that changes nothing but that the next start has to hash more; for the log.
-    Ignored(JobError),
-    /// Everything is durable and the journal says so, unless there was an error; nothing follows.
-    Closed(Option<JobError>),
 }
 
 /// The content of one torrent. `B` is a block's buffer.
@@ -304,7 +267,7 @@ impl<B> Lifecycle<B> {
             Ok(result) => {
                 drop(whole);
                 let is_good = matches!(result, PieceResult::Good(_));
-                self.outputs.push_back(Output::Piece(piece, result));
+                self.report(Event::Piece(piece, result));
                 if is_good {
                     self.have.set(piece);
                     self.stored(now, piece);
@@ -347,8 +310,8 @@ impl<B> Lifecycle<B> {
         }
         let pieces = lost.iter().map(|lost| lost.piece).collect();
         let is_fetching = self.reopen() && self.plan.purpose != Purpose::Seed;
-        self.outputs.push_back(Output::Lost { lost, is_fetching });
-        self.outputs.push_back(Output::Run(Step::Lose(pieces)));
+        self.report(Event::Lost { lost, is_fetching });
+        self.ask(Job::Run(Step::Lose(pieces)));
         self.losing_count += 1;
         if !self.is_missing() {
             // The lost pieces are not wanted.
@@ -369,7 +332,7 @@ impl<B> Lifecycle<B> {
             }
             StepDone::Finished(Err(error)) if self.started_complete => {
                 // Complete content may well lie in a read-only folder.
-                self.outputs.push_back(Output::Ignored(error));
+                self.report(Event::Ignored(error));
                 self.finished(now, Ok(()));
             }
             StepDone::Finished(finished) => {
@@ -378,17 +341,17 @@ impl<B> Lifecycle<B> {
             }
             StepDone::Lost(pieces, noted) => {
                 self.losing_count = self.losing_count.saturating_sub(1);
-                self.outputs.extend(noted.err().map(Output::Ignored));
-                self.outputs.push_back(Output::LossNoted(pieces));
+                self.outputs.extend(noted.err().map(Event::Ignored).map(Output::Event));
+                self.report(Event::LossNoted(pieces));
             }
             StepDone::Noted(Ok(lost)) => self.handle_lost(lost),
-            StepDone::Noted(Err(error)) => self.outputs.push_back(Output::Ignored(error)),
+            StepDone::Noted(Err(error)) => self.report(Event::Ignored(error)),
             StepDone::Closed(closed) => self.closed(closed),
         }
         self.advance_leave();
     }
 
-    /// The torrent is to leave: [`Output::Closed`] follows when all jobs have ended and everything is durable.
+    /// The torrent is to leave: [`Event::Closed`] follows when all jobs have ended and everything is durable.
     pub fn handle_leave(&mut self) {
         self.phase = Phase::Leaving { is_closing: false };
         self.advance_leave();
@@ -403,7 +366,7 @@ impl<B> Lifecycle<B> {
             }
             closed => {
                 self.phase = Phase::Ended;
-                self.outputs.push_back(Output::Closed(closed.err()));
+                self.report(Event::Closed(closed.err()));
             }
         }
     }
@@ -423,7 +386,7 @@ impl<B> Lifecycle<B> {
     fn fail(&mut self, error: &JobError) -> StorageFault {
         if !error.error.may_pass() && !self.has_failed {
             self.has_failed = true;
-            self.outputs.push_back(Output::Failed(error.to_string()));
+            self.report(Event::Failed(error.to_string()));
         }
         error.fault(self.missing_len(&self.have))
     }
@@ -458,7 +421,15 @@ impl<B> Lifecycle<B> {
             return self.closed(Ok(Vec::new()));
         }
         self.phase = Phase::Leaving { is_closing: true };
-        self.outputs.push_back(Output::Run(Step::Close(self.have.clone())));
+        self.ask(Job::Run(Step::Close(self.have.clone())));
+    }
+
+    fn ask(&mut self, job: Job<B>) {
+        self.outputs.push_back(Output::Job(job));
+    }
+
+    fn report(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
     }
 
     /// Keeps the state of the disk, and tells it if its cause is a new one.
@@ -470,7 +441,7 @@ impl<B> Lifecycle<B> {
         };
         self.fault.clone_from(&fault);
         if !is_known {
-            self.outputs.push_back(Output::Storage(fault));
+            self.report(Event::Storage(fault));
         }
     }
 }

@@ -20,7 +20,7 @@ use sprat::proto::time::Instant;
 use sprat::sim::disk::{Disk, Model};
 use sprat::storage::content::{Content, LostPiece, StorageError};
 use sprat::storage::journal::{Journal, Owner};
-use sprat::storage::lifecycle::{Lifecycle, Output, Plan, Purpose, Started, StepDone};
+use sprat::storage::lifecycle::{Event, Lifecycle, Output, Plan, Purpose, Started, StepDone};
 use sprat::storage::pieces::{Held, PartialPiece, Spilled, WholePiece};
 use sprat::storage::store::Store;
 
@@ -232,9 +232,9 @@ fn start_with(
     };
     let started = loop {
         match store.run_start(&mut lifecycle, now, &open_journal, &mut inspect) {
-            Some(Output::Started(started)) => break started,
-            Some(Output::Storage(_)) => {}
-            Some(Output::Failed(error)) => return Err(error),
+            Some(Output::Event(Event::Started(started))) => break started,
+            Some(Output::Event(Event::Storage(_))) => {}
+            Some(Output::Event(Event::Failed(error))) => return Err(error),
             Some(output) => panic!("a start ends with {output:?}"),
             None if disks.is_down() => return Err("the power is out".to_owned()),
             None => {

@@ -80,30 +80,36 @@ impl TorrentTask {
 
     fn handle_storage(&mut self, now: Instant, output: lifecycle::Output<BlockBuf>) {
         match output {
-            lifecycle::Output::Run(step) => self.jobs.run(step),
-            lifecycle::Output::Store(whole) => self.jobs.submit(Job::Store(whole)),
-            lifecycle::Output::Spill(spill) => self.jobs.submit(Job::Spill(spill)),
-            lifecycle::Output::Piece(piece, result) => {
-                self.machine.handle_piece_result(now, piece, result);
-            }
-            lifecycle::Output::Lost { lost, is_fetching } => self.pieces_lost(now, lost, is_fetching),
-            lifecycle::Output::LossNoted(pieces) => self.machine.handle_loss_noted(now, &pieces),
-            lifecycle::Output::Storage(fault) => {
+            lifecycle::Output::Job(lifecycle::Job::Run(step)) => self.jobs.run(step),
+            lifecycle::Output::Job(lifecycle::Job::Store(whole)) => self.jobs.submit(Job::Store(whole)),
+            lifecycle::Output::Job(lifecycle::Job::Spill(spill)) => self.jobs.submit(Job::Spill(spill)),
+            // Of a start, which is over.
+            lifecycle::Output::Job(lifecycle::Job::Check(_)) => {}
+            lifecycle::Output::Event(event) => self.handle_storage_event(now, event),
+        }
+    }
+
+    fn handle_storage_event(&mut self, now: Instant, event: lifecycle::Event) {
+        match event {
+            lifecycle::Event::Piece(piece, result) => self.machine.handle_piece_result(now, piece, result),
+            lifecycle::Event::Lost { lost, is_fetching } => self.pieces_lost(now, lost, is_fetching),
+            lifecycle::Event::LossNoted(pieces) => self.machine.handle_loss_noted(now, &pieces),
+            lifecycle::Event::Storage(fault) => {
                 self.machine.handle_storage(now, fault.is_some());
                 self.swarm.report.hurry();
                 self.swarm.report.event(Event::Storage(fault));
             }
-            lifecycle::Output::Completed => self.completed(now),
-            lifecycle::Output::Failed(error) => self.failure = Some(error),
-            lifecycle::Output::Ignored(error) => tracing::warn!(%error, "the next start finds out again"),
-            lifecycle::Output::Closed(error) => {
+            lifecycle::Event::Completed => self.completed(now),
+            lifecycle::Event::Failed(error) => self.failure = Some(error),
+            lifecycle::Event::Ignored(error) => tracing::warn!(%error, "the next start finds out again"),
+            lifecycle::Event::Closed(error) => {
                 self.is_closed = true;
                 if let Some(error) = error {
                     tracing::warn!(%error, "not everything is durable");
                 }
             }
             // Of a start, which is over.
-            lifecycle::Output::Check(_) | lifecycle::Output::Started(_) | lifecycle::Output::Refused(_) => {}
+            lifecycle::Event::Started(_) | lifecycle::Event::Refused(_) => {}
         }
     }
 

@@ -65,38 +65,39 @@ pub(super) async fn start(
     loop {
         while let Some(output) = storage.poll_output() {
             match output {
-                Output::Run(step) => jobs.run(step),
-                Output::Check(pieces) => {
+                Output::Job(lifecycle::Job::Run(step)) => jobs.run(step),
+                Output::Job(lifecycle::Job::Check(pieces)) => {
                     jobs.submit(Job::Check { pieces, progress: progress(sender.clone()) });
                 }
-                Output::Storage(fault) => {
+                Output::Event(lifecycle::Event::Storage(fault)) => {
                     report.event(Event::Storage(fault.clone()));
                     if let Some(fault) = fault {
                         report.stage(Stage::Waiting(fault));
                     }
                 }
-                Output::Started(found) => {
+                Output::Event(lifecycle::Event::Started(found)) => {
                     tell_found(plan, content, &found, report);
                     let content = content.clone();
                     return Started::Ready(Box::new(Ready { content, storage, jobs, found, wishes }));
                 }
-                Output::Refused(refusal) => {
+                Output::Event(lifecycle::Event::Refused(refusal)) => {
                     tell_journal(content, report);
                     return Started::Refused(refusal);
                 }
-                Output::Failed(error) => {
+                Output::Event(lifecycle::Event::Failed(error)) => {
                     tell_journal(content, report);
                     return Started::Failed(error);
                 }
                 // Of content that is ready.
-                Output::Store(_)
-                | Output::Spill(_)
-                | Output::Piece(..)
-                | Output::Lost { .. }
-                | Output::LossNoted(_)
-                | Output::Completed
-                | Output::Ignored(_)
-                | Output::Closed(_) => {}
+                Output::Job(lifecycle::Job::Store(_) | lifecycle::Job::Spill(_))
+                | Output::Event(
+                    lifecycle::Event::Piece(..)
+                    | lifecycle::Event::Lost { .. }
+                    | lifecycle::Event::LossNoted(_)
+                    | lifecycle::Event::Completed
+                    | lifecycle::Event::Ignored(_)
+                    | lifecycle::Event::Closed(_),
+                ) => {}
             }
         }
         let deadline = storage.poll_timeout();

@@ -15,7 +15,7 @@ use crate::sim::network::HostId;
 use crate::sim::queue::Queue;
 use crate::sim::scenario::{EndReport, Scenario};
 use crate::sim::storage::{Ended, Found, RealContent, Storage};
-use crate::storage::lifecycle::{Lifecycle, Output, StepDone};
+use crate::storage::lifecycle::{Event as StorageEvent, Lifecycle, Output, StepDone};
 use crate::storage::pieces::PartialPiece;
 
 /// What happens to one of them in one of its lives.
@@ -167,62 +167,64 @@ impl Swarm {
     /// Does what the storage has decided.
     fn run_storage(&mut self, id: HostId) {
         loop {
-            let (now, host) = (self.now, &mut self.hosts[id]);
-            let HostDisk::Real(storage) = &mut host.disk else { return };
-            let Some(output) = storage.running.as_mut().and_then(|running| running.lifecycle.poll_output())
-            else {
-                return;
-            };
-            let (is_leaving, torrent) = (storage.is_leaving(), &mut host.machines.torrent);
+            let HostDisk::Real(storage) = &mut self.hosts[id].disk else { return };
+            let output = storage.running.as_mut().and_then(|running| running.lifecycle.poll_output());
             match output {
-                output @ (Output::Store(_) | Output::Spill(_) | Output::Run(_)) => {
-                    let job = storage.perform(now, output);
-                    self.await_disk(id, job);
-                }
-                Output::Piece(piece, result) => {
-                    match &result {
-                        PieceResult::Good(_) => storage.is_stored(now, piece),
-                        PieceResult::Bad(_) | PieceResult::Lost => storage.is_false(piece),
-                    }
-                    if !is_leaving {
-                        torrent.handle_piece_result(now, piece, result);
+                Some(Output::Job(job)) => {
+                    if let Some(ended) = storage.perform(self.now, job) {
+                        self.await_disk(id, ended);
                     }
                 }
-                Output::Lost { lost, is_fetching } => {
-                    storage.are_lost(&lost);
-                    host.life.lost_count += lost.len();
-                    if !is_leaving {
-                        let pieces = lost.iter().map(|lost| lost.piece).collect();
-                        torrent.handle_lost(now, pieces, is_fetching);
-                    }
-                }
-                Output::LossNoted(_) | Output::Storage(_) if is_leaving => {}
-                Output::LossNoted(pieces) => torrent.handle_loss_noted(now, &pieces),
-                Output::Storage(fault) => torrent.handle_storage(now, fault.is_some()),
-                Output::Completed => {
-                    assert!(
-                        storage.is_whole(),
-                        "seed {}: complete, and bytes are missing",
-                        self.scenario.seed
-                    );
-                    self.completed(id);
-                }
-                // The next start finds out.
-                Output::Ignored(_) => {}
-                Output::Closed(error) => {
-                    storage.closed(error.as_ref());
-                    return self.end(id);
-                }
-                Output::Failed(_) if storage.is_down() || is_leaving => {}
-                output @ (Output::Check(_) | Output::Started(_) | Output::Refused(_) | Output::Failed(_)) => {
-                    panic!("seed {}: {output:?}", self.scenario.seed)
-                }
+                Some(Output::Event(event)) => self.storage_event(id, event),
+                None => return,
             }
         }
     }
 
-    fn await_disk(&mut self, id: HostId, job: Option<(Ended, Duration)>) {
-        let Some((ended, delay)) = job else { return };
+    /// Tells the torrent what happened to its content, unless it leaves.
+    fn storage_event(&mut self, id: HostId, event: StorageEvent) {
+        let (now, seed, host) = (self.now, self.scenario.seed, &mut self.hosts[id]);
+        let HostDisk::Real(storage) = &mut host.disk else { return };
+        let (is_leaving, torrent) = (storage.is_leaving(), &mut host.machines.torrent);
+        match event {
+            StorageEvent::Piece(piece, result) => {
+                match &result {
+                    PieceResult::Good(_) => storage.is_stored(now, piece),
+                    PieceResult::Bad(_) | PieceResult::Lost => storage.is_false(piece),
+                }
+                if !is_leaving {
+                    torrent.handle_piece_result(now, piece, result);
+                }
+            }
+            StorageEvent::Lost { lost, is_fetching } => {
+                storage.are_lost(&lost);
+                host.life.lost_count += lost.len();
+                if !is_leaving {
+                    let pieces = lost.iter().map(|lost| lost.piece).collect();
+                    torrent.handle_lost(now, pieces, is_fetching);
+                }
+            }
+            StorageEvent::LossNoted(_) | StorageEvent::Storage(_) if is_leaving => {}
+            StorageEvent::LossNoted(pieces) => torrent.handle_loss_noted(now, &pieces),
+            StorageEvent::Storage(fault) => torrent.handle_storage(now, fault.is_some()),
+            StorageEvent::Completed => {
+                assert!(storage.is_whole(), "seed {seed}: complete, and bytes are missing");
+                self.completed(id);
+            }
+            // The next start finds out.
+            StorageEvent::Ignored(_) => {}
+            StorageEvent::Closed(error) => {
+                storage.closed(error.as_ref());
+                self.end(id);
+            }
+            StorageEvent::Failed(_) if storage.is_down() || is_leaving => {}
+            StorageEvent::Started(_) | StorageEvent::Refused(_) | StorageEvent::Failed(_) => {
+                panic!("seed {seed}: {event:?}")
+            }
+        }
+    }
+
+    fn await_disk(&mut self, id: HostId, (ended, delay): (Ended, Duration)) {
         let (now, host) = (self.now, &self.hosts[id]);
         let life = host.life_number();
         if matches!(&host.disk, HostDisk::Real(storage) if storage.is_down()) {

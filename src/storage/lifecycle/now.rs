@@ -1,7 +1,7 @@
 //! A start whose jobs run at once on the caller's thread: for shells without disk threads, which are the
 //! simulator and tests.
 
-use super::{Lifecycle, Output, StepDone};
+use super::{Job, Lifecycle, Output, StepDone};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::time::Instant;
 use crate::storage::content::StorageError;
@@ -22,24 +22,15 @@ impl<F: FileSystem> Store<F> {
     ) -> Option<Output<B>> {
         while let Some(output) = lifecycle.poll_output() {
             match output {
-                Output::Run(step) => {
+                Output::Job(Job::Run(step)) => {
                     let done = self.run(step, &open_journal);
                     inspect(&done);
                     lifecycle.handle_step(now, done);
                 }
-                Output::Check(pieces) => lifecycle.handle_checked(now, self.check(&pieces)),
-                output @ (Output::Store(_)
-                | Output::Spill(_)
-                | Output::Started(_)
-                | Output::Refused(_)
-                | Output::Failed(_)
-                | Output::Piece(..)
-                | Output::Lost { .. }
-                | Output::LossNoted(_)
-                | Output::Storage(_)
-                | Output::Completed
-                | Output::Ignored(_)
-                | Output::Closed(_)) => return Some(output),
+                Output::Job(Job::Check(pieces)) => lifecycle.handle_checked(now, self.check(&pieces)),
+                output @ (Output::Job(Job::Store(_) | Job::Spill(_)) | Output::Event(_)) => {
+                    return Some(output);
+                }
             }
         }
         None

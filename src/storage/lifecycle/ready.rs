@@ -5,7 +5,7 @@
 //! is whole. The disk accepts data again when everything that failed has succeeded, however often something else
 //! succeeds meanwhile.
 
-use super::{Completion, Existing, Lifecycle, Output, Phase, Purpose, Step};
+use super::{Completion, Event, Existing, Job, Lifecycle, Output, Phase, Purpose, Step};
 use crate::proto::block::Block;
 use crate::proto::piece::PieceIndex;
 use crate::proto::time::{Duration, Instant};
@@ -57,7 +57,7 @@ impl<B> Lifecycle<B> {
         self.pieces.keep(now, block, content);
         if !self.failing.spill {
             let spill = self.pieces.spill_idlest();
-            self.outputs.extend(spill.map(Output::Spill));
+            self.outputs.extend(spill.map(Job::Spill).map(Output::Job));
         }
     }
 
@@ -75,7 +75,7 @@ impl<B> Lifecycle<B> {
 
     fn store(&mut self, whole: WholePiece<B>) {
         self.pieces.storing(whole.piece);
-        self.outputs.push_back(Output::Store(whole));
+        self.ask(Job::Store(whole));
     }
 
     /// A good piece is written.
@@ -160,10 +160,10 @@ impl<B> Lifecycle<B> {
         if self.is_leaving() {
             return;
         }
-        self.outputs.push_back(Output::Completed);
+        self.report(Event::Completed);
         if self.started_complete && self.plan.existing != Existing::Assumed {
             // It was complete before: nothing waits until that is durable and noted.
-            self.outputs.push_back(Output::Run(Step::Note(self.have.clone())));
+            self.ask(Job::Run(Step::Note(self.have.clone())));
         }
     }
 
@@ -175,7 +175,7 @@ impl<B> Lifecycle<B> {
         if self.plan.purpose != Purpose::Seed && !self.is_leaving() {
             let is_fetched = !self.started_complete;
             let step = if is_fetched { Step::Finish(self.have.clone()) } else { Step::MakeWhole };
-            self.outputs.push_back(Output::Run(step));
+            self.ask(Job::Run(step));
         }
     }
 
@@ -211,19 +211,19 @@ impl<B> Lifecycle<B> {
     }
 
     fn spill_due(&mut self, now: Instant) {
-        self.outputs.extend(self.pieces.spill_due(now).into_iter().map(Output::Spill));
+        self.outputs.extend(self.pieces.spill_due(now).into_iter().map(Job::Spill).map(Output::Job));
     }
 
     /// At the end all blocks in memory go to the disk, if it accepts any.
     pub(super) fn spill_all(&mut self) {
         if !self.failing.spill {
-            self.outputs.extend(self.pieces.spill_all().into_iter().map(Output::Spill));
+            self.outputs.extend(self.pieces.spill_all().into_iter().map(Job::Spill).map(Output::Job));
         }
     }
 
     fn commit(&mut self, now: Instant) {
         if self.durability.begin(now) {
-            self.outputs.push_back(Output::Run(Step::Commit));
+            self.ask(Job::Run(Step::Commit));
         }
     }
 

@@ -24,7 +24,7 @@ fn whole(lifecycle: &mut Lifecycle<u8>, piece: PieceIndex) -> WholePiece<u8> {
     }
     lifecycle.handle_whole(piece, false);
     match lifecycle.poll_output() {
-        Some(Output::Store(whole)) => whole,
+        Some(Output::Job(Job::Store(whole))) => whole,
         other => panic!("{other:?}"),
     }
 }
@@ -35,27 +35,16 @@ fn outputs(lifecycle: &mut Lifecycle<u8>) -> Vec<String> {
 }
 
 fn in_words(output: &Output<u8>) -> String {
-    if let Output::Store(whole) = output {
-        return format!("store {} of {}", whole.piece, whole.blocks.len());
-    }
     let words = match output {
-        Output::Run(Step::Commit) => "commit",
-        Output::Run(Step::Finish(_)) => "finish",
-        Output::Storage(Some(_)) => "fault",
-        Output::Storage(None) => "well",
-        Output::Completed => "completed",
-        Output::Run(_)
-        | Output::Check(_)
-        | Output::Store(_)
-        | Output::Spill(_)
-        | Output::Started(_)
-        | Output::Refused(_)
-        | Output::Failed(_)
-        | Output::Piece(..)
-        | Output::Lost { .. }
-        | Output::LossNoted(_)
-        | Output::Ignored(_)
-        | Output::Closed(_) => panic!("{output:?}"),
+        Output::Job(Job::Store(whole)) => {
+            return format!("store {} of {}", whole.piece, whole.blocks.len());
+        }
+        Output::Job(Job::Run(Step::Commit)) => "commit",
+        Output::Job(Job::Run(Step::Finish(_))) => "finish",
+        Output::Event(Event::Storage(Some(_))) => "fault",
+        Output::Event(Event::Storage(None)) => "well",
+        Output::Event(Event::Completed) => "completed",
+        Output::Job(_) | Output::Event(_) => panic!("{output:?}"),
     };
     words.to_owned()
 }
@@ -81,7 +70,7 @@ fn a_full_disk_is_tried_again_with_the_same_piece_until_it_has_room() {
         assert_eq!(lifecycle.poll_timeout(), Some(at(second * 1_000 + 1_000)));
         lifecycle.handle_timeout(at(second * 1_000 + 1_000));
         piece = match lifecycle.poll_output() {
-            Some(Output::Store(whole)) => whole,
+            Some(Output::Job(Job::Store(whole))) => whole,
             other => panic!("{other:?}"),
         };
         let blocks = [0, 1, 2, 3].map(Held::Memory);
@@ -128,7 +117,7 @@ fn keep(lifecycle: &mut Lifecycle<u8>, millis: u64, piece: PieceIndex, indices: 
 
 fn spill(lifecycle: &mut Lifecycle<u8>) -> Spill<u8> {
     match lifecycle.poll_output() {
-        Some(Output::Spill(spill)) => spill,
+        Some(Output::Job(Job::Spill(spill))) => spill,
         other => panic!("{other:?}"),
     }
 }
@@ -148,7 +137,7 @@ fn blocks_are_on_the_disk_after_a_second_and_durable_after_two_though_their_piec
     assert_eq!(outputs(&mut lifecycle), ["commit"]);
     keep(&mut lifecycle, 2_200, 3, 20..32);
     lifecycle.handle_whole(3, false);
-    let Some(Output::Store(whole)) = lifecycle.poll_output() else { panic!("it is whole") };
+    let Some(Output::Job(Job::Store(whole))) = lifecycle.poll_output() else { panic!("it is whole") };
     let is_right = |(at, held): (usize, &Held<u8>)| match *held {
         Held::Disk(crc) => at < 20 && crc == 7,
         Held::Memory(content) => at >= 20 && usize::from(content) == at,

@@ -2,7 +2,7 @@
 //! Each stage that fails in a way that may pass is tried again by itself.
 
 use super::{Begun, Compared, Prepared, Step};
-use super::{Existing, Lifecycle, Output, Phase, Plan, Purpose, Refusal, STORAGE_RETRY, Started};
+use super::{Event, Existing, Job, Lifecycle, Phase, Plan, Purpose, Refusal, STORAGE_RETRY, Started};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::time::Instant;
 use crate::storage::fault::JobError;
@@ -52,20 +52,21 @@ impl<B> Lifecycle<B> {
             Existing::Hashed(since) => Some(since),
             Existing::Unknown | Existing::Assumed => None,
         };
-        self.outputs.push_back(match &start.stage {
-            Stage::Naming => Output::Run(Step::FindNames),
+        let job = match &start.stage {
+            Stage::Naming => Job::Run(Step::FindNames),
             Stage::Beginning => {
                 let requires_folder = self.plan.purpose == Purpose::Download;
-                Output::Run(Step::Begin { hashed_since, requires_folder })
+                Job::Run(Step::Begin { hashed_since, requires_folder })
             }
-            Stage::Checking { doubtful, .. } => Output::Check(doubtful.clone()),
-            Stage::Comparing { verdict } => Output::Run(Step::Compare(verdict.clone(), self.have.clone())),
-            Stage::Preparing { misfits } => Output::Run(Step::Prepare {
+            Stage::Checking { doubtful, .. } => Job::Check(doubtful.clone()),
+            Stage::Comparing { verdict } => Job::Run(Step::Compare(verdict.clone(), self.have.clone())),
+            Stage::Preparing { misfits } => Job::Run(Step::Prepare {
                 have: self.have.clone(),
                 misfits: misfits.clone(),
                 preallocate: self.plan.preallocate,
             }),
-        });
+        };
+        self.ask(job);
     }
 
     /// Returns how many pieces are known or hashed, and of these how many are good, when a check has hashed
@@ -94,7 +95,7 @@ impl<B> Lifecycle<B> {
             (Err(error), stage) if error.error.is_out_of_descriptors() => {
                 self.wait(now, Start { stage, ..*start }, &error);
             }
-            (Err(error), _) => self.outputs.push_back(Output::Failed(error.to_string())),
+            (Err(error), _) => self.report(Event::Failed(error.to_string())),
             (Ok(_), stage) => self.phase = Phase::Starting(Box::new(Start { stage, ..*start })),
         }
     }
@@ -143,11 +144,11 @@ impl<B> Lifecycle<B> {
                     have.clear(piece);
                 });
                 let missing_len = self.missing_len(&have);
-                self.outputs.push_back(Output::Refused(Refusal::Incomplete { missing_len, misfits }));
+                self.report(Event::Refused(Refusal::Incomplete { missing_len, misfits }));
             }
             Purpose::Download if misfits.iter().any(|misfit| !misfit.is_ours) => {
                 let foreign = misfits.into_iter().filter(|misfit| !misfit.is_ours).collect();
-                self.outputs.push_back(Output::Refused(Refusal::Foreign(foreign)));
+                self.report(Event::Refused(Refusal::Foreign(foreign)));
             }
             Purpose::Download | Purpose::Overwrite if is_whole && misfits.is_empty() => {
                 self.started(now, Vec::new(), Vec::new());
@@ -190,7 +191,7 @@ impl<B> Lifecycle<B> {
         self.tell(None);
         self.phase = Phase::Ready;
         self.started_complete = !self.is_missing();
-        self.outputs.push_back(Output::Started(Started { have: self.have.clone(), partial, longer }));
+        self.report(Event::Started(Started { have: self.have.clone(), partial, longer }));
         if self.plan.existing == Existing::Assumed {
             self.complete_at(now);
         } else if self.started_complete {
@@ -209,7 +210,7 @@ impl<B> Lifecycle<B> {
         } else if error.is_busy() && start.busy_count < BUSY_TRIES {
             start.busy_count += 1;
         } else {
-            return self.outputs.push_back(Output::Failed(error.to_string()));
+            return self.report(Event::Failed(error.to_string()));
         }
         start.retry_at = Some(now + STORAGE_RETRY);
         self.phase = Phase::Starting(Box::new(start));

@@ -71,32 +71,31 @@ impl Place {
 impl Running<'_> {
     /// Runs all jobs at once.
     fn run(&mut self) {
-        while let Some(output) = self.step() {
-            let said = match output {
-                Output::Started(started) => format!("started with {}", started.have.count()),
-                Output::Refused(Refusal::Foreign(foreign)) => format!("{} foreign", foreign.len()),
-                Output::Refused(Refusal::Incomplete { missing_len, .. }) => format!("{missing_len} missing"),
-                Output::Failed(_) => "failed".to_owned(),
-                Output::Piece(piece, PieceResult::Good(_)) => format!("good {piece}"),
-                Output::Piece(piece, _) => format!("bad {piece}"),
-                Output::Lost { lost, is_fetching } => format!("lost {}, fetch: {is_fetching}", lost.len()),
-                Output::LossNoted(pieces) => format!("noted {pieces:?}"),
-                Output::Storage(fault) => if fault.is_some() { "fault" } else { "well" }.to_owned(),
-                Output::Completed => "completed".to_owned(),
-                Output::Ignored(_) => "ignored".to_owned(),
-                Output::Closed(error) => format!("closed, error: {}", error.is_some()),
-                Output::Run(_) | Output::Check(_) | Output::Store(_) | Output::Spill(_) => unreachable!(),
+        while let Some(event) = self.step() {
+            let said = match event {
+                Event::Started(started) => format!("started with {}", started.have.count()),
+                Event::Refused(Refusal::Foreign(foreign)) => format!("{} foreign", foreign.len()),
+                Event::Refused(Refusal::Incomplete { missing_len, .. }) => format!("{missing_len} missing"),
+                Event::Failed(_) => "failed".to_owned(),
+                Event::Piece(piece, PieceResult::Good(_)) => format!("good {piece}"),
+                Event::Piece(piece, _) => format!("bad {piece}"),
+                Event::Lost { lost, is_fetching } => format!("lost {}, fetch: {is_fetching}", lost.len()),
+                Event::LossNoted(pieces) => format!("noted {pieces:?}"),
+                Event::Storage(fault) => if fault.is_some() { "fault" } else { "well" }.to_owned(),
+                Event::Completed => "completed".to_owned(),
+                Event::Ignored(_) => "ignored".to_owned(),
+                Event::Closed(error) => format!("closed, error: {}", error.is_some()),
             };
             self.log.push(said);
         }
     }
 
-    /// The next output that is no job.
-    fn step(&mut self) -> Option<Output<Vec<u8>>> {
+    /// The next event.
+    fn step(&mut self) -> Option<Event> {
         loop {
             let (place, now) = (self.place, self.now);
             match self.store.run_start(&mut self.lifecycle, now, || place.journal(), |_| ())? {
-                Output::Store(whole) => {
+                Output::Job(Job::Store(whole)) => {
                     let info = &place.sample.info;
                     let read_back = self.store.read_back(&whole).unwrap().unwrap();
                     let blocks = whole.bytes(info.geometry, &read_back);
@@ -105,23 +104,13 @@ impl Running<'_> {
                     let result = result.map_err(|error| self.store.explain(error));
                     self.lifecycle.handle_stored(now, whole, result);
                 }
-                Output::Spill(spill) => {
+                Output::Job(Job::Spill(spill)) => {
                     let written = self.store.write_blocks(spill.piece, &spill.blocks);
                     let written = written.map_err(|error| self.store.explain(error));
                     self.lifecycle.handle_spilled(now, spill, written);
                 }
-                output @ (Output::Run(_)
-                | Output::Check(_)
-                | Output::Started(_)
-                | Output::Refused(_)
-                | Output::Failed(_)
-                | Output::Piece(..)
-                | Output::Lost { .. }
-                | Output::LossNoted(_)
-                | Output::Storage(_)
-                | Output::Completed
-                | Output::Ignored(_)
-                | Output::Closed(_)) => return Some(output),
+                Output::Event(event) => return Some(event),
+                Output::Job(Job::Run(_) | Job::Check(_)) => unreachable!("a start runs them"),
             }
         }
     }
@@ -179,7 +168,7 @@ fn a_download_is_complete_when_all_is_durable_and_the_next_start_reads_nothing()
         }
     };
     let started = again.store.run_start(&mut again.lifecycle, again.now, || place.journal(), inspect);
-    assert!(matches!(started, Some(Output::Started(started)) if started.have.is_full()));
+    assert!(matches!(started, Some(Output::Event(Event::Started(started))) if started.have.is_full()));
     assert_eq!(hashed_count, 0);
 }
 
@@ -227,7 +216,7 @@ fn leaving_writes_blocks_notes_losses_and_closes_last() {
     running.leave();
     assert_eq!(running.said(), ["lost 1, fetch: true", "noted [1]", "closed, error: false"]);
     let mut again = place.begin(Plan::default(), &[]);
-    let Some(Output::Started(started)) = again.step() else { panic!("it does not start") };
+    let Some(Event::Started(started)) = again.step() else { panic!("it does not start") };
     let partial: Vec<_> = started.partial.iter().map(|partial| partial.piece).collect();
     assert_eq!((started.have.iter_set().collect::<Vec<_>>(), partial), (vec![0], vec![3]));
 }
@@ -241,7 +230,7 @@ fn leaving_waits_for_every_job_and_does_not_call_a_failed_commit_a_success() {
     // Commits are due; the job is under way.
     running.now += Duration::from_secs(60);
     running.lifecycle.handle_timeout(running.now);
-    assert!(matches!(running.lifecycle.poll_output(), Some(Output::Run(Step::Commit))));
+    assert!(matches!(running.lifecycle.poll_output(), Some(Output::Job(Job::Run(Step::Commit)))));
     running.lifecycle.handle_leave();
     assert!(running.lifecycle.poll_output().is_none(), "the commit runs");
     let error = StorageError::new(Path::new("a"), std::io::Error::from_raw_os_error(5));
@@ -305,8 +294,8 @@ fn a_start_waits_while_the_disk_is_full_and_says_so_once() {
     };
     loop {
         match running.lifecycle.poll_output() {
-            Some(Output::Run(Step::Prepare { .. })) => break,
-            Some(Output::Run(step)) => {
+            Some(Output::Job(Job::Run(Step::Prepare { .. }))) => break,
+            Some(Output::Job(Job::Run(step))) => {
                 let done = running.store.run(step, || place.journal());
                 running.lifecycle.handle_step(running.now, done);
             }
@@ -321,8 +310,11 @@ fn a_start_waits_while_the_disk_is_full_and_says_so_once() {
         running.now = running.lifecycle.poll_timeout().unwrap();
         running.lifecycle.handle_timeout(running.now);
         let told = running.lifecycle.poll_output();
-        if matches!(told, Some(Output::Storage(Some(_)))) {
-            assert!(matches!(running.lifecycle.poll_output(), Some(Output::Run(Step::Prepare { .. }))));
+        if matches!(told, Some(Output::Event(Event::Storage(Some(_))))) {
+            assert!(matches!(
+                running.lifecycle.poll_output(),
+                Some(Output::Job(Job::Run(Step::Prepare { .. })))
+            ));
         }
     }
     let (store, now) = (&running.store, running.now);
