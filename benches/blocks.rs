@@ -1,6 +1,6 @@
-//! What a block costs beside the system's share of it: the machine of the one who sends it and of the one who takes
-//! it, from the request's bytes to the last decision; and the system's copy of it out of a file in memory.
-//! `cargo bench --bench blocks`
+//! What a block costs beside the system's share of it: the machine of the one who sends it and of
+//! the one who takes it, from the request's bytes to the last decision; and the system's copy of it
+//! out of a file in memory. `cargo bench --bench blocks`
 
 use std::collections::VecDeque;
 use std::hint::black_box;

@@ -1,5 +1,5 @@
-//! What decoding costs: the wire's messages, a large torrent, a bencode scan, messages of the DHT both ways.
-//! `cargo bench --bench codecs`
+//! What decoding costs: the wire's messages, a large torrent, a bencode scan, messages of the DHT
+//! both ways. `cargo bench --bench codecs`
 
 use std::hint::black_box;
 

@@ -1,5 +1,5 @@
-//! What a DHT node with a table of two hundred nodes pays for each query of others: answered, and dropped for the budget.
-//! `cargo bench --bench dht`
+//! What a DHT node with a table of two hundred nodes pays for each query of others: answered, and
+//! dropped for the budget. `cargo bench --bench dht`
 
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};

@@ -1,8 +1,10 @@
-//! What a seed costs for each GiB that it sends, to how many peers ever: processor time, context switches, speed.
-//! `cargo bench --bench fanout [-- MIB [PEERS...]]` (1024 MiB in all, shared among 1, 4, 16 and 64 peers)
+//! What a seed costs for each GiB that it sends, to how many peers ever: processor time, context
+//! switches, speed. `cargo bench --bench fanout [-- MIB [PEERS...]]` (1024 MiB in all, shared among
+//! 1, 4, 16 and 64 peers)
 //!
-//! The seed is the real binary. The peers are as little as can be, threads of this process over loopback: they ask
-//! for blocks, count what comes and keep nothing, so that the machine is the seed's. Linux only, for its `/proc`.
+//! The seed is the real binary. The peers are as little as can be, threads of this process over
+//! loopback: they ask for blocks, count what comes and keep nothing, so that the machine is the
+//! seed's. Linux only, for its `/proc`.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -251,7 +253,8 @@ impl Peer {
     fn handle(&mut self, message: &Message) {
         if matches!(message, Message::Choke | Message::Unchoke) {
             self.is_choked = matches!(message, Message::Choke);
-            // What was not answered before a choke is forgotten by the seed; what is on its way comes all the same.
+            // What was not answered before a choke is forgotten by the seed; what is on its way
+            // comes all the same.
             self.lacking.extend(std::mem::take(&mut self.asked).into_iter().rev());
         }
     }

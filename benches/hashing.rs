@@ -1,10 +1,11 @@
-//! What hashing costs on this machine, by kind: one message after the other, or several side by side in vectors.
-//! `cargo bench --bench hashing`
+//! What hashing costs on this machine, by kind: one message after the other, or several side by
+//! side in vectors. `cargo bench --bench hashing`
 //!
-//! Each kind hashes as many messages as it has lanes; the kinds take turns, and the shortest pass counts, so that
-//! other work on the machine disturbs all of them alike, and little. Cycles are those of the core's own clock in
-//! that moment, found by a run of steps that each wait for the one before: a multiplication, 3 cycles on the x86-64
-//! and most AArch64 processors of the last ten years, and an exclusive or, 1.
+//! Each kind hashes as many messages as it has lanes; the kinds take turns, and the shortest pass
+//! counts, so that other work on the machine disturbs all of them alike, and little. Cycles are
+//! those of the core's own clock in that moment, found by a run of steps that each wait for the one
+//! before: a multiplication, 3 cycles on the x86-64 and most AArch64 processors of the last ten
+//! years, and an exclusive or, 1.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -22,7 +23,8 @@ fn main() {
     println!("{:>9}  {:<20} {:>7} {:>12}", "bytes", "kind", "GB/s", "cycles/byte");
     let kinds: Vec<Kind> = Kind::available().collect();
     for len in LENS {
-        // Apart by a little more than their length, as buffers are: else they meet in the cache's lines.
+        // Apart by a little more than their length, as buffers are: else they meet in the cache's
+        // lines.
         let bytes: Vec<u8> = (0..LANE_MAX * (len + 64)).map(|at| (at ^ (at >> 8)) as u8).collect();
         let messages: Vec<&[u8]> = bytes.chunks(len + 64).map(|message| &message[..len]).collect();
         let mut shortest = vec![Duration::MAX; kinds.len()];

@@ -1,5 +1,6 @@
-//! What it costs to know what is durable: a piece written with and without a journal, a commit, and the look of a
-//! start at 100,000 files. `cargo bench --bench journal`, in `$TMPDIR` (the disk matters for commits alone).
+//! What it costs to know what is durable: a piece written with and without a journal, a commit, and
+//! the look of a start at 100,000 files. `cargo bench --bench journal`, in `$TMPDIR` (the disk
+//! matters for commits alone).
 
 use std::path::Path;
 use std::slice;

@@ -1,5 +1,6 @@
-//! What hostile input may cost in memory: the peak of the heap while each decoder reads the worst that was
-//! thought of. One test in a binary of its own, because the allocator counts for the whole process.
+//! What hostile input may cost in memory: the peak of the heap while each decoder reads the worst
+//! that was thought of. One test in a binary of its own, because the allocator counts for the whole
+//! process.
 
 #![cfg(test)]
 
@@ -136,7 +137,8 @@ fn memory_stays_in_proportion_to_what_was_received() {
     a_store_takes_what_its_peers_do();
 }
 
-/// Messages of the DHT are read where they lie, with all that is in them, and refused without a trace.
+/// Messages of the DHT are read where they lie, with all that is in them, and refused without a
+/// trace.
 fn reading_krpc_takes_no_heap() {
     let id = "2:id20:abcdefghij0123456789";
     let nodes = "abcdefghijklmnopqrstuvwxyz".repeat(50);
@@ -156,8 +158,8 @@ fn reading_krpc_takes_no_heap() {
     assert_eq!(used, 0, "bytes of heap for messages of the DHT");
 }
 
-/// An empty store of peers takes no heap but for a generator that was drawn from, and a full one less than 24 bytes
-/// a peer.
+/// An empty store of peers takes no heap but for a generator that was drawn from, and a full one
+/// less than 24 bytes a peer.
 fn a_store_takes_what_its_peers_do() {
     let mut store = None;
     assert!(peak(|| store = Some(PeerStore::new(Rng::from_number(1)))) <= GENERATOR_LEN);

@@ -1,4 +1,5 @@
-//! What the engine's user says of a torrent to add: its description or its name, and what is wanted of it.
+//! What the engine's user says of a torrent to add: its description or its name, and what is wanted
+//! of it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,8 +17,8 @@ pub use crate::storage::lifecycle::{Existing, Purpose};
 pub enum TorrentSource {
     /// All of it.
     Metainfo(Metainfo),
-    /// Its name, and hints: the description is fetched from peers (BEP 9). Trackers (`tr`) and peers (`x.pe`) are
-    /// asked, files (`so`) count if no others are selected.
+    /// Its name, and hints: the description is fetched from peers (BEP 9). Trackers (`tr`) and
+    /// peers (`x.pe`) are asked, files (`so`) count if no others are selected.
     Magnet(Magnet),
 }
 
@@ -55,7 +56,8 @@ impl TorrentSource {
     }
 }
 
-/// Chooses files once they are known: one flag for each of `info.files`, or why none fits, in words.
+/// Chooses files once they are known: one flag for each of `info.files`, or why none fits, in
+/// words.
 pub type Choose = dyn Fn(&Info) -> Result<Vec<bool>, String> + Send + Sync;
 
 /// Which files of a torrent to fetch.
@@ -81,7 +83,8 @@ impl fmt::Debug for Selection {
 }
 
 impl Selection {
-    /// One flag for each file of `info`; `ranges` are a magnet's (BEP 53), for where the user said nothing.
+    /// One flag for each file of `info`; `ranges` are a magnet's (BEP 53), for where the user said
+    /// nothing.
     pub(crate) fn flags(self, info: &Info, ranges: &[(u32, u32)]) -> Result<Vec<bool>, String> {
         match self {
             Self::All if ranges.is_empty() => Ok(vec![true; info.files.len()]),
@@ -93,8 +96,8 @@ impl Selection {
     }
 }
 
-/// Which of so many files lie in any of the inclusive ranges; None: no file does. Its work is in proportion to
-/// both, as links may have thousands of overlapping ranges.
+/// Which of so many files lie in any of the inclusive ranges; None: no file does. Its work is in
+/// proportion to both, as links may have thousands of overlapping ranges.
 fn in_ranges(file_count: usize, ranges: &[(u32, u32)]) -> Option<Vec<bool>> {
     let mut steps = vec![0_i64; file_count + 1];
     for &(first, last) in ranges {
@@ -131,7 +134,8 @@ pub struct AddTorrent {
     pub existing: Existing,
     /// What may be done to files that were there before.
     pub purpose: Purpose,
-    /// Set apart the room for all selected files before the first piece, instead of letting them grow sparse.
+    /// Set apart the room for all selected files before the first piece, instead of letting them
+    /// grow sparse.
     pub preallocate: bool,
     /// Read through symbolic links in the content; nothing is written through them.
     pub follow_links: bool,

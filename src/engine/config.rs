@@ -22,11 +22,11 @@ pub struct Config {
     pub embedded_tracker: bool,
     /// Threads for hashing and disk work; None: as many as cores.
     pub disk_threads: Option<usize>,
-    /// Folder for the journals of what is durable of each torrent, made if missing; None: none are kept, and
-    /// each start hashes what is there.
+    /// Folder for the journals of what is durable of each torrent, made if missing; None: none are
+    /// kept, and each start hashes what is there.
     pub resume_dir: Option<PathBuf>,
-    /// Folder for the metadata of torrents that were added by magnet link, made if missing; None: each start fetches
-    /// it again.
+    /// Folder for the metadata of torrents that were added by magnet link, made if missing; None:
+    /// each start fetches it again.
     pub metadata_dir: Option<PathBuf>,
     /// Take part in the DHT; None: do not.
     pub dht: Option<DhtConfig>,

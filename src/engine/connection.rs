@@ -1,7 +1,7 @@
 //! One connection: a task that reads and writes its socket until either side is done.
 //!
-//! Both directions are futures of one task, so a connection has one owner and one end. It knows the framing
-//! of messages and nothing of their meaning.
+//! Both directions are futures of one task, so a connection has one owner and one end. It knows the
+//! framing of messages and nothing of their meaning.
 
 use std::io;
 
@@ -29,8 +29,8 @@ pub(crate) struct Wiring {
 
 /// Runs a connection to its end, and tells the torrent.
 ///
-/// When the torrent closes the queue, what is queued still goes out and the peer is given the time to read
-/// it: closing a socket that has unread input would throw away what is on its way.
+/// When the torrent closes the queue, what is queued still goes out and the peer is given the time
+/// to read it: closing a socket that has unread input would throw away what is on its way.
 pub(crate) async fn run(established: Established, wiring: Wiring) {
     let Wiring { conn, inbox, source, intake, outbox } = wiring;
     let addr = established.connected.addr;

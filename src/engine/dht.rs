@@ -28,7 +28,8 @@ pub enum Found {
     Peers {
         /// Where they listen.
         peers: Vec<SocketAddr>,
-        /// The node is itself on a loopback or private address, or it is ours: it may name such peers.
+        /// The node is itself on a loopback or private address, or it is ours: it may name such
+        /// peers.
         local: bool,
     },
     /// A verified item; of a mutable one only newer ones follow.
@@ -40,8 +41,8 @@ pub enum Found {
 /// What tasks tell the DHT node.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// Start this; findings go to the channel, whose closing cancels. A full channel loses findings, never
-    /// the end.
+    /// Start this; findings go to the channel, whose closing cancels. A full channel loses
+    /// findings, never the end.
     Start(DhtRequest, mpsc::Sender<Found>),
     /// There may be a node there.
     Hint(SocketAddr),

@@ -1,8 +1,8 @@
-//! What hosts the DHT machine on the task of the UDP sockets: requests by their channels, bootstrap names by
-//! lookups, good nodes by a file. It decides nothing and touches no socket.
+//! What hosts the DHT machine on the task of the UDP sockets: requests by their channels, bootstrap
+//! names by lookups, good nodes by a file. It decides nothing and touches no socket.
 //!
-//! Invariant: whoever waits for a request hears of its end, however slowly it reads: the place for that is
-//! reserved from the start.
+//! Invariant: whoever waits for a request hears of its end, however slowly it reads: the place for
+//! that is reserved from the start.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -61,8 +61,8 @@ struct Waiting {
 /// What is kept from one start to the next.
 #[derive(Default)]
 struct Kept {
-    /// The state of the last time: its nodes until this run has lasted long enough to know better, its ids for the process
-    /// that has the claim.
+    /// The state of the last time: its nodes until this run has lasted long enough to know better,
+    /// its ids for the process that has the claim.
     earlier: State,
     /// Held by the one process whose node has the ids in the file.
     claim: Option<File>,
@@ -96,7 +96,8 @@ pub(crate) struct DhtHost {
 }
 
 impl DhtHost {
-    /// A node on `port` of one socket or two; `families`: whether there is one for IPv4 and for IPv6.
+    /// A node on `port` of one socket or two; `families`: whether there is one for IPv4 and for
+    /// IPv6.
     pub(crate) fn new(
         config: DhtConfig,
         families: [bool; 2],
@@ -274,7 +275,8 @@ impl DhtHost {
         }
     }
 
-    /// The state of the last time could not be loaded; whether a state without nodes may replace it.
+    /// The state of the last time could not be loaded; whether a state without nodes may replace
+    /// it.
     fn not_loaded(&mut self, error: &StateError) -> bool {
         let path = self.config.state_file.as_ref().map(|path| path.display().to_string());
         tracing::warn!(path, %error, "no DHT nodes of the last time");
@@ -285,12 +287,14 @@ impl DhtHost {
                 self.config.state_file = None;
                 true
             }
-            // Its nodes may be readable at the next start: only other nodes replace them, not an empty list.
+            // Its nodes may be readable at the next start: only other nodes replace them, not an
+            // empty list.
             StateError::Io(_) => false,
         }
     }
 
-    /// The ids that belong into the file. One that takes no part in a family leaves the id there as it is.
+    /// The ids that belong into the file. One that takes no part in a family leaves the id there as
+    /// it is.
     fn ids(&self) -> [Option<NodeId>; 2] {
         let [v4, v6] = self.machine.ids();
         let [earlier_v4, earlier_v6] = self.kept.earlier.ids;
@@ -365,8 +369,8 @@ impl DhtHost {
     }
 }
 
-/// What is worth writing: the good nodes, and behind them earlier ones, so that a short run does not forget what a
-/// long one learnt. Nothing if none is good: then it is the network that is away.
+/// What is worth writing: the good nodes, and behind them earlier ones, so that a short run does
+/// not forget what a long one learnt. Nothing if none is good: then it is the network that is away.
 fn remembered(mut good: Vec<Node>, earlier: &[Node]) -> Vec<Node> {
     if good.is_empty() {
         return good;

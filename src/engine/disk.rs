@@ -1,8 +1,9 @@
-//! The engine's side of the disk threads: a place in their queue for each job, and its result by await.
+//! The engine's side of the disk threads: a place in their queue for each job, and its result by
+//! await.
 //!
-//! Each device has threads and a queue of its own, so that one that is slow, or stands still, holds up no content
-//! that lies elsewhere. Of one device as many jobs are under way in all as its queue holds, so submitting never
-//! fails; who finds no place waits in order of arrival.
+//! Each device has threads and a queue of its own, so that one that is slow, or stands still, holds
+//! up no content that lies elsewhere. Of one device as many jobs are under way in all as its queue
+//! holds, so submitting never fails; who finds no place waits in order of arrival.
 //!
 //! The lock is held to look up a device's threads, and to start them when it is met first.
 
@@ -53,8 +54,8 @@ impl DiskQueue {
         Ok(Self { thread_count, devices: Arc::new(Mutex::new(devices)) })
     }
 
-    /// Runs a call that looks at many files or makes something durable on a thread of its own, so that the disk
-    /// threads never wait for it; None: the runtime is shutting down.
+    /// Runs a call that looks at many files or makes something durable on a thread of its own, so
+    /// that the disk threads never wait for it; None: the runtime is shutting down.
     pub(crate) async fn slow<T: Send + 'static>(
         &self,
         content: &DiskContent,
@@ -75,7 +76,8 @@ impl DiskQueue {
     }
 
     fn threads(&self, device: u64) -> Threads {
-        // What is half done under the lock is a device without threads of its own, which is provided for.
+        // What is half done under the lock is a device without threads of its own, which is
+        // provided for.
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         let known = devices.numbers.iter().position(|number| *number == device);
         let at = known.unwrap_or(devices.numbers.len() % DEVICE_MAX);

@@ -1,7 +1,8 @@
-//! Fetching what stands at a URL that the user typed: a .torrent file, or a redirect to a magnet link. Bounded in
-//! bytes, time and redirects, so that no server can hold us up.
+//! Fetching what stands at a URL that the user typed: a .torrent file, or a redirect to a magnet
+//! link. Bounded in bytes, time and redirects, so that no server can hold us up.
 //!
-//! The user may name a server anywhere; a redirect leads no further inwards than the server that sent it.
+//! The user may name a server anywhere; a redirect leads no further inwards than the server that
+//! sent it.
 
 use std::time::Duration;
 
@@ -45,7 +46,8 @@ pub enum FetchError {
     /// A redirect to something that is not fetched, such as `file:`.
     #[error("redirected to `{0}`, which is neither http, https nor a magnet link")]
     RedirectTarget(String),
-    /// A redirect from a public server, or one of the local network, to a place that it cannot reach itself.
+    /// A redirect from a public server, or one of the local network, to a place that it cannot
+    /// reach itself.
     #[error("redirected to an address of the local network, which is not followed")]
     RedirectInwards,
     /// The connection, or something about it, failed.

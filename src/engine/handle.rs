@@ -20,8 +20,8 @@ pub use crate::storage::fault::StorageFault;
 use crate::storage::foreign::Misfit;
 pub use crate::storage::lifecycle::Refusal;
 
-/// A running torrent. Cheap to clone; dropping it leaves the torrent running. A clone reads all events from
-/// its making on.
+/// A running torrent. Cheap to clone; dropping it leaves the torrent running. A clone reads all
+/// events from its making on.
 #[derive(Clone, Debug)]
 pub struct TorrentHandle {
     infohash: InfoHash,
@@ -147,7 +147,8 @@ pub enum Event {
         path: PathBuf,
         /// What is wrong with it, in words.
         why: String,
-        /// Whether it is fetched again: not once everything was complete, when who changed it may have meant to.
+        /// Whether it is fetched again: not once everything was complete, when who changed it may
+        /// have meant to.
         is_fetching: bool,
     },
     /// Every wanted piece is there and synced.
@@ -197,10 +198,11 @@ pub enum Event {
     PeersRefused(Refused),
     /// The disk holds things up, or does no longer (None).
     Storage(Option<StorageFault>),
-    /// The torrent's journal cannot be written, for this reason: until it can, the next start has to hash more.
+    /// The torrent's journal cannot be written, for this reason: until it can, the next start has
+    /// to hash more.
     JournalLapsed(String),
-    /// The torrent's journal cannot be used, for this reason. The torrent does not begin, so the journal is
-    /// left as it is.
+    /// The torrent's journal cannot be used, for this reason. The torrent does not begin, so the
+    /// journal is left as it is.
     JournalUnusable(String),
     /// The torrent's journal cannot be used, and a new one is begun.
     JournalSetAside {
@@ -225,8 +227,9 @@ impl TorrentHandle {
         self.infohash
     }
 
-    /// A magnet's description, from its peers, with the link's trackers and web seeds; None: not there yet. Of a
-    /// torrent that was added by its description always None: who added it has it, and it is not kept twice.
+    /// A magnet's description, from its peers, with the link's trackers and web seeds; None: not
+    /// there yet. Of a torrent that was added by its description always None: who added it has it,
+    /// and it is not kept twice.
     pub fn metainfo(&self) -> Option<Arc<Metainfo>> {
         self.viewer.metainfo()
     }
@@ -249,8 +252,8 @@ impl TorrentHandle {
         self.viewer.changed().await
     }
 
-    /// The next event for this handle's reader (each clone made by [`TorrentHandle::subscribe`] reads all
-    /// events from then on); None: the torrent ended.
+    /// The next event for this handle's reader (each clone made by [`TorrentHandle::subscribe`]
+    /// reads all events from then on); None: the torrent ended.
     pub async fn next_event(&mut self) -> Option<Event> {
         self.viewer.next_event().await
     }

@@ -1,7 +1,7 @@
 //! The 68 bytes that open a connection (BEP 3), for both directions, and the time they may take.
 //!
-//! Knows which torrents there are and under which name we are known in each; not whether a peer is welcome:
-//! its torrent says so.
+//! Knows which torrents there are and under which name we are known in each; not whether a peer is
+//! welcome: its torrent says so.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -47,7 +47,8 @@ fn capabilities(dht: bool) -> Capabilities {
     Capabilities { dht, fast: true, extensions: true, v2: false }
 }
 
-/// Dials a peer of `infohash`, where we are called `peer_id`; `dht`: it may know that we are a node.
+/// Dials a peer of `infohash`, where we are called `peer_id`; `dht`: it may know that we are a
+/// node.
 ///
 /// # Errors
 /// It closes the connection, cannot be reached, is silent, or is no peer of this torrent.
@@ -71,8 +72,8 @@ pub(crate) async fn dial(
     Ok(established(stream, addr, Direction::Outgoing, theirs))
 }
 
-/// Answers one who dialled us and hands the connection to its torrent. Who speaks another protocol or asks
-/// for a torrent that is not here is told nothing.
+/// Answers one who dialled us and hands the connection to its torrent. Who speaks another protocol
+/// or asks for a torrent that is not here is told nothing.
 pub(crate) async fn accept(mut stream: TcpStream, addr: SocketAddr, torrents: &Registry) {
     let answered = timeout(HANDSHAKE_TIMEOUT, async {
         stream.set_nodelay(true)?;
@@ -135,7 +136,8 @@ fn tell_encrypted(ip: IpAddr, torrents: &Registry) {
     let torrents = torrents.borrow();
     if torrents.len() <= TOLD_MAX {
         for entry in torrents.values() {
-            // A full control channel drops the notice; a busy torrent has peers and does not need it.
+            // A full control channel drops the notice; a busy torrent has peers and does not need
+            // it.
             let _ = entry.control.try_send(Control::Encrypted(ip));
         }
     }

@@ -1,7 +1,7 @@
 //! HTTP and HTTPS trackers: one request, one bounded answer.
 //!
-//! Knows how to announce by a URL; `proto` knows what the query says, what the answer means and which
-//! addresses a URL may lead to.
+//! Knows how to announce by a URL; `proto` knows what the query says, what the answer means and
+//! which addresses a URL may lead to.
 
 use reqwest::{Response, StatusCode, Url};
 use tokio::time::{Duration, timeout};
@@ -11,7 +11,8 @@ use crate::proto::scope::{Origin, Scope};
 use crate::proto::tracker::http::{BODY_LEN_MAX, announce_scope, announce_url, decode_reply};
 use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
 
-/// Time for an announce in all, name lookup and redirects included; then the tracker counts as silent.
+/// Time for an announce in all, name lookup and redirects included; then the tracker counts as
+/// silent.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An answer, and whether it came from a local address.

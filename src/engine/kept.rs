@@ -1,9 +1,10 @@
-//! Metadata that peers gave, kept from one start to the next: a torrent that was added by its magnet link is known at
-//! once the next time, with nobody online (BEP 9).
+//! Metadata that peers gave, kept from one start to the next: a torrent that was added by its
+//! magnet link is known at once the next time, with nobody online (BEP 9).
 //!
-//! One file a torrent in a folder of their own, named by the infohash: the `info` dictionary byte for byte, so that its
-//! name is its checksum. Trackers are not kept, since they may carry passkeys: those of the link count. Each start
-//! removes what was not used for more than a year, and the longest unused beyond a total.
+//! One file a torrent in a folder of their own, named by the infohash: the `info` dictionary byte
+//! for byte, so that its name is its checksum. Trackers are not kept, since they may carry
+//! passkeys: those of the link count. Each start removes what was not used for more than a year,
+//! and the longest unused beyond a total.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -27,7 +28,8 @@ fn path_of(dir: &Path, infohash: InfoHash) -> PathBuf {
     dir.join(format!("{infohash}{ENDING}"))
 }
 
-/// The metadata of this torrent in the folder `dir`; None: it is not kept, or not as it was written.
+/// The metadata of this torrent in the folder `dir`; None: it is not kept, or not as it was
+/// written.
 pub fn load(dir: &Path, infohash: InfoHash) -> Option<Info> {
     let path = path_of(dir, infohash);
     let bytes = match read(&path) {

@@ -1,4 +1,5 @@
-//! How the session's shares reach their torrents: only the latest counts, and neither side waits for the other.
+//! How the session's shares reach their torrents: only the latest counts, and neither side waits
+//! for the other.
 
 use std::sync::Arc;
 

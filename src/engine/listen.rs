@@ -1,8 +1,8 @@
 //! Sockets that wait for peers: binding them all to one port, and accepting.
 //!
-//! IPv4 and IPv6 have sockets of their own (IPV6_V6ONLY), so no address is ever IPv4-mapped. TCP and UDP share
-//! the port. A pending handshake holds a permit, and one prefix may hold few of them, so that half-open
-//! connections cost a bounded number of sockets and shut nobody else out.
+//! IPv4 and IPv6 have sockets of their own (IPV6_V6ONLY), so no address is ever IPv4-mapped. TCP
+//! and UDP share the port. A pending handshake holds a permit, and one prefix may hold few of them,
+//! so that half-open connections cost a bounded number of sockets and shut nobody else out.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -31,8 +31,8 @@ const PENDING_PREFIX_MAX: u32 = 4;
 const PENDING_LOCAL_MAX: u32 = 128;
 /// Connections that the system may hold for us before we accept them.
 const BACKLOG: i32 = 1024;
-/// Bytes of datagrams that the system may hold for us, if it allows as much: thousands of nodes may answer or ask
-/// at once. More are lost.
+/// Bytes of datagrams that the system may hold for us, if it allows as much: thousands of nodes may
+/// answer or ask at once. More are lost.
 const RECEIVE_BUFFER_LEN: usize = 1 << 20;
 /// Pause after an accept failed, as it does when the process has no more file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(250);
@@ -50,8 +50,8 @@ pub(crate) struct Sockets {
     pub(crate) udp: Vec<UdpSocket>,
 }
 
-/// Binds TCP and UDP at each address; no addresses: IPv4 and, where the system has it, IPv6. Port 0: any one
-/// that is free for all of them.
+/// Binds TCP and UDP at each address; no addresses: IPv4 and, where the system has it, IPv6. Port
+/// 0: any one that is free for all of them.
 pub(crate) fn bind(addrs: &[IpAddr], port: u16) -> Result<Sockets, EngineError> {
     let mut tries = if port == 0 { PORT_TRIES } else { 1 };
     loop {
@@ -110,7 +110,8 @@ fn open(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> 
     Ok(socket)
 }
 
-/// Accepts for ever: each connection gets its handshake in a task of its own, and then goes to its torrent.
+/// Accepts for ever: each connection gets its handshake in a task of its own, and then goes to its
+/// torrent.
 pub(crate) async fn accept(listener: TcpListener, pending: Arc<Semaphore>, torrents: Registry) {
     let mut prefixes = Prefixes::default();
     let mut handshakes: Tasks<IpAddr> = Tasks::new();

@@ -1,7 +1,8 @@
 //! Local service discovery on real sockets (BEP 14): one task with a multicast socket a family.
 //!
-//! A network without multicast, or a port that another program keeps for itself, is no error: then nobody is
-//! found there. Interfaces are looked at anew with every announce, so that a network that comes later is joined.
+//! A network without multicast, or a port that another program keeps for itself, is no error: then
+//! nobody is found there. Interfaces are looked at anew with every announce, so that a network that
+//! comes later is joined.
 
 use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +19,8 @@ use crate::proto::lsd::{Group, Lsd, Output};
 use crate::proto::rng::Rng;
 use crate::proto::torrent::event::Source;
 
-/// Longest datagram read, bytes; the BEP keeps announces below 1,400, and the rest of a longer one is cut.
+/// Longest datagram read, bytes; the BEP keeps announces below 1,400, and the rest of a longer one
+/// is cut.
 const DATAGRAM_LEN_MAX: usize = 2_048;
 /// Pause after a socket could not be read.
 const READ_BACKOFF: Duration = Duration::from_secs(1);

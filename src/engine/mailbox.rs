@@ -1,7 +1,8 @@
 //! The control channel of a torrent: what users, the listener and the supervisor send it.
 //!
-//! Bounded, and takes memory only for what is in it: a channel of tokio allocates 1.5 KiB at once, and most torrents of
-//! a hundred thousand never receive anything. Hardly a message a second comes here, so a lock for each is nothing.
+//! Bounded, and takes memory only for what is in it: a channel of tokio allocates 1.5 KiB at once,
+//! and most torrents of a hundred thousand never receive anything. Hardly a message a second comes
+//! here, so a lock for each is nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,8 +35,8 @@ pub(crate) struct Undelivered;
 #[derive(Debug)]
 struct Shared {
     queue: Watched<Queue>,
-    /// Closed, with the queue locked, when the torrent does not receive any more: a message pushed later would stay
-    /// there for ever.
+    /// Closed, with the queue locked, when the torrent does not receive any more: a message pushed
+    /// later would stay there for ever.
     room: Semaphore,
 }
 

@@ -1,8 +1,10 @@
-//! The engine: sockets, timers, tasks. It moves bytes and messages and decides nothing; what is decided,
-//! `proto` decides. The public API is what the command line uses and what others may embed.
+//! The engine: sockets, timers, tasks. It moves bytes and messages and decides nothing; what is
+//! decided, `proto` decides. The public API is what the command line uses and what others may
+//! embed.
 //!
-//! One task a torrent, one a connection, one for the UDP sockets (trackers and the DHT), one for the local network,
-//! one a listening socket, and the supervisor that owns the torrents. Bytes of content travel by ownership in buffers of a bounded pool.
+//! One task a torrent, one a connection, one for the UDP sockets (trackers and the DHT), one for
+//! the local network, one a listening socket, and the supervisor that owns the torrents. Bytes of
+//! content travel by ownership in buffers of a bounded pool.
 //!
 //! ```no_run
 //! use std::path::PathBuf;
@@ -91,7 +93,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of it, the part that torrents have; the rest is for telling them and hearing of their end.
 const TORRENT_GRACE: Duration = Duration::from_millis(4_700);
 
-/// A running engine. Dropping it stops everything at once; [`Engine::shutdown`] says good-bye first.
+/// A running engine. Dropping it stops everything at once; [`Engine::shutdown`] says good-bye
+/// first.
 #[derive(Debug)]
 pub struct Engine {
     port: u16,
@@ -181,9 +184,9 @@ impl Engine {
         self.add_all(vec![torrent]).await.pop().unwrap_or(Err(EngineError::Stopped))
     }
 
-    /// Adds several, as [`Engine::add`] does one; what came of each, in order, when all are there: one whose folder is
-    /// on a disk that does not answer holds up those that are added with it. Cheaper for many; the engine does little
-    /// else meanwhile, so some dozens at a time are best.
+    /// Adds several, as [`Engine::add`] does one; what came of each, in order, when all are there:
+    /// one whose folder is on a disk that does not answer holds up those that are added with it.
+    /// Cheaper for many; the engine does little else meanwhile, so some dozens at a time are best.
     pub async fn add_all(&self, torrents: Vec<AddTorrent>) -> Vec<Result<TorrentHandle, EngineError>> {
         let count = torrents.len();
         let (reply, added) = oneshot::channel();
@@ -198,7 +201,8 @@ impl Engine {
         self.port
     }
 
-    /// Why no journals are kept although `Config::resume_dir` is set: each start then hashes what is there.
+    /// Why no journals are kept although `Config::resume_dir` is set: each start then hashes what
+    /// is there.
     pub fn journals_error(&self) -> Option<&StorageError> {
         self.journals_error.as_ref()
     }
@@ -267,7 +271,8 @@ async fn prune_journals(dir: PathBuf) {
     task::blocking(move || journals::prune(&dir, now)).await.unwrap_or_default();
 }
 
-/// Half of the files that the process may open: the rest is for content, journals and requests to trackers.
+/// Half of the files that the process may open: the rest is for content, journals and requests to
+/// trackers.
 fn connections_allowed() -> usize {
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 2;
     usize::try_from(allowed).unwrap_or(usize::MAX).max(1)

@@ -1,7 +1,8 @@
 //! Sockets of the local network's multicast groups, one a family, on every interface that is up.
 //!
-//! Bound to the group's own address, so that nothing else arrives: a stranger's datagram from far away is sent to
-//! an address of ours. Shared with other programs on this machine, and heard by them.
+//! Bound to the group's own address, so that nothing else arrives: a stranger's datagram from far
+//! away is sent to an address of ours. Shared with other programs on this machine, and heard by
+//! them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -25,8 +26,9 @@ pub(crate) enum Interface {
     V6(u32),
 }
 
-/// The interfaces that are up and have one of the addresses `listen`, or, if that is empty or says so, any address
-/// by which others reach us; without any network, loopback, for peers on this machine.
+/// The interfaces that are up and have one of the addresses `listen`, or, if that is empty or says
+/// so, any address by which others reach us; without any network, loopback, for peers on this
+/// machine.
 pub(crate) fn interfaces(listen: &[IpAddr]) -> Vec<Interface> {
     let found = get_if_addrs().unwrap_or_else(|error| {
         tracing::info!(%error, "the network's interfaces are unknown");
@@ -86,7 +88,8 @@ impl GroupSocket {
         Ok(Self { group, socket: UdpSocket::from_std(socket.into())?, joined: BTreeSet::new() })
     }
 
-    /// Joins the group on those interfaces of its family where it is not joined yet; forgets those that are gone.
+    /// Joins the group on those interfaces of its family where it is not joined yet; forgets those
+    /// that are gone.
     pub(crate) fn join(&mut self, interfaces: &[Interface]) {
         self.joined.retain(|interface| interfaces.contains(interface));
         for &interface in interfaces {
@@ -112,7 +115,8 @@ impl GroupSocket {
         }
     }
 
-    /// Sends to the group from every interface that is joined; one that does not take it is left out.
+    /// Sends to the group from every interface that is joined; one that does not take it is left
+    /// out.
     pub(crate) async fn send(&self, bytes: &[u8]) {
         for &interface in &self.joined {
             let socket = SockRef::from(&self.socket);
@@ -172,7 +176,8 @@ mod tests {
         assert!(one.joined.is_empty());
     }
 
-    /// Linux routes no multicast of IPv6 through loopback: that it arrives is seen between namespaces.
+    /// Linux routes no multicast of IPv6 through loopback: that it arrives is seen between
+    /// namespaces.
     #[tokio::test]
     async fn a_group_of_ipv6_is_joined_by_the_number_of_an_interface() {
         let mut socket = bind([0xff15, 0, 0, 0, 0, 0, 0xefc0, 0x988f].into(), 0);

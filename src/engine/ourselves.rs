@@ -1,7 +1,7 @@
 //! Where this process reached itself.
 //!
-//! Trackers and the DHT name each seed to itself, and nothing but a handshake tells whose address it is. What one torrent
-//! found out by dialling, thousands of others need not.
+//! Trackers and the DHT name each seed to itself, and nothing but a handshake tells whose address
+//! it is. What one torrent found out by dialling, thousands of others need not.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

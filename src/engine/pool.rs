@@ -1,17 +1,20 @@
 //! Buffers for blocks: 16 KiB each, used again, bounded while they travel.
 //!
-//! A buffer counts against the pool while it is between a socket and its torrent, or between the disk and a
-//! socket: then an empty pool makes readers wait, and a socket that is not read is back-pressure. Once a
-//! torrent keeps a block for a piece the buffer is [`BlockBuf::settle`]d and counts no longer: it belongs to
-//! a piece under way, of which the picker allows few, so that waiting for the pool never waits for a piece
-//! that waits for the pool. The one lock on the way of bytes guards the list of idle buffers, for a push or a pop.
+//! A buffer counts against the pool while it is between a socket and its torrent, or between the
+//! disk and a socket: then an empty pool makes readers wait, and a socket that is not read is
+//! back-pressure. Once a torrent keeps a block for a piece the buffer is [`BlockBuf::settle`]d and
+//! counts no longer: it belongs to a piece under way, of which the picker allows few, so that
+//! waiting for the pool never waits for a piece that waits for the pool. The one lock on the way of
+//! bytes guards the list of idle buffers, for a push or a pop.
 //!
-//! What comes for one torrent may be as much as is left for all others, not more ([`Intake`]): however many of them wait
-//! for disks that stand still, there is room for one more. Of that, one connection may have [`CONNECTION_MAX`] at most,
-//! so that one peer cannot fill what a torrent may have. Messages with a payload take places as well, without
-//! buffers: the input that is received and not yet handled is bounded in bytes, whatever it consists of.
+//! What comes for one torrent may be as much as is left for all others, not more ([`Intake`]):
+//! however many of them wait for disks that stand still, there is room for one more. Of that, one
+//! connection may have [`CONNECTION_MAX`] at most, so that one peer cannot fill what a torrent may
+//! have. Messages with a payload take places as well, without buffers: the input that is received
+//! and not yet handled is bounded in bytes, whatever it consists of.
 //!
-//! Buffers are zeroed when first made and never again: a reader fills them before their length is set.
+//! Buffers are zeroed when first made and never again: a reader fills them before their length is
+//! set.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,20 +23,22 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::proto::block::BLOCK_LEN;
 
-/// Buffers travelling at once, 64 MiB: at 10 Gbit/s what 50 ms bring. Empty: readers and senders wait.
+/// Buffers travelling at once, 64 MiB: at 10 Gbit/s what 50 ms bring. Empty: readers and senders
+/// wait.
 pub(crate) const TRAVEL_MAX: usize = 4096;
-/// Places of what comes on one connection and is not handled yet, 1 MiB: twice what it tells its torrent at once. All
-/// taken: its socket is not read.
+/// Places of what comes on one connection and is not handled yet, 1 MiB: twice what it tells its
+/// torrent at once. All taken: its socket is not read.
 pub(crate) const CONNECTION_MAX: usize = 64;
-/// Memory of messages longer than [`LONG_LEN`] that are being received, KiB, of all connections. None left: the next
-/// ones wait, and their sockets are not read.
+/// Memory of messages longer than [`LONG_LEN`] that are being received, KiB, of all connections.
+/// None left: the next ones wait, and their sockets are not read.
 const LONG_KIB_MAX: usize = 16 << 10;
-/// Messages longer than this are paid for before they are buffered: bitfields of half a million pieces.
+/// Messages longer than this are paid for before they are buffered: bitfields of half a million
+/// pieces.
 pub(crate) const LONG_LEN: usize = 64 << 10;
 /// Idle buffers kept, 16 MiB; more are given back to the system.
 const IDLE_MAX: usize = 1024;
-/// Below so many free places a sender takes one buffer at a time, so that peers who read slowly cannot
-/// occupy the pool.
+/// Below so many free places a sender takes one buffer at a time, so that peers who read slowly
+/// cannot occupy the pool.
 const RESERVE: usize = TRAVEL_MAX / 2;
 
 /// All buffers of an engine. Clones share them.
@@ -98,8 +103,8 @@ impl BlockPool {
         Self { idle: Arc::default(), places: semaphore(TRAVEL_MAX), long: semaphore(LONG_KIB_MAX) }
     }
 
-    /// A buffer for `len` bytes (at most [`BLOCK_LEN`]), its content whatever was in it before; None: every
-    /// place is taken.
+    /// A buffer for `len` bytes (at most [`BLOCK_LEN`]), its content whatever was in it before;
+    /// None: every place is taken.
     pub(crate) fn try_take(&self, len: u32) -> Option<BlockBuf> {
         let permit = self.places.clone().try_acquire_owned().ok()?;
         Some(self.buffer(len, Place { permit, connection: None }))
@@ -148,8 +153,8 @@ impl Intake {
 }
 
 impl ConnectionIntake {
-    /// A buffer as [`BlockPool::try_take`] gives; None also if as many of this torrent travel as there are places left,
-    /// or too many of this connection.
+    /// A buffer as [`BlockPool::try_take`] gives; None also if as many of this torrent travel as
+    /// there are places left, or too many of this connection.
     pub(crate) fn try_take(&self, len: u32) -> Option<BlockBuf> {
         Some(self.pool.buffer(len, self.try_place(1)?))
     }
@@ -209,7 +214,8 @@ impl ConnectionIntake {
     }
 }
 
-/// Places that so many bytes take: as many as blocks of the same length, at most half of what a connection may have.
+/// Places that so many bytes take: as many as blocks of the same length, at most half of what a
+/// connection may have.
 fn place_count(len: usize) -> u32 {
     len.div_ceil(BLOCK_LEN as usize).clamp(1, CONNECTION_MAX / 2) as u32
 }

@@ -1,14 +1,15 @@
 //! From a socket to messages and blocks: the receiving half of a connection.
 //!
-//! Messages are decoded out of a small buffer. When the decoder meets a block it steps aside: what of the
-//! block came already is taken from the buffer, the rest is read from the socket straight into a pool buffer,
-//! together with the few bytes that follow it. So but for those few bytes each byte is copied once, from the
-//! kernel to where it stays; a call to the system brings up to a block, and one channel operation all that
-//! came until the socket was empty.
+//! Messages are decoded out of a small buffer. When the decoder meets a block it steps aside: what
+//! of the block came already is taken from the buffer, the rest is read from the socket straight
+//! into a pool buffer, together with the few bytes that follow it. So but for those few bytes each
+//! byte is copied once, from the kernel to where it stays; a call to the system brings up to a
+//! block, and one channel operation all that came until the socket was empty.
 //!
-//! What is received and not handled yet is bounded in bytes, for the connection, its torrent and the process (see
-//! `pool`): blocks and messages with a payload take places there, and without one the socket is not read. A peer that
-//! sends faster than it is read keeps nothing else from running: after [`TURN_LEN`] bytes the torrent has its turn.
+//! What is received and not handled yet is bounded in bytes, for the connection, its torrent and
+//! the process (see `pool`): blocks and messages with a payload take places there, and without one
+//! the socket is not read. A peer that sends faster than it is read keeps nothing else from
+//! running: after [`TURN_LEN`] bytes the torrent has its turn.
 
 use std::io::{self, IoSliceMut};
 
@@ -25,12 +26,13 @@ use crate::proto::torrent::event::ConnId;
 use crate::proto::wire::decoder::{Decoder, Frame};
 use crate::proto::wire::message::Message;
 
-/// Bytes read at once between blocks: messages are small, and what comes of a block's content here is copied
-/// a second time.
+/// Bytes read at once between blocks: messages are small, and what comes of a block's content here
+/// is copied a second time.
 const READ_LEN: usize = 4096;
 /// Bytes read beyond a block: the next header, or a few short messages.
 const AHEAD_LEN: usize = 64;
-/// Bytes read in a row, as many as a full batch of blocks has; then other tasks have their turn, the torrent among them.
+/// Bytes read in a row, as many as a full batch of blocks has; then other tasks have their turn,
+/// the torrent among them.
 const TURN_LEN: usize = 512 << 10;
 /// Messages up to this length take no places: the inbox holds few of them.
 const LIGHT_LEN: usize = 256;
@@ -215,8 +217,8 @@ impl Receiver {
         Ok(content)
     }
 
-    /// Reads into `content` and, once that is full, a little into the message buffer; how much of `content`
-    /// is filled.
+    /// Reads into `content` and, once that is full, a little into the message buffer; how much of
+    /// `content` is filled.
     async fn read_into(&mut self, content: &mut [u8]) -> io::Result<usize> {
         let mut ahead = [0; AHEAD_LEN];
         loop {

@@ -1,10 +1,11 @@
 //! From messages and blocks to a socket: the sending half of a connection.
 //!
-//! Messages go out as they come and may overtake blocks that wait. Blocks are read some at a time, into pool
-//! buffers, and written by one vectored call with their headers between them. What the system has in memory is
-//! read right here: a hand-over to a disk thread and back costs more than the read. What it has not, a disk thread
-//! waits for. Nothing is read before the socket has room, so that a peer who does not read costs no buffers. How
-//! block content reaches the socket is known to this file alone.
+//! Messages go out as they come and may overtake blocks that wait. Blocks are read some at a time,
+//! into pool buffers, and written by one vectored call with their headers between them. What the
+//! system has in memory is read right here: a hand-over to a disk thread and back costs more than
+//! the read. What it has not, a disk thread waits for. Nothing is read before the socket has room,
+//! so that a peer who does not read costs no buffers. How block content reaches the socket is known
+//! to this file alone.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -22,7 +23,8 @@ use crate::proto::torrent::event::ConnId;
 use crate::proto::wire::message::{Message, block_header};
 use crate::storage::disk::{DiskContent, Done, Job};
 
-/// Blocks read and written at once, 256 KiB: a few wake-ups per MiB, and little to hold when a peer slows down.
+/// Blocks read and written at once, 256 KiB: a few wake-ups per MiB, and little to hold when a peer
+/// slows down.
 const SEND_BATCH_MAX: usize = 16;
 /// Things taken out of the queue at once.
 const TAKE_MAX: usize = 256;
@@ -142,8 +144,8 @@ impl Sender {
         self.tell(Input::Sent(self.conn, count, len)).await
     }
 
-    /// The first few blocks with their content: those that can be had at once, or else all from a disk thread. None
-    /// if one of their pieces is lost.
+    /// The first few blocks with their content: those that can be had at once, or else all from a
+    /// disk thread. None if one of their pieces is lost.
     async fn read_blocks(&mut self) -> io::Result<Vec<(Block, BlockBuf)>> {
         let mut blocks = self.take_blocks().await;
         let content = self.source.content.get().expect("blocks are only sent of content that is open");
@@ -175,8 +177,8 @@ impl Sender {
         blocks
     }
 
-    /// Has a disk thread read them; none if one of their pieces is lost. Then its blocks are not sent, and those of
-    /// others are read again, for one may have been read before it was lost.
+    /// Has a disk thread read them; none if one of their pieces is lost. Then its blocks are not
+    /// sent, and those of others are read again, for one may have been read before it was lost.
     async fn fetch_blocks(&mut self, blocks: Vec<(Block, BlockBuf)>) -> io::Result<Vec<(Block, BlockBuf)>> {
         let content = self.source.content.get().expect("blocks are only sent of content that is open");
         let error = match self.source.disk.run(content, Job::Read { blocks }).await {

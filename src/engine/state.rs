@@ -1,11 +1,13 @@
-//! The file of what the DHT node knew when the program last ended: its ids, so that others still find it in their
-//! tables, and nodes that were good, so that the next start needs no bootstrap name.
+//! The file of what the DHT node knew when the program last ended: its ids, so that others still
+//! find it in their tables, and nodes that were good, so that the next start needs no bootstrap
+//! name.
 //!
-//! A bencoded dictionary: `version` (1), `nodes` and `nodes6`, the compact nodes of BEP 5 and 32, and, since they were
-//! added later, perhaps `id` and `id6`. One process at a time has the ids ([`claim`]). The file is always
-//! the old one or the new one: written whole beside it under a name of its own, synced and renamed over it, so
-//! processes that share the file replace each other's and cannot spoil it. What it says is believed no more than
-//! what strangers say: nodes in it are only asked first.
+//! A bencoded dictionary: `version` (1), `nodes` and `nodes6`, the compact nodes of BEP 5 and 32,
+//! and, since they were added later, perhaps `id` and `id6`. One process at a time has the ids
+//! ([`claim`]). The file is always the old one or the new one: written whole beside it under a name
+//! of its own, synced and renamed over it, so processes that share the file replace each other's
+//! and cannot spoil it. What it says is believed no more than what strangers say: nodes in it are
+//! only asked first.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -59,8 +61,8 @@ pub(crate) struct State {
     pub(crate) nodes: Vec<Node>,
 }
 
-/// Claims the ids in the file for this process, until the returned file is closed: two nodes of one id would be one to
-/// others. None: another process has them, or the system cannot tell.
+/// Claims the ids in the file for this process, until the returned file is closed: two nodes of one
+/// id would be one to others. None: another process has them, or the system cannot tell.
 pub(crate) fn claim(path: &Path) -> Option<File> {
     DirBuilder::new().recursive(true).mode(0o700).create(path.parent()?).ok()?;
     // Neither a link nor a pipe is a lock.
@@ -88,12 +90,14 @@ pub(crate) fn load(path: &Path) -> Result<State, StateError> {
     decode(&bytes)
 }
 
-/// Replaces the file, and makes its folder if need be; `nonce` is random, for a name that nobody else uses.
+/// Replaces the file, and makes its folder if need be; `nonce` is random, for a name that nobody
+/// else uses.
 pub(crate) fn save(path: &Path, state: &State, nonce: u64) -> io::Result<()> {
     replace(path, &encode(state), nonce)
 }
 
-/// Writes a file of the state folder so that it is always the old one or the new one, and makes its folder if need be.
+/// Writes a file of the state folder so that it is always the old one or the new one, and makes its
+/// folder if need be.
 pub(super) fn replace(path: &Path, bytes: &[u8], nonce: u64) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;

@@ -1,8 +1,10 @@
-//! The task that owns the torrents of an engine: adds them, shares the session's budgets, ends them.
+//! The task that owns the torrents of an engine: adds them, shares the session's budgets, ends
+//! them.
 //!
-//! It is the only writer of the registry that the listeners read. Torrents tell it their demand; leases go
-//! back by `lease`, where only the latest counts, so neither side ever waits for the other. Folders of torrents are
-//! opened by a thread that may wait for them, those that are added together one after the other.
+//! It is the only writer of the registry that the listeners read. Torrents tell it their demand;
+//! leases go back by `lease`, where only the latest counts, so neither side ever waits for the
+//! other. Folders of torrents are opened by a thread that may wait for them, those that are added
+//! together one after the other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -99,7 +101,8 @@ impl Supervisor {
                 (opened, reply) = self.opening.next() => {
                     if let Some(opened) = opened {
                         let added = opened.into_iter().map(|opened| self.add(opened?)).collect();
-                        // A caller who does not wait any more has dropped its handles, not the torrents.
+                        // A caller who does not wait any more has dropped its handles, not the
+                        // torrents.
                         let _ = reply.send(added);
                     }
                 }
@@ -110,7 +113,8 @@ impl Supervisor {
         }
     }
 
-    /// Has a thread look at the torrents' folders, which may be on a disk that stands still: nobody else waits for it.
+    /// Has a thread look at the torrents' folders, which may be on a disk that stands still: nobody
+    /// else waits for it.
     fn open(&mut self, torrents: Vec<AddTorrent>, reply: Reply) {
         let is_there = |torrent: &AddTorrent| {
             torrent.source.infohash().is_some_and(|infohash| self.leases.contains_key(&infohash))

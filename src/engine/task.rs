@@ -1,7 +1,7 @@
 //! The one place where tasks start.
 //!
-//! Every task has a name, for traces, and an owner: dropping the owner ends the task. There is no detached
-//! task, so an engine that is dropped leaves nothing running.
+//! Every task has a name, for traces, and an owner: dropping the owner ends the task. There is no
+//! detached task, so an engine that is dropped leaves nothing running.
 
 use std::future::{Future, poll_fn};
 use std::task::{Context, Poll, ready};
@@ -85,7 +85,8 @@ impl<T: Send + 'static> Tasks<T> {
     }
 }
 
-/// Runs a call that may wait for the disk on a thread of its own; None: the runtime is shutting down.
+/// Runs a call that may wait for the disk on a thread of its own; None: the runtime is shutting
+/// down.
 pub(crate) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(call).await.ok()
 }

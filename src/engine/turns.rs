@@ -1,15 +1,19 @@
-//! Whose turn it is to ask a tracker or the DHT: of thousands of torrents in one process only some ask at once.
+//! Whose turn it is to ask a tracker or the DHT: of thousands of torrents in one process only some
+//! ask at once.
 //!
-//! Those that are complete wait among themselves, in order of asking: they want to be listed, and nobody waits for
-//! them. So a torrent that lacks pieces never waits behind a thousand that lack nothing.
+//! Those that are complete wait among themselves, in order of asking: they want to be listed, and
+//! nobody waits for them. So a torrent that lacks pieces never waits behind a thousand that lack
+//! nothing.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Torrents of each kind with an announce to a tracker under way: each by HTTP is a connection. More wait.
+/// Torrents of each kind with an announce to a tracker under way: each by HTTP is a connection.
+/// More wait.
 const ANNOUNCE_MAX: usize = 48;
-/// Torrents of each kind with a lookup in the DHT under way: each is some datagrams at a time. More wait.
+/// Torrents of each kind with a lookup in the DHT under way: each is some datagrams at a time. More
+/// wait.
 const LOOKUP_MAX: usize = 24;
 
 /// A turn; dropping it gives it to the next one.

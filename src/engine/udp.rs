@@ -1,10 +1,12 @@
-//! The task of the UDP sockets: tracker announces of all torrents, the DHT node, the embedded tracker, and refusing uTP.
+//! The task of the UDP sockets: tracker announces of all torrents, the DHT node, the embedded
+//! tracker, and refusing uTP.
 //!
-//! One socket per listening address, all on the peer port. A datagram from a tracker that we asked is the
-//! client's; else KRPC, known by its first byte, is the DHT's, and what remains the embedded tracker's, or else, if it
-//! opens a uTP connection, is answered that there are none. The task
-//! moves datagrams; transactions are `proto`'s. A datagram that a socket does not take at once is dropped, as any
-//! router on its way might: nothing here ever waits for the network, and every machine asks again by itself.
+//! One socket per listening address, all on the peer port. A datagram from a tracker that we asked
+//! is the client's; else KRPC, known by its first byte, is the DHT's, and what remains the embedded
+//! tracker's, or else, if it opens a uTP connection, is answered that there are none. The task
+//! moves datagrams; transactions are `proto`'s. A datagram that a socket does not take at once is
+//! dropped, as any router on its way might: nothing here ever waits for the network, and every
+//! machine asks again by itself.
 
 use std::collections::BTreeMap;
 use std::future::{pending, poll_fn};
@@ -28,9 +30,11 @@ use crate::proto::tracker::udp_client::{Output, UdpClient};
 use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
 use crate::proto::utp;
 
-/// Longest datagram read: an Ethernet frame's worth and room for loopback; the rest of a longer one is cut.
+/// Longest datagram read: an Ethernet frame's worth and room for loopback; the rest of a longer one
+/// is cut.
 pub(crate) const DATAGRAM_LEN_MAX: usize = 4096;
-/// Most datagrams read at one wake-up before timers and requests have their turn: some milliseconds of work.
+/// Most datagrams read at one wake-up before timers and requests have their turn: some milliseconds
+/// of work.
 const BATCH_MAX: usize = 64;
 
 /// An announce by UDP.
@@ -59,7 +63,8 @@ pub(crate) struct UdpTask {
     request_count: u64,
 }
 
-/// Where a datagram came from, at which socket and local address: answers leave from the address that was asked.
+/// Where a datagram came from, at which socket and local address: answers leave from the address
+/// that was asked.
 #[derive(Clone, Copy)]
 struct Origin {
     socket: usize,
@@ -242,8 +247,8 @@ impl Sockets {
         receive(&self.sockets[socket], bytes, &mut self.control)
     }
 
-    /// Sends a datagram: an answer from the address that was asked, others from the first socket of their family. One
-    /// that does not leave counts as lost on the way.
+    /// Sends a datagram: an answer from the address that was asked, others from the first socket of
+    /// their family. One that does not leave counts as lost on the way.
     fn send(&self, origin: Option<Origin>, to: SocketAddr, bytes: &[u8]) {
         let asked = origin.filter(|origin| origin.from == to);
         let of_family = || self.v4.iter().position(|&is_v4| is_v4 == to.is_ipv4());

@@ -39,10 +39,12 @@ struct Findings {
     errors: BTreeMap<PathBuf, StorageError>,
 }
 
-/// The length of each file of `info` below `dir`, in their order; None: not there, or a pad file. Nothing is read.
+/// The length of each file of `info` below `dir`, in their order; None: not there, or a pad file.
+/// Nothing is read.
 ///
 /// # Errors
-/// There is no folder `dir`, or it may not be entered; or something else stands in the place of a file.
+/// There is no folder `dir`, or it may not be entered; or something else stands in the place of a
+/// file.
 pub fn lengths(info: &Info, dir: &Path, follow_links: bool) -> Result<Vec<Option<u64>>, StorageError> {
     let content = open(info, dir, follow_links, &Handles::new(HANDLE_MAX))?;
     let len = |number| Ok(content.stamp(number)?.map(|stamp| stamp.len));
@@ -62,9 +64,9 @@ fn open(
     Ok(content)
 }
 
-/// Reads and hashes all content of `info` below `dir`, on as many threads as cores; blocks until done.
-/// `progress` is told the bytes of files looked at so far, from any of the threads. The journals below `resume_dir`
-/// tell which files a download began.
+/// Reads and hashes all content of `info` below `dir`, on as many threads as cores; blocks until
+/// done. `progress` is told the bytes of files looked at so far, from any of the threads. The
+/// journals below `resume_dir` tell which files a download began.
 ///
 /// # Errors
 /// There is no folder `dir`, or it may not be entered.

@@ -1,8 +1,9 @@
-//! What users see of one torrent: figures, metadata, events; written by its task, read by its handles.
+//! What users see of one torrent: figures, metadata, events; written by its task, read by its
+//! handles.
 //!
-//! All of it is one allocation that grows with what is in it: a process may have a hundred thousand torrents, most
-//! of which no user looks at. The torrent never waits for a reader: of figures only the latest count, of events the
-//! last [`EVENT`] are kept while there is a reader.
+//! All of it is one allocation that grows with what is in it: a process may have a hundred thousand
+//! torrents, most of which no user looks at. The torrent never waits for a reader: of figures only
+//! the latest count, of events the last [`EVENT`] are kept while there is a reader.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -158,8 +159,8 @@ impl Viewer {
 }
 
 impl State {
-    /// Returns the event of this number and moves the number on: an event, [`Event::Skipped`] where some are gone, or
-    /// None at the end. None: there is none yet.
+    /// Returns the event of this number and moves the number on: an event, [`Event::Skipped`] where
+    /// some are gone, or None at the end. None: there is none yet.
     fn next_event(&self, number: &mut u64) -> Option<Option<Event>> {
         let skipped_count = self.dropped_count.saturating_sub(*number);
         if skipped_count > 0 {

@@ -1,10 +1,10 @@
 //! A shared value that one side changes while the other waits for it to become of interest.
 //!
-//! The state of the three channels of a torrent that live as long as it does (`mailbox`, `view`, `lease`). One
-//! allocation that grows with what is in it, because most of a hundred thousand torrents never use them: a lease takes
-//! 112 bytes, and 392 in tokio's `watch`, which spreads its waiters over eight lists; the queue of `mailbox` takes 136,
-//! and 344 as a channel of flume with a waiting receiver. The lock is held to copy one thing in or out, never across an
-//! await.
+//! The state of the three channels of a torrent that live as long as it does (`mailbox`, `view`,
+//! `lease`). One allocation that grows with what is in it, because most of a hundred thousand
+//! torrents never use them: a lease takes 112 bytes, and 392 in tokio's `watch`, which spreads its
+//! waiters over eight lists; the queue of `mailbox` takes 136, and 344 as a channel of flume with a
+//! waiting receiver. The lock is held to copy one thing in or out, never across an await.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,12 +1,14 @@
-//! HTTP requests that contact only those networks which the origin of a URL, the user or a server, may name.
+//! HTTP requests that contact only those networks which the origin of a URL, the user or a server,
+//! may name.
 //!
-//! `proto::scope` decides whether an address may be asked; this module resolves names, checks every address
-//! and connects to an address that was checked. A name is not resolved twice, so a DNS server cannot answer
-//! differently in between. Each redirect is a request of its own that is checked like the first one, by a
-//! rule of the caller, and carries nothing of the request before it, such as a `Referer` with a passkey.
+//! `proto::scope` decides whether an address may be asked; this module resolves names, checks every
+//! address and connects to an address that was checked. A name is not resolved twice, so a DNS
+//! server cannot answer differently in between. Each redirect is a request of its own that is
+//! checked like the first one, by a rule of the caller, and carries nothing of the request before
+//! it, such as a `Referer` with a passkey.
 //!
-//! Behind a proxy the proxy resolves the names, and only addresses that are written in the URL can be checked. Which
-//! address answered is unknown then, and counts as public.
+//! Behind a proxy the proxy resolves the names, and only addresses that are written in the URL can
+//! be checked. Which address answered is unknown then, and counts as public.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -53,8 +55,8 @@ pub(crate) enum FollowError {
 #[error("not asked: it leads to an address of the local network")]
 pub(crate) struct Inwards;
 
-/// Clients for all requests, made when they are first needed: reading the system's certificates takes longer than
-/// starting the rest. Clones share them.
+/// Clients for all requests, made when they are first needed: reading the system's certificates
+/// takes longer than starting the rest. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WebClient {
     /// By how far inwards they go; [`slot`] says which is where.
@@ -63,9 +65,9 @@ pub(crate) struct WebClient {
 }
 
 impl WebClient {
-    /// Requests what stands at the URL, which the user named, and follows redirects. `innermost` says how far
-    /// inwards a URL may lead that the user or a server named. Returns the answer, with the scope of the
-    /// address that gave it.
+    /// Requests what stands at the URL, which the user named, and follows redirects. `innermost`
+    /// says how far inwards a URL may lead that the user or a server named. Returns the answer,
+    /// with the scope of the address that gave it.
     ///
     /// # Errors
     /// A URL leads further inwards, there is no answer, or the redirects lead nowhere.
@@ -88,8 +90,8 @@ impl WebClient {
         Err(FollowError::Count)
     }
 
-    /// Requests what stands at the URL, if it leads no further inwards than `innermost`. With the scope of the address
-    /// that answered; public if it is unknown.
+    /// Requests what stands at the URL, if it leads no further inwards than `innermost`. With the
+    /// scope of the address that answered; public if it is unknown.
     ///
     /// # Errors
     /// The URL leads further inwards, or there is no answer.
@@ -193,7 +195,8 @@ impl Resolve for Guard {
     }
 }
 
-/// The hosts of the proxies that the environment names: the HTTP client may use them in place of a URL's own host.
+/// The hosts of the proxies that the environment names: the HTTP client may use them in place of a
+/// URL's own host.
 #[derive(Debug)]
 struct Proxies {
     hosts: BTreeSet<String>,
@@ -226,8 +229,9 @@ pub(super) mod testing {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    /// What `ask` returns, which is given the address of a server, and the requests that the server got. The
-    /// server gives these answers one after the other; `{here}` in them stands for its address.
+    /// What `ask` returns, which is given the address of a server, and the requests that the server
+    /// got. The server gives these answers one after the other; `{here}` in them stands for its
+    /// address.
     pub(in crate::engine) async fn served<T>(
         answers: &[impl AsRef<str>],
         ask: impl AsyncFnOnce(&str) -> T,

@@ -1,18 +1,20 @@
 //! Which network an address belongs to, and how far inwards a URL may lead.
 //!
-//! A server on the internet must not aim this machine at hosts that it cannot reach itself: the machine's own
-//! services, its local network, or the metadata service of a cloud. So a URL counts as much as whoever named it
-//! ([`Origin`]), and the address to which its host resolves decides, not the way in which that host is written.
-//! The forms `2130706433`, `0x7f.1` and `[::ffff:127.0.0.1]` are all 127.0.0.1 here. An address that embeds an IPv4
-//! address (IPv4-mapped, NAT64, 6to4) has the scope of that one.
+//! A server on the internet must not aim this machine at hosts that it cannot reach itself: the
+//! machine's own services, its local network, or the metadata service of a cloud. So a URL counts
+//! as much as whoever named it ([`Origin`]), and the address to which its host resolves decides,
+//! not the way in which that host is written. The forms `2130706433`, `0x7f.1` and
+//! `[::ffff:127.0.0.1]` are all 127.0.0.1 here. An address that embeds an IPv4 address
+//! (IPv4-mapped, NAT64, 6to4) has the scope of that one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How close the hosts are that an address can mean, the most distant first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// Any host on the internet. The documentation (RFC 5737, RFC 3849) and benchmarking ranges (RFC 2544) count as
-    /// public: no host of a local network is there, and proxies use the latter in place of public addresses.
+    /// Any host on the internet. The documentation (RFC 5737, RFC 3849) and benchmarking ranges
+    /// (RFC 2544) count as public: no host of a local network is there, and proxies use the latter
+    /// in place of public addresses.
     Public,
     /// A private network: RFC 1918, RFC 4193, and what carriers share (RFC 6598).
     Private,
@@ -22,7 +24,8 @@ pub enum Scope {
     Loopback,
 }
 
-/// Addresses of cloud metadata services, which give credentials to whoever asks: never asked, whoever names them.
+/// Addresses of cloud metadata services, which give credentials to whoever asks: never asked,
+/// whoever names them.
 const CLOUD_METADATA: [IpAddr; 4] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     // The container credentials of ECS.
@@ -32,8 +35,8 @@ const CLOUD_METADATA: [IpAddr; 4] = [
 ];
 
 impl Scope {
-    /// The scope of an address; None: no server or peer is asked there, whoever names it (multicast, broadcast,
-    /// reserved, cloud metadata).
+    /// The scope of an address; None: no server or peer is asked there, whoever names it
+    /// (multicast, broadcast, reserved, cloud metadata).
     pub fn of(ip: IpAddr) -> Option<Self> {
         let ip = ip.to_canonical();
         if CLOUD_METADATA.contains(&ip) {
@@ -74,7 +77,8 @@ impl Scope {
     }
 }
 
-/// The IPv4 address to which a gateway would send what goes there: NAT64 (RFC 6052) or 6to4 (RFC 3056).
+/// The IPv4 address to which a gateway would send what goes there: NAT64 (RFC 6052) or 6to4 (RFC
+/// 3056).
 fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let (high, low) = match ip.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => (high, low),
@@ -94,7 +98,8 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The innermost scope to which the URL may lead: servers only to where they are themselves, and outwards.
+    /// The innermost scope to which the URL may lead: servers only to where they are themselves,
+    /// and outwards.
     pub fn innermost(self) -> Scope {
         match self {
             Self::User => Scope::Loopback,

@@ -1,11 +1,12 @@
 //! All torrents of one process: how connections, unchoke slots and rates are shared among them.
 //!
-//! Torrents tell what they could use; the session leases shares, anew each [`LEASE_INTERVAL`]. Shares are
-//! filled like water: who wants little gets it, the others get equal parts of the rest. What nobody wants is
-//! spread evenly, so that a torrent that wakes up need not wait for the next interval.
+//! Torrents tell what they could use; the session leases shares, anew each [`LEASE_INTERVAL`].
+//! Shares are filled like water: who wants little gets it, the others get equal parts of the rest.
+//! What nobody wants is spread evenly, so that a torrent that wakes up need not wait for the next
+//! interval.
 //!
-//! Fitting is work for every torrent, so not every one that comes makes all shares anew: those that come in a
-//! crowd begin with what is sure to be theirs ([`GROWTH_PART`]).
+//! Fitting is work for every torrent, so not every one that comes makes all shares anew: those that
+//! come in a crowd begin with what is sure to be theirs ([`GROWTH_PART`]).
 //!
 //! Invariant: the leases of one budget never add up to more than the budget.
 
@@ -77,8 +78,9 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// This one, or of an old one what is not more and at least half as much. Who is idle has a part of what nobody
-    /// wants; were it told of every change, one busy torrent would wake thousands each second.
+    /// This one, or of an old one what is not more and at least half as much. Who is idle has a
+    /// part of what nobody wants; were it told of every change, one busy torrent would wake
+    /// thousands each second.
     fn or_much_as(self, old: Self) -> Self {
         let much = |new: u64, old: u64| if (new.div_ceil(2)..=new).contains(&old) { old } else { new };
         let rate = |new: Option<u64>, old: Option<u64>| new.map(|new| old.map_or(new, |old| much(new, old)));
@@ -102,18 +104,18 @@ pub enum Output {
 
 /// Connections that a torrent gets even when it knows nobody: room for those who find it.
 const CONNECTIONS_FLOOR: u64 = 4;
-/// Connections beyond those it has that a torrent may take while the process has room, whatever its share: with
-/// more torrents than connections most shares are nothing, and who is seeded must still be reachable. The budget
-/// may so be passed by one a torrent until shares are fitted again.
+/// Connections beyond those it has that a torrent may take while the process has room, whatever its
+/// share: with more torrents than connections most shares are nothing, and who is seeded must still
+/// be reachable. The budget may so be passed by one a torrent until shares are fitted again.
 const CONNECTIONS_SPARE: u64 = 1;
 /// Unchoke slots that a torrent gets even when nobody asks.
 const SLOTS_FLOOR: u64 = 1;
 /// Bytes per second that a torrent gets even when it moves nothing: one block a second.
 const RATE_FLOOR: u64 = 16 * 1024;
 
-/// Shares are fitted at once for a torrent that comes only if the torrents have grown by one in so many since they
-/// were; else it begins with a spare connection and waits for the next interval. So adding many is work in
-/// proportion to their number, and the first few need not wait.
+/// Shares are fitted at once for a torrent that comes only if the torrents have grown by one in so
+/// many since they were; else it begins with a spare connection and waits for the next interval. So
+/// adding many is work in proportion to their number, and the first few need not wait.
 const GROWTH_PART: usize = 8;
 
 /// What one torrent wants and has.
@@ -269,8 +271,8 @@ fn wanted_rate(rate: u64, starved: bool) -> u64 {
     if starved { u64::MAX } else { rate.saturating_add(rate / 4) }
 }
 
-/// Divides `total`: first each want, or `floor` if that is more, the small ones whole and the large ones
-/// equally; what is left then in equal parts.
+/// Divides `total`: first each want, or `floor` if that is more, the small ones whole and the large
+/// ones equally; what is left then in equal parts.
 fn fill(total: u64, wants: &[u64], floor: u64) -> Vec<u64> {
     let mut order: Vec<usize> = (0..wants.len()).collect();
     order.sort_by_key(|&at| wants[at]);

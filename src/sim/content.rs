@@ -1,7 +1,9 @@
-//! Content without its bytes: each block is a tag, right or false, and a disk in memory that keeps tags.
+//! Content without its bytes: each block is a tag, right or false, and a disk in memory that keeps
+//! tags.
 //!
-//! The right tag of a block follows from the content's seed, so that a false block is found out as by a hash,
-//! and traced to whom sent it by the same path as on real machines, at the cost of 8 bytes a block.
+//! The right tag of a block follows from the content's seed, so that a false block is found out as
+//! by a hash, and traced to whom sent it by the same path as on real machines, at the cost of 8
+//! bytes a block.
 
 use std::collections::BTreeMap;
 

@@ -1,11 +1,11 @@
-//! A simulated disk: what was not made durable may be gone after a power cut, any call may fail or take its time,
-//! and space may run out.
+//! A simulated disk: what was not made durable may be gone after a power cut, any call may fail or
+//! take its time, and space may run out.
 //!
-//! Every file is two things: what programs see, and what survives. A sync makes the first the second. A power
-//! cut keeps of what was not synced any subset of 4 KiB sectors, tears the write that it interrupts, and loses
-//! names that no synced folder holds, as far as the [`Model`] of file system allows. A sync that fails leaves
-//! things as real systems do, which is worse than not to have asked ([`Failure::Unsynced`]). Everything follows
-//! from one seed and the order of calls.
+//! Every file is two things: what programs see, and what survives. A sync makes the first the
+//! second. A power cut keeps of what was not synced any subset of 4 KiB sectors, tears the write
+//! that it interrupts, and loses names that no synced folder holds, as far as the [`Model`] of file
+//! system allows. A sync that fails leaves things as real systems do, which is worse than not to
+//! have asked ([`Failure::Unsynced`]). Everything follows from one seed and the order of calls.
 
 mod faults;
 mod inode;
@@ -37,11 +37,12 @@ const BEGINNING: i64 = 1_700_000_000_000_000_000;
 pub enum Model {
     /// No more than POSIX: a name survives if its folder was synced, a byte if its file was.
     Posix,
-    /// Like ext4 with ordered data: changes of names survive in order up to some moment, and syncing a file takes
-    /// its name along; a file is never longer than the data that was written to it.
+    /// Like ext4 with ordered data: changes of names survive in order up to some moment, and
+    /// syncing a file takes its name along; a file is never longer than the data that was written
+    /// to it.
     Ordered,
-    /// Like file systems that delay allocation: names survive in order, but a length may survive without the
-    /// data, which then reads as zeros.
+    /// Like file systems that delay allocation: names survive in order, but a length may survive
+    /// without the data, which then reads as zeros.
     Delayed,
 }
 

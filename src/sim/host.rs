@@ -1,7 +1,8 @@
-//! One simulated host: the production machines of one torrent, its disk, and what it is known to have said.
+//! One simulated host: the production machines of one torrent, its disk, and what it is known to
+//! have said.
 //!
-//! Hosts are honest unless their role says otherwise; a role only changes what leaves the host or what its
-//! blocks hold, never what its machines decide.
+//! Hosts are honest unless their role says otherwise; a role only changes what leaves the host or
+//! what its blocks hold, never what its machines decide.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

@@ -1,12 +1,12 @@
 //! The simulated network: hosts with an uplink and a downlink, and connections between them.
 //!
-//! What a host sends leaves by its uplink one segment at a time, its connections taking turns; after the
-//! latency it passes the receiver's downlink one segment at a time, and what one connection sent arrives in
-//! order. A connection has a window, so that a slow receiver slows its sender and not the sender's others.
-//! A lost segment is one that comes a retransmission later.
+//! What a host sends leaves by its uplink one segment at a time, its connections taking turns;
+//! after the latency it passes the receiver's downlink one segment at a time, and what one
+//! connection sent arrives in order. A connection has a window, so that a slow receiver slows its
+//! sender and not the sender's others. A lost segment is one that comes a retransmission later.
 //!
-//! Invariants: content bytes sent are delivered, dropped at a closed end, or under way; no line carries more
-//! than its rate. It does not know what messages mean.
+//! Invariants: content bytes sent are delivered, dropped at a closed end, or under way; no line
+//! carries more than its rate. It does not know what messages mean.
 
 use std::collections::VecDeque;
 
@@ -23,7 +23,8 @@ pub(super) type LinkId = usize;
 
 /// Small messages are gathered into segments of at most this many bytes; a block fills one alone.
 const SEGMENT_LEN_MAX: u64 = BLOCK_LEN as u64;
-/// Least bytes of one connection under way: four blocks, so that no line stands still at short latencies.
+/// Least bytes of one connection under way: four blocks, so that no line stands still at short
+/// latencies.
 const WINDOW_LEN_MIN: u64 = 4 * (BLOCK_LEN as u64 + BLOCK_HEADER_LEN as u64);
 
 /// A host's connection to the network, bytes per second.
@@ -222,8 +223,8 @@ impl Network {
         Some((done_at, Transit::UplinkFree(host)))
     }
 
-    /// The uplink has sent its segment, whose blocks have thereby left the sender: what it was, and what
-    /// comes of it.
+    /// The uplink has sent its segment, whose blocks have thereby left the sender: what it was, and
+    /// what comes of it.
     pub(super) fn uplink_free(
         &mut self,
         now: Instant,
@@ -252,8 +253,8 @@ impl Network {
         (line.downlink_free_at, Transit::Deliver(segment))
     }
 
-    /// A segment reached the receiver: its parcels (none if that end is closed), and what its sender's
-    /// uplink does with the room in the window.
+    /// A segment reached the receiver: its parcels (none if that end is closed), and what its
+    /// sender's uplink does with the room in the window.
     pub(super) fn deliver(
         &mut self,
         now: Instant,

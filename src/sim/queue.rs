@@ -1,5 +1,5 @@
-//! The one queue of everything that is yet to happen: earliest first, and first come first served at one
-//! instant, so that a run follows from its seed alone.
+//! The one queue of everything that is yet to happen: earliest first, and first come first served
+//! at one instant, so that a run follows from its seed alone.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

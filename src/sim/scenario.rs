@@ -39,7 +39,8 @@ pub struct Scenario {
     pub arrivals: Duration,
     /// What else sets the scenario apart.
     pub variations: Variations,
-    /// The first peers' machines: they have disks with real bytes, and go down. All others' disks are perfect.
+    /// The first peers' machines: they have disks with real bytes, and go down. All others' disks
+    /// are perfect.
     pub machines: Vec<MachinePlan>,
 }
 
@@ -92,15 +93,16 @@ pub struct Variations {
     pub plain_haves: bool,
     /// Seeds super-seed (BEP 16), in this way.
     pub super_seeding: Option<Reveal>,
-    /// Peers behave as many other clients do: they heed no suggestion, and tell complete peers of their pieces too.
+    /// Peers behave as many other clients do: they heed no suggestion, and tell complete peers of
+    /// their pieces too.
     pub foreign_peers: bool,
     /// The upload limit that the seeds are given, bytes per second.
     pub seed_limit: Option<u64>,
 }
 
 impl Default for Scenario {
-    /// One seed of 1 MB/s and 50 peers of the same upload, four times the download, 32 MiB of content in
-    /// small pieces.
+    /// One seed of 1 MB/s and 50 peers of the same upload, four times the download, 32 MiB of
+    /// content in small pieces.
     fn default() -> Self {
         let line = Line { up_rate: 1_000_000, down_rate: 4_000_000 };
         Self {
@@ -145,8 +147,9 @@ impl Scenario {
         u64::from(self.piece_count) * u64::from(self.piece_len)
     }
 
-    /// The fluid bound: no way of sharing is faster than the seeds sending one copy, a peer receiving its
-    /// copy, or all uplinks together sending everybody's. Exact for one flash crowd of equal peers.
+    /// The fluid bound: no way of sharing is faster than the seeds sending one copy, a peer
+    /// receiving its copy, or all uplinks together sending everybody's. Exact for one flash crowd
+    /// of equal peers.
     pub fn bound(&self) -> Duration {
         let len = self.total_len() as f64;
         let seeds_up = (self.seeds as u64 * self.seed_line.up_rate) as f64;

@@ -1,8 +1,9 @@
-//! A host's storage with real bytes: the production store over simulated disks, and what belongs to it in the engine:
-//! blocks collected to pieces, commits when they are due, faults waited out.
+//! A host's storage with real bytes: the production store over simulated disks, and what belongs to
+//! it in the engine: blocks collected to pieces, commits when they are due, faults waited out.
 //!
-//! On the wire a block is a tag here too; a right tag stands for the block's bytes, a false one for others. Each
-//! job is done at one instant and ends when the disk is done with it, so jobs of one host overlap.
+//! On the wire a block is a tag here too; a right tag stands for the block's bytes, a false one for
+//! others. Each job is done at one instant and ends when the disk is done with it, so jobs of one
+//! host overlap.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -257,8 +258,8 @@ impl Storage {
         lost.map(|(piece, index)| u64::from(geometry.block(piece, index).len)).sum()
     }
 
-    /// The host goes down, in the way that was planned for it. How long it stays so, and since when the oldest
-    /// piece was there that may be lost.
+    /// The host goes down, in the way that was planned for it. How long it stays so, and since when
+    /// the oldest piece was there that may be lost.
     pub(super) fn end(&mut self) -> (Duration, Option<Instant>) {
         (self.running, self.starting, self.is_leaving) = (None, None, false);
         let end = match self.plan.ending {
@@ -274,8 +275,8 @@ impl Storage {
         (rest, std::mem::take(&mut self.fresh).into_values().min())
     }
 
-    /// Begins to leave, if that is how this life ends and nothing has come between. Returns whether it does:
-    /// [`Event::Closed`] follows.
+    /// Begins to leave, if that is how this life ends and nothing has come between. Returns whether
+    /// it does: [`Event::Closed`] follows.
     pub(super) fn leave(&mut self) -> bool {
         let leaves = self.plan.ending == Ending::Leave && !self.is_down() && !self.is_leaving;
         let Some(running) = self.running.as_mut().filter(|_| leaves) else { return false };
@@ -425,8 +426,8 @@ impl Running {
     }
 }
 
-/// The oracles of a start; `durable` are the pieces that it knows to be durable. `is_closed`: the last life ended in
-/// order.
+/// The oracles of a start; `durable` are the pieces that it knows to be durable. `is_closed`: the
+/// last life ended in order.
 fn inspect(store: &Store<Disk>, done: &StepDone, durable: &mut Bitfield, is_closed: bool) {
     match done {
         StepDone::Begun(Ok(begun)) => {

@@ -1,9 +1,9 @@
-//! A seed that super-seeds (BEP 16), as libtorrent and rtorrent do: it claims to have nothing, shows each peer a few
-//! pieces, and shows the next one when it learns where the last one went.
+//! A seed that super-seeds (BEP 16), as libtorrent and rtorrent do: it claims to have nothing,
+//! shows each peer a few pieces, and shows the next one when it learns where the last one went.
 //!
-//! The machine of the host is an ordinary seed. What it says of its pieces is replaced here, and so is its extension
-//! handshake, since no client that super-seeds speaks `sp_have`. Suggestions and allowed-fast sets, which would
-//! name other pieces, are left out.
+//! The machine of the host is an ordinary seed. What it says of its pieces is replaced here, and so
+//! is its extension handshake, since no client that super-seeds speaks `sp_have`. Suggestions and
+//! allowed-fast sets, which would name other pieces, are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,8 @@ use crate::proto::wire::message::Message;
 pub enum Reveal {
     /// When the peer says that it has the one before; two pieces are shown at a time (libtorrent).
     WhenDownloaded,
-    /// When another peer says so, or the peer itself while it is the only one; one piece at a time (rtorrent).
+    /// When another peer says so, or the peer itself while it is the only one; one piece at a time
+    /// (rtorrent).
     WhenShared,
 }
 

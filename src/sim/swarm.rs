@@ -1,9 +1,10 @@
-//! A swarm in virtual time: one event queue, one seed, the production machines, and oracles after every event.
+//! A swarm in virtual time: one event queue, one seed, the production machines, and oracles after
+//! every event.
 //!
-//! What is checked, besides the machines' own invariants: no piece is claimed that is not right; no block is
-//! sent that was not asked for or is not there; nothing is asked of a peer that chokes; only liars are
-//! banned, and nobody is said to break the protocol; content bytes are conserved; no line carries more than its
-//! rate. A violation panics and names the seed.
+//! What is checked, besides the machines' own invariants: no piece is claimed that is not right; no
+//! block is sent that was not asked for or is not there; nothing is asked of a peer that chokes;
+//! only liars are banned, and nobody is said to break the protocol; content bytes are conserved; no
+//! line carries more than its rate. A violation panics and names the seed.
 
 mod oracles;
 mod outages;
@@ -159,7 +160,8 @@ impl Swarm {
         }
     }
 
-    /// Runs until everybody who wants the content has it, nothing is left to happen, or `limit` has passed.
+    /// Runs until everybody who wants the content has it, nothing is left to happen, or `limit` has
+    /// passed.
     ///
     /// # Panics
     /// An oracle found a violation: a bug in a machine.
@@ -399,7 +401,8 @@ impl Swarm {
         }
     }
 
-    /// Does what a host's machines decided, until they have nothing more to say, and sets its alarm.
+    /// Does what a host's machines decided, until they have nothing more to say, and sets its
+    /// alarm.
     fn settle(&mut self, id: HostId) {
         if self.hosts[id].disk.is_down() {
             return;

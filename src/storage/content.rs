@@ -1,15 +1,19 @@
 //! One torrent's files: thread-free reading, writing, checking of pieces.
 //!
-//! - A file grows to its full length, sparse, with the first write into it, so that readers see its final
-//!   size. A file that is longer than it should be is left so: nothing that was on disk before is cut off.
-//! - Pad files (BEP 47) are never on disk: they read as zeros, and what is written to them is dropped.
-//! - Unselected files never appear. What a piece shared with a selected file holds of them lies in the parts
-//!   file `.<infohash>.parts`: slot `i` of one piece length for the `i`-th piece that touches several files.
-//!   That depends on the torrent alone, so the file outlives restarts and changes of selection; it is
-//!   sparse, and stays until all files are selected and whole, because such pieces could not be handed on without
-//!   it. An unselected file that is on disk already is read, never written.
+//! - A file grows to its full length, sparse, with the first write into it, so that readers see its
+//!   final size. A file that is longer than it should be is left so: nothing that was on disk
+//!   before is cut off.
+//! - Pad files (BEP 47) are never on disk: they read as zeros, and what is written to them is
+//!   dropped.
+//! - Unselected files never appear. What a piece shared with a selected file holds of them lies in
+//!   the parts file `.<infohash>.parts`: slot `i` of one piece length for the `i`-th piece that
+//!   touches several files. That depends on the torrent alone, so the file outlives restarts and
+//!   changes of selection; it is sparse, and stays until all files are selected and whole, because
+//!   such pieces could not be handed on without it. An unselected file that is on disk already is
+//!   read, never written.
 //!
-//! Knows no threads; state is a flag per file and slot, so that pieces may be written and read side by side.
+//! Knows no threads; state is a flag per file and slot, so that pieces may be written and read side
+//! by side.
 
 mod at_once;
 mod durable;
@@ -66,8 +70,8 @@ impl StorageError {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 
-    /// Whether something other than a file or folder of the torrent stands in its place. `fs/regular.rs` reports
-    /// most of these itself, without an error number of the system.
+    /// Whether something other than a file or folder of the torrent stands in its place.
+    /// `fs/regular.rs` reports most of these itself, without an error number of the system.
     pub fn is_obstacle(&self) -> bool {
         self.source.raw_os_error().is_none() || self.source.kind() == io::ErrorKind::NotADirectory
     }
@@ -78,8 +82,8 @@ impl StorageError {
     }
 }
 
-/// One torrent's files below one folder. All methods take `&self`: reads and writes of different pieces may
-/// run at once on different threads.
+/// One torrent's files below one folder. All methods take `&self`: reads and writes of different
+/// pieces may run at once on different threads.
 #[derive(Debug)]
 pub struct Content<F: FileSystem> {
     info: Info,
@@ -130,8 +134,9 @@ enum Unselected {
 }
 
 impl<F: FileSystem> Content<F> {
-    /// Nothing is touched yet. `selected[i]` says whether file `i` of `info.files` is wanted (beyond its end:
-    /// yes); blocks of unwanted files that share a piece with wanted ones go to a parts file.
+    /// Nothing is touched yet. `selected[i]` says whether file `i` of `info.files` is wanted
+    /// (beyond its end: yes); blocks of unwanted files that share a piece with wanted ones go to a
+    /// parts file.
     pub fn new(info: Info, mut selected: Vec<bool>, fs: F) -> Self {
         selected.resize(info.files.len(), true);
         let parts = Parts::new(&info);
@@ -188,7 +193,8 @@ impl<F: FileSystem> Content<F> {
     /// Reads a span of a piece into `buffer` (`buffer.len()` = `block.len`).
     ///
     /// # Errors
-    /// The span is not within the piece (`InvalidInput`), or a file is missing, short or unreadable.
+    /// The span is not within the piece (`InvalidInput`), or a file is missing, short or
+    /// unreadable.
     pub fn read_block(&self, block: Block, buffer: &mut [u8]) -> Result<(), StorageError> {
         let end = u64::from(block.offset) + u64::from(block.len);
         if buffer.len() as u64 != u64::from(block.len)
@@ -207,9 +213,9 @@ impl<F: FileSystem> Content<F> {
         self.check_pieces(&[piece], scratch).pop().unwrap_or(Ok(false))
     }
 
-    /// Reads and hashes some pieces, best [`hash::side_by_side`] of them; the result of each, in order: a missing
-    /// or short file is `Ok(false)`, one that is there and cannot be read an error. `scratch` is room for reading
-    /// that the next call can use again.
+    /// Reads and hashes some pieces, best [`hash::side_by_side`] of them; the result of each, in
+    /// order: a missing or short file is `Ok(false)`, one that is there and cannot be read an
+    /// error. `scratch` is room for reading that the next call can use again.
     pub fn check_pieces(
         &self,
         pieces: &[PieceIndex],
@@ -367,8 +373,8 @@ impl<F: FileSystem> Content<F> {
         result
     }
 
-    /// Opens a file for a write that has begun, by number. It is made once: one that is missing later was deleted
-    /// by somebody.
+    /// Opens a file for a write that has begun, by number. It is made once: one that is missing
+    /// later was deleted by somebody.
     fn open_to_write(&self, number: usize) -> io::Result<F::File> {
         let (path, written) = (self.path_of(number), &self.written[number]);
         if written.sized.load(Ordering::Acquire) {

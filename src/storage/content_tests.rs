@@ -1,4 +1,5 @@
-//! Tests of content on a real disk: what is written is read and checked again, and nothing else is touched.
+//! Tests of content on a real disk: what is written is read and checked again, and nothing else is
+//! touched.
 
 use std::fs;
 use std::io::ErrorKind;

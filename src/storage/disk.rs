@@ -1,14 +1,16 @@
 //! Storage's threads: a bounded queue of jobs, hashing and positioned I/O off the network threads.
 //!
-//! One queue (a mutex and a condition variable, held to push or pop one job), served first come first by all
-//! threads. Small jobs run to the end. A check is cut: every thread takes the next few pieces of it, then
-//! goes to the end of the queue again, so that a check uses all threads and a small job waits for one cut of
-//! each at most. Pieces to store that wait one behind the other are taken together, if that many are hashed
-//! faster side by side: the busier the threads, the less each piece costs.
+//! One queue (a mutex and a condition variable, held to push or pop one job), served first come
+//! first by all threads. Small jobs run to the end. A check is cut: every thread takes the next few
+//! pieces of it, then goes to the end of the queue again, so that a check uses all threads and a
+//! small job waits for one cut of each at most. Pieces to store that wait one behind the other are
+//! taken together, if that many are hashed faster side by side: the busier the threads, the less
+//! each piece costs.
 //!
-//! The threads end when the last [`Disk`] is dropped and the queue is empty; nobody waits for them, so who
-//! must know that something is written waits for its [`Done`]. A panic in a job is a bug: it ends the process
-//! where panics abort (release), else that one thread, and the job's `done` is never called.
+//! The threads end when the last [`Disk`] is dropped and the queue is empty; nobody waits for them,
+//! so who must know that something is written waits for its [`Done`]. A panic in a job is a bug: it
+//! ends the process where panics abort (release), else that one thread, and the job's `done` is
+//! never called.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,16 +33,18 @@ pub type DiskContent = Arc<Store<RealFs>>;
 /// Most jobs waiting at once; a full queue is answered by [`Disk::submit`] with the job.
 pub const JOB_MAX: usize = 256;
 
-/// Bytes of a check that one thread takes at a time, rounded to pieces: some milliseconds of hashing.
+/// Bytes of a check that one thread takes at a time, rounded to pieces: some milliseconds of
+/// hashing.
 const CHECK_CUT_LEN: u32 = 8 << 20;
-/// Bytes beyond which pieces that could be hashed side by side are not taken together (one at least): some 30 ms
-/// in which the thread does nothing else.
+/// Bytes beyond which pieces that could be hashed side by side are not taken together (one at
+/// least): some 30 ms in which the thread does nothing else.
 const CHECK_CUT_LEN_MAX: u32 = 128 << 20;
 
-/// What to do. Buffers travel by ownership and come back with the result. `B` is the caller's buffer.
+/// What to do. Buffers travel by ownership and come back with the result. `B` is the caller's
+/// buffer.
 pub enum Job<B> {
-    /// Hash a piece and, if good, write what is not on the disk of it. Block hashes are told if they are wanted, and
-    /// always if it is bad.
+    /// Hash a piece and, if good, write what is not on the disk of it. Block hashes are told if
+    /// they are wanted, and always if it is bad.
     Store(WholePiece<B>),
     /// Write blocks of a piece that is not whole.
     Spill(Spill<B>),
@@ -49,13 +53,13 @@ pub enum Job<B> {
         /// Span and buffer; the buffer has the span's length.
         blocks: Vec<(Block, B)>,
     },
-    /// Check some pieces on disk; progress is told through `progress`, and `false` from it stops: what was
-    /// found good until then is the result.
+    /// Check some pieces on disk; progress is told through `progress`, and `false` from it stops:
+    /// what was found good until then is the result.
     Check {
         /// Which.
         pieces: Bitfield,
-        /// Called with (pieces checked, pieces good so far), ascending, from one disk thread at a time, which
-        /// it must not hold up.
+        /// Called with (pieces checked, pieces good so far), ascending, from one disk thread at a
+        /// time, which it must not hold up.
         progress: Box<dyn FnMut(u32, u32) -> bool + Send>,
     },
 }
@@ -63,22 +67,26 @@ pub enum Job<B> {
 /// What came of a job.
 #[derive(Debug)]
 pub enum Done<B> {
-    /// Of [`Job::Store`]: the piece, and what became of it; after an error it is to be stored again.
+    /// Of [`Job::Store`]: the piece, and what became of it; after an error it is to be stored
+    /// again.
     Store(WholePiece<B>, Result<PieceResult, JobError>),
-    /// Of [`Job::Spill`]: the blocks, and the CRC-32 of each; or they may not be on the disk, and it may be tried again.
+    /// Of [`Job::Spill`]: the blocks, and the CRC-32 of each; or they may not be on the disk, and
+    /// it may be tried again.
     Spill(Spill<B>, Result<Vec<u32>, JobError>),
     /// Of [`Job::Read`].
     Read {
         /// The buffers, filled if `outcome` names no piece.
         blocks: Vec<(Block, B)>,
-        /// Pieces that are there no more, or an error that may pass: in both cases no buffer is to be used.
+        /// Pieces that are there no more, or an error that may pass: in both cases no buffer is to
+        /// be used.
         outcome: Result<Vec<LostPiece>, StorageError>,
     },
     /// Of [`Job::Check`].
     Check(Result<Bitfield, JobError>),
 }
 
-/// Storage's threads. Cheap to clone; the threads end when the last clone is dropped, after the queue.
+/// Storage's threads. Cheap to clone; the threads end when the last clone is dropped, after the
+/// queue.
 #[derive(Clone, Debug)]
 pub struct Disk {
     owner: Arc<Owner>,
@@ -189,8 +197,8 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next cut of a job that was let in already: not counted against [`JOB_MAX`], and at most one a
-    /// thread for each check.
+    /// The next cut of a job that was let in already: not counted against [`JOB_MAX`], and at most
+    /// one a thread for each check.
     fn push_cut(&self, task: Task) {
         self.state().tasks.push_back(Queued::Cut(task));
         self.changed.notify_one();
@@ -218,7 +226,8 @@ impl Queue {
 }
 
 impl QueueState {
-    /// The first piece to store, and those right behind it if all of them are better hashed side by side.
+    /// The first piece to store, and those right behind it if all of them are better hashed side by
+    /// side.
     fn take_stores(&mut self, first: Box<dyn StoreTask>) -> Vec<Box<dyn StoreTask>> {
         let is_store = |queued: &&Queued| matches!(queued, Queued::Store(_));
         let behind = self.tasks.iter().take(hash::LANE_MAX - 1).take_while(is_store).count();

@@ -1,6 +1,6 @@
-//! When what was written is made durable: every two seconds, or after 32 MiB if that is sooner, so that no power cut
-//! costs more of it than that. One commit at a time, on a thread of its own: a disk that syncs slowly
-//! holds up the next commit and nothing else.
+//! When what was written is made durable: every two seconds, or after 32 MiB if that is sooner, so
+//! that no power cut costs more of it than that. One commit at a time, on a thread of its own: a
+//! disk that syncs slowly holds up the next commit and nothing else.
 
 use crate::proto::time::{Duration, Instant};
 

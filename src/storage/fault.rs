@@ -1,5 +1,5 @@
-//! Errors of the disk by what they mean: a state that passes, a file in use, or something that only people can
-//! put right.
+//! Errors of the disk by what they mean: a state that passes, a file in use, or something that only
+//! people can put right.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,7 +18,8 @@ pub enum StorageFault {
         /// Bytes that do not fit: what is still to be fetched beyond what is free; None: unknown.
         missing_len: Option<u64>,
     },
-    /// The process or the system has no file descriptor left, which says nothing about the disk; in words.
+    /// The process or the system has no file descriptor left, which says nothing about the disk; in
+    /// words.
     OutOfDescriptors(String),
     /// Another error of the disk, in words.
     Failed(String),
@@ -67,7 +68,8 @@ impl JobError {
         let missing_len = free_len.map(|free| missing_len.saturating_sub(free));
         StorageFault::Full {
             place: folder.display().to_string(),
-            // Nothing is missing, and the disk is full all the same: a quota, or room kept for others.
+            // Nothing is missing, and the disk is full all the same: a quota, or room kept for
+            // others.
             missing_len: missing_len.filter(|&len| len > 0),
         }
     }

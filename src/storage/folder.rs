@@ -1,4 +1,5 @@
-//! A folder that is held open, whatever becomes of its name: one descriptor for all torrents that lie in it.
+//! A folder that is held open, whatever becomes of its name: one descriptor for all torrents that
+//! lie in it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -42,7 +43,8 @@ impl Folder {
     }
 }
 
-/// What `fstatfs` calls tmpfs. It has no disk below it, but may have been swapped out, as may any memory of ours.
+/// What `fstatfs` calls tmpfs. It has no disk below it, but may have been swapped out, as may any
+/// memory of ours.
 const TMPFS: u64 = 0x0102_1994;
 /// The same of ext2 to ext4.
 const EXT4: u64 = 0xef53;

@@ -1,9 +1,10 @@
 //! Files that were there before a download and are not its own: which of them must not be written.
 //!
-//! The journal tells which files this program began; those are its own, to be cut to their length too. Any other file
-//! is judged by what is in it: one with a good piece is an earlier download and is continued, one that is empty or
-//! holds zeros only loses nothing, and the rest belongs to the user. [`judge`] is pure; [`Content::misfits`]
-//! reads what it asks for, and no more than that: of a complete file nothing.
+//! The journal tells which files this program began; those are its own, to be cut to their length
+//! too. Any other file is judged by what is in it: one with a good piece is an earlier download and
+//! is continued, one that is empty or holds zeros only loses nothing, and the rest belongs to the
+//! user. [`judge`] is pure; [`Content::misfits`] reads what it asks for, and no more than that: of
+//! a complete file nothing.
 
 use std::io;
 use std::path::PathBuf;
@@ -55,8 +56,8 @@ pub enum Bytes {
     Other,
 }
 
-/// Why a file of `actual_len` bytes does not fit in the place of one of `len`; None: it may be written. `bytes` is
-/// asked only if it matters.
+/// Why a file of `actual_len` bytes does not fit in the place of one of `len`; None: it may be
+/// written. `bytes` is asked only if it matters.
 ///
 /// # Errors
 /// Those of `bytes`.
@@ -79,7 +80,8 @@ pub fn judge<E>(
 }
 
 impl<F: FileSystem> Content<F> {
-    /// The selected files that do not fit, when `have` are the good pieces and `verdict` is what a start found.
+    /// The selected files that do not fit, when `have` are the good pieces and `verdict` is what a
+    /// start found.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -98,9 +100,9 @@ impl<F: FileSystem> Content<F> {
         Ok(misfits)
     }
 
-    /// What is in the first `actual_len` bytes of a file. A good piece whose bytes in this file are zeros proves
-    /// nothing: other files have such places too. Nor does one whose bytes of this file are in the parts file
-    /// only: the file may be the user's.
+    /// What is in the first `actual_len` bytes of a file. A good piece whose bytes in this file are
+    /// zeros proves nothing: other files have such places too. Nor does one whose bytes of this
+    /// file are in the parts file only: the file may be the user's.
     ///
     /// # Errors
     /// It cannot be read.

@@ -20,7 +20,8 @@ struct Place {
     sample: Sample,
 }
 
-/// What a case is about, the files that are there, and what a start says of them: file, reason, whether it is ours.
+/// What a case is about, the files that are there, and what a start says of them: file, reason,
+/// whether it is ours.
 type Case<'a> = (&'a str, Vec<(&'a str, Vec<u8>)>, Vec<(usize, Why, bool)>);
 
 /// What a start found.

@@ -1,12 +1,13 @@
-//! Open files, kept for reuse and bounded for the whole process; and the folders that they lie in, of which
-//! thousands of torrents may share one.
+//! Open files, kept for reuse and bounded for the whole process; and the folders that they lie in,
+//! of which thousands of torrents may share one.
 //!
-//! A torrent may have 100,000 files and a process a thousand descriptors. Least recently used files are
-//! closed first; whoever still holds one keeps it open until done (at most one per disk thread).
+//! A torrent may have 100,000 files and a process a thousand descriptors. Least recently used files
+//! are closed first; whoever still holds one keeps it open until done (at most one per disk
+//! thread).
 //!
-//! The one lock of storage's data path lives here, because all disk threads share the files: it is held for a
-//! look-up (a few hundred nanoseconds, no allocation, no system call) and never while opening, reading or
-//! closing. That of the folders is taken when a torrent is added.
+//! The one lock of storage's data path lives here, because all disk threads share the files: it is
+//! held for a look-up (a few hundred nanoseconds, no allocation, no system call) and never while
+//! opening, reading or closing. That of the folders is taken when a torrent is added.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,8 +22,8 @@ use rustix::process::{Resource, getrlimit};
 
 use super::folder::Folder;
 
-/// Files that one process keeps open, unless told otherwise; beyond it the least recently used is closed.
-/// A quarter of the common limit of 1,024 descriptors, the rest being for connections.
+/// Files that one process keeps open, unless told otherwise; beyond it the least recently used is
+/// closed. A quarter of the common limit of 1,024 descriptors, the rest being for connections.
 pub const HANDLE_MAX: usize = 256;
 
 /// What a file was opened for.
@@ -62,8 +63,8 @@ struct Entry {
 }
 
 impl Handles {
-    /// Room for `max` open files, but for no more than a quarter of what the process may open, and for 1 at
-    /// least; see [`HANDLE_MAX`].
+    /// Room for `max` open files, but for no more than a quarter of what the process may open, and
+    /// for 1 at least; see [`HANDLE_MAX`].
     pub fn new(max: usize) -> Arc<Self> {
         let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
         let max = max.min(usize::try_from(allowed).unwrap_or(usize::MAX)).max(1);
@@ -100,8 +101,8 @@ impl Handles {
         self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file to read, if it is open, or else what `open` gives, which does not wait. One that was written to is not
-    /// closed for it, since that may take long.
+    /// The file to read, if it is open, or else what `open` gives, which does not wait. One that
+    /// was written to is not closed for it, since that may take long.
     pub(super) fn find_or(
         &self,
         root: u64,
@@ -157,7 +158,8 @@ impl Handles {
         Ok(file)
     }
 
-    /// What `attempt` gives; if it finds no descriptor left, some of ours are closed and it is made again.
+    /// What `attempt` gives; if it finds no descriptor left, some of ours are closed and it is made
+    /// again.
     ///
     /// # Errors
     /// Those of `attempt`; out of descriptors only if closing all of ours did not help.

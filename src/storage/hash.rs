@@ -1,10 +1,11 @@
-//! SHA-1 of pieces and blocks: several of one length side by side where the machine has vectors for it, else one
-//! after the other by the `sha1` crate, which uses the processor's SHA instructions.
+//! SHA-1 of pieces and blocks: several of one length side by side where the machine has vectors for
+//! it, else one after the other by the `sha1` crate, which uses the processor's SHA instructions.
 //!
-//! One message cannot be cut, since each of its blocks hangs on the one before; but a torrent has many messages.
-//! Lane by lane a vector is slower than one stream (seen: 16 lanes of AVX-512 at 0.64 GB/s each beside 1.95), so
-//! who has fewer messages than [`Kind::best`] asks for hashes them one by one. [`side_by_side`] is how many to
-//! collect. `cargo bench --bench hashing` shows all kinds on the machine at hand.
+//! One message cannot be cut, since each of its blocks hangs on the one before; but a torrent has
+//! many messages. Lane by lane a vector is slower than one stream (seen: 16 lanes of AVX-512 at
+//! 0.64 GB/s each beside 1.95), so who has fewer messages than [`Kind::best`] asks for hashes them
+//! one by one. [`side_by_side`] is how many to collect. `cargo bench --bench hashing` shows all
+//! kinds on the machine at hand.
 //!
 //! Knows nothing of files: what is hashed is handed over, or read by the caller's function.
 
@@ -23,18 +24,19 @@ use vectors::Vectors;
 /// Lanes of the widest vectors there are.
 pub const LANE_MAX: usize = 16;
 
-/// Bytes of one read of one message alone: stays in the processor's cache until it is hashed; large enough that
-/// the system call does not count.
+/// Bytes of one read of one message alone: stays in the processor's cache until it is hashed; large
+/// enough that the system call does not count.
 const READ_LEN: usize = 256 << 10;
 /// The same for each of several messages: [`LANE_MAX`] of them still fit the cache.
 const LANE_READ_LEN: usize = 64 << 10;
-/// Bytes of one message that are best fetched from a disk in one go, where several are read in turn: the system
-/// takes reads at many places for random ones, and with the usual 128 KiB of read-ahead it was seen to fetch 75 KiB
-/// at a time, which on a turning disk is a tenth of its speed; with the hint, 800 KiB. A multiple of
-/// [`LANE_READ_LEN`], and no more than the system fetches by one hint.
+/// Bytes of one message that are best fetched from a disk in one go, where several are read in
+/// turn: the system takes reads at many places for random ones, and with the usual 128 KiB of
+/// read-ahead it was seen to fetch 75 KiB at a time, which on a turning disk is a tenth of its
+/// speed; with the hint, 800 KiB. A multiple of [`LANE_READ_LEN`], and no more than the system
+/// fetches by one hint.
 pub const FETCH_LEN: usize = 1 << 20;
-/// Between the buffers of two lanes. At a distance of a power of two, the same place in each of them would be kept
-/// in the same few lines of the cache.
+/// Between the buffers of two lanes. At a distance of a power of two, the same place in each of
+/// them would be kept in the same few lines of the cache.
 const LANE_GAP: usize = BLOCK_LEN;
 
 /// Bytes that SHA-1 takes at once.
@@ -61,7 +63,8 @@ impl Kind {
         [Self::ONE_BY_ONE].into_iter().chain(Vectors::available().map(|vectors| Self(Some(vectors))))
     }
 
-    /// The fastest for `count` messages of one length. The first call measures, for a quarter of a millisecond.
+    /// The fastest for `count` messages of one length. The first call measures, for a quarter of a
+    /// millisecond.
     pub fn best(count: usize) -> Self {
         choice::best(count)
     }
@@ -94,7 +97,8 @@ pub fn side_by_side() -> usize {
     Kind::best(LANE_MAX).lanes()
 }
 
-/// SHA-1s of messages, each in parts. Neighbours whose parts have the same lengths are hashed side by side.
+/// SHA-1s of messages, each in parts. Neighbours whose parts have the same lengths are hashed side
+/// by side.
 pub fn digests(messages: &[&[&[u8]]]) -> Vec<[u8; 20]> {
     let mut digests = Vec::with_capacity(messages.len());
     let same_lens = |one: &&[&[u8]], other: &&[&[u8]]| {
@@ -114,9 +118,11 @@ pub fn digests(messages: &[&[&[u8]]]) -> Vec<[u8; 20]> {
     digests
 }
 
-/// SHA-1s of `count` messages of `len` bytes each, side by side if that is faster. `read` is asked for the bytes of
-/// a message (by number) from an offset, a buffer at a time, in turn with the others, so that [`FETCH_LEN`] is of use;
-/// what it says if it cannot is that message's result, and it is not asked for more of it. `scratch` is room that the next call can use again: 1 MiB at most.
+/// SHA-1s of `count` messages of `len` bytes each, side by side if that is faster. `read` is asked
+/// for the bytes of a message (by number) from an offset, a buffer at a time, in turn with the
+/// others, so that [`FETCH_LEN`] is of use; what it says if it cannot is that message's result, and
+/// it is not asked for more of it. `scratch` is room that the next call can use again: 1 MiB at
+/// most.
 pub fn digests_of_reads<E>(
     count: usize,
     len: usize,
@@ -218,7 +224,8 @@ impl Group {
     }
 }
 
-/// Messages side by side in vectors. Lanes beyond `count` hash what the first one does, for nothing.
+/// Messages side by side in vectors. Lanes beyond `count` hash what the first one does, for
+/// nothing.
 struct Lanes {
     vectors: Vectors,
     count: usize,

@@ -1,21 +1,24 @@
-//! The journal of one torrent: which pieces are durable, so that a start need not hash what is known to be good.
+//! The journal of one torrent: which pieces are durable, so that a start need not hash what is
+//! known to be good.
 //!
-//! An append-only file of records, each with its length and a CRC-32. The order that makes it true: a piece is
-//! *intended* (appended, not synced) before its bytes are written; the bytes are made durable; only then is it
-//! *kept* (appended and synced) together with the stamps of the files that were synced. So a kept piece was on
-//! disk before the journal said so, whatever was lost afterwards, and a piece that was intended and not kept is
-//! the only one that has to be looked at. A clean end writes the stamps of all files. Blocks of a piece that is not
-//! whole are noted with a checksum after they were written: whether they are there is found out by reading them.
+//! An append-only file of records, each with its length and a CRC-32. The order that makes it true:
+//! a piece is *intended* (appended, not synced) before its bytes are written; the bytes are made
+//! durable; only then is it *kept* (appended and synced) together with the stamps of the files that
+//! were synced. So a kept piece was on disk before the journal said so, whatever was lost
+//! afterwards, and a piece that was intended and not kept is the only one that has to be looked at.
+//! A clean end writes the stamps of all files. Blocks of a piece that is not whole are noted with a
+//! checksum after they were written: whether they are there is found out by reading them.
 //!
-//! Reading is total: records are taken up to the first one that is torn or false, as a power cut leaves at the
-//! end; then there may be more on disk than the journal says, and the caller has to look. The file is written
-//! anew beside itself and renamed into its place when the caller has settled what is there, when the tail has
-//! grown, and at a clean end. One that cannot be used, or has an unknown version, stays as it is until then;
-//! the first write renames it and begins a new one.
+//! Reading is total: records are taken up to the first one that is torn or false, as a power cut
+//! leaves at the end; then there may be more on disk than the journal says, and the caller has to
+//! look. The file is written anew beside itself and renamed into its place when the caller has
+//! settled what is there, when the tail has grown, and at a clean end. One that cannot be used, or
+//! has an unknown version, stays as it is until then; the first write renames it and begins a new
+//! one.
 //!
-//! A journal that cannot be written holds up nothing: it *lapses*. What it would say is kept in memory and written with
-//! the next commit that can. Meanwhile the file says too little, never too much: what has to be withdrawn from it is
-//! durably removed with the whole file.
+//! A journal that cannot be written holds up nothing: it *lapses*. What it would say is kept in
+//! memory and written with the next commit that can. Meanwhile the file says too little, never too
+//! much: what has to be withdrawn from it is durably removed with the whole file.
 //!
 //! It knows which pieces there are, not where they lie: files are numbers with stamps.
 
@@ -33,10 +36,11 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::piece::PieceIndex;
 pub use record::{Kept, Owned, Owner, Record};
 
-/// Longest journal that is read: a snapshot of the most pieces, stamps of a million files, and a tail. A longer
-/// one was not written by us and counts as missing.
+/// Longest journal that is read: a snapshot of the most pieces, stamps of a million files, and a
+/// tail. A longer one was not written by us and counts as missing.
 const JOURNAL_LEN_MAX: u64 = 128 << 20;
-/// Bytes of tail beyond the snapshot before the journal is written anew: an hour of a fast download.
+/// Bytes of tail beyond the snapshot before the journal is written anew: an hour of a fast
+/// download.
 const TAIL_LEN_MAX: u64 = 1 << 20;
 
 impl Stamp {
@@ -64,8 +68,9 @@ pub struct Journal<F: FileSystem> {
     end: u64,
     /// Bytes of the last snapshot, header included.
     snapshot_len: u64,
-    /// Whether the file is known to hold what was written to it: not before it is first written, nor after a sync
-    /// of it failed, for then records in its middle may be lost, and with them all that follow.
+    /// Whether the file is known to hold what was written to it: not before it is first written,
+    /// nor after a sync of it failed, for then records in its middle may be lost, and with them all
+    /// that follow.
     is_sound: bool,
     /// What is at `path` cannot be used: the first write sets it aside.
     is_unusable: bool,
@@ -104,9 +109,9 @@ pub enum Trouble {
 }
 
 impl<F: FileSystem> Journal<F> {
-    /// Reads the journal at `path`; without one, and of one that makes no sense, the record is of nothing and
-    /// not whole. One that cannot be used stays as it is ([`Trouble::Unusable`]). Nothing is written before
-    /// [`Journal::settle`].
+    /// Reads the journal at `path`; without one, and of one that makes no sense, the record is of
+    /// nothing and not whole. One that cannot be used stays as it is ([`Trouble::Unusable`]).
+    /// Nothing is written before [`Journal::settle`].
     ///
     /// # Errors
     /// It cannot be read now, and may be later.
@@ -157,7 +162,8 @@ impl<F: FileSystem> Journal<F> {
         aside
     }
 
-    /// Renames what cannot be used, which may be something else than a file, to make room for a new one.
+    /// Renames what cannot be used, which may be something else than a file, to make room for a new
+    /// one.
     fn set_aside(&mut self) -> Result<(), StorageError> {
         if !self.is_unusable {
             return Ok(());
@@ -192,10 +198,11 @@ impl<F: FileSystem> Journal<F> {
         self.lapse.is_some()
     }
 
-    /// It is known now what is there, exactly: these pieces, with bytes in the parts file as the selection has it, in
-    /// files that look as stamped; `clean`: and all of it is durable, so that the next start need only compare. Then a
-    /// file is ours only if it is the one that was stamped before: what came into its place since is its owner's. To be
-    /// called before anything else is told.
+    /// It is known now what is there, exactly: these pieces, with bytes in the parts file as the
+    /// selection has it, in files that look as stamped; `clean`: and all of it is durable, so that
+    /// the next start need only compare. Then a file is ours only if it is the one that was stamped
+    /// before: what came into its place since is its owner's. To be called before anything else is
+    /// told.
     ///
     /// # Errors
     /// The file names pieces that are not there, and can neither be written nor removed.
@@ -252,8 +259,8 @@ impl<F: FileSystem> Journal<F> {
         self.record.in_parts = in_parts;
     }
 
-    /// The stamps of these files count for nothing any more. Not synced: if the machine goes down, the files look
-    /// different.
+    /// The stamps of these files count for nothing any more. Not synced: if the machine goes down,
+    /// the files look different.
     ///
     /// # Errors
     /// The stamps cannot be withdrawn; the files are not to be written.
@@ -266,8 +273,8 @@ impl<F: FileSystem> Journal<F> {
         Ok(())
     }
 
-    /// This piece, which is not kept, is about to be written, at `now` by the wall clock. Not synced: if the machine
-    /// goes down, the piece counts as not there, which is true.
+    /// This piece, which is not kept, is about to be written, at `now` by the wall clock. Not
+    /// synced: if the machine goes down, the piece counts as not there, which is true.
     pub fn intend(&mut self, now: u64, piece: PieceIndex) {
         if self.add(&record::intended(now, piece)).is_none() && self.lapse == Some(Lapse::Late) {
             self.lapse = Some(Lapse::Gaps);
@@ -276,8 +283,8 @@ impl<F: FileSystem> Journal<F> {
         self.record.clean = false;
     }
 
-    /// A piece that was intended is written. If the file does not know of it, the file is removed, so that the next
-    /// start looks at everything.
+    /// A piece that was intended is written. If the file does not know of it, the file is removed,
+    /// so that the next start looks at everything.
     pub fn written(&mut self) {
         if self.lapse == Some(Lapse::Gaps) {
             // If that fails, the next start may not find the piece, and says nothing false.
@@ -285,8 +292,8 @@ impl<F: FileSystem> Journal<F> {
         }
     }
 
-    /// These blocks of a piece, which is intended, were written. Not synced: if the machine goes down, their checksums say
-    /// whether they are there.
+    /// These blocks of a piece, which is intended, were written. Not synced: if the machine goes
+    /// down, their checksums say whether they are there.
     pub fn note_blocks(&mut self, piece: PieceIndex, blocks: &[Spilled]) {
         self.add(&record::blocks(piece, blocks.iter().copied()));
         self.record.note_blocks(piece, blocks);
@@ -300,13 +307,15 @@ impl<F: FileSystem> Journal<F> {
         partial.iter().for_each(|partial| self.record.note_blocks(partial.piece, &partial.blocks));
     }
 
-    /// Appends that these pieces are durable, and that these files were synced and then looked as stamped. The
-    /// file that comes back, if any, is to be synced, without holding others up, and then [`Journal::kept`] be called.
+    /// Appends that these pieces are durable, and that these files were synced and then looked as
+    /// stamped. The file that comes back, if any, is to be synced, without holding others up, and
+    /// then [`Journal::kept`] be called.
     pub fn keep(&mut self, pieces: &[Kept], stamps: &[(u32, Stamp)]) -> Option<F::File> {
         self.add(&record::kept(pieces, stamps))
     }
 
-    /// What was given to [`Journal::keep`] is durable. A journal that has lapsed, or whose tail is long, is written anew.
+    /// What was given to [`Journal::keep`] is durable. A journal that has lapsed, or whose tail is
+    /// long, is written anew.
     pub fn kept(&mut self, pieces: &[Kept], stamps: &[(u32, Stamp)]) {
         pieces.iter().for_each(|&piece| self.record.keep(piece));
         self.record.stamps.extend(stamps.iter().copied());
@@ -317,8 +326,8 @@ impl<F: FileSystem> Journal<F> {
         }
     }
 
-    /// These pieces turned out to be gone or false. The file that comes back, if any, is to be synced, without holding
-    /// others up.
+    /// These pieces turned out to be gone or false. The file that comes back, if any, is to be
+    /// synced, without holding others up.
     ///
     /// # Errors
     /// They cannot be withdrawn.
@@ -350,7 +359,8 @@ impl<F: FileSystem> Journal<F> {
         Ok(())
     }
 
-    /// It could not be written: said once, and tried again by [`Journal::kept`] and [`Journal::settle`].
+    /// It could not be written: said once, and tried again by [`Journal::kept`] and
+    /// [`Journal::settle`].
     fn lapse(&mut self, error: StorageError) {
         self.is_sound = false;
         self.lapse.get_or_insert(Lapse::Late);

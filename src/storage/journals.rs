@@ -1,8 +1,9 @@
-//! The folder of journals: one file for each torrent and folder that it was ever downloaded to or seeded from.
+//! The folder of journals: one file for each torrent and folder that it was ever downloaded to or
+//! seeded from.
 //!
-//! Journals of content that is long gone would pile up, and nobody can tell them from those of a disk that is not
-//! plugged in today. So each start removes those that nobody wrote for more than a year; who seeds for longer than
-//! that without a change has its content hashed once.
+//! Journals of content that is long gone would pile up, and nobody can tell them from those of a
+//! disk that is not plugged in today. So each start removes those that nobody wrote for more than a
+//! year; who seeds for longer than that without a change has its content hashed once.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::ffi::OsStrExt;
@@ -20,7 +21,8 @@ use crate::proto::metainfo::Info;
 
 /// Since a journal was written: older ones are removed.
 const AGE_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
-/// What journals are called, what is left of one whose replacement was interrupted, and one that was set aside.
+/// What journals are called, what is left of one whose replacement was interrupted, and one that
+/// was set aside.
 const ENDINGS: [&str; 3] = [".journal", ".journal.new", ".journal.aside"];
 
 /// The folder, made if missing.
@@ -50,8 +52,8 @@ fn journal_name(infohash: InfoHash, dir: &Path) -> String {
     format!("{infohash}-{}.journal", &place[..16])
 }
 
-/// Symbolic links to missing places that are followed in one path, as many as Linux follows; with more the
-/// path is taken as it is.
+/// Symbolic links to missing places that are followed in one path, as many as Linux follows; with
+/// more the path is taken as it is.
 const LINK_MAX: u32 = 40;
 
 /// The absolute path that a path leads to, as far as it exists; the rest is taken as it is.

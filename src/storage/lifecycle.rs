@@ -1,14 +1,17 @@
-//! The life of one torrent's content: start, store, lose, retry, finish, close, as one state machine.
+//! The life of one torrent's content: start, store, lose, retry, finish, close, as one state
+//! machine.
 //!
-//! The engine runs its jobs on disk threads, the simulator in virtual time. Contract of every machine: the
-//! `handle_*` methods are the only mutators; after each, [`Lifecycle::poll_output`] is drained to None;
-//! [`Lifecycle::handle_timeout`] is called when [`Lifecycle::poll_timeout`] says so.
+//! The engine runs its jobs on disk threads, the simulator in virtual time. Contract of every
+//! machine: the `handle_*` methods are the only mutators; after each, [`Lifecycle::poll_output`] is
+//! drained to None; [`Lifecycle::handle_timeout`] is called when [`Lifecycle::poll_timeout`] says
+//! so.
 //!
-//! `start` opens the journal, hashes what it does not know and prepares for writing ([`Event::Started`]); until
-//! then no blocks are accepted. From then on `ready` decides what is stored, committed and tried again.
-//! Pieces that turn out to be lost are removed from the journal before they become requestable
-//! ([`Event::LossNoted`]), so that it never claims a piece whose bytes are being overwritten. At the end
-//! ([`Lifecycle::handle_leave`]) blocks in memory are written, losses are noted and the content is closed.
+//! `start` opens the journal, hashes what it does not know and prepares for writing
+//! ([`Event::Started`]); until then no blocks are accepted. From then on `ready` decides what is
+//! stored, committed and tried again. Pieces that turn out to be lost are removed from the journal
+//! before they become requestable ([`Event::LossNoted`]), so that it never claims a piece whose
+//! bytes are being overwritten. At the end ([`Lifecycle::handle_leave`]) blocks in memory are
+//! written, losses are noted and the content is closed.
 
 mod now;
 mod output;
@@ -43,9 +46,11 @@ pub enum Existing {
     /// Nothing: what the journal does not record is hashed.
     #[default]
     Unknown,
-    /// All of it was hashed, beginning at this time. Pieces of files that have changed since are hashed again.
+    /// All of it was hashed, beginning at this time. Pieces of files that have changed since are
+    /// hashed again.
     Hashed(SystemTime),
-    /// It is complete, on the user's word; its files are not even looked at before a block of them is requested.
+    /// It is complete, on the user's word; its files are not even looked at before a block of them
+    /// is requested.
     Assumed,
 }
 
@@ -54,7 +59,8 @@ pub enum Existing {
 pub enum Completion {
     /// Wanted pieces are missing.
     Missing,
-    /// Every wanted piece is present; empty files and durability are under way, or wait for the disk.
+    /// Every wanted piece is present; empty files and durability are under way, or wait for the
+    /// disk.
     Finishing,
     /// Everything is present and durable, since then.
     Finished(Instant),
@@ -63,7 +69,8 @@ pub enum Completion {
 /// What is wanted of a torrent's content, and so what may be done to files that were there before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Purpose {
-    /// To have it. Files that are not an earlier download of it are not touched, and the torrent does not start.
+    /// To have it. Files that are not an earlier download of it are not touched, and the torrent
+    /// does not start.
     #[default]
     Download,
     /// To have it, and any file in its place may be overwritten and cut.
@@ -86,7 +93,8 @@ pub struct Plan {
 /// Why a torrent does not start with what is on the disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Files that are not an earlier download stand in the place of the torrent's; none was touched.
+    /// Files that are not an earlier download stand in the place of the torrent's; none was
+    /// touched.
     #[error("files that were there before are not touched")]
     Foreign(Vec<Misfit>),
     /// Content that is to be seeded is missing or damaged.
@@ -239,7 +247,8 @@ impl<B> Lifecycle<B> {
         self.keep(now, block, content);
     }
 
-    /// All blocks of a piece were received: it is stored. `block_hashes`: the hash of each block is wanted too.
+    /// All blocks of a piece were received: it is stored. `block_hashes`: the hash of each block is
+    /// wanted too.
     pub fn handle_whole(&mut self, piece: PieceIndex, block_hashes: bool) {
         self.pieces.complete(piece, block_hashes);
         self.store_if_ready(piece);
@@ -300,9 +309,9 @@ impl<B> Lifecycle<B> {
         self.failed(now, StorageFault::Failed(error));
     }
 
-    /// Pieces turned out to be lost: files were changed by another program, or the disk did not keep what it
-    /// accepted. They are fetched again only while the content is not complete: a complete one is left as whoever
-    /// changed it wants it.
+    /// Pieces turned out to be lost: files were changed by another program, or the disk did not
+    /// keep what it accepted. They are fetched again only while the content is not complete: a
+    /// complete one is left as whoever changed it wants it.
     pub fn handle_lost(&mut self, lost: Vec<LostPiece>) {
         let lost: Vec<_> = lost.into_iter().filter(|lost| self.have.clear(lost.piece)).collect();
         if lost.is_empty() {
@@ -351,7 +360,8 @@ impl<B> Lifecycle<B> {
         self.advance_leave();
     }
 
-    /// The torrent is to leave: [`Event::Closed`] follows when all jobs have ended and everything is durable.
+    /// The torrent is to leave: [`Event::Closed`] follows when all jobs have ended and everything
+    /// is durable.
     pub fn handle_leave(&mut self) {
         self.phase = Phase::Leaving { is_closing: false };
         self.advance_leave();
@@ -382,7 +392,8 @@ impl<B> Lifecycle<B> {
         }
     }
 
-    /// A full or failing disk is a state that passes; what only people can put right ends the torrent.
+    /// A full or failing disk is a state that passes; what only people can put right ends the
+    /// torrent.
     fn fail(&mut self, error: &JobError) -> StorageFault {
         if !error.error.may_pass() && !self.has_failed {
             self.has_failed = true;

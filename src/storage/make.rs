@@ -1,9 +1,11 @@
-//! From files on disk to a torrent: walking folders and hashing pieces, for `create` and `seed PATH`.
+//! From files on disk to a torrent: walking folders and hashing pieces, for `create` and `seed
+//! PATH`.
 //!
-//! Entries come in order of name, byte by byte, folder by folder, so that equal content gives equal torrents.
-//! What goes in is what a seed can read again: regular files, hidden and empty ones included. Symbolic links
-//! below the folder are left out unless they are to be followed; pipes, sockets and devices always are, and the caller
-//! is told of each. Names that are not UTF-8 are refused. `path` itself may be a link: the torrent has the name as typed.
+//! Entries come in order of name, byte by byte, folder by folder, so that equal content gives equal
+//! torrents. What goes in is what a seed can read again: regular files, hidden and empty ones
+//! included. Symbolic links below the folder are left out unless they are to be followed; pipes,
+//! sockets and devices always are, and the caller is told of each. Names that are not UTF-8 are
+//! refused. `path` itself may be a link: the torrent has the name as typed.
 //!
 //! Pieces are hashed on all cores, by the same reading as when seeding.
 
@@ -23,7 +25,8 @@ use crate::proto::metainfo::create::{Draft, DraftFile, automatic_piece_len};
 use crate::proto::metainfo::files::{Attributes, File};
 use crate::proto::piece::{Geometry, PieceIndex};
 
-/// Bytes that a thread hashes before it tells, rounded to pieces, and no fewer of these than go side by side.
+/// Bytes that a thread hashes before it tells, rounded to pieces, and no fewer of these than go
+/// side by side.
 const TURN_LEN: u32 = 4 << 20;
 
 /// Why something below a folder is not in its torrent.
@@ -47,11 +50,12 @@ pub struct Walk<'a> {
     pub left_out: &'a mut dyn FnMut(&Path, LeftOut),
 }
 
-/// The folder that `path` lies in, links resolved, and its name there as typed: a seed of `path` has its content under
-/// that name in that folder.
+/// The folder that `path` lies in, links resolved, and its name there as typed: a seed of `path`
+/// has its content under that name in that folder.
 ///
 /// # Errors
-/// There is nothing at `path`, it may not be entered, or it has no name that is text (`/` has none).
+/// There is nothing at `path`, it may not be entered, or it has no name that is text (`/` has
+/// none).
 pub fn locate(path: &Path) -> Result<(PathBuf, String), StorageError> {
     let at_path = |source| StorageError::new(path, source);
     let mut whole = fs::canonicalize(path).map_err(at_path)?;
@@ -67,8 +71,9 @@ pub fn locate(path: &Path) -> Result<(PathBuf, String), StorageError> {
     Ok((folder.to_owned(), name.to_owned()))
 }
 
-/// Reads `path` (a file or a folder, entries in order of name, hidden ones included) into a draft with name (unless it
-/// has one), files and, if `draft.piece_len` is 0, the automatic piece length. Symbolic links are not followed.
+/// Reads `path` (a file or a folder, entries in order of name, hidden ones included) into a draft
+/// with name (unless it has one), files and, if `draft.piece_len` is 0, the automatic piece length.
+/// Symbolic links are not followed.
 ///
 /// # Errors
 /// Something below `path` cannot be read; a folder holds no file. The path is named.
@@ -97,11 +102,13 @@ pub fn survey_by(path: &Path, mut draft: Draft, walk: Walk<'_>) -> Result<Draft,
     Ok(draft)
 }
 
-/// Hashes what [`survey`] found. `progress` is told bytes hashed so far; `false` from it stops (None).
+/// Hashes what [`survey`] found. `progress` is told bytes hashed so far; `false` from it stops
+/// (None).
 ///
 /// # Errors
-/// A file cannot be read, or has changed its length since the survey; the path is named. The draft is not one
-/// that makes a torrent, or a name in it is one that peers would have to change; this comes before the hashing.
+/// A file cannot be read, or has changed its length since the survey; the path is named. The draft
+/// is not one that makes a torrent, or a name in it is one that peers would have to change; this
+/// comes before the hashing.
 pub fn hash(path: &Path, draft: Draft, progress: Progress<'_>) -> Result<Option<Metainfo>, StorageError> {
     let (folder, name) = locate(path)?;
     let work = Work::new(&folder, &name, &draft)?;
@@ -109,7 +116,8 @@ pub fn hash(path: &Path, draft: Draft, progress: Progress<'_>) -> Result<Option<
         let made = draft.finish(hashes.into());
         made.map_err(|error| StorageError::new(path, io::Error::new(io::ErrorKind::InvalidInput, error)))
     };
-    // Tried without the hashes first: what is wrong with it is told now, not after an hour of hashing.
+    // Tried without the hashes first: what is wrong with it is told now, not after an hour of
+    // hashing.
     made(vec![0; work.geometry.piece_count() as usize * 20], draft.clone())?;
     let Some(hashes) = work.hash(core_count(), progress)? else { return Ok(None) };
     made(hashes, draft).map(Some)

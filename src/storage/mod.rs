@@ -1,12 +1,13 @@
-//! Files: where content lies on disk, how it is read, written and checked. Knows no peers and no tokio.
+//! Files: where content lies on disk, how it is read, written and checked. Knows no peers and no
+//! tokio.
 //!
-//! Core, thread-free over [`fs::FileSystem`]: `span` (content to files), `content` (one torrent's files),
-//! `report` (what is wrong with which file), `foreign` (which of them are not ours to write), `journal` and
-//! `resume` (what need not be hashed at a start), `store` (content and journal together), `lifecycle` (the machine that decides what is done with them
-//! and when), `pieces` (bytes on their way to the disk), `durability` (when they are made durable), `hash` (SHA-1
-//! of many pieces at once).
-//! Shell: `fs::RealFs` with its bounded `handles` and shared `folder`s, `disk` (own threads, bounded queue), `make` (content to
-//! torrent).
+//! Core, thread-free over [`fs::FileSystem`]: `span` (content to files), `content` (one torrent's
+//! files), `report` (what is wrong with which file), `foreign` (which of them are not ours to
+//! write), `journal` and `resume` (what need not be hashed at a start), `store` (content and
+//! journal together), `lifecycle` (the machine that decides what is done with them and when),
+//! `pieces` (bytes on their way to the disk), `durability` (when they are made durable), `hash`
+//! (SHA-1 of many pieces at once). Shell: `fs::RealFs` with its bounded `handles` and shared
+//! `folder`s, `disk` (own threads, bounded queue), `make` (content to torrent).
 
 pub mod content;
 pub mod disk;

@@ -25,8 +25,8 @@ pub struct Place<'a> {
     pub follow_links: bool,
 }
 
-/// Opens a torrent's content. An existing folder need not be writable: complete content can be seeded from
-/// anywhere. It may wait for a disk.
+/// Opens a torrent's content. An existing folder need not be writable: complete content can be
+/// seeded from anywhere. It may wait for a disk.
 ///
 /// # Errors
 /// The folder cannot be used, or it is missing although the journal says that content was in it.

@@ -1,10 +1,11 @@
-//! The bytes of pieces under way: blocks collected, blocks that went to the disk before their piece was whole, and
-//! how many are at the disk.
+//! The bytes of pieces under way: blocks collected, blocks that went to the disk before their piece
+//! was whole, and how many are at the disk.
 //!
 //! Which blocks are present, and when a piece is whole, the torrent's machine knows
-//! ([`crate::proto::torrent`]); here are their bytes. A piece that takes long is spilled: its blocks
-//! are written where they belong and forgotten but for a checksum, so that memory does not grow with the pieces under
-//! way, and an end at any time costs no more than a moment's blocks, or a few of each piece. It owns the buffers, `B`, and looks into none.
+//! ([`crate::proto::torrent`]); here are their bytes. A piece that takes long is spilled: its
+//! blocks are written where they belong and forgotten but for a checksum, so that memory does not
+//! grow with the pieces under way, and an end at any time costs no more than a moment's blocks, or
+//! a few of each piece. It owns the buffers, `B`, and looks into none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -14,19 +15,20 @@ use crate::proto::block::Block;
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::time::{Duration, Instant};
 
-/// Bytes of one torrent at the disk, to be hashed and written, before its connections are read no further:
-/// what 200 ms of a 1 Gbit/s line bring, and what the threads need to hash pieces side by side.
+/// Bytes of one torrent at the disk, to be hashed and written, before its connections are read no
+/// further: what 200 ms of a 1 Gbit/s line bring, and what the threads need to hash pieces side by
+/// side.
 const STORING_LEN_MAX: u64 = 24 << 20;
-/// How long blocks wait in memory for the rest of their piece: then all of them go to the disk. Most pieces are whole by
-/// then.
+/// How long blocks wait in memory for the rest of their piece: then all of them go to the disk.
+/// Most pieces are whole by then.
 const SPILL_AFTER: Duration = Duration::from_secs(1);
-/// The same of fewer than [`SPILL_COUNT_MIN`] blocks: each time that something is written costs a sync later, and of slow
-/// torrents there may be hundreds.
+/// The same of fewer than [`SPILL_COUNT_MIN`] blocks: each time that something is written costs a
+/// sync later, and of slow torrents there may be hundreds.
 const SPILL_FEW_AFTER: Duration = Duration::from_secs(60);
 /// Blocks that are worth a write of their own, 256 KiB.
 const SPILL_COUNT_MIN: usize = 16;
-/// Blocks in memory of one torrent whose pieces are not whole, 64 MiB: beyond it those that have waited longest go to the
-/// disk. More than fast peers have under way at once.
+/// Blocks in memory of one torrent whose pieces are not whole, 64 MiB: beyond it those that have
+/// waited longest go to the disk. More than fast peers have under way at once.
 const HELD_COUNT_MAX: usize = 4_096;
 
 /// A block's bytes.
@@ -81,7 +83,8 @@ pub struct Spill<B> {
 }
 
 impl<B: AsRef<[u8]>> WholePiece<B> {
-    /// The bytes of each block, those on the disk out of `read_back`, where they stand one behind the other.
+    /// The bytes of each block, those on the disk out of `read_back`, where they stand one behind
+    /// the other.
     pub fn bytes<'a>(&'a self, geometry: Geometry, mut read_back: &'a [u8]) -> Vec<&'a [u8]> {
         let blocks = (0..).zip(&self.blocks).map(|(index, held)| match held {
             Held::Memory(content) => content.as_ref(),
@@ -120,8 +123,8 @@ impl<B> Spill<B> {
 pub struct PieceBuffers<B> {
     geometry: Geometry,
     partial: BTreeMap<PieceIndex, Partial<B>>,
-    /// Pieces of which blocks are on their way to the disk, be it of an attempt that was given up: the next write of the
-    /// piece waits for that one.
+    /// Pieces of which blocks are on their way to the disk, be it of an attempt that was given up:
+    /// the next write of the piece waits for that one.
     spilling: BTreeSet<PieceIndex>,
     attempt_count: u64,
     /// Blocks in memory of pieces that are not whole.
@@ -141,7 +144,8 @@ struct Partial<B> {
     held_count: usize,
     /// When the last block came.
     grown_at: Instant,
-    /// It is whole, and waits for blocks that are on their way to the disk; whether each block's hash is wanted.
+    /// It is whole, and waits for blocks that are on their way to the disk; whether each block's
+    /// hash is wanted.
     whole: Option<bool>,
 }
 
@@ -251,8 +255,8 @@ impl<B> PieceBuffers<B> {
         Some(partial)
     }
 
-    /// All blocks of a piece were received: it is taken out, for the disk, as soon as none of its blocks is on its
-    /// way there.
+    /// All blocks of a piece were received: it is taken out, for the disk, as soon as none of its
+    /// blocks is on its way there.
     pub fn complete(&mut self, piece: PieceIndex, block_hashes: bool) {
         if let Some(partial) = self.partial.get_mut(&piece) {
             partial.whole = Some(block_hashes);
@@ -285,13 +289,14 @@ impl<B> PieceBuffers<B> {
         spills
     }
 
-    /// All blocks in memory of pieces that are not whole, as far as no others of their piece are on their way.
+    /// All blocks in memory of pieces that are not whole, as far as no others of their piece are on
+    /// their way.
     pub fn spill_all(&mut self) -> Vec<Spill<B>> {
         self.spill_if(|_| true)
     }
 
-    /// Where too much is in memory, the blocks of the piece that has not grown for the longest time, if they are worth it.
-    /// Walks over the pieces under way.
+    /// Where too much is in memory, the blocks of the piece that has not grown for the longest
+    /// time, if they are worth it. Walks over the pieces under way.
     pub fn spill_idlest(&mut self) -> Option<Spill<B>> {
         if self.held_count <= HELD_COUNT_MAX {
             return None;
@@ -323,8 +328,8 @@ impl<B> PieceBuffers<B> {
         spill.blocks.iter().map(|&(index, _)| u64::from(self.geometry.block(spill.piece, index).len)).sum()
     }
 
-    /// Blocks came back from the disk: they are there, with these checksums, or (None) could not be written. How many
-    /// bytes were written.
+    /// Blocks came back from the disk: they are there, with these checksums, or (None) could not be
+    /// written. How many bytes were written.
     pub fn spilled(&mut self, spill: Spill<B>, crcs: Option<&[u32]>) -> u64 {
         let (piece, len) = (spill.piece, self.spill_len(&spill));
         self.storing_len -= len;
@@ -381,7 +386,8 @@ mod tests {
         }
     }
 
-    /// What each block of a whole piece is: its content, or 100 and more: the checksum of what is on the disk.
+    /// What each block of a whole piece is: its content, or 100 and more: the checksum of what is
+    /// on the disk.
     fn taken(pieces: &mut PieceBuffers<u32>, piece: PieceIndex) -> Option<Vec<u32>> {
         let held = |held: &Held<u32>| match *held {
             Held::Memory(content) => content,

@@ -52,13 +52,15 @@ impl FileReport {
 }
 
 impl<F: FileSystem> Content<F> {
-    /// How each selected file stands when `have` are the pieces that are good, and all could be read.
+    /// How each selected file stands when `have` are the pieces that are good, and all could be
+    /// read.
     pub fn report(&self, have: &Bitfield) -> Vec<FileReport> {
         self.report_with(have, &Bitfield::new(have.len()), BTreeMap::new())
     }
 
-    /// How each selected file stands when `have` are the pieces that are good (as [`Content::find_pieces`] found
-    /// them), and `unread` those that could not be read, because of `errors`.
+    /// How each selected file stands when `have` are the pieces that are good (as
+    /// [`Content::find_pieces`] found them), and `unread` those that could not be read, because of
+    /// `errors`.
     pub fn report_with(
         &self,
         have: &Bitfield,

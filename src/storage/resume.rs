@@ -1,8 +1,9 @@
 //! What of a torrent's content may be taken for granted at a start, and what has to be hashed.
 //!
-//! The journal says which pieces were durable and how the files looked then. A file that looks the same, or
-//! that only we have written since, keeps its pieces; of every other file each piece is hashed. Pieces that were
-//! about to be written when we ended are hashed in any case. Nothing is read here but stamps.
+//! The journal says which pieces were durable and how the files looked then. A file that looks the
+//! same, or that only we have written since, keeps its pieces; of every other file each piece is
+//! hashed. Pieces that were about to be written when we ended are hashed in any case. Nothing is
+//! read here but stamps.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,11 +14,12 @@ use super::journal::Record;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::metainfo::Info;
 
-/// How long after we intended to write a piece its write may still change the file, microseconds. A disk that
-/// stalls for longer makes the file look changed by others, which costs hashing it.
+/// How long after we intended to write a piece its write may still change the file, microseconds. A
+/// disk that stalls for longer makes the file look changed by others, which costs hashing it.
 const WRITE_TIME_MAX: u64 = 10_000_000;
 
-/// How far the clock of a file system may lag behind ours: a tick of the slowest common kernels, and as much again.
+/// How far the clock of a file system may lag behind ours: a tick of the slowest common kernels,
+/// and as much again.
 const CLOCK_LAG_MAX: Duration = Duration::from_millis(20);
 
 /// What a start knows.
@@ -29,7 +31,8 @@ pub struct Verdict {
     pub in_parts: Bitfield,
     /// Pieces that may be there: to be hashed.
     pub doubtful: Bitfield,
-    /// Files that are there and that this program may write, by number, for the journal says that it began them.
+    /// Files that are there and that this program may write, by number, for the journal says that
+    /// it began them.
     pub ours: Bitfield,
     /// The folder is on another device than the journal says, and has none of its files.
     pub is_folder_gone: bool,
@@ -54,7 +57,8 @@ enum Condition {
     Gone,
 }
 
-/// Holds what the journal says against the files. All files of the torrent are looked at, and none is read.
+/// Holds what the journal says against the files. All files of the torrent are looked at, and none
+/// is read.
 ///
 /// # Errors
 /// A file is there and cannot be looked at.
@@ -97,8 +101,9 @@ pub fn judge<F: FileSystem>(content: &Content<F>, record: &Record) -> Result<Ver
     Ok(verdict)
 }
 
-/// What is to be taken for granted of content that somebody hashed, beginning at this time: the pieces of files that
-/// did not change since, by what they looked like when they were looked at first.
+/// What is to be taken for granted of content that somebody hashed, beginning at this time: the
+/// pieces of files that did not change since, by what they looked like when they were looked at
+/// first.
 pub fn hashed<F: FileSystem>(content: &Content<F>, began_at: SystemTime) -> Verdict {
     let began_at = began_at.checked_sub(CLOCK_LAG_MAX).unwrap_or(UNIX_EPOCH);
     let began_at = began_at.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -145,8 +150,8 @@ fn condition(record: &Record, number: u32, stamp: Option<Stamp>, written_at: Opt
     if by_us { Condition::Ours } else { Condition::Changed }
 }
 
-/// Whether a file is one that we began to write, by the journal: then it is there under our name, or another one has
-/// come into its place.
+/// Whether a file is one that we began to write, by the journal: then it is there under our name,
+/// or another one has come into its place.
 fn is_ours<F: FileSystem>(
     content: &Content<F>,
     record: &Record,
@@ -157,15 +162,16 @@ fn is_ours<F: FileSystem>(
     let Some((now, owned)) = stamp.zip(record.owned.as_ref()) else { return false };
     let is_same = match record.stamps.get(&number) {
         Some(then) => now.inode == then.inode,
-        // It was not there when the journal was last written anew. That a write of ours was about to make it may have
-        // been lost with the system, but not otherwise.
+        // It was not there when the journal was last written anew. That a write of ours was about
+        // to make it may have been lost with the system, but not otherwise.
         None => written_at.is_some() || owned.boot != content.fs().boot(),
     };
     owned.files.get(number) && is_same
 }
 
-/// Whether content that we wrote was on another device than the one that the folder is on now, which has none of it:
-/// so it is when the disk that was mounted there is not. On the same device the user has deleted it.
+/// Whether content that we wrote was on another device than the one that the folder is on now,
+/// which has none of it: so it is when the disk that was mounted there is not. On the same device
+/// the user has deleted it.
 fn is_folder_gone<F: FileSystem>(content: &Content<F>, record: &Record, conditions: &[Condition]) -> bool {
     let Some(owned) = &record.owned else { return false };
     owned.device != content.fs().folder_device()

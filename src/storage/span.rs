@@ -1,7 +1,7 @@
 //! From a range of the content to ranges of its files. Pure; knows nothing of disks.
 //!
-//! Invariant: the spans of a range follow each other without gap and make up the range, so long as the files
-//! make up the content. Empty files have no span.
+//! Invariant: the spans of a range follow each other without gap and make up the range, so long as
+//! the files make up the content. Empty files have no span.
 
 use crate::proto::metainfo::files::File;
 

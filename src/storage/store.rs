@@ -1,23 +1,26 @@
-//! One torrent's files together with the journal of what is durable in them: what a start finds there, what is
-//! written, and how it ends. The order of its calls is what makes the journal true.
+//! One torrent's files together with the journal of what is durable in them: what a start finds
+//! there, what is written, and how it ends. The order of its calls is what makes the journal true.
 //!
-//! A [`Store`] begins by looking at every file and at the journal ([`Store::begin`]); nothing is written yet, so
-//! that what is complete can be handed on from a place that takes no writes. Before the first piece is written
-//! the content is taken for ourselves and the journal is written anew ([`Store::prepare`]); then each piece is
-//! intended, written, and from time to time committed: made durable, and only then kept in the journal. At the
-//! end everything is durable and the journal says so ([`Store::close`]).
+//! A [`Store`] begins by looking at every file and at the journal ([`Store::begin`]); nothing is
+//! written yet, so that what is complete can be handed on from a place that takes no writes. Before
+//! the first piece is written the content is taken for ourselves and the journal is written anew
+//! ([`Store::prepare`]); then each piece is intended, written, and from time to time committed:
+//! made durable, and only then kept in the journal. At the end everything is durable and the
+//! journal says so ([`Store::close`]).
 //!
-//! A file of which a piece is suspect, because somebody else changed it, has no stamp in the journal
-//! ([`Stamp::unknown`]): what of it was not hashed again by the end is hashed at the next start.
+//! A file of which a piece is suspect, because somebody else changed it, has no stamp in the
+//! journal ([`Stamp::unknown`]): what of it was not hashed again by the end is hashed at the next
+//! start.
 //!
-//! Without a journal all of this works the same, but the next start has to hash. Thread-free: any number of
-//! threads may write and read pieces at once. The lock is held to append a record, never while a disk makes
-//! something durable, but for the rare times when the journal is written anew. Who makes something durable has
-//! a lock of their own for that long, so that nobody takes for durable what another is still syncing.
+//! Without a journal all of this works the same, but the next start has to hash. Thread-free: any
+//! number of threads may write and read pieces at once. The lock is held to append a record, never
+//! while a disk makes something durable, but for the rare times when the journal is written anew.
+//! Who makes something durable has a lock of their own for that long, so that nobody takes for
+//! durable what another is still syncing.
 //!
-//! After a sync that failed a system may take the bytes for written although they are not, and the next sync says
-//! that all is well. So what it was to cover is hashed and written once more before the next; and hashed before
-//! it goes out.
+//! After a sync that failed a system may take the bytes for written although they are not, and the
+//! next sync says that all is well. So what it was to cover is hashed and written once more before
+//! the next; and hashed before it goes out.
 
 mod admission;
 mod partial;
@@ -105,8 +108,9 @@ impl<F: FileSystem> Store<F> {
         &self.content
     }
 
-    /// Looks at every file and holds it against the journal, if there is one: which pieces are there, and which
-    /// are to be hashed. To be called once, before anything is written; nothing is written by it.
+    /// Looks at every file and holds it against the journal, if there is one: which pieces are
+    /// there, and which are to be hashed. To be called once, before anything is written; nothing is
+    /// written by it.
     ///
     /// # Errors
     /// Something else stands in the place of a file.
@@ -134,12 +138,14 @@ impl<F: FileSystem> Store<F> {
         Ok(verdict)
     }
 
-    /// Makes ready for writing when these pieces are there: takes the content for ourselves, makes durable what
-    /// was found, and writes the journal anew, with the selected files as ours from now on. Which pieces are there: without those that the disk did not keep.
-    /// Later calls only say that.
+    /// Makes ready for writing when these pieces are there: takes the content for ourselves, makes
+    /// durable what was found, and writes the journal anew, with the selected files as ours from
+    /// now on. Which pieces are there: without those that the disk did not keep. Later calls only
+    /// say that.
     ///
     /// # Errors
-    /// Another program writes this content (`ResourceBusy`), or the disk fails; it may be tried again.
+    /// Another program writes this content (`ResourceBusy`), or the disk fails; it may be tried
+    /// again.
     pub fn prepare(&self, have: &Bitfield) -> Result<Bitfield, StorageError> {
         self.take()?;
         let mut have = have.clone();
@@ -164,7 +170,8 @@ impl<F: FileSystem> Store<F> {
         Ok(have)
     }
 
-    /// A piece is about to be written: the content is ours, and the journal knows. None: there is no journal.
+    /// A piece is about to be written: the content is ours, and the journal knows. None: there is
+    /// no journal.
     fn begin_write(&self, piece: PieceIndex) -> Result<Option<&Ledger<F>>, StorageError> {
         self.take()?;
         let Some(ledger) = self.ledger.get() else { return Ok(None) };
@@ -176,8 +183,8 @@ impl<F: FileSystem> Store<F> {
         Ok(Some(ledger))
     }
 
-    /// From the first write of ours on, a file may look as if only we had written to it since it was stamped. So
-    /// stamps of files of which a piece is suspect are taken back before that.
+    /// From the first write of ours on, a file may look as if only we had written to it since it
+    /// was stamped. So stamps of files of which a piece is suspect are taken back before that.
     fn intend(&self, ledger: &Ledger<F>, piece: PieceIndex) -> Result<(), StorageError> {
         if ledger.state().journal.record().kept.get(piece) {
             // Durably not kept before its bytes are touched.
@@ -196,8 +203,8 @@ impl<F: FileSystem> Store<F> {
         Ok(())
     }
 
-    /// Whether the journal may lack pieces that are durable, because it can neither be written nor removed: then the
-    /// next start may not find them.
+    /// Whether the journal may lack pieces that are durable, because it can neither be written nor
+    /// removed: then the next start may not find them.
     pub fn has_journal_gaps(&self) -> bool {
         self.ledger.get().is_some_and(|ledger| ledger.state().journal.has_gaps())
     }
@@ -207,7 +214,8 @@ impl<F: FileSystem> Store<F> {
         self.ledger.get()?.state().journal.take_trouble()
     }
 
-    /// Makes durable what was written, and then that it was. Pieces come back that the disk did not keep.
+    /// Makes durable what was written, and then that it was. Pieces come back that the disk did not
+    /// keep.
     ///
     /// # Errors
     /// It may not be durable; the next commit tries again.
@@ -242,7 +250,8 @@ impl<F: FileSystem> Store<F> {
         })
     }
 
-    /// Writes pieces once more after a sync that failed: those that could be read, and those that could not.
+    /// Writes pieces once more after a sync that failed: those that could be read, and those that
+    /// could not.
     fn write_again(&self, pieces: &[Kept]) -> Result<Rewritten, StorageError> {
         let (mut scratch, mut bytes) = (Vec::new(), Vec::new());
         let (mut good, mut lost) = (Vec::with_capacity(pieces.len()), Vec::new());
@@ -260,11 +269,12 @@ impl<F: FileSystem> Store<F> {
         Ok((good, lost))
     }
 
-    /// Pieces turned out to be gone or false. A journal that nothing was written into yet is left as it is: the
-    /// files do not look as it says.
+    /// Pieces turned out to be gone or false. A journal that nothing was written into yet is left
+    /// as it is: the files do not look as it says.
     ///
     /// # Errors
-    /// The journal may still name them; the files do not look as it says, so they are hashed at the next start.
+    /// The journal may still name them; the files do not look as it says, so they are hashed at the
+    /// next start.
     pub fn lose(&self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
         let Some(ledger) = self.ledger.get() else {
             self.unrecorded.lose(pieces);
@@ -280,9 +290,9 @@ impl<F: FileSystem> Store<F> {
         self.unless_others(|| ledger.lose(pieces))
     }
 
-    /// Makes everything durable and writes into the journal how all files look, so that the next start need only
-    /// compare. Then others may write the content, until we do so again. Pieces come back that the disk did not
-    /// keep: then it is not closed.
+    /// Makes everything durable and writes into the journal how all files look, so that the next
+    /// start need only compare. Then others may write the content, until we do so again. Pieces
+    /// come back that the disk did not keep: then it is not closed.
     ///
     /// # Errors
     /// The next start has to hash more, unless it is tried again; until then the content is ours.
@@ -311,7 +321,8 @@ impl<F: FileSystem> Store<F> {
         Ok(lost)
     }
 
-    /// Writes into the journal that these pieces are there, and how all files look, unless it says so already.
+    /// Writes into the journal that these pieces are there, and how all files look, unless it says
+    /// so already.
     fn settle(&self, ledger: &Ledger<F>, kept: Bitfield, clean: bool) -> Result<(), StorageError> {
         let stamps = self.stamps(&kept)?;
         let mut state = ledger.state();
@@ -371,9 +382,9 @@ impl<F: FileSystem> Store<F> {
         self.claim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was found by hashing is made durable: who wrote it may not have done so, or (where it was us) a sync of it may
-    /// have failed before we were killed, so that what reads well is in caches alone: that is written once more. Pieces
-    /// come back that the disk did not keep.
+    /// What was found by hashing is made durable: who wrote it may not have done so, or (where it
+    /// was us) a sync of it may have failed before we were killed, so that what reads well is in
+    /// caches alone: that is written once more. Pieces come back that the disk did not keep.
     fn sync_found(&self, ledger: &Ledger<F>, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
         let kept = ledger.state().journal.record().kept.clone();
         let found = have.iter_set().filter(|&piece| !kept.get(piece));
@@ -403,8 +414,8 @@ impl<F: FileSystem> Store<F> {
         Ok(self.stamps_of(looks, kept).into_iter().collect())
     }
 
-    /// What the journal is to say of files that were looked at, when these pieces are kept: nothing of those of
-    /// which one is suspect.
+    /// What the journal is to say of files that were looked at, when these pieces are kept: nothing
+    /// of those of which one is suspect.
     fn stamps_of(&self, looks: Vec<(usize, Option<Stamp>)>, kept: &Bitfield) -> Vec<(u32, Stamp)> {
         // Asked after they were looked at: whoever noticed a change before has said so by then.
         let known = |(number, look): (usize, Option<Stamp>)| {

@@ -1,5 +1,5 @@
-//! Tests of a torrent on a real disk with its journal, from one start to the next: what others do to the files
-//! meanwhile is not forgotten, whatever comes between.
+//! Tests of a torrent on a real disk with its journal, from one start to the next: what others do
+//! to the files meanwhile is not forgotten, whatever comes between.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -110,8 +110,8 @@ impl Place {
     }
 }
 
-/// A place whose pieces have blocks: two whole ones in the first three, one in the last, which is shorter; the second lies
-/// in both files.
+/// A place whose pieces have blocks: two whole ones in the first three, one in the last, which is
+/// shorter; the second lies in both files.
 fn blocky() -> Place {
     let [folder, state] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     Place { folder, state, sample: sample(&[("a", 50_000), ("b", 50_000)], 2 * BLOCK_LEN) }
@@ -317,7 +317,8 @@ fn without_a_journal_changes_are_noticed_too() {
     }
 }
 
-/// The disk that keeps the journals is full when the first seed of a folder would note what it hashed.
+/// The disk that keeps the journals is full when the first seed of a folder would note what it
+/// hashed.
 #[test]
 fn a_piece_lost_before_anything_was_noted_takes_no_other_along() {
     let place = Place::new();

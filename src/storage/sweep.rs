@@ -1,5 +1,6 @@
-//! Hashing many pieces of a torrent on many threads: which thread hashes which pieces next, and what they find
-//! together. The disk threads (`disk`), `sprat verify` and `sprat create` (`make`) hash in this one way.
+//! Hashing many pieces of a torrent on many threads: which thread hashes which pieces next, and
+//! what they find together. The disk threads (`disk`), `sprat verify` and `sprat create` (`make`)
+//! hash in this one way.
 
 use std::io;
 use std::num::NonZero;
@@ -16,13 +17,14 @@ pub struct Sweep<S> {
     pieces: Vec<PieceIndex>,
     /// Pieces that a thread takes at a time.
     cut: u64,
-    /// The first place in `pieces` that no thread has taken; from its end on nothing is left to take.
+    /// The first place in `pieces` that no thread has taken; from its end on nothing is left to
+    /// take.
     next: AtomicU64,
     found: Mutex<S>,
 }
 
-/// Returns how many pieces a thread takes at a time: about `len` bytes, or as many as are hashed side by side if
-/// these are not more than `len_max` bytes; at least one.
+/// Returns how many pieces a thread takes at a time: about `len` bytes, or as many as are hashed
+/// side by side if these are not more than `len_max` bytes; at least one.
 pub fn cut_count(piece_len: u32, len: u32, len_max: u32) -> u32 {
     let fitting = |len: u32| len / piece_len;
     let side_by_side = fitting(len_max).min(hash::side_by_side() as u32);
@@ -35,8 +37,8 @@ impl<S> Sweep<S> {
         Self { pieces, cut: u64::from(cut_count), next: AtomicU64::new(0), found: Mutex::new(found) }
     }
 
-    /// Hashes the next few pieces with `hash` and hands what it found to `record`, one thread at a time, which
-    /// says whether to continue. Returns false when no pieces are left.
+    /// Hashes the next few pieces with `hash` and hands what it found to `record`, one thread at a
+    /// time, which says whether to continue. Returns false when no pieces are left.
     pub fn cut<R>(
         &self,
         hash: impl FnOnce(&[PieceIndex]) -> R,
@@ -67,7 +69,8 @@ impl<S> Sweep<S> {
     }
 }
 
-/// Runs the same call on `thread_count` threads, or on as many as the system allows, and waits for all.
+/// Runs the same call on `thread_count` threads, or on as many as the system allows, and waits for
+/// all.
 ///
 /// # Errors
 /// The system allows none.

@@ -1,4 +1,5 @@
-//! BEP 3: the handshake and the messages of the peer protocol, byte for byte, cut short and too long.
+//! BEP 3: the handshake and the messages of the peer protocol, byte for byte, cut short and too
+//! long.
 
 use bytes::{Bytes, BytesMut};
 use sprat::proto::bitfield::Bitfield;
@@ -9,7 +10,8 @@ use sprat::proto::wire::decoder::{Decoder, EXTENDED_PAYLOAD_MAX, Frame, WireErro
 use sprat::proto::wire::handshake::{Capabilities, Handshake, NotBitTorrent};
 use sprat::proto::wire::message::{BLOCK_HEADER_LEN, Message, block_header};
 
-/// Pieces of the torrent that all these messages belong to: the bitfield has 4 bytes and 7 spare bits.
+/// Pieces of the torrent that all these messages belong to: the bitfield has 4 bytes and 7 spare
+/// bits.
 const PIECE_COUNT: u32 = 25;
 
 /// One message of every type, with its bytes.

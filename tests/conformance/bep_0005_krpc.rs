@@ -1,4 +1,5 @@
-//! BEP 5: KRPC messages, with the BEP's own examples byte by byte, and what is not quite as it should be.
+//! BEP 5: KRPC messages, with the BEP's own examples byte by byte, and what is not quite as it
+//! should be.
 
 use std::net::SocketAddr;
 

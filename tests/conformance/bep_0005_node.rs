@@ -1,5 +1,5 @@
-//! BEP 5 as a node lives it: what it sends and answers, byte by byte, and what follows from it. With it what BEP 32,
-//! 33, 42, 43 and 51 add to a node's behaviour.
+//! BEP 5 as a node lives it: what it sends and answers, byte by byte, and what follows from it.
+//! With it what BEP 32, 33, 42, 43 and 51 add to a node's behaviour.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,5 @@
-//! BEP 7: IPv6 peers of trackers. They come under `peers6`, 18 bytes each, beside the IPv4 peers under `peers`.
+//! BEP 7: IPv6 peers of trackers. They come under `peers6`, 18 bytes each, beside the IPv4 peers
+//! under `peers`.
 use std::net::SocketAddr;
 
 use sprat::proto::rng::Rng;
@@ -13,8 +14,8 @@ fn addr(text: &str) -> SocketAddr {
 #[test]
 fn peers6_is_read_beside_peers() {
     let mut body = b"d8:intervali1800e5:peers6:\x0a\x0a\x0a\x05\x00\x806:peers618:".to_vec();
-    // The example of the BEP has 0x10, 0x02 here, which is outside of all unicast addresses that exist (RFC
-    // 4291).
+    // The example of the BEP has 0x10, 0x02 here, which is outside of all unicast addresses that
+    // exist (RFC 4291).
     body.extend([
         0x20, 0x02, 0x10, 0x35, 0x45, 0x27, 0x35, 0x46, 0x78, 0x54, 0x12, 0x37, 0x32, 0x47, 0x32, 0x17,
     ]);

@@ -1,5 +1,5 @@
-//! BEP 12: tiers of trackers. All of a tier before the next one within it, the one that answers first the next
-//! time; and the client's manners towards trackers that fail.
+//! BEP 12: tiers of trackers. All of a tier before the next one within it, the one that answers
+//! first the next time; and the client's manners towards trackers that fail.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +23,8 @@ fn announcer(seed: u64, tiers: &[&[&str]]) -> Announcer {
     Announcer::new(config, Progress { left: 1, ..Progress::default() }, Rng::from_number(seed), at(0))
 }
 
-/// Drives an announcer until `until` against trackers of which `alive` says whether they answer: every
-/// announce, in order.
+/// Drives an announcer until `until` against trackers of which `alive` says whether they answer:
+/// every announce, in order.
 fn drive(
     machine: &mut Announcer,
     now: &mut Instant,

@@ -1,5 +1,5 @@
-//! BEP 15: the UDP tracker protocol, byte by byte as its tables say, both directions; and what keeps it from
-//! being forged or turned against others.
+//! BEP 15: the UDP tracker protocol, byte by byte as its tables say, both directions; and what
+//! keeps it from being forged or turned against others.
 use std::net::SocketAddr;
 
 use sprat::proto::infohash::InfoHash;
@@ -232,7 +232,8 @@ fn every_request_ends_once_within_a_minute_whatever_the_network_does() {
                     Output::Datagram { to, bytes } => {
                         let arrives = rng.below(100) >= loss;
                         if arrives && tracker.handle_datagram(now, addr("192.0.2.2:50"), &bytes, &mut out) {
-                            // Damaged and foreign copies come first, and the true answer comes twice.
+                            // Damaged and foreign copies come first, and the true answer comes
+                            // twice.
                             let mut damaged = out.clone();
                             damaged[rng.below(8)] ^= 1;
                             client.handle_datagram(now, to, &damaged);

@@ -1,4 +1,5 @@
-//! BEP 42: ids that follow from addresses, with the BEP's test vectors, and the address that answers tell.
+//! BEP 42: ids that follow from addresses, with the BEP's test vectors, and the address that
+//! answers tell.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,5 @@
-//! BEP 46: torrents that are updated through mutable items; where their items are, with the BEP's test vectors.
+//! BEP 46: torrents that are updated through mutable items; where their items are, with the BEP's
+//! test vectors.
 
 use sprat::proto::dht::item::ItemKey;
 

@@ -1,4 +1,5 @@
-//! Mutated datagrams for a whole node: no panic, and neither tables nor stores nor answers beyond their limits.
+//! Mutated datagrams for a whole node: no panic, and neither tables nor stores nor answers beyond
+//! their limits.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! A quarter of a million mutated inputs a run for gossip and local discovery: no panic, no more values than
-//! the limits allow, and what decodes encodes to what decodes the same.
+//! A quarter of a million mutated inputs a run for gossip and local discovery: no panic, no more
+//! values than the limits allow, and what decodes encodes to what decodes the same.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,7 +12,8 @@ use sprat::proto::wire::pex::{PEX_COUNT_MAX, PexFlags, PexMessage};
 const PEX_INPUTS: usize = 200_000;
 const LSD_INPUTS: usize = 50_000;
 
-/// A bit flipped, a byte changed, dropped, put in or doubled, or the end cut off, up to three times.
+/// A bit flipped, a byte changed, dropped, put in or doubled, or the end cut off, up to three
+/// times.
 fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>) {
     for _ in 0..1 + rng.below(3) {
         if bytes.is_empty() {

@@ -1,5 +1,5 @@
-//! A million mutated and made-up datagrams for the DHT's codec: no panic, and what is read and written again is
-//! read as the same.
+//! A million mutated and made-up datagrams for the DHT's codec: no panic, and what is read and
+//! written again is read as the same.
 
 use std::net::SocketAddr;
 
@@ -106,7 +106,8 @@ fn digit(rng: &mut Rng, bytes: &[u8]) -> Option<usize> {
     (from..bytes.len()).find(|&at| bytes[at].is_ascii_digit())
 }
 
-/// Flips, changes, cuts, doubles, takes out, puts in; lengths and numbers more often than anything else.
+/// Flips, changes, cuts, doubles, takes out, puts in; lengths and numbers more often than anything
+/// else.
 fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>) {
     for _ in 0..=rng.below(3) {
         if bytes.is_empty() {

@@ -1,4 +1,5 @@
-//! A million hostile inputs to bencode, metainfo and magnet: none panics, and what is accepted holds its promises.
+//! A million hostile inputs to bencode, metainfo and magnet: none panics, and what is accepted
+//! holds its promises.
 
 use sprat::proto::bencode::{Kind, Limits, Value, encode_bytes, scan};
 use sprat::proto::infohash::InfoHash;

@@ -1,5 +1,5 @@
-//! A million random and mutated inputs for everything that trackers and their clients read: no panic, and no
-//! value larger than its input warrants.
+//! A million random and mutated inputs for everything that trackers and their clients read: no
+//! panic, and no value larger than its input warrants.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! A million random and mutated inputs a run for the wire codecs: no panic, no endless loop, no more memory
-//! than the input warrants, and what decodes encodes to the same bytes.
+//! A million random and mutated inputs a run for the wire codecs: no panic, no endless loop, no
+//! more memory than the input warrants, and what decodes encodes to the same bytes.
 
 use bytes::{Bytes, BytesMut};
 use sprat::proto::bitfield::Bitfield;
@@ -67,7 +67,8 @@ fn valid(rng: &mut Rng, piece_count: u32, out: &mut Vec<u8>) {
     message.encode(out);
 }
 
-/// Half of the time nothing; else a bit flipped, a byte changed, dropped or put in, or the end cut off.
+/// Half of the time nothing; else a bit flipped, a byte changed, dropped or put in, or the end cut
+/// off.
 fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>) {
     if bytes.is_empty() {
         return;
@@ -83,7 +84,8 @@ fn mutate(rng: &mut Rng, bytes: &mut Vec<u8>) {
     }
 }
 
-/// What may be waited for behind a prefix: an extended message, or the bitfield of the largest torrent.
+/// What may be waited for behind a prefix: an extended message, or the bitfield of the largest
+/// torrent.
 const LONGEST: usize =
     1 + if EXTENDED_PAYLOAD_MAX > FIELD_MAX { EXTENDED_PAYLOAD_MAX } else { 1 + FIELD_MAX };
 const FIELD_MAX: usize = PIECE_COUNT_MAX as usize / 8;

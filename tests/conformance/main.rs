@@ -1,4 +1,5 @@
-//! The codecs against the BEPs: one module a BEP, with the BEPs' own examples, and streams of random bytes.
+//! The codecs against the BEPs: one module a BEP, with the BEPs' own examples, and streams of
+//! random bytes.
 
 #![cfg(test)]
 

@@ -1,4 +1,5 @@
-//! `sp_have`, sprat's extension for the news of an interval: its bytes, its cost, and what is refused.
+//! `sp_have`, sprat's extension for the news of an interval: its bytes, its cost, and what is
+//! refused.
 
 use sprat::proto::bitfield::Bitfield;
 use sprat::proto::rng::Rng;

@@ -1,6 +1,6 @@
-//! N6: files that somebody changes while a real seed hands them on: never a wrong byte goes out, what is still
-//! good goes on being served, no link is followed, and each file is told of once. Nor is it forgotten by the next
-//! start, or missed by a download that goes on.
+//! N6: files that somebody changes while a real seed hands them on: never a wrong byte goes out,
+//! what is still good goes on being served, no link is followed, and each file is told of once. Nor
+//! is it forgotten by the next start, or missed by a download that goes on.
 //!
 //! `SPRAT_LONG=1` is the long form: 1,000 changes.
 
@@ -70,7 +70,8 @@ const CHANGES: [Change; 13] = [
 ];
 
 impl Change {
-    /// Does it to the file at `path`, which has these bytes; `beside` is a name on the same file system.
+    /// Does it to the file at `path`, which has these bytes; `beside` is a name on the same file
+    /// system.
     fn apply(self, path: &Path, bytes: &[u8], beside: &Path, rng: &mut Rng) {
         let open = || File::options().read(true).write(true).open(path).unwrap();
         let at = rng.below(bytes.len());
@@ -144,8 +145,8 @@ impl Place {
         ((file.offset / piece_len) as u32..(file.offset + file.len).div_ceil(piece_len) as u32).collect()
     }
 
-    /// Asks for all of these pieces that are claimed, again and again until all that are claimed have come, and
-    /// none came false; which were claimed then.
+    /// Asks for all of these pieces that are claimed, again and again until all that are claimed
+    /// have come, and none came false; which were claimed then.
     fn fetch(&self, port: u16, pieces: &[u32]) -> Vec<u32> {
         let geometry = self.truth.info.geometry;
         // Each time somebody hangs up, a piece at least is claimed no more.
@@ -219,7 +220,8 @@ fn ask_on(
     Ok(())
 }
 
-/// Changes every file of a running seed, one after the other, while it is asked all the time; blocks checked.
+/// Changes every file of a running seed, one after the other, while it is asked all the time;
+/// blocks checked.
 fn round(seed: u64, change_count: usize) -> u64 {
     let mut rng = Rng::from_number(seed);
     let place = Place::new();
@@ -242,7 +244,8 @@ fn round(seed: u64, change_count: usize) -> u64 {
         let served = place.fetch(port, &pieces);
         let still: Vec<u32> = pieces.into_iter().filter(|&piece| good.get(piece)).collect();
         let what = format!("{change:?} of {}: {served:?} served, {still:?} good", path.display());
-        // While the file was short, a piece at the cut may have been looked at; then it is not claimed any more.
+        // While the file was short, a piece at the cut may have been looked at; then it is not
+        // claimed any more.
         let lacks = still.iter().filter(|piece| !served.contains(piece)).count();
         let lacks_max = usize::from(change == Change::Hollow);
         assert!(lacks <= lacks_max && served.iter().all(|piece| still.contains(piece)), "{what}");
@@ -294,7 +297,8 @@ fn a_folder_that_changes_right_after_it_was_hashed_is_not_handed_on_false() {
     told_once(&seed.end(), &[path]);
 }
 
-/// A change that is noticed makes all of its file suspect, and what of it was not hashed again is not forgotten.
+/// A change that is noticed makes all of its file suspect, and what of it was not hashed again is
+/// not forgotten.
 #[test]
 fn what_is_suspect_when_a_seed_ends_is_hashed_at_the_next_start() {
     let place = Place::new();
@@ -331,7 +335,8 @@ fn what_is_suspect_when_a_seed_ends_is_hashed_at_the_next_start() {
     again.end();
 }
 
-/// A running download has its files open: it would go on writing into those that have no name any more.
+/// A running download has its files open: it would go on writing into those that have no name any
+/// more.
 #[test]
 fn files_deleted_and_replaced_while_they_are_downloaded_are_fetched_again() {
     let place = Place::new();
@@ -359,7 +364,8 @@ fn files_deleted_and_replaced_while_they_are_downloaded_are_fetched_again() {
     assert!(place.truth.good(&copy).is_full(), "it is called complete: {ended:?}");
 }
 
-/// What was there at the start of a download may be gone at its end, though nobody asked for it meanwhile.
+/// What was there at the start of a download may be gone at its end, though nobody asked for it
+/// meanwhile.
 #[tokio::test]
 async fn what_is_spoilt_during_a_download_is_fetched_again_before_it_counts_as_complete() {
     let files = ["a", "b", "c", "d"];
@@ -385,7 +391,8 @@ async fn what_is_spoilt_during_a_download_is_fetched_again_before_it_counts_as_c
     content.assert_same(dir.path());
 }
 
-/// Between sprats a piece that is gone costs no connection: the rest comes over the one that there is.
+/// Between sprats a piece that is gone costs no connection: the rest comes over the one that there
+/// is.
 #[tokio::test]
 async fn a_seed_of_which_a_file_is_spoilt_keeps_its_peers() {
     let content = Content::new(&[("a", 400_000), ("b", 400_000)]);
@@ -414,7 +421,8 @@ async fn a_seed_of_which_a_file_is_spoilt_keeps_its_peers() {
     }
 }
 
-/// What is not selected is not fetched, even if it was there and is spoilt, and holds up no completion.
+/// What is not selected is not fetched, even if it was there and is spoilt, and holds up no
+/// completion.
 #[tokio::test]
 async fn a_spoilt_file_that_is_not_selected_is_left_alone() {
     let content = Content::new(&[("a", 393_216), ("b", 393_216)]);

@@ -1,4 +1,5 @@
-//! What scripts and containers rely on: variables, standard input and output, odd paths, and what is kept of magnets.
+//! What scripts and containers rely on: variables, standard input and output, odd paths, and what
+//! is kept of magnets.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};

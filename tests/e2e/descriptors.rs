@@ -1,4 +1,5 @@
-//! A system that allows few file descriptors or few threads: what is possible is done, the rest is one line.
+//! A system that allows few file descriptors or few threads: what is possible is done, the rest is
+//! one line.
 
 use std::path::Path;
 use std::process::Command;

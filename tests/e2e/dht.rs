@@ -1,4 +1,5 @@
-//! Nodes of the DHT on loopback, as engines and as commands, and peers that find each other without any tracker.
+//! Nodes of the DHT on loopback, as engines and as commands, and peers that find each other without
+//! any tracker.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

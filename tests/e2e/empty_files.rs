@@ -1,4 +1,5 @@
-//! A torrent without a byte of content: its names and its metadata are all that goes from peer to peer.
+//! A torrent without a byte of content: its names and its metadata are all that goes from peer to
+//! peer.
 
 use serde_json::Value;
 

@@ -1,4 +1,5 @@
-//! Peers that send without end what nobody asked for: the memory of a real process stays where it is.
+//! Peers that send without end what nobody asked for: the memory of a real process stays where it
+//! is.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,13 +16,13 @@ use sprat::proto::wire::pex::UT_PEX_ID;
 
 use crate::process::{Sprat, content, sprat};
 
-/// Bytes sent by all peers together, unless they are disconnected before: many times what the process may
-/// take.
+/// Bytes sent by all peers together, unless they are disconnected before: many times what the
+/// process may take.
 const SENT_LEN: usize = 160 << 20;
 /// As [`SENT_LEN`] of messages of seven bytes, each of which costs as much work as one of a block.
 const SMALL_SENT_LEN: usize = 16 << 20;
-/// Bytes of memory that a process may take beyond what it takes while nothing happens: places for 1 MiB of
-/// one connection and the rest of what a start takes.
+/// Bytes of memory that a process may take beyond what it takes while nothing happens: places for 1
+/// MiB of one connection and the rest of what a start takes.
 const GROWTH_MAX: u64 = 24 << 20;
 /// Longest wait for the process to sleep: far above anything a loaded machine needs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,8 +64,8 @@ fn dialled(dir: &Path, metainfo: &Metainfo, name: &str, count: u8) -> (Sprat, Ve
     (download, sockets)
 }
 
-/// Bytes by which a download grows that dials peers each of which sends `message` over and over, and how many
-/// bytes of theirs it took.
+/// Bytes by which a download grows that dials peers each of which sends `message` over and over,
+/// and how many bytes of theirs it took.
 fn growth(
     dir: &Path,
     metainfo: &Metainfo,
@@ -121,8 +122,8 @@ fn what_nobody_asked_for_takes_no_memory() {
     }
 }
 
-/// Sends to each connection what the process takes of it, until all is sent or the process sleeps; the bytes
-/// sent.
+/// Sends to each connection what the process takes of it, until all is sent or the process sleeps;
+/// the bytes sent.
 #[expect(clippy::disallowed_methods, reason = "a limit for a test that waits for another process")]
 fn send_what_is_taken(download: &Sprat, sockets: &mut [TcpStream], bytes: &[u8]) -> u64 {
     let until = Instant::now() + PATIENCE;

@@ -135,8 +135,8 @@ fn a_longer_file_is_reported_by_all_and_cut_if_it_is_ours() {
     scene.assert_same();
 }
 
-/// The user's file holds the whole content and more, so that it can be seeded. A new file often has the inode number of
-/// the removed one.
+/// The user's file holds the whole content and more, so that it can be seeded. A new file often has
+/// the inode number of the removed one.
 #[test]
 fn a_file_that_came_into_the_place_of_ours_does_not_become_ours_by_seeding_it() {
     for how in ["rename", "remove", "remove the folder"] {

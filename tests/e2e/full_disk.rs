@@ -1,4 +1,5 @@
-//! N5: disks that are full, for real: a state that is told, passes by itself, and concerns nobody else.
+//! N5: disks that are full, for real: a state that is told, passes by itself, and concerns nobody
+//! else.
 
 use std::path::Path;
 
@@ -15,8 +16,8 @@ fn seed_of(dir: &Path) -> (Sprat, String) {
     (seed, peer)
 }
 
-/// A seed of 4 MB in `dir`, and beside it a small disk for the copy, on which 2 MiB are free; None: disks cannot be
-/// mounted here.
+/// A seed of 4 MB in `dir`, and beside it a small disk for the copy, on which 2 MiB are free; None:
+/// disks cannot be mounted here.
 fn seed_beside_a_full_disk(dir: &Path) -> Option<(SmallDisk, Sprat, String)> {
     content(&dir.join("set"), &[("a", 3_000_001), ("b/c", 1_000_000)]);
     let disk = SmallDisk::mount(&dir.join("copy"), "size=5m")?;

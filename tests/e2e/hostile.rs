@@ -1,4 +1,5 @@
-//! Peers that lie, stall or speak nonsense: others do not notice. Slow ones get what they were promised.
+//! Peers that lie, stall or speak nonsense: others do not notice. Slow ones get what they were
+//! promised.
 
 use std::net::SocketAddr;
 

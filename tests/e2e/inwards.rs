@@ -1,6 +1,6 @@
-//! Trackers on the internet that aim a real process at its own machine, and links that name its other
-//! services. A server behind an HTTP proxy stands for one on the internet, and one in a network of the test's
-//! own has a public address.
+//! Trackers on the internet that aim a real process at its own machine, and links that name its
+//! other services. A server behind an HTTP proxy stands for one on the internet, and one in a
+//! network of the test's own has a public address.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -160,11 +160,12 @@ fn a_link_reaches_the_trackers_of_this_machine_and_none_of_its_other_services() 
     assert!(!victim.was_asked());
 }
 
-/// Set for the part of [`no_redirect_of_a_public_address_leads_inwards`] that runs in a network of its own.
+/// Set for the part of [`no_redirect_of_a_public_address_leads_inwards`] that runs in a network of
+/// its own.
 const INSIDE: &str = "SPRAT_TEST_NETWORK";
 
-/// Runs the named test of this program once more as root of a network of its own, in which each of `addrs` is
-/// this machine's. False: such a network cannot be made here, which is said.
+/// Runs the named test of this program once more as root of a network of its own, in which each of
+/// `addrs` is this machine's. False: such a network cannot be made here, which is said.
 fn runs_inside(test: &str, addrs: &[&str]) -> bool {
     let unshare = |line: &str| {
         let mut command = Command::new("unshare");

@@ -1,5 +1,5 @@
-//! N1: a download that is killed at random instants, over and over, and started again: nothing false is claimed,
-//! little is fetched twice, and in the end every byte is right.
+//! N1: a download that is killed at random instants, over and over, and started again: nothing
+//! false is claimed, little is fetched twice, and in the end every byte is right.
 //!
 //! `SPRAT_LONG=1` is the long form: 500 kills of 1 GiB in 40 files.
 

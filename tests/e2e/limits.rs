@@ -120,7 +120,8 @@ fn without_descriptors_a_seed_rests_and_with_them_it_goes_on() {
         seed.line("cannot accept");
     }
     let (span, used) = (began_at.elapsed().as_secs_f64(), processor_seconds(seed.id()) - began);
-    // Four tries a second for each of two sockets, and nothing between them; a tick more for how ticks are counted.
+    // Four tries a second for each of two sockets, and nothing between them; a tick more for how
+    // ticks are counted.
     assert!(span > 0.9, "{span} s for eight tries");
     assert!(used < span * 0.05 + 0.02, "{used} s of processor in {span} s");
     drop(idle);

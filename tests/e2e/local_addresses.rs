@@ -1,5 +1,5 @@
-//! A host with several addresses: whoever asks one of them by UDP is answered from that one, and its connected socket
-//! receives the answer.
+//! A host with several addresses: whoever asks one of them by UDP is answered from that one, and
+//! its connected socket receives the answer.
 
 use std::net::{IpAddr, Ipv4Addr};
 

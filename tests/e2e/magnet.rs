@@ -290,7 +290,8 @@ async fn a_torrent_that_turns_out_to_be_private_keeps_to_its_trackers() {
     let engines = dht::nodes(4).await;
     let seeder = engine_at(LOCALHOST, true).await;
     let trackers = vec![seeder.tracker_url(LOCALHOST).unwrap()];
-    // Clients of others give out descriptions of private torrents; in the DHT nobody should know of it.
+    // Clients of others give out descriptions of private torrents; in the DHT nobody should know of
+    // it.
     let stranger = MetadataPeer::new(infohash, content.metainfo.info.bytes.clone()).await;
     let (.., outcome) = dht::ask(&engines[1], dht::announce(infohash, stranger.addr().port())).await;
     assert!(outcome.stored > 0);

@@ -43,7 +43,8 @@ impl MetadataPeer {
         self.listener.local_addr().unwrap()
     }
 
-    /// Answers everybody, one after another, for ever; `hung_up` is told each time somebody is done with it.
+    /// Answers everybody, one after another, for ever; `hung_up` is told each time somebody is done
+    /// with it.
     pub(super) async fn run(&self, hung_up: impl Fn()) {
         loop {
             let (socket, _) = self.listener.accept().await.unwrap();

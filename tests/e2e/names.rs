@@ -1,4 +1,5 @@
-//! Names that torrents and folders have: unsafe and equal ones, characters that scripts need, links.
+//! Names that torrents and folders have: unsafe and equal ones, characters that scripts need,
+//! links.
 
 use std::fs;
 use std::os::unix::fs::symlink;

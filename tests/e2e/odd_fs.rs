@@ -1,5 +1,6 @@
-//! A file system that folds the case of names, drops trailing dots and spaces, takes names of up to 143 bytes and no `:`
-//! or `?`: in memory, served through /dev/fuse by a thread of the test. It answers what sprat asks, no more.
+//! A file system that folds the case of names, drops trailing dots and spaces, takes names of up to
+//! 143 bytes and no `:` or `?`: in memory, served through /dev/fuse by a thread of the test. It
+//! answers what sprat asks, no more.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -31,8 +32,8 @@ pub(crate) struct OddFs {
 }
 
 impl OddFs {
-    /// Makes the folder `at` with an empty file system in its place; None: this is not for us, which is said, and with
-    /// `SPRAT_INTEROP=require` is a failure.
+    /// Makes the folder `at` with an empty file system in its place; None: this is not for us,
+    /// which is said, and with `SPRAT_INTEROP=require` is a failure.
     pub(crate) fn mount(at: &Path) -> Option<Self> {
         let mounted = Self::try_mount(at);
         if mounted.is_none() {

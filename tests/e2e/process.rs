@@ -102,7 +102,8 @@ impl Sprat {
         }
     }
 
-    /// As [`Sprat::line`], of a line that may have come already: for two lines of different streams.
+    /// As [`Sprat::line`], of a line that may have come already: for two lines of different
+    /// streams.
     pub(crate) fn line_so_far(&mut self, part: &str) -> String {
         let said = self.out.iter().chain(&self.err).find(|line| line.contains(part)).cloned();
         said.unwrap_or_else(|| self.line(part))
@@ -154,7 +155,8 @@ impl Sprat {
         Ended { code, out: std::mem::take(&mut self.out), err: std::mem::take(&mut self.err) }
     }
 
-    /// Waits until the process is gone: it may close its streams long before, or have none that are followed.
+    /// Waits until the process is gone: it may close its streams long before, or have none that are
+    /// followed.
     fn wait(&mut self) -> Option<i32> {
         let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).expect("our child");
         let limit = Timespec::try_from(SILENCE_MAX).expect("not too long");
@@ -277,7 +279,8 @@ pub(crate) fn content(dir: &Path, files: &[(&str, usize)]) {
     }
 }
 
-/// Removes what is in a folder, if there is one, and not the folder: one that is gone is not filled again.
+/// Removes what is in a folder, if there is one, and not the folder: one that is gone is not filled
+/// again.
 pub(crate) fn empty(dir: &Path) {
     for entry in std::fs::read_dir(dir).into_iter().flatten() {
         let path = entry.expect("an entry").path();

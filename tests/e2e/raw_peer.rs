@@ -1,4 +1,5 @@
-//! A played peer that asks a running `sprat` for blocks, one at a time or many, and sees what it claims to have.
+//! A played peer that asks a running `sprat` for blocks, one at a time or many, and sees what it
+//! claims to have.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

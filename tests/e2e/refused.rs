@@ -1,4 +1,5 @@
-//! What cannot be talked to yet is said, or told so: peers that require encryption, uTP, and web seeds.
+//! What cannot be talked to yet is said, or told so: peers that require encryption, uTP, and web
+//! seeds.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -18,7 +19,8 @@ fn torrent(dir: &Path, options: &[&str]) {
     fs::create_dir(dir.join("to")).unwrap();
 }
 
-/// A peer that closes every connection which begins with a plain handshake, as one does that requires encryption.
+/// A peer that closes every connection which begins with a plain handshake, as one does that
+/// requires encryption.
 fn encrypted_peer() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = listener.local_addr().unwrap();

@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::odd_fs::OddFs;
 use crate::process::{Sprat, content, sprat};
 
-/// A folder of three torrents: `a`, whose content is on a disk of its own; `b`, which is whole; `c`, which is
-/// damaged. None: there can be no disk that fails.
+/// A folder of three torrents: `a`, whose content is on a disk of its own; `b`, which is whole;
+/// `c`, which is damaged. None: there can be no disk that fails.
 fn torrents(dir: &Path) -> Option<OddFs> {
     std::fs::create_dir(dir.join("torrents")).unwrap();
     content(&dir.join("data"), &[("a/file", 40_000), ("b", 40_000), ("c", 40_000)]);

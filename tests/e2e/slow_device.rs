@@ -1,6 +1,7 @@
-//! Disks that stand still or are slow when a test says so: an image on a loop device with a file system of its own.
-//! Writes are held up by freezing the file system, reads by a limit on what a group of processes may read from the
-//! device (cgroups of both versions), so that other processes, the test among them, are not held up by it.
+//! Disks that stand still or are slow when a test says so: an image on a loop device with a file
+//! system of its own. Writes are held up by freezing the file system, reads by a limit on what a
+//! group of processes may read from the device (cgroups of both versions), so that other processes,
+//! the test among them, are not held up by it.
 
 use std::cell::Cell;
 use std::fs;
@@ -35,8 +36,9 @@ enum Version {
 }
 
 impl SlowDisk {
-    /// Makes the folder `at`, with a disk of `mib` MiB in its place, which is kept in the file `image`; None: this
-    /// is not for us, which is said, and with `SPRAT_INTEROP=require` is a failure.
+    /// Makes the folder `at`, with a disk of `mib` MiB in its place, which is kept in the file
+    /// `image`; None: this is not for us, which is said, and with `SPRAT_INTEROP=require` is a
+    /// failure.
     pub(crate) fn mount(image: &Path, at: &Path, mib: u32) -> Option<Self> {
         let disk = Group::make().and_then(|group| Self::try_mount(image, at, mib, group));
         if disk.is_none() {

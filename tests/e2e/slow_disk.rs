@@ -1,5 +1,6 @@
-//! A disk that stands still, and readers that do: whoever needs them waits, and nobody else. Everything here is told
-//! by events and completions; what it costs the others in rate is measured by `slow_rates`.
+//! A disk that stands still, and readers that do: whoever needs them waits, and nobody else.
+//! Everything here is told by events and completions; what it costs the others in rate is measured
+//! by `slow_rates`.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
@@ -26,8 +27,8 @@ const HELD_LEN_MAX: u64 = 16 * 16 * 1024;
 /// What serving takes besides, whoever is served.
 const SERVING_LEN_MAX: u64 = 4 << 20;
 
-/// One process that seeds two torrents out of one folder in memory: `quick`, and `slow`, which lies on a disk of its
-/// own that is mounted there.
+/// One process that seeds two torrents out of one folder in memory: `quick`, and `slow`, which lies
+/// on a disk of its own that is mounted there.
 struct Seed {
     /// Before the process, which may wait for it and cannot end then.
     disk: SlowDisk,
@@ -174,7 +175,8 @@ async fn peers_that_ask_and_take_nothing_cost_others_nothing_and_the_seed_little
     assert!(taken <= connection_count * HELD_LEN_MAX + SERVING_LEN_MAX, "{taken} bytes");
 }
 
-/// An engine that seeds two torrents, another that will download both, and the disk for one of the copies.
+/// An engine that seeds two torrents, another that will download both, and the disk for one of the
+/// copies.
 struct Two {
     // First, so that it is let go before who waits for it.
     disk: SlowDisk,
@@ -287,7 +289,8 @@ fn a_download_that_is_told_to_end_says_so_and_claims_only_what_the_disk_took() {
     assert!(tree(&dir.join("set")) == tree(&dir.join("copy/set")), "the copy differs");
 }
 
-/// As many fast peers, and as large pieces, as bring more blocks than may travel at once in one process.
+/// As many fast peers, and as large pieces, as bring more blocks than may travel at once in one
+/// process.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_for_a_still_disk_leaves_room_for_what_comes_for_others() {
     const SEED_COUNT: usize = 16;

@@ -1,5 +1,6 @@
-//! What a torrent is worth to its leecher while another one of the same seed is on a cold, slow or still disk, or has
-//! readers that do not read: rates over loopback, of content in memory, as parts of the rate when it is alone.
+//! What a torrent is worth to its leecher while another one of the same seed is on a cold, slow or
+//! still disk, or has readers that do not read: rates over loopback, of content in memory, as parts
+//! of the rate when it is alone.
 //!
 //! `SPRAT_LONG=1` is the long form: 1 GiB, medians of three.
 
@@ -17,12 +18,13 @@ use crate::small_disk::SmallDisk;
 
 /// Bytes per second of a disk that is slow.
 const SLOW_RATE: u64 = 4 << 20;
-/// What the other leecher takes at most where the disk would give more: a few percent of what the processor moves,
-/// so that what is lost is lost by waiting.
+/// What the other leecher takes at most where the disk would give more: a few percent of what the
+/// processor moves, so that what is lost is lost by waiting.
 const OTHER_RATE: &str = "20MiB";
 /// Peers that ask and do not read.
 const STALLED_COUNT: usize = 64;
-/// What is left of the rate at least, on the busiest of machines: whoever waited for a disk would have next to nothing.
+/// What is left of the rate at least, on the busiest of machines: whoever waited for a disk would
+/// have next to nothing.
 const RATIO_MIN: f64 = 0.5;
 
 /// How much of it.

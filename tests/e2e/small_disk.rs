@@ -9,8 +9,8 @@ use std::process::Command;
 pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Makes the folder `at`, with a disk in its place; None: mounting is not for us, which is said, and with
-    /// `SPRAT_INTEROP=require` is a failure.
+    /// Makes the folder `at`, with a disk in its place; None: mounting is not for us, which is
+    /// said, and with `SPRAT_INTEROP=require` is a failure.
     pub(crate) fn mount(at: &Path, options: &str) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let mounted =

@@ -1,5 +1,5 @@
-//! The state folder and what lies in it: unusable, full, damaged or something else than a file. A command says so once
-//! and does its work without it.
+//! The state folder and what lies in it: unusable, full, damaged or something else than a file. A
+//! command says so once and does its work without it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

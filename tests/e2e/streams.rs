@@ -1,5 +1,6 @@
-//! Standard output and standard error that are full, closed or not read: what cannot be written is an error of the
-//! commands that are there to print, and nothing that waits for a reader keeps a command from ending.
+//! Standard output and standard error that are full, closed or not read: what cannot be written is
+//! an error of the commands that are there to print, and nothing that waits for a reader keeps a
+//! command from ending.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -186,7 +187,8 @@ fn a_signal_ends_a_command_that_still_has_to_say_that_its_output_is_lost() {
     assert_eq!(process.end().code, Some(0));
 }
 
-/// Follows a download at 150 KB/s on a terminal of the type `term`; None: there is no program that provides one.
+/// Follows a download at 150 KB/s on a terminal of the type `term`; None: there is no program that
+/// provides one.
 fn download_on_a_terminal(dir: &Path, peer: &str, term: &str) -> Option<Sprat> {
     let script = Path::new("/usr/bin/script");
     if !script.exists() {

@@ -1,4 +1,5 @@
-//! `sprat` with `sprat-tracker` as another process: both transports, both families, what the tracker counts.
+//! `sprat` with `sprat-tracker` as another process: both transports, both families, what the
+//! tracker counts.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

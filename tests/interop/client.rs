@@ -86,7 +86,8 @@ impl Client {
         self.start(host, torrent, &work.join("seed"), folder, Role::SuperSeed)
     }
 
-    /// Seeds what lies in `folder` to peers that encrypt, and to no other: all but rtorrent and ours can.
+    /// Seeds what lies in `folder` to peers that encrypt, and to no other: all but rtorrent and
+    /// ours can.
     pub(crate) fn seed_encrypted(self, host: &Host, torrent: &Path, work: &Path, folder: &Path) -> Process {
         self.start(host, torrent, &work.join("seed"), folder, Role::EncryptedSeed)
     }
@@ -96,7 +97,8 @@ impl Client {
         self.start(host, torrent, &work.join("leech"), folder, Role::Download)
     }
 
-    /// As [`Client::download`], for several clients with one `work` folder: each has a number. All go on seeding.
+    /// As [`Client::download`], for several clients with one `work` folder: each has a number. All
+    /// go on seeding.
     pub(crate) fn join(
         self,
         host: &Host,

@@ -1,4 +1,5 @@
-//! Seeds that take only encrypted connections, which sprat does not speak yet: the user is told why nothing comes.
+//! Seeds that take only encrypted connections, which sprat does not speak yet: the user is told why
+//! nothing comes.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Hosts on one machine: network namespaces on a bridge in a namespace of its own. Needs root and iproute2.
+//! Hosts on one machine: network namespaces on a bridge in a namespace of its own. Needs root and
+//! iproute2.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -35,8 +36,8 @@ fn missing() -> Option<String> {
     (!made).then(|| "root with iproute2".to_owned())
 }
 
-/// Whether all is there that a test needs, of which `missing` are what it needs beside hosts. If not, it says so, and
-/// fails with `SPRAT_INTEROP=require`.
+/// Whether all is there that a test needs, of which `missing` are what it needs beside hosts. If
+/// not, it says so, and fails with `SPRAT_INTEROP=require`.
 pub(crate) fn can_try(what: &str, missing: impl IntoIterator<Item = Option<String>>) -> bool {
     let missing: Vec<_> = missing.into_iter().chain([self::missing()]).flatten().collect();
     if !missing.is_empty() {

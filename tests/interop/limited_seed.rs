@@ -1,7 +1,9 @@
-//! A first seed with an upload limit, and leechers of several kinds at once: it sends little more than one copy.
+//! A first seed with an upload limit, and leechers of several kinds at once: it sends little more
+//! than one copy.
 //!
-//! Each leecher picks pieces without knowing what the others have asked the seed for, so a seed that serves requests as
-//! they come sends many blocks twice: 1.4 copies to libtorrent and qBittorrent.
+//! Each leecher picks pieces without knowing what the others have asked the seed for, so a seed
+//! that serves requests as they come sends many blocks twice: 1.4 copies to libtorrent and
+//! qBittorrent.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -29,7 +31,8 @@ struct Form {
 
 /// Six seconds of content, of which requests at the start and at the end are a larger part.
 const SHORT: Form = Form { generate: Content::generate_large, limit: 4_000_000, copies_max: 1.15 };
-/// Seventeen seconds, for a release build on a machine that does nothing else; beside a seed of rtorrent.
+/// Seventeen seconds, for a release build on a machine that does nothing else; beside a seed of
+/// rtorrent.
 const LONG: Form = Form { generate: Content::generate_long, limit: 8_000_000, copies_max: 1.06 };
 
 /// What a run may differ from another one of the same.
@@ -57,7 +60,8 @@ fn seed_to(leechers: &[Client]) {
     }
 }
 
-/// In the long form, and from a limited seed of rtorrent too, which must be neither faster nor send less.
+/// In the long form, and from a limited seed of rtorrent too, which must be neither faster nor send
+/// less.
 fn compare(leechers: &[Client], copies_max: f64) {
     if !can_try(leechers) {
         return;
@@ -145,9 +149,9 @@ fn a_limited_seed_sends_one_copy_to_four_of_ours() {
     seed_to(&[Client::Sprat; 4]);
 }
 
-/// rtorrent tells peers of which it asks nothing of its pieces each 30 s, so that they have nothing to ask it for, choke
-/// it, and it takes the rest from the seed. No seed can send one copy to these, but ours is to be no worse than
-/// rtorrent's.
+/// rtorrent tells peers of which it asks nothing of its pieces each 30 s, so that they have nothing
+/// to ask it for, choke it, and it takes the rest from the seed. No seed can send one copy to
+/// these, but ours is to be no worse than rtorrent's.
 #[test]
 #[ignore = "a machine that does nothing else, and minutes: .ci/long"]
 fn a_limited_seed_is_no_slower_than_that_of_rtorrent_with_a_leecher_that_hardly_uploads() {

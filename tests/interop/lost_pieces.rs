@@ -1,4 +1,5 @@
-//! Files that change under a seed of ours: libtorrent is told which pieces are gone (BEP 54), and stays.
+//! Files that change under a seed of ours: libtorrent is told which pieces are gone (BEP 54), and
+//! stays.
 
 use std::path::Path;
 use std::time::Duration;

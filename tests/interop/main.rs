@@ -1,5 +1,6 @@
-//! Transfers with the real clients of others, in both directions: over HTTP and UDP, with our tracker and
-//! with opentracker, and without any tracker. Each host is a network namespace of its own; nothing leaves the machine.
+//! Transfers with the real clients of others, in both directions: over HTTP and UDP, with our
+//! tracker and with opentracker, and without any tracker. Each host is a network namespace of its
+//! own; nothing leaves the machine.
 //!
 //! Where a client, or the right to make namespaces, is missing, a test says so and passes; with
 //! `SPRAT_INTEROP=require` it fails instead.

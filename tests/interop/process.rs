@@ -1,4 +1,5 @@
-//! Child processes that end with the test, and waiting for what foreign programs do without telling.
+//! Child processes that end with the test, and waiting for what foreign programs do without
+//! telling.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Seeds of others that super-seed (BEP 16): they show a piece at a time and wait for the HAVE of it, of the peer that
-//! got it or of another one.
+//! Seeds of others that super-seed (BEP 16): they show a piece at a time and wait for the HAVE of
+//! it, of the peer that got it or of another one.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use crate::lab::{self, Lab};
 use crate::process;
 use crate::tracker::{self, Tracker, Transport};
 
-/// libtorrent takes twelve seconds, most of it until it has unchoked all; rtorrent two, which shows nothing until a peer
-/// sends it a message (60 s to a leecher of libtorrent).
+/// libtorrent takes twelve seconds, most of it until it has unchoked all; rtorrent two, which shows
+/// nothing until a peer sends it a message (60 s to a leecher of libtorrent).
 const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Lets `seed` super-seed to `leeches`, until ours are complete.

@@ -1,5 +1,5 @@
-//! Transfers that nothing but an infohash begins: by a DHT of libtorrent nodes or of our own, with Transmission
-//! in it, by the local network, and by gossip.
+//! Transfers that nothing but an infohash begins: by a DHT of libtorrent nodes or of our own, with
+//! Transmission in it, by the local network, and by gossip.
 
 use std::net::IpAddr;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! The DHT by scenario: what it promises to those who look for something, and to those who only take part.
+//! The DHT by scenario: what it promises to those who look for something, and to those who only
+//! take part.
 //!
 //! The everyday forms have a thousand nodes or fewer; the long ones, up to ten thousand, are run by
 //! `cargo test --release --test sim -- --ignored --nocapture dht`, one scenario a test.
@@ -218,7 +219,8 @@ fn dht_of_ten_thousand_bears_thousands_of_one_id() {
     assert_found(&run(&hostile(large(), 0.3, Attack::OneId)), 0.99);
 }
 
-/// Who is closest to a target is a matter of luck, so that one infohash says little: five are looked for.
+/// Who is closest to a target is a matter of luck, so that one infohash says little: five are
+/// looked for.
 fn assert_withstands(nodes: usize, attack: Attack, share: f64, least: f64) {
     let plan = Plan {
         arrivals: minutes(5),
@@ -304,9 +306,9 @@ const RULES: [Row; 11] = [
     ("without own_id_paths", |defence| defence.own_id_paths = false),
 ];
 
-/// Measures the share of lookups that found the peers, in percent, and the queries of one lookup, with and
-/// without each rule, for the table in ARCHITECTURE.md. `SPRAT_NODES` (10,000 if not set) and `SPRAT_SEEDS`
-/// (5) give the size, `SPRAT_RULE` names the one row to measure.
+/// Measures the share of lookups that found the peers, in percent, and the queries of one lookup,
+/// with and without each rule, for the table in ARCHITECTURE.md. `SPRAT_NODES` (10,000 if not set)
+/// and `SPRAT_SEEDS` (5) give the size, `SPRAT_RULE` names the one row to measure.
 #[test]
 #[ignore = "long: a measurement, run by name"]
 fn dht_defence_rule_by_rule() {

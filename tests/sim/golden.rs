@@ -1,8 +1,10 @@
-//! Figures of simulated swarms, which a change keeps unless it means to change them: `fixtures/golden/swarms.txt`.
+//! Figures of simulated swarms, which a change keeps unless it means to change them:
+//! `fixtures/golden/swarms.txt`.
 //!
-//! Each row has the figures of one scenario to two digits, and the digest of every event in its order. The digest is
-//! the same in every repetition, in debug and in release builds. A change of behaviour changes it: look at the figures
-//! that the test prints, and if they are meant, write the table anew:
+//! Each row has the figures of one scenario to two digits, and the digest of every event in its
+//! order. The digest is the same in every repetition, in debug and in release builds. A change of
+//! behaviour changes it: look at the figures that the test prints, and if they are meant, write the
+//! table anew:
 //!
 //!     SPRAT_GOLDEN=write cargo test --test sim golden
 

@@ -1,4 +1,5 @@
-//! Swarms of production peers in virtual time: each scenario runs in seconds and repeats bit for bit.
+//! Swarms of production peers in virtual time: each scenario runs in seconds and repeats bit for
+//! bit.
 
 mod dht;
 mod golden;

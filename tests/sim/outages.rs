@@ -1,6 +1,6 @@
-//! Peers on real disks: the production machines and the production storage download in virtual time, while machines
-//! go down and disks fail. That no false piece is claimed and no false block sent, and that what was durable is
-//! there after a power cut, the simulator itself looks at.
+//! Peers on real disks: the production machines and the production storage download in virtual
+//! time, while machines go down and disks fail. That no false piece is claimed and no false block
+//! sent, and that what was durable is there after a power cut, the simulator itself looks at.
 
 #![cfg(test)]
 
@@ -19,17 +19,22 @@ use crate::sample::{MODELS, run_count};
 const LIMIT: Duration = Duration::from_secs(3_600);
 /// What a line brings in a second.
 const DOWN_RATE: u64 = 400_000;
-/// Longest that a piece may stay in caches alone: the interval of commits, and a little for the commit.
+/// Longest that a piece may stay in caches alone: the interval of commits, and a little for the
+/// commit.
 const AGE_MAX: Duration = Duration::from_millis(2_100);
 /// The same of any block, from when it came: with a little for its write, too.
 const BLOCK_AGE_MAX: Duration = Duration::from_millis(2_300);
-/// Longest that a peer may need after a fault beyond what it needs undisturbed: its disk is tried each second.
+/// Longest that a peer may need after a fault beyond what it needs undisturbed: its disk is tried
+/// each second.
 const RECOVERY_MAX: Duration = Duration::from_secs(30);
-/// The same where the disk forgot pieces: who was complete has let go of others that are, and dials them again later.
+/// The same where the disk forgot pieces: who was complete has let go of others that are, and dials
+/// them again later.
 const REDIAL_MAX: Duration = Duration::from_secs(120);
-/// Bytes of small pieces that were completed within the time of a commit and begun before it: some pieces under way.
+/// Bytes of small pieces that were completed within the time of a commit and begun before it: some
+/// pieces under way.
 const BEGUN_LEN_MAX: u64 = 8 * 32 * 1024;
-/// Longest that a block waits in memory for the rest of its piece, and a little for the disk: what a kill may cost.
+/// Longest that a block waits in memory for the rest of its piece, and a little for the disk: what
+/// a kill may cost.
 const MEMORY_AGE_MAX: Duration = Duration::from_millis(1_100);
 /// Pieces under way.
 const PARTIAL_COUNT_MAX: u64 = 5;
@@ -43,7 +48,8 @@ fn traffic(time: Duration) -> u64 {
     (time.as_secs_f64() * DOWN_RATE as f64) as u64
 }
 
-/// What an end may cost of what came, if nothing waits for longer than that but blocks that are too few.
+/// What an end may cost of what came, if nothing waits for longer than that but blocks that are too
+/// few.
 fn cost_max(seed: u64, age: Duration) -> u64 {
     let blocks_in_piece = u64::from(of_either(seed, Vec::new()).piece_len / BLOCK_LEN);
     let few = FEW_COUNT_MAX.min(blocks_in_piece - 1);
@@ -224,8 +230,8 @@ fn a_disk_that_is_full_or_fails_for_a_time_holds_its_own_peer_up_and_no_longer()
     eprintln!("N5: {count} disks failed for a time; done {worst} ms after that at worst, median {median}");
 }
 
-/// A swarm in which the first peer's disk forgets, again and again, what a sync of its was to make durable: pieces
-/// lost, and connections closed for it.
+/// A swarm in which the first peer's disk forgets, again and again, what a sync of its was to make
+/// durable: pieces lost, and connections closed for it.
 fn forgetful(seed: u64, plain_haves: bool) -> (usize, usize) {
     let from = 2 + seed % 20;
     let time = When::Time(Disk::time_after(from * 1_000_000)..Disk::time_after((from + 12) * 1_000_000));

@@ -16,7 +16,8 @@ use crate::sample::{
 /// Changing calls of an undisturbed download, about: cuts and faults begin within it.
 const CALL_COUNT: usize = 120;
 
-/// From whatever a cut left to a complete download, and to a start that finds all of it. Pieces fetched.
+/// From whatever a cut left to a complete download, and to a start that finds all of it. Pieces
+/// fetched.
 fn recover(sample: &Sample, disks: &Disks, durable: Option<&Running>, rng: &mut Rng) -> u32 {
     let mut again = start(sample, disks).unwrap();
     if let Some(before) = durable {
@@ -30,7 +31,8 @@ fn recover(sample: &Sample, disks: &Disks, durable: Option<&Running>, rng: &mut 
     fetched
 }
 
-/// Downloads with the power going out at this call, starts again, and finishes. Whether there was such a call.
+/// Downloads with the power going out at this call, starts again, and finishes. Whether there was
+/// such a call.
 fn cut_once(sample: &Sample, disks: &Disks, disk: &Disk, seed: u64, cut_at: u64) -> bool {
     let mut rng = Rng::from_number(seed);
     disk.set_faults(Faults { cut_at: Some(cut_at), ..Faults::default() });
@@ -128,7 +130,8 @@ fn power_cuts_at_random_moments_one_after_the_other() {
     );
 }
 
-/// Killed, the program leaves everything that it wrote: only the piece that it was writing is fetched again.
+/// Killed, the program leaves everything that it wrote: only the piece that it was writing is
+/// fetched again.
 #[test]
 fn a_kill_costs_at_most_the_piece_being_written() {
     let sample = Sample::new();
@@ -175,8 +178,8 @@ fn trouble(disk: &Disk, rng: &mut Rng) -> Faults {
     Faults { failing: Some(failing), ..Faults::default() }
 }
 
-/// Whatever fails for a while, the download goes on by itself, ends well, and what it called durable is: the power
-/// goes out in the middle or just after the end.
+/// Whatever fails for a while, the download goes on by itself, ends well, and what it called
+/// durable is: the power goes out in the middle or just after the end.
 #[test]
 fn failing_disks_hold_a_download_up_and_spoil_nothing() {
     let sample = Sample::new();
@@ -206,7 +209,8 @@ fn failing_disks_hold_a_download_up_and_spoil_nothing() {
     eprintln!("N5: {done_count} downloads ended by themselves, {cut_count} after a power cut: nothing false");
 }
 
-/// A journal that can never be written or made durable costs a start that hashes, and nothing else. It is said once.
+/// A journal that can never be written or made durable costs a start that hashes, and nothing else.
+/// It is said once.
 #[test]
 fn a_journal_that_cannot_be_written_holds_nothing_up() {
     let sample = Sample::new();
@@ -237,7 +241,8 @@ fn a_journal_that_cannot_be_written_holds_nothing_up() {
     }
 }
 
-/// What a start finds by hashing may be in caches only, and its sync may fail: then it is written once more.
+/// What a start finds by hashing may be in caches only, and its sync may fail: then it is written
+/// once more.
 #[test]
 fn what_a_start_finds_is_durable_before_it_is_claimed_even_if_a_sync_fails() {
     let sample = Sample::new();
@@ -245,8 +250,8 @@ fn what_a_start_finds_is_durable_before_it_is_claimed_even_if_a_sync_fails() {
         let disks = Disks::of(MODELS[seed as usize % 3], seed);
         let mut rng = Rng::from_number(seed);
         let cut_at = 1 + rng.below(CALL_COUNT) as u64;
-        // Some of those that are killed had a sync that failed before: what it was to cover reads well, and is in caches
-        // alone.
+        // Some of those that are killed had a sync that failed before: what it was to cover reads
+        // well, and is in caches alone.
         let unsynced = When::Calls(cut_at.saturating_sub(20)..cut_at);
         let failing = (unsynced, Failure::Unsynced { error: Errno::IO, forgets: rng.below(2) == 0 });
         let failing = (rng.below(2) == 0).then_some(failing);
@@ -262,17 +267,20 @@ fn what_a_start_finds_is_durable_before_it_is_claimed_even_if_a_sync_fails() {
         disks.content.set_faults(Faults { failing, ..Faults::default() });
         let again = start(&sample, &disks).unwrap();
         if again.is_complete() {
-            // What vouches for it may be a record that the one that was killed had not synced: it is noted anew.
+            // What vouches for it may be a record that the one that was killed had not synced: it
+            // is noted anew.
             insist(&disks, || again.store.close(&again.have)).unwrap();
         }
-        // A record of the one that was killed that could not be written anew may never have been synced.
+        // A record of the one that was killed that could not be written anew may never have been
+        // synced.
         let is_noted = !again.store.has_journal_gaps();
         disks.power_cycle();
         recover(&sample, &disks, is_noted.then_some(&again), &mut rng);
     }
 }
 
-/// A file that somebody repaired in its place is hashed at a start, and durable before it is claimed.
+/// A file that somebody repaired in its place is hashed at a start, and durable before it is
+/// claimed.
 #[test]
 fn what_others_repaired_is_made_durable_before_it_is_claimed() {
     let sample = Sample::new();
@@ -334,7 +342,8 @@ fn what_others_do_to_files_is_noticed_at_the_next_start() {
     }
 }
 
-/// What a sync that failed was to cover is written once more, whether or not it is written down somewhere.
+/// What a sync that failed was to cover is written once more, whether or not it is written down
+/// somewhere.
 #[test]
 fn a_sync_that_failed_is_not_believed_without_a_journal_either() {
     let sample = Sample::new();

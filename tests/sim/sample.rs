@@ -1,5 +1,5 @@
-//! A torrent with all of its bytes, a machine with simulated disks, and what the engine does with both: a start, and
-//! a download.
+//! A torrent with all of its bytes, a machine with simulated disks, and what the engine does with
+//! both: a start, and a download.
 
 #![cfg(test)]
 
@@ -46,7 +46,8 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Seven files of odd lengths, one of them not wanted; the first one ends between the blocks of a piece.
+    /// Seven files of odd lengths, one of them not wanted; the first one ends between the blocks of
+    /// a piece.
     pub(crate) fn new() -> Self {
         let lens: [u64; 7] = [114_688, 1, 140_001, 0, 32_768, 10_000, 180_000];
         let mut offset = 0;
@@ -140,7 +141,8 @@ impl Disks {
         self.content.is_down() || self.state.is_down()
     }
 
-    /// The machine goes down with any of its disks, even where the program would go on without that one.
+    /// The machine goes down with any of its disks, even where the program would go on without that
+    /// one.
     fn require_up(&self) -> Result<(), StorageError> {
         let down = || StorageError::new(Path::new("the machine"), io::Error::other("is down"));
         if self.is_down() { Err(down()) } else { Ok(()) }
@@ -184,7 +186,8 @@ pub(crate) struct Running {
 
 /// A start of the content, waited out while the disk fails in a way that may pass.
 ///
-/// A journal that was lost or could not be written says of no file that it is ours; then the user lets us write it.
+/// A journal that was lost or could not be written says of no file that it is ours; then the user
+/// lets us write it.
 ///
 /// # Errors
 /// The power went out, or what went wrong does not pass.
@@ -339,8 +342,8 @@ impl Running {
         missing
     }
 
-    /// Writes what is missing in a random order and commits now and then, until done or the disk fails. Pieces
-    /// written.
+    /// Writes what is missing in a random order and commits now and then, until done or the disk
+    /// fails. Pieces written.
     pub(crate) fn download(
         &mut self,
         sample: &Sample,
@@ -378,7 +381,8 @@ impl Running {
         Ok(written)
     }
 
-    /// The same on disks that fail: what does not work is tried again, until all is done or the power out.
+    /// The same on disks that fail: what does not work is tried again, until all is done or the
+    /// power out.
     pub(crate) fn persist(
         &mut self,
         sample: &Sample,

@@ -1,4 +1,5 @@
-//! Which module may use which: the layers of the repository, and the three kinds of module in `proto`.
+//! Which module may use which: the layers of the repository, and the three kinds of module in
+//! `proto`.
 
 use crate::source::{Source, is_word, line_of, places};
 
@@ -50,7 +51,8 @@ enum Kind {
     Machine,
 }
 
-/// The modules of proto; the longest name counts. Last: what else of other machines one may know, values all.
+/// The modules of proto; the longest name counts. Last: what else of other machines one may know,
+/// values all.
 const PROTO: &[(&str, Kind, &[&str])] = &[
     ("proto::time", Kind::Leaf, &[]),
     ("proto::rng", Kind::Leaf, &[]),
@@ -86,7 +88,8 @@ const PROTO: &[(&str, Kind, &[&str])] = &[
     ("proto::torrent::rate", Kind::Leaf, &[]),
     // Its answers have the budget of the DHT's.
     ("proto::utp", Kind::Machine, &["proto::dht::budget"]),
-    // A torrent owns the state of its connections; leases and demands are what it exchanges with the session.
+    // A torrent owns the state of its connections; leases and demands are what it exchanges with
+    // the session.
     ("proto::torrent", Kind::Machine, &["proto::peer", "proto::session::Demand", "proto::session::Lease"]),
 ];
 
@@ -141,8 +144,8 @@ fn module_of(file: &str) -> String {
     if matches!(path, "lib" | "main") { String::new() } else { path.replace('/', "::") }
 }
 
-/// Every path that the file names from its crate's root, `super` and `self` resolved, with its place. In the
-/// tracker, those of the library.
+/// Every path that the file names from its crate's root, `super` and `self` resolved, with its
+/// place. In the tracker, those of the library.
 fn used(source: &Source, own: &str) -> Vec<(usize, String)> {
     let code = &source.production;
     let mut found = Vec::new();
@@ -180,7 +183,8 @@ fn resolve<'a>(own: &str, path: &'a str) -> Option<(String, &'a str)> {
     Some((base.join("::"), rest))
 }
 
-/// The paths of a use tree, or of a path in an expression: `a::{b, c::d}` gives `a::b` and `a::c::d`.
+/// The paths of a use tree, or of a path in an expression: `a::{b, c::d}` gives `a::b` and
+/// `a::c::d`.
 pub(crate) fn tree(base: &str, rest: &str) -> Vec<String> {
     let len = rest.find(|c: char| !is_word(c)).unwrap_or(rest.len());
     let (segment, after) = rest.split_at(len);

@@ -1,4 +1,5 @@
-//! The sources as the rules read them: with comments and literals blanked, and the tests told apart.
+//! The sources as the rules read them: with comments and literals blanked, and the tests told
+//! apart.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

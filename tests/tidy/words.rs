@@ -1,4 +1,5 @@
-//! Words that are not to be found: foreign names, impure calls in pure layers, what is unbounded or unfinished.
+//! Words that are not to be found: foreign names, impure calls in pure layers, what is unbounded or
+//! unfinished.
 
 use std::iter;
 
@@ -146,8 +147,8 @@ pub(crate) fn unwelcome(source: &Source) -> Vec<String> {
     found
 }
 
-/// Lines of comments wider than [`COMMENT_WIDTH_MAX`], except in files below `exempt` paths. A line of one
-/// word, such as an address, cannot be wrapped.
+/// Lines of comments wider than [`COMMENT_WIDTH_MAX`], except in files below `exempt` paths. A line
+/// of one word, such as an address, cannot be wrapped.
 pub(crate) fn wide_comments(source: &Source, exempt: &[&str]) -> Vec<String> {
     if exempt.iter().any(|path| source.path.starts_with(path)) {
         return Vec::new();

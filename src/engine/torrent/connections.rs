@@ -1,7 +1,7 @@
 //! The connections of one torrent, by the name that its machine knows them by.
 //!
-//! Sending never waits: a connection whose queue is full has not taken anything for thousands of messages
-//! and is given up.
+//! Sending never waits: a connection whose queue is full has not taken anything for thousands of
+//! messages and is given up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
@@ -26,7 +26,8 @@ pub(super) struct Connections {
     source: BlockSource,
     /// Made with the first connection, and gone with the last, as the inbox is.
     intake: Option<Intake>,
-    /// Made with the first connection, and given back with the last: most torrents of many have none.
+    /// Made with the first connection, and given back with the last: most torrents of many have
+    /// none.
     inbox: Option<mpsc::Sender<Input>>,
     /// The other end, until somebody listens.
     unheard: Option<mpsc::Receiver<Input>>,
@@ -118,15 +119,16 @@ impl Connections {
         was_open
     }
 
-    /// Without connections there is nothing to be heard, once what they said is taken, and no room is needed.
+    /// Without connections there is nothing to be heard, once what they said is taken, and no room
+    /// is needed.
     fn compact(&mut self) {
         if self.open.is_empty() {
             (self.open, self.intake, self.inbox) = (BTreeMap::new(), None, None);
         }
     }
 
-    /// Sends what is queued and then closes all; the future ends when every peer has closed, too. Dropping it
-    /// closes at once.
+    /// Sends what is queued and then closes all; the future ends when every peer has closed, too.
+    /// Dropping it closes at once.
     pub(super) fn finish(&mut self) -> impl Future<Output = ()> + Send + use<> {
         // Dropping the queues tells the connections.
         let mut tasks: Vec<_> =
@@ -147,8 +149,8 @@ impl Inbox {
         }
     }
 
-    /// The next input; None: the last connection has ended, and there may be others to [`Inbox::attend`] to. Waits
-    /// for ever while there is none. May be dropped and called again.
+    /// The next input; None: the last connection has ended, and there may be others to
+    /// [`Inbox::attend`] to. Waits for ever while there is none. May be dropped and called again.
     pub(super) fn recv(&mut self) -> impl Future<Output = Option<Input>> {
         poll_fn(|cx| {
             let Some(receiver) = &mut self.receiver else { return Poll::Pending };

@@ -1,8 +1,8 @@
 //! The first part of a magnet's life: fetching the description from peers (BEP 9).
 //!
-//! No file is open and nobody gets anything from us but what greetings say. When the description is there the
-//! same connections, trackers and names go on with the content; of a torrent that turns out to be private only
-//! what BEP 27 allows.
+//! No file is open and nobody gets anything from us but what greetings say. When the description is
+//! there the same connections, trackers and names go on with the content; of a torrent that turns
+//! out to be private only what BEP 27 allows.
 
 use std::collections::BTreeSet;
 
@@ -161,7 +161,8 @@ impl DescriptionTask {
         };
         if info.private {
             self.swarm.sources.restrict();
-            // A supervisor that is behind lets the handshakes of others know that we have a DHT node, no more.
+            // A supervisor that is behind lets the handshakes of others know that we have a DHT
+            // node, no more.
             let told = supervisor::Input::Private(self.swarm.infohash);
             let _ = self.swarm.context.supervisor.try_send(told);
         }

@@ -71,7 +71,8 @@ impl TorrentTask {
         let now = self.swarm.now();
         self.swarm.report.hurry();
         self.publish(now);
-        // What is queued for the connections still goes out: they are taken from the machine's reach first.
+        // What is queued for the connections still goes out: they are taken from the machine's
+        // reach first.
         self.swarm.part(now, progress(&self.machine, now));
         // A paused machine takes its connections for closed and dials nobody.
         self.machine.handle_command(now, Command::Pause);
@@ -85,8 +86,8 @@ impl TorrentTask {
         close(control, reply);
     }
 
-    /// Until the peers have what was on its way, every `stopped` is answered or given up and what was written
-    /// is durable.
+    /// Until the peers have what was on its way, every `stopped` is answered or given up and what
+    /// was written is durable.
     async fn say_goodbye(&mut self, inbox: &mut Inbox) {
         self.storage.handle_leave();
         loop {

@@ -1,7 +1,7 @@
 //! Memory for descriptions that are being fetched, of all torrents of an engine together.
 //!
-//! Sizes are what peers claim. Small and large ones have budgets of their own, so that nobody who lies about large
-//! ones makes ordinary ones wait.
+//! Sizes are what peers claim. Small and large ones have budgets of their own, so that nobody who
+//! lies about large ones makes ordinary ones wait.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const SMALL_LEN_MAX: u32 = 1 << 20;
 /// Memory of small descriptions, KiB; further ones wait for those under way.
 const SMALL_KIB_MAX: u32 = 16 << 10;
-/// Memory of large descriptions, KiB, so that there is room for one of the greatest length; further ones wait.
+/// Memory of large descriptions, KiB, so that there is room for one of the greatest length; further
+/// ones wait.
 const LARGE_KIB_MAX: u32 = 48 << 10;
 
 /// The budgets. Clones share them.

@@ -1,13 +1,14 @@
 //! One torrent: the task that owns its machines and the bytes of its pieces.
 //!
-//! Its life has up to three parts: who has only a magnet's name fetches the description (`describe`), then files
-//! are opened and what is there is checked (`start`), then content is transferred (`transfer`, `outputs`) until
-//! the torrent leaves (`leave`). What it has all along is its `swarm`.
+//! Its life has up to three parts: who has only a magnet's name fetches the description
+//! (`describe`), then files are opened and what is there is checked (`start`), then content is
+//! transferred (`transfer`, `outputs`) until the torrent leaves (`leave`). What it has all along is
+//! its `swarm`.
 //!
-//! It carries inputs to the machines and does what they decide; it decides nothing: what is done with the disk is
-//! decided by [`crate::storage::lifecycle`]. It waits for nothing but inputs: queues of connections are bounded and
-//! never waited for, disk jobs and dials are tasks of their own, and while the disk is behind the inbox of the
-//! connections is left alone.
+//! It carries inputs to the machines and does what they decide; it decides nothing: what is done
+//! with the disk is decided by [`crate::storage::lifecycle`]. It waits for nothing but inputs:
+//! queues of connections are bounded and never waited for, disk jobs and dials are tasks of their
+//! own, and while the disk is behind the inbox of the connections is left alone.
 
 mod connections;
 mod describe;
@@ -61,7 +62,8 @@ use transfer::TorrentTask;
 
 /// Peers wanted of each announce: as many as a torrent connects to by default.
 const NUMWANT: u32 = 100;
-/// Bytes missing, as trackers are told while nobody knows how many there are: not 0, which would make us a seed.
+/// Bytes missing, as trackers are told while nobody knows how many there are: not 0, which would
+/// make us a seed.
 const LEFT_UNKNOWN: u64 = 16 << 10;
 
 /// What the user wants, with its files open if they are known.
@@ -195,8 +197,8 @@ enum Leaving {
     Failed(String),
 }
 
-/// Opens the torrent's files, if they are known, which may take as long as a disk or a network likes. The memory of
-/// descriptions is shared by all torrents.
+/// Opens the torrent's files, if they are known, which may take as long as a disk or a network
+/// likes. The memory of descriptions is shared by all torrents.
 ///
 /// # Errors
 /// Its folder cannot be used, or there is nothing to know it by.
@@ -351,7 +353,8 @@ impl Origin {
         None
     }
 
-    /// The beginning of a torrent whose description an earlier run has kept: nobody is asked for it.
+    /// The beginning of a torrent whose description an earlier run has kept: nobody is asked for
+    /// it.
     async fn begin_from_kept(
         self,
         named: Named,

@@ -1,6 +1,7 @@
 //! What the user of a torrent sees: its stage, figures and events.
 //!
-//! Figures are made at most five times a second, and only while something happens and somebody listens.
+//! Figures are made at most five times a second, and only while something happens and somebody
+//! listens.
 
 use std::sync::Arc;
 
@@ -37,7 +38,8 @@ impl Report {
         self.teller.tell(event);
     }
 
-    /// Tells what is wrong with the journal of a torrent that goes on, which begins a new one if need be.
+    /// Tells what is wrong with the journal of a torrent that goes on, which begins a new one if
+    /// need be.
     pub(super) fn journal(&self, trouble: Trouble) {
         self.event(match trouble {
             Trouble::Lapsed(error) => Event::JournalLapsed(error.to_string()),
@@ -132,7 +134,8 @@ impl FileProgress {
         self.change(info.geometry, &info.files, piece, |done_len, len| *done_len -= len);
     }
 
-    /// Calls with the verified bytes of each file that the piece touches, and its bytes in the piece.
+    /// Calls with the verified bytes of each file that the piece touches, and its bytes in the
+    /// piece.
     fn change(
         &mut self,
         geometry: Geometry,

@@ -1,8 +1,9 @@
-//! Where a torrent's peers come from: its trackers, the DHT, the local network, and names that the user gave.
+//! Where a torrent's peers come from: its trackers, the DHT, the local network, and names that the
+//! user gave.
 //!
-//! It carries questions out and answers back; when to ask whom, the announcer and the finder decide. What was
-//! found is told by [`Sources::poll`], to whichever machine the torrent has just then. A private torrent has
-//! trackers and what its user named, nothing else (BEP 27).
+//! It carries questions out and answers back; when to ask whom, the announcer and the finder
+//! decide. What was found is told by [`Sources::poll`], to whichever machine the torrent has just
+//! then. A private torrent has trackers and what its user named, nothing else (BEP 27).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -35,8 +36,8 @@ use crate::proto::tracker::announcer::{self, Announcer, Progress, RequestId};
 
 /// Time for looking up the name of a peer or node; then it is left out.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Names of peers and of nodes that are looked up, of each so many; more are left out. Links and torrents name a
-/// few.
+/// Names of peers and of nodes that are looked up, of each so many; more are left out. Links and
+/// torrents name a few.
 const NAME_MAX: usize = 32;
 /// Different peers of one lookup that are counted for people; more are found and not counted.
 const COUNTED_MAX: usize = 10_000;
@@ -288,7 +289,8 @@ impl Sources {
         }
     }
 
-    /// The next thing that the torrent's machine is to hear; what is to be asked is asked. Drain to None.
+    /// The next thing that the torrent's machine is to hear; what is to be asked is asked. Drain to
+    /// None.
     pub(super) fn poll(&mut self, now: Instant, report: &Report) -> Option<News> {
         loop {
             if let Some(news) = self.found.pop_front() {
@@ -412,7 +414,8 @@ impl Sources {
 
     fn tell_lsd(&mut self, request: lsd::Request) {
         let Some(lsd) = self.public.as_ref().and_then(|public| public.lsd.clone()) else { return };
-        // A queue that is full is waited for elsewhere; an engine that has ended announces nothing more.
+        // A queue that is full is waited for elsewhere; an engine that has ended announces nothing
+        // more.
         if let Err(mpsc::error::TrySendError::Full(request)) = lsd.try_send(request) {
             self.tasks.spawn("lsd", async move {
                 let _ = lsd.send(request).await;

@@ -1,7 +1,8 @@
-//! How a torrent starts: runs the jobs of its [`Lifecycle`] until the content is ready, and shows its progress.
+//! How a torrent starts: runs the jobs of its [`Lifecycle`] until the content is ready, and shows
+//! its progress.
 //!
-//! While pieces are hashed the torrent has no machine for them yet: peers are turned away, those that gave the
-//! metadata wait unread, the user's wishes are kept for later.
+//! While pieces are hashed the torrent has no machine for them yet: peers are turned away, those
+//! that gave the metadata wait unread, the user's wishes are kept for later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,8 +50,8 @@ pub(super) struct Ready {
 /// Pieces hashed by a check, and of these the good ones.
 type Checked = (u32, u32);
 
-/// Finds out which pieces are present, with progress in `report`; what the user wants meanwhile is added to
-/// `wishes`.
+/// Finds out which pieces are present, with progress in `report`; what the user wants meanwhile is
+/// added to `wishes`.
 pub(super) async fn start(
     context: &Arc<Context>,
     plan: &Plan,
@@ -128,7 +129,8 @@ fn progress(sender: watch::Sender<Checked>) -> Box<dyn FnMut(u32, u32) -> bool +
     })
 }
 
-/// Waits for progress, and at least a moment: hashing tells of each piece, people need not see each.
+/// Waits for progress, and at least a moment: hashing tells of each piece, people need not see
+/// each.
 async fn later(checked: &mut watch::Receiver<Checked>) {
     tokio::time::sleep(PROGRESS_INTERVAL).await;
     if checked.changed().await.is_err() {
@@ -154,8 +156,8 @@ fn tell_found(plan: &Plan, content: &DiskContent, found: &lifecycle::Started, re
     report.event(Event::Checked { good: found.have.count(), total });
 }
 
-/// Tells what is wrong with the journal of a torrent that does not start: the files that the journal would
-/// name count as the user's.
+/// Tells what is wrong with the journal of a torrent that does not start: the files that the
+/// journal would name count as the user's.
 fn tell_journal(content: &DiskContent, report: &Report) {
     match content.take_journal_trouble() {
         Some(Trouble::Unusable(error, _)) => report.event(Event::JournalUnusable(error.to_string())),

@@ -1,5 +1,6 @@
-//! What a torrent has from its first moment to its last, whether or not its description is known: connections,
-//! dials, sources of peers, what the user sees, what the session is told, and how it leaves.
+//! What a torrent has from its first moment to its last, whether or not its description is known:
+//! connections, dials, sources of peers, what the user sees, what the session is told, and how it
+//! leaves.
 //!
 //! Everything that comes is handed on as [`News`] to the machine that the torrent has just then.
 
@@ -110,8 +111,8 @@ impl Swarm {
         });
     }
 
-    /// The next thing that comes; may be dropped and called again. Polled by hand, as each torrent has room for
-    /// what it waits for all its life.
+    /// The next thing that comes; may be dropped and called again. Polled by hand, as each torrent
+    /// has room for what it waits for all its life.
     pub(super) fn next(&mut self) -> impl Future<Output = Met> {
         poll_fn(|cx| match self.dials.poll_next(cx) {
             Poll::Ready((addr, dialled)) => Poll::Ready(Met::Dialled(addr, dialled)),
@@ -179,7 +180,8 @@ impl Swarm {
         }
     }
 
-    /// Tells the session what the torrent could use and, if it `lacks` something and knows few peers, the sources.
+    /// Tells the session what the torrent could use and, if it `lacks` something and knows few
+    /// peers, the sources.
     pub(super) fn tell_demand(
         &mut self,
         now: Instant,

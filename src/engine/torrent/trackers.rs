@@ -1,6 +1,8 @@
-//! The trackers of one torrent: carries announces out and answers back, and keeps what people see of them.
+//! The trackers of one torrent: carries announces out and answers back, and keeps what people see
+//! of them.
 //!
-//! When to announce what to whom, the announcer decides. A name is looked up anew for each announce.
+//! When to announce what to whom, the announcer decides. A name is looked up anew for each
+//! announce.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

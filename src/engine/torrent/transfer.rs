@@ -105,8 +105,8 @@ impl TorrentTask {
         Box::pin(self.leave(leaving, inputs)).await;
     }
 
-    /// The first inputs: our share, if it was told already, whom we know from fetching the description, what the
-    /// user gave, and completion if nothing is missing.
+    /// The first inputs: our share, if it was told already, whom we know from fetching the
+    /// description, what the user gave, and completion if nothing is missing.
     pub(super) fn begin(&mut self, lease: Option<Lease>, handover: Option<Handover>, wishes: Wishes) {
         let now = self.swarm.now();
         self.tell_journal();

@@ -1,10 +1,10 @@
 //! The peer state of a torrent: its parts, and what passes between them.
 //!
-//! [`Active`] owns the parts and passes between them what they need; no part knows another. It is allocated when
-//! the torrent's first input that concerns peers comes.
+//! [`Active`] owns the parts and passes between them what they need; no part knows another. It is
+//! allocated when the torrent's first input that concerns peers comes.
 //!
-//! Invariants, checked in debug builds: a disconnected peer is in no part; interest is what the count of
-//! wanted pieces says; every bound of a connection holds; the books of the pieces agree.
+//! Invariants, checked in debug builds: a disconnected peer is in no part; interest is what the
+//! count of wanted pieces says; every bound of a connection holds; the books of the pieces agree.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -1,12 +1,13 @@
 //! How many connected peers have each piece, and the startable pieces in order of rarity.
 //!
-//! Startable pieces stand in one array, grouped by their count of copies, so that one more or one less copy
-//! is one swap over a group's border, and the rarest piece of a peer is found from the front. A peer that has
-//! everything is counted once, not once a piece, unless it is fickle: one that took back pieces. Looking for a piece never looks at more than `SCAN_MAX`
-//! entries of the array: if the peer has none of them, the peer's own bitfield is walked instead.
+//! Startable pieces stand in one array, grouped by their count of copies, so that one more or one
+//! less copy is one swap over a group's border, and the rarest piece of a peer is found from the
+//! front. A peer that has everything is counted once, not once a piece, unless it is fickle: one
+//! that took back pieces. Looking for a piece never looks at more than `SCAN_MAX` entries of the
+//! array: if the peer has none of them, the peer's own bitfield is walked instead.
 //!
-//! Invariants: group `c` is `order[starts[c]..starts[c + 1]]` and holds the startable pieces with `c` copies;
-//! `places[order[i]] == i`. It knows no peers, only their bitfields.
+//! Invariants: group `c` is `order[starts[c]..starts[c + 1]]` and holds the startable pieces with
+//! `c` copies; `places[order[i]] == i`. It knows no peers, only their bitfields.
 
 use super::pieces::Pieces;
 use crate::proto::bitfield::Bitfield;
@@ -81,7 +82,8 @@ impl Availability {
         }
     }
 
-    /// A peer took back `piece`; `have` does not have it any more. `was_fickle`: before, too. From now on it is.
+    /// A peer took back `piece`; `have` does not have it any more. `was_fickle`: before, too. From
+    /// now on it is.
     pub fn lose(&mut self, piece: PieceIndex, have: &Bitfield, was_fickle: bool) {
         if have.count() + 1 == have.len() && !was_fickle {
             self.seed_count -= 1;

@@ -1,18 +1,19 @@
 //! Addresses of peers that we might dial: the one gate for all sources.
 //!
-//! An address enters in its one form, if anybody can be there, if its source may name it, and if its host is
-//! not banned; it leaves by [`Candidates::next_dial`], one dial at a time and at most one a minute to one host
-//! (to what the user named sooner: that peer may be only just starting), the user's and the link's first and
-//! gossip last, then those that failed least, then in the canonical order of BEP 40 (or at random as long as our
-//! own address is unknown). Of a private torrent (BEP 27) only what trackers, the link or the user named enters.
+//! An address enters in its one form, if anybody can be there, if its source may name it, and if
+//! its host is not banned; it leaves by [`Candidates::next_dial`], one dial at a time and at most
+//! one a minute to one host (to what the user named sooner: that peer may be only just starting),
+//! the user's and the link's first and gossip last, then those that failed least, then in the
+//! canonical order of BEP 40 (or at random as long as our own address is unknown). Of a private
+//! torrent (BEP 27) only what trackers, the link or the user named enters.
 //!
-//! Who poisons trackers, DHT, gossip or links with a victim's address gets it at most one dial a minute from us,
-//! whatever ports it is listed with; strangers none if the victim is on our local network, gossips none if the
-//! port is a well-known service's. On a local network many peers may share a host, and only neighbours can name it: there the minute
-//! counts for each port by itself.
+//! Who poisons trackers, DHT, gossip or links with a victim's address gets it at most one dial a
+//! minute from us, whatever ports it is listed with; strangers none if the victim is on our local
+//! network, gossips none if the port is a well-known service's. On a local network many peers may
+//! share a host, and only neighbours can name it: there the minute counts for each port by itself.
 //!
-//! Invariants: `ready` holds exactly the addresses in state `Ready`, `waiting` those in `Waiting`; no banned
-//! host is known; [`KNOWN_MAX`] is kept. It opens no connection and knows no pieces.
+//! Invariants: `ready` holds exactly the addresses in state `Ready`, `waiting` those in `Waiting`;
+//! no banned host is known; [`KNOWN_MAX`] is kept. It opens no connection and knows no pieces.
 
 mod priority;
 
@@ -27,32 +28,35 @@ use crate::proto::scope::Scope;
 use crate::proto::time::{Duration, Instant};
 use priority::canonical_priority;
 
-/// Addresses known at once, about 200 KiB; beyond it the worst that is not connected makes room, or the new
-/// one is dropped.
+/// Addresses known at once, about 200 KiB; beyond it the worst that is not connected makes room, or
+/// the new one is dropped.
 pub const KNOWN_MAX: usize = 2_000;
-/// Addresses that may still be dialled, or are, of those that one teller of gossip named; more are dropped. So no
-/// single peer decides whom we meet.
+/// Addresses that may still be dialled, or are, of those that one teller of gossip named; more are
+/// dropped. So no single peer decides whom we meet.
 const PER_TELLER_MAX: usize = 200;
-/// Addresses known of one public host, so that no list can point us all at one victim; more are dropped.
+/// Addresses known of one public host, so that no list can point us all at one victim.
 const PER_HOST_MAX: usize = 8;
-/// Hosts remembered as dialled within [`REDIAL_INTERVAL`], about 200 KiB; at so many the next dial waits.
+/// Hosts remembered as dialled within [`REDIAL_INTERVAL`], about 200 KiB; at so many the next dial
+/// waits.
 const DIALLED_MAX: usize = 2_000;
-/// Gossip may not name lower ports of public hosts: those of mail, names, web and shells, where an unexpected
-/// connection is an attack, and where a peer hardly ever listens. Trackers may, for they saw whom they list.
+/// Gossip may not name lower ports of public hosts: those of mail, names, web and shells, where an
+/// unexpected connection is an attack, and where a peer hardly ever listens. Trackers may, for they
+/// saw whom they list.
 const GOSSIP_PORT_MIN: u16 = 1_024;
 /// Hosts remembered as banned; beyond it the first one is forgotten.
 const BANNED_MAX: usize = 10_000;
 /// Own addresses remembered; more are not, and would be noticed again on connecting.
 const OURSELVES_MAX: usize = 16;
-/// Least time between two dials of one host, or of one local address, that was not given by the user.
+/// Least time between two dials of one host, or of one local address, that was not given by the
+/// user.
 pub const REDIAL_INTERVAL: Duration = Duration::from_secs(60);
-/// Least time between two dials of one address of the user's; doubles up to [`REDIAL_INTERVAL`] and is never
-/// given up.
+/// Least time between two dials of one address of the user's; doubles up to [`REDIAL_INTERVAL`] and
+/// is never given up.
 pub const USER_REDIAL_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest wait after failures, and the rest that an address gets after [`TRIES_MAX`].
 const BACKOFF_MAX: Duration = Duration::from_secs(3_600);
-/// Dials and connections in a row that brought nothing, after which an address is only dialled if a source
-/// names it again later.
+/// Dials and connections in a row that brought nothing, after which an address is only dialled if a
+/// source names it again later.
 const TRIES_MAX: u32 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,8 +109,8 @@ fn source_rank(source: Source) -> u8 {
     }
 }
 
-/// Returns whether a source may name this address. A source that is not local may not name local addresses,
-/// and no source, the user included, may name an address without a [`Scope`].
+/// Returns whether a source may name this address. A source that is not local may not name local
+/// addresses, and no source, the user included, may name an address without a [`Scope`].
 fn may_name(source: Source, addr: SocketAddr) -> bool {
     match (source, Scope::of(addr.ip())) {
         (_, None) => false,
@@ -125,8 +129,9 @@ fn rest_key(addr: SocketAddr) -> SocketAddr {
     if compact::is_local(addr.ip()) { addr } else { SocketAddr::new(addr.ip(), 0) }
 }
 
-/// What is banned for an address that lied: its host, whatever the port, for a new port costs nothing. On
-/// loopback the address itself, where all peers are of one host and who may lie there can do worse.
+/// What is banned for an address that lied: its host, whatever the port, for a new port costs
+/// nothing. On loopback the address itself, where all peers are of one host and who may lie there
+/// can do worse.
 fn ban_key(addr: SocketAddr) -> SocketAddr {
     let addr = compact::canonical(addr);
     if addr.ip().is_loopback() { addr } else { SocketAddr::new(addr.ip(), 0) }
@@ -350,7 +355,8 @@ impl Candidates {
         self.set_state(addr, failures, state);
     }
 
-    /// Doubles with each failure, with up to half as much again at random, so that not all come back at once.
+    /// Doubles with each failure, with up to half as much again at random, so that not all come
+    /// back at once.
     fn backoff(&mut self, source: Source, failures: u32) -> Duration {
         let (least, most) = match source {
             Source::User => (USER_REDIAL_INTERVAL, REDIAL_INTERVAL),
@@ -364,8 +370,8 @@ impl Candidates {
         doubled.min(most).mul_f64(1.0 + self.rng.unit() / 2.0)
     }
 
-    /// A connection that we dialled is up. Earlier failures stand until it was useful: two seeds would meet
-    /// and part for ever.
+    /// A connection that we dialled is up. Earlier failures stand until it was useful: two seeds
+    /// would meet and part for ever.
     pub fn dialled(&mut self, addr: SocketAddr) {
         self.connected(compact::canonical(addr));
     }
@@ -375,8 +381,8 @@ impl Candidates {
         self.set_state(addr, failures, State::Connected);
     }
 
-    /// A connected peer listens at this address (extension handshake `p`): not dialled while it is connected. It
-    /// says so itself, so that new addresses enter as gossip does.
+    /// A connected peer listens at this address (extension handshake `p`): not dialled while it is
+    /// connected. It says so itself, so that new addresses enter as gossip does.
     pub fn listens_at(&mut self, addr: SocketAddr) {
         let addr = compact::canonical(addr);
         match self.known.get(&addr).map(|known| known.state) {
@@ -392,7 +398,8 @@ impl Candidates {
         }
     }
 
-    /// We closed the connection to this address only to begin anew: it may be dialled at once, and once.
+    /// We closed the connection to this address only to begin anew: it may be dialled at once, and
+    /// once.
     pub fn anew(&mut self, addr: SocketAddr) {
         let addr = compact::canonical(addr);
         if let Some(&known) = self.known.get(&addr).filter(|known| known.state == State::Connected) {
@@ -400,7 +407,8 @@ impl Candidates {
         }
     }
 
-    /// A connection to a dialled or listening address is gone; `useful` if it was worth coming back to.
+    /// A connection to a dialled or listening address is gone; `useful` if it was worth coming back
+    /// to.
     pub fn disconnected(&mut self, now: Instant, addr: SocketAddr, useful: bool) {
         let addr = compact::canonical(addr);
         let Some(&known) = self.known.get(&addr) else { return };
@@ -441,7 +449,8 @@ impl Candidates {
         self.banned.contains(&ban_key(addr))
     }
 
-    /// The torrent is private: forgets whom no tracker, no link and no user named, and nobody else comes in.
+    /// The torrent is private: forgets whom no tracker, no link and no user named, and nobody else
+    /// comes in.
     pub fn keep_named(&mut self) {
         self.private = true;
         let others = self.known.iter().filter(|(_, known)| !known.named);

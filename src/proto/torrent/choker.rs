@@ -1,10 +1,12 @@
 //! Whom we upload to: rounds of 10 s (BEP 3).
 //!
-//! While downloading, those who give us most are unchoked, and one optimistic slot goes round, so that
-//! newcomers can begin and better partners are found. As a seed, slots go round among those who got least, so
-//! that pieces spread. Slots follow what the upload feeds, and are never more than the session allows.
+//! While downloading, those who give us most are unchoked, and one optimistic slot goes round, so
+//! that newcomers can begin and better partners are found. As a seed, slots go round among those
+//! who got least, so that pieces spread. Slots follow what the upload feeds, and are never more
+//! than the session allows.
 //!
-//! Its answers follow from its arguments, its generator and who holds a slot since when; it sends nothing.
+//! Its answers follow from its arguments, its generator and who holds a slot since when; it sends
+//! nothing.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,10 +33,11 @@ const SLOTS_START: usize = 6;
 const SLOTS_MIN: usize = 2;
 /// Slots at most, whatever the upload: a peer serves each neighbour a share worth having.
 const SLOTS_MAX: usize = 200;
-/// Percent of the rate at the last growth that must be reached before slots grow again: if more slots did
-/// not send more, it is not slots that are short.
+/// Percent of the rate at the last growth that must be reached before slots grow again: if more
+/// slots did not send more, it is not slots that are short.
 const GAIN_MIN: u64 = 110;
-/// Bytes per second below which a slot is not worth having: slots beyond those at first are given up.
+/// Bytes per second below which a slot is not worth having: slots beyond those at first are given
+/// up.
 const SLOT_RATE_MIN: u64 = 8 * 1024;
 
 /// One connection as the choker sees it.
@@ -137,8 +140,8 @@ impl Choker {
         changes
     }
 
-    /// Between rounds: someone became interested, or an unchoked one left or lost interest. Fills slots that
-    /// are free; chokes at most those who want nothing.
+    /// Between rounds: someone became interested, or an unchoked one left or lost interest. Fills
+    /// slots that are free; chokes at most those who want nothing.
     pub fn fill(&mut self, now: Instant, peers: &[Candidate], capacity: Capacity) -> Vec<Change> {
         self.note_tenures(now, peers);
         let slots = self.slots.min(capacity.unchoke_max.unwrap_or(usize::MAX));
@@ -179,8 +182,8 @@ impl Choker {
         }
     }
 
-    /// More slots while the uplink idles, all are in use and more of them do send more; fewer when each gets
-    /// next to nothing.
+    /// More slots while the uplink idles, all are in use and more of them do send more; fewer when
+    /// each gets next to nothing.
     fn fit_slots(&mut self, peers: &[Candidate], capacity: &Capacity) {
         let busy = peers.iter().filter(|peer| peer.unchoked && peer.interested);
         let (count, rate) = busy.fold((0, 0), |(count, rate), peer| (count + 1, rate + peer.upload_rate));
@@ -218,8 +221,8 @@ impl Choker {
         chosen
     }
 
-    /// One of those not chosen, at random, newcomers favoured; snubbed ones, and those whose time in a spare
-    /// slot is over, only if there is nobody else.
+    /// One of those not chosen, at random, newcomers favoured; snubbed ones, and those whose time
+    /// in a spare slot is over, only if there is nobody else.
     fn draw(&mut self, now: Instant, interested: &[Candidate], chosen: &BTreeSet<ConnId>) -> Option<ConnId> {
         let others = || interested.iter().filter(|peer| !chosen.contains(&peer.conn));
         let fresh = others().any(|peer| !peer.snubbed && !peer.unchoked);
@@ -232,8 +235,8 @@ impl Choker {
         tickets.get(self.rng.below(tickets.len())).copied()
     }
 
-    /// As a seed: who has a slot keeps it until it got its quota or its time is over; then those who got
-    /// least, the faster first among equals.
+    /// As a seed: who has a slot keeps it until it got its quota or its time is over; then those
+    /// who got least, the faster first among equals.
     fn spread(&mut self, now: Instant, interested: &[Candidate], slots: usize) -> BTreeSet<ConnId> {
         let mut order: Vec<Candidate> = interested.to_vec();
         self.rng.shuffle(&mut order);

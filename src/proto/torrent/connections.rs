@@ -1,4 +1,5 @@
-//! Who is connected: whom we dial, whom we take, whom we let go, and what each connection needs each second.
+//! Who is connected: whom we dial, whom we take, whom we let go, and what each connection needs
+//! each second.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,8 +19,8 @@ use crate::proto::wire::sp_have;
 const USELESS_AFTER: Duration = Duration::from_secs(600);
 /// Of so many connections one may be a newcomer with an allowed-fast set; one always may.
 const NEWCOMER_SHARE: usize = 8;
-/// HAVEs, 9 bytes each, that make up for the bitfield that a peer did not get while we fetched the description.
-/// With more pieces it is disconnected instead, and dialled again.
+/// HAVEs, 9 bytes each, that make up for the bitfield that a peer did not get while we fetched the
+/// description. With more pieces it is disconnected instead, and dialled again.
 const LATE_HAVES_MAX: u32 = 1_024;
 
 impl Active {
@@ -36,8 +37,8 @@ impl Active {
         }
     }
 
-    /// Whether to take the connection; may let another one go for it. With where the peer listens, if another
-    /// connection to it that goes knew.
+    /// Whether to take the connection; may let another one go for it. With where the peer listens,
+    /// if another connection to it that goes knew.
     fn admit(&mut self, now: Instant, connected: &Connected) -> Result<Option<SocketAddr>, DisconnectReason> {
         if self.status.paused {
             return Err(DisconnectReason::Stopping);
@@ -75,8 +76,8 @@ impl Active {
         self.out.event(Event::PeerConnected(connected.addr));
     }
 
-    /// Puts a connection on the books whose peer knows, or is about to be told, which pieces we have.
-    /// `introduced`: the description was fetched on it.
+    /// Puts a connection on the books whose peer knows, or is about to be told, which pieces we
+    /// have. `introduced`: the description was fetched on it.
     fn enlist(&mut self, now: Instant, mut peer: Peer, introduced: bool) {
         let connected = peer.connected;
         if connected.direction == Direction::Outgoing {
@@ -94,8 +95,8 @@ impl Active {
         self.upkeep_at.get_or_insert(now + UPKEEP);
     }
 
-    /// Goes on with a connection on which the description was fetched: hears what the peer said meanwhile, as if
-    /// it came now, and tells it our pieces.
+    /// Goes on with a connection on which the description was fetched: hears what the peer said
+    /// meanwhile, as if it came now, and tells it our pieces.
     pub(super) fn take_over(&mut self, now: Instant, introduced: Introduced) {
         let Introduced { conn, connected, listen_addr, messages } = introduced;
         let mut peer = Peer::new(conn, connected, self.download.pieces.geometry().piece_count(), now);
@@ -128,8 +129,9 @@ impl Active {
         Ok(())
     }
 
-    /// The peer told its first pieces: a newcomer gets its allowed-fast set, if newcomers are few. In a flash
-    /// crowd everybody is one, and the sets would split the uplink among all for the same few pieces.
+    /// The peer told its first pieces: a newcomer gets its allowed-fast set, if newcomers are few.
+    /// In a flash crowd everybody is one, and the sets would split the uplink among all for the
+    /// same few pieces.
     pub(super) fn welcome(&mut self, now: Instant, conn: ConnId) {
         let is_newcomer = |peer: &Peer| peer.remote.have().count() < greeting::ALLOWED_FAST_COUNT as u32;
         let newcomer_count = self.peers.values().filter(|peer| is_newcomer(peer)).count();
@@ -248,9 +250,10 @@ impl Active {
         if parts { Err(DisconnectReason::BothComplete) } else { Ok(()) }
     }
 
-    /// Whether the peer may have only the infohash, and may get the metadata from us (BEP 9): it takes metadata and
-    /// does not say how much it has. A peer with pieces has it, whatever it says; of a torrent without pieces, a
-    /// peer that has not introduced itself yet may have come for it.
+    /// Whether the peer may have only the infohash, and may get the metadata from us (BEP 9): it
+    /// takes metadata and does not say how much it has. A peer with pieces has it, whatever it
+    /// says; of a torrent without pieces, a peer that has not introduced itself yet may have come
+    /// for it.
     fn may_need_metadata(&self, peer: &Peer) -> bool {
         let have = peer.remote.have();
         let asks = match peer.remote.extension() {

@@ -1,16 +1,18 @@
 //! How a first seed lets its pieces out: each once before any twice (compare BEP 16).
 //!
-//! In a young swarm the seed's uplink is what every neighbour waits for, and neighbours that do not know of each
-//! other's requests ask it for the same pieces. Four means against that:
+//! In a young swarm the seed's uplink is what every neighbour waits for, and neighbours that do not
+//! know of each other's requests ask it for the same pieces. Four means against that:
 //!
-//! - Each unchoked neighbour is suggested pieces (BEP 6) that no neighbour has or was suggested. Other clients do not
-//!   heed that.
-//! - Under an upload limit, requests wait at the seed. Those for a piece of which no other neighbour was sent the first
-//!   block are served first. [`Debut::is_first`] tells them apart; `upload` bounds how long the others wait.
-//! - Under an upload limit, a neighbour whose pieces do not reach the others ([`Sharing`]) is given no further first
-//!   copies while others ask for some: what it was sent has to be sent again.
-//! - Under an upload limit, neighbours are told a short request queue ([`Debut::request_queue_max`]): libtorrent keeps
-//!   three seconds of requests in flight otherwise, and what is asked for early is asked for twice.
+//! - Each unchoked neighbour is suggested pieces (BEP 6) that no neighbour has or was suggested.
+//!   Other clients do not heed that.
+//! - Under an upload limit, requests wait at the seed. Those for a piece of which no other
+//!   neighbour was sent the first block are served first. [`Debut::is_first`] tells them apart;
+//!   `upload` bounds how long the others wait.
+//! - Under an upload limit, a neighbour whose pieces do not reach the others ([`Sharing`]) is given
+//!   no further first copies while others ask for some: what it was sent has to be sent again.
+//! - Under an upload limit, neighbours are told a short request queue
+//!   ([`Debut::request_queue_max`]): libtorrent keeps three seconds of requests in flight
+//!   otherwise, and what is asked for early is asked for twice.
 //!
 //! When every piece is out there is nothing left to do. Invariant: pieces before `cursor` are out.
 
@@ -34,15 +36,16 @@ use crate::proto::wire::message::Message;
 const AHEAD_MIN: u64 = 2;
 /// Seconds of a neighbour's rate that suggestions cover: the next ones come as it asks for these.
 const AHEAD_SECS: u64 = 2;
-/// Requests that may wait at the seed in all, as time at its upload limit: longer than most round trips, so that the
-/// limit is reached.
+/// Requests that may wait at the seed in all, as time at its upload limit: longer than most round
+/// trips, so that the limit is reached.
 const REQUEST_SPAN: Duration = Duration::from_millis(250);
 /// Least request queue told to a neighbour, in blocks.
 const REQUEST_QUEUE_MIN: usize = 16;
 
 /// First copies that a neighbour must have announced before it is judged: fewer say too little.
 const JUDGED_COUNT_MIN: u32 = 8;
-/// The share of a free rider's pieces that reached other neighbours is less than this part of the best share.
+/// The share of a free rider's pieces that reached other neighbours is less than this part of the
+/// best share.
 const FREE_RIDER_PARTS: u64 = 4;
 
 /// The first copy of one piece.
@@ -56,8 +59,9 @@ struct FirstCopy {
     is_shared: bool,
 }
 
-/// What became of the first copies that one neighbour was sent. Each piece counts once, so that announcing and
-/// retracting it in turns raises nothing, and only when the recipient has announced it as well.
+/// What became of the first copies that one neighbour was sent. Each piece counts once, so that
+/// announcing and retracting it in turns raises nothing, and only when the recipient has announced
+/// it as well.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sharing {
     /// Pieces that it has announced.
@@ -92,8 +96,8 @@ pub(super) struct Debut {
     unseen: Vec<PieceIndex>,
     /// Every piece is still to be listed, in an order that follows from this: nobody came yet.
     unlisted: Option<Rng>,
-    /// The first copy of each piece whose recipient is connected. Empty before the first block under an upload limit,
-    /// and again when every piece is out.
+    /// The first copy of each piece whose recipient is connected. Empty before the first block
+    /// under an upload limit, and again when every piece is out.
     first_copies: Vec<Option<FirstCopy>>,
     /// The recipients of first copies.
     sharing: BTreeMap<ConnId, Sharing>,
@@ -137,15 +141,16 @@ impl Debut {
         }
     }
 
-    /// Whether a block of this piece would be of its first copy: no other neighbour has the piece or was sent its first
-    /// block.
+    /// Whether a block of this piece would be of its first copy: no other neighbour has the piece
+    /// or was sent its first block.
     pub(super) fn is_first(&self, piece: PieceIndex, conn: ConnId, availability: &Availability) -> bool {
         let first_copy = self.first_copy(piece);
         first_copy.map_or_else(|| availability.count(piece) == 0, |copy| copy.recipient == conn)
     }
 
-    /// Whether the neighbour has asked for a block of a first copy; if so, that request becomes its next. One that asks
-    /// again after it was refused cannot get the piece elsewhere: its request counts as well.
+    /// Whether the neighbour has asked for a block of a first copy; if so, that request becomes its
+    /// next. One that asks again after it was refused cannot get the piece elsewhere: its request
+    /// counts as well.
     pub(super) fn bring_forward(&self, peer: &mut Peer, availability: &Availability) -> bool {
         let conn = peer.conn;
         let may_begin = !self.is_free_rider(conn);
@@ -156,7 +161,8 @@ impl Debut {
         })
     }
 
-    /// Whether what the neighbour was sent does not reach the others, while they share what they get.
+    /// Whether what the neighbour was sent does not reach the others, while they share what they
+    /// get.
     pub(super) fn is_free_rider(&self, conn: ConnId) -> bool {
         self.sharing.get(&conn).is_some_and(|sharing| sharing.is_free_rider)
     }
@@ -194,8 +200,8 @@ impl Debut {
         peer.uploads.refuse(piece, self.geometry.block_count(piece))
     }
 
-    /// A neighbour is sent a block of this piece. A free rider is the recipient of no further first copy: the piece is
-    /// still one to begin for the others.
+    /// A neighbour is sent a block of this piece. A free rider is the recipient of no further first
+    /// copy: the piece is still one to begin for the others.
     pub(super) fn sent(&mut self, piece: PieceIndex, conn: ConnId) {
         if self.is_free_rider(conn) {
             return;
@@ -209,8 +215,8 @@ impl Debut {
         }
     }
 
-    /// Whether every piece is out: some neighbour has it or is being sent it. Looks on from where it last stopped;
-    /// a neighbour that leaves has it begin anew.
+    /// Whether every piece is out: some neighbour has it or is being sent it. Looks on from where
+    /// it last stopped; a neighbour that leaves has it begin anew.
     pub(super) fn is_over(&mut self, availability: &Availability) -> bool {
         let end = self.geometry.piece_count();
         let is_out = |piece: PieceIndex| self.first_copy(piece).is_some() || availability.count(piece) > 0;
@@ -230,7 +236,8 @@ impl Debut {
         self.cursor == self.geometry.piece_count() && self.first_copies.is_empty()
     }
 
-    /// Blocks that each of so many neighbours may ask for ahead, under a limit of so many bytes per second.
+    /// Blocks that each of so many neighbours may ask for ahead, under a limit of so many bytes per
+    /// second.
     pub(super) fn request_queue_max(&self, rate: Option<u64>, interested_count: usize) -> usize {
         let Some(rate) = rate.filter(|_| interested_count > 1 && !self.is_closed()) else {
             return QUEUE_COUNT_MAX;

@@ -1,16 +1,18 @@
 //! Fetching a torrent's description from its peers, when only the infohash is known (BEP 9).
 //!
-//! [`Description`] stands in a torrent's place until the info dictionary is there: it dials, greets, asks for
-//! pieces of metadata and keeps what peers say about the content, so that [`super::Torrent`] can go on with the
-//! same connections. Buffers belong to senders: what one peer claims about the size costs the others nothing.
-//! When the whole does not hash, each contributor has to give it alone, and the liar is banned.
+//! [`Description`] stands in a torrent's place until the info dictionary is there: it dials,
+//! greets, asks for pieces of metadata and keeps what peers say about the content, so that
+//! [`super::Torrent`] can go on with the same connections. Buffers belong to senders: what one peer
+//! claims about the size costs the others nothing. When the whole does not hash, each contributor
+//! has to give it alone, and the liar is banned.
 //!
-//! It tells peers that it has no pieces, serves nothing, and chokes everybody. Its inputs are here; who is
-//! connected and what peers say in `acquaintances`, what is kept of it in `introduction`, which piece is asked
-//! of whom in `fetch`, by what each `describer` does, over the buffers of `copy`.
+//! It tells peers that it has no pieces, serves nothing, and chokes everybody. Its inputs are here;
+//! who is connected and what peers say in `acquaintances`, what is kept of it in `introduction`,
+//! which piece is asked of whom in `fetch`, by what each `describer` does, over the buffers of
+//! `copy`.
 //!
-//! Invariants, checked in debug builds: nobody is asked who is not connected; there is upkeep exactly while
-//! there are connections or room is reserved; the bounds of the fetching hold.
+//! Invariants, checked in debug builds: nobody is asked who is not connected; there is upkeep
+//! exactly while there are connections or room is reserved; the bounds of the fetching hold.
 
 mod acquaintances;
 mod copy;
@@ -66,14 +68,16 @@ pub enum Output {
     Disconnect(ConnId, DisconnectReason),
     /// Dial; answered by `handle_connected` or `handle_dial_failed`.
     Dial(SocketAddr),
-    /// Room for so many bytes is needed, of what the process allows all descriptions together; answered by
-    /// `handle_reserved`. What was reserved and not released is given back when the machine is dropped.
+    /// Room for so many bytes is needed, of what the process allows all descriptions together;
+    /// answered by `handle_reserved`. What was reserved and not released is given back when the
+    /// machine is dropped.
     Reserve(u32),
     /// So many bytes of what was reserved are not needed any more.
     Release(u32),
     /// A peer has a DHT node at this address (PORT message).
     DhtNode(SocketAddr),
-    /// The info dictionary, hashed and right. Take [`Description::into_handover`] and go on with a torrent.
+    /// The info dictionary, hashed and right. Take [`Description::into_handover`] and go on with a
+    /// torrent.
     Described(Bytes),
     /// For people: connections and bans.
     Event(Event),
@@ -92,8 +96,8 @@ pub struct Progress {
     pub total_len: u32,
 }
 
-/// A connection that goes on, and what the peer said on it so far, in order: availability, extension handshake,
-/// allowed-fast pieces, interest, choking.
+/// A connection that goes on, and what the peer said on it so far, in order: availability,
+/// extension handshake, allowed-fast pieces, interest, choking.
 #[derive(Clone, Debug)]
 pub struct Introduced {
     /// The shell's name for it.
@@ -160,7 +164,8 @@ impl Description {
         self.settle(now);
     }
 
-    /// A message came. A peer that breaks the rules is disconnected by output; the shell needs no error.
+    /// A message came. A peer that breaks the rules is disconnected by output; the shell needs no
+    /// error.
     pub fn handle_message(&mut self, now: Instant, conn: ConnId, message: Message) {
         if let Err(reason) = self.receive_message(now, conn, message) {
             self.forget(now, conn, Some(reason));
@@ -237,9 +242,9 @@ impl Description {
         Progress { connected, describing, done_len, total_len }
     }
 
-    /// After [`Output::Described`]: what the torrent goes on with. `private`: only addresses that trackers, the
-    /// link or the user named are handed over, and connections to peers that listen there (BEP 27); the closing
-    /// of others is the shell's.
+    /// After [`Output::Described`]: what the torrent goes on with. `private`: only addresses that
+    /// trackers, the link or the user named are handed over, and connections to peers that listen
+    /// there (BEP 27); the closing of others is the shell's.
     pub fn into_handover(mut self, private: bool) -> Handover {
         let (mut introduced, mut parted) = (Vec::new(), Vec::new());
         for (conn, Acquaintance { connected, introduction, listen_addr, .. }) in self.peers {
@@ -255,7 +260,8 @@ impl Description {
         Handover { introduced, parted, dialer: self.dialer }
     }
 
-    /// The end of every input: decisions of the fetching are carried out, and whoever is due is dialled.
+    /// The end of every input: decisions of the fetching are carried out, and whoever is due is
+    /// dialled.
     fn settle(&mut self, now: Instant) {
         while let Some(decision) = self.fetch.pop() {
             match decision {
@@ -279,7 +285,8 @@ impl Description {
         self.check_invariant();
     }
 
-    /// Room stays reserved for what a peer left behind, until it is clear that nobody goes on with it.
+    /// Room stays reserved for what a peer left behind, until it is clear that nobody goes on with
+    /// it.
     fn needs_upkeep(&self) -> bool {
         !self.peers.is_empty() || self.fetch.holds_room()
     }

@@ -1,8 +1,8 @@
 //! Whom we dial, and whom we let in: what holds for a connection before anything is said on it.
 //!
-//! Shared by the torrent and by the fetching of its description, which hands it on with all dials under way. It
-//! knows the addresses, the dials under way and the names of both ends; how many connections there may be, and
-//! what they are worth, is for whoever owns it.
+//! Shared by the torrent and by the fetching of its description, which hands it on with all dials
+//! under way. It knows the addresses, the dials under way and the names of both ends; how many
+//! connections there may be, and what they are worth, is for whoever owns it.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -23,7 +23,8 @@ const LOOK_SPACING: Duration = Duration::from_millis(100);
 pub(super) struct Dialer {
     candidates: Candidates,
     dialing: BTreeSet<SocketAddr>,
-    /// Dials under way to addresses that are not to be talked to any more: what they bring is closed.
+    /// Dials under way to addresses that are not to be talked to any more: what they bring is
+    /// closed.
     disowned: BTreeSet<SocketAddr>,
     /// Whether there may be somebody to dial now.
     stale: bool,
@@ -82,7 +83,8 @@ impl Dialer {
         Ok(())
     }
 
-    /// Whether this is somebody to talk to. Of two connections to one peer, the one to let go for it.
+    /// Whether this is somebody to talk to. Of two connections to one peer, the one to let go for
+    /// it.
     pub(super) fn admit(
         &mut self,
         ours: PeerId,
@@ -105,8 +107,8 @@ impl Dialer {
         }
     }
 
-    /// The connection was not taken. Of the `others`, with where they are known to listen, one to the same peer
-    /// stands for the address that was dialled from now on.
+    /// The connection was not taken. Of the `others`, with where they are known to listen, one to
+    /// the same peer stands for the address that was dialled from now on.
     pub(super) fn refused<'a>(
         &mut self,
         now: Instant,
@@ -131,8 +133,8 @@ impl Dialer {
         self.candidates.listens_at(addr);
     }
 
-    /// A connection to this address is gone; with a reason, it is we who closed it. `gave`: one side gave the
-    /// other something.
+    /// A connection to this address is gone; with a reason, it is we who closed it. `gave`: one
+    /// side gave the other something.
     pub(super) fn parted(
         &mut self,
         now: Instant,
@@ -174,7 +176,8 @@ impl Dialer {
         self.candidates.is_named(addr)
     }
 
-    /// The torrent is private (BEP 27): only what trackers, the link and the user named stays or comes in.
+    /// The torrent is private (BEP 27): only what trackers, the link and the user named stays or
+    /// comes in.
     pub(super) fn keep_named(&mut self) {
         self.candidates.keep_named();
         let candidates = &self.candidates;
@@ -224,15 +227,15 @@ fn is_same(one: &Connected, other: &Connected) -> bool {
     one.peer_id == other.peer_id || one.addr == other.addr
 }
 
-/// Of two connections to one peer, whether the one that stays, from or to `addr`, stands for the address where the
-/// other one knew the peer to listen; `known`: where it does itself. Then that address stays connected, instead
-/// of being dialled again and again for one connection too many.
+/// Of two connections to one peer, whether the one that stays, from or to `addr`, stands for the
+/// address where the other one knew the peer to listen; `known`: where it does itself. Then that
+/// address stays connected, instead of being dialled again and again for one connection too many.
 pub(super) fn stands_for(addr: SocketAddr, known: Option<SocketAddr>, listen_addr: SocketAddr) -> bool {
     addr.ip() == listen_addr.ip() && known.is_none_or(|known| known == listen_addr)
 }
 
-/// Of two connections between the same two, both ends keep the one that the greater peer id dialled. A
-/// stranger who borrows a peer's name from another host does not get its place.
+/// Of two connections between the same two, both ends keep the one that the greater peer id
+/// dialled. A stranger who borrows a peer's name from another host does not get its place.
 fn replaces(ours: PeerId, newer: &Connected, older: &Connected) -> bool {
     let kept = if ours > newer.peer_id { Direction::Outgoing } else { Direction::Incoming };
     newer.addr.ip() == older.addr.ip() && newer.direction == kept && older.direction != kept

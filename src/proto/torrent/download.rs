@@ -90,7 +90,8 @@ impl Download {
         self.hungry.len()
     }
 
-    /// Whom to try again; None if there is nobody or the limit is reached: the others keep their turn.
+    /// Whom to try again; None if there is nobody or the limit is reached: the others keep their
+    /// turn.
     pub(super) fn next_hungry(&mut self, now: Instant) -> Option<ConnId> {
         if self.bucket.available(now) < u64::from(BLOCK_LEN) && !self.hungry.is_empty() {
             self.starved = true;

@@ -1,8 +1,8 @@
-//! The end of a download: when everything is asked for, the last blocks are asked of several peers, so that
-//! no slow peer holds up the end (BEP 3).
+//! The end of a download: when everything is asked for, the last blocks are asked of several peers,
+//! so that no slow peer holds up the end (BEP 3).
 //!
-//! What is wasted is bounded by the blocks in flight when it begins, times [`REQUESTS_PER_BLOCK_MAX`], less
-//! what cancels save.
+//! What is wasted is bounded by the blocks in flight when it begins, times
+//! [`REQUESTS_PER_BLOCK_MAX`], less what cancels save.
 
 use super::event::ConnId;
 use super::pieces::Pieces;
@@ -13,11 +13,12 @@ use crate::proto::rng::Rng;
 /// Connections that one block is asked of at most; a further peer then gets nothing to do.
 pub const REQUESTS_PER_BLOCK_MAX: usize = 3;
 
-/// Blocks handed to one peer at a time: it gets more when these came, by when many others are there.
+/// Blocks handed to one peer at a time: it gets more when these came, by when many others are
+/// there.
 pub const BLOCK_MAX: usize = 4;
 
-/// Appends blocks that are asked of others, to be asked of `conn` too (marked so in `pieces`), those asked
-/// of fewest first; nothing before [`Pieces::is_all_requested`]. When one arrives,
+/// Appends blocks that are asked of others, to be asked of `conn` too (marked so in `pieces`),
+/// those asked of fewest first; nothing before [`Pieces::is_all_requested`]. When one arrives,
 /// [`super::pieces::Received::Kept`] names the others to cancel.
 pub fn pick(
     conn: ConnId,

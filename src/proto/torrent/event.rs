@@ -49,7 +49,8 @@ impl Settings {
         self.pex && !self.private
     }
 
-    /// The port of our DHT node, where its nodes are exchanged with peers: never in a private torrent.
+    /// The port of our DHT node, where its nodes are exchanged with peers: never in a private
+    /// torrent.
     pub fn dht_port(&self) -> Option<u16> {
         self.dht_port.filter(|_| !self.private)
     }
@@ -82,11 +83,12 @@ pub struct Connected {
 pub enum Source {
     /// Typed by the user: dialled first, again soon and for ever, loopback and private allowed.
     User,
-    /// Named by a magnet link (`x.pe`): dialled first, loopback and private allowed, for a link may be for the
-    /// office. Who wrote it may be anybody: hosts have their rest, and what fails is given up.
+    /// Named by a magnet link (`x.pe`): dialled first, loopback and private allowed, for a link may
+    /// be for the office. Who wrote it may be anybody: hosts have their rest, and what fails is
+    /// given up.
     Magnet,
-    /// A tracker at this address kind: `local` if the tracker itself is on a local network, which may then
-    /// name local addresses.
+    /// A tracker at this address kind: `local` if the tracker itself is on a local network, which
+    /// may then name local addresses.
     Tracker {
         /// The tracker is itself on a loopback or private address.
         local: bool,
@@ -180,7 +182,8 @@ pub enum DisconnectReason {
     Stopping,
 }
 
-/// The torrent's decisions. Order matters: messages and blocks of one connection go out in the order given.
+/// The torrent's decisions. Order matters: messages and blocks of one connection go out in the
+/// order given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Output {

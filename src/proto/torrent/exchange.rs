@@ -1,4 +1,5 @@
-//! Blocks and pieces: what follows when they come, go, verify or fail, or when the user wants others.
+//! Blocks and pieces: what follows when they come, go, verify or fail, or when the user wants
+//! others.
 
 use super::active::Active;
 use super::download::Download;

@@ -1,13 +1,14 @@
 //! When one torrent asks the DHT: beside its trackers, and at once where they fail.
 //!
-//! Without trackers: at once. With trackers: at once when none has answered within [`PATIENCE`] of the start or
-//! all have failed since, otherwise at a random moment within some minutes ([`SPREAD`], and [`NEEDY_SPREAD`]
-//! while peers are few), so that a thousand torrents do not ask together. Again while peers are few, with growing
-//! pauses ([`PAUSES`]), and every quarter of an hour to stay listed ([`RELIST_INTERVAL`]). A complete torrent has
-//! nobody to look for: it is found. A private torrent never asks (BEP 27).
+//! Without trackers: at once. With trackers: at once when none has answered within [`PATIENCE`] of
+//! the start or all have failed since, otherwise at a random moment within some minutes
+//! ([`SPREAD`], and [`NEEDY_SPREAD`] while peers are few), so that a thousand torrents do not ask
+//! together. Again while peers are few, with growing pauses ([`PAUSES`]), and every quarter of an
+//! hour to stay listed ([`RELIST_INTERVAL`]). A complete torrent has nobody to look for: it is
+//! found. A private torrent never asks (BEP 27).
 //!
-//! One lookup at a time; between two lies the pause that the tries so far ask for, whatever happens. It knows no
-//! nodes and no peers.
+//! One lookup at a time; between two lies the pause that the tries so far ask for, whatever
+//! happens. It knows no nodes and no peers.
 
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
@@ -20,14 +21,15 @@ pub const SPREAD: Duration = Duration::from_secs(300);
 pub const NEEDY_SPREAD: Duration = Duration::from_secs(60);
 /// Within so long after it became complete a torrent is announced as such.
 pub const COMPLETED_SPREAD: Duration = Duration::from_secs(60);
-/// How often a torrent that lacks nothing is announced, and up to a fifth sooner: nodes forget what they were
-/// told half an hour ago, some sooner.
+/// How often a torrent that lacks nothing is announced, and up to a fifth sooner: nodes forget what
+/// they were told half an hour ago, some sooner.
 pub const RELIST_INTERVAL: Duration = Duration::from_secs(900);
-/// Pauses between lookups while peers are few, in seconds; the last one stays. The first is for when no node
-/// answered at all, because the DHT itself was only just starting.
+/// Pauses between lookups while peers are few, in seconds; the last one stays. The first is for
+/// when no node answered at all, because the DHT itself was only just starting.
 const PAUSES: [u64; 7] = [2, 5, 15, 30, 60, 120, 300];
-/// Longest pause, as a place in [`PAUSES`], while no node answers: such a lookup costs next to nothing, and the
-/// first node may come any moment; in an overlay of two, it is the one who looks for us.
+/// Longest pause, as a place in [`PAUSES`], while no node answers: such a lookup costs next to
+/// nothing, and the first node may come any moment; in an overlay of two, it is the one who looks
+/// for us.
 const NOBODY_PAUSE_MAX: usize = 1;
 /// After so long without a lookup the pauses are short again.
 const CALM: Duration = Duration::from_secs(600);
@@ -114,7 +116,8 @@ impl Finder {
             return;
         }
         match (self.is_first(), self.trackers) {
-            // The trackers' time is not over, or they have failed, and the first lookup is due as it is.
+            // The trackers' time is not over, or they have failed, and the first lookup is due as
+            // it is.
             (true, Trackers::Unknown | Trackers::Failed) => {}
             (true, Trackers::Working) => {
                 let within = self.within(NEEDY_SPREAD);
@@ -129,7 +132,8 @@ impl Finder {
         let State::Running { again } = self.state else { return };
         let is_calm = self.done_at.is_none_or(|done_at| now - done_at >= CALM);
         self.done_at = Some(now);
-        // A lookup that nobody answered was none; one that found somebody gives them time to connect.
+        // A lookup that nobody answered was none; one that found somebody gives them time to
+        // connect.
         self.tries = match (answered, is_calm) {
             (0, true) => 0,
             (0, false) => (self.tries + 1).min(NOBODY_PAUSE_MAX),
@@ -148,12 +152,14 @@ impl Finder {
         }
     }
 
-    /// The description says private (BEP 27): nothing more is asked, not even what was decided already.
+    /// The description says private (BEP 27): nothing more is asked, not even what was decided
+    /// already.
     pub fn handle_private(&mut self) {
         self.state = State::Never;
     }
 
-    /// The torrent is complete: it needs nobody any more. If it was announced before, it is again soon, as a seed.
+    /// The torrent is complete: it needs nobody any more. If it was announced before, it is again
+    /// soon, as a seed.
     pub fn handle_completed(&mut self, now: Instant) {
         if !std::mem::replace(&mut self.complete, true) && !self.is_first() {
             let within = self.within(COMPLETED_SPREAD);
@@ -208,7 +214,8 @@ impl Finder {
         span.mul_f64(self.rng.unit())
     }
 
-    /// The next lookup is after so long at the latest, or when the pause after the last one is over.
+    /// The next lookup is after so long at the latest, or when the pause after the last one is
+    /// over.
     fn hasten(&mut self, now: Instant, wait: Duration) {
         match &mut self.state {
             State::Never | State::Ready => {}

@@ -1,4 +1,5 @@
-//! What peers say, message by message (BEP 3, 5, 6, 9, 10, 11, 21, 54). An error is the reason to disconnect.
+//! What peers say, message by message (BEP 3, 5, 6, 9, 10, 11, 21, 54). An error is the reason to
+//! disconnect.
 
 use std::net::SocketAddr;
 
@@ -110,7 +111,8 @@ impl Active {
 
     fn on_bitfield(&mut self, now: Instant, conn: ConnId, field: Bitfield) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
-        // Connections from before the description are still decoded without knowing how many pieces there are.
+        // Connections from before the description are still decoded without knowing how many pieces
+        // there are.
         let field = field
             .fitted(self.download.pieces.geometry().piece_count())
             .map_err(|_| DisconnectReason::Protocol("bitfield of another torrent"))?;
@@ -217,8 +219,8 @@ impl Active {
         if peer.state.peer_choking {
             return Ok(());
         }
-        // This peer itself is asked again with its next block or at the next upkeep, so that a reject of
-        // everything does not become a quarrel.
+        // This peer itself is asked again with its next block or at the next upkeep, so that a
+        // reject of everything does not become a quarrel.
         peer.requests.shorten();
         if rejection == Rejection::Refused { peer.faults.count(Fault::Reject) } else { Ok(()) }
     }
@@ -254,7 +256,8 @@ impl Active {
     fn on_metadata(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
         if payload.is_empty() {
-            // The decoder does not read pieces any more, among them those that were asked for and come late.
+            // The decoder does not read pieces any more, among them those that were asked for and
+            // come late.
             return peer.faults.count(Fault::UnsolicitedMetadata);
         }
         let message = MetadataMessage::decode(payload)
@@ -288,7 +291,8 @@ impl Active {
         Ok(())
     }
 
-    /// Gossip: addresses that the peer may name become candidates (BEP 11). Who is gone tells us nothing.
+    /// Gossip: addresses that the peer may name become candidates (BEP 11). Who is gone tells us
+    /// nothing.
     fn on_pex(&mut self, now: Instant, conn: ConnId, payload: &Bytes) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn).filter(|_| self.settings.gossips()) else { return Ok(()) };
         let teller = peer.connected.addr.ip();
@@ -322,7 +326,8 @@ impl Active {
         self.take_back(now, conn, vec![piece])
     }
 
-    /// The peer does not have these pieces any more. What it was asked of them is as good as rejected (BEP 54).
+    /// The peer does not have these pieces any more. What it was asked of them is as good as
+    /// rejected (BEP 54).
     fn take_back(&mut self, now: Instant, conn: ConnId, gone: Vec<PieceIndex>) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
         let Download { pieces, availability, picker, .. } = &mut self.download;

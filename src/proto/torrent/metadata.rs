@@ -1,15 +1,16 @@
 //! The info dictionary for peers that have only the infohash (BEP 9): the sending side.
 //!
-//! Requests wait in a queue a peer and leave in turns with the blocks, under the same rate limit. One
-//! connection gets the whole at most [`COPIES_MAX`] times and further requests are rejected, so that a peer
-//! cannot cause an endless upload with small requests. All payloads lie in one buffer, which is made at the
-//! first request and dropped with the last peer that requested. The shell copies the pieces that it is given
-//! and reports when they have been sent: of one connection it holds at most [`WINDOW_COUNT`] pieces, and the
-//! rest waits here as numbers. So metadata goes as fast as the connection takes it.
+//! Requests wait in a queue a peer and leave in turns with the blocks, under the same rate limit.
+//! One connection gets the whole at most [`COPIES_MAX`] times and further requests are rejected, so
+//! that a peer cannot cause an endless upload with small requests. All payloads lie in one buffer,
+//! which is made at the first request and dropped with the last peer that requested. The shell
+//! copies the pieces that it is given and reports when they have been sent: of one connection it
+//! holds at most [`WINDOW_COUNT`] pieces, and the rest waits here as numbers. So metadata goes as
+//! fast as the connection takes it.
 //!
-//! All connections from one network ([`compact::site`]), which one operator can easily have, together get
-//! [`BURST_LEN_MIN`] or [`COPIES_MAX`] copies at once, and [`SITE_RATE`] from then on; further requests wait.
-//! Local networks are exempt, since all peers of a cluster may be in one.
+//! All connections from one network ([`compact::site`]), which one operator can easily have,
+//! together get [`BURST_LEN_MIN`] or [`COPIES_MAX`] copies at once, and [`SITE_RATE`] from then on;
+//! further requests wait. Local networks are exempt, since all peers of a cluster may be in one.
 //!
 //! Invariants: no piece waits twice for one peer; a rejected piece does not wait.
 
@@ -25,13 +26,15 @@ use crate::proto::wire::metadata::{
     METADATA_PIECE_LEN, MetadataMessage, metadata_piece_count, metadata_piece_len,
 };
 
-/// How many times one connection may have the whole: once, and what it lost or mistrusts again. More is refused.
+/// How many times one connection may have the whole: once, and what it lost or mistrusts again.
+/// More is refused.
 const COPIES_MAX: usize = 2;
 
 /// Pieces, 256 KiB, that the shell holds unsent for one connection. More wait.
 const WINDOW_COUNT: usize = 16;
 
-/// Bytes per second of metadata for all connections of one network together, after a burst. More wait.
+/// Bytes per second of metadata for all connections of one network together, after a burst. More
+/// wait.
 const SITE_RATE: u64 = 256 << 10;
 /// Least such burst, bytes: a few dozen copies of ordinary metadata.
 const BURST_LEN_MIN: u64 = 8 << 20;
@@ -127,7 +130,8 @@ impl Metadata {
         waiting.map(|(conn, _)| *conn).collect()
     }
 
-    /// The payload that the peer gets next, of which [`Metadata::next_len`] told. The shell has it in hand from now on.
+    /// The payload that the peer gets next, of which [`Metadata::next_len`] told. The shell has it
+    /// in hand from now on.
     pub(super) fn pop(&mut self, now: Instant, conn: ConnId) -> Option<Bytes> {
         let len = u64::from(self.next_len(now, conn)?);
         let asker = self.askers.get_mut(&conn)?;

@@ -1,11 +1,12 @@
 //! One torrent: every decision about its pieces and its peers.
 //!
-//! [`Torrent`] is the machine and its inputs. Most of thousands of torrents in one process are dormant: without
-//! any input that concerns peers, they have their pieces and settings only. Such an input allocates the peer state
-//! (`active`); what inputs lead to is in `connections` (who is connected), `messages` (what peers say) and
-//! `exchange` (blocks and pieces). Work an input is in proportion to what it changes: a block costs no walk over
-//! peers or pieces; a verified piece, a round and each second of upkeep cost one walk over peers. A torrent
-//! without connections waits for nothing but its candidates.
+//! [`Torrent`] is the machine and its inputs. Most of thousands of torrents in one process are
+//! dormant: without any input that concerns peers, they have their pieces and settings only. Such
+//! an input allocates the peer state (`active`); what inputs lead to is in `connections` (who is
+//! connected), `messages` (what peers say) and `exchange` (blocks and pieces). Work an input is in
+//! proportion to what it changes: a block costs no walk over peers or pieces; a verified piece, a
+//! round and each second of upkeep cost one walk over peers. A torrent without connections waits
+//! for nothing but its candidates.
 
 mod active;
 pub mod availability;
@@ -50,14 +51,15 @@ use description::Handover;
 use event::{Command, ConnId, Connected, Output, PieceResult, Receipt, Settings, Source, TorrentSnapshot};
 use pieces::Pieces;
 
-/// How often connections are looked after: silence, snubs, the depth of pipelines. Only while there are any.
+/// How often connections are looked after: silence, snubs, the depth of pipelines. Only while there
+/// are any.
 const UPKEEP: Duration = Duration::from_secs(1);
 
 /// The machine. The shell moves bytes; this decides.
 ///
-/// Blocks: the shell asks [`Torrent::handle_block`] what to do with each received block (keep it in the
-/// piece's buffer, or drop it). When a piece's last block is kept, [`Output::VerifyPiece`] follows; the shell
-/// hashes and writes, and answers by [`Torrent::handle_piece_result`].
+/// Blocks: the shell asks [`Torrent::handle_block`] what to do with each received block (keep it in
+/// the piece's buffer, or drop it). When a piece's last block is kept, [`Output::VerifyPiece`]
+/// follows; the shell hashes and writes, and answers by [`Torrent::handle_piece_result`].
 #[derive(Debug)]
 pub struct Torrent {
     dormant: Dormant,
@@ -102,8 +104,8 @@ impl Dormant {
 }
 
 impl Torrent {
-    /// A torrent of this geometry of which `have` is verified on disk. `wanted` are the pieces to fetch
-    /// (all set: everything). Nothing happens before the first input.
+    /// A torrent of this geometry of which `have` is verified on disk. `wanted` are the pieces to
+    /// fetch (all set: everything). Nothing happens before the first input.
     pub fn new(
         settings: Settings,
         geometry: Geometry,
@@ -131,9 +133,10 @@ impl Torrent {
         self.input(now, |active| active.connect(now, conn, connected));
     }
 
-    /// Goes on with what the fetching of the description began: its candidates and connections. To be the first
-    /// input, if at all. Peers were told that we have nothing: what we have they hear now, by `sp_have` or by
-    /// HAVEs; who would need too many HAVEs is disconnected, to be dialled again.
+    /// Goes on with what the fetching of the description began: its candidates and connections. To
+    /// be the first input, if at all. Peers were told that we have nothing: what we have they hear
+    /// now, by `sp_have` or by HAVEs; who would need too many HAVEs is disconnected, to be dialled
+    /// again.
     pub fn handle_handover(&mut self, now: Instant, handover: Handover) {
         self.input(now, |active| active.hand_over(now, handover));
     }
@@ -148,7 +151,8 @@ impl Torrent {
         self.input(now, |active| active.forget(now, conn, None));
     }
 
-    /// A message came. A peer that breaks the rules is disconnected by output; the shell needs no error.
+    /// A message came. A peer that breaks the rules is disconnected by output; the shell needs no
+    /// error.
     pub fn handle_message(&mut self, now: Instant, conn: ConnId, message: Message) {
         self.input(now, |active| {
             if let Err(reason) = active.receive_message(now, conn, message) {
@@ -168,7 +172,8 @@ impl Torrent {
         self.input(now, |active| active.blocks_sent(now, conn, bytes));
     }
 
-    /// So many messages handed out by [`Output::SendMetadata`] have left for the socket: room for more.
+    /// So many messages handed out by [`Output::SendMetadata`] have left for the socket: room for
+    /// more.
     pub fn handle_metadata_sent(&mut self, now: Instant, conn: ConnId, count: usize) {
         self.input(now, |active| {
             active.metadata.sent(conn, count);
@@ -176,8 +181,9 @@ impl Torrent {
         });
     }
 
-    /// Blocks of a piece that is not whole are there, by their number in it: kept by an earlier run, whoever sent them.
-    /// To be told before the first connection. They are not asked for; the piece is verified when it is whole.
+    /// Blocks of a piece that is not whole are there, by their number in it: kept by an earlier
+    /// run, whoever sent them. To be told before the first connection. They are not asked for; the
+    /// piece is verified when it is whole.
     pub fn handle_restored(&mut self, now: Instant, piece: PieceIndex, blocks: &[u32]) {
         self.input(now, |active| {
             if active.download.pieces.restore(piece, blocks) {
@@ -192,13 +198,15 @@ impl Torrent {
         self.input(now, |active| active.blocks_unsent(now, conn, blocks));
     }
 
-    /// Pieces that were there are there no more. `is_fetching`: they are fetched again, as far as they are wanted, but
-    /// not before [`Torrent::handle_loss_noted`]; else they are not wanted any more.
+    /// Pieces that were there are there no more. `is_fetching`: they are fetched again, as far as
+    /// they are wanted, but not before [`Torrent::handle_loss_noted`]; else they are not wanted any
+    /// more.
     pub fn handle_lost(&mut self, now: Instant, pieces: Vec<PieceIndex>, is_fetching: bool) {
         self.input(now, |active| active.pieces_lost(now, pieces, is_fetching));
     }
 
-    /// Whoever had to know has heard of the loss of these pieces: nothing speaks against fetching them any more.
+    /// Whoever had to know has heard of the loss of these pieces: nothing speaks against fetching
+    /// them any more.
     pub fn handle_loss_noted(&mut self, now: Instant, pieces: &[PieceIndex]) {
         self.input(now, |active| active.loss_noted(pieces));
     }

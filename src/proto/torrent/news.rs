@@ -1,17 +1,21 @@
-//! What we gained in the running swarming interval: told to the neighbours in one batch when it ends.
+//! What we gained in the running swarming interval: told to the neighbours in one batch when it
+//! ends.
 //!
-//! A neighbour gets one `sp_have` message if it takes that, else a HAVE a piece, also about pieces that it has
-//! itself: a peer that super-seeds (BEP 16) shows a piece at a time, and waits for the HAVE of that one before it
-//! shows the next. Only a peer that is known to have everything is told nothing.
+//! A neighbour gets one `sp_have` message if it takes that, else a HAVE a piece, also about pieces
+//! that it has itself: a peer that super-seeds (BEP 16) shows a piece at a time, and waits for the
+//! HAVE of that one before it shows the next. Only a peer that is known to have everything is told
+//! nothing.
 //!
-//! One that has nothing left to ask of us hears at once of a gained piece that it lacks: that is a peer that has
-//! all that we told it of, and one that may ask and does not. The latter only while pieces come fast: then a
-//! neighbour fetches all that it knows of in a fraction of the interval. In a slow swarm some neighbour is idle
-//! most of the time, and telling of each piece by itself would cost more bytes. A peer that may be super-seeding
-//! is told of every piece at once, for it sends nothing more until then.
+//! One that has nothing left to ask of us hears at once of a gained piece that it lacks: that is a
+//! peer that has all that we told it of, and one that may ask and does not. The latter only while
+//! pieces come fast: then a neighbour fetches all that it knows of in a fraction of the interval.
+//! In a slow swarm some neighbour is idle most of the time, and telling of each piece by itself
+//! would cost more bytes. A peer that may be super-seeding is told of every piece at once, for it
+//! sends nothing more until then.
 //!
-//! What we lose is taken back at once from everybody who may know of it, by `sp_have` or `lt_donthave` (BEP 54); news
-//! that did not go out yet is just not told. Who takes neither is to be greeted anew.
+//! What we lose is taken back at once from everybody who may know of it, by `sp_have` or
+//! `lt_donthave` (BEP 54); news that did not go out yet is just not told. Who takes neither is to
+//! be greeted anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,15 +29,15 @@ use crate::proto::wire::dont_have;
 use crate::proto::wire::message::Message;
 use crate::proto::wire::sp_have;
 
-/// Bytes of pieces gained in one interval from which on idle neighbours are told of each piece at once: at such
-/// rates a HAVE a piece is nothing, and waiting is what costs.
+/// Bytes of pieces gained in one interval from which on idle neighbours are told of each piece at
+/// once: at such rates a HAVE a piece is nothing, and waiting is what costs.
 const FAST_LEN: u64 = 4 << 20;
 
 /// A peer that super-seeds shows so few pieces at a time: rtorrent one, libtorrent two.
 const SHOWN_AT_ONCE_MAX: u32 = 2;
 
-/// Most messages by which one neighbour is told of pieces lost at once, 10 bytes each: they are to fit into the queue
-/// of its connection. With more it is greeted anew.
+/// Most messages by which one neighbour is told of pieces lost at once, 10 bytes each: they are to
+/// fit into the queue of its connection. With more it is greeted anew.
 const DONT_HAVES_MAX: usize = 1_024;
 
 /// The news of the interval.
@@ -66,8 +70,8 @@ impl News {
         self.due_at
     }
 
-    /// We gained a piece: it goes into the batch, and at once to a peer that has nothing left to ask of us or may
-    /// be waiting for the message.
+    /// We gained a piece: it goes into the batch, and at once to a peer that has nothing left to
+    /// ask of us or may be waiting for the message.
     pub(super) fn gain(
         &mut self,
         now: Instant,
@@ -91,8 +95,8 @@ impl News {
         }
     }
 
-    /// Pieces, ascending, are not ours any more; `have` is all that we still hold. Who is to be greeted anew, since it
-    /// knows of one and cannot be told.
+    /// Pieces, ascending, are not ours any more; `have` is all that we still hold. Who is to be
+    /// greeted anew, since it knows of one and cannot be told.
     pub(super) fn lose(
         &mut self,
         now: Instant,
@@ -143,7 +147,8 @@ impl News {
         }
     }
 
-    /// The peer may have nothing left to ask of us: then it is told what it missed. `have` is all that we hold.
+    /// The peer may have nothing left to ask of us: then it is told what it missed. `have` is all
+    /// that we hold.
     pub(super) fn tell_idle(&self, now: Instant, have: &Bitfield, peer: &mut Peer, out: &mut Outbox) {
         if peer.offer.is_owed() && self.is_fast() && is_idle(peer) {
             self.tell_peer(now, have, peer, &[], out);
@@ -205,8 +210,8 @@ impl News {
     }
 }
 
-/// Whether the peer may be super-seeding (BEP 16): it has pieces, never wanted any of ours, and shows hardly more than
-/// we have already. No peer that speaks `sp_have` does.
+/// Whether the peer may be super-seeding (BEP 16): it has pieces, never wanted any of ours, and
+/// shows hardly more than we have already. No peer that speaks `sp_have` does.
 fn may_super_seed(peer: &Peer) -> bool {
     let shows_few = peer.remote.have().count() > 0 && peer.remote.wanted_count() < SHOWN_AT_ONCE_MAX;
     shows_few && !peer.state.peer_was_interested && peer.remote.sp_have().is_none()

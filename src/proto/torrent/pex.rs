@@ -1,13 +1,14 @@
 //! Gossip: who is told of whom, and when (BEP 11).
 //!
-//! Told are the peers that we are connected to and whose extension handshake came, at the address where they
-//! take connections: one that we dialled or that they named themselves, never the port that an incoming
-//! connection happens to have. Nobody is told of itself, and nobody of addresses that it could not mean
-//! ([`may_name`]). The banned are not connected.
+//! Told are the peers that we are connected to and whose extension handshake came, at the address
+//! where they take connections: one that we dialled or that they named themselves, never the port
+//! that an incoming connection happens to have. Nobody is told of itself, and nobody of addresses
+//! that it could not mean ([`may_name`]). The banned are not connected.
 //!
-//! All changes are numbered in one sequence; of each peer that speaks `ut_pex` we keep only how far it was told.
-//! So the state is one entry a connection and the last [`GONE_MAX`] that left, and a message costs what changed
-//! since the one before it. Who was told everything waits for no timer: the next change wakes it.
+//! All changes are numbered in one sequence; of each peer that speaks `ut_pex` we keep only how far
+//! it was told. So the state is one entry a connection and the last [`GONE_MAX`] that left, and a
+//! message costs what changed since the one before it. Who was told everything waits for no timer:
+//! the next change wakes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -24,15 +25,15 @@ use crate::proto::wire::pex::{PEX_COUNT_MAX, PexFlags, PexMessage};
 
 /// Least time between two messages to one peer, by the BEP.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How long news wait for others to go with them, where the minute has passed: long enough for the connections
-/// of a start, short enough that newcomers soon know each other.
+/// How long news wait for others to go with them, where the minute has passed: long enough for the
+/// connections of a start, short enough that newcomers soon know each other.
 const GATHERING: Duration = Duration::from_secs(2);
-/// Peers that left and are remembered, two messages' worth; the oldest is forgotten, and who would have been
-/// told of it finds out by dialling.
+/// Peers that left and are remembered, two messages' worth; the oldest is forgotten, and who would
+/// have been told of it finds out by dialling.
 const GONE_MAX: usize = 2 * PEX_COUNT_MAX;
 
-/// Whether somebody at `teller` can mean the address `about`, and somebody there make use of it: loopback is
-/// known to loopback alone, a local network to its hosts.
+/// Whether somebody at `teller` can mean the address `about`, and somebody there make use of it:
+/// loopback is known to loopback alone, a local network to its hosts.
 pub(super) fn may_name(teller: IpAddr, about: IpAddr) -> bool {
     if about.to_canonical().is_loopback() {
         teller.to_canonical().is_loopback()
@@ -41,8 +42,9 @@ pub(super) fn may_name(teller: IpAddr, about: IpAddr) -> bool {
     }
 }
 
-/// The peers that a message of gossip tells of and that are worth a dial; none if it comes too often or cannot be
-/// read, which is a fault. `seeding`: to us other seeds are not, for two of them would part at once.
+/// The peers that a message of gossip tells of and that are worth a dial; none if it comes too
+/// often or cannot be read, which is a fault. `seeding`: to us other seeds are not, for two of them
+/// would part at once.
 pub(super) fn heard(
     now: Instant,
     payload: &[u8],
@@ -196,8 +198,8 @@ impl Gossip {
                 message.dropped.push(left.addr);
             }
         }
-        // Whose leaving has to wait for the next message, and who was not told of before, must not count as told
-        // of then: so far the comings go.
+        // Whose leaving has to wait for the next message, and who was not told of before, must not
+        // count as told of then: so far the comings go.
         let untold = self.gone.range(gone + 1..).map(|(_, left)| left.joined).filter(|&joined| joined > told);
         joined = untold.min().map_or(joined, |untold| untold - 1);
         for (&number, &(addr, other)) in self.here.range(told + 1..).take_while(|here| *here.0 <= joined) {

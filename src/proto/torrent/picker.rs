@@ -1,12 +1,13 @@
 //! Which blocks to ask of a peer: rarest first (BEP 3), few partial pieces, the first pieces quick.
 //!
-//! A fast peer fills whole pieces alone, so that a piece has few contributors and is complete soon; slow
-//! ones share. In order: the piece it is on; pieces that nobody works on, and for slow peers those that others
-//! have begun, but neither before a rarer one that this peer has; a new piece; and rather than let a peer
-//! idle, whatever is open.
+//! A fast peer fills whole pieces alone, so that a piece has few contributors and is complete soon;
+//! slow ones share. In order: the piece it is on; pieces that nobody works on, and for slow peers
+//! those that others have begun, but neither before a rarer one that this peer has; a new piece;
+//! and rather than let a peer idle, whatever is open.
 //!
-//! Nothing here walks over all pieces: a peer's own piece is tried first and serves most calls; else the
-//! partial pieces, which are bounded, and [`Availability`]'s order are looked at. It knows no time.
+//! Nothing here walks over all pieces: a peer's own piece is tried first and serves most calls;
+//! else the partial pieces, which are bounded, and [`Availability`]'s order are looked at. It knows
+//! no time.
 
 use std::collections::BTreeMap;
 
@@ -18,14 +19,15 @@ use crate::proto::block::Block;
 use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
 
-/// Pieces that are taken at random and shared by all peers, until there is something to offer others.
+/// Pieces that are taken at random and shared by all peers, until there is something to offer
+/// others.
 const FIRST_PIECES: u32 = 1;
 /// Seconds within which a peer that is fast fills a piece alone.
 const WHOLE_PIECE_SECS: u64 = 10;
 /// Partial pieces that may always be open, whatever the number of peers.
 const PARTIAL_MIN: usize = 4;
-/// Partial pieces for each two peers that do not choke us. Beyond it new ones are begun only for a peer that
-/// would have nothing to send otherwise.
+/// Partial pieces for each two peers that do not choke us. Beyond it new ones are begun only for a
+/// peer that would have nothing to send otherwise.
 const PARTIALS_PER_TWO_PEERS: usize = 3;
 
 /// Who is to be asked, and for how much.
@@ -72,8 +74,8 @@ impl Picker {
         self.sequential = sequential;
     }
 
-    /// Appends the blocks to ask for to `out`, already marked as requested in `pieces`. No endgame: see
-    /// [`super::endgame::pick`].
+    /// Appends the blocks to ask for to `out`, already marked as requested in `pieces`. No endgame:
+    /// see [`super::endgame::pick`].
     pub fn pick(
         &mut self,
         ask: Ask<'_>,
@@ -119,7 +121,8 @@ impl Picker {
         let rarest = self.next_piece(&mut turn).filter(|_| room > 0 && !self.sequential);
         let rarest = rarest.map_or(u32::MAX, |piece| turn.availability.count(piece));
         for (class, rarity, ..) in &mut open {
-            // What this peer has and others have not is worth more than a piece that others can finish.
+            // What this peer has and others have not is worth more than a piece that others can
+            // finish.
             if *rarity > rarest {
                 *class = Class::Late;
             }
@@ -140,8 +143,8 @@ impl Picker {
         if deserted || (!fast && !owned) { Class::Soon } else { Class::Late }
     }
 
-    /// Asks for open blocks of partial pieces: the rarest first, of those the nearest to completion; in order,
-    /// if so told.
+    /// Asks for open blocks of partial pieces: the rarest first, of those the nearest to
+    /// completion; in order, if so told.
     fn join(&mut self, turn: &mut Turn<'_>, open: &[Open]) {
         for &(class, _, _, piece) in open {
             if turn.left == 0 {
@@ -190,7 +193,8 @@ impl Picker {
         }
     }
 
-    /// The peer has only these pieces by now: if the one it was on is none of them, that is free for others.
+    /// The peer has only these pieces by now: if the one it was on is none of them, that is free
+    /// for others.
     pub fn retreat(&mut self, conn: ConnId, have: &Bitfield) {
         if self.working.get(&conn).is_some_and(|&piece| !have.get(piece)) {
             self.disown(conn);

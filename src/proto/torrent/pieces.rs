@@ -1,12 +1,13 @@
 //! The state of every piece of one torrent: the only piece state there is.
 //!
-//! A piece is missing, active (some block asked for or there; all there: it awaits verification) or had.
-//! Missing and had are bits; only active pieces carry more, and they are few. Work per block is a look-up
-//! among the active pieces; nothing here walks over all pieces but [`Pieces::new`] and [`Pieces::set_wanted`].
+//! A piece is missing, active (some block asked for or there; all there: it awaits verification) or
+//! had. Missing and had are bits; only active pieces carry more, and they are few. Work per block
+//! is a look-up among the active pieces; nothing here walks over all pieces but [`Pieces::new`] and
+//! [`Pieces::set_wanted`].
 //!
-//! Invariants: no active piece is had; an active piece has at least one block asked for or there; counts of
-//! open blocks and of startable pieces are exact; every change of what may be started is noted for
-//! [`super::availability`]. It knows neither rarity nor rates nor who chokes whom.
+//! Invariants: no active piece is had; an active piece has at least one block asked for or there;
+//! counts of open blocks and of startable pieces are exact; every change of what may be started is
+//! noted for [`super::availability`]. It knows neither rarity nor rates nor who chokes whom.
 
 mod active;
 
@@ -81,7 +82,8 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// `have` is verified on disk; `wanted` are the pieces to fetch. Both of the geometry's piece count.
+    /// `have` is verified on disk; `wanted` are the pieces to fetch. Both of the geometry's piece
+    /// count.
     pub fn new(geometry: Geometry, have: Bitfield, wanted: Bitfield) -> Self {
         let have_len = have.iter_set().map(|piece| u64::from(geometry.len_of(piece))).sum();
         let mut pieces = Self {
@@ -173,14 +175,14 @@ impl Pieces {
         })
     }
 
-    /// Whether an active piece has open blocks that `conn` may be asked for (a piece on parole is fetched
-    /// from one peer as long as that one has blocks under way).
+    /// Whether an active piece has open blocks that `conn` may be asked for (a piece on parole is
+    /// fetched from one peer as long as that one has blocks under way).
     pub fn is_open_to(&self, piece: PieceIndex, conn: ConnId) -> bool {
         self.active.get(&piece).is_some_and(|active| active.open_count > 0 && active.is_open_to(conn))
     }
 
-    /// Asks `conn` for open blocks of a piece, in order, at most `block_max`, appending them to `out`. Begins
-    /// the piece if it is startable.
+    /// Asks `conn` for open blocks of a piece, in order, at most `block_max`, appending them to
+    /// `out`. Begins the piece if it is startable.
     pub fn request_open(
         &mut self,
         piece: PieceIndex,
@@ -210,8 +212,8 @@ impl Pieces {
         count
     }
 
-    /// Marks a block as asked of `conn`, also if others were asked for it; false if `conn` was asked
-    /// already, or if it is there or not wanted.
+    /// Marks a block as asked of `conn`, also if others were asked for it; false if `conn` was
+    /// asked already, or if it is there or not wanted.
     pub fn request(&mut self, block: Block, conn: ConnId) -> bool {
         let piece = block.piece;
         if !self.geometry.is_block(block) || !self.is_lacking(piece) || self.held.contains(&piece) {
@@ -229,8 +231,8 @@ impl Pieces {
         asked
     }
 
-    /// These blocks of a piece are there, from an earlier run, if the piece is wanted and was not begun; whether that
-    /// is all of it, which now awaits verification.
+    /// These blocks of a piece are there, from an earlier run, if the piece is wanted and was not
+    /// begun; whether that is all of it, which now awaits verification.
     pub fn restore(&mut self, piece: PieceIndex, blocks: &[u32]) -> bool {
         if piece >= self.geometry.piece_count() || !self.is_startable(piece) || blocks.is_empty() {
             return false;
@@ -270,8 +272,8 @@ impl Pieces {
         released
     }
 
-    /// `conn` will send nothing more (choke without fast extension, disconnect, snub); how many blocks were
-    /// asked of it. Walks over the active pieces.
+    /// `conn` will send nothing more (choke without fast extension, disconnect, snub); how many
+    /// blocks were asked of it. Walks over the active pieces.
     pub fn release_all(&mut self, conn: ConnId) -> usize {
         let mut asked = Vec::new();
         for (&piece, active) in &self.active {
@@ -302,8 +304,8 @@ impl Pieces {
         Some(active)
     }
 
-    /// A block came. A block of a piece being fetched is kept even if it is not asked of `conn` any more:
-    /// late ones are welcome, and false ones are traced whoever sent them.
+    /// A block came. A block of a piece being fetched is kept even if it is not asked of `conn` any
+    /// more: late ones are welcome, and false ones are traced whoever sent them.
     pub fn receive(&mut self, block: Block, conn: ConnId, addr: SocketAddr) -> Received {
         if !self.geometry.is_block(block) {
             return Received::Unrequested;
@@ -349,13 +351,15 @@ impl Pieces {
         self.end(piece).map(Active::contributors).unwrap_or_default()
     }
 
-    /// The piece does not hash: missing again, and on parole (fetched from one peer at a time if possible).
+    /// The piece does not hash: missing again, and on parole (fetched from one peer at a time if
+    /// possible).
     pub fn failed(&mut self, piece: PieceIndex) -> Contributors {
         self.parole.insert(piece);
         self.end(piece).map(Active::contributors).unwrap_or_default()
     }
 
-    /// The piece's bytes are gone: missing again, also if it was had; who sent them, as far as it was being fetched.
+    /// The piece's bytes are gone: missing again, also if it was had; who sent them, as far as it
+    /// was being fetched.
     pub fn lost(&mut self, piece: PieceIndex) -> Contributors {
         if self.have.clear(piece) {
             let len = u64::from(self.geometry.len_of(piece));
@@ -368,8 +372,8 @@ impl Pieces {
         }
     }
 
-    /// The bytes of a piece that was had are gone: missing again, and not to be begun before [`Pieces::free`],
-    /// whatever becomes wanted meanwhile.
+    /// The bytes of a piece that was had are gone: missing again, and not to be begun before
+    /// [`Pieces::free`], whatever becomes wanted meanwhile.
     pub fn hold_back(&mut self, piece: PieceIndex) {
         if self.have.get(piece) {
             self.held.insert(piece);
@@ -422,8 +426,8 @@ impl Pieces {
         mem::take(&mut self.changed)
     }
 
-    /// Blocks of active pieces of `have` that are asked of others but not of `conn`, with how many were
-    /// asked: for the endgame. Walks over the active pieces.
+    /// Blocks of active pieces of `have` that are asked of others but not of `conn`, with how many
+    /// were asked: for the endgame. Walks over the active pieces.
     pub fn asked_of_others(&self, conn: ConnId, have: &Bitfield, out: &mut Vec<(usize, Block)>) {
         for (&piece, active) in self.active.iter().filter(|(piece, _)| have.get(**piece)) {
             if active.asked_count() == 0 {

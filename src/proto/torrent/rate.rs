@@ -1,12 +1,13 @@
 //! Bytes per second over the last few seconds: what the choker, the picker and people look at.
 //!
-//! A ring of short spans. Adding is a few instructions and allocates nothing, so it is called per block.
-//! Invariant: `slots[n % SLOTS]` holds what passed in span `n`, for the last `SLOTS` spans up to `head`.
+//! A ring of short spans. Adding is a few instructions and allocates nothing, so it is called per
+//! block. Invariant: `slots[n % SLOTS]` holds what passed in span `n`, for the last `SLOTS` spans
+//! up to `head`.
 
 use crate::proto::time::{Duration, Instant};
 
-/// Spans in the window: 5 s in all, long enough to smooth over blocks and round trips, short enough that
-/// a choke shows before the next round.
+/// Spans in the window: 5 s in all, long enough to smooth over blocks and round trips, short enough
+/// that a choke shows before the next round.
 const SLOTS: u64 = 10;
 /// One span.
 const SPAN: Duration = Duration::from_millis(500);

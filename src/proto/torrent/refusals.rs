@@ -1,9 +1,10 @@
-//! Peers that cannot be talked to because they seem to require encryption: how many, and when the user is told.
+//! Peers that cannot be talked to because they seem to require encryption: how many, and when the
+//! user is told.
 //!
-//! A client that takes only encrypted connections (MSE) closes ours without a handshake, and to the user it looks as if
-//! there were no peers. But so does a client that is full, or no longer has the torrent: certain it is only of those from
-//! whose address an encrypted connection came, too. Once a peer shakes hands the owner drops all this: a swarm that
-//! answers needs no explanation.
+//! A client that takes only encrypted connections (MSE) closes ours without a handshake, and to the
+//! user it looks as if there were no peers. But so does a client that is full, or no longer has the
+//! torrent: certain it is only of those from whose address an encrypted connection came, too. Once
+//! a peer shakes hands the owner drops all this: a swarm that answers needs no explanation.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -32,7 +33,8 @@ pub struct Refused {
 pub enum Evidence {
     /// Some closed our connection without a handshake, which may have other reasons.
     Closed,
-    /// All of these tried to connect to us encrypted; none was dialled, so they may take other connections.
+    /// All of these tried to connect to us encrypted; none was dialled, so they may take other
+    /// connections.
     Encrypted,
     /// All that were dialled closed our connection, and tried to connect to us encrypted.
     Both,
@@ -100,9 +102,11 @@ impl Refusals {
     }
 }
 
-/// Whether the beginning of a connection looks like encryption (MSE): a public key of 96 bytes, which look random.
+/// Whether the beginning of a connection looks like encryption (MSE): a public key of 96 bytes,
+/// which look random.
 pub fn looks_encrypted(bytes: &[u8; HANDSHAKE_LEN]) -> bool {
-    /// Of 68 random bytes 60 differ and 34 are no ASCII; so few are seen once in hundreds of thousands.
+    /// Of 68 random bytes 60 differ and 34 are no ASCII; so few are seen once in hundreds of
+    /// thousands.
     const DISTINCT_MIN: usize = 48;
     const BEYOND_ASCII_MIN: usize = 14;
     // A TLS record has random bytes, too.

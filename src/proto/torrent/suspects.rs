@@ -1,10 +1,11 @@
 //! Wrong pieces traced to the exact liar.
 //!
-//! Of each failed piece the hash of every block and its sender are remembered. When a good copy comes, those
-//! whose block differs from it lied, and nobody else is accused. One who sent a whole wrong piece alone lied
-//! for certain at once.
+//! Of each failed piece the hash of every block and its sender are remembered. When a good copy
+//! comes, those whose block differs from it lied, and nobody else is accused. One who sent a whole
+//! wrong piece alone lied for certain at once.
 //!
-//! Invariant: `hash_count` is the number of remembered hashes, at most `HASHES_MAX`. It bans nobody itself.
+//! Invariant: `hash_count` is the number of remembered hashes, at most `HASHES_MAX`. It bans nobody
+//! itself.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -13,8 +14,8 @@ use super::event::BlockHashes;
 use super::pieces::Contributors;
 use crate::proto::piece::PieceIndex;
 
-/// Block hashes remembered over all failed pieces: 20 bytes each, 5 MiB. Beyond it the oldest are forgotten:
-/// those liars are found when they lie again.
+/// Block hashes remembered over all failed pieces: 20 bytes each, 5 MiB. Beyond it the oldest are
+/// forgotten: those liars are found when they lie again.
 const HASHES_MAX: usize = 262_144;
 /// Failed copies remembered of one piece; beyond it the oldest is forgotten.
 const COPIES_MAX: usize = 8;
@@ -45,7 +46,8 @@ impl Suspects {
         self.copies.contains_key(&piece)
     }
 
-    /// The piece failed: who sent it, and the hash of each block. The liar, if only one sent it all.
+    /// The piece failed: who sent it, and the hash of each block. The liar, if only one sent it
+    /// all.
     pub fn failed(
         &mut self,
         piece: PieceIndex,

@@ -17,9 +17,9 @@ use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::wire::message::Message;
 
-/// How long a peer may be passed over because others have asked for blocks of first copies and it has not: about the
-/// time in which a neighbour completes a piece, tells of it and may be asked for it. Then it is served as they are; a
-/// free rider gets one block and is passed over again.
+/// How long a peer may be passed over because others have asked for blocks of first copies and it
+/// has not: about the time in which a neighbour completes a piece, tells of it and may be asked for
+/// it. Then it is served as they are; a free rider gets one block and is passed over again.
 const PASSED_MAX: Duration = Duration::from_secs(1);
 
 /// What the giving side is to know of the torrent.
@@ -88,8 +88,8 @@ impl Upload {
         self.ready.push(conn);
     }
 
-    /// Hands blocks and metadata to the shell, one a peer in turns, as far as windows and the limit allow. Blocks of
-    /// first copies come first while the limit holds blocks back.
+    /// Hands blocks and metadata to the shell, one a peer in turns, as far as windows and the limit
+    /// allow. Blocks of first copies come first while the limit holds blocks back.
     pub(super) fn pump(
         &mut self,
         now: Instant,
@@ -129,8 +129,8 @@ impl Upload {
         }
     }
 
-    /// The peer whose turn it is. Under a limit, and until every piece is out: one that has asked for a block of a first
-    /// copy or was passed over for [`PASSED_MAX`], if there is one.
+    /// The peer whose turn it is. Under a limit, and until every piece is out: one that has asked
+    /// for a block of a first copy or was passed over for [`PASSED_MAX`], if there is one.
     fn next_turn(
         &mut self,
         now: Instant,
@@ -168,7 +168,8 @@ impl Upload {
         }
     }
 
-    /// A neighbour has announced a piece; [`Upload::refuse_spread`] follows when it has announced all.
+    /// A neighbour has announced a piece; [`Upload::refuse_spread`] follows when it has announced
+    /// all.
     pub(super) fn handle_have(&mut self, piece: PieceIndex, holder: ConnId) {
         self.debut.handle_have(piece, holder);
     }
@@ -178,9 +179,10 @@ impl Upload {
         self.debut.handle_retracted(piece);
     }
 
-    /// A neighbour has announced one piece, or several. Under a limit, and until every piece is out, the others are to
-    /// ask it for what it has: with BEP 6 their requests that wait are rejected. Takes a step for each neighbour, or
-    /// for each request that waits, but none for each piece announced.
+    /// A neighbour has announced one piece, or several. Under a limit, and until every piece is
+    /// out, the others are to ask it for what it has: with BEP 6 their requests that wait are
+    /// rejected. Takes a step for each neighbour, or for each request that waits, but none for each
+    /// piece announced.
     pub(super) fn refuse_spread(
         &mut self,
         now: Instant,
@@ -193,7 +195,8 @@ impl Upload {
             return;
         }
         self.debut.judge();
-        // Of one piece nothing else is looked at: a copy of all that the peer has would be made for each HAVE.
+        // Of one piece nothing else is looked at: a copy of all that the peer has would be made for
+        // each HAVE.
         let held = match piece {
             Some(_) => None,
             None => peers.get(&holder).map(|peer| peer.remote.have().clone()),
@@ -212,8 +215,8 @@ impl Upload {
         }
     }
 
-    /// Whether a request for this piece that comes is to be rejected, because another neighbour has the piece: as
-    /// in [`Upload::refuse_spread`].
+    /// Whether a request for this piece that comes is to be rejected, because another neighbour has
+    /// the piece: as in [`Upload::refuse_spread`].
     pub(super) fn refuses(&self, piece: PieceIndex, peer: &mut Peer, availability: &Availability) -> bool {
         let is_concern = self.bucket.rate().is_some() && !self.debut.is_closed();
         let may = is_concern && peer.is_fast() && !peer.state.am_choking;
@@ -271,8 +274,8 @@ impl Upload {
         self.debut.lose(have);
     }
 
-    /// Of the peer's requests those are dropped, and with BEP 6 rejected, that are for pieces which we lost: we `have`
-    /// only these. It may need other suggestions then.
+    /// Of the peer's requests those are dropped, and with BEP 6 rejected, that are for pieces which
+    /// we lost: we `have` only these. It may need other suggestions then.
     pub(super) fn refuse_lost(
         &mut self,
         now: Instant,
@@ -319,7 +322,8 @@ impl Upload {
     }
 
     fn capacity(&self, peers: &BTreeMap<ConnId, Peer>, share: &Share<'_>) -> Capacity {
-        // Requests that wait although their peers are unchoked: the uplink, or the limit, is what is short.
+        // Requests that wait although their peers are unchoked: the uplink, or the limit, is what
+        // is short.
         let unchoked = peers.values().filter(|peer| !peer.state.am_choking);
         let (all, waiting) = unchoked
             .fold((0, 0), |(all, waiting), peer| (all + 1, waiting + usize::from(peer.uploads.is_waiting())));
@@ -347,8 +351,8 @@ fn candidates(peers: &BTreeMap<ConnId, Peer>, now: Instant) -> Vec<Candidate> {
     peers.values().map(candidate).collect()
 }
 
-/// Chokes a peer: what waits is dropped, and with BEP 6 each of those requests rejected, but for allowed-fast
-/// pieces.
+/// Chokes a peer: what waits is dropped, and with BEP 6 each of those requests rejected, but for
+/// allowed-fast pieces.
 fn choke(now: Instant, peer: &mut Peer, out: &mut Outbox) {
     peer.state.am_choking = true;
     out.send(now, peer, Message::Choke);
@@ -356,7 +360,8 @@ fn choke(now: Instant, peer: &mut Peer, out: &mut Outbox) {
     drop_waiting(now, peer, |piece| kept.contains(&piece), out);
 }
 
-/// Empties the peer's queue but for what `keeps` says; what is dropped is rejected, if the peer knows BEP 6.
+/// Empties the peer's queue but for what `keeps` says; what is dropped is rejected, if the peer
+/// knows BEP 6.
 fn drop_waiting(now: Instant, peer: &mut Peer, keeps: impl Fn(PieceIndex) -> bool, out: &mut Outbox) {
     let dropped = peer.uploads.drop_waiting(keeps);
     if peer.is_fast() {

@@ -1,5 +1,5 @@
-//! Addresses of simulated hosts: public, unique, about two in each /24, the /24s all over the space, so that
-//! the rules about prefixes and about ids that fit addresses mean something.
+//! Addresses of simulated hosts: public, unique, about two in each /24, the /24s all over the
+//! space, so that the rules about prefixes and about ids that fit addresses mean something.
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;

@@ -1,8 +1,9 @@
-//! A forger: floods one node with announces whose tokens are its own invention, and with answers to queries that
-//! it guesses are under way, and watches for signs that one was believed.
+//! A forger: floods one node with announces whose tokens are its own invention, and with answers to
+//! queries that it guesses are under way, and watches for signs that one was believed.
 //!
-//! All addresses that it invents are in one /8 where nobody else is: the lower half writes, the upper half is
-//! named as nodes and peers. Whatever the victim sends to the upper half it can have learnt from a forgery only.
+//! All addresses that it invents are in one /8 where nobody else is: the lower half writes, the
+//! upper half is named as nodes and peers. Whatever the victim sends to the upper half it can have
+//! learnt from a forgery only.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 

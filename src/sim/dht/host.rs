@@ -92,8 +92,8 @@ impl Host {
         }
     }
 
-    /// When an alarm has to be set that is not set yet. Alarms that turn out too early are set anew when they
-    /// ring, so that not every input costs an entry of the queue.
+    /// When an alarm has to be set that is not set yet. Alarms that turn out too early are set anew
+    /// when they ring, so that not every input costs an entry of the queue.
     pub(super) fn next_alarm(&mut self) -> Option<Instant> {
         let wanted = match &self.mind {
             Mind::Node(node) => node.poll_timeout(),

@@ -1,7 +1,8 @@
 //! A host that means harm: it speaks KRPC by the production codec, and lies.
 //!
-//! It answers every query with those of its kind that are closest to what was asked for, gives tokens, takes
-//! announces without keeping them, knows no peers, and keeps asking honest nodes so that they may keep it.
+//! It answers every query with those of its kind that are closest to what was asked for, gives
+//! tokens, takes announces without keeping them, knows no peers, and keeps asking honest nodes so
+//! that they may keep it.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -82,8 +83,8 @@ fn bit(id: NodeId, at: usize) -> bool {
     id.0[at / 8] & (0x80 >> (at % 8)) != 0
 }
 
-/// The closest id to the target that an address allows: what follows from the address is what it is, the rest is
-/// the target's but for some bits that tell members apart.
+/// The closest id to the target that an address allows: what follows from the address is what it
+/// is, the rest is the target's but for some bits that tell members apart.
 fn closest_fitting(ip: IpAddr, target: NodeId, rng: &mut Rng) -> NodeId {
     let drawn = (0..FITTING_DRAW_COUNT).map(|_| NodeId::for_ip(ip, rng));
     let mut best = drawn.min_by_key(|id| id.distance(target)).unwrap_or(target);

@@ -1,8 +1,10 @@
-//! A DHT in virtual time: production nodes over a network with latency, loss, NATs, churn, and enemies.
+//! A DHT in virtual time: production nodes over a network with latency, loss, NATs, churn, and
+//! enemies.
 //!
-//! `scenario` is what is to happen and when, [`Overlay`] the loop that lets it happen, `report` what came of
-//! it. `network` carries datagrams through `nat`, `host` is one node with its machine, `hostile` one without,
-//! `trials` announces and looks up, `forger` floods. Nothing here decides what a node does.
+//! `scenario` is what is to happen and when, [`Overlay`] the loop that lets it happen, `report`
+//! what came of it. `network` carries datagrams through `nat`, `host` is one node with its machine,
+//! `hostile` one without, `trials` announces and looks up, `forger` floods. Nothing here decides
+//! what a node does.
 
 mod address;
 mod census;

@@ -1,6 +1,7 @@
 //! A NAT with one host behind it (RFC 4787): which port others see, and which datagrams come in.
 //!
-//! What the host writes opens a session for each destination, and only what it writes keeps it open (REQ-6).
+//! What the host writes opens a session for each destination, and only what it writes keeps it open
+//! (REQ-6).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
@@ -10,7 +11,8 @@ use crate::proto::time::{Duration, Instant};
 
 /// First of the ports that a NAT gives out.
 const PORT_MIN: u16 = 1_024;
-/// Sessions are looked through for old ones when there are so many, and then again at twice those left.
+/// Sessions are looked through for old ones when there are so many, and then again at twice those
+/// left.
 const SESSION_SWEEP_COUNT: usize = 64;
 
 /// How it maps and filters.
@@ -18,7 +20,8 @@ const SESSION_SWEEP_COUNT: usize = 64;
 pub(super) enum Kind {
     /// One port for all destinations; anybody may write to it ("full cone").
     Open,
-    /// One port for all destinations; only who was written to may answer, from that address and port.
+    /// One port for all destinations; only who was written to may answer, from that address and
+    /// port.
     Filtering,
     /// Another port for each destination, which alone may answer ("symmetric").
     PerDestination,

@@ -1,7 +1,7 @@
 //! The loop: one event queue, one seed, production nodes, and what happens to them.
 //!
-//! What is checked, besides the machines' own invariants: time runs forward, and no datagram is longer than the
-//! codec's limit. A violation panics.
+//! What is checked, besides the machines' own invariants: time runs forward, and no datagram is
+//! longer than the codec's limit. A violation panics.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -24,7 +24,8 @@ use crate::proto::dht::node_id::{Node, NodeId};
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 
-/// Honest, reachable hosts that are there from the first moment, so that others have somebody to begin with.
+/// Honest, reachable hosts that are there from the first moment, so that others have somebody to
+/// begin with.
 const FOUNDER_COUNT: usize = 3;
 /// Nodes that a bootstrap names: what looking up the well-known names gives.
 const BOOTSTRAP_COUNT: usize = 3;
@@ -265,7 +266,8 @@ impl Overlay {
         self.settle(host);
     }
 
-    /// A host goes without a word; one that had gone before, or a fresh one, takes its number at once.
+    /// A host goes without a word; one that had gone before, or a fresh one, takes its number at
+    /// once.
     fn leave(&mut self, host: HostId, generation: u32) {
         if self.hosts[host].generation != generation {
             return;

@@ -39,8 +39,8 @@ pub struct Tally {
 pub struct Lookups {
     /// All lookups.
     pub all: Tally,
-    /// By the minute of their beginning, from the beginning of the work on: lookups for what was announced in
-    /// the same half of the network, and in the other one.
+    /// By the minute of their beginning, from the beginning of the work on: lookups for what was
+    /// announced in the same half of the network, and in the other one.
     pub minutes: Vec<[Tally; 2]>,
     /// From the asker's own table to the first node that had it, or to the closest one.
     pub hops: Spread,
@@ -86,7 +86,8 @@ pub struct Tables {
     pub hostile: f64,
 }
 
-/// A host's worst minute after the disaster, hosts with a lookup of their own in that minute left out.
+/// A host's worst minute after the disaster, hosts with a lookup of their own in that minute left
+/// out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Peak {
     /// Bytes a second, both ways.
@@ -171,8 +172,8 @@ impl Lookups {
         self.minutes.iter().skip(from).flatten().copied().sum()
     }
 
-    /// Lookups that were begun in this span after the beginning of the work, for what was announced in the same
-    /// half of the network.
+    /// Lookups that were begun in this span after the beginning of the work, for what was announced
+    /// in the same half of the network.
     pub fn within(&self, from: Duration, to: Duration) -> Tally {
         let (from, to) = (from.as_secs().div_ceil(60) as usize, to.as_secs() as usize / 60);
         self.minutes.iter().take(to).skip(from).map(|minute| minute[0]).sum()

@@ -1,8 +1,8 @@
 //! What a simulated DHT is made of, and what happens to it when.
 //!
-//! A run has four parts, one after the other: hosts arrive, the overlay settles, it rests while the traffic
-//! of maintenance is measured, and then it works: announces and lookups from elsewhere, and the disaster if
-//! there is one.
+//! A run has four parts, one after the other: hosts arrive, the overlay settles, it rests while the
+//! traffic of maintenance is measured, and then it works: announces and lookups from elsewhere, and
+//! the disaster if there is one.
 
 use crate::proto::dht::defence::Defence;
 use crate::proto::time::{Duration, Instant};
@@ -18,8 +18,8 @@ pub struct Scenario {
     pub weather: Weather,
     /// Median of a host's session; who leaves is replaced at once. None: everybody stays.
     ///
-    /// Sessions are exponential, which is the hard case: real ones have heavier tails, so that who has been
-    /// there for long may be relied upon.
+    /// Sessions are exponential, which is the hard case: real ones have heavier tails, so that who
+    /// has been there for long may be relied upon.
     pub churn: Option<Duration>,
     /// When what happens.
     pub plan: Plan,
@@ -36,12 +36,13 @@ pub struct Scenario {
 /// How the network treats datagrams.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Weather {
-    /// Mean one-way latency; that of a pair follows from where the two are, between a quarter and twice it.
+    /// Mean one-way latency; that of a pair follows from where the two are, between a quarter and
+    /// twice it.
     pub latency: Duration,
     /// Datagrams that get lost, 0.0 to 1.0.
     pub loss: f64,
-    /// Hosts behind a NAT, 0.0 to 1.0; of these seven in ten keep one port for all destinations and let in
-    /// only who was written to, the others are more open or more closed.
+    /// Hosts behind a NAT, 0.0 to 1.0; of these seven in ten keep one port for all destinations and
+    /// let in only who was written to, the others are more open or more closed.
     pub nat: f64,
 }
 
@@ -67,19 +68,21 @@ pub struct Enemies {
     pub share: f64,
     /// What they are up to.
     pub attack: Attack,
-    /// Announces with forged tokens, and as many forged answers to queries under way, against one node.
+    /// Announces with forged tokens, and as many forged answers to queries under way, against one
+    /// node.
     pub forgeries: u64,
 }
 
-/// What hostile hosts are up to. All of them answer every query with other hostile ones that are close to what
-/// was asked for, know no peers, and take announces without keeping them; and all of them keep asking honest
-/// nodes, so as to be known.
+/// What hostile hosts are up to. All of them answer every query with other hostile ones that are
+/// close to what was asked for, know no peers, and take announces without keeping them; and all of
+/// them keep asking honest nodes, so as to be known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Attack {
     /// They gather at the infohash that all trials are about, with ids as close to it as they like.
     #[default]
     Gather,
-    /// They gather there with ids that fit their addresses (BEP 42): each takes the best that its own allows.
+    /// They gather there with ids that fit their addresses (BEP 42): each takes the best that its
+    /// own allows.
     GatherFitting,
     /// All of them claim one id.
     OneId,
@@ -159,7 +162,8 @@ impl Scenario {
         self.work_at() + self.plan.work + Duration::from_secs(60)
     }
 
-    /// Hops that theory gives: each step brings a lookup closer by some bits. `log2(nodes) / 3` is the bar.
+    /// Hops that theory gives: each step brings a lookup closer by some bits. `log2(nodes) / 3` is
+    /// the bar.
     pub fn hops_bound(&self) -> f64 {
         (self.nodes.max(1) as f64).log2() / 3.0
     }

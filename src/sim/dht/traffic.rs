@@ -20,8 +20,8 @@ impl Flow {
     }
 }
 
-/// A host's books. They go on when somebody else takes the host's place: what is measured is the cost of
-/// taking part, arrivals included.
+/// A host's books. They go on when somebody else takes the host's place: what is measured is the
+/// cost of taking part, arrivals included.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     pub(super) sent: Flow,

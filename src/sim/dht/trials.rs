@@ -1,7 +1,7 @@
 //! The trials: somebody announces, and later somebody else looks it up.
 //!
-//! A lookup has found what it was for if the very address that was announced is among the peers it was told. A
-//! trial whose announcer or seeker leaves in the middle of it is no trial.
+//! A lookup has found what it was for if the very address that was announced is among the peers it
+//! was told. A trial whose announcer or seeker leaves in the middle of it is no trial.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,8 @@ use crate::proto::infohash::InfoHash;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 
-/// Announces for one infohash: few enough to fit into one answer, so that it can be told which were found.
+/// Announces for one infohash: few enough to fit into one answer, so that it can be told which were
+/// found.
 const ANNOUNCES_OF_ONE_TARGET: usize = 40;
 /// First port that is announced; each announce has another one, so that it can be told from others.
 const PORT_MIN: u16 = 20_000;

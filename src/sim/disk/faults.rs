@@ -9,7 +9,8 @@ use rustix::io::Errno;
 pub struct Faults {
     /// The machine goes down in the middle of this call, counted from 1.
     pub cut_at: Option<u64>,
-    /// Bytes that all files together may have, in whole sectors, and when; more is `ENOSPC`, after as much as fits.
+    /// Bytes that all files together may have, in whole sectors, and when; more is `ENOSPC`, after
+    /// as much as fits.
     pub space: Option<(u64, When)>,
     /// What else fails.
     pub failing: Option<(When, Failure)>,
@@ -33,8 +34,9 @@ pub enum Failure {
     Refused(Errno),
     /// Writes take some of their bytes, then fail.
     Short(Errno),
-    /// Syncs fail, and what they should have written counts as written from then on although some of it is not: no
-    /// later sync writes it. Programs still see it, or see what was there before: `forgets`.
+    /// Syncs fail, and what they should have written counts as written from then on although some
+    /// of it is not: no later sync writes it. Programs still see it, or see what was there before:
+    /// `forgets`.
     Unsynced {
         /// What the sync says.
         error: Errno,

@@ -1,6 +1,7 @@
 //! Hosts with real disks: they start, store what comes, wait for disks that fail, and go down.
 //!
-//! It does with the production storage what the engine does with it; what is decided, the machines decide.
+//! It does with the production storage what the engine does with it; what is decided, the machines
+//! decide.
 
 use std::sync::Arc;
 

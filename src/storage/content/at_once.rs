@@ -1,8 +1,9 @@
 //! Reading blocks that the system has in memory, on a thread that must not wait for a disk.
 //!
-//! Blocks that follow each other in one file are read by one call, each into its own buffer. What is not in
-//! memory, or in a file that cannot be had without waiting, is left to [`Content::read_blocks`], and so is what cannot be read
-//! at all, or may have been changed by others, so that errors and judgements come from one place.
+//! Blocks that follow each other in one file are read by one call, each into its own buffer. What
+//! is not in memory, or in a file that cannot be had without waiting, is left to
+//! [`Content::read_blocks`], and so is what cannot be read at all, or may have been changed by
+//! others, so that errors and judgements come from one place.
 
 use std::io::IoSliceMut;
 
@@ -13,8 +14,8 @@ use crate::storage::fs::FileSystem;
 use crate::storage::span::{Span, spans};
 
 impl<F: FileSystem> Content<F> {
-    /// Fills the buffers of as many blocks, from the first on, as can be had without waiting and may go out as they
-    /// are; how many. Each buffer has its block's length.
+    /// Fills the buffers of as many blocks, from the first on, as can be had without waiting and
+    /// may go out as they are; how many. Each buffer has its block's length.
     pub fn read_at_once<B: AsMut<[u8]>>(&self, blocks: &mut [(Block, B)]) -> usize {
         let mut read_count = 0;
         while read_count < blocks.len() {
@@ -26,8 +27,8 @@ impl<F: FileSystem> Content<F> {
         read_count
     }
 
-    /// Reads the first block, and with it those of its piece that follow it in its file; how many are whole, and
-    /// were changed by nobody.
+    /// Reads the first block, and with it those of its piece that follow it in its file; how many
+    /// are whole, and were changed by nobody.
     fn read_unchanged<B: AsMut<[u8]>>(&self, blocks: &mut [(Block, B)]) -> usize {
         let Some(&(first, _)) = blocks.first() else { return 0 };
         let begun = |number: usize| (number, self.written[number].watch.begun_count());
@@ -40,7 +41,8 @@ impl<F: FileSystem> Content<F> {
         if is_good { count } else { 0 }
     }
 
-    /// Whether the open file looks as it should. A file system that knows what it has in memory knows this, too.
+    /// Whether the open file looks as it should. A file system that knows what it has in memory
+    /// knows this, too.
     fn looks_as_seen(&self, number: usize, begun_count: u64) -> bool {
         let stamp = self.fs.opened(self.path_of(number)).and_then(|open| self.fs.stamp_of(&open).ok());
         stamp.is_some_and(|stamp| self.written[number].watch.is_as_seen(begun_count, Some(stamp)))

@@ -1,7 +1,7 @@
 //! Making a torrent's content durable, and telling what its files look like without reading them.
 //!
-//! A flag a file says that it was written since its last sync. A file that was made survives a power cut only if
-//! its folder was synced too, and that one's folder.
+//! A flag a file says that it was written since its last sync. A file that was made survives a
+//! power cut only if its folder was synced too, and that one's folder.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,13 +13,14 @@ use crate::proto::metainfo::files::File;
 use crate::proto::piece::PieceIndex;
 use crate::storage::fs::{FileSystem, Stamp};
 
-/// Files that a sync takes one by one; for more the whole file system is synced, since each file costs a
-/// commit of some milliseconds, and 100,000 files would take minutes.
+/// Files that a sync takes one by one; for more the whole file system is synced, since each file
+/// costs a commit of some milliseconds, and 100,000 files would take minutes.
 pub(super) const SYNC_EACH_MAX: usize = 64;
 
 impl<F: FileSystem> Content<F> {
-    /// Makes empty files and executable bits, when every wanted piece is there; durable with the next sync. Removes the
-    /// parts file if no selected file needs it. To be called while the content is ours ([`Content::take`]).
+    /// Makes empty files and executable bits, when every wanted piece is there; durable with the
+    /// next sync. Removes the parts file if no selected file needs it. To be called while the
+    /// content is ours ([`Content::take`]).
     ///
     /// # Errors
     /// A file cannot be made.
@@ -38,8 +39,8 @@ impl<F: FileSystem> Content<F> {
         self.remove_parts()
     }
 
-    /// Takes the content for ourselves by a lock on its first selected file, which is made if need be, until what
-    /// comes back is dropped; None: there is nothing to write.
+    /// Takes the content for ourselves by a lock on its first selected file, which is made if need
+    /// be, until what comes back is dropped; None: there is nothing to write.
     ///
     /// # Errors
     /// Someone else has it (`ResourceBusy`), or the file cannot be made.
@@ -145,8 +146,9 @@ impl<F: FileSystem> Content<F> {
         Ok(())
     }
 
-    /// Makes what was written durable, and tells how each file that was synced looked afterwards, by number; the
-    /// parts file comes after the last. One that was deleted, or has another in its place, is suspect then.
+    /// Makes what was written durable, and tells how each file that was synced looked afterwards,
+    /// by number; the parts file comes after the last. One that was deleted, or has another in its
+    /// place, is suspect then.
     ///
     /// # Errors
     /// A file could not be; it is tried again with the next call.
@@ -155,8 +157,8 @@ impl<F: FileSystem> Content<F> {
         files.into_iter().map(|number| Ok((number, self.look_again(number)?))).collect()
     }
 
-    /// How a file looks, by number; the parts file comes after the last. None: not there, or a pad file, or the
-    /// parts file of a torrent that needs none.
+    /// How a file looks, by number; the parts file comes after the last. None: not there, or a pad
+    /// file, or the parts file of a torrent that needs none.
     ///
     /// # Errors
     /// Something else stands in the place of the file.
@@ -202,7 +204,8 @@ impl<F: FileSystem> Content<F> {
         }
     }
 
-    /// A piece was found by hashing: who wrote it may not have synced it, so the next sync takes its files along.
+    /// A piece was found by hashing: who wrote it may not have synced it, so the next sync takes
+    /// its files along.
     pub fn found(&self, piece: PieceIndex) {
         for number in self.places_of(self.whole(piece)) {
             self.written[number].dirty.store(true, Ordering::Release);
@@ -236,7 +239,8 @@ impl<F: FileSystem> Content<F> {
         self.sync_folders(files)
     }
 
-    /// A file that was made is there after a power cut only if its folder says so, and that one's folder.
+    /// A file that was made is there after a power cut only if its folder says so, and that one's
+    /// folder.
     fn sync_folders(&self, files: &[usize]) -> Result<(), StorageError> {
         let mut folders = BTreeSet::new();
         for &at in files {

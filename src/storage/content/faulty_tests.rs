@@ -1,5 +1,5 @@
-//! Tests of content on a disk that fails, or has only some of a file in memory, or on which something happens in the
-//! middle of a read.
+//! Tests of content on a disk that fails, or has only some of a file in memory, or on which
+//! something happens in the middle of a read.
 
 use std::fs;
 use std::io::{ErrorKind, IoSliceMut};
@@ -11,7 +11,8 @@ use crate::storage::fs::{RealFs, Stamp};
 use crate::storage::handles::Handles;
 use crate::storage::testing::sample;
 
-/// A disk that is full or does not sync while `fault` is set, and has the first bytes of each file in memory.
+/// A disk that is full or does not sync while `fault` is set, and has the first bytes of each file
+/// in memory.
 struct Faulty {
     real: RealFs,
     fault: AtomicBool,
@@ -207,7 +208,8 @@ fn what_others_changed_is_not_read_at_once() {
     assert_eq!(content.read_at_once(&mut [block(1)]), 0, "it looks the same again, and is another");
 }
 
-/// One thread hashes a piece; when it has read it, somebody changes it, which another thread notices.
+/// One thread hashes a piece; when it has read it, somebody changes it, which another thread
+/// notices.
 #[test]
 fn a_change_noticed_while_a_piece_is_hashed_is_not_forgotten_with_the_one_before() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,10 @@
-//! Pieces of which the bytes of some files lie in the parts file, and those of others in the files, in another way than
-//! the present selection has it: other files were selected when they were written.
+//! Pieces of which the bytes of some files lie in the parts file, and those of others in the files,
+//! in another way than the present selection has it: other files were selected when they were
+//! written.
 //!
-//! Which file's bytes are where is not written down, so a start tries what is likely: the hash says which is true.
-//! Before anything else is written such a piece is written anew as the selection wants it.
+//! Which file's bytes are where is not written down, so a start tries what is likely: the hash says
+//! which is true. Before anything else is written such a piece is written anew as the selection
+//! wants it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,9 +32,9 @@ struct Assembled {
 }
 
 impl<F: FileSystem> Content<F> {
-    /// Reads and hashes some pieces as [`Content::check_pieces`] does, and looks for the bytes of each file in both
-    /// places. A piece that is found in a way in which it cannot be read later has to be written anew
-    /// ([`Content::rewrite_mixed`]).
+    /// Reads and hashes some pieces as [`Content::check_pieces`] does, and looks for the bytes of
+    /// each file in both places. A piece that is found in a way in which it cannot be read later
+    /// has to be written anew ([`Content::rewrite_mixed`]).
     pub fn find_pieces(
         &self,
         pieces: &[PieceIndex],
@@ -78,8 +80,8 @@ impl<F: FileSystem> Content<F> {
         self.mixed().keys().copied().collect()
     }
 
-    /// Writes the pieces that were found in another way than the selection has it to where they belong; those that
-    /// are not there any more.
+    /// Writes the pieces that were found in another way than the selection has it to where they
+    /// belong; those that are not there any more.
     ///
     /// # Errors
     /// A file cannot be read or written; it may be tried again.
@@ -115,11 +117,13 @@ impl<F: FileSystem> Content<F> {
         self.parts.mixed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The bytes of a piece out of both places; None: they do not make it up, or there is no parts file.
+    /// The bytes of a piece out of both places; None: they do not make it up, or there is no parts
+    /// file.
     fn assemble(&self, piece: PieceIndex) -> Result<Option<Assembled>, StorageError> {
         let Some(found) = self.find_spans(piece)? else { return Ok(None) };
         let is_empty = |found: &Found| found.in_parts.iter().all(|&byte| byte == 0);
-        // Bytes of a file in the parts file are from when it was not selected; or else from its file, if it has any.
+        // Bytes of a file in the parts file are from when it was not selected; or else from its
+        // file, if it has any.
         let ways: [&dyn Fn(&Found) -> bool; 2] =
             [&|found| found.in_file.is_none() || !is_empty(found), &|found| found.in_file.is_none()];
         for takes_parts in ways {

@@ -1,13 +1,15 @@
 //! Under which names the files of a torrent lie on this file system.
 //!
-//! Most lie under their own. A file system may refuse a name (too long, a character that it does not take), and it may
-//! take two names for one file (case, endings, normalization). Then the file lies under one of its other names
-//! ([`OtherNames`]). Nothing is kept for this anywhere: the choice follows from the torrent and from what the file
-//! system does with its names, so every start, `verify` and `seed` make the same choice.
+//! Most lie under their own. A file system may refuse a name (too long, a character that it does
+//! not take), and it may take two names for one file (case, endings, normalization). Then the file
+//! lies under one of its other names ([`OtherNames`]). Nothing is kept for this anywhere: the
+//! choice follows from the torrent and from what the file system does with its names, so every
+//! start, `verify` and `seed` make the same choice.
 //!
-//! [`Content::find_names`] looks at what is there and writes nothing. [`Content::make_names`] makes the files whose
-//! names are delicate before the first byte of content is written, since only then it shows what becomes of a name.
-//! Both only look at files whose names are delicate; plain names cost nothing.
+//! [`Content::find_names`] looks at what is there and writes nothing. [`Content::make_names`] makes
+//! the files whose names are delicate before the first byte of content is written, since only then
+//! it shows what becomes of a name. Both only look at files whose names are delicate; plain names
+//! cost nothing.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -31,7 +33,8 @@ enum Found {
 type Known = BTreeMap<u64, Stamp>;
 
 impl<F: FileSystem> Content<F> {
-    /// The files that lie under another name than the torrent's, by number, with the path that is used.
+    /// The files that lie under another name than the torrent's, by number, with the path that is
+    /// used.
     pub fn other_names(&self) -> impl Iterator<Item = (usize, &[String])> {
         let files = self.info.files.iter().enumerate();
         files
@@ -44,8 +47,8 @@ impl<F: FileSystem> Content<F> {
         self.delicate(&OtherNames::of(&self.info.files)).next().is_some()
     }
 
-    /// Looks under which of their names the files lie. Nothing is written. To be called before the files are looked at;
-    /// what cannot be looked at is left for that to tell.
+    /// Looks under which of their names the files lie. Nothing is written. To be called before the
+    /// files are looked at; what cannot be looked at is left for that to tell.
     pub fn find_names(&self) {
         let names = OtherNames::of(&self.info.files);
         let mut known = Known::new();
@@ -70,8 +73,9 @@ impl<F: FileSystem> Content<F> {
         }
     }
 
-    /// Makes the wanted files that are missing and whose names are delicate, each under the first of its names that
-    /// the file system takes as a file of its own. To be called before anything is written; later calls do nothing.
+    /// Makes the wanted files that are missing and whose names are delicate, each under the first
+    /// of its names that the file system takes as a file of its own. To be called before anything
+    /// is written; later calls do nothing.
     ///
     /// # Errors
     /// The file system takes none of the names of a file, or the disk fails; it may be tried again.

@@ -10,8 +10,8 @@ use crate::storage::handles::{HANDLE_MAX, Handles};
 use crate::storage::store::Store;
 use crate::storage::testing::{Sample, sample};
 
-/// A file system that folds case, drops trailing dots and spaces, composes `é`, takes names of up to 143 bytes and no
-/// `:` or `?`. What is asked of it is done to a real one under folded names.
+/// A file system that folds case, drops trailing dots and spaces, composes `é`, takes names of up
+/// to 143 bytes and no `:` or `?`. What is asked of it is done to a real one under folded names.
 struct Odd {
     real: RealFs,
     folds: bool,

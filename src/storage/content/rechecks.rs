@@ -1,14 +1,16 @@
 //! Which pieces are to be hashed before anything is said of them.
 //!
-//! A piece is suspect from when somebody noticed a change of its file until it was hashed, or written, by somebody
-//! who began after that: what was noticed while a piece was read is not answered by what was read.
+//! A piece is suspect from when somebody noticed a change of its file until it was hashed, or
+//! written, by somebody who began after that: what was noticed while a piece was read is not
+//! answered by what was read.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::proto::bitfield::Bitfield;
 use crate::proto::piece::PieceIndex;
 
-/// The suspect pieces of one torrent, which are to be rechecked; nothing is held until there is one, or one is written.
+/// The suspect pieces of one torrent, which are to be rechecked; nothing is held until there is
+/// one, or one is written.
 #[derive(Debug, Default)]
 pub(super) struct Rechecks {
     state: Mutex<Option<Box<State>>>,
@@ -64,8 +66,8 @@ impl Rechecks {
         }
     }
 
-    /// Whether the piece is to be hashed first. To be asked once more after the files were looked at: who notices
-    /// a change says so here before the file counts as it looks now.
+    /// Whether the piece is to be hashed first. To be asked once more after the files were looked
+    /// at: who notices a change says so here before the file counts as it looks now.
     pub(super) fn contains(&self, piece: PieceIndex) -> bool {
         self.any(std::iter::once(piece))
     }

@@ -1,8 +1,9 @@
 //! Telling a place of a disk that cannot be read from a disk that fails.
 //!
-//! A read that fails is tried again, as long as it takes: a disk may be away for a time. But when the same block fails
-//! twice, and others of its torrent that lie on the disk too could be read in between, it is the place that is bad, and
-//! whoever asks for it would hold up those who ask for others for ever.
+//! A read that fails is tried again, as long as it takes: a disk may be away for a time. But when
+//! the same block fails twice, and others of its torrent that lie on the disk too could be read in
+//! between, it is the place that is bad, and whoever asks for it would hold up those who ask for
+//! others for ever.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -40,7 +41,8 @@ impl Unreadable {
         state.failed.retain(|&(known, _)| known != block);
     }
 
-    /// A block could not be read. Whether that is for good: it was so before, and the disk has been well since.
+    /// A block could not be read. Whether that is for good: it was so before, and the disk has been
+    /// well since.
     pub(super) fn failed(&self, block: Block) -> bool {
         let mut state = self.state();
         let good_count = state.good_count;

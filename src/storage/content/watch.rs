@@ -1,16 +1,18 @@
 //! Noticing what others do to a torrent's files before a block of them goes out.
 //!
-//! Of each file it is known what it looked like when its bytes were last hashed, or durable. A block is read
-//! first and the file looked at afterwards, as one that was written to meanwhile shows it (a file system marks
-//! the time before it takes the bytes). A file that looks otherwise makes all of its pieces suspect: each is
-//! hashed again before a block of it goes out, and before it counts for anything at the end of a download. As
-//! long as any is suspect, how the file looks vouches for nothing, and no journal says otherwise.
+//! Of each file it is known what it looked like when its bytes were last hashed, or durable. A
+//! block is read first and the file looked at afterwards, as one that was written to meanwhile
+//! shows it (a file system marks the time before it takes the bytes). A file that looks otherwise
+//! makes all of its pieces suspect: each is hashed again before a block of it goes out, and before
+//! it counts for anything at the end of a download. As long as any is suspect, how the file looks
+//! vouches for nothing, and no journal says otherwise.
 //!
-//! While we write a file ourselves it looks otherwise all the time, and what others do to its bytes then is
-//! noticed by nobody but who receives the pieces. That it is deleted, or another one in its place, is noticed
-//! all the same: our writes never make another file of it.
+//! While we write a file ourselves it looks otherwise all the time, and what others do to its bytes
+//! then is noticed by nobody but who receives the pieces. That it is deleted, or another one in its
+//! place, is noticed all the same: our writes never make another file of it.
 //!
-//! Who writes through a memory map after the first touch of a page is not noticed, by the way such maps work.
+//! Who writes through a memory map after the first touch of a page is not noticed, by the way such
+//! maps work.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -41,9 +43,11 @@ struct State {
     begun_count: u64,
     /// Of these, those that are not done.
     running_count: u32,
-    /// How many had begun when it was last looked at: if more have, it looks otherwise because of us.
+    /// How many had begun when it was last looked at: if more have, it looks otherwise because of
+    /// us.
     seen_count: u64,
-    /// The how manyth change by somebody else the last one of it was, since we know the torrent's files; 0: none.
+    /// The how manyth change by somebody else the last one of it was, since we know the torrent's
+    /// files; 0: none.
     changed: u32,
 }
 
@@ -106,8 +110,8 @@ impl Watch {
         }
     }
 
-    /// This is the file that a write of ours, which has begun, goes into. Whether it is the one that was known, or
-    /// the first.
+    /// This is the file that a write of ours, which has begun, goes into. Whether it is the one
+    /// that was known, or the first.
     pub(super) fn write_into(&self, stamp: Stamp) -> bool {
         let mut state = self.state();
         let is_another = state.seen.is_another(Some(stamp));
@@ -131,7 +135,8 @@ impl Watch {
         }
     }
 
-    /// Whether it looks as it should; one that nobody looked at before should look like this from now on.
+    /// Whether it looks as it should; one that nobody looked at before should look like this from
+    /// now on.
     pub(super) fn is_as_seen(&self, begun_count: u64, stamp: Option<Stamp>) -> bool {
         let mut state = self.state();
         if state.seen.is_another(stamp) {
@@ -159,8 +164,8 @@ pub struct LostPiece {
 }
 
 impl<F: FileSystem> Content<F> {
-    /// Looks at a file, by number; the parts file comes after the last. From now on it should look like this; if
-    /// it should have looked otherwise, its pieces are suspect.
+    /// Looks at a file, by number; the parts file comes after the last. From now on it should look
+    /// like this; if it should have looked otherwise, its pieces are suspect.
     ///
     /// # Errors
     /// Something else stands in the place of the file.
@@ -176,7 +181,8 @@ impl<F: FileSystem> Content<F> {
         Ok(stamp)
     }
 
-    /// The same of a file that was there before: something else in its place makes its pieces suspect too.
+    /// The same of a file that was there before: something else in its place makes its pieces
+    /// suspect too.
     ///
     /// # Errors
     /// The disk fails in a way that may pass.
@@ -201,9 +207,9 @@ impl<F: FileSystem> Content<F> {
         }
     }
 
-    /// Reads blocks to be sent, each into its buffer of the block's length, and makes sure of their pieces if a
-    /// file is not as it was. Comes back with pieces that are there no more, or cannot be read while others can; then
-    /// no buffer is to be used.
+    /// Reads blocks to be sent, each into its buffer of the block's length, and makes sure of their
+    /// pieces if a file is not as it was. Comes back with pieces that are there no more, or cannot
+    /// be read while others can; then no buffer is to be used.
     ///
     /// # Errors
     /// A block is not within its piece, or the disk fails in a way that may pass.
@@ -246,8 +252,8 @@ impl<F: FileSystem> Content<F> {
         Ok(doubtful.into_iter().map(|piece| self.changing(piece)).collect())
     }
 
-    /// Of these pieces, those that somebody else has spoilt, be it noticed before or only now. Of files that are as
-    /// they were nothing is read, unless pieces of them are suspect still.
+    /// Of these pieces, those that somebody else has spoilt, be it noticed before or only now. Of
+    /// files that are as they were nothing is read, unless pieces of them are suspect still.
     ///
     /// # Errors
     /// The disk fails in a way that may pass.
@@ -260,7 +266,8 @@ impl<F: FileSystem> Content<F> {
         self.rechecks.among(have).into_iter().filter_map(examine).collect()
     }
 
-    /// Reads all blocks, then looks at their files; the pieces that need to be looked at more closely.
+    /// Reads all blocks, then looks at their files; the pieces that need to be looked at more
+    /// closely.
     fn read_once<B: AsMut<[u8]>>(
         &self,
         blocks: &mut [(Block, B)],
@@ -300,18 +307,20 @@ impl<F: FileSystem> Content<F> {
         stamp.is_ok_and(|stamp| self.written[number].watch.is_as_seen(begun_count, Some(stamp)))
     }
 
-    /// A file is not as it was: none of its pieces is what it was, until it hashes. It may be another one, so it is
-    /// opened anew, and by who writes into it as if for the first time.
+    /// A file is not as it was: none of its pieces is what it was, until it hashes. It may be
+    /// another one, so it is opened anew, and by who writes into it as if for the first time.
     pub(super) fn suspect(&self, number: usize) {
         self.fs.close();
         let Written { watch, sized, .. } = &self.written[number];
         watch.state().changed = self.change_count.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         sized.store(false, Ordering::Release);
         let begun_count = watch.begun_count();
-        // Looked at before its pieces are suspect: what changes after this look shows by the next one.
+        // Looked at before its pieces are suspect: what changes after this look shows by the next
+        // one.
         let looked = self.stamp(number);
         self.rechecks.add(self.info.geometry.piece_count(), self.pieces_in(number));
-        // Only now may it count as it looks. Something else in its place is told when a piece is read.
+        // Only now may it count as it looks. Something else in its place is told when a piece is
+        // read.
         if let Ok(stamp) = looked {
             watch.see(begun_count, stamp);
         }
@@ -326,8 +335,8 @@ impl<F: FileSystem> Content<F> {
         range.chain(parts.iter().copied())
     }
 
-    /// Whether somebody changed a file, by number, and any of these pieces in it is to be hashed before it is relied
-    /// on: then how the file looks vouches for nothing.
+    /// Whether somebody changed a file, by number, and any of these pieces in it is to be hashed
+    /// before it is relied on: then how the file looks vouches for nothing.
     pub(in crate::storage) fn is_suspect(&self, number: usize, pieces: &Bitfield) -> bool {
         let mut claimed = self.pieces_in(number).filter(|&piece| pieces.get(piece));
         let is_changed = self.written.get(number).is_some_and(|written| written.watch.changed() > 0);
@@ -374,8 +383,8 @@ impl<F: FileSystem> Content<F> {
         self.places(block, self.is_in_parts(block.piece))
     }
 
-    /// The same, of a block of which the bytes of unselected files are in the parts file, or not; it comes after the
-    /// last.
+    /// The same, of a block of which the bytes of unselected files are in the parts file, or not;
+    /// it comes after the last.
     pub(in crate::storage) fn places(&self, block: Block, in_parts: bool) -> impl Iterator<Item = usize> {
         let start = self.info.geometry.offset_of(block.piece) + u64::from(block.offset);
         spans(&self.info.files, start, block.len as usize)
@@ -404,8 +413,8 @@ impl<F: FileSystem> Content<F> {
 }
 
 impl StorageError {
-    /// Whether the disk may do the same some time later, without anybody's help but for room: a state, to be
-    /// waited out. The rest is for people to put right.
+    /// Whether the disk may do the same some time later, without anybody's help but for room: a
+    /// state, to be waited out. The rest is for people to put right.
     pub fn may_pass(&self) -> bool {
         use io::ErrorKind::{
             Interrupted, OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull, TimedOut, WouldBlock,
@@ -429,7 +438,8 @@ impl StorageError {
     }
 }
 
-/// Errors of the system without a kind of their own: the device fails, or is away, or no descriptor is left.
+/// Errors of the system without a kind of their own: the device fails, or is away, or no descriptor
+/// is left.
 const PASSING: [i32; 6] = {
     use rustix::io::Errno;
     [

@@ -16,14 +16,14 @@ impl<F: FileSystem> Content<F> {
     /// Writes a whole piece out of its blocks in order.
     ///
     /// # Errors
-    /// The blocks are not as long as the piece or belong to no selected file (`InvalidInput`), or a file
-    /// cannot be made or written; then some of the piece may have been written.
+    /// The blocks are not as long as the piece or belong to no selected file (`InvalidInput`), or a
+    /// file cannot be made or written; then some of the piece may have been written.
     pub fn write_piece(&self, piece: PieceIndex, blocks: &[&[u8]]) -> Result<(), StorageError> {
         self.write_rest(piece, blocks, std::slice::from_ref(&(0..blocks.len())))
     }
 
-    /// Writes those blocks of a whole piece that are not in their places yet (`fresh`: ranges of `blocks`), by which it
-    /// becomes whole on the disk.
+    /// Writes those blocks of a whole piece that are not in their places yet (`fresh`: ranges of
+    /// `blocks`), by which it becomes whole on the disk.
     ///
     /// # Errors
     /// Those of [`Content::write_piece`].
@@ -54,8 +54,8 @@ impl<F: FileSystem> Content<F> {
     /// Writes blocks that follow each other from `offset` of a piece on, which may not be whole.
     ///
     /// # Errors
-    /// They are not within the piece or belong to no selected file (`InvalidInput`), or a file cannot be made or written;
-    /// then some of them may have been written.
+    /// They are not within the piece or belong to no selected file (`InvalidInput`), or a file
+    /// cannot be made or written; then some of them may have been written.
     pub fn write_blocks(&self, piece: PieceIndex, offset: u32, blocks: &[&[u8]]) -> Result<(), StorageError> {
         let geometry = self.info.geometry;
         let len: usize = blocks.iter().map(|block| block.len()).sum();
@@ -72,7 +72,8 @@ impl<F: FileSystem> Content<F> {
         Ok(())
     }
 
-    /// The CRC-32 of what [`Content::read_back`] will read of a block that was written out of these bytes.
+    /// The CRC-32 of what [`Content::read_back`] will read of a block that was written out of these
+    /// bytes.
     pub fn crc_as_stored(&self, block: Block, mut bytes: &[u8]) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         let start = self.info.geometry.offset_of(block.piece) + u64::from(block.offset);

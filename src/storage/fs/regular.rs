@@ -8,7 +8,8 @@ use rustix::io::Errno;
 
 use super::Stamp;
 
-/// Spreads the time at which a file was made over the number of its inode: an odd number of random bits.
+/// Spreads the time at which a file was made over the number of its inode: an odd number of random
+/// bits.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What a regular file is like, and on which device it lies.

@@ -1,9 +1,10 @@
 //! Which kind of hashing is the fastest for so many messages, by measuring each once in a process.
 //!
-//! Features alone do not tell. SHA instructions take one message at 1.3 to 2 cycles a byte, since each hangs on the
-//! one before; without them it is 4 to 5. 16 lanes of AVX-512 were seen at 0.4, 8 of AVX2 at 1.1, but some
-//! processors run wide vectors in halves, or slowly; and a vector costs the same with one lane in use as with all.
-//! So a pass of each kind is timed over 4 KiB a lane, the shortest of some: a quarter of a millisecond in all.
+//! Features alone do not tell. SHA instructions take one message at 1.3 to 2 cycles a byte, since
+//! each hangs on the one before; without them it is 4 to 5. 16 lanes of AVX-512 were seen at 0.4, 8
+//! of AVX2 at 1.1, but some processors run wide vectors in halves, or slowly; and a vector costs
+//! the same with one lane in use as with all. So a pass of each kind is timed over 4 KiB a lane,
+//! the shortest of some: a quarter of a millisecond in all.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ use super::{Group, Kind, LANE_MAX};
 
 /// Bytes a lane in one pass: in the nearest cache, and long enough for the clock.
 const SAMPLE_LEN: usize = 4 << 10;
-/// Passes of each kind, in turn: enough for one that nothing interrupts, and for vectors to warm up.
+/// Passes of each kind, in turn: enough for one that nothing interrupts, and for vectors to warm
+/// up.
 const PASS_COUNT: usize = 16;
 
 /// The kind that takes the least time for `count` messages of one length.

@@ -1,5 +1,5 @@
-//! Where there are no vectors that hash side by side: all is left to the `sha1` crate, which uses the SHA
-//! instructions of AArch64. The same face as on x86-64.
+//! Where there are no vectors that hash side by side: all is left to the `sha1` crate, which uses
+//! the SHA instructions of AArch64. The same face as on x86-64.
 
 use super::{LANE_MAX, Row, State};
 

@@ -1,16 +1,18 @@
-//! SHA-1 (FIPS 180-4) of 8 or 16 messages side by side in the vectors of x86-64: lane `i` of each vector belongs
-//! to message `i`.
+//! SHA-1 (FIPS 180-4) of 8 or 16 messages side by side in the vectors of x86-64: lane `i` of each
+//! vector belongs to message `i`.
 //!
-//! The intrinsics of `std` are safe where the compiler knows that the processor has them; that this processor
-//! has them is what the tokens of `archmage` stand for, and they can be had in no other way than by asking it.
-//! With AVX-512 a round takes 7 operations (two of them, a rotation and a sum, wait for the round before) and the
-//! word for it 3; with AVX2, which neither rotates nor mixes three operands, 12 to 14 and 6. Turning the lanes'
-//! blocks into words of all lanes takes 80 of 16 lanes and 80 of 8. That makes some 850 operations for 1,024 bytes
-//! in 16 lanes and 1,500 for 512 in 8: 400 and 550 cycles were seen, so the processor finds enough to do at once
-//! in one group. Two groups in turn were no faster, since their words do not fit the 32 registers.
+//! The intrinsics of `std` are safe where the compiler knows that the processor has them; that this
+//! processor has them is what the tokens of `archmage` stand for, and they can be had in no other
+//! way than by asking it. With AVX-512 a round takes 7 operations (two of them, a rotation and a
+//! sum, wait for the round before) and the word for it 3; with AVX2, which neither rotates nor
+//! mixes three operands, 12 to 14 and 6. Turning the lanes' blocks into words of all lanes takes 80
+//! of 16 lanes and 80 of 8. That makes some 850 operations for 1,024 bytes in 16 lanes and 1,500
+//! for 512 in 8: 400 and 550 cycles were seen, so the processor finds enough to do at once in one
+//! group. Two groups in turn were no faster, since their words do not fit the 32 registers.
 //!
-//! The 80 rounds are written out by macro: as a loop, the words would be looked up in memory, at twice the time.
-//! No closures here: they would be compiled without the vectors' features, and called.
+//! The 80 rounds are written out by macro: as a loop, the words would be looked up in memory, at
+//! twice the time. No closures here: they would be compiled without the vectors' features, and
+//! called.
 
 use archmage::{SimdToken, X64V3Token, X64V4Token, arcane};
 
@@ -55,7 +57,8 @@ impl Vectors {
     }
 }
 
-/// Rounds by number. The first 16 take the block's words, the others one that is made of four earlier ones.
+/// Rounds by number. The first 16 take the block's words, the others one that is made of four
+/// earlier ones.
 macro_rules! rounds {
     ($state:ident, $words:ident, $mix:ident, $k:expr, words: $($t:literal)*) => {$(
         $state = round($state, $mix($state[1], $state[2], $state[3]), $words[$t], $k);
@@ -67,9 +70,9 @@ macro_rules! rounds {
     )*};
 }
 
-/// SHA-1 over vectors whose particular operations are in scope: `rotate`, `xor`, `choose`, `parity`,
-/// `majority`, `load`, `store`, `splat`, `add`, and `words`, which turns one block of each lane into 16 words of
-/// all lanes.
+/// SHA-1 over vectors whose particular operations are in scope: `rotate`, `xor`, `choose`,
+/// `parity`, `majority`, `load`, `store`, `splat`, `add`, and `words`, which turns one block of
+/// each lane into 16 words of all lanes.
 macro_rules! compress {
     ($token:ident, $features:literal, $vector:ident, $lanes:literal) => {
         #[target_feature(enable = $features)]
@@ -165,7 +168,8 @@ mod avx512 {
         _mm512_storeu_si512(lanes, vector);
     }
 
-    /// A matrix of 16 x 16 words is transposed in four steps: words, pairs, and quarters of vectors twice.
+    /// A matrix of 16 x 16 words is transposed in four steps: words, pairs, and quarters of vectors
+    /// twice.
     #[target_feature(enable = "avx512f,avx512bw")]
     #[inline]
     fn words(blocks: [&[u8; BLOCK_LEN]; 16]) -> [__m512i; 16] {
@@ -252,7 +256,8 @@ mod avx2 {
         _mm256_storeu_si256(&mut lanes.as_chunks_mut::<8>().0[0], vector);
     }
 
-    /// Two matrices of 8 x 8 words, each transposed in three steps: words, pairs, halves of vectors.
+    /// Two matrices of 8 x 8 words, each transposed in three steps: words, pairs, halves of
+    /// vectors.
     #[target_feature(enable = "avx2")]
     #[inline]
     fn words(blocks: [&[u8; BLOCK_LEN]; 8]) -> [__m256i; 16] {

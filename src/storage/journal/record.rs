@@ -1,4 +1,5 @@
-//! What a journal says, and its bytes: a header, and records of a kind, a length, a payload and a CRC-32.
+//! What a journal says, and its bytes: a header, and records of a kind, a length, a payload and a
+//! CRC-32.
 
 use std::collections::BTreeMap;
 
@@ -74,7 +75,8 @@ pub struct Record {
     pub selected: Option<Bitfield>,
     /// Pieces that may have been written since, with the wall clock then, microseconds since 1970.
     pub intended: BTreeMap<PieceIndex, u64>,
-    /// Blocks that were written of pieces that are not kept: their number in the piece, and the CRC-32 of their bytes.
+    /// Blocks that were written of pieces that are not kept: their number in the piece, and the
+    /// CRC-32 of their bytes.
     pub blocks: BTreeMap<PieceIndex, BTreeMap<u32, u32>>,
     /// Files as they were when last made durable, by number.
     pub stamps: BTreeMap<u32, Stamp>,
@@ -192,7 +194,8 @@ fn encode(kind: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The record that this piece, which is not kept, is about to be written, at `at` by the wall clock.
+/// The record that this piece, which is not kept, is about to be written, at `at` by the wall
+/// clock.
 pub(super) fn intended(at: u64, piece: PieceIndex) -> Vec<u8> {
     let payload: Vec<u8> = at.to_le_bytes().into_iter().chain(piece.to_le_bytes()).collect();
     encode(KIND_INTENDED, &payload)

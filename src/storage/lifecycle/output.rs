@@ -36,8 +36,8 @@ pub enum Event {
     Started(Started),
     /// The torrent does not start with what is on the disk; nothing follows.
     Refused(Refusal),
-    /// An error that waiting does not mend, in words. Before [`Event::Started`] nothing follows; after it the
-    /// torrent is to leave.
+    /// An error that waiting does not mend, in words. Before [`Event::Started`] nothing follows;
+    /// after it the torrent is to leave.
     Failed(String),
     /// What became of a piece that was whole.
     Piece(PieceIndex, PieceResult),

@@ -1,9 +1,10 @@
-//! What is done with the disk, and when, once the content is ready: whole pieces are stored, what is stored is made
-//! durable, what failed is tried again, and the content is complete once all of it is durable.
+//! What is done with the disk, and when, once the content is ready: whole pieces are stored, what
+//! is stored is made durable, what failed is tried again, and the content is complete once all of
+//! it is durable.
 //!
-//! A full disk loses no piece: it waits with its blocks. Blocks of a piece that takes long go to the disk before it
-//! is whole. The disk accepts data again when everything that failed has succeeded, however often something else
-//! succeeds meanwhile.
+//! A full disk loses no piece: it waits with its blocks. Blocks of a piece that takes long go to
+//! the disk before it is whole. The disk accepts data again when everything that failed has
+//! succeeded, however often something else succeeds meanwhile.
 
 use super::{Completion, Event, Existing, Job, Lifecycle, Output, Phase, Purpose, Step};
 use crate::proto::block::Block;
@@ -12,12 +13,12 @@ use crate::proto::time::{Duration, Instant};
 use crate::storage::fault::StorageFault;
 use crate::storage::pieces::{Spill, WholePiece};
 
-/// How often a full or failing disk is tried again: who made room must not wait for us, and one write a second
-/// costs nothing.
+/// How often a full or failing disk is tried again: who made room must not wait for us, and one
+/// write a second costs nothing.
 pub(in crate::storage) const STORAGE_RETRY: Duration = Duration::from_secs(1);
 
-/// The most that a commit is brought forward for blocks that were written before their piece was whole: those that
-/// waited for long are few, and not worth a commit of their own at once.
+/// The most that a commit is brought forward for blocks that were written before their piece was
+/// whole: those that waited for long are few, and not worth a commit of their own at once.
 const SPILLED_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// What failed when it was last tried.
@@ -66,7 +67,8 @@ impl<B> Lifecycle<B> {
         self.pieces.is_storing() || self.durability.is_running()
     }
 
-    /// Stores a piece if all of its blocks were received and none of them is on its way to the disk.
+    /// Stores a piece if all of its blocks were received and none of them is on its way to the
+    /// disk.
     pub(super) fn store_if_ready(&mut self, piece: PieceIndex) {
         if let Some(whole) = self.pieces.take(piece) {
             self.store(whole);
@@ -136,8 +138,8 @@ impl<B> Lifecycle<B> {
         }
     }
 
-    /// Pieces turned out to be lost. Returns whether they are to be fetched again: what was complete is left as
-    /// whoever changed it wants it.
+    /// Pieces turned out to be lost. Returns whether they are to be fetched again: what was
+    /// complete is left as whoever changed it wants it.
     pub(super) fn reopen(&mut self) -> bool {
         self.finish.is_stale = self.finish.is_running;
         if self.completion == Completion::Finishing {
@@ -171,7 +173,8 @@ impl<B> Lifecycle<B> {
         if std::mem::replace(&mut self.finish.is_running, true) {
             return;
         }
-        // A seed writes nothing into the content. At the end, the next start finds out whether all is whole.
+        // A seed writes nothing into the content. At the end, the next start finds out whether all
+        // is whole.
         if self.plan.purpose != Purpose::Seed && !self.is_leaving() {
             let is_fetched = !self.started_complete;
             let step = if is_fetched { Step::Finish(self.have.clone()) } else { Step::MakeWhole };

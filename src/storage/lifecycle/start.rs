@@ -1,5 +1,5 @@
-//! The start of a torrent's content: open the journal, hash what it does not know, compare, prepare for writing.
-//! Each stage that fails in a way that may pass is tried again by itself.
+//! The start of a torrent's content: open the journal, hash what it does not know, compare, prepare
+//! for writing. Each stage that fails in a way that may pass is tried again by itself.
 
 use super::{Begun, Compared, Prepared, Step};
 use super::{Event, Existing, Job, Lifecycle, Phase, Plan, Purpose, Refusal, STORAGE_RETRY, Started};
@@ -10,8 +10,9 @@ use crate::storage::foreign::Misfit;
 use crate::storage::pieces::PartialPiece;
 use crate::storage::resume::Verdict;
 
-/// A seed that ends holds the content for as long as it writes its journal: a start that needs to write waits for
-/// it. A download that holds it will not end so soon. So the start is tried this often, one second apart.
+/// A seed that ends holds the content for as long as it writes its journal: a start that needs to
+/// write waits for it. A download that holds it will not end so soon. So the start is tried this
+/// often, one second apart.
 const BUSY_TRIES: u32 = 3;
 
 /// A start under way.
@@ -69,8 +70,8 @@ impl<B> Lifecycle<B> {
         self.ask(job);
     }
 
-    /// Returns how many pieces are known or hashed, and of these how many are good, when a check has hashed
-    /// `checked_count` and found `good_count` of them good.
+    /// Returns how many pieces are known or hashed, and of these how many are good, when a check
+    /// has hashed `checked_count` and found `good_count` of them good.
     pub fn progress(&self, checked_count: u32, good_count: u32) -> (u32, u32) {
         let doubtful_count = match &self.phase {
             Phase::Starting(start) => match &start.stage {
@@ -169,7 +170,8 @@ impl<B> Lifecycle<B> {
         }
     }
 
-    /// The start whose job has ended; None: the start is over. Nothing follows unless another phase is entered.
+    /// The start whose job has ended; None: the start is over. Nothing follows unless another phase
+    /// is entered.
     fn take_start(&mut self) -> Option<Box<Start>> {
         match std::mem::replace(&mut self.phase, Phase::Ended) {
             Phase::Starting(start) => Some(start),

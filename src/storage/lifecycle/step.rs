@@ -1,5 +1,6 @@
-//! The calls of a [`Store`] that a [`super::Lifecycle`] asks for, as data: each looks at many files or makes
-//! something durable, so it runs on a thread of its own, or at one instant of virtual time.
+//! The calls of a [`Store`] that a [`super::Lifecycle`] asks for, as data: each looks at many files
+//! or makes something durable, so it runs on a thread of its own, or at one instant of virtual
+//! time.
 
 use std::io;
 use std::path::Path;
@@ -47,7 +48,8 @@ pub enum Step {
     MakeWhole,
     /// Remove pieces from the journal.
     Lose(Vec<PieceIndex>),
-    /// Note in the journal that these pieces are present, for content that was complete from the start.
+    /// Note in the journal that these pieces are present, for content that was complete from the
+    /// start.
     Note(Bitfield),
     /// Make everything durable, for the end; these pieces are present.
     Close(Bitfield),
@@ -106,8 +108,8 @@ pub struct Prepared {
 }
 
 impl<F: FileSystem> Store<F> {
-    /// Runs a step, however long the disk takes. `open_journal` is called for [`Step::Begin`] alone; it returns
-    /// None if no journal is kept.
+    /// Runs a step, however long the disk takes. `open_journal` is called for [`Step::Begin`]
+    /// alone; it returns None if no journal is kept.
     pub fn run(
         &self,
         step: Step,
@@ -179,8 +181,8 @@ impl<F: FileSystem> Store<F> {
     }
 }
 
-/// Content was downloaded to a folder that is missing: its disk may not be mounted, and must not be replaced by
-/// a folder on another one.
+/// Content was downloaded to a folder that is missing: its disk may not be mounted, and must not be
+/// replaced by a folder on another one.
 pub(in crate::storage) fn folder_gone(dir: &Path) -> StorageError {
     let why = "what was downloaded to this folder is gone with it; mount its disk, or give --overwrite to download it again";
     StorageError::new(dir, io::Error::new(io::ErrorKind::NotFound, why))

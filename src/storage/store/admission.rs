@@ -1,5 +1,5 @@
-//! What is done to files before the first write: those that are longer are cut, the room is taken, and the journal learns
-//! which files are ours.
+//! What is done to files before the first write: those that are longer are cut, the room is taken,
+//! and the journal learns which files are ours.
 
 use super::{Ledger, Store};
 use crate::storage::content::StorageError;
@@ -8,8 +8,8 @@ use crate::storage::fs::FileSystem;
 use crate::storage::journal::Owned;
 
 impl<F: FileSystem> Store<F> {
-    /// Cuts files that are longer than the torrent says to their length: ours, or those that the user lets us write.
-    /// To be called before [`Store::prepare`].
+    /// Cuts files that are longer than the torrent says to their length: ours, or those that the
+    /// user lets us write. To be called before [`Store::prepare`].
     ///
     /// # Errors
     /// A file cannot be cut; it may be tried again.
@@ -21,8 +21,8 @@ impl<F: FileSystem> Store<F> {
         Ok(())
     }
 
-    /// Sets apart the room for all selected files. To be called before [`Store::prepare`], which makes sure of what
-    /// the files look like then.
+    /// Sets apart the room for all selected files. To be called before [`Store::prepare`], which
+    /// makes sure of what the files look like then.
     ///
     /// # Errors
     /// There is not enough; it may be tried again.

@@ -1,9 +1,10 @@
-//! Pieces that are not whole, on the disk: their blocks are written into their places, read back when the piece is
-//! whole, and found again by the next start.
+//! Pieces that are not whole, on the disk: their blocks are written into their places, read back
+//! when the piece is whole, and found again by the next start.
 //!
-//! The checksums are ours, of what we wrote: a block that reads otherwise was not kept by the disk, or somebody changed
-//! it, and no peer is to blame. It is fetched again. What reads well is in caches perhaps, and not on the disk: of a piece
-//! of an earlier run, and after a sync that failed, all blocks are written once more when it is whole.
+//! The checksums are ours, of what we wrote: a block that reads otherwise was not kept by the disk,
+//! or somebody changed it, and no peer is to blame. It is fetched again. What reads well is in
+//! caches perhaps, and not on the disk: of a piece of an earlier run, and after a sync that failed,
+//! all blocks are written once more when it is whole.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -55,8 +56,8 @@ impl Begun {
 }
 
 impl<F: FileSystem> Store<F> {
-    /// Writes a whole piece out of its blocks in order, of which only those in `fresh` (ranges of `blocks`) are not in
-    /// their places yet.
+    /// Writes a whole piece out of its blocks in order, of which only those in `fresh` (ranges of
+    /// `blocks`) are not in their places yet.
     ///
     /// # Errors
     /// It is not to be handed on, nor claimed; it may be tried again.
@@ -76,7 +77,8 @@ impl<F: FileSystem> Store<F> {
         )?;
         let kept = Kept { piece, in_parts: self.content.is_in_parts(piece) };
         let doubts = self.begun.pieces().remove(&piece).unwrap_or_default();
-        // A sync failed meanwhile that was to cover the first blocks: the next commit makes sure of the piece.
+        // A sync failed meanwhile that was to cover the first blocks: the next commit makes sure of
+        // the piece.
         let is_unsure = doubts.is_unsure && !was_unsure;
         match ledger {
             Some(ledger) => {
@@ -89,7 +91,8 @@ impl<F: FileSystem> Store<F> {
         Ok(())
     }
 
-    /// Writes blocks of a piece that is not whole into their places, by their number in it, ascending; the CRC-32 of each.
+    /// Writes blocks of a piece that is not whole into their places, by their number in it,
+    /// ascending; the CRC-32 of each.
     ///
     /// # Errors
     /// Some may have been written; it may be tried again.
@@ -115,7 +118,8 @@ impl<F: FileSystem> Store<F> {
         Ok(spilled.iter().map(|spilled| spilled.crc).collect())
     }
 
-    /// Reads the blocks of a piece that are on the disk, one behind the other; None: one is not there as it was written.
+    /// Reads the blocks of a piece that are on the disk, one behind the other; None: one is not
+    /// there as it was written.
     ///
     /// # Errors
     /// The disk fails in a way that may pass.
@@ -151,7 +155,8 @@ impl<F: FileSystem> Store<F> {
         }
     }
 
-    /// Writes what is not on the disk of a whole piece, if its hash is right; whether it is. `blocks` are its bytes.
+    /// Writes what is not on the disk of a whole piece, if its hash is right; whether it is.
+    /// `blocks` are its bytes.
     ///
     /// # Errors
     /// Those of [`Store::write_rest`].
@@ -170,8 +175,8 @@ impl<F: FileSystem> Store<F> {
         Ok(is_right)
     }
 
-    /// What an earlier run wrote of pieces that are not there, and is still as it was written. To be called before
-    /// anything is written.
+    /// What an earlier run wrote of pieces that are not there, and is still as it was written. To
+    /// be called before anything is written.
     pub fn partial_pieces(&self, have: &Bitfield) -> Vec<PartialPiece> {
         let Some(ledger) = self.ledger.get() else { return Vec::new() };
         let noted = ledger.state().journal.record().blocks.clone();

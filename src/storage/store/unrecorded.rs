@@ -1,4 +1,5 @@
-//! Without a journal: what was written and is not durable yet, so that a sync that failed is not believed afterwards.
+//! Without a journal: what was written and is not durable yet, so that a sync that failed is not
+//! believed afterwards.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +20,8 @@ pub(super) struct Unrecorded {
 struct State {
     /// Pieces written since the last commit.
     written: Vec<Kept>,
-    /// A sync failed since: the system may have forgotten that bytes of `written` are not on the disk.
+    /// A sync failed since: the system may have forgotten that bytes of `written` are not on the
+    /// disk.
     is_unsure: bool,
 }
 

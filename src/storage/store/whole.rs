@@ -1,5 +1,5 @@
-//! What is done when every wanted piece is there: empty files, executable bits, and the end of the parts
-//! file.
+//! What is done when every wanted piece is there: empty files, executable bits, and the end of the
+//! parts file.
 
 use super::Store;
 use crate::proto::bitfield::Bitfield;
@@ -7,8 +7,9 @@ use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::fs::FileSystem;
 
 impl<F: FileSystem> Store<F> {
-    /// Makes a download complete: makes empty files and executable bits, and [`Store::close`]s. Returns the
-    /// pieces that another program changed meanwhile, or that the disk did not keep: then it is not complete.
+    /// Makes a download complete: makes empty files and executable bits, and [`Store::close`]s.
+    /// Returns the pieces that another program changed meanwhile, or that the disk did not keep:
+    /// then it is not complete.
     ///
     /// # Errors
     /// A file cannot be made or made durable; it may be tried again.
@@ -25,9 +26,9 @@ impl<F: FileSystem> Store<F> {
         self.close(have)
     }
 
-    /// Makes empty files and executable bits of content that was complete from the start, and removes the
-    /// parts file if no selected file needs it. While another program writes the content, nothing is done: it
-    /// may need the parts.
+    /// Makes empty files and executable bits of content that was complete from the start, and
+    /// removes the parts file if no selected file needs it. While another program writes the
+    /// content, nothing is done: it may need the parts.
     ///
     /// # Errors
     /// A file cannot be made or removed.

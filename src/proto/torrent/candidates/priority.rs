@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::proto::crc32c::crc32c;
 
-/// BEP 40: both ends of a connection compute the same number, so that a swarm of full peers does not fall
-/// into cliques. None for addresses of different families.
+/// BEP 40: both ends of a connection compute the same number, so that a swarm of full peers does
+/// not fall into cliques. None for addresses of different families.
 pub(super) fn canonical_priority(ours: SocketAddr, theirs: SocketAddr) -> Option<u32> {
     let mut ends = match (ours.ip(), theirs.ip()) {
         (ours_ip, theirs_ip) if ours_ip == theirs_ip => {

@@ -1,4 +1,5 @@
-//! Who is connected while the description is being fetched, and what they say (BEP 3, 5, 6, 9, 10, 11, 54).
+//! Who is connected while the description is being fetched, and what they say (BEP 3, 5, 6, 9, 10,
+//! 11, 54).
 
 use std::net::SocketAddr;
 
@@ -22,10 +23,11 @@ use crate::proto::wire::message::Message;
 use crate::proto::wire::metadata::{MetadataMessage, UT_METADATA_ID};
 use crate::proto::wire::pex::UT_PEX_ID;
 
-/// A peer that gave us nothing of the description for so long, whatever it claims, makes room for another.
+/// A peer that gave us nothing of the description for so long, whatever it claims, makes room for
+/// another.
 const USELESS_AFTER: Duration = Duration::from_secs(60);
-/// Bytes of all bitfields that are kept: those of a hundred peers of a torrent of a million pieces. A peer whose
-/// bitfield does not fit does not go on to the torrent.
+/// Bytes of all bitfields that are kept: those of a hundred peers of a torrent of a million pieces.
+/// A peer whose bitfield does not fit does not go on to the torrent.
 const FIELDS_LEN_MAX: usize = 16 << 20;
 
 type Verdict = Result<(), DisconnectReason>;
@@ -58,8 +60,8 @@ impl Description {
         }
     }
 
-    /// Whether to take the connection; may let another one go for it. With where the peer listens, if we dialled
-    /// it or another connection to it that goes knew.
+    /// Whether to take the connection; may let another one go for it. With where the peer listens,
+    /// if we dialled it or another connection to it that goes knew.
     fn admit(&mut self, now: Instant, connected: &Connected) -> Result<Option<SocketAddr>, DisconnectReason> {
         let known = (connected.direction == Direction::Outgoing).then_some(connected.addr);
         let others = self.peers.iter().map(|(conn, peer)| (*conn, peer.connected));
@@ -76,8 +78,8 @@ impl Description {
         Ok(known)
     }
 
-    /// Of those who had time to give us the description and gave nothing of it lately, the one that was here
-    /// longest; whoever does not even claim to have it comes first.
+    /// Of those who had time to give us the description and gave nothing of it lately, the one that
+    /// was here longest; whoever does not even claim to have it comes first.
     fn useless(&self, now: Instant) -> Option<ConnId> {
         let useless = |(conn, peer): &(&ConnId, &Acquaintance)| {
             let gave_at = self.fetch.gave_at(**conn);

@@ -1,7 +1,8 @@
-//! One copy of the info dictionary in the making: its pieces, who sent them, who is asked for which.
+//! One copy of the info dictionary in the making: its pieces, who sent them, who is asked for
+//! which.
 //!
-//! Memory is taken piece by piece, as they come. Pieces are copied out of the messages that brought them, which
-//! may hold on to larger buffers.
+//! Memory is taken piece by piece, as they come. Pieces are copied out of the messages that brought
+//! them, which may hold on to larger buffers.
 
 use std::net::SocketAddr;
 
@@ -58,8 +59,8 @@ impl Copy {
         self.missing_count == 0
     }
 
-    /// A piece for a peer that is `asked` for those: one that nobody is asked for, else one that others are slow
-    /// to send. Marked as asked for.
+    /// A piece for a peer that is `asked` for those: one that nobody is asked for, else one that
+    /// others are slow to send. Marked as asked for.
     pub(super) fn pick(&mut self, now: Instant, asked: &[u32], rng: &mut Rng) -> Option<u32> {
         let start = rng.below(self.slots.len());
         let order = (start..self.slots.len()).chain(0..start);

@@ -1,6 +1,7 @@
 //! A peer that says that it has the info dictionary: what it is asked for, and how it answers.
 //!
-//! Who rejects or does not answer has a rest; what was asked of it is asked elsewhere, and may still come.
+//! Who rejects or does not answer has a rest; what was asked of it is asked elsewhere, and may
+//! still come.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,17 +10,20 @@ use crate::proto::time::{Duration, Instant};
 
 /// Pieces asked of one peer at once, before it is known how fast it answers.
 const ASKS_FIRST: usize = 4;
-/// Most pieces asked of one peer at once, 160 KiB: libtorrent answers what would be more only a second later.
+/// Most pieces asked of one peer at once, 160 KiB: libtorrent answers what would be more only a
+/// second later.
 const ASKS_MAX: usize = 10;
 /// An answer that came so soon allows one more at once.
 const PROMPT_WITHIN: Duration = Duration::from_secs(1);
-/// One that took longer halves them, so that a slow link is not asked for more than it carries in [`ASK_TIMEOUT`].
+/// One that took longer halves them, so that a slow link is not asked for more than it carries in
+/// [`ASK_TIMEOUT`].
 const SLOW_AFTER: Duration = Duration::from_secs(4);
 /// An answer that takes longer is not waited for: the piece is asked elsewhere.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pieces of one peer that may still come after that; the oldest is forgotten.
 const LATE_MAX: usize = 64;
-/// Rest of a peer that rejected or did not answer; doubles with each time in a row up to [`REST_MAX`].
+/// Rest of a peer that rejected or did not answer; doubles with each time in a row up to
+/// [`REST_MAX`].
 const REST: Duration = Duration::from_secs(5);
 /// Longest such rest.
 const REST_MAX: Duration = Duration::from_secs(20);

@@ -1,12 +1,13 @@
 //! Which piece of the info dictionary is asked of whom, and who lied.
 //!
-//! Peers that claim the same size fill one copy together. If it does not hash, each of them has to send a copy
-//! alone: who sends a whole wrong one is the liar, and once a right one is there, so is everyone whose piece of
-//! the first copy differs. A claim of another size is another copy, so a lie about the size costs the others
-//! nothing. Room is reserved for each copy before anything is asked for it, and given back when it is dropped.
+//! Peers that claim the same size fill one copy together. If it does not hash, each of them has to
+//! send a copy alone: who sends a whole wrong one is the liar, and once a right one is there, so is
+//! everyone whose piece of the first copy differs. A claim of another size is another copy, so a
+//! lie about the size costs the others nothing. Room is reserved for each copy before anything is
+//! asked for it, and given back when it is dropped.
 //!
-//! Invariants: a copy exists only for a claim; a describer asks for nothing that has no open copy; the copies
-//! keep [`COPIES_MAX`] and [`RESERVED_MAX`].
+//! Invariants: a copy exists only for a claim; a describer asks for nothing that has no open copy;
+//! the copies keep [`COPIES_MAX`] and [`RESERVED_MAX`].
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -25,17 +26,20 @@ use crate::proto::torrent::event::{ConnId, DisconnectReason};
 
 /// Copies in the making at once; other claims wait until one is done with or stalls.
 const COPIES_MAX: usize = 8;
-/// Bytes of all copies in the making: one of any length, and ordinary ones beside it. Other claims wait.
+/// Bytes of all copies in the making: one of any length, and ordinary ones beside it. Other claims
+/// wait.
 const RESERVED_MAX: u64 = METADATA_LEN_MAX as u64 + (8 << 20);
 /// Peers of one claim that send their copies alone at once; the others wait.
 const ALONE_MAX: usize = 4;
-/// A copy to which nothing was added for so long makes room for another, and so does one of that age that grows
-/// slower than [`RATE_MIN`].
+/// A copy to which nothing was added for so long makes room for another, and so does one of that
+/// age that grows slower than [`RATE_MIN`].
 const STALLED_AFTER: Duration = Duration::from_secs(30);
-/// Bytes a second: so the peers that hold all copies with lies have to send them, and are found out.
+/// Bytes a second: so the peers that hold all copies with lies have to send them, and are found
+/// out.
 const RATE_MIN: u64 = 8 << 10;
-/// A copy to which nothing was added for so long is dropped, and one of that age that grows slower than
-/// [`RATE_MIN`]: other torrents may need the room. It is begun again if anybody still claims it.
+/// A copy to which nothing was added for so long is dropped, and one of that age that grows slower
+/// than [`RATE_MIN`]: other torrents may need the room. It is begun again if anybody still claims
+/// it.
 const ABANDONED_AFTER: Duration = Duration::from_secs(300);
 
 /// What is to be done.
@@ -346,8 +350,8 @@ impl Fetch {
         self.advance(now);
     }
 
-    /// A copy is gone: nobody is asked for its pieces any more. What is on its way may come, to where it belongs
-    /// then.
+    /// A copy is gone: nobody is asked for its pieces any more. What is on its way may come, to
+    /// where it belongs then.
     fn withdraw(&mut self, id: CopyId) {
         let asked = |(conn, describer): &(&ConnId, &mut Describer)| {
             describer.total_len == id.0 && id.1.is_none_or(|alone| alone == **conn)
@@ -385,8 +389,8 @@ impl Fetch {
         }
     }
 
-    /// The copies that somebody could fill and that are not there, the most promising first: what stalled least,
-    /// what most peers claim, what is shortest.
+    /// The copies that somebody could fill and that are not there, the most promising first: what
+    /// stalled least, what most peers claim, what is shortest.
     fn wanted_copies(&self) -> Vec<CopyId> {
         let mut wanted = Vec::new();
         for (&total_len, claim) in &self.claims {
@@ -442,7 +446,8 @@ impl Fetch {
         self.claims.retain(|len, _| claimed.contains(len) || copies.contains_key(&(*len, None)));
     }
 
-    /// In turns, or the silent that came first would take every slot that others of their kind leave.
+    /// In turns, or the silent that came first would take every slot that others of their kind
+    /// leave.
     fn fill_all(&mut self, now: Instant) {
         let turns = self.describers.iter().map(|(conn, describer)| (describer.turn(), *conn));
         let mut turns: Vec<_> = turns.collect();

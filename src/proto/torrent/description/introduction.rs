@@ -1,8 +1,8 @@
 //! What a peer says of itself before anybody knows the torrent's description: kept for the torrent.
 //!
-//! Of what can change only the latest is kept, and everything that a peer can make us keep has a limit. How many
-//! pieces there are is not known, so a bitfield has the length of its bytes, and what is wrong with it shows
-//! only later.
+//! Of what can change only the latest is kept, and everything that a peer can make us keep has a
+//! limit. How many pieces there are is not known, so a bitfield has the length of its bytes, and
+//! what is wrong with it shows only later.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +15,8 @@ use crate::proto::wire::dont_have::{self, LT_DONTHAVE_ID};
 use crate::proto::wire::extension::ExtensionHandshake;
 use crate::proto::wire::message::Message;
 
-/// Pieces kept of a peer that told no bitfield, some 100 KiB of heap; a peer that gains more meanwhile does not
-/// go on to the torrent, for we would not know all that it has.
+/// Pieces kept of a peer that told no bitfield, some 100 KiB of heap; a peer that gains more
+/// meanwhile does not go on to the torrent, for we would not know all that it has.
 pub(super) const HAVES_MAX: usize = 4_096;
 
 /// What the peer has.

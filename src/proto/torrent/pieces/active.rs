@@ -1,15 +1,15 @@
 //! A piece on its way: which of its blocks are open, asked for (of whom) and there (from whom).
 //!
-//! Invariants: `open_count` and `there_count` count the slots; no slot before `open_from` is open; only slots
-//! that are asked for stand in `doubled`. It knows neither its number nor its length in bytes. Blocks of an earlier
-//! run have no sender.
+//! Invariants: `open_count` and `there_count` count the slots; no slot before `open_from` is open;
+//! only slots that are asked for stand in `doubled`. It knows neither its number nor its length in
+//! bytes. Blocks of an earlier run have no sender.
 
 use std::net::SocketAddr;
 
 use crate::proto::torrent::event::ConnId;
 
-/// The place of who is not known any more. A piece has at most 65,536 blocks, so with such a one among them there is
-/// no sender at this place.
+/// The place of who is not known any more. A piece has at most 65,536 blocks, so with such a one
+/// among them there is no sender at this place.
 const NOBODY: u16 = u16::MAX;
 
 /// Who sent which block of a piece.

@@ -1,4 +1,5 @@
-//! From an infohash to the content: machines that fetch the description of each other and go on as torrents.
+//! From an infohash to the content: machines that fetch the description of each other and go on as
+//! torrents.
 
 use bytes::Bytes;
 

@@ -1,5 +1,5 @@
-//! Whom a machine tells that it gained a piece, and when: peers that lack it, peers that have it and wait for the
-//! message, and peers that need no message.
+//! Whom a machine tells that it gained a piece, and when: peers that lack it, peers that have it
+//! and wait for the message, and peers that need no message.
 
 use super::rules::{PEER, PIECES, Rig, connected, requests};
 use super::swarm::FAST;
@@ -39,7 +39,8 @@ fn told(outputs: &[Output]) -> Vec<(ConnId, Vec<PieceIndex>)> {
     outputs.iter().filter_map(told).collect()
 }
 
-/// The peer, which does not choke us, sends all that it is asked for until nothing more is asked; what follows.
+/// The peer, which does not choke us, sends all that it is asked for until nothing more is asked;
+/// what follows.
 fn send_all(rig: &mut Rig, conn: ConnId, asked: Vec<Output>) -> Vec<Output> {
     let (mut all, mut next) = (Vec::new(), asked);
     while !next.is_empty() {

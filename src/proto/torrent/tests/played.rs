@@ -1,4 +1,5 @@
-//! A machine that fetches a description, and the peers that a test plays: honest, lying, silent, or worse.
+//! A machine that fetches a description, and the peers that a test plays: honest, lying, silent, or
+//! worse.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! Pieces that are there no more (BEP 54): ours, told to each peer as it takes it, and those of peers, well-meaning or
-//! not.
+//! Pieces that are there no more (BEP 54): ours, told to each peer as it takes it, and those of
+//! peers, well-meaning or not.
 
 use super::rules::{PEER, PIECES, Rig, block, blocks, connected, disconnected, rejects, requests};
 use super::swarm::{FAST, PLAIN, Swarm, settings};
