@@ -2,7 +2,7 @@
 //!
 //! One machine for all torrents of a process: each is announced soon after it is added and then
 //! every five minutes ([`INTERVAL`]), several in one datagram, to one multicast group a family.
-//! When somebody new announces a torrent of ours, our own announce of it comes sooner, so that late
+//! When a new peer announces a torrent of ours, our own announce of it comes sooner, so that late
 //! comers find us even if we cannot reach them.
 //!
 //! The BEP wants no more than one announce a minute. We keep that for each swarm

@@ -78,7 +78,7 @@ impl Handles {
         table.root_count
     }
 
-    /// The folder at `path`, opened if nobody holds it.
+    /// The folder at `path`, opened if it is not open.
     ///
     /// # Errors
     /// It cannot be opened.

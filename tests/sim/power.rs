@@ -271,7 +271,7 @@ fn what_a_start_finds_is_durable_before_it_is_claimed_even_if_a_sync_fails() {
             // is noted anew.
             insist(&disks, || again.store.close(&again.have)).unwrap();
         }
-        // A record of the one that was killed that could not be written anew may never have been
+        // A record of the one that was killed that could not be rewritten may never have been
         // synced.
         let is_noted = !again.store.has_journal_gaps();
         disks.power_cycle();

@@ -1,8 +1,8 @@
 //! The swarms, spread over locks so that workers seldom wait for each other.
 //!
-//! A torrent's shard follows from a hash with a secret key, so that nobody can crowd one. A lock is
-//! held for one announce (some hundred nanoseconds), or for one sweep of one shard; nobody holds
-//! two.
+//! A torrent's shard follows from a hash with a secret key, so that an attacker cannot crowd one. A
+//! lock is held for one announce (some hundred nanoseconds), or for one sweep of one shard; no
+//! thread holds two.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::ops::DerefMut;

@@ -1,7 +1,7 @@
 //! Answers to others' queries, and what we keep for them: peers (BEP 5, 33, 51) and items (BEP 44).
 //!
 //! Every query passes the budget before it is looked at, and every answer before it leaves; a token
-//! is checked before anything that costs more. A source address may be forged, so nobody is
+//! is checked before anything that costs more. A source address may be forged, so no host is
 //! punished for a query, and what an answer may be larger than its query is bounded: see the
 //! arithmetic in [the machine](super). It knows the routing tables as arguments, and neither
 //! transactions nor lookups.

@@ -1,4 +1,4 @@
-//! Addresses where a node may be: those of our last run, those that somebody hinted at, old ones,
+//! Addresses where a node may be: those of our last run, those from hints, old ones,
 //! and the bootstrap names as the last resort.
 //!
 //! None of them counts as a node before it answers. Saved ones are tried first, some at a time,

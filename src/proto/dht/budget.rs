@@ -1,11 +1,11 @@
-//! What answering may cost: queries by prefix, and bytes in all, so that nobody can use us against
+//! What answering may cost: queries by prefix, and bytes in all, so that we cannot be used against
 //! a third.
 //!
 //! 10 queries a second of one /24 or /64 (in bursts of five seconds) and 16 kB of answers a second;
 //! prefixes are counted in a table of fixed size (8 kB) where the longest silent makes room; the
-//! places are those of a hash with a secret key, so that nobody chooses prefixes that wear out the
-//! place of another. Local addresses share only the bytes. Datagrams beyond a budget are dropped,
-//! not answered, and nobody is banned for them: their source may be forged.
+//! places are those of a hash with a secret key, so that an attacker cannot choose prefixes that
+//! wear out the place of another. Local addresses share only the bytes. Datagrams beyond a budget
+//! are dropped, not answered, and no host is banned for them: their source may be forged.
 
 use std::net::IpAddr;
 
@@ -24,7 +24,7 @@ const QUERY_BURST: u32 = 50;
 /// Bytes of answers a second, to whomever; others are not given. A node at rest gives some hundred.
 const ANSWER_RATE: u64 = 16_000;
 /// Places of the table of prefixes. Whoever was silent for the length of a burst needs none, so
-/// they suffice for 200 new prefixes a second; beyond that somebody is given a new burst, and the
+/// they suffice for 200 new prefixes a second; beyond that a prefix is given a new burst, and the
 /// bytes are the limit.
 const SLOT_COUNT: usize = 1_024;
 /// Places that a prefix may take.

@@ -17,7 +17,7 @@ pub struct RequestId(pub u64);
 /// Whether others may keep us in their routing tables (BEP 43).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadOnly {
-    /// Not at first; then as long as nobody whom we have not asked lately reaches us, with a new
+    /// Not at first; then as long as no node that we have not asked lately reaches us, with a new
     /// trial now and then. Never where only local nodes answer.
     #[default]
     Auto,
@@ -110,7 +110,7 @@ pub enum Output {
         /// How it went.
         outcome: Outcome,
     },
-    /// Nobody is known: look up the bootstrap names and tell by `handle_hint`. Repeated with
+    /// No node is known: look up the bootstrap names and tell by `handle_hint`. Repeated with
     /// backoff.
     Bootstrap,
     /// Enough nodes agree that this is our address.
@@ -125,7 +125,7 @@ pub struct Outcome {
     /// Of these, nodes that answered.
     pub answered: u32,
     /// Steps from our own table to the first node that had what was sought, or else to the closest
-    /// one: 0 if we kept it ourselves or nobody answered, 1 for a node of our own table.
+    /// one: 0 if we kept it ourselves or no node answered, 1 for a node of our own table.
     pub hops: u32,
     /// Nodes that took the announce or the item.
     pub stored: u32,

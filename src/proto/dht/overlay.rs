@@ -1,7 +1,7 @@
 //! One of the two overlays (BEP 32): our id there, the routing table, and how it is kept good.
 //!
 //! The id follows our address (BEP 42) as the shell knows it or enough nodes see it; until then it
-//! is that of the last time, or random. When it changes, the table is sorted anew, at most once
+//! is that of the last time, or random. When it changes, the table is sorted again, at most once
 //! each [`RENAME_PAUSE`]. Joining is a lookup of our own id, repeated with growing pauses as long
 //! as the table stays smaller than a bucket; afterwards the table says what is due. One lookup of
 //! the overlay's own is under way at a time, and upkeep waits for it, so that nothing comes in
@@ -77,7 +77,7 @@ pub(super) struct Overlay {
     /// Our own id is not looked up by disjoint paths before this.
     guarded_at: Instant,
     /// Nodes that the last contact named while few were known: lookups begin at them too, so that
-    /// nobody has to ask a bootstrap node twice.
+    /// no node has to ask a bootstrap node twice.
     named: Vec<Node>,
     defence: Defence,
     rng: Rng,

@@ -1,13 +1,13 @@
-//! Whether others reach us by one family (BEP 43): a node behind a translator that lets nobody in
-//! tells so by `ro`, so that no routing table keeps an address where nobody answers.
+//! Whether others reach us by one family (BEP 43): a node behind a NAT that lets no connection in
+//! tells so by `ro`, so that no routing table keeps an address that does not answer.
 //!
 //! Who reaches us without having heard from us within [`FORGOTTEN_AFTER`] proves that anybody can.
-//! If nobody has within [`TRIAL`] of the first answer of a public node, we are read-only, and try
+//! If no node has within [`TRIAL`] of the first answer of a public node, we are read-only, and try
 //! again every [`RETRY_AFTER`]. Whom we have asked something is remembered by the bits of a filter,
 //! longer as long as they ask us: a translator may keep the way open for whoever uses it. Who asked
 //! first is not, or forged askers would fill the filter, and a full one takes strangers for
 //! acquaintances and waits for the proof in vain. Local networks have no translators between their
-//! nodes: as long as no public node answered, nobody is read-only.
+//! nodes: as long as no public node answered, we are not read-only.
 
 use std::hash::Hasher;
 use std::net::IpAddr;

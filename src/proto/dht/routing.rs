@@ -226,7 +226,7 @@ impl Table {
         starts
     }
 
-    /// Changes our id and sorts the nodes anew.
+    /// Changes our id and sorts the nodes again.
     pub fn rename(&mut self, now: Instant, own: NodeId) {
         if own == self.own() {
             return;

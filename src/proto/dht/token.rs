@@ -2,7 +2,7 @@
 //! 5).
 //!
 //! 8 bytes of a keyed hash (SipHash-2-4) of epoch, address, port-less, and target. An epoch lasts
-//! five minutes; the one before is still good. Nothing is kept for a token, so nobody can make us
+//! five minutes; the one before is still good. Nothing is kept for a token, so no node can make us
 //! keep anything by asking for many.
 
 use std::net::IpAddr;

@@ -155,7 +155,7 @@ impl Transactions {
     }
 
     /// Drops entries of ended queries from the front of both queues, so that their fronts are
-    /// always live and nobody is woken for nothing.
+    /// always live and no task is woken for nothing.
     fn trim(&mut self) {
         if self.open.is_empty() {
             self.slow.clear();

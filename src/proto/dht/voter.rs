@@ -39,7 +39,7 @@ struct Vote {
 impl Voter {
     /// A node that we asked says that this is our address. The new winner, if the vote changed it:
     /// it needs five voters, and two thirds of the latest. Neighbours' votes count as long as
-    /// nobody else votes.
+    /// no other node votes.
     pub fn vote(&mut self, now: Instant, voter: IpAddr, claimed: SocketAddr) -> Option<SocketAddr> {
         let claimed = compact::canonical(claimed);
         let is_local = compact::is_local(voter);

@@ -216,7 +216,7 @@ impl Active {
         }
         let availability = &self.download.availability;
         self.upload.pump(now, &mut self.peers, &mut self.metadata, availability, &mut self.out);
-        // While paused too: the dialer has to learn that it waits for nobody.
+        // While paused too: the dialer has to learn that it waits for no connection.
         let connection_max = if self.status.paused { 0 } else { self.limits.lease.connection_max };
         let room = connection_max.saturating_sub(self.peers.len());
         self.dialer.dial(now, room, |addr| self.out.push(Output::Dial(addr)));

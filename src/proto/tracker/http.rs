@@ -1,7 +1,7 @@
 //! HTTP trackers (BEP 3, 7, 23, 24, 31, 48): query strings and bencoded answers, both directions.
 //!
 //! This file is the client's side, `server` the tracker's. An answer is read as far as it makes
-//! sense: optional keys of the wrong kind are as good as absent, peers that nobody can dial are
+//! sense: optional keys of the wrong kind are as good as absent, peers that cannot be dialled are
 //! dropped. Fetching is the shell's; which addresses may be asked, [`announce_scope`] says.
 
 pub mod forwarded;

@@ -6,7 +6,7 @@
 //! locks that it hands out by [`Shards`]. UDP is answered without allocation once the buffers have
 //! grown.
 //!
-//! Invariants: nobody gets more bytes than it sent before it has shown that it receives at its
+//! Invariants: no sender gets more bytes than it sent before it has shown that it receives at its
 //! address; an error is never longer than what it answers; a peer is entered under the address it
 //! is heard from, unless that is a local one and names another.
 
@@ -263,7 +263,7 @@ impl Answerer {
     }
 
     /// Enters an announce into its swarm and chooses peers for it, at most `max` of IPv4 and of
-    /// IPv6; None if nobody could dial its sender.
+    /// IPv6; None if its sender could not be dialled.
     fn enter(
         &mut self,
         now: Instant,
@@ -303,7 +303,7 @@ impl Answerer {
     }
 }
 
-/// Why an announce from an address that nobody can dial is refused; fits into any announce's
+/// Why an announce from an address that cannot be dialled is refused; fits into any announce's
 /// length.
 const NOWHERE: &str = "port or address cannot be dialled";
 

@@ -4,7 +4,7 @@
 //! and IPv6 peers of a torrent are two lists of one swarm, since replies carry them apart. Torrents
 //! are a dense list with an index beside it: 72 bytes and 6 to 11 of index each, a peer 12 bytes
 //! and up to a quarter (IPv4). A million peers came to at most 24 bytes each, in 100,000 torrents
-//! of ten as in ten of 100,000. Everything is keyed by secrets, so that nobody can aim at
+//! of ten as in ten of 100,000. Everything is keyed by secrets, so that an attacker cannot aim at
 //! collisions. What an announce may say is decided before (`service`).
 
 mod index;

@@ -3,7 +3,8 @@
 //! The set follows from the torrent and the peer's network, so reconnecting or renaming gains
 //! nothing. BEP 6 defines it for IPv4 alone, over the address without its last byte. For IPv6 we do
 //! the same with the first six bytes of the address, the network that a provider gives to one
-//! customer; the receiver of a set takes whatever it is offered, so nobody has to agree with that.
+//! customer; the receiver of a set takes whatever it is offered, so no client has to agree with
+//! that.
 
 use std::net::IpAddr;
 

@@ -4,7 +4,7 @@
 //! sender. The handshake may come again and then replaces what it names; that is the peer machine's
 //! to do. An `m` entry of 0 switches an extension off: [`ExtensionHandshake::update`] forgets its
 //! number. Read tolerantly: what is missing, of the wrong kind or out of range counts as absent,
-//! since clients differ and nothing here is worth losing one for. Keys that nobody knows are
+//! since clients differ and nothing here is worth losing one for. Unknown keys are
 //! ignored.
 
 use std::net::IpAddr;

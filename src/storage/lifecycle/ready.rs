@@ -13,8 +13,8 @@ use crate::proto::time::{Duration, Instant};
 use crate::storage::fault::StorageFault;
 use crate::storage::pieces::{Spill, WholePiece};
 
-/// How often a full or failing disk is tried again: who made room must not wait for us, and one
-/// write a second costs nothing.
+/// How often a full or failing disk is tried again: the user who made room must not wait for us,
+/// and one write a second costs nothing.
 pub(in crate::storage) const STORAGE_RETRY: Duration = Duration::from_secs(1);
 
 /// The most that a commit is brought forward for blocks that were written before their piece was

@@ -48,7 +48,7 @@ pub fn encode_query(transaction: [u8; TRANSACTION_LEN], query: &Query) -> Vec<u8
 /// left out from the end until it fits. `to`: the asker, told as `ip` (BEP 42).
 ///
 /// Beside the longest item there is no room for any of them; then the client's name, the address
-/// and even the token make room too. Only with a transaction id that nobody uses would the item
+/// and even the token make room too. Only with a transaction id that no client uses would the item
 /// itself not fit: it is left out.
 pub fn encode_answer(transaction: &[u8], id: NodeId, to: SocketAddr, answer: &Answer) -> Vec<u8> {
     let transaction = &transaction[..transaction.len().min(TRANSACTION_LEN_MAX)];

@@ -20,7 +20,7 @@ pub(super) const BUCKET_COUNT: usize = 25;
 const WIDE: [usize; 4] = [128, 64, 32, 16];
 /// Of the nodes closest to us so many have a place whether their bucket is full or not. Whoever
 /// crowds our neighbourhood, with eight ids for each address, fills its buckets of k before our
-/// neighbours have come; so many leave room for them. Where nobody does, they are in their buckets
+/// neighbours have come; so many leave room for them. Where none does, they are in their buckets
 /// anyway but for eight or so.
 pub(super) const NEIGHBOUR_COUNT: usize = 4 * K;
 /// Spare nodes of a bucket; the one that was not heard for longest makes room.
