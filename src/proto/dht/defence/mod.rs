@@ -13,6 +13,30 @@
 //! - [`source`]: what the word of one network is worth that names nodes.
 //!
 //! It sends nothing, and knows neither tables nor lookups: both ask it.
+//!
+//! What each rule buys: lookups of an attacked infohash that found its peers, in percent, and
+//! queries of one lookup, where one rule is switched off in all honest nodes. 3,000 nodes, two
+//! seeds, 800 lookups a figure, by `dht_defence_rule_by_rule` of `tests/sim/dht.rs`:
+//!
+//! | switched off | 10 % hostile, fitting ids | 30 % hostile, fitting ids | 30 % hostile, any ids |
+//! |---|---|---|---|
+//! | nothing | 100.0, 75 | 98.8, 95 | 100.0, 66 |
+//! | all rules | 33.2, 12 | 8.8, 12 | 0.0, 17 |
+//! | `id_binding` | 100.0, 61 | 96.1, 94 | 1.6, 55 |
+//! | `disjoint_paths` | 91.6, 22 | 40.0, 21 | 100.0, 31 |
+//! | `wide_closest` | 99.9, 47 | 59.9, 50 | 100.0, 57 |
+//! | `own_id_paths` | 100.0, 72 | 93.2, 95 | 100.0, 69 |
+//! | `sampled_size` | 100.0, 75 | 95.6, 98 | 100.0, 66 |
+//! | `crowd_response` | 100.0, 55 | 95.6, 58 | 100.0, 67 |
+//! | `source_limit` | 100.0, 70 | 95.6, 89 | 100.0, 68 |
+//! | `neighbour_places` | 100.0, 67 | 98.0, 92 | 100.0, 74 |
+//! | `prefix_quota` | 100.0, 69 | 99.8, 102 | 100.0, 68 |
+//!
+//! `id_binding`, `disjoint_paths` and `wide_closest` clearly pay. The other six are not decided:
+//! all lookups of a seed are of one infohash, so two seeds are two samples, and a few percent say
+//! nothing. For two of them the simulator lacks the attack: every hostile host answers, where
+//! `source_limit` is against names of dead nodes, and hostile hosts share a /24 no more than
+//! honest ones, where `prefix_quota` is against many nodes of one network.
 
 pub(super) mod density;
 pub(super) mod path;
