@@ -246,7 +246,8 @@ fn a_journal_that_cannot_be_written_holds_nothing_up() {
 #[test]
 fn what_a_start_finds_is_durable_before_it_is_claimed_even_if_a_sync_fails() {
     let sample = Sample::new();
-    for seed in 0..run_count(400, 20_000) {
+    let (count, mut noted_count) = (run_count(400, 20_000), 0);
+    for seed in 0..count {
         let disks = Disks::of(MODELS[seed as usize % 3], seed);
         let mut rng = Rng::from_number(seed);
         let cut_at = 1 + rng.below(CALL_COUNT) as u64;
@@ -274,9 +275,11 @@ fn what_a_start_finds_is_durable_before_it_is_claimed_even_if_a_sync_fails() {
         // A record of the one that was killed that could not be rewritten may never have been
         // synced.
         let is_noted = !again.store.has_journal_gaps();
+        noted_count += u64::from(is_noted);
         disks.power_cycle();
         recover(&sample, &disks, is_noted.then_some(&again), &mut rng);
     }
+    assert!(noted_count * 10 > count * 9, "{noted_count} of {count} starts wrote their journal");
 }
 
 /// A file that somebody repaired in its place is hashed at a start, and durable before it is
