@@ -2,7 +2,8 @@
 //!
 //! Layers, each a feature so that the compiler keeps them apart:
 //! `cli -> engine -> storage -> proto`, and `sim -> storage's core, proto`. Without features this
-//! library is `proto` alone; `datagram` is what the engine and the tracker share besides.
+//! library is `proto` alone; `datagram` is what the engine and the tracker share besides, `usage`
+//! what their commands do.
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -15,3 +16,5 @@ pub mod proto;
 pub mod sim;
 #[cfg(feature = "storage")]
 pub mod storage;
+#[cfg(feature = "usage")]
+pub mod usage;

@@ -6,11 +6,9 @@
 //! Any other value that an option does not take is wrong usage: ignoring a mistyped limit would
 //! mean no limit. The list of variables is derived from the options.
 
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
 use clap::builder::Resettable;
-use clap::error::ContextKind;
 use clap::{Arg, ArgMatches, Command};
 
 use super::text::printable;
@@ -97,38 +95,6 @@ impl Ignored {
         })
         .collect()
     }
-}
-
-/// The variable whose value was refused, found by reading `args` with each variable alone; None:
-/// something typed was. `command` has all variables that count.
-pub(crate) fn refused(error: &clap::Error, command: &Command, args: &[OsString]) -> Option<OsString> {
-    let context = |error: &clap::Error| {
-        let value = |kind| error.get(kind).map(ToString::to_string);
-        (error.kind(), value(ContextKind::InvalidArg), value(ContextKind::InvalidValue))
-    };
-    let fails = |kept: Option<&OsStr>| {
-        let parsed = with_only(command.clone(), kept).try_get_matches_from(args);
-        parsed.err().is_some_and(|other| context(&other) == context(error))
-    };
-    if fails(None) {
-        return None;
-    }
-    let mut names = BTreeSet::new();
-    let mut commands = vec![command];
-    while let Some(command) = commands.pop() {
-        names.extend(command.get_arguments().filter_map(Arg::get_env).map(OsStr::to_owned));
-        commands.extend(command.get_subcommands());
-    }
-    names.into_iter().find(|name| fails(Some(name)))
-}
-
-/// The command without variables but one.
-fn with_only(command: Command, kept: Option<&OsStr>) -> Command {
-    let command = command.mut_args(|arg| match arg.get_env() {
-        Some(name) if kept != Some(name) => arg.env(Resettable::Reset),
-        Some(_) | None => arg,
-    });
-    command.mut_subcommands(|subcommand| with_only(subcommand, kept))
 }
 
 #[cfg(test)]

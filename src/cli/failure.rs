@@ -10,9 +10,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::interrupt::Signal;
 use super::text::{printable, without_number};
 use crate::engine::{EngineError, StorageError};
-
-/// What to do about wrong usage.
-const SEE_HELP: &str = "--help says what is possible";
+use crate::usage::{self, SEE_HELP};
 
 /// A command's bad end; each is one line for people and one exit code for scripts.
 #[derive(Debug)]
@@ -67,12 +65,10 @@ impl Failure {
             }
         }
         let text = error.render().to_string();
-        let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let what = one_line(text.split("\n\n").next().unwrap_or_default());
-        let what = what.strip_prefix("error: ").unwrap_or(&what);
+        let what = usage::what(error);
         let tip = text.lines().find_map(|line| line.trim_start().strip_prefix("tip: "));
         let tip = tip.filter(|tip| tip.contains("similar")).unwrap_or(SEE_HELP);
-        Self::Usage(format!("{}; {}", printable(what), printable(tip)))
+        Self::Usage(format!("{}; {}", printable(&what), printable(tip)))
     }
 
     /// The system refused something about `path`; `hint` says what to do.

@@ -47,6 +47,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 
+use crate::usage;
 use args::{Cli, Command};
 use failure::Failure;
 use report::Report;
@@ -142,7 +143,7 @@ fn parse() -> Result<(Cli, Vec<String>), ExitCode> {
             return help(&error);
         }
         let failure = Failure::usage(&error, &args);
-        let failure = match (environment::refused(&error, &command, &args), failure.text()) {
+        let failure = match (usage::refused_variable(&error, &command, &args), failure.text()) {
             (Some(name), Some(text)) => Failure::Usage(format!("{}: {text}", name.to_string_lossy())),
             (Some(_) | None, _) => failure,
         };

@@ -10,14 +10,15 @@ struct Layer {
 }
 
 /// The layers; what is not below one of these (the roots of library and command) may name all.
-const LAYERS: [Layer; 7] = [
+const LAYERS: [Layer; 8] = [
     Layer { under: "src/proto/", may: &["proto"] },
     Layer { under: "src/storage/", may: &["proto", "storage"] },
     Layer { under: "src/sim/", may: SIM },
     Layer { under: "src/datagram.rs", may: &[] },
+    Layer { under: "src/usage.rs", may: &[] },
     Layer { under: "src/engine/", may: &["datagram", "proto", "storage", "engine"] },
     // What a user sees of proto and storage is re-exported by the engine.
-    Layer { under: "src/cli/", may: &["engine", "sim", "cli"] },
+    Layer { under: "src/cli/", may: &["engine", "sim", "cli", "usage"] },
     Layer { under: "src/main.rs", may: &["cli"] },
 ];
 
@@ -38,7 +39,7 @@ const SIM: &[&str] = &[
 ];
 
 /// What the tracker may name of the library.
-const TRACKER: Layer = Layer { under: "tracker/src/", may: &["datagram", "proto"] };
+const TRACKER: Layer = Layer { under: "tracker/src/", may: &["datagram", "proto", "usage"] };
 
 /// What a module of proto is, and so whom it may know.
 #[derive(Clone, Copy, PartialEq, Eq)]

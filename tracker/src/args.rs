@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 
 use clap::builder::Resettable;
-use clap::error::ContextKind;
-use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser};
+use clap::{Command, CommandFactory, FromArgMatches, Parser};
 use sprat::proto::tracker::http::forwarded::Network;
+use sprat::usage::{self, SEE_HELP};
 
 /// Where it listens if nothing is said: the port that trackers are used to.
 const PORT_DEFAULT: u16 = 6969;
@@ -49,7 +49,7 @@ impl Args {
         parsed.and_then(|matches| Self::from_arg_matches(&matches)).unwrap_or_else(|error| {
             if error.use_stderr() {
                 // Without a reader it is the exit code that tells.
-                let _ = writeln!(std::io::stderr(), "sprat-tracker: {}", usage(&error, &command, &typed));
+                let _ = writeln!(std::io::stderr(), "sprat-tracker: {}", in_words(&error, &command, &typed));
                 std::process::exit(error.exit_code());
             }
             let printed = error.print().and_then(|()| std::io::stdout().flush());
@@ -89,34 +89,10 @@ impl Args {
 }
 
 /// What is wrong with what was typed, or with which variable, on one line.
-fn usage(error: &clap::Error, command: &Command, typed: &[OsString]) -> String {
-    let text = error.render().to_string();
-    let what = text.split("\n\n").next().unwrap_or_default();
-    let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
-    let what = what.strip_prefix("error: ").unwrap_or(&what);
-    let variable = refused_variable(error, command, typed);
+fn in_words(error: &clap::Error, command: &Command, typed: &[OsString]) -> String {
+    let variable = usage::refused_variable(error, command, typed);
     let place = variable.map_or(String::new(), |name| format!("{}: ", name.display()));
-    format!("{place}{what}; --help says what is possible")
-}
-
-/// The variable whose value was refused, found by reading each alone; None: something typed was.
-fn refused_variable(error: &clap::Error, command: &Command, typed: &[OsString]) -> Option<OsString> {
-    let context = |error: &clap::Error| {
-        let value = |kind| error.get(kind).map(ToString::to_string);
-        (error.kind(), value(ContextKind::InvalidArg), value(ContextKind::InvalidValue))
-    };
-    let fails = |kept: Option<&OsStr>| {
-        let alone = command.clone().mut_args(|arg| match arg.get_env() {
-            Some(name) if kept != Some(name) => arg.env(Resettable::Reset),
-            Some(_) | None => arg,
-        });
-        alone.try_get_matches_from(typed).is_err_and(|other| context(&other) == context(error))
-    };
-    if fails(None) {
-        return None;
-    }
-    let mut names = command.get_arguments().filter_map(Arg::get_env);
-    names.find(|name| fails(Some(name))).map(OsStr::to_owned)
+    format!("{place}{}; {SEE_HELP}", usage::what(error))
 }
 
 /// The command without the variables that are empty.
