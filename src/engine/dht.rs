@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::EngineError;
 pub use crate::proto::dht::event::{
-    Announce, Outcome, OverlaySnapshot, ReadOnly, Request as DhtRequest, Snapshot,
+    Announce, Found, Outcome, OverlaySnapshot, ReadOnly, Request as DhtRequest, Snapshot,
 };
 pub use crate::proto::dht::item::{Item, ItemKey, SecretKey};
 pub use crate::proto::dht::node_id::{Node, NodeId};
@@ -19,23 +19,6 @@ pub use crate::proto::dht::node_id::{Node, NodeId};
 /// The system gives no randomness.
 pub fn generate_key() -> std::io::Result<SecretKey> {
     Ok(SecretKey::generate(&mut super::seed()?))
-}
-
-/// What a request found, as it comes; the last is `Done`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Found {
-    /// Peers that a node named.
-    Peers {
-        /// Where they listen.
-        peers: Vec<SocketAddr>,
-        /// The node is itself on a loopback or private address, or it is ours: it may name such
-        /// peers.
-        local: bool,
-    },
-    /// A verified item; of a mutable one only newer ones follow.
-    Item(Item),
-    /// It is over.
-    Done(Outcome),
 }
 
 /// What tasks tell the DHT node.

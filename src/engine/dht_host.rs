@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::mpsc::error::TrySendError;
@@ -82,8 +82,6 @@ pub(crate) struct DhtHost {
     requests: mpsc::Receiver<Request>,
     waiting: BTreeMap<RequestId, Waiting>,
     request_count: u64,
-    /// Whose datagram the machine is at; None: it goes by what it knows itself.
-    from: Option<IpAddr>,
     sweep_at: Option<Instant>,
     save_at: Instant,
     kept: Kept,
@@ -124,7 +122,6 @@ impl DhtHost {
             requests,
             waiting: BTreeMap::new(),
             request_count: 0,
-            from: None,
             sweep_at: None,
             save_at: now + SAVE_INTERVAL,
             kept: Kept::default(),
@@ -167,9 +164,7 @@ impl DhtHost {
 
     /// Whether the datagram was for the node; then [`DhtHost::poll_send`].
     pub(crate) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> bool {
-        let is_taken = self.is_ready && self.machine.handle_datagram(now, from, bytes);
-        self.from = is_taken.then_some(from.ip());
-        is_taken
+        self.is_ready && self.machine.handle_datagram(now, from, bytes)
     }
 
     /// Time passed; then [`DhtHost::poll_send`].
@@ -200,21 +195,11 @@ impl DhtHost {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Send { to, bytes } => return Some((to, bytes)),
-                Output::Peers { request, peers } => {
-                    let local = self.from.is_none_or(compact::is_local);
-                    self.find(request, Found::Peers { peers, local });
-                }
-                Output::Item { request, item } => self.find(request, Found::Item(item)),
-                Output::Done { request, outcome } => {
-                    if let Some(waiting) = self.waiting.remove(&request) {
-                        waiting.end.send(Found::Done(outcome));
-                    }
-                }
+                Output::Found { request, found } => self.find(request, found),
                 Output::Bootstrap => self.look_up(),
                 Output::External(addr) => tracing::info!(%addr, "others see us there"),
             }
         }
-        self.from = None;
         None
     }
 
@@ -235,11 +220,20 @@ impl DhtHost {
         self.machine.handle_request(now, id, request);
     }
 
-    /// A finding for whoever waits; one who reads too slowly misses it.
+    /// A finding for whoever waits; one who reads too slowly misses all but the end.
     fn find(&mut self, request: RequestId, found: Found) {
-        if let Some(waiting) = self.waiting.get(&request) {
-            // Closed: the next sweep cancels.
-            let _ = waiting.found.try_send(found);
+        match found {
+            Found::Peers { .. } | Found::Item(_) => {
+                if let Some(waiting) = self.waiting.get(&request) {
+                    // Closed: the next sweep cancels.
+                    let _ = waiting.found.try_send(found);
+                }
+            }
+            Found::Done(_) => {
+                if let Some(waiting) = self.waiting.remove(&request) {
+                    waiting.end.send(found);
+                }
+            }
         }
     }
 

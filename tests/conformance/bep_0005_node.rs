@@ -28,11 +28,7 @@ fn sent(dht: &mut Dht) -> Vec<(SocketAddr, Vec<u8>)> {
     std::iter::from_fn(|| dht.poll_output())
         .filter_map(|output| match output {
             Output::Send { to, bytes } => Some((to, bytes)),
-            Output::Peers { .. }
-            | Output::Item { .. }
-            | Output::Done { .. }
-            | Output::Bootstrap
-            | Output::External(_) => None,
+            Output::Found { .. } | Output::Bootstrap | Output::External(_) => None,
         })
         .collect()
 }

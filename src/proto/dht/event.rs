@@ -88,33 +88,35 @@ pub enum Output {
         /// Its bytes.
         bytes: Vec<u8>,
     },
-    /// A node named peers of the torrent of a request; addresses are canonical and dialable, not
-    /// judged further.
-    Peers {
+    /// A request found something, or is over.
+    Found {
         /// Which request.
         request: RequestId,
-        /// Where they listen.
-        peers: Vec<SocketAddr>,
-    },
-    /// A verified item for a `Get`; of mutable ones only ever newer ones follow.
-    Item {
-        /// Which request.
-        request: RequestId,
-        /// The item.
-        item: Item,
-    },
-    /// A request is over.
-    Done {
-        /// Which.
-        request: RequestId,
-        /// How it went.
-        outcome: Outcome,
+        /// What it found.
+        found: Found,
     },
     /// No node is known: look up the bootstrap names and tell by `handle_hint`. Repeated with
     /// backoff.
     Bootstrap,
     /// Enough nodes agree that this is our address.
     External(SocketAddr),
+}
+
+/// What a request found, as it comes; the last is `Done`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// Peers that a node named; addresses are canonical and dialable, not judged further.
+    Peers {
+        /// Where they listen.
+        peers: Vec<SocketAddr>,
+        /// The node is itself on a loopback or private address, or it is ours: it may name such
+        /// peers.
+        local: bool,
+    },
+    /// A verified item for a `Get`; of a mutable one only newer ones follow.
+    Item(Item),
+    /// The request is over.
+    Done(Outcome),
 }
 
 /// How a request went.

@@ -7,7 +7,7 @@
 //! was asked and with its transaction id; any other answer is ignored without a penalty, because
 //! its source may be forged. Nothing is sent to port 0, to a multicast address, or to ourselves. A
 //! read-only node (BEP 43) is answered and neither stored nor queried. Every request ends in one
-//! [`Output::Done`]. The work for one datagram does not grow with the size of a store.
+//! [`event::Found::Done`]. The work for one datagram does not grow with the size of a store.
 //!
 //! The amplification factor, answer over query, both with 28 bytes of headers: BEP 5 wants eight
 //! nodes (208 bytes of IPv4, 304 of IPv6) in the answer to 91 bytes, a factor of 2.6, or 4.7 for

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use super::answer::Answers;
 use super::bloom::Filter;
-use super::event::{Outcome, Output, Request, RequestId};
+use super::event::{self, Outcome, Output, Request, RequestId};
 use super::item::{Item, ItemKey, ItemRef};
 use super::krpc::{Method, Response, Want};
 use super::lookup::{Found, Lookup};
@@ -17,6 +17,7 @@ use super::node_id::{Node, NodeId};
 use super::outgoing::{Identity, Outgoing};
 use super::overlay::{self, Overlays};
 use super::transactions::{Purpose, Sent};
+use crate::proto::compact;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::tracker::words;
 
@@ -97,7 +98,7 @@ impl ActiveRequest {
         match &self.request {
             Request::Peers { .. } => {
                 let peers = [false, true].map(|is_v6| answers.recall_peers(now, target, is_v6));
-                if self.found_peers(peers.into_iter().flatten(), outgoing) {
+                if self.found_peers(peers.into_iter().flatten(), true, outgoing) {
                     self.found_after = Some(0);
                 }
             }
@@ -150,7 +151,7 @@ impl ActiveRequest {
             lookup.answered(from.addr, from.id, nodes, response.token);
             after = Some(lookup.hops(from.addr));
         }
-        if self.found(response, outgoing) && self.found_after.is_none() {
+        if self.found(from, response, outgoing) && self.found_after.is_none() {
             self.found_after = after;
         }
     }
@@ -232,11 +233,12 @@ impl ActiveRequest {
     }
 
     /// Tells what an answer brought. Whether it was what is sought.
-    fn found(&mut self, response: &Response, outgoing: &mut Outgoing) -> bool {
+    fn found(&mut self, from: Node, response: &Response, outgoing: &mut Outgoing) -> bool {
         match &self.request {
             Request::Peers { .. } => {
                 self.merge_filters(response);
-                self.found_peers(response.peers().take(ANSWER_PEER_COUNT_MAX), outgoing)
+                let named = response.peers().take(ANSWER_PEER_COUNT_MAX);
+                self.found_peers(named, compact::is_local(from.addr.ip()), outgoing)
             }
             Request::Get(key) => {
                 let item = response.item.and_then(|item| newer(&item, key, self.newest));
@@ -246,7 +248,14 @@ impl ActiveRequest {
         }
     }
 
-    fn found_peers(&mut self, named: impl Iterator<Item = SocketAddr>, outgoing: &mut Outgoing) -> bool {
+    /// Reports peers that were not reported before; `local`: the node that named them is on a local
+    /// network. Returns whether any was named.
+    fn found_peers(
+        &mut self,
+        named: impl Iterator<Item = SocketAddr>,
+        local: bool,
+        outgoing: &mut Outgoing,
+    ) -> bool {
         let mut has_some = false;
         let mut peers = Vec::new();
         for peer in named {
@@ -256,9 +265,13 @@ impl ActiveRequest {
             }
         }
         if !peers.is_empty() {
-            outgoing.tell(Output::Peers { request: self.id, peers });
+            self.tell(event::Found::Peers { peers, local }, outgoing);
         }
         has_some
+    }
+
+    fn tell(&self, found: event::Found, outgoing: &mut Outgoing) {
+        outgoing.tell(Output::Found { request: self.id, found });
     }
 
     fn merge_filters(&mut self, response: &Response) {
@@ -277,7 +290,7 @@ impl ActiveRequest {
                 self.close(is_v6);
             }
         }
-        outgoing.tell(Output::Item { request: self.id, item });
+        self.tell(event::Found::Item(item), outgoing);
     }
 
     /// Ends the lookup of an overlay and keeps its figures; the closest nodes that answered.

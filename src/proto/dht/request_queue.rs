@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::answer::Answers;
-use super::event::{Outcome, Output, Request, RequestId};
+use super::event::{Found, Outcome, Output, Request, RequestId};
 use super::outgoing::Outgoing;
 use super::overlay::Overlays;
 use super::request::ActiveRequest;
@@ -37,7 +37,8 @@ impl RequestQueue {
         if self.queue.len() < QUEUE_MAX {
             self.queue.push_back(Queued { id, request, since: now });
         } else {
-            outgoing.tell(Output::Done { request: id, outcome: Outcome::default() });
+            let found = Found::Done(Outcome::default());
+            outgoing.tell(Output::Found { request: id, found });
         }
     }
 
@@ -148,7 +149,8 @@ impl RequestQueue {
         if self.active.get(&id).is_some_and(|running| running.is_over())
             && let Some(running) = self.active.remove(&id)
         {
-            outgoing.tell(Output::Done { request: id, outcome: running.outcome(now) });
+            let found = Found::Done(running.outcome(now));
+            outgoing.tell(Output::Found { request: id, found });
         }
     }
 }

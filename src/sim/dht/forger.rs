@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use super::network::{HostId, Network, PORT};
 use super::report::Forgeries;
 use crate::proto::dht::Dht;
-use crate::proto::dht::event::Output;
+use crate::proto::dht::event::{Found, Output};
 use crate::proto::dht::krpc::{self, Answer, Body, Method, Query, Want};
 use crate::proto::dht::node_id::{Node, NodeId};
 use crate::proto::rng::Rng;
@@ -80,11 +80,13 @@ impl Forger {
                 Some(false) => self.counts.tokens_accepted += u64::from(is_answer(bytes)),
                 None => {}
             },
-            Output::Peers { peers, .. } => {
+            Output::Found { request: _, found: Found::Peers { peers, local: _ } } => {
                 let invented = peers.iter().filter(|addr| own_half(**addr).is_some());
                 self.counts.replies_accepted += invented.count() as u64;
             }
-            Output::Item { .. } | Output::Done { .. } | Output::Bootstrap | Output::External(_) => {}
+            Output::Found { request: _, found: Found::Item(_) | Found::Done(_) }
+            | Output::Bootstrap
+            | Output::External(_) => {}
         }
     }
 

@@ -18,7 +18,7 @@ use super::scenario::{Attack, Disaster, Scenario};
 use super::trace::Trace;
 use super::trials::{Party, Step, Trials};
 use super::{census, traffic};
-use crate::proto::dht::event::Output;
+use crate::proto::dht::event::{Found, Output};
 use crate::proto::dht::krpc::DATAGRAM_LEN_MAX;
 use crate::proto::dht::node_id::{Node, NodeId};
 use crate::proto::rng::Rng;
@@ -436,8 +436,10 @@ impl Overlay {
             }
             match output {
                 Output::Send { to, bytes } => self.send(host, to, bytes),
-                Output::Peers { request, peers } => self.trials.peers(self.now, request, &peers),
-                Output::Done { request, outcome } => {
+                Output::Found { request, found: Found::Peers { peers, local: _ } } => {
+                    self.trials.peers(self.now, request, &peers);
+                }
+                Output::Found { request, found: Found::Done(outcome) } => {
                     self.hosts[host].traffic.is_busy();
                     self.trials.done(request, outcome);
                 }
@@ -446,7 +448,7 @@ impl Overlay {
                     let event = Event::Named { host: host as u32, generation };
                     self.queue.push(self.now + NAME_LOOKUP_TIME, event);
                 }
-                Output::Item { .. } | Output::External(_) => {}
+                Output::Found { request: _, found: Found::Item(_) } | Output::External(_) => {}
             }
         }
         if let Some(at) = self.hosts[host].next_alarm() {

@@ -34,6 +34,7 @@ fn a_local_network_boots_from_one_node_and_finds_what_is_announced_at_once() {
     assert!(told.took < 20 * MILLI, "{told:?}");
     let (id, outcome) = net.request(9, find(INFOHASH));
     assert_eq!(peers(&net, 9, id), [SocketAddr::new(net.addr(3).ip(), 51_413)], "each peer once");
+    assert!(net.hosts[9].local.contains(&id), "a local node may name local peers");
     assert!(outcome.took < 20 * MILLI && outcome.hops == 1 && outcome.answered >= 8, "{outcome:?}");
     assert!(outcome.closest.is_sorted_by_key(|node| node.id.distance(INFOHASH.into())));
 }
@@ -60,7 +61,10 @@ fn eighty_public_nodes_find_what_one_announced() {
         let (_, told) = net.request(usize::from(number), announce(infohash, false));
         assert!(told.stored >= 8, "{told:?}");
         let (id, outcome) = net.request(79 - usize::from(number), find(infohash));
-        assert_eq!(peers(&net, 79 - usize::from(number), id).len(), 1, "{outcome:?}");
+        let place = 79 - usize::from(number);
+        assert_eq!(peers(&net, place, id).len(), 1, "{outcome:?}");
+        // What we keep ourselves (no step away) counts as local.
+        assert_eq!(net.hosts[place].local.contains(&id), outcome.hops == 0, "{outcome:?}");
     }
     let fits = |place: &usize| net.id(*place).fits(net.addr(*place).ip());
     assert_eq!((0..80).filter(fits).count(), 80, "ids follow addresses");

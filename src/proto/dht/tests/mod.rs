@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::Dht;
-use super::event::{Config, Outcome, Output, ReadOnly, Request, RequestId};
+use super::event::{Config, Found, Outcome, Output, ReadOnly, Request, RequestId};
 use super::item::Item;
 use super::krpc::{self, Answer, Body, Method, Query};
 use super::node_id::{Node, NodeId};
@@ -31,6 +31,8 @@ struct Host {
     dead: bool,
     sent_to: BTreeSet<SocketAddr>,
     peers: BTreeMap<RequestId, Vec<SocketAddr>>,
+    /// Requests whose peers were named by a local source.
+    local: BTreeSet<RequestId>,
     items: BTreeMap<RequestId, Vec<Item>>,
     done: BTreeMap<RequestId, Outcome>,
     bootstraps: Vec<Instant>,
@@ -125,6 +127,7 @@ impl Net {
             dead: false,
             sent_to: BTreeSet::new(),
             peers: BTreeMap::new(),
+            local: BTreeSet::new(),
             items: BTreeMap::new(),
             done: BTreeMap::new(),
             bootstraps: Vec::new(),
@@ -239,9 +242,16 @@ impl Net {
                     self.flying
                         .insert((self.now + self.delay, self.sent_count), Datagram { from, to, bytes });
                 }
-                Output::Peers { request, peers } => host.peers.entry(request).or_default().extend(peers),
-                Output::Item { request, item } => host.items.entry(request).or_default().push(item),
-                Output::Done { request, outcome } => {
+                Output::Found { request, found: Found::Peers { peers, local } } => {
+                    if local {
+                        host.local.insert(request);
+                    }
+                    host.peers.entry(request).or_default().extend(peers);
+                }
+                Output::Found { request, found: Found::Item(item) } => {
+                    host.items.entry(request).or_default().push(item);
+                }
+                Output::Found { request, found: Found::Done(outcome) } => {
                     assert!(host.done.insert(request, outcome).is_none(), "a request ended twice");
                 }
                 Output::Bootstrap => host.bootstraps.push(self.now),
