@@ -20,6 +20,7 @@ pub mod block;
 pub mod compact;
 pub mod crc32c;
 pub mod dht;
+pub mod discovery;
 pub mod infohash;
 pub mod lsd;
 pub mod metainfo;

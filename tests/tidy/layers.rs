@@ -73,6 +73,7 @@ const PROTO: &[(&str, Kind, &[&str])] = &[
     ("proto::dht::token", Kind::Leaf, &[]),
     ("proto::dht::item", Kind::Codec, &[]),
     ("proto::dht::krpc", Kind::Codec, &[]),
+    ("proto::discovery", Kind::Machine, &[]),
     ("proto::lsd", Kind::Machine, &[]),
     ("proto::metainfo", Kind::Codec, &[]),
     ("proto::wire", Kind::Codec, &[]),

@@ -20,7 +20,6 @@ mod download;
 pub mod endgame;
 pub mod event;
 mod exchange;
-pub mod finder;
 mod messages;
 mod metadata;
 mod news;

@@ -1,0 +1,3 @@
+//! Where the peers of one torrent come from.
+
+pub mod finder;
