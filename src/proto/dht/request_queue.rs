@@ -1,6 +1,9 @@
-//! The requests: some under way, the others in the order in which they came.
+//! The requests: up to [`ACTIVE_MAX`] are active, the others wait in the order of their ids.
+//!
+//! Announces of complete torrents have a queue of their own, which takes turns with the other one:
+//! a torrent that lacks pieces does not wait behind thousands of seeds.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::answer::Answers;
 use super::event::{Found, Outcome, Output, Request, RequestId};
@@ -13,13 +16,12 @@ use crate::proto::time::Instant;
 /// stay below the limit of transactions. More wait.
 pub(super) const ACTIVE_MAX: usize = 16;
 /// Requests that wait, one for each torrent of a large session; beyond it a request is done at
-/// once, with nothing found.
-const QUEUE_MAX: usize = 4_096;
+/// once, with nothing found. (A request that waits takes less than 200 bytes.)
+const QUEUE_MAX: usize = 1 << 17;
 
 /// A request that waits for its turn.
 #[derive(Debug)]
 struct Queued {
-    id: RequestId,
     request: Request,
     since: Instant,
 }
@@ -28,27 +30,34 @@ struct Queued {
 #[derive(Debug, Default)]
 pub(super) struct RequestQueue {
     active: BTreeMap<RequestId, Box<ActiveRequest>>,
-    queue: VecDeque<Queued>,
+    /// Announces of complete torrents.
+    seeds: BTreeMap<RequestId, Queued>,
+    /// All other waiting requests.
+    others: BTreeMap<RequestId, Queued>,
+    /// Whether the next request is taken from `seeds` if both maps have one.
+    is_seed_next: bool,
 }
 
 impl RequestQueue {
-    /// A new one.
+    /// Adds a request.
     pub(super) fn add(&mut self, now: Instant, id: RequestId, request: Request, outgoing: &mut Outgoing) {
-        if self.queue.len() < QUEUE_MAX {
-            self.queue.push_back(Queued { id, request, since: now });
+        if self.seeds.len() + self.others.len() < QUEUE_MAX {
+            let queue = if announces_seed(&request) { &mut self.seeds } else { &mut self.others };
+            queue.insert(id, Queued { request, since: now });
         } else {
             let found = Found::Done(Outcome::default());
             outgoing.tell(Output::Found { request: id, found });
         }
     }
 
-    /// Nobody waits for it any more.
+    /// Drops a request without a result.
     pub(super) fn cancel(&mut self, id: RequestId) {
         self.active.remove(&id);
-        self.queue.retain(|queued| queued.id != id);
+        self.seeds.remove(&id);
+        self.others.remove(&id);
     }
 
-    /// Starts as many as may be under way.
+    /// Starts waiting requests while fewer than [`ACTIVE_MAX`] are active.
     pub(super) fn start(
         &mut self,
         now: Instant,
@@ -57,7 +66,7 @@ impl RequestQueue {
         outgoing: &mut Outgoing,
     ) {
         while self.may_start()
-            && let Some(Queued { id, request, since }) = self.queue.pop_front()
+            && let Some((id, Queued { request, since })) = self.next()
         {
             let mut running = Box::new(ActiveRequest::new(id, request, since, now, overlays));
             running.recall(now, answers, outgoing);
@@ -69,9 +78,16 @@ impl RequestQueue {
         }
     }
 
-    /// Whether one that waits for its turn could start.
+    /// Returns whether a waiting request could start.
     pub(super) fn may_start(&self) -> bool {
-        !self.queue.is_empty() && self.active.len() < ACTIVE_MAX
+        !(self.seeds.is_empty() && self.others.is_empty()) && self.active.len() < ACTIVE_MAX
+    }
+
+    /// Takes the next waiting request.
+    fn next(&mut self) -> Option<(RequestId, Queued)> {
+        let is_seed = self.others.is_empty() || self.is_seed_next && !self.seeds.is_empty();
+        self.is_seed_next = !is_seed;
+        if is_seed { self.seeds.pop_first() } else { self.others.pop_first() }
     }
 
     /// A request under way.
@@ -152,5 +168,13 @@ impl RequestQueue {
             let found = Found::Done(running.outcome(now));
             outgoing.tell(Output::Found { request: id, found });
         }
+    }
+}
+
+/// Whether a request is there to announce a complete torrent.
+fn announces_seed(request: &Request) -> bool {
+    match request {
+        Request::Peers { announce, .. } => announce.is_some_and(|announce| announce.seed),
+        Request::Get(_) | Request::Put { .. } | Request::Nodes(_) => false,
     }
 }

@@ -178,6 +178,19 @@ fn more_requests_than_may_run_wait_and_all_end() {
 }
 
 #[test]
+fn a_torrent_that_lacks_pieces_does_not_wait_behind_many_that_lack_none() {
+    let mut net = Net::local(10, 12);
+    (0..100).for_each(|number| {
+        net.start(5, announce(InfoHash([number; 20]), true));
+    });
+    let (id, _) = net.request(5, find(InfoHash([200; 20])));
+    let before = net.hosts[5].done.keys().filter(|&&other| other < id).count();
+    assert!(before <= 2 * super::super::requests::ACTIVE_MAX, "{before} were looked up before");
+    net.run(MINUTE);
+    assert_eq!(net.hosts[5].done.len(), 101, "seeds are announced too");
+}
+
+#[test]
 fn a_request_that_nobody_waits_for_says_nothing_more_and_lets_the_next_one_start() {
     let mut net = Net::local(11, 12);
     let ids: Vec<RequestId> = (0..17).map(|number| net.start(5, find(InfoHash([number; 20])))).collect();
