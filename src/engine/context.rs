@@ -55,8 +55,6 @@ pub(crate) struct Context {
     pub(crate) http: HttpClient,
     /// Whose turn it is to announce.
     pub(crate) announces: Turns,
-    /// Whose turn it is to ask the DHT.
-    pub(crate) lookups: Turns,
     /// Leases and demands.
     pub(crate) supervisor: mpsc::Sender<supervisor::Input>,
     /// Where we listen, TCP and UDP.

@@ -12,10 +12,12 @@ use super::EngineError;
 use super::context::Control;
 use super::mailbox::Mail;
 use super::view::Viewer;
+pub use crate::proto::discovery::event::DhtStatus;
 use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::Metainfo;
 use crate::proto::torrent::event::{Command, Source, TorrentSnapshot};
 use crate::proto::torrent::refusals::Refused;
+pub use crate::proto::tracker::TrackerStatus;
 pub use crate::storage::fault::StorageFault;
 use crate::storage::foreign::Misfit;
 pub use crate::storage::lifecycle::Refusal;
@@ -89,34 +91,6 @@ pub struct Snapshot {
     pub file_done_lens: Vec<u64>,
     /// Whether every wanted piece is there and durable; stays true when the torrent stops.
     pub finished: bool,
-}
-
-/// How things stand with one tracker.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct TrackerStatus {
-    /// Its URL.
-    pub url: String,
-    /// Complete peers it knows.
-    pub seeders: Option<u32>,
-    /// Incomplete peers it knows.
-    pub leechers: Option<u32>,
-    /// Why the last announce failed.
-    pub error: Option<String>,
-}
-
-/// How things stand with the DHT for one torrent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DhtStatus {
-    /// A lookup is under way.
-    pub asking: bool,
-    /// Lookups that are over.
-    pub lookups: u32,
-    /// Nodes that answered the last of these.
-    pub answered: u32,
-    /// Different peers that nodes named in the lookup under way, or else in the last one.
-    pub peers: usize,
-    /// Nodes that took down in the last lookup that we are here.
-    pub announced: u32,
 }
 
 /// What happened, in order.

@@ -1,5 +1,4 @@
-//! Whose turn it is to ask a tracker or the DHT: of thousands of torrents in one process only some
-//! ask at once.
+//! Whose turn it is to ask a tracker: of thousands of torrents in one process only some do at once.
 //!
 //! Those that are complete wait among themselves, in order of asking: they want to be listed, and
 //! nobody waits for them. So a torrent that lacks pieces never waits behind a thousand that lack
@@ -12,9 +11,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Torrents of each kind with an announce to a tracker under way: each by HTTP is a connection.
 /// More wait.
 const ANNOUNCE_MAX: usize = 48;
-/// Torrents of each kind with a lookup in the DHT under way: each is some datagrams at a time. More
-/// wait.
-const LOOKUP_MAX: usize = 24;
 
 /// A turn; dropping it gives it to the next one.
 #[derive(Debug)]
@@ -22,7 +18,7 @@ pub(crate) struct Turn {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Those of one kind of question.
+/// The turns of all torrents.
 #[derive(Clone, Debug)]
 pub(crate) struct Turns {
     complete: Arc<Semaphore>,
@@ -30,18 +26,10 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
-    /// For announces to trackers.
-    pub(crate) fn of_announces() -> Self {
-        Self::new(ANNOUNCE_MAX)
-    }
-
-    /// For lookups in the DHT.
-    pub(crate) fn of_lookups() -> Self {
-        Self::new(LOOKUP_MAX)
-    }
-
-    fn new(max: usize) -> Self {
-        Self { complete: Arc::new(Semaphore::new(max)), lacking: Arc::new(Semaphore::new(max)) }
+    /// All free.
+    pub(crate) fn new() -> Self {
+        let turns = || Arc::new(Semaphore::new(ANNOUNCE_MAX));
+        Self { complete: turns(), lacking: turns() }
     }
 
     fn of(&self, is_complete: bool) -> Arc<Semaphore> {
@@ -66,7 +54,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_lacks_something_does_not_wait_for_those_who_do_not() {
-        let turns = Turns::of_announces();
+        let turns = Turns::new();
         let mut taken: Vec<_> = std::iter::from_fn(|| turns.take(true)).collect();
         assert_eq!(taken.len(), ANNOUNCE_MAX);
         assert!(turns.take(false).is_some());

@@ -21,7 +21,8 @@ use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::Torrent;
 use crate::proto::torrent::event::{ConnId, Settings, TrafficSnapshot};
-use crate::proto::tracker::announcer::{Announcer, Config, Progress};
+use crate::proto::tracker::Progress;
+use crate::proto::tracker::announcer::{Announcer, Config};
 use crate::proto::wire::message::Message;
 
 use super::tracker::URL;

@@ -7,7 +7,8 @@ use sprat::proto::infohash::InfoHash;
 use sprat::proto::peer_id::PeerId;
 use sprat::proto::rng::Rng;
 use sprat::proto::time::{Duration, Instant};
-use sprat::proto::tracker::announcer::{Announcer, Config, Output, Progress};
+use sprat::proto::tracker::Progress;
+use sprat::proto::tracker::announcer::{Announcer, Config, Output};
 use sprat::proto::tracker::{AnnounceEvent, AnnounceReply, TrackerError};
 
 const INTERVAL: Duration = Duration::from_secs(1800);

@@ -4,7 +4,8 @@ use sprat::proto::infohash::InfoHash;
 use sprat::proto::peer_id::PeerId;
 use sprat::proto::rng::Rng;
 use sprat::proto::time::{Duration, Instant};
-use sprat::proto::tracker::announcer::{Announcer, Config, Output, Progress};
+use sprat::proto::tracker::Progress;
+use sprat::proto::tracker::announcer::{Announcer, Config, Output};
 use sprat::proto::tracker::http::decode_reply;
 
 /// What an announcer does about this body: when it asks again.

@@ -12,24 +12,22 @@ use tokio::time::{Duration, sleep_until};
 use super::connections::Inbox;
 use super::memory::{DescriptionMemory, Room};
 use super::report::shown;
-use super::swarm::{Met, News, Swarm};
-use super::{Inputs, LEFT_UNKNOWN, Leaving, Wishes};
+use super::swarm::{Dialled, Swarm};
+use super::{Inputs, Leaving, Wishes};
 use crate::engine::context::{Control, Established, Incoming, Input, Outgoing};
 use crate::engine::handle::Stage;
 use crate::engine::supervisor;
 use crate::engine::task::Tasks;
+use crate::proto::discovery::event::DiscoveryEvent;
 use crate::proto::metainfo::magnet::Magnet;
 use crate::proto::metainfo::{Info, Metainfo};
 use crate::proto::rng::Rng;
 use crate::proto::time::Instant;
 use crate::proto::torrent::description::{Description, Handover, Output, Settings};
 use crate::proto::torrent::event::{ConnId, TorrentSnapshot};
-use crate::proto::tracker::announcer::Progress;
 
 /// Inputs of connections taken before timers and the user are looked at again.
 const INPUT_MAX: usize = 64;
-/// What trackers are told of a torrent of which nothing is known.
-const PROGRESS: Progress = Progress { uploaded: 0, downloaded: 0, left: LEFT_UNKNOWN };
 
 /// The state of the task in this part.
 pub(super) struct DescriptionTask {
@@ -113,7 +111,7 @@ impl DescriptionTask {
             if let Some(bytes) = self.described.take() {
                 return self.finish(bytes);
             }
-            self.swarm.tell_demand(now, self.machine.demand(), true, || PROGRESS);
+            self.swarm.tell_demand(now, self.machine.demand(), true);
             self.publish(now);
             inputs.inbox.attend(&mut self.swarm.connections);
             let swarm_deadline = self.swarm.poll_timeout(self.machine.demand());
@@ -126,7 +124,10 @@ impl DescriptionTask {
                     None => break Leaving::Told(Duration::ZERO, None),
                 },
                 input = inputs.inbox.recv() => self.handle_inputs(input, &mut inputs.inbox),
-                met = self.swarm.next() => self.handle_met(met),
+                dialled = self.swarm.dials.next() => self.handle_dialled(dialled),
+                answered = self.swarm.sources.next() => {
+                    self.swarm.handle_answered(self.swarm.now(), answered);
+                }
                 room = self.reserving.next() => {
                     let len = room.len;
                     self.reserved.push(room);
@@ -143,10 +144,10 @@ impl DescriptionTask {
     fn begin(&mut self, wishes: Wishes) {
         let now = self.swarm.now();
         for (source, peers) in wishes.peers {
-            self.machine.handle_candidates(now, source, &peers);
+            self.swarm.sources.machine.handle_peers(source, peers);
         }
         self.wishes.commands = wishes.commands;
-        self.swarm.sources.handle_need(now, true);
+        self.swarm.sources.machine.handle_lack(now, true);
         self.swarm.report.hurry();
     }
 
@@ -160,7 +161,8 @@ impl DescriptionTask {
             }
         };
         if info.private {
-            self.swarm.sources.restrict();
+            self.swarm.sources.machine.handle_private();
+            self.drain(self.swarm.now());
             // A supervisor that is behind lets the handshakes of others know that we have a DHT
             // node, no more.
             let told = supervisor::Input::Private(self.swarm.infohash);
@@ -183,7 +185,7 @@ impl DescriptionTask {
                 // Who does not wait any more needs no answer.
                 let _ = reply.send(());
             }
-            Control::Peers(source, peers) => self.machine.handle_candidates(now, source, &peers),
+            Control::Peers(source, peers) => self.swarm.sources.machine.handle_peers(source, peers),
             // Taken out before.
             Control::Stop(_, reply) => drop(reply),
         }
@@ -245,19 +247,11 @@ impl DescriptionTask {
         }
     }
 
-    fn handle_met(&mut self, met: Met) {
+    fn handle_dialled(&mut self, dialled: Dialled) {
         let now = self.swarm.now();
-        if let Some(news) = self.swarm.handle(now, met, || PROGRESS) {
-            self.handle_news(now, news);
-        }
-    }
-
-    fn handle_news(&mut self, now: Instant, news: News) {
-        match news {
-            News::Connected(established) => self.connected(now, established),
-            News::DialFailed(addr) => self.machine.handle_dial_failed(now, addr),
-            News::Peers(source, peers) => self.machine.handle_candidates(now, source, &peers),
-            News::ExternalIp(ip) => self.machine.handle_external_ip(now, ip),
+        match self.swarm.handle_dialled(now, dialled) {
+            Ok(established) => self.connected(now, established),
+            Err(addr) => self.machine.handle_dial_failed(now, addr),
         }
     }
 
@@ -267,7 +261,7 @@ impl DescriptionTask {
             self.machine.handle_timeout(now);
             self.swarm.report.touch();
         }
-        self.swarm.handle_timeout(now, || PROGRESS);
+        self.swarm.handle_timeout(now);
     }
 
     /// Does all that the machines have decided.
@@ -275,8 +269,13 @@ impl DescriptionTask {
         loop {
             if let Some(output) = self.machine.poll_output() {
                 self.handle_output(now, output);
-            } else if let Some(news) = self.swarm.poll(now) {
-                self.handle_news(now, news);
+            } else if let Some(event) = self.swarm.poll(now) {
+                match event {
+                    DiscoveryEvent::Peers(source, peers) => {
+                        self.machine.handle_candidates(now, source, &peers);
+                    }
+                    DiscoveryEvent::ExternalIp(ip) => self.machine.handle_external_ip(now, ip),
+                }
             } else {
                 return;
             }

@@ -6,12 +6,11 @@ use tokio::time::{Duration, timeout};
 use super::connections::Inbox;
 use super::report::Report;
 use super::swarm::Swarm;
-use super::transfer::{TorrentTask, progress};
+use super::transfer::TorrentTask;
 use super::{Inputs, Leaving};
 use crate::engine::handle::Stage;
 use crate::engine::mailbox::Mailbox;
 use crate::proto::torrent::event::Command;
-use crate::proto::tracker::announcer::Progress;
 
 /// Time for good-byes that nobody waits for.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -46,13 +45,13 @@ fn close(mut control: Mailbox, reply: Option<oneshot::Sender<()>>) {
 
 impl Swarm {
     /// The end of a torrent without content.
-    pub(super) async fn leave(mut self, leaving: Leaving, inputs: Inputs, progress: Progress) {
+    pub(super) async fn leave(mut self, leaving: Leaving, inputs: Inputs) {
         let Inputs { control, mut inbox, lease: _ } = inputs;
         let (grace, stage, reply) = leaving.terms();
-        self.part(self.now(), progress);
+        self.part(self.now());
         let parting = async {
             while !self.has_parted() {
-                self.parting(&mut inbox, || progress).await;
+                self.parting(&mut inbox).await;
             }
         };
         if timeout(grace, parting).await.is_err() {
@@ -73,7 +72,8 @@ impl TorrentTask {
         self.publish(now);
         // What is queued for the connections still goes out: they are taken from the machine's
         // reach first.
-        self.swarm.part(now, progress(&self.machine, now));
+        self.report_progress();
+        self.swarm.part(now);
         // A paused machine takes its connections for closed and dials nobody.
         self.machine.handle_command(now, Command::Pause);
         self.drain(now);
@@ -98,7 +98,7 @@ impl TorrentTask {
             }
             tokio::select! {
                 ended = self.jobs.next() => self.handle_ended(ended),
-                () = self.swarm.parting(inbox, || progress(&self.machine, now)) => {}
+                () = self.swarm.parting(inbox) => self.report_progress(),
             }
         }
     }

@@ -40,13 +40,15 @@ use super::task;
 use super::view::view;
 use super::{AddTorrent, EngineError, kept};
 use crate::proto::bitfield::Bitfield;
+use crate::proto::discovery::Discovery;
+use crate::proto::discovery::event::{Config, Hints};
 use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::Info;
 use crate::proto::metainfo::magnet::Magnet;
 use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
 use crate::proto::torrent::event::{Command, Source};
-use crate::proto::tracker::announcer::{self, Announcer, Progress};
+use crate::proto::tracker::Progress;
 use crate::storage::content::StorageError;
 use crate::storage::disk::DiskContent;
 use crate::storage::lifecycle;
@@ -55,7 +57,7 @@ use connections::{Connections, Inbox};
 use describe::{DescriptionTask, Outcome};
 pub(crate) use memory::DescriptionMemory;
 use report::Report;
-use sources::{Hints, Sources};
+use sources::Sources;
 use start::Started;
 use swarm::Swarm;
 use transfer::TorrentTask;
@@ -223,7 +225,7 @@ pub(crate) fn open(
         ratio_max: add.ratio_max,
         seed_time_max: add.seed_time_max,
     };
-    let hints = Hints::new(&source, trackers);
+    let hints = hints(&source, trackers);
     let known = match source {
         TorrentSource::Metainfo(metainfo) => {
             let flags = selection.flags(&metainfo.info, &[]).map_err(EngineError::Selection)?;
@@ -318,7 +320,7 @@ impl Origin {
         let (mut swarm, info, handover, wishes) = match task.run(&mut inputs, wishes).await {
             Outcome::Described { swarm, info, handover, wishes } => (*swarm, *info, *handover, wishes),
             Outcome::Left { swarm, leaving } => {
-                swarm.leave(leaving, inputs, progress).await;
+                swarm.leave(leaving, inputs).await;
                 return None;
             }
         };
@@ -349,7 +351,7 @@ impl Origin {
                 }
             }
         };
-        swarm.leave(leaving, inputs, progress).await;
+        swarm.leave(leaving, inputs).await;
         None
     }
 
@@ -400,20 +402,37 @@ impl Origin {
     /// Joins the swarm.
     fn join(&mut self, private: bool, progress: Progress, report: Report) -> Swarm {
         let context = &self.context;
-        let hints = std::mem::take(&mut self.hints);
-        let config = announcer::Config {
+        let config = Config {
             infohash: self.infohash,
             peer_id: self.peer_id,
             port: context.port,
-            tiers: hints.tiers.clone(),
             numwant: NUMWANT,
+            private,
+            dht: context.dht.is_some(),
+            lsd: context.lsd.is_some(),
+            hints: std::mem::take(&mut self.hints),
         };
-        let announcer = Announcer::new(config, progress, self.rng.fork("announcer"), context.clock.now());
-        let (is_seed, rng) = (progress.left == 0, self.rng.fork("sources"));
-        let sources = Sources::new(context, self.infohash, hints, private, is_seed, announcer, rng);
+        let discovery = Discovery::new(config, progress, self.rng.fork("discovery"), context.clock.now());
+        let sources = Sources::new(context.clone(), self.infohash, discovery);
         let connections = Connections::new(context);
         Swarm::new(context.clone(), self.infohash, self.peer_id, connections, sources, report)
     }
+}
+
+/// What a torrent names; the user's `trackers` have a tier of their own each.
+fn hints(source: &TorrentSource, trackers: Vec<String>) -> Hints {
+    let own_tier = |url: String| vec![url];
+    let mut hints = match source {
+        TorrentSource::Metainfo(metainfo) => {
+            Hints { tiers: metainfo.trackers.clone(), peers: Vec::new(), nodes: metainfo.nodes.clone() }
+        }
+        TorrentSource::Magnet(magnet) => {
+            let tiers = magnet.trackers.iter().cloned().map(own_tier).collect();
+            Hints { tiers, peers: magnet.peers.clone(), nodes: Vec::new() }
+        }
+    };
+    hints.tiers.extend(trackers.into_iter().map(own_tier));
+    hints
 }
 
 /// Has a thread keep the description for the next start.

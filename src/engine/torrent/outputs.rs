@@ -3,6 +3,7 @@
 use crate::engine::context::Outgoing;
 use crate::engine::handle::Event;
 use crate::engine::pool::BlockBuf;
+use crate::proto::discovery::event::DiscoveryEvent;
 use crate::proto::time::Instant;
 use crate::proto::torrent::event::{self, ConnId, Output};
 use crate::storage::content::LostPiece;
@@ -11,8 +12,7 @@ use crate::storage::lifecycle;
 
 use super::jobs::{DISK_GONE, Ended};
 use super::report::shown;
-use super::swarm::News;
-use super::transfer::{TorrentTask, progress};
+use super::transfer::TorrentTask;
 
 impl TorrentTask {
     /// Does all that the machines have decided.
@@ -22,20 +22,16 @@ impl TorrentTask {
                 self.handle_output(now, output);
             } else if let Some(output) = self.storage.poll_output() {
                 self.handle_storage(now, output);
-            } else if let Some(news) = self.swarm.poll(now) {
-                self.handle_news(now, news);
+            } else if let Some(event) = self.swarm.poll(now) {
+                match event {
+                    DiscoveryEvent::Peers(source, peers) => {
+                        self.machine.handle_candidates(now, source, &peers);
+                    }
+                    DiscoveryEvent::ExternalIp(ip) => self.machine.handle_external_ip(now, ip),
+                }
             } else {
                 return;
             }
-        }
-    }
-
-    pub(super) fn handle_news(&mut self, now: Instant, news: News) {
-        match news {
-            News::Connected(established) => self.connected(now, established),
-            News::DialFailed(addr) => self.machine.handle_dial_failed(now, addr),
-            News::Peers(source, peers) => self.machine.handle_candidates(now, source, &peers),
-            News::ExternalIp(ip) => self.machine.handle_external_ip(now, ip),
         }
     }
 
@@ -153,9 +149,10 @@ impl TorrentTask {
         self.swarm.report.event(Event::Completed);
         self.swarm.report.hurry();
         if self.machine.have().is_full() {
-            let news = (!self.storage.started_complete()).then(|| progress(&self.machine, now));
-            self.swarm.sources.handle_completed(now, news);
+            self.report_progress();
+            let was_fetched = !self.storage.started_complete();
+            self.swarm.sources.machine.handle_completed(now, was_fetched);
         }
-        self.swarm.sources.handle_need(now, false);
+        self.swarm.sources.machine.handle_lack(now, false);
     }
 }

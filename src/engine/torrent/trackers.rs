@@ -1,24 +1,16 @@
-//! The trackers of one torrent: carries announces out and answers back, and keeps what people see
-//! of them.
-//!
-//! When to announce what to whom, the announcer decides. A name is looked up anew for each
-//! announce.
+//! One announce on its way to its tracker, by HTTP or UDP, and the answer. A name is looked up anew
+//! for each.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::{Duration, timeout};
 
 use crate::engine::context::Context;
-use crate::engine::handle::TrackerStatus;
 use crate::engine::http::Answer;
 use crate::engine::udp;
 use crate::proto::compact;
 use crate::proto::scope::Origin;
-use crate::proto::time::Instant;
-use crate::proto::tracker::announcer::{self, Announcer, Progress, RequestId, TRACKER_MAX};
 use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
 
 /// Time for looking up the name of a UDP tracker; then it counts as unreachable.
@@ -27,143 +19,15 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the tracker's IPv4 address to answer before its IPv6 address is asked too.
 const HEAD_START: Duration = Duration::from_millis(500);
 
-/// The announcer and what its trackers said.
-pub(super) struct Trackers {
-    /// None: there are no trackers.
-    announcer: Option<Box<Announcer>>,
-    statuses: Vec<TrackerStatus>,
-    /// Requests under way, or waiting for their turn.
-    asked: BTreeMap<RequestId, Asked>,
-    /// Whether the tracker at a URL is on a local address: then it may name local peers.
-    local: BTreeMap<String, bool>,
-}
-
-/// An announce on its way.
-#[derive(Clone)]
-pub(super) struct Asked {
-    /// To which tracker.
-    pub(super) url: String,
-    /// What to say.
-    pub(super) announce: Announce,
-}
-
-/// An answered request.
-pub(super) struct Announced {
-    request: RequestId,
-    answer: Answer,
-}
-
-impl Trackers {
-    /// Those of the announcer, none of which has answered yet.
-    pub(super) fn new(announcer: Announcer, tiers: &[Vec<String>]) -> Self {
-        let status = |url: &String| TrackerStatus { url: url.clone(), ..TrackerStatus::default() };
-        let mut seen = BTreeSet::new();
-        let used = tiers.iter().flatten().filter(|url| seen.insert(*url)).take(TRACKER_MAX);
-        let statuses: Vec<_> = used.map(status).collect();
-        let announcer = (!statuses.is_empty()).then(|| Box::new(announcer));
-        Self { announcer, statuses, asked: BTreeMap::new(), local: BTreeMap::new() }
-    }
-
-    /// The announcer, with the newest figures.
-    pub(super) fn announcer(&mut self, progress: Progress) -> Option<&mut Announcer> {
-        let announcer = self.announcer.as_deref_mut()?;
-        announcer.handle_progress(progress);
-        Some(announcer)
-    }
-
-    /// When the announcer wants to be called.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.announcer.as_ref()?.poll_timeout()
-    }
-
-    /// After `stopped`: whether all is said.
-    pub(super) fn is_done(&self) -> bool {
-        self.announcer.as_ref().is_none_or(|announcer| announcer.is_done())
-    }
-
-    /// The announcer's next decision.
-    pub(super) fn poll_output(&mut self) -> Option<announcer::Output> {
-        self.announcer.as_mut()?.poll_output()
-    }
-
-    /// What people see.
-    pub(super) fn statuses(&self) -> &[TrackerStatus] {
-        &self.statuses
-    }
-
-    /// Whether every tracker has failed, each at its last announce.
-    pub(super) fn all_failed(&self) -> bool {
-        self.statuses.iter().all(|status| status.error.is_some())
-    }
-
-    /// Whether the tracker at this URL answered from a local address.
-    pub(super) fn is_local(&self, url: &str) -> bool {
-        self.local.get(url).copied().unwrap_or(false)
-    }
-
-    /// The status of the tracker at this URL.
-    pub(super) fn status(&mut self, url: &str) -> Option<&mut TrackerStatus> {
-        self.statuses.iter_mut().find(|status| status.url == url)
-    }
-
-    /// An announce is to be sent; `waits`: when it is its turn.
-    pub(super) fn asked(&mut self, now: Instant, request: RequestId, asked: Asked, waits: bool) {
-        self.asked.insert(request, asked);
-        if let Some(announcer) = self.announcer.as_mut().filter(|_| waits) {
-            announcer.handle_queued(now, request);
-        }
-    }
-
-    /// It is the turn of an announce that waited; None: it is not wanted any more.
-    pub(super) fn leaves(&mut self, now: Instant, request: RequestId) -> Option<Asked> {
-        let is_wanted = self.announcer.as_mut().is_some_and(|announcer| announcer.handle_sent(now, request));
-        if !is_wanted {
-            self.forget(request);
-        }
-        self.asked.get(&request).cloned()
-    }
-
-    fn forget(&mut self, request: RequestId) -> Option<Asked> {
-        let asked = self.asked.remove(&request);
-        if self.asked.is_empty() {
-            // Left as it is, it keeps the room of eleven until the next announce.
-            self.asked = BTreeMap::new();
-        }
-        asked
-    }
-
-    /// An announce was answered: whose answer it is, and how many peers it names, if it went well.
-    pub(super) fn answered(
-        &mut self,
-        now: Instant,
-        progress: Progress,
-        announced: Announced,
-    ) -> Option<(String, usize)> {
-        let Announced { request, answer } = announced;
-        let url = self.forget(request).map(|asked| asked.url);
-        let named = url.zip(answer.reply.as_ref().ok().map(|reply| reply.peers.len()));
-        if let Some((url, _)) = &named {
-            self.local.insert(url.clone(), answer.local);
-        }
-        if let Some(announcer) = self.announcer(progress) {
-            announcer.handle_reply(now, request, answer.reply);
-        }
-        named
-    }
-}
-
 /// Carries one announce to its tracker and the answer back.
-pub(super) async fn announce(context: Arc<Context>, request: RequestId, asked: Asked) -> Announced {
-    let Asked { url, announce } = asked;
-    let answer = if url.starts_with("udp:") {
-        match announce_udp(&context, &url, announce).await {
-            Ok((reply, ip)) => Answer { reply: Ok(reply), local: compact::is_local(ip) },
-            Err(error) => Answer { reply: Err(error), local: false },
-        }
-    } else {
-        context.http.announce(&url, &announce).await
-    };
-    Announced { request, answer }
+pub(super) async fn announce(context: &Context, url: &str, announce: Announce) -> Answer {
+    if !url.starts_with("udp:") {
+        return context.http.announce(url, &announce).await;
+    }
+    match announce_udp(context, url, announce).await {
+        Ok((reply, ip)) => Answer { reply: Ok(reply), local: compact::is_local(ip) },
+        Err(error) => Answer { reply: Err(error), local: false },
+    }
 }
 
 async fn announce_udp(

@@ -5,8 +5,9 @@ use tokio::time::{Duration, sleep_until};
 use super::connections::Inbox;
 use super::jobs::Jobs;
 use super::report::FileProgress;
+use super::sources::Answered;
 use super::start::Ready;
-use super::swarm::{Met, Swarm};
+use super::swarm::{Dialled, Swarm};
 use super::{Inputs, Leaving, Plan, Wishes};
 use crate::engine::context::{Control, Established, Incoming, Input};
 use crate::engine::handle::Stage;
@@ -17,7 +18,6 @@ use crate::proto::time::Instant;
 use crate::proto::torrent::Torrent;
 use crate::proto::torrent::description::Handover;
 use crate::proto::torrent::event::{ConnId, Receipt, Settings};
-use crate::proto::tracker::announcer::Progress;
 use crate::storage::disk::DiskContent;
 use crate::storage::lifecycle::{Completion, Lifecycle};
 
@@ -96,7 +96,8 @@ impl TorrentTask {
                     self.handle_inputs(input, &mut inputs.inbox);
                 }
                 ended = self.jobs.next() => self.handle_ended(ended),
-                met = self.swarm.next() => self.handle_met(met),
+                dialled = self.swarm.dials.next() => self.handle_dialled(dialled),
+                answered = self.swarm.sources.next() => self.handle_answered(answered),
                 lease = inputs.lease.next() => self.machine.handle_lease(self.swarm.now(), lease),
                 () = sleep_until(timer), if deadline.is_some() => self.handle_timeout(),
             }
@@ -123,13 +124,10 @@ impl TorrentTask {
             self.drain(now);
         }
         for (source, peers) in wishes.peers {
-            // One that was told of before the description said that the torrent is private.
-            if self.swarm.sources.admits(source) {
-                self.machine.handle_candidates(now, source, &peers);
-            }
+            self.swarm.sources.machine.handle_peers(source, peers);
             self.drain(now);
         }
-        self.swarm.sources.handle_need(now, !self.storage.started_complete());
+        self.swarm.sources.machine.handle_lack(now, !self.storage.started_complete());
         self.drain(now);
         self.swarm.report.hurry();
     }
@@ -147,11 +145,7 @@ impl TorrentTask {
                 // Who does not wait any more needs no answer.
                 let _ = reply.send(());
             }
-            Control::Peers(source, peers) => {
-                if self.swarm.sources.admits(source) {
-                    self.machine.handle_candidates(now, source, &peers);
-                }
-            }
+            Control::Peers(source, peers) => self.swarm.sources.machine.handle_peers(source, peers),
             // Taken out before.
             Control::Stop(_, reply) => drop(reply),
         }
@@ -231,11 +225,22 @@ impl TorrentTask {
         }
     }
 
-    fn handle_met(&mut self, met: Met) {
+    fn handle_dialled(&mut self, dialled: Dialled) {
         let now = self.swarm.now();
-        if let Some(news) = self.swarm.handle(now, met, || progress(&self.machine, now)) {
-            self.handle_news(now, news);
+        match self.swarm.handle_dialled(now, dialled) {
+            Ok(established) => self.connected(now, established),
+            Err(addr) => self.machine.handle_dial_failed(now, addr),
         }
+    }
+
+    fn handle_answered(&mut self, answered: Answered) {
+        self.report_progress();
+        self.swarm.handle_answered(self.swarm.now(), answered);
+    }
+
+    /// Counters for announces.
+    pub(super) fn report_progress(&mut self) {
+        self.swarm.sources.machine.handle_progress(self.machine.progress());
     }
 
     fn handle_timeout(&mut self) {
@@ -245,7 +250,8 @@ impl TorrentTask {
             self.machine.handle_timeout(now);
             self.swarm.report.touch();
         }
-        self.swarm.handle_timeout(now, || progress(&self.machine, now));
+        self.report_progress();
+        self.swarm.handle_timeout(now);
         if due(self.storage.poll_timeout()) {
             self.storage.handle_timeout(now);
             self.drain(now);
@@ -269,14 +275,14 @@ impl TorrentTask {
         let time_is_over = self.plan.seed_time_max.is_some_and(|span| now - at >= span);
         time_is_over
             || self.plan.ratio_max.is_some_and(|ratio| {
-                self.machine.uploaded() as f64 >= ratio * self.machine.wanted_len() as f64
+                self.machine.progress().uploaded as f64 >= ratio * self.machine.wanted_len() as f64
             })
     }
 
     fn tell_demand(&mut self, now: Instant) {
         let lacks = self.storage.completion() == Completion::Missing;
-        let demand = self.machine.demand();
-        self.swarm.tell_demand(now, demand, lacks, || progress(&self.machine, now));
+        self.report_progress();
+        self.swarm.tell_demand(now, self.machine.demand(), lacks);
         self.drain(now);
     }
 
@@ -297,15 +303,5 @@ impl TorrentTask {
             (Completion::Finished(_), None) => Stage::Seeding,
             (Completion::Missing | Completion::Finishing, None) => Stage::Downloading,
         }
-    }
-}
-
-/// Counters for announces.
-pub(super) fn progress(machine: &Torrent, now: Instant) -> Progress {
-    let figures = machine.snapshot(now);
-    Progress {
-        uploaded: figures.traffic.uploaded,
-        downloaded: figures.traffic.downloaded,
-        left: figures.left,
     }
 }

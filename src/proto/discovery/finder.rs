@@ -5,7 +5,7 @@
 //! ([`SPREAD`], and [`NEEDY_SPREAD`] while peers are few), so that a thousand torrents do not ask
 //! together. Again while peers are few, with growing pauses ([`PAUSES`]), and every quarter of an
 //! hour to stay listed ([`RELIST_INTERVAL`]). A complete torrent has nobody to look for: it is
-//! found. A private torrent never asks (BEP 27).
+//! found.
 //!
 //! One lookup at a time; between two lies the pause that the tries so far ask for, whatever
 //! happens. It knows no nodes and no peers.
@@ -56,8 +56,6 @@ enum Trackers {
 /// What the machine waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Private: nothing, for ever.
-    Never,
     /// The next lookup is then.
     Waiting(Instant),
     /// The next decision is a lookup.
@@ -81,12 +79,12 @@ pub struct Finder {
 }
 
 impl Finder {
-    /// `private`: this torrent may never ask.
-    pub fn new(has_trackers: bool, private: bool, rng: Rng, now: Instant) -> Self {
-        let (trackers, state) = match (private, has_trackers) {
-            (true, _) => (Trackers::Unknown, State::Never),
-            (false, true) => (Trackers::Unknown, State::Waiting(now + PATIENCE)),
-            (false, false) => (Trackers::Failed, State::Ready),
+    /// No lookup yet.
+    pub fn new(has_trackers: bool, rng: Rng, now: Instant) -> Self {
+        let (trackers, state) = if has_trackers {
+            (Trackers::Unknown, State::Waiting(now + PATIENCE))
+        } else {
+            (Trackers::Failed, State::Ready)
         };
         Self { state, trackers, needs_peers: false, complete: false, done_at: None, tries: 0, rng }
     }
@@ -152,12 +150,6 @@ impl Finder {
         }
     }
 
-    /// The description says private (BEP 27): nothing more is asked, not even what was decided
-    /// already.
-    pub fn handle_private(&mut self) {
-        self.state = State::Never;
-    }
-
     /// The torrent is complete: it needs nobody any more. If it was announced before, it is again
     /// soon, as a seed.
     pub fn handle_completed(&mut self, now: Instant) {
@@ -189,7 +181,7 @@ impl Finder {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Waiting(at) => Some(at),
-            State::Never | State::Ready | State::Running { .. } => None,
+            State::Ready | State::Running { .. } => None,
         }
     }
 
@@ -197,7 +189,7 @@ impl Finder {
     fn is_first(&self) -> bool {
         match self.state {
             State::Waiting(_) => self.done_at.is_none(),
-            State::Never | State::Ready | State::Running { .. } => false,
+            State::Ready | State::Running { .. } => false,
         }
     }
 
@@ -218,7 +210,7 @@ impl Finder {
     /// over.
     fn hasten(&mut self, now: Instant, wait: Duration) {
         match &mut self.state {
-            State::Never | State::Ready => {}
+            State::Ready => {}
             State::Running { again } => *again = true,
             State::Waiting(at) => {
                 let is_calm = self.done_at.is_some_and(|done_at| now - done_at >= CALM);
@@ -241,7 +233,7 @@ mod tests {
     }
 
     fn finder(has_trackers: bool) -> Finder {
-        Finder::new(has_trackers, false, Rng::from_number(7), T0)
+        Finder::new(has_trackers, Rng::from_number(7), T0)
     }
 
     /// When the next lookup begins; the clock goes there.
@@ -284,7 +276,7 @@ mod tests {
     fn beside_working_trackers_lookups_spread() {
         for (needs_peers, spread) in [(false, SPREAD), (true, NEEDY_SPREAD)] {
             let first = |seed: u64| {
-                let mut finder = Finder::new(true, false, Rng::from_number(seed), T0);
+                let mut finder = Finder::new(true, Rng::from_number(seed), T0);
                 finder.handle_need(T0, needs_peers);
                 finder.handle_tracker_answered(T0 + secs(1));
                 finder.handle_tracker_answered(T0 + secs(2));
@@ -375,29 +367,8 @@ mod tests {
         finder.handle_completed(now);
         finder.handle_done(now, 20, 0);
         assert!(lookup(&mut finder, &mut now).unwrap() >= secs(720), "though it has no peers");
-        let mut seed = Finder::new(true, false, Rng::from_number(7), T0);
+        let mut seed = Finder::new(true, Rng::from_number(7), T0);
         seed.handle_completed(T0);
         assert_eq!(seed.poll_timeout(), Some(T0 + PATIENCE), "its first announce says so anyway");
-    }
-
-    #[test]
-    fn a_private_torrent_never_asks() {
-        for has_trackers in [false, true] {
-            let mut private = Finder::new(has_trackers, true, Rng::from_number(7), T0);
-            private.handle_need(T0, true);
-            private.handle_tracker_failed(T0, true);
-            private.handle_tracker_answered(T0);
-            private.handle_completed(T0);
-            private.handle_timeout(T0 + secs(1_000));
-            assert_eq!((private.poll_output(), private.poll_timeout()), (None, None));
-        }
-        let (mut described, mut now) = (finder(false), T0);
-        described.handle_private();
-        assert_eq!(described.poll_output(), None, "not even what was decided");
-        let mut running = finder(false);
-        lookup(&mut running, &mut now).unwrap();
-        running.handle_private();
-        running.handle_done(now, 20, 5);
-        assert_eq!(lookup(&mut running, &mut now), None);
     }
 }

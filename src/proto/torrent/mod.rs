@@ -44,6 +44,7 @@ use super::piece::{Geometry, PieceIndex};
 use super::rng::Rng;
 use super::session::{Demand, Lease};
 use super::time::{Duration, Instant};
+use super::tracker::Progress;
 use super::wire::message::Message;
 use active::Active;
 use description::Handover;
@@ -306,9 +307,11 @@ impl Torrent {
         self.pieces().is_complete()
     }
 
-    /// Bytes of content sent to peers.
-    pub fn uploaded(&self) -> u64 {
-        self.active.as_ref().map_or(0, |active| active.totals.uploaded)
+    /// Counters for announces.
+    pub fn progress(&self) -> Progress {
+        let totals = self.active.as_ref().map(|active| &active.totals);
+        let (uploaded, downloaded) = totals.map_or((0, 0), |totals| (totals.uploaded, totals.downloaded));
+        Progress { uploaded, downloaded, left: self.pieces().left() }
     }
 
     fn pieces(&self) -> &Pieces {

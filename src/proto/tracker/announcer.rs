@@ -14,13 +14,13 @@ mod tracker;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Announce, AnnounceEvent, AnnounceReply, INTERVAL_MAX, TrackerError};
+use super::{Announce, AnnounceEvent, AnnounceReply, INTERVAL_MAX, Progress, TrackerError, TrackerStatus};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use std::net::{IpAddr, SocketAddr};
-use tracker::Tracker;
+use tracker::{Seen, Tracker};
 
 /// What does not change between the announces of a torrent.
 #[derive(Clone, Debug)]
@@ -41,17 +41,6 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// Counters for announces, since the start of this session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Content bytes sent.
-    pub uploaded: u64,
-    /// Content bytes received.
-    pub downloaded: u64,
-    /// Bytes missing.
-    pub left: u64,
-}
-
 /// The announcer's decisions.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
@@ -65,23 +54,16 @@ pub enum Output {
         /// The announce.
         announce: Announce,
     },
-    /// Peers that the tracker at `url` named.
-    Peers {
-        /// The tracker.
-        url: String,
-        /// Addresses.
-        peers: Vec<SocketAddr>,
-    },
-    /// Our address as a tracker reports it.
+    /// Addresses of peers that the tracker of the last answer named.
+    Peers(Vec<SocketAddr>),
+    /// Our address as a tracker sees it.
     ExternalIp(IpAddr),
-    /// An announce succeeded; shown to the user.
+    /// An announce went well.
     Announced {
         /// The tracker.
         url: String,
-        /// Seeds in the swarm.
-        seeders: Option<u32>,
-        /// Leechers in the swarm.
-        leechers: Option<u32>,
+        /// The number of peers that it named.
+        peers: usize,
     },
     /// A warning of a tracker, shown to the user.
     Warning {
@@ -202,17 +184,20 @@ impl Announcer {
         announcer
     }
 
-    /// Adds the trackers of a tier that speak a protocol of ours, in random order.
+    /// Adds the trackers of a tier; those that speak a protocol of ours are asked in random order.
     fn add_tier(&mut self, urls: Vec<String>, now: Instant) {
         let mut order = Vec::new();
         for url in urls {
-            if Tracker::is_spoken(&url) {
+            let mut tracker = Tracker::new(url, now);
+            if tracker.is_spoken() {
                 order.push(self.trackers.len());
-                self.trackers.push(Tracker::new(url, now));
             } else {
                 let error = TrackerError::Unreachable("its URL is of a kind that is not spoken here".into());
-                self.outputs.push_back(Output::Failed { url, error, retry_at: None });
+                tracker.handle_failure(now, AnnounceEvent::None, &TrackerError::Gone, 0.0);
+                tracker.seen.error = Some(error.clone());
+                self.outputs.push_back(Output::Failed { url: tracker.url.clone(), error, retry_at: None });
             }
+            self.trackers.push(tracker);
         }
         if !order.is_empty() {
             self.rng.shuffle(&mut order);
@@ -273,12 +258,13 @@ impl Announcer {
         self.handle_timeout(now);
     }
 
-    /// Handles that the shell queued an announce; [`Announcer::handle_sent`] follows.
-    pub fn handle_queued(&mut self, now: Instant, request: RequestId) {
-        if let Some(request) = self.requests.get_mut(&request).filter(|_| !self.leaving) {
-            request.give_up_at = now + TURN_MAX;
-            request.silent_at = None;
-        }
+    /// The announce is to wait for others of this process before it leaves; then
+    /// [`Announcer::handle_sent`] follows. Returns whether it may wait: while leaving none does.
+    pub fn handle_queued(&mut self, now: Instant, request: RequestId) -> bool {
+        let Some(request) = self.requests.get_mut(&request).filter(|_| !self.leaving) else { return false };
+        request.give_up_at = now + TURN_MAX;
+        request.silent_at = None;
+        true
     }
 
     /// Handles that a queued announce is sent now. Returns false if it is obsolete.
@@ -310,10 +296,12 @@ impl Announcer {
     fn handle_answer(&mut self, now: Instant, at: usize, event: AnnounceEvent, mut reply: AnnounceReply) {
         let tracker = &mut self.trackers[at];
         tracker.handle_answer(now, event, reply.tracker_id.take());
+        let url = tracker.url.clone();
+        self.outputs.push_back(Output::Announced { url: url.clone(), peers: reply.peers.len() });
         if self.leaving {
             return self.leave(at, now);
         }
-        let url = tracker.url.clone();
+        tracker.seen = Seen { seeders: reply.seeders, leechers: reply.leechers, error: None };
         let interval = reply.interval.clamp(BACKOFF_MIN, INTERVAL_MAX);
         let min_interval = reply.min_interval.unwrap_or(MIN_INTERVAL_DEFAULT).min(interval);
         self.tell(url, reply);
@@ -336,16 +324,15 @@ impl Announcer {
 
     /// Outputs the content of an answer.
     fn tell(&mut self, url: String, reply: AnnounceReply) {
-        let AnnounceReply { seeders, leechers, peers, warning, external_ip, .. } = reply;
-        self.outputs.push_back(Output::Announced { url: url.clone(), seeders, leechers });
+        let AnnounceReply { peers, warning, external_ip, .. } = reply;
         if let Some(text) = warning {
-            self.outputs.push_back(Output::Warning { url: url.clone(), text });
+            self.outputs.push_back(Output::Warning { url, text });
         }
         if let Some(ip) = external_ip {
             self.outputs.push_back(Output::ExternalIp(ip));
         }
         if !peers.is_empty() {
-            self.outputs.push_back(Output::Peers { url, peers });
+            self.outputs.push_back(Output::Peers(peers));
         }
     }
 
@@ -353,10 +340,11 @@ impl Announcer {
         let tracker = &mut self.trackers[at];
         tracker.handle_failure(now, event, &error, self.rng.unit());
         let retry_at = tracker.retry_at();
-        let url = tracker.url.clone();
         if self.leaving {
             return self.send_stopped(at, now);
         }
+        tracker.seen.error = Some(error.clone());
+        let url = tracker.url.clone();
         self.outputs.push_back(Output::Failed { url, error, retry_at });
         let tier = self.tier_of(at);
         self.tiers[tier].next = self.earliest_retry(tier).map_or(Next::Never, Next::At);
@@ -405,7 +393,17 @@ impl Announcer {
         self.leaving && self.requests.is_empty()
     }
 
-    /// Announces to the first tracker of the tier that is not backing off, if an announce is due.
+    /// Returns how things stand with each tracker, in the order of the tiers.
+    pub fn statuses(&self) -> impl Iterator<Item = TrackerStatus> {
+        self.trackers.iter().map(Tracker::status)
+    }
+
+    /// Returns whether every tracker has failed, each at its last announce.
+    pub fn have_all_failed(&self) -> bool {
+        self.trackers.iter().all(|tracker| tracker.seen.error.is_some())
+    }
+
+    /// Announces to the first tracker of the tier that may be asked, if it is time.
     fn announce(&mut self, tier: usize, now: Instant) {
         match self.tiers[tier].next {
             Next::At(at) if at <= now => (),
@@ -520,7 +518,7 @@ mod tests {
         outputs
             .filter_map(|output| match output {
                 Output::Announce { request, url, announce } => Some((request, url, announce.event)),
-                Output::Peers { .. }
+                Output::Peers(_)
                 | Output::ExternalIp(_)
                 | Output::Announced { .. }
                 | Output::Warning { .. }
@@ -669,7 +667,7 @@ mod tests {
         let mut machine = announcer(&[&[A]], 9);
         machine.handle_timeout(at(0));
         let (request, ..) = one(&mut machine);
-        machine.handle_queued(at(0), request);
+        assert!(machine.handle_queued(at(0), request));
         machine.handle_timeout(at(600));
         assert!(machine.poll_output().is_none(), "it has not failed");
         assert!(machine.handle_sent(at(600), request));

@@ -85,6 +85,30 @@ impl Announce {
     }
 }
 
+/// Counters for announces, since the start of this session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Content bytes sent.
+    pub uploaded: u64,
+    /// Content bytes received.
+    pub downloaded: u64,
+    /// Bytes missing.
+    pub left: u64,
+}
+
+/// How things stand with one tracker.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrackerStatus {
+    /// Its URL.
+    pub url: String,
+    /// Complete peers it knows.
+    pub seeders: Option<u32>,
+    /// Incomplete peers it knows.
+    pub leechers: Option<u32>,
+    /// Why the last announce failed.
+    pub error: Option<String>,
+}
+
 /// A tracker's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnnounceReply {

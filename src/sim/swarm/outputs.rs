@@ -128,7 +128,7 @@ impl Swarm {
                 let at = now + self.scenario.latency;
                 self.queue.push(at, Event::Announced { host: id, request, announce });
             }
-            AnnouncerOutput::Peers { peers, url: _ } => {
+            AnnouncerOutput::Peers(peers) => {
                 let source = Source::Tracker { local: false };
                 if self.hosts[id].life.online {
                     self.hosts[id].machines.torrent.handle_candidates(now, source, &peers);

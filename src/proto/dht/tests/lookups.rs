@@ -185,7 +185,7 @@ fn a_torrent_that_lacks_pieces_does_not_wait_behind_many_that_lack_none() {
     });
     let (id, _) = net.request(5, find(InfoHash([200; 20])));
     let before = net.hosts[5].done.keys().filter(|&&other| other < id).count();
-    assert!(before <= 2 * super::super::requests::ACTIVE_MAX, "{before} were looked up before");
+    assert!(before <= 2 * super::super::request_queue::ACTIVE_MAX, "{before} were looked up before");
     net.run(MINUTE);
     assert_eq!(net.hosts[5].done.len(), 101, "seeds are announced too");
 }

@@ -5,7 +5,7 @@
 
 use super::{BACKOFF_MAX, BACKOFF_MIN, RequestId};
 use crate::proto::time::{Duration, Instant};
-use crate::proto::tracker::{AnnounceEvent, INTERVAL_MAX, RetryIn, TrackerError};
+use crate::proto::tracker::{AnnounceEvent, INTERVAL_MAX, RetryIn, TrackerError, TrackerStatus};
 
 /// A tracker of the torrent.
 #[derive(Debug)]
@@ -15,10 +15,22 @@ pub(super) struct Tracker {
     pub(super) tracker_id: Option<String>,
     /// Names the request under way.
     pub(super) request: Option<RequestId>,
+    pub(super) seen: Seen,
     standing: Standing,
     failure_count: u32,
     /// Not asked before this.
     retry_at: Instant,
+}
+
+/// What people see of a tracker.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Complete peers it knows.
+    pub(super) seeders: Option<u32>,
+    /// Incomplete peers it knows.
+    pub(super) leechers: Option<u32>,
+    /// Why the last announce failed.
+    pub(super) error: Option<TrackerError>,
 }
 
 /// What a tracker has answered to so far.
@@ -41,6 +53,7 @@ impl Tracker {
             url,
             tracker_id: None,
             request: None,
+            seen: Seen::default(),
             standing: Standing::Unknown,
             failure_count: 0,
             retry_at: now,
@@ -48,10 +61,17 @@ impl Tracker {
     }
 
     /// Whether it can be asked at all.
-    pub(super) fn is_spoken(url: &str) -> bool {
-        let is =
-            |scheme: &str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    pub(super) fn is_spoken(&self) -> bool {
+        let start = |len| self.url.get(..len);
+        let is = |scheme: &str| start(scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
         is("http://") || is("https://") || is("udp://")
+    }
+
+    /// How things stand with it.
+    pub(super) fn status(&self) -> TrackerStatus {
+        let Seen { seeders, leechers, error } = &self.seen;
+        let error = error.as_ref().map(TrackerError::to_string);
+        TrackerStatus { url: self.url.clone(), seeders: *seeders, leechers: *leechers, error }
     }
 
     /// What the next announce says, unless it is `stopped`.
