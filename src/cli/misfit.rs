@@ -8,14 +8,19 @@ use super::failure::Failure;
 use super::report::Report;
 use super::size::show_len;
 use super::text::{listed, printable};
-use crate::engine::{Misfit, Refusal, Why};
+use crate::engine::{Misfit, Obstacle, Refusal, Why};
 
 /// Files that one line names; further ones are counted.
 const NAMED_MAX: usize = 100;
 
 /// Why a torrent does not begin, with `name` and folder.
-pub(crate) fn refused(refusal: &Refusal, name: &str, dir: &Path, report: &Report) -> Failure {
+pub(crate) fn refused(refusal: &Refusal, is_seed: bool, name: &str, dir: &Path, report: &Report) -> Failure {
     match refusal {
+        Refusal::Obstacle { path, obstacle } if is_seed => Failure::Bad(seed_obstacle(path, *obstacle)),
+        Refusal::Obstacle { path, obstacle } => Failure::Failed(format!(
+            "{}: {obstacle}; move it away, or choose another folder with -d",
+            printable(&path.to_string_lossy())
+        )),
         Refusal::Foreign(foreign) => {
             report.event(&json!({"event": "foreign", "files": objects(foreign)}));
             Failure::Failed(format!(
@@ -40,6 +45,14 @@ pub(crate) fn refused(refusal: &Refusal, name: &str, dir: &Path, report: &Report
             })
         }
     }
+}
+
+/// What stands in the place of a file or folder of the content that is to be seeded, and what to
+/// do.
+pub(crate) fn seed_obstacle(path: &Path, obstacle: Obstacle) -> String {
+    let follow = if obstacle.is_followable() { "give --follow-links to read through it, " } else { "" };
+    let advice = "move it away and fetch the content with `sprat download`, or say where it is with -d";
+    format!("{}: {obstacle}; {follow}{advice}", printable(&path.to_string_lossy()))
 }
 
 /// What fetches what is missing.

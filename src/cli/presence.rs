@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::failure::{Failure, words};
+use super::failure::Failure;
+use super::misfit;
 use super::size::show_len;
 use super::text::{counted, printable};
 use crate::engine::{Info, StorageError, verify};
@@ -33,11 +34,10 @@ pub(crate) fn require(info: &Info, dir: &Path, follow_links: bool) -> Result<(),
 
 /// Something that is not a file in the place of one is bad content, as `sprat verify` says too.
 fn unusable(error: StorageError) -> Failure {
-    if !error.is_obstacle() {
-        return error.into();
+    match error.obstacle() {
+        Some(obstacle) => Failure::Bad(misfit::seed_obstacle(&error.path, obstacle)),
+        None => error.into(),
     }
-    let advice = "; or move it away and fetch the content with `sprat download`, or say where it is with -d";
-    Failure::Bad(format!("{}: {}{advice}", printable(&error.path.to_string_lossy()), words(&error.source)))
 }
 
 /// What to do about a folder that cannot be used.

@@ -16,8 +16,8 @@ use super::report::Report;
 use super::source::load_file;
 use super::text::{counted, listed, printable, without_number};
 use crate::engine::{
-    AddTorrent, Engine, Event, Existing, Metainfo, Purpose, Snapshot, Stage, StorageFault, TorrentHandle,
-    TorrentSource, is_out_of_descriptors,
+    AddTorrent, Engine, Event, Existing, Metainfo, Purpose, Refusal, Snapshot, Stage, StorageFault,
+    TorrentHandle, TorrentSource, is_out_of_descriptors,
 };
 
 /// Torrents that are read, and added, at a time: some milliseconds of work.
@@ -300,6 +300,9 @@ enum Standing {
 fn standing(snapshot: Snapshot) -> Standing {
     match snapshot.stage {
         Stage::Seeding | Stage::Stopped => Standing::Known(Ok(())),
+        Stage::Refused(Refusal::Obstacle { path, obstacle }) => {
+            Standing::Known(Err(misfit::seed_obstacle(&path, obstacle)))
+        }
         Stage::Refused(refusal) => Standing::Known(Err(refusal.to_string())),
         Stage::Failed(error) => Standing::Known(Err(printable(&error))),
         Stage::Starting

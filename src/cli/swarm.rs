@@ -156,7 +156,8 @@ impl Follower {
     fn ended(&self, snapshot: &Snapshot) -> Result<End, Failure> {
         match &snapshot.stage {
             Stage::Refused(refusal) => {
-                Err(misfit::refused(refusal, &self.metainfo.info.name, &self.dir, &self.report))
+                let name = &self.metainfo.info.name;
+                Err(misfit::refused(refusal, !self.downloads, name, &self.dir, &self.report))
             }
             Stage::Failed(error) => {
                 let why = printable(&without_number(error));

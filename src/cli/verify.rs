@@ -16,7 +16,7 @@ use super::size::{show_len, show_rate};
 use super::source::Source;
 use super::text::{counted, printable};
 use crate::engine::verify::{self, Condition, FileReport, Verdict};
-use crate::engine::{Info, StorageError, TorrentSource};
+use crate::engine::{Info, Obstacle, StorageError, TorrentSource};
 
 /// Hashes everything and says which files are not as they should be.
 pub(crate) fn run(args: &VerifyArgs, report: &Report) -> Result<(), Failure> {
@@ -91,6 +91,10 @@ fn condition_words(found: &FileReport, len: u64) -> (&'static str, String) {
         }
         Condition::Damaged => ("damaged", missing),
         Condition::Unchecked => ("unchecked", "shares pieces with files that cannot be read".to_owned()),
+        // It may be the folder that is not as it should be.
+        Condition::Unreadable(error) if error.obstacle().is_some() => {
+            ("unreadable", format!("{}: {}", printable(&error.path.to_string_lossy()), words(&error.source)))
+        }
         Condition::Unreadable(error) => ("unreadable", words(&error.source)),
     }
 }
@@ -152,21 +156,20 @@ fn advice(verdict: &Verdict, is_all_there: bool) -> String {
         (true, false, false) => "`sprat download` makes the file in its place".to_owned(),
     };
     match verdict.files.iter().find_map(|found| obstacle(&found.condition)) {
-        Some(StorageError { path, source }) => format!(
-            "first move away {} ({}), then {download}",
+        Some((path, obstacle)) => format!(
+            "first move away {} ({obstacle}), then {download}{}",
             printable(&path.to_string_lossy()),
-            words(source)
+            if obstacle.is_followable() { "; or read through it with --follow-links" } else { "" }
         ),
         None => download,
     }
 }
 
 /// What stands in the place of a file and is none: a download refuses to begin until it is gone.
-fn obstacle(condition: &Condition) -> Option<&StorageError> {
+fn obstacle(condition: &Condition) -> Option<(&Path, Obstacle)> {
     match condition {
-        Condition::Unreadable(error) if error.is_obstacle() => Some(error),
-        Condition::Unreadable(_)
-        | Condition::Whole
+        Condition::Unreadable(error) => Some((&error.path, error.obstacle()?)),
+        Condition::Whole
         | Condition::Missing
         | Condition::Shorter { .. }
         | Condition::Longer { .. }
@@ -181,7 +184,7 @@ fn unreadable(verdict: &Verdict) -> Option<&StorageError> {
     for found in &verdict.files {
         match &found.condition {
             Condition::Whole | Condition::Unchecked => {}
-            Condition::Unreadable(error) if !error.is_obstacle() => {
+            Condition::Unreadable(error) if error.obstacle().is_none() => {
                 first = first.or(Some(error));
             }
             Condition::Missing

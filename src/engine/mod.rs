@@ -81,7 +81,7 @@ pub use crate::proto::torrent::description::METADATA_LEN_MAX;
 pub use crate::proto::torrent::event::{Direction, PeerSnapshot, TorrentSnapshot, TrafficSnapshot};
 pub use crate::proto::torrent::refusals::{Evidence, Refused};
 pub use crate::storage::handles::is_out_of_descriptors;
-pub use crate::storage::{content::StorageError, foreign::Misfit, foreign::Why, make};
+pub use crate::storage::{content::StorageError, foreign::Misfit, foreign::Why, fs::Obstacle, make};
 pub use add::{AddTorrent, Existing, Purpose, Selection, TorrentSource};
 pub use config::{Config, DhtConfig, Limits};
 pub use dht::DhtHandle;

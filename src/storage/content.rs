@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-use super::fs::FileSystem;
+use super::fs::{FileSystem, Obstacle};
 use super::handles::is_out_of_descriptors;
 use super::hash;
 use super::span::{Span, spans};
@@ -70,10 +70,16 @@ impl StorageError {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 
-    /// Whether something other than a file or folder of the torrent stands in its place.
-    /// `fs/regular.rs` reports most of these itself, without an error number of the system.
-    pub fn is_obstacle(&self) -> bool {
-        self.source.raw_os_error().is_none() || self.source.kind() == io::ErrorKind::NotADirectory
+    /// What went wrong at `path` below the folder of `fs`. If it is an [`Obstacle`], the error
+    /// names that: `path` itself, or a folder on the way to it.
+    pub(super) fn below<F: FileSystem>(fs: &F, path: &[String], source: io::Error) -> Self {
+        let depth = Obstacle::of(&source).map_or(path.len(), |obstacle| obstacle.depth);
+        Self { path: fs.full_path(&path[..depth.min(path.len())]), source }
+    }
+
+    /// What stands in the place of a file or folder of the torrent, if that is the error.
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        Obstacle::of(&self.source)
     }
 
     /// No file descriptor is left, in the process or the system: it says nothing about the file.
@@ -236,9 +242,9 @@ impl<F: FileSystem> Content<F> {
         checked
     }
 
-    /// The full path of a file of the torrent, for errors.
+    /// An error at a file of the torrent, with its full path.
     pub(super) fn error(&self, path: &[String], source: io::Error) -> StorageError {
-        StorageError { path: self.fs.full_path(path), source }
+        StorageError::below(&self.fs, path, source)
     }
 
     fn misuse(&self, what: &'static str) -> StorageError {

@@ -10,6 +10,7 @@
 
 mod at_once;
 mod file_system;
+mod obstacle;
 mod regular;
 
 use std::fmt::Debug;
@@ -29,7 +30,7 @@ use super::content::StorageError;
 use super::folder::{self, FOLDER, Folder};
 use super::handles::{Access, Handles};
 pub use file_system::{FileSystem, Stamp};
-use regular::explain;
+pub use obstacle::Obstacle;
 
 /// Parts of one vectored write; more are written in several. Linux takes 1,024 (`IOV_MAX`).
 const WRITE_PART_MAX: usize = 1_024;
@@ -90,7 +91,7 @@ impl RealFs {
     }
 
     /// What a regular file is like; on which device it lies is remembered before anybody reads it.
-    fn look(&self, file: BorrowedFd<'_>) -> io::Result<Stamp> {
+    fn look(&self, file: BorrowedFd<'_>) -> rustix::io::Result<Stamp> {
         let (stamp, device) = regular::look(file)?;
         if device != self.folder.identity.0 {
             self.apart.store(device, Ordering::Release);
@@ -118,8 +119,9 @@ impl RealFs {
 
     /// Opens a regular file, with its folders made if `flags` make the file.
     fn open_file(&self, path: &[String], flags: OFlags) -> io::Result<File> {
-        let file = File::from(self.resolve(path, flags | COMMON).map_err(explain)?);
-        self.look(file.as_fd())?;
+        let opened = self.resolve(path, flags | COMMON).map(File::from);
+        let looked = opened.and_then(|file| self.look(file.as_fd()).map(|_| file));
+        let file = looked.map_err(|error| self.explain(path, error))?;
         if !self.is_in_memory() {
             at_once::learn_places(&file);
         }
@@ -259,22 +261,26 @@ impl FileSystem for RealFs {
         }
         // What is open under the name that goes away would be found by it.
         self.close();
-        let folder = self.walk(folders, false).map_err(explain)?;
+        let folder = self.walk(folders, false).map_err(|error| self.explain(from, error))?;
         let folder = folder.as_ref().map_or(self.folder.place.as_fd(), AsFd::as_fd);
-        fs::renameat(folder, name, folder, new_name).map_err(explain)
+        fs::renameat(folder, name, folder, new_name).map_err(|error| self.explain(to, error))
     }
 
     fn stamp(&self, path: &[String]) -> io::Result<Option<Stamp>> {
         let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        self.handles.with_room(|| match self.resolve(path, flags) {
-            Ok(place) => self.look(place.as_fd()).map(Some),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(explain(error)),
+        self.handles.with_room(|| {
+            match self.resolve(path, flags).and_then(|place| self.look(place.as_fd())) {
+                Ok(stamp) => Ok(Some(stamp)),
+                // Nothing, or a link that leads nowhere.
+                Err(Errno::NOENT) if self.follows_links => self.obstacle(path).map_or(Ok(None), Err),
+                Err(Errno::NOENT) => Ok(None),
+                Err(error) => Err(self.explain(path, error)),
+            }
         })
     }
 
     fn stamp_of(&self, file: &Self::File) -> io::Result<Stamp> {
-        regular::look(file.as_fd()).map(|(stamp, _)| stamp)
+        Ok(regular::look(file.as_fd()).map(|(stamp, _)| stamp)?)
     }
 
     fn folder_device(&self) -> u64 {
@@ -355,7 +361,7 @@ impl FileSystem for RealFs {
             // We may not list it, or its file system syncs no folders: its files are synced all the
             // same.
             Ok(()) | Err(Errno::ACCESS | Errno::INVAL | Errno::NOTSUP) => Ok(()),
-            Err(error) => Err(explain(error)),
+            Err(error) => Err(self.explain(folder, error)),
         }
     }
 
@@ -378,7 +384,7 @@ impl FileSystem for RealFs {
         });
         match removed {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(explain(error)),
+            Err(error) => Err(self.explain(path, error)),
         }
     }
 
@@ -461,7 +467,7 @@ mod tests {
         let following = open().following_links(true);
         for name in ["f", "d/f"] {
             let error = open().len(&path(name)).unwrap_err().to_string();
-            assert!(error.contains("--follow-links"), "{error}");
+            assert!(error.contains("a symbolic link stands where a"), "{error}");
             assert!(open().open_read(&path(name)).is_err());
             assert_eq!(following.len(&path(name)).unwrap(), Some(5));
             let mut read = [0; 5];
@@ -469,7 +475,9 @@ mod tests {
             following.read_exact_at(&file, &mut read, 0).unwrap();
             assert_eq!(&read, b"12345");
         }
-        assert_eq!(following.len(&path("none")).unwrap(), None);
+        let error = following.len(&path("none")).unwrap_err().to_string();
+        assert_eq!(error, "a symbolic link that leads nowhere stands where a file belongs");
+        assert_eq!(following.len(&path("d/none")).unwrap(), None);
         assert!(following.open_write(&path("d/new")).is_err());
         assert!(following.open_read(&path("../out/f")).is_err());
     }

@@ -391,7 +391,7 @@ impl<F: FileSystem> Journal<F> {
     }
 
     fn error(&self, source: io::Error) -> StorageError {
-        StorageError::new(&self.fs.full_path(&self.path), source)
+        StorageError::below(&*self.fs, &self.path, source)
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<F::File, StorageError> {

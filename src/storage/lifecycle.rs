@@ -20,13 +20,14 @@ mod start;
 mod step;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::content::LostPiece;
 use super::durability::Durability;
 use super::fault::{JobError, StorageFault};
 use super::foreign::Misfit;
-use super::fs::FileSystem;
+use super::fs::{FileSystem, Obstacle};
 use super::pieces::{PartialPiece, PieceBuffers, Spill, WholePiece};
 use super::store::Store;
 use crate::proto::bitfield::Bitfield;
@@ -97,6 +98,14 @@ pub enum Refusal {
     /// touched.
     #[error("files that were there before are not touched")]
     Foreign(Vec<Misfit>),
+    /// Something else stands in the place of a file or folder.
+    #[error("{path}: {obstacle}", path = path.display())]
+    Obstacle {
+        /// The place.
+        path: PathBuf,
+        /// What stands there.
+        obstacle: Obstacle,
+    },
     /// Content that is to be seeded is missing or damaged.
     #[error("content is missing or damaged")]
     Incomplete {

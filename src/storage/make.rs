@@ -265,11 +265,13 @@ impl Work {
     }
 
     fn error(&self, path: &[String], source: io::Error) -> StorageError {
-        let whole = self.fs.full_path(path);
         if matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound) {
-            return refused(&whole, "changed while it was being read; try again when it is at rest");
+            return refused(
+                &self.fs.full_path(path),
+                "changed while it was being read; try again when it is at rest",
+            );
         }
-        StorageError::new(&whole, source)
+        StorageError::below(&self.fs, path, source)
     }
 }
 

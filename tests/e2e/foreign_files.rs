@@ -229,40 +229,6 @@ fn the_folder_of_a_disk_that_is_not_mounted_is_not_filled() {
 }
 
 #[test]
-fn something_else_in_the_place_of_a_file_or_folder_is_named() {
-    for kind in ["folder", "file", "link", "pipe"] {
-        let scene = Scene::new();
-        let (mine, set) = (scene.path("mine"), scene.path("to/set"));
-        std::fs::write(&mine, "mine").unwrap();
-        match kind {
-            "folder" => std::fs::create_dir_all(set.join("large.bin")).unwrap(),
-            "file" => std::fs::write(&set, "mine").unwrap(),
-            "link" => {
-                std::fs::create_dir(&set).unwrap();
-                std::os::unix::fs::symlink(&mine, set.join("large.bin")).unwrap();
-            }
-            _ => {
-                std::fs::create_dir(&set).unwrap();
-                let made = std::process::Command::new("mkfifo").arg(set.join("large.bin")).status();
-                assert!(made.unwrap().success());
-            }
-        }
-        for more in [&[][..], &["--overwrite"]] {
-            let refused = scene.download(more);
-            assert_eq!((refused.code, refused.err.len()), (Some(1), 1), "{kind}: {refused:?}");
-            assert!(refused.err[0].contains("set"), "{kind}: {refused:?}");
-        }
-        for command in ["verify", "seed"] {
-            let refused = scene.run(&[command, "set.torrent", "-d", "to"]);
-            assert_eq!(refused.code, Some(3), "{kind}, {command}: {refused:?}");
-            let error = refused.err.last().unwrap();
-            assert!(error.contains("set") && error.contains("move"), "{kind}, {command}: {error}");
-        }
-        assert_eq!(std::fs::read(&mine).unwrap(), b"mine");
-    }
-}
-
-#[test]
 fn a_file_that_is_replaced_while_it_is_seeded_shows_at_both_ends() {
     let scene = Scene::new();
     let mut seed =
@@ -326,19 +292,6 @@ fn an_empty_file_that_is_missing_is_made_and_nothing_is_cut() {
     std::fs::write(&empty, "x").unwrap();
     let longer = sprat(path, &["verify", "set.torrent"]);
     assert!(longer.err[0].ends_with("cuts longer files to their length"), "{longer:?}");
-}
-
-#[test]
-fn a_folder_in_the_place_of_a_file_has_to_go_before_anything_is_fetched() {
-    let scene = Scene::new();
-    std::fs::remove_file(scene.path("set/other.bin")).unwrap();
-    std::fs::create_dir(scene.path("set/other.bin")).unwrap();
-    let verified = scene.run(&["verify", "set.torrent"]);
-    assert_eq!((verified.code, verified.err.len()), (Some(3), 1), "{verified:?}");
-    assert!(
-        verified.err[0].contains("move away") && verified.err[0].contains("set/other.bin"),
-        "{verified:?}"
-    );
 }
 
 /// Runs a command that may not read files of mode 0; None: this user may, and can be no other one.

@@ -23,6 +23,7 @@ mod magnet;
 mod magnet_command;
 mod metadata_peer;
 mod names;
+mod obstacles;
 mod odd_fs;
 mod overlap;
 mod process;

@@ -1,6 +1,5 @@
-//! What is a regular file and what is not, and errors of the system in words.
+//! What a regular file is like.
 
-use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{self, AtFlags, FileType, StatxFlags, StatxTimestamp};
@@ -13,7 +12,11 @@ use super::Stamp;
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What a regular file is like, and on which device it lies.
-pub(super) fn look(file: BorrowedFd<'_>) -> io::Result<(Stamp, u64)> {
+///
+/// # Errors
+/// Of something else, the error that opening it as a regular file would give: `ISDIR`, `LOOP` or
+/// `NXIO`.
+pub(super) fn look(file: BorrowedFd<'_>) -> rustix::io::Result<(Stamp, u64)> {
     let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
     let stat = match fs::statx(file, c"", AtFlags::EMPTY_PATH, wanted) {
         // Old systems have no such call, and old sandboxes refuse it.
@@ -33,7 +36,7 @@ pub(super) fn look(file: BorrowedFd<'_>) -> io::Result<(Stamp, u64)> {
     Ok((stamp, fs::makedev(stat.stx_dev_major, stat.stx_dev_minor)))
 }
 
-fn without_birth(file: BorrowedFd<'_>) -> io::Result<(Stamp, u64)> {
+fn without_birth(file: BorrowedFd<'_>) -> rustix::io::Result<(Stamp, u64)> {
     let stat = fs::fstat(file)?;
     require_regular(FileType::from_raw_mode(stat.st_mode))?;
     let stamp = Stamp {
@@ -45,32 +48,21 @@ fn without_birth(file: BorrowedFd<'_>) -> io::Result<(Stamp, u64)> {
     Ok((stamp, stat.st_dev))
 }
 
-fn require_regular(kind: FileType) -> io::Result<()> {
+fn require_regular(kind: FileType) -> rustix::io::Result<()> {
     match kind {
         FileType::RegularFile => Ok(()),
-        FileType::Directory => Err(explain(Errno::ISDIR)),
-        FileType::Symlink => Err(explain(Errno::LOOP)),
+        FileType::Directory => Err(Errno::ISDIR),
+        FileType::Symlink => Err(Errno::LOOP),
         FileType::Fifo
         | FileType::Socket
         | FileType::CharacterDevice
         | FileType::BlockDevice
-        | FileType::Unknown => Err(io::Error::other("not a regular file")),
+        | FileType::Unknown => Err(Errno::NXIO),
     }
 }
 
 fn nanoseconds(seconds: i64, rest: u64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add_unsigned(rest)
-}
-
-/// In words where the system's own mislead.
-pub(super) fn explain(error: Errno) -> io::Error {
-    match error {
-        Errno::LOOP | Errno::XDEV => {
-            io::Error::other("a symbolic link stands in the way; --follow-links lets a seed read through it")
-        }
-        Errno::ISDIR => io::Error::new(io::ErrorKind::IsADirectory, "a folder stands where a file belongs"),
-        error => error.into(),
-    }
 }
 
 #[cfg(test)]

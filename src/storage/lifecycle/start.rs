@@ -96,7 +96,7 @@ impl<B> Lifecycle<B> {
             (Err(error), stage) if error.error.is_out_of_descriptors() => {
                 self.wait(now, Start { stage, ..*start }, &error);
             }
-            (Err(error), _) => self.report(Event::Failed(error.to_string())),
+            (Err(error), _) => self.give_up(&error),
             (Ok(_), stage) => self.phase = Phase::Starting(Box::new(Start { stage, ..*start })),
         }
     }
@@ -205,6 +205,14 @@ impl<B> Lifecycle<B> {
         }
     }
 
+    /// The torrent does not start.
+    fn give_up(&mut self, error: &JobError) {
+        self.report(match error.error.obstacle() {
+            Some(obstacle) => Event::Refused(Refusal::Obstacle { path: error.error.path.clone(), obstacle }),
+            None => Event::Failed(error.to_string()),
+        });
+    }
+
     /// The stage is tried again if its error may pass.
     fn wait(&mut self, now: Instant, mut start: Start, error: &JobError) {
         if error.error.may_pass() {
@@ -212,7 +220,7 @@ impl<B> Lifecycle<B> {
         } else if error.is_busy() && start.busy_count < BUSY_TRIES {
             start.busy_count += 1;
         } else {
-            return self.report(Event::Failed(error.to_string()));
+            return self.give_up(error);
         }
         start.retry_at = Some(now + STORAGE_RETRY);
         self.phase = Phase::Starting(Box::new(start));

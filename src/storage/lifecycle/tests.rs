@@ -76,6 +76,7 @@ impl Running<'_> {
                 Event::Started(started) => format!("started with {}", started.have.count()),
                 Event::Refused(Refusal::Foreign(foreign)) => format!("{} foreign", foreign.len()),
                 Event::Refused(Refusal::Incomplete { missing_len, .. }) => format!("{missing_len} missing"),
+                Event::Refused(refusal @ Refusal::Obstacle { .. }) => refusal.to_string(),
                 Event::Failed(_) => "failed".to_owned(),
                 Event::Piece(piece, PieceResult::Good(_)) => format!("good {piece}"),
                 Event::Piece(piece, _) => format!("bad {piece}"),
