@@ -16,7 +16,7 @@ use super::description::Handover;
 use super::dialer::Dialer;
 use super::download::Download;
 use super::event::{Command, ConnId, DisconnectReason, Output, Settings};
-use super::metadata::Metadata;
+use super::metadata::upload::MetadataUpload;
 use super::news::News;
 use super::outbox::Outbox;
 use super::pex::Gossip;
@@ -36,7 +36,7 @@ pub(super) struct Active {
     pub(super) download: Download,
     pub(super) upload: Upload,
     pub(super) news: News,
-    pub(super) metadata: Metadata,
+    pub(super) metadata: MetadataUpload,
     pub(super) gossip: Gossip,
     pub(super) dialer: Dialer,
     pub(super) status: Status,
@@ -76,7 +76,11 @@ impl Active {
             download: Download::new(pieces, settings.sequential, &mut rng, now),
             upload: Upload::new(debut, rng.fork("choker"), now),
             news: News::new(settings.swarming_interval, geometry.piece_len()),
-            metadata: Metadata::new(if settings.private { Bytes::new() } else { settings.metadata.clone() }),
+            metadata: MetadataUpload::new(if settings.private {
+                Bytes::new()
+            } else {
+                settings.metadata.clone()
+            }),
             gossip: Gossip::default(),
             dialer: Dialer::new(rng.fork("candidates"), settings.private),
             status,

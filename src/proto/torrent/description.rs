@@ -15,9 +15,6 @@
 //! exactly while there are connections or room is reserved; the bounds of the fetching hold.
 
 mod acquaintances;
-mod copy;
-mod describer;
-mod fetch;
 mod introduction;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -28,6 +25,7 @@ use bytes::Bytes;
 use super::UPKEEP;
 use super::dialer::Dialer;
 use super::event::{ConnId, Connected, DisconnectReason, Event, Source};
+use super::metadata::fetch::{Decision, MetadataFetch};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
@@ -36,10 +34,6 @@ use crate::proto::time::Instant;
 use crate::proto::wire::message::Message;
 use crate::proto::wire::metadata::MetadataMessage;
 use acquaintances::Acquaintance;
-use fetch::{Decision, Fetch};
-
-/// Longest description that is fetched, bytes; whoever claims a longer one is not asked.
-pub const METADATA_LEN_MAX: u32 = 32 << 20;
 
 /// Fixed facts.
 #[derive(Clone, Debug)]
@@ -125,7 +119,7 @@ pub struct Description {
     settings: Settings,
     peers: BTreeMap<ConnId, Acquaintance>,
     dialer: Dialer,
-    fetch: Fetch,
+    fetch: MetadataFetch,
     connection_max: usize,
     /// When to look after connections and copies; None without any.
     upkeep_at: Option<Instant>,
@@ -138,7 +132,7 @@ impl Description {
         Self {
             peers: BTreeMap::new(),
             dialer: Dialer::new(rng.fork("candidates"), false),
-            fetch: Fetch::new(settings.infohash, rng.fork("fetch")),
+            fetch: MetadataFetch::new(settings.infohash, rng.fork("fetch")),
             connection_max: settings.connection_max,
             upkeep_at: None,
             out: VecDeque::new(),
@@ -238,7 +232,7 @@ impl Description {
     /// For people.
     pub fn progress(&self) -> Progress {
         let (done_len, total_len) = self.fetch.progress();
-        let (connected, describing) = (self.peers.len(), self.fetch.describer_count());
+        let (connected, describing) = (self.peers.len(), self.fetch.source_count());
         Progress { connected, describing, done_len, total_len }
     }
 
@@ -271,7 +265,7 @@ impl Description {
                 Decision::Reserve(len) => self.out.push_back(Output::Reserve(len)),
                 Decision::Release(len) => self.out.push_back(Output::Release(len)),
                 Decision::Liar(addr) => self.ban(now, addr),
-                Decision::Described(info) => self.out.push_back(Output::Described(info)),
+                Decision::Complete(info) => self.out.push_back(Output::Described(info)),
             }
         }
         if self.needs_upkeep() {
@@ -296,8 +290,8 @@ impl Description {
     fn check_invariant(&self) {
         debug_assert_eq!(self.upkeep_at.is_some(), self.needs_upkeep());
         debug_assert!(
-            self.peers.keys().filter(|conn| self.fetch.is_describer(**conn)).count()
-                == self.fetch.describer_count()
+            self.peers.keys().filter(|conn| self.fetch.is_source(**conn)).count()
+                == self.fetch.source_count()
         );
         self.fetch.check_invariant();
     }

@@ -21,7 +21,7 @@ pub mod endgame;
 pub mod event;
 mod exchange;
 mod messages;
-mod metadata;
+pub mod metadata;
 mod news;
 mod outbox;
 mod pex;

@@ -6,7 +6,7 @@ use super::availability::Availability;
 use super::choker::{Candidate, Capacity, Change, Choker};
 use super::debut::Debut;
 use super::event::ConnId;
-use super::metadata::Metadata;
+use super::metadata::upload::MetadataUpload;
 use super::outbox::Outbox;
 use super::rota::Rota;
 use crate::proto::bandwidth::Bucket;
@@ -94,7 +94,7 @@ impl Upload {
         &mut self,
         now: Instant,
         peers: &mut BTreeMap<ConnId, Peer>,
-        metadata: &mut Metadata,
+        metadata: &mut MetadataUpload,
         availability: &Availability,
         out: &mut Outbox,
     ) {
@@ -135,7 +135,7 @@ impl Upload {
         &mut self,
         now: Instant,
         peers: &mut BTreeMap<ConnId, Peer>,
-        metadata: &Metadata,
+        metadata: &MetadataUpload,
         availability: &Availability,
     ) -> Option<ConnId> {
         if self.bucket.rate().is_none() || self.debut.is_closed() {

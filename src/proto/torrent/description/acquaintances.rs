@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::introduction::Introduction;
-use super::{Description, METADATA_LEN_MAX, Output};
+use super::{Description, Output};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::peer::faults::{Fault, Faults};
@@ -16,6 +16,7 @@ use crate::proto::peer::traffic::Traffic;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::dialer::stands_for;
 use crate::proto::torrent::event::{ConnId, Connected, Direction, DisconnectReason, Event};
+use crate::proto::torrent::metadata::METADATA_LEN_MAX;
 use crate::proto::torrent::pex::heard;
 use crate::proto::wire::dont_have::{self, LT_DONTHAVE_ID};
 use crate::proto::wire::extension::ExtensionHandshake;
@@ -86,7 +87,7 @@ impl Description {
             now - gave_at.unwrap_or(peer.traffic.connected_at) >= USELESS_AFTER
         };
         let order = |(conn, peer): &(&ConnId, &Acquaintance)| {
-            (self.fetch.is_describer(**conn), peer.traffic.connected_at)
+            (self.fetch.is_source(**conn), peer.traffic.connected_at)
         };
         self.peers.iter().filter(useless).min_by_key(order).map(|(conn, _)| *conn)
     }

@@ -19,9 +19,9 @@ use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
 
-use super::event::ConnId;
 use crate::proto::compact;
 use crate::proto::time::Instant;
+use crate::proto::torrent::event::ConnId;
 use crate::proto::wire::metadata::{
     METADATA_PIECE_LEN, MetadataMessage, metadata_piece_count, metadata_piece_len,
 };
@@ -70,7 +70,7 @@ impl Debt {
 
 /// The giving side.
 #[derive(Debug)]
-pub(super) struct Metadata {
+pub(in crate::proto::torrent) struct MetadataUpload {
     bytes: Bytes,
     /// All payloads, each with the place where it begins; None while nobody asks.
     payloads: Option<Payloads>,
@@ -85,19 +85,19 @@ struct Payloads {
     starts: Vec<usize>,
 }
 
-impl Metadata {
+impl MetadataUpload {
     /// Gives out these bytes; none: gives nothing.
-    pub(super) fn new(bytes: Bytes) -> Self {
+    pub(in crate::proto::torrent) fn new(bytes: Bytes) -> Self {
         Self { bytes, payloads: None, askers: BTreeMap::new(), debts: BTreeMap::new() }
     }
 
     /// Whether anything is given.
-    pub(super) fn is_given(&self) -> bool {
+    pub(in crate::proto::torrent) fn is_given(&self) -> bool {
         !self.bytes.is_empty()
     }
 
     /// A peer at this address asks for a piece; false: it is refused.
-    pub(super) fn ask(&mut self, conn: ConnId, ip: IpAddr, piece: u32) -> bool {
+    pub(in crate::proto::torrent) fn ask(&mut self, conn: ConnId, ip: IpAddr, piece: u32) -> bool {
         let count = metadata_piece_count(self.len()) as usize;
         if piece as usize >= count {
             return false;
@@ -117,22 +117,22 @@ impl Metadata {
     }
 
     /// Bytes of the piece that the peer gets next; None if nothing waits or it had enough for now.
-    pub(super) fn next_len(&self, now: Instant, conn: ConnId) -> Option<u32> {
+    pub(in crate::proto::torrent) fn next_len(&self, now: Instant, conn: ConnId) -> Option<u32> {
         let asker = self.askers.get(&conn).filter(|asker| asker.in_hand_count < WINDOW_COUNT)?;
         let len = metadata_piece_len(self.len(), *asker.waiting.front()?);
         self.site_may_have(now, asker.site, len).then_some(len)
     }
 
     /// Some time passed: those who wait for more may have it.
-    pub(super) fn upkeep(&mut self, now: Instant) -> Vec<ConnId> {
+    pub(in crate::proto::torrent) fn upkeep(&mut self, now: Instant) -> Vec<ConnId> {
         self.debts.retain(|_, debt| debt.left(now) > 0);
         let waiting = self.askers.iter().filter(|(_, asker)| !asker.waiting.is_empty());
         waiting.map(|(conn, _)| *conn).collect()
     }
 
-    /// The payload that the peer gets next, of which [`Metadata::next_len`] told. The shell has it
-    /// in hand from now on.
-    pub(super) fn pop(&mut self, now: Instant, conn: ConnId) -> Option<Bytes> {
+    /// The payload that the peer gets next, of which [`MetadataUpload::next_len`] told. The shell
+    /// has it in hand from now on.
+    pub(in crate::proto::torrent) fn pop(&mut self, now: Instant, conn: ConnId) -> Option<Bytes> {
         let len = u64::from(self.next_len(now, conn)?);
         let asker = self.askers.get_mut(&conn)?;
         let piece = asker.waiting.pop_front()?;
@@ -146,7 +146,7 @@ impl Metadata {
     }
 
     /// So many pieces that the shell had in hand have left.
-    pub(super) fn sent(&mut self, conn: ConnId, count: usize) {
+    pub(in crate::proto::torrent) fn sent(&mut self, conn: ConnId, count: usize) {
         if let Some(asker) = self.askers.get_mut(&conn) {
             asker.in_hand_count = asker.in_hand_count.saturating_sub(count);
         }
@@ -162,7 +162,7 @@ impl Metadata {
     }
 
     /// The peer is gone.
-    pub(super) fn forget(&mut self, conn: ConnId) {
+    pub(in crate::proto::torrent) fn forget(&mut self, conn: ConnId) {
         self.askers.remove(&conn);
         if self.askers.is_empty() {
             self.payloads = None;
@@ -211,7 +211,7 @@ mod tests {
     }
 
     /// Hands out all that may be, which leaves at once.
-    fn given(metadata: &mut Metadata, now: Instant, conn: ConnId) -> Vec<Bytes> {
+    fn given(metadata: &mut MetadataUpload, now: Instant, conn: ConnId) -> Vec<Bytes> {
         let pop = || {
             let payload = metadata.pop(now, conn);
             metadata.sent(conn, 1);
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn every_piece_is_given_as_it_is_and_shares_one_buffer() {
         let bytes: Bytes = (0..40_000_u32).map(|at| at as u8).collect::<Vec<_>>().into();
-        let mut metadata = Metadata::new(bytes.clone());
+        let mut metadata = MetadataUpload::new(bytes.clone());
         assert!((0..3).all(|piece| metadata.ask(PEER, far(), piece)) && !metadata.ask(PEER, far(), 3));
         assert_eq!(metadata.next_len(NOW, PEER), Some(16_384));
         let payloads = given(&mut metadata, NOW, PEER);
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn one_connection_gets_the_whole_twice_and_no_piece_waits_twice() {
-        let mut metadata = Metadata::new(vec![0; 20_000].into());
+        let mut metadata = MetadataUpload::new(vec![0; 20_000].into());
         assert!(metadata.ask(PEER, far(), 0) && !metadata.ask(PEER, far(), 0));
         given(&mut metadata, NOW, PEER);
         let granted = (0..100).filter(|_| {
@@ -250,13 +250,13 @@ mod tests {
             granted
         });
         assert_eq!(granted.count(), 3);
-        assert!(metadata.ask(ConnId(2), far(), 0) && !Metadata::new(Bytes::new()).ask(PEER, far(), 0));
+        assert!(metadata.ask(ConnId(2), far(), 0) && !MetadataUpload::new(Bytes::new()).ask(PEER, far(), 0));
     }
 
     #[test]
     fn a_network_gets_two_copies_at_once_however_often_it_connects_and_a_local_one_what_it_asks() {
         let count = 640;
-        let mut metadata = Metadata::new(vec![0; count * 16_384].into());
+        let mut metadata = MetadataUpload::new(vec![0; count * 16_384].into());
         let mut get = |conn: u32, from: &str, now: Instant| {
             let conn = ConnId(conn);
             (0..count as u32).for_each(|piece| _ = metadata.ask(conn, ip(from), piece));
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn small_metadata_goes_to_many_of_one_network() {
-        let mut metadata = Metadata::new(vec![0; 100_000].into());
+        let mut metadata = MetadataUpload::new(vec![0; 100_000].into());
         let served = (0..100).filter(|&conn| {
             (0..7).for_each(|piece| _ = metadata.ask(ConnId(conn), far(), piece));
             let given_count = given(&mut metadata, NOW, ConnId(conn)).len();
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn the_debts_of_networks_are_forgotten_when_paid() {
-        let mut metadata = Metadata::new(vec![0; 100].into());
+        let mut metadata = MetadataUpload::new(vec![0; 100].into());
         for conn in 0..2 * SITES_MAX as u32 {
             let [_, high, low, _] = (conn << 8).to_be_bytes();
             metadata.ask(ConnId(conn), ip(&format!("80.{high}.{low}.1")), 0);

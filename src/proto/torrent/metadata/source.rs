@@ -41,7 +41,7 @@ pub(super) enum Answer {
 
 /// The peer.
 #[derive(Debug)]
-pub(super) struct Describer {
+pub(super) struct MetadataSource {
     pub(super) addr: SocketAddr,
     /// Bytes of the dictionary, as it says.
     pub(super) total_len: u32,
@@ -62,7 +62,7 @@ pub(super) struct Describer {
     rest_until: Instant,
 }
 
-impl Describer {
+impl MetadataSource {
     /// Nothing asked yet.
     pub(super) fn new(now: Instant, addr: SocketAddr, total_len: u32) -> Self {
         Self {
@@ -174,14 +174,14 @@ mod tests {
     #[test]
     fn who_answers_soon_is_asked_for_more_at_once_and_who_is_slow_for_less() {
         let mut now = Instant::ZERO;
-        let mut describer = Describer::new(now, "80.0.0.1:1".parse().unwrap(), 1_000_000);
+        let mut source = MetadataSource::new(now, "80.0.0.1:1".parse().unwrap(), 1_000_000);
         let mut round = |latency| {
-            while describer.has_room(now) {
-                describer.ask(now, describer.asks.len() as u32);
+            while source.has_room(now) {
+                source.ask(now, source.asks.len() as u32);
             }
             now += latency;
-            let asked = describer.asked();
-            asked.iter().for_each(|&piece| assert_eq!(describer.gave(now, piece), Answer::Awaited));
+            let asked = source.asked();
+            asked.iter().for_each(|&piece| assert_eq!(source.gave(now, piece), Answer::Awaited));
             asked.len()
         };
         let (soon, late) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -191,23 +191,20 @@ mod tests {
     #[test]
     fn silence_and_rejects_bring_a_rest_that_a_piece_ends() {
         let mut now = Instant::ZERO;
-        let mut describer = Describer::new(now, "80.0.0.1:1".parse().unwrap(), 100_000);
-        (0..4).for_each(|piece| describer.ask(now, piece));
-        assert!(!describer.has_room(now), "enough at once");
-        assert_eq!(
-            (describer.refused(now, 3), describer.refused(now, 3)),
-            (Answer::Awaited, Answer::Unasked)
-        );
-        assert!(!describer.has_room(now) && describer.has_room(now + REST));
+        let mut source = MetadataSource::new(now, "80.0.0.1:1".parse().unwrap(), 100_000);
+        (0..4).for_each(|piece| source.ask(now, piece));
+        assert!(!source.has_room(now), "enough at once");
+        assert_eq!((source.refused(now, 3), source.refused(now, 3)), (Answer::Awaited, Answer::Unasked));
+        assert!(!source.has_room(now) && source.has_room(now + REST));
         now += ASK_TIMEOUT;
-        assert_eq!(describer.time_out(now), [0, 1, 2]);
-        assert!(!describer.has_room(now + REST), "longer than the first time");
-        assert_eq!((describer.gave(now, 1), describer.gave(now, 1)), (Answer::Late, Answer::Unasked));
-        assert!(describer.has_room(now) && describer.time_out(now).is_empty());
+        assert_eq!(source.time_out(now), [0, 1, 2]);
+        assert!(!source.has_room(now + REST), "longer than the first time");
+        assert_eq!((source.gave(now, 1), source.gave(now, 1)), (Answer::Late, Answer::Unasked));
+        assert!(source.has_room(now) && source.time_out(now).is_empty());
         for _ in 0..2 * LATE_MAX as u32 {
-            describer.ask(now, 9);
-            describer.give_up_all();
+            source.ask(now, 9);
+            source.give_up_all();
         }
-        assert_eq!((describer.late.len(), describer.asked().len()), (LATE_MAX, 0));
+        assert_eq!((source.late.len(), source.asked().len()), (LATE_MAX, 0));
     }
 }

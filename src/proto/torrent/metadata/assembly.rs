@@ -14,7 +14,8 @@ use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::wire::metadata::{metadata_piece_count, metadata_piece_len};
 
-/// Peers that are asked for the same piece at once; the others of the copy wait for other pieces.
+/// Peers that are asked for the same piece at once; the others of the assembly wait for other
+/// pieces.
 const ASKED_MAX: u8 = 3;
 /// A piece that was asked for so long ago is asked of a second peer that has nothing better to do.
 const SECOND_AFTER: Duration = Duration::from_secs(1);
@@ -25,9 +26,9 @@ enum Slot {
     Here { bytes: Box<[u8]>, from: SocketAddr },
 }
 
-/// A copy.
+/// A assembly.
 #[derive(Debug)]
-pub(super) struct Copy {
+pub(super) struct Assembly {
     total_len: u32,
     slots: Vec<Slot>,
     done_len: u32,
@@ -38,10 +39,10 @@ pub(super) struct Copy {
     pub(super) progress_at: Instant,
 }
 
-/// Who sent which piece of a copy that did not hash, and the piece's SHA-1.
+/// Who sent which piece of a assembly that did not hash, and the piece's SHA-1.
 pub(super) type Evidence = Vec<(SocketAddr, u32, [u8; 20])>;
 
-impl Copy {
+impl Assembly {
     /// Nothing there yet.
     pub(super) fn new(total_len: u32, now: Instant) -> Self {
         let count = metadata_piece_count(total_len) as usize;
@@ -93,7 +94,7 @@ impl Copy {
         len > 0 && metadata_piece_len(self.total_len, piece) as usize == len
     }
 
-    /// A piece that [`Copy::fits`] came; nothing changes if it is there already.
+    /// A piece that [`Assembly::fits`] came; nothing changes if it is there already.
     pub(super) fn put(&mut self, now: Instant, piece: u32, bytes: &[u8], from: SocketAddr) {
         let Some(slot @ Slot::Missing { .. }) = self.slots.get_mut(piece as usize) else { return };
         *slot = Slot::Here { bytes: bytes.into(), from };
@@ -127,7 +128,7 @@ impl Copy {
         self.pieces().map(|(piece, bytes, from)| (from, piece, Sha1::digest(bytes).into())).collect()
     }
 
-    /// Those whose piece is not what this copy, which hashes, has there; each once.
+    /// Those whose piece is not what this assembly, which hashes, has there; each once.
     pub(super) fn liars(&self, evidence: &Evidence) -> Vec<SocketAddr> {
         let right: Vec<[u8; 20]> = self.pieces().map(|(_, bytes, _)| Sha1::digest(bytes).into()).collect();
         let lies = evidence.iter().filter(|(_, piece, hash)| right.get(*piece as usize) != Some(hash));
@@ -159,15 +160,16 @@ mod tests {
 
     #[test]
     fn each_piece_is_asked_once_before_any_is_asked_twice() {
-        let (mut copy, mut rng) = (Copy::new(40_000, Instant::ZERO), Rng::from_number(1));
-        let mut asked: Vec<_> = (0..3).map(|_| copy.pick(Instant::ZERO, &[], &mut rng).unwrap()).collect();
-        assert_eq!(copy.pick(Instant::ZERO, &[], &mut rng), None);
-        copy.release(1);
-        assert_eq!(copy.pick(Instant::ZERO, &asked, &mut rng), Some(1));
+        let (mut assembly, mut rng) = (Assembly::new(40_000, Instant::ZERO), Rng::from_number(1));
+        let mut asked: Vec<_> =
+            (0..3).map(|_| assembly.pick(Instant::ZERO, &[], &mut rng).unwrap()).collect();
+        assert_eq!(assembly.pick(Instant::ZERO, &[], &mut rng), None);
+        assembly.release(1);
+        assert_eq!(assembly.pick(Instant::ZERO, &asked, &mut rng), Some(1));
         let later = Instant::ZERO + SECOND_AFTER;
-        assert_eq!(copy.pick(later, &asked, &mut rng), None, "not of the same peer");
-        copy.put(later, 0, &[0; 16_384], addr(1));
-        asked = (0..4).map(|_| copy.pick(later, &[0], &mut rng).unwrap_or(9)).collect();
+        assert_eq!(assembly.pick(later, &asked, &mut rng), None, "not of the same peer");
+        assembly.put(later, 0, &[0; 16_384], addr(1));
+        asked = (0..4).map(|_| assembly.pick(later, &[0], &mut rng).unwrap_or(9)).collect();
         asked.sort_unstable();
         assert_eq!(asked, [1, 2, 9, 9], "a second time each, and what is there never");
     }
@@ -175,17 +177,19 @@ mod tests {
     #[test]
     fn liars_are_those_whose_pieces_differ_from_the_right_ones() {
         let right = [vec![1; 16_384], vec![2; 16_384], vec![3; 5]];
-        let copy = |falsified: usize| {
-            let mut copy = Copy::new(2 * 16_384 + 5, Instant::ZERO);
+        let assembly = |falsified: usize| {
+            let mut assembly = Assembly::new(2 * 16_384 + 5, Instant::ZERO);
             for (piece, bytes) in right.iter().enumerate() {
                 let mut bytes = bytes.clone();
                 bytes[0] ^= u8::from(piece == falsified);
-                assert!(copy.fits(piece as u32, bytes.len()) && !copy.fits(piece as u32, bytes.len() + 1));
-                copy.put(Instant::ZERO, piece as u32, &bytes, addr(piece as u8));
+                assert!(
+                    assembly.fits(piece as u32, bytes.len()) && !assembly.fits(piece as u32, bytes.len() + 1)
+                );
+                assembly.put(Instant::ZERO, piece as u32, &bytes, addr(piece as u8));
             }
-            copy
+            assembly
         };
-        let (good, bad) = (copy(9), copy(1));
+        let (good, bad) = (assembly(9), assembly(1));
         assert_eq!(good.infohash(), InfoHash::of(&right.concat()));
         assert_ne!(good.infohash(), bad.infohash());
         assert_eq!((good.liars(&bad.evidence()), good.sole_contributor()), (vec![addr(1)], None));
