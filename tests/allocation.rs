@@ -15,9 +15,9 @@ use sprat::proto::metainfo::Metainfo;
 use sprat::proto::metainfo::magnet::Magnet;
 use sprat::proto::peer_id::PeerId;
 use sprat::proto::rng::Rng;
-use sprat::proto::time::Instant;
-use sprat::proto::torrent::description::{Description, Output, Settings};
-use sprat::proto::torrent::event::{ConnId, Connected, Direction};
+use sprat::proto::time::{Duration, Instant};
+use sprat::proto::torrent::Torrent;
+use sprat::proto::torrent::event::{ConnId, Connected, Direction, Output, Settings};
 use sprat::proto::torrent::metadata::METADATA_LEN_MAX;
 use sprat::proto::wire::decoder::Decoder;
 use sprat::proto::wire::extension::ExtensionHandshake;
@@ -53,21 +53,25 @@ fn many_files(count: usize) -> Vec<u8> {
     format!("d4:infod5:filesl{files}e4:name1:n12:piece lengthi16384e6:pieces0:ee").into_bytes()
 }
 
-/// Connections of a machine that fetches a description, and what each of them may cost.
+/// Connections of a torrent that fetches its metadata, and what each of them may cost.
 const LIAR_COUNT: u32 = 200;
 const LIAR_COST: usize = 4 << 10;
 
-/// Peers that claim the longest description there may be, get room for it, and send none of it.
+/// Peers that claim the longest metadata there may be, get room for it, and send none of it.
 fn describe_by_liars() {
     let settings = Settings {
         infohash: InfoHash([1; 20]),
         peer_id: PeerId([255; 20]),
         listen_port: None,
-        dht_port: None,
+        swarming_interval: Duration::from_secs(1),
+        sequential: false,
+        metadata: Bytes::new(),
+        private: false,
         pex: false,
+        dht_port: None,
         connection_max: LIAR_COUNT as usize,
     };
-    let mut description = Description::new(settings, Rng::from_number(1));
+    let mut torrent = Torrent::without_metadata(settings, Rng::from_number(1), Instant::ZERO);
     let capabilities = Capabilities { dht: false, fast: true, extensions: true, v2: false };
     for number in 0..LIAR_COUNT {
         let [_, _, high, low] = number.to_be_bytes();
@@ -83,15 +87,15 @@ fn describe_by_liars() {
             ..ExtensionHandshake::default()
         };
         let said = Message::Extended { id: 0, payload: handshake.encode() };
-        description.handle_connected(Instant::ZERO, ConnId(number), connected);
-        description.handle_message(Instant::ZERO, ConnId(number), said);
-        while let Some(output) = description.poll_output() {
-            if let Output::Reserve(len) = output {
-                description.handle_reserved(Instant::ZERO, len);
+        torrent.handle_connected(Instant::ZERO, ConnId(number), connected);
+        torrent.handle_message(Instant::ZERO, ConnId(number), said);
+        while let Some(output) = torrent.poll_output() {
+            if let Output::ReserveMetadata(len) = output {
+                torrent.handle_metadata_reserved(Instant::ZERO, len);
             }
         }
     }
-    assert_eq!(description.progress().describing, LIAR_COUNT as usize);
+    assert_eq!(torrent.metadata_progress().unwrap().source_count, LIAR_COUNT as usize);
 }
 
 /// Name, bytes that came, how many times their length the heap may grow, how they are read.

@@ -16,7 +16,7 @@ use super::context::{Context, Control, Entry};
 use super::handle::TorrentHandle;
 use super::lease::{self, Lessor};
 use super::task::{self, Tasks};
-use super::torrent::{self, DescriptionMemory, Opened, Spec};
+use super::torrent::{self, MetadataMemory, Opened, Spec};
 use super::{AddTorrent, EngineError};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
@@ -50,7 +50,7 @@ pub(crate) struct Supervisor {
     leases: BTreeMap<InfoHash, Lessor>,
     torrents: Tasks<InfoHash>,
     opening: Tasks<(Openings, Reply)>,
-    memory: DescriptionMemory,
+    memory: MetadataMemory,
     rng: Rng,
 }
 
@@ -63,7 +63,7 @@ impl Supervisor {
         rng: Rng,
     ) -> Self {
         let session = Session::new(context.config.limits);
-        let memory = DescriptionMemory::new();
+        let memory = MetadataMemory::new();
         Self {
             context,
             inputs,

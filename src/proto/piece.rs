@@ -19,6 +19,9 @@ pub struct Geometry {
 }
 
 impl Geometry {
+    /// No content.
+    pub const EMPTY: Self = Self { total_len: 0, piece_len: 16 << 10 };
+
     /// Content of `total_len` bytes in pieces of `piece_len`; None if there would be too many or
     /// too long pieces.
     pub fn new(total_len: u64, piece_len: u32) -> Option<Self> {

@@ -3,7 +3,7 @@
 //! Sending never waits: a connection whose queue is full has not taken anything for thousands of
 //! messages and is given up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -104,12 +104,6 @@ impl Connections {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err(Stalled),
         }
-    }
-
-    /// Closes all but these.
-    pub(super) fn retain(&mut self, kept: &BTreeSet<ConnId>) {
-        self.open.retain(|conn, _| kept.contains(conn));
-        self.compact();
     }
 
     /// Closes it; whether it was open.

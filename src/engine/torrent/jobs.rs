@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::metadata::Room;
 use crate::engine::context::Context;
 use crate::engine::pool::BlockBuf;
 use crate::engine::task::Tasks;
@@ -17,12 +18,14 @@ use crate::storage::store::Store;
 /// Why a job has no result: cannot happen while the engine lives.
 pub(super) const DISK_GONE: &str = "the disk threads are gone";
 
-/// A job has ended; None: the runtime is shutting down.
+/// What a torrent waited for; None: the runtime is shutting down.
 pub(super) enum Ended {
-    /// A step.
+    /// A step has ended.
     Ran(Option<StepDone>),
-    /// A job of the disk threads.
+    /// A job of the disk threads has ended.
     Done(Option<Done<BlockBuf>>),
+    /// There is room for metadata.
+    Reserved(Room),
 }
 
 /// The jobs that run.

@@ -5,7 +5,6 @@ use tokio::time::{Duration, timeout};
 
 use super::connections::Inbox;
 use super::report::Report;
-use super::swarm::Swarm;
 use super::transfer::TorrentTask;
 use super::{Inputs, Leaving};
 use crate::engine::handle::Stage;
@@ -43,25 +42,6 @@ fn close(mut control: Mailbox, reply: Option<oneshot::Sender<()>>) {
     drop(reply);
 }
 
-impl Swarm {
-    /// The end of a torrent without content.
-    pub(super) async fn leave(mut self, leaving: Leaving, inputs: Inputs) {
-        let Inputs { control, mut inbox, lease: _ } = inputs;
-        let (grace, stage, reply) = leaving.terms();
-        self.part(self.now());
-        let parting = async {
-            while !self.has_parted() {
-                self.parting(&mut inbox).await;
-            }
-        };
-        if timeout(grace, parting).await.is_err() {
-            tracing::warn!(infohash = %self.infohash, "left without every good-bye");
-        }
-        self.report.end(stage);
-        close(control, reply);
-    }
-}
-
 impl TorrentTask {
     /// Closes everything, says good-bye, and reports the end.
     pub(super) async fn leave(mut self: Box<Self>, leaving: Leaving, inputs: Inputs) {
@@ -89,15 +69,17 @@ impl TorrentTask {
     /// Until the peers have what was on its way, every `stopped` is answered or given up and what
     /// was written is durable.
     async fn say_goodbye(&mut self, inbox: &mut Inbox) {
-        self.storage.handle_leave();
+        if let Some(content) = self.part.content() {
+            content.storage.handle_leave();
+        }
         loop {
             let now = self.swarm.now();
             self.drain(now);
-            if self.is_closed && self.swarm.has_parted() {
+            if self.part.is_closed() && self.swarm.has_parted() {
                 return;
             }
             tokio::select! {
-                ended = self.jobs.next() => self.handle_ended(ended),
+                ended = self.part.next() => self.handle_ended(ended),
                 () = self.swarm.parting(inbox) => self.report_progress(),
             }
         }

@@ -1,9 +1,9 @@
 //! One torrent: the task that owns its machines and the bytes of its pieces.
 //!
-//! Its life has up to three parts: who has only a magnet's name fetches the description
-//! (`describe`), then files are opened and what is there is checked (`start`), then content is
-//! transferred (`transfer`, `outputs`) until the torrent leaves (`leave`). What it has all along is
-//! its `swarm`.
+//! Its life has up to three parts: of a magnet the metadata is fetched, then files are opened and
+//! what is present is checked (`start`), then content is transferred until the torrent leaves
+//! (`leave`). The first and the last part are one task (`transfer`, `outputs`); what the torrent
+//! has all along is its `swarm`.
 //!
 //! It carries inputs to the machines and does what they decide; it decides nothing: what is done
 //! with the disk is decided by [`crate::storage::lifecycle`]. It waits for nothing but inputs:
@@ -11,10 +11,9 @@
 //! own, and while the disk is behind the inbox of the connections is left alone.
 
 mod connections;
-mod describe;
 mod jobs;
 mod leave;
-mod memory;
+mod metadata;
 mod outputs;
 mod report;
 mod sources;
@@ -43,30 +42,27 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::discovery::Discovery;
 use crate::proto::discovery::event::{Config, Hints};
 use crate::proto::infohash::InfoHash;
-use crate::proto::metainfo::Info;
 use crate::proto::metainfo::magnet::Magnet;
+use crate::proto::metainfo::{Info, Metainfo};
 use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
 use crate::proto::torrent::event::{Command, Source};
+use crate::proto::torrent::metadata::LEFT_UNKNOWN;
 use crate::proto::tracker::Progress;
 use crate::storage::content::StorageError;
 use crate::storage::disk::DiskContent;
 use crate::storage::lifecycle;
 use crate::storage::open::{self, Place};
 use connections::{Connections, Inbox};
-use describe::{DescriptionTask, Outcome};
-pub(crate) use memory::DescriptionMemory;
+pub(crate) use metadata::MetadataMemory;
 use report::Report;
 use sources::Sources;
 use start::Started;
 use swarm::Swarm;
-use transfer::TorrentTask;
+use transfer::{Outcome, TorrentTask};
 
 /// Peers wanted of each announce: as many as a torrent connects to by default.
 const NUMWANT: u32 = 100;
-/// Bytes missing, as trackers are told while nobody knows how many there are: not 0, which would
-/// make us a seed.
-const LEFT_UNKNOWN: u64 = 16 << 10;
 
 /// What the user wants, with its files open if they are known.
 pub(crate) struct Opened {
@@ -143,7 +139,7 @@ enum Known {
 struct Named {
     magnet: Magnet,
     selection: Selection,
-    memory: DescriptionMemory,
+    memory: MetadataMemory,
     /// The description, if an earlier run has kept it.
     kept: Option<Info>,
 }
@@ -206,7 +202,7 @@ enum Leaving {
 /// Its folder cannot be used, or there is nothing to know it by.
 pub(crate) fn open(
     context: &Context,
-    memory: &DescriptionMemory,
+    memory: &MetadataMemory,
     add: AddTorrent,
 ) -> Result<Opened, EngineError> {
     let AddTorrent { source, selection, peers, trackers, .. } = add;
@@ -265,8 +261,13 @@ pub(crate) fn prepare(
     };
     let life = async move {
         // Not by `if let`, which keeps what it looks at until its end.
-        let Some((task, inputs)) = beginning.await else { return infohash };
-        task.run(inputs).await;
+        let Some((mut task, mut inputs)) = beginning.await else { return infohash };
+        match task.run(&mut inputs).await {
+            // Boxed, so that a torrent has no room for its end all its life.
+            Outcome::Leaving(leaving) => Box::pin(task.leave(leaving, inputs)).await,
+            // Cannot happen: a torrent that has begun has its metadata.
+            Outcome::Metadata(_) => {}
+        }
         infohash
     };
     (handle, mail, life)
@@ -284,14 +285,13 @@ impl Origin {
         let control = &mut inputs.control;
         let started = start::start(&self.context, &self.plan, &content, control, &mut report, wishes);
         match Box::pin(started).await {
-            Started::Ready(ready) => {
+            Started::Ready(ready, wishes) => {
                 let progress =
                     Progress { uploaded: 0, downloaded: 0, left: left(&content, &ready.found.have) };
                 let swarm = self.join(content.info().private, progress, report);
                 swarm.connections.describe(&content);
-                let (task, wishes) = TorrentTask::new(swarm, self.plan, *ready, self.rng);
-                let mut task = Box::new(task);
-                task.begin(None, None, wishes);
+                let mut task = Box::new(TorrentTask::new(swarm, self.plan, *ready, self.rng));
+                task.begin(None, wishes);
                 return Some((task, inputs));
             }
             Started::Stopped(leaving) => {
@@ -316,43 +316,52 @@ impl Origin {
         let Named { magnet, selection, memory, kept: _ } = named;
         let progress = Progress { uploaded: 0, downloaded: 0, left: LEFT_UNKNOWN };
         let swarm = self.join(false, progress, report);
-        let task = DescriptionTask::new(swarm, memory, self.rng.fork("description"));
-        let (mut swarm, info, handover, wishes) = match task.run(&mut inputs, wishes).await {
-            Outcome::Described { swarm, info, handover, wishes } => (*swarm, *info, *handover, wishes),
-            Outcome::Left { swarm, leaving } => {
-                swarm.leave(leaving, inputs).await;
-                return None;
-            }
-        };
-        swarm.report.describe(describe::metainfo(&magnet, info.clone()));
-        let mut wishes = wishes;
-        let nonce = self.rng.fork("metadata").bits();
-        let keeping = keep(&self.context, info.clone(), nonce);
-        let opening = async { tokio::join!(keeping, self.open_described(selection, &magnet, info)).1 };
-        let opened = tokio::select! {
-            opened = opening => opened,
-            leaving = wishes.until_told(&mut inputs.control) => Err(leaving),
-        };
-        let leaving = match opened {
-            Err(leaving) => leaving,
-            Ok(content) => {
-                swarm.connections.describe(&content);
-                let (control, report) = (&mut inputs.control, &mut swarm.report);
-                match start::start(&self.context, &self.plan, &content, control, report, wishes).await {
-                    Started::Ready(ready) => {
-                        let (task, wishes) = TorrentTask::new(swarm, self.plan, *ready, self.rng);
-                        let mut task = Box::new(task);
-                        task.begin(inputs.lease.latest(), Some(handover), wishes);
-                        return Some((task, inputs));
-                    }
-                    Started::Stopped(leaving) => leaving,
-                    Started::Refused(refusal) => Leaving::Refused(refusal),
-                    Started::Failed(error) => Leaving::Failed(error),
+        let rng = self.rng.fork("machine");
+        let mut task = Box::new(TorrentTask::without_metadata(swarm, self.plan.clone(), memory, rng));
+        task.begin(None, wishes);
+        let leaving = match task.run(&mut inputs).await {
+            Outcome::Leaving(leaving) => leaving,
+            Outcome::Metadata(info) => {
+                match self.begin_fetched(&mut task, *info, selection, &magnet, &mut inputs).await {
+                    Ok(()) => return Some((task, inputs)),
+                    Err(leaving) => leaving,
                 }
             }
         };
-        swarm.leave(leaving, inputs).await;
+        task.leave(leaving, inputs).await;
         None
+    }
+
+    /// Goes on with the content when the metadata is received.
+    async fn begin_fetched(
+        &mut self,
+        task: &mut TorrentTask,
+        info: Info,
+        selection: Selection,
+        magnet: &Magnet,
+        inputs: &mut Inputs,
+    ) -> Result<(), Leaving> {
+        task.swarm.report.describe(metainfo(magnet, info.clone()));
+        let mut wishes = Wishes::default();
+        let nonce = self.rng.fork("metadata").bits();
+        let keeping = keep(&self.context, info.clone(), nonce);
+        let opening = async { tokio::join!(keeping, self.open_described(selection, magnet, info)).1 };
+        let content = tokio::select! {
+            opened = opening => opened?,
+            leaving = wishes.until_told(&mut inputs.control) => return Err(leaving),
+        };
+        task.swarm.connections.describe(&content);
+        let (control, report) = (&mut inputs.control, &mut task.swarm.report);
+        match start::start(&self.context, &self.plan, &content, control, report, wishes).await {
+            Started::Ready(ready, wishes) => {
+                task.begin_content(*ready);
+                task.begin(inputs.lease.latest(), wishes);
+                Ok(())
+            }
+            Started::Stopped(leaving) => Err(leaving),
+            Started::Refused(refusal) => Err(Leaving::Refused(refusal)),
+            Started::Failed(error) => Err(Leaving::Failed(error)),
+        }
     }
 
     /// The beginning of a torrent whose description an earlier run has kept: nobody is asked for
@@ -366,7 +375,7 @@ impl Origin {
         mut wishes: Wishes,
     ) -> Begun {
         let Named { magnet, selection, .. } = named;
-        report.describe(describe::metainfo(&magnet, info.clone()));
+        report.describe(metainfo(&magnet, info.clone()));
         let opened = tokio::select! {
             opened = self.open_described(selection, &magnet, info) => opened,
             leaving = wishes.until_told(&mut inputs.control) => Err(leaving),
@@ -440,6 +449,20 @@ async fn keep(context: &Context, info: Info, nonce: u64) {
     if let Some(dir) = context.config.metadata_dir.clone() {
         // Without threads for it the engine ends.
         task::blocking(move || kept::keep(&dir, &info, nonce)).await.unwrap_or_default();
+    }
+}
+
+/// What a magnet and its metadata say together.
+fn metainfo(magnet: &Magnet, info: Info) -> Metainfo {
+    Metainfo {
+        info,
+        trackers: magnet.trackers.iter().map(|url| vec![url.clone()]).collect(),
+        web_seeds: magnet.web_seeds.clone(),
+        nodes: Vec::new(),
+        comment: None,
+        created_by: None,
+        creation_date: None,
+        oddities: Vec::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::storage::lifecycle;
 
 use super::jobs::{DISK_GONE, Ended};
 use super::report::shown;
-use super::transfer::TorrentTask;
+use super::transfer::{Part, TorrentTask};
 
 impl TorrentTask {
     /// Does all that the machines have decided.
@@ -20,7 +20,8 @@ impl TorrentTask {
         loop {
             if let Some(output) = self.machine.poll_output() {
                 self.handle_output(now, output);
-            } else if let Some(output) = self.storage.poll_output() {
+            } else if let Some(output) = self.part.content().and_then(|content| content.storage.poll_output())
+            {
                 self.handle_storage(now, output);
             } else if let Some(event) = self.swarm.poll(now) {
                 match event {
@@ -46,8 +47,31 @@ impl TorrentTask {
                 self.machine.handle_disconnected(now, conn);
             }
             Output::Dial(addr) => self.swarm.dial(addr),
-            Output::VerifyPiece { piece, block_hashes } => self.storage.handle_whole(piece, block_hashes),
-            Output::DropPiece(piece) => self.storage.handle_dropped(piece),
+            Output::VerifyPiece { piece, block_hashes } => {
+                if let Some(content) = self.part.content() {
+                    content.storage.handle_whole(piece, block_hashes);
+                }
+            }
+            Output::DropPiece(piece) => {
+                if let Some(content) = self.part.content() {
+                    content.storage.handle_dropped(piece);
+                }
+            }
+            Output::ReserveMetadata(len) => {
+                if let Some(fetching) = self.part.fetching() {
+                    fetching.reserve(len);
+                }
+            }
+            Output::ReleaseMetadata(len) => {
+                if let Some(fetching) = self.part.fetching() {
+                    fetching.release(len);
+                }
+            }
+            Output::Metadata(bytes) => {
+                if let Some(fetching) = self.part.fetching() {
+                    fetching.received = Some(bytes);
+                }
+            }
             Output::DhtNode(addr) => self.swarm.context.hint(addr),
             Output::Event(event) => self.handle_event(event),
         }
@@ -61,24 +85,27 @@ impl TorrentTask {
     }
 
     fn handle_event(&mut self, event: event::Event) {
-        match event {
-            // Told when it is durable.
-            event::Event::Completed => return self.storage.handle_complete(),
-            event::Event::PieceCompleted(piece) => self.files.add(self.content.info(), piece),
-            event::Event::PeerConnected(_)
-            | event::Event::PeerDisconnected(..)
-            | event::Event::PeerBanned(_)
-            | event::Event::MetadataTooLong(..)
-            | event::Event::PieceFailed(_) => {}
+        if let Some(content) = self.part.content() {
+            match event {
+                // Told when it is durable.
+                event::Event::Completed => return content.storage.handle_complete(),
+                event::Event::PieceCompleted(piece) => content.piece_completed(piece),
+                event::Event::PeerConnected(_)
+                | event::Event::PeerDisconnected(..)
+                | event::Event::PeerBanned(_)
+                | event::Event::MetadataTooLong(..)
+                | event::Event::PieceFailed(_) => {}
+            }
         }
         self.swarm.report.event(shown(event));
     }
 
     fn handle_storage(&mut self, now: Instant, output: lifecycle::Output<BlockBuf>) {
+        let Some(content) = self.part.content() else { return };
         match output {
-            lifecycle::Output::Job(lifecycle::Job::Run(step)) => self.jobs.run(step),
-            lifecycle::Output::Job(lifecycle::Job::Store(whole)) => self.jobs.submit(Job::Store(whole)),
-            lifecycle::Output::Job(lifecycle::Job::Spill(spill)) => self.jobs.submit(Job::Spill(spill)),
+            lifecycle::Output::Job(lifecycle::Job::Run(step)) => content.jobs.run(step),
+            lifecycle::Output::Job(lifecycle::Job::Store(whole)) => content.jobs.submit(Job::Store(whole)),
+            lifecycle::Output::Job(lifecycle::Job::Spill(spill)) => content.jobs.submit(Job::Spill(spill)),
             // Of a start, which is over.
             lifecycle::Output::Job(lifecycle::Job::Check(_)) => {}
             lifecycle::Output::Event(event) => self.handle_storage_event(now, event),
@@ -99,7 +126,9 @@ impl TorrentTask {
             lifecycle::Event::Failed(error) => self.failure = Some(error),
             lifecycle::Event::Ignored(error) => tracing::warn!(%error, "the next start finds out again"),
             lifecycle::Event::Closed(error) => {
-                self.is_closed = true;
+                if let Some(content) = self.part.content() {
+                    content.is_closed = true;
+                }
                 if let Some(error) = error {
                     tracing::warn!(%error, "not everything is durable");
                 }
@@ -109,27 +138,33 @@ impl TorrentTask {
         }
     }
 
-    /// A disk job has ended.
+    /// A disk job has ended, or there is room for metadata.
     pub(super) fn handle_ended(&mut self, ended: Ended) {
         let now = self.swarm.now();
         self.swarm.report.touch();
         self.tell_journal();
-        match ended {
-            Ended::Ran(Some(done)) => self.storage.handle_step(now, done),
-            Ended::Done(Some(Done::Store(whole, result))) => self.storage.handle_stored(now, whole, result),
-            Ended::Done(Some(Done::Spill(spill, written))) => {
-                self.storage.handle_spilled(now, spill, written);
+        match (ended, &mut self.part) {
+            (Ended::Ran(Some(done)), Part::Content(content)) => content.storage.handle_step(now, done),
+            (Ended::Done(Some(Done::Store(whole, result))), Part::Content(content)) => {
+                content.storage.handle_stored(now, whole, result);
             }
-            Ended::Done(Some(Done::Read { .. } | Done::Check(_)) | None) | Ended::Ran(None) => {
-                self.failure = Some(DISK_GONE.to_owned());
+            (Ended::Done(Some(Done::Spill(spill, written))), Part::Content(content)) => {
+                content.storage.handle_spilled(now, spill, written);
             }
+            (Ended::Reserved(room), Part::Metadata(fetching)) => {
+                let len = room.len;
+                fetching.keep(room);
+                self.machine.handle_metadata_reserved(now, len);
+            }
+            (Ended::Reserved(_), Part::Content(_)) => {}
+            (Ended::Ran(_) | Ended::Done(_), _) => self.failure = Some(DISK_GONE.to_owned()),
         }
         self.drain(now);
     }
 
     /// Tells what is wrong with the journal, once.
     pub(super) fn tell_journal(&mut self) {
-        if let Some(trouble) = self.content.take_journal_trouble() {
+        if let Some(trouble) = self.part.content().and_then(|content| content.disk.take_journal_trouble()) {
             self.swarm.report.journal(trouble);
         }
     }
@@ -138,7 +173,9 @@ impl TorrentTask {
         let pieces = lost.iter().map(|lost| lost.piece).collect();
         self.machine.handle_lost(now, pieces, is_fetching);
         for LostPiece { piece, path, why } in lost {
-            self.files.remove(self.content.info(), piece);
+            if let Some(content) = self.part.content() {
+                content.files.remove(content.disk.info(), piece);
+            }
             self.swarm.report.event(Event::PieceLost { piece, path, why, is_fetching });
         }
         self.swarm.report.hurry();
@@ -150,7 +187,7 @@ impl TorrentTask {
         self.swarm.report.hurry();
         if self.machine.have().is_full() {
             self.report_progress();
-            let was_fetched = !self.storage.started_complete();
+            let was_fetched = self.lacked_at_start();
             self.swarm.sources.machine.handle_completed(now, was_fetched);
         }
         self.swarm.sources.machine.handle_lack(now, false);

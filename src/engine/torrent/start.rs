@@ -26,8 +26,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How a start ended.
 pub(super) enum Started {
-    /// Ready to swarm.
-    Ready(Box<Ready>),
+    /// Ready to swarm, and what the user said meanwhile.
+    Ready(Box<Ready>, Wishes),
     /// The user changed their mind.
     Stopped(Leaving),
     /// What is on the disk is in the way, or is not enough.
@@ -43,8 +43,6 @@ pub(super) struct Ready {
     pub(super) jobs: Jobs,
     /// What is present.
     pub(super) found: lifecycle::Started,
-    /// What the user said meanwhile.
-    pub(super) wishes: Wishes,
 }
 
 /// Pieces hashed by a check, and of these the good ones.
@@ -79,7 +77,7 @@ pub(super) async fn start(
                 Output::Event(lifecycle::Event::Started(found)) => {
                     tell_found(plan, content, &found, report);
                     let content = content.clone();
-                    return Started::Ready(Box::new(Ready { content, storage, jobs, found, wishes }));
+                    return Started::Ready(Box::new(Ready { content, storage, jobs, found }), wishes);
                 }
                 Output::Event(lifecycle::Event::Refused(refusal)) => {
                     tell_journal(content, report);
@@ -109,6 +107,8 @@ pub(super) async fn start(
                 Ended::Done(Some(Done::Check(found))) => storage.handle_checked(context.clock.now(), found),
                 Ended::Done(Some(Done::Store(..) | Done::Spill(..) | Done::Read { .. }) | None)
                 | Ended::Ran(None) => return Started::Failed(DISK_GONE.to_owned()),
+                // Of a fetch of metadata, which is over.
+                Ended::Reserved(_) => {}
             },
             () = later(&mut checked) => {
                 let (checked_count, good_count) = *checked.borrow_and_update();

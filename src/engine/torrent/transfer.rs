@@ -1,9 +1,11 @@
-//! The content of a torrent: the task's part that has its machine and the bytes of its pieces.
+//! The task of a torrent: carries inputs to its machines until the torrent leaves.
 
+use bytes::Bytes;
 use tokio::time::{Duration, sleep_until};
 
 use super::connections::Inbox;
-use super::jobs::Jobs;
+use super::jobs::{Ended, Jobs};
+use super::metadata::{Fetching, MetadataMemory};
 use super::report::FileProgress;
 use super::sources::Answered;
 use super::start::Ready;
@@ -12,109 +14,218 @@ use super::{Inputs, Leaving, Plan, Wishes};
 use crate::engine::context::{Control, Established, Incoming, Input};
 use crate::engine::handle::Stage;
 use crate::engine::pool::BlockBuf;
+use crate::engine::supervisor;
+use crate::proto::metainfo::Info;
+use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
 use crate::proto::session::Lease;
 use crate::proto::time::Instant;
 use crate::proto::torrent::Torrent;
-use crate::proto::torrent::description::Handover;
-use crate::proto::torrent::event::{ConnId, Receipt, Settings};
+use crate::proto::torrent::event::{ConnId, Receipt, Settings, TorrentSnapshot};
 use crate::storage::disk::DiskContent;
-use crate::storage::lifecycle::{Completion, Lifecycle};
+use crate::storage::lifecycle::{self, Completion, Lifecycle};
 
 /// Inputs of connections taken before timers and the user are looked at again.
 const INPUT_MAX: usize = 64;
 
-/// The state of the task in this part.
+/// The task of one torrent.
 pub(super) struct TorrentTask {
     pub(super) swarm: Swarm,
-    pub(super) content: DiskContent,
     pub(super) plan: Plan,
     pub(super) machine: Torrent,
-    pub(super) storage: Lifecycle<BlockBuf>,
-    pub(super) files: FileProgress,
+    pub(super) part: Part,
     /// Why the torrent cannot go on, in words.
     pub(super) failure: Option<String>,
+}
+
+/// What the torrent works on.
+pub(super) enum Part {
+    /// Its metadata is fetched; boxed, as few torrents of many are magnets.
+    Metadata(Box<Fetching>),
+    /// Its content is started.
+    Content(Box<Content>),
+}
+
+/// Content that is started.
+pub(super) struct Content {
+    pub(super) disk: DiskContent,
+    pub(super) storage: Lifecycle<BlockBuf>,
+    pub(super) files: FileProgress,
     pub(super) jobs: Jobs,
-    /// The content is closed, for the end.
+    /// Everything is on the disk, for the end.
     pub(super) is_closed: bool,
 }
 
-impl TorrentTask {
-    /// A member of its swarm that has what was found.
-    pub(super) fn new(swarm: Swarm, plan: Plan, ready: Ready, mut rng: Rng) -> (Self, Wishes) {
-        let Ready { content, storage, jobs, found, wishes } = ready;
-        let have = found.have;
-        let (context, info) = (&swarm.context, content.info());
-        let (geometry, now) = (info.geometry, swarm.now());
-        let files = FileProgress::new(info, &have);
-        let settings = Settings {
-            infohash: info.infohash,
-            peer_id: swarm.peer_id,
-            listen_port: Some(context.port),
-            swarming_interval: context.config.swarming_interval,
-            sequential: plan.sequential,
-            metadata: info.bytes.clone(),
-            private: info.private,
-            pex: context.config.pex && !info.private,
-            dht_port: context.dht.is_some().then_some(context.port),
-            connection_max: context.config.limits.torrent_connection_max,
-        };
-        let mut machine =
-            Torrent::new(settings, geometry, have, content.content().wanted(), rng.fork("machine"), now);
-        for partial in &found.partial {
-            let blocks: Vec<u32> = partial.blocks.iter().map(|block| block.index).collect();
-            machine.handle_restored(now, partial.piece, &blocks);
+/// Why [`TorrentTask::run`] ended.
+pub(super) enum Outcome {
+    /// The metadata is received.
+    Metadata(Box<Info>),
+    /// The torrent is to leave.
+    Leaving(Leaving),
+}
+
+impl Part {
+    /// The started content.
+    pub(super) fn content(&mut self) -> Option<&mut Content> {
+        match self {
+            Self::Content(content) => Some(content),
+            Self::Metadata(_) => None,
         }
-        let (failure, is_closed) = (None, false);
-        let task = Self { swarm, content, plan, machine, storage, files, failure, jobs, is_closed };
-        (task, wishes)
     }
 
-    /// Lives until the torrent leaves.
-    pub(super) async fn run(mut self: Box<Self>, mut inputs: Inputs) {
-        let leaving = loop {
+    /// The fetch of the metadata.
+    pub(super) fn fetching(&mut self) -> Option<&mut Fetching> {
+        match self {
+            Self::Metadata(fetching) => Some(fetching),
+            Self::Content(_) => None,
+        }
+    }
+
+    /// Whether blocks may come: the disk keeps up.
+    fn has_room(&self) -> bool {
+        match self {
+            Self::Metadata(_) => true,
+            Self::Content(content) => content.storage.has_room(),
+        }
+    }
+
+    fn completion(&self) -> Completion {
+        match self {
+            Self::Metadata(_) => Completion::Missing,
+            Self::Content(content) => content.storage.completion(),
+        }
+    }
+
+    /// Whether nothing is left to be written.
+    pub(super) fn is_closed(&self) -> bool {
+        match self {
+            Self::Metadata(_) => true,
+            Self::Content(content) => content.is_closed,
+        }
+    }
+
+    /// Returns what has ended; may be dropped and called again.
+    pub(super) async fn next(&mut self) -> Ended {
+        match self {
+            Self::Metadata(fetching) => fetching.next().await,
+            Self::Content(content) => content.jobs.next().await,
+        }
+    }
+}
+
+impl Content {
+    /// A piece is verified.
+    pub(super) fn piece_completed(&mut self, piece: PieceIndex) {
+        self.files.add(self.disk.info(), piece);
+    }
+}
+
+impl TorrentTask {
+    /// Makes the task of a torrent of which only the infohash is known.
+    pub(super) fn without_metadata(swarm: Swarm, plan: Plan, memory: MetadataMemory, rng: Rng) -> Self {
+        let machine = Torrent::without_metadata(settings(&swarm, &plan, None), rng, swarm.now());
+        let part = Part::Metadata(Box::new(Fetching::new(memory)));
+        Self { swarm, plan, machine, part, failure: None }
+    }
+
+    /// Makes the task of a torrent whose content is started.
+    pub(super) fn new(swarm: Swarm, plan: Plan, ready: Ready, rng: Rng) -> Self {
+        let Ready { content, storage, jobs, found } = ready;
+        let info = content.info();
+        let (settings, have) = (settings(&swarm, &plan, Some(info)), found.have.clone());
+        let wanted = content.content().wanted();
+        let machine = Torrent::new(settings, info.geometry, have, wanted, rng, swarm.now());
+        let part = Part::Content(Box::new(Content::new(content, storage, jobs, &found)));
+        let mut task = Self { swarm, plan, machine, part, failure: None };
+        task.restore(&found);
+        task
+    }
+
+    /// The content of the metadata that was fetched is started.
+    pub(super) fn begin_content(&mut self, ready: Ready) {
+        let Ready { content, storage, jobs, found } = ready;
+        let (now, info) = (self.swarm.now(), content.info());
+        let settings = settings(&self.swarm, &self.plan, Some(info));
+        let (have, wanted) = (found.have.clone(), content.content().wanted());
+        self.machine.handle_content(now, settings, info.geometry, have, wanted);
+        self.part = Part::Content(Box::new(Content::new(content, storage, jobs, &found)));
+        self.restore(&found);
+    }
+
+    /// Tells the machine which blocks of incomplete pieces are present.
+    fn restore(&mut self, found: &lifecycle::Started) {
+        for partial in &found.partial {
+            let blocks: Vec<u32> = partial.blocks.iter().map(|block| block.index).collect();
+            self.machine.handle_restored(self.swarm.now(), partial.piece, &blocks);
+        }
+    }
+
+    /// Runs until the metadata is received, if it is fetched, or the torrent is to leave.
+    pub(super) async fn run(&mut self, inputs: &mut Inputs) -> Outcome {
+        loop {
             let now = self.swarm.now();
             self.drain(now);
             if let Some(failure) = self.failure.take() {
-                break Leaving::Failed(failure);
+                return Outcome::Leaving(Leaving::Failed(failure));
+            }
+            if let Some(bytes) = self.part.fetching().and_then(|fetching| fetching.received.take()) {
+                return self.handle_metadata(now, bytes);
             }
             if self.is_goal_reached(now) {
-                break Leaving::GoalReached;
+                return Outcome::Leaving(Leaving::GoalReached);
             }
             self.tell_demand(now);
             self.publish(now);
             inputs.inbox.attend(&mut self.swarm.connections);
             let deadline = self.deadline();
             let timer = self.swarm.context.clock.timer(deadline.unwrap_or_default());
+            let has_room = self.part.has_room();
             tokio::select! {
                 control = inputs.control.recv() => match control {
-                    Some(Control::Stop(grace, reply)) => break Leaving::Told(grace, Some(reply)),
+                    Some(Control::Stop(grace, reply)) => {
+                        return Outcome::Leaving(Leaving::Told(grace, Some(reply)));
+                    }
                     Some(control) => self.handle_control(control),
-                    None => break Leaving::Told(Duration::ZERO, None),
+                    None => return Outcome::Leaving(Leaving::Told(Duration::ZERO, None)),
                 },
-                input = inputs.inbox.recv(), if self.storage.has_room() => {
-                    self.handle_inputs(input, &mut inputs.inbox);
-                }
-                ended = self.jobs.next() => self.handle_ended(ended),
+                input = inputs.inbox.recv(), if has_room => self.handle_inputs(input, &mut inputs.inbox),
+                ended = self.part.next() => self.handle_ended(ended),
                 dialled = self.swarm.dials.next() => self.handle_dialled(dialled),
                 answered = self.swarm.sources.next() => self.handle_answered(answered),
                 lease = inputs.lease.next() => self.machine.handle_lease(self.swarm.now(), lease),
                 () = sleep_until(timer), if deadline.is_some() => self.handle_timeout(),
             }
-        };
-        // Boxed, so that a torrent has no room for its end all its life.
-        Box::pin(self.leave(leaving, inputs)).await;
+        }
     }
 
-    /// The first inputs: our share, if it was told already, whom we know from fetching the
-    /// description, what the user gave, and completion if nothing is missing.
-    pub(super) fn begin(&mut self, lease: Option<Lease>, handover: Option<Handover>, wishes: Wishes) {
+    /// The metadata is received and its hash is right; whether it describes any content is another
+    /// matter.
+    fn handle_metadata(&mut self, now: Instant, bytes: Bytes) -> Outcome {
+        let info = match Info::decode(bytes) {
+            Ok(info) => info,
+            Err(error) => {
+                let failure = format!("the torrent's description is of no use: {error}");
+                return Outcome::Leaving(Leaving::Failed(failure));
+            }
+        };
+        if info.private {
+            self.swarm.sources.machine.handle_private();
+            self.machine.handle_private(now);
+            self.drain(now);
+            // A supervisor that is behind lets the handshakes of others know that we have a DHT
+            // node, no more.
+            let told = supervisor::Input::Private(self.swarm.infohash);
+            let _ = self.swarm.context.supervisor.try_send(told);
+        }
+        Outcome::Metadata(Box::new(info))
+    }
+
+    /// The first inputs of a part: our share, if it was told already, what the user gave, and
+    /// completion if nothing is missing.
+    pub(super) fn begin(&mut self, lease: Option<Lease>, wishes: Wishes) {
         let now = self.swarm.now();
         self.tell_journal();
-        if let Some(handover) = handover {
-            self.machine.handle_handover(now, handover);
-            self.drain(now);
-        }
+        self.drain(now);
         if let Some(lease) = lease {
             self.machine.handle_lease(now, lease);
             self.drain(now);
@@ -127,9 +238,15 @@ impl TorrentTask {
             self.swarm.sources.machine.handle_peers(source, peers);
             self.drain(now);
         }
-        self.swarm.sources.machine.handle_lack(now, !self.storage.started_complete());
+        let lacks_pieces = self.lacked_at_start();
+        self.swarm.sources.machine.handle_lack(now, lacks_pieces);
         self.drain(now);
         self.swarm.report.hurry();
+    }
+
+    /// Whether pieces were missing when the content was started.
+    pub(super) fn lacked_at_start(&mut self) -> bool {
+        self.part.content().is_none_or(|content| !content.storage.started_complete())
     }
 
     fn handle_control(&mut self, control: Control) {
@@ -166,7 +283,7 @@ impl TorrentTask {
         for _ in 0..INPUT_MAX {
             let Some(input) = next.take() else { break };
             self.handle_input(now, input);
-            next = if self.storage.has_room() { inbox.try_recv() } else { None };
+            next = if self.part.has_room() { inbox.try_recv() } else { None };
         }
         if let Some(input) = next {
             self.handle_input(now, input);
@@ -187,9 +304,15 @@ impl TorrentTask {
                 }
             }
             Input::ReadFailed(error) => {
-                self.storage.handle_read_failed(now, error);
+                if let Some(content) = self.part.content() {
+                    content.storage.handle_read_failed(now, error);
+                }
             }
-            Input::PiecesLost(lost) => self.storage.handle_lost(lost),
+            Input::PiecesLost(lost) => {
+                if let Some(content) = self.part.content() {
+                    content.storage.handle_lost(lost);
+                }
+            }
             Input::Unsent(conn, blocks) => {
                 if self.swarm.connections.is_open(conn) {
                     self.machine.handle_blocks_unsent(now, conn, &blocks);
@@ -207,13 +330,13 @@ impl TorrentTask {
             }
             match incoming {
                 Incoming::Message(message, _place) => self.machine.handle_message(now, conn, message),
-                Incoming::Block(block, mut content) => match self.machine.handle_block(now, conn, block) {
-                    Receipt::Keep => {
-                        content.settle();
-                        self.storage.handle_block(now, block, content);
+                Incoming::Block(block, mut bytes) => {
+                    let receipt = self.machine.handle_block(now, conn, block);
+                    if let (Receipt::Keep, Some(content)) = (receipt, self.part.content()) {
+                        bytes.settle();
+                        content.storage.handle_block(now, block, bytes);
                     }
-                    Receipt::Discard => drop(content),
-                },
+                }
             }
             self.drain(now);
         }
@@ -252,26 +375,31 @@ impl TorrentTask {
         }
         self.report_progress();
         self.swarm.handle_timeout(now);
-        if due(self.storage.poll_timeout()) {
-            self.storage.handle_timeout(now);
+        if let Some(content) = self.part.content()
+            && due(content.storage.poll_timeout())
+        {
+            content.storage.handle_timeout(now);
             self.drain(now);
             self.swarm.report.touch();
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let seed_until = match (self.storage.completion(), self.plan.seed_time_max) {
+        let seed_until = match (self.part.completion(), self.plan.seed_time_max) {
             (Completion::Finished(at), Some(span)) => Some(at + span),
             (Completion::Missing | Completion::Finishing | Completion::Finished(_), _) => None,
         };
         let swarm = self.swarm.poll_timeout(self.machine.demand());
-        let storage = self.storage.poll_timeout();
+        let storage = match &self.part {
+            Part::Metadata(_) => None,
+            Part::Content(content) => content.storage.poll_timeout(),
+        };
         [self.machine.poll_timeout(), swarm, seed_until, storage].into_iter().flatten().min()
     }
 
     /// Whether seeding has done what the user wanted of it.
     fn is_goal_reached(&self, now: Instant) -> bool {
-        let Completion::Finished(at) = self.storage.completion() else { return false };
+        let Completion::Finished(at) = self.part.completion() else { return false };
         let time_is_over = self.plan.seed_time_max.is_some_and(|span| now - at >= span);
         time_is_over
             || self.plan.ratio_max.is_some_and(|ratio| {
@@ -280,28 +408,72 @@ impl TorrentTask {
     }
 
     fn tell_demand(&mut self, now: Instant) {
-        let lacks = self.storage.completion() == Completion::Missing;
+        let lacks = self.part.completion() == Completion::Missing;
         self.report_progress();
         self.swarm.tell_demand(now, self.machine.demand(), lacks);
         self.drain(now);
     }
 
     pub(super) fn publish(&mut self, now: Instant) {
-        if self.swarm.report.due_at().is_some_and(|at| at <= now) {
-            let figures = self.machine.snapshot(now);
-            let stage = self.stage(figures.paused);
-            let finished = matches!(self.storage.completion(), Completion::Finished(_));
-            self.swarm.publish(now, stage, finished, figures, self.files.done_lens().to_vec());
+        if self.swarm.report.due_at().is_none_or(|at| at > now) {
+            return;
         }
+        let figures = self.machine.snapshot(now);
+        let stage = self.stage(&figures);
+        let finished = matches!(self.part.completion(), Completion::Finished(_));
+        let done_lens = self.part.content().map(|content| content.files.done_lens().to_vec());
+        self.swarm.publish(now, stage, finished, figures, done_lens.unwrap_or_default());
     }
 
     /// As the user sees it.
-    fn stage(&self, paused: bool) -> Stage {
-        match (self.storage.completion(), self.storage.fault()) {
-            _ if paused => Stage::Paused,
+    fn stage(&self, figures: &TorrentSnapshot) -> Stage {
+        if figures.paused {
+            return Stage::Paused;
+        }
+        let storage = match &self.part {
+            Part::Metadata(_) => return self.metadata_stage(figures),
+            Part::Content(content) => &content.storage,
+        };
+        match (storage.completion(), storage.fault()) {
             (_, Some(fault)) => Stage::Waiting(fault.clone()),
             (Completion::Finished(_), None) => Stage::Seeding,
             (Completion::Missing | Completion::Finishing, None) => Stage::Downloading,
         }
+    }
+
+    fn metadata_stage(&self, figures: &TorrentSnapshot) -> Stage {
+        let progress = self.machine.metadata_progress().unwrap_or_default();
+        if progress.source_count > 0 && progress.total_len > 0 {
+            let (done, total, peers) = (progress.done_len, progress.total_len, progress.source_count);
+            Stage::FetchingDescription { done, total, peers }
+        } else {
+            let connected = figures.peers.len();
+            Stage::FindingPeers { known: figures.candidate_count.max(connected), connected }
+        }
+    }
+}
+
+impl Content {
+    fn new(disk: DiskContent, storage: Lifecycle<BlockBuf>, jobs: Jobs, found: &lifecycle::Started) -> Self {
+        let files = FileProgress::new(disk.info(), &found.have);
+        Self { disk, storage, files, jobs, is_closed: false }
+    }
+}
+
+/// The machine's settings; `info`: the metadata, if it is known.
+fn settings(swarm: &Swarm, plan: &Plan, info: Option<&Info>) -> Settings {
+    let context = &swarm.context;
+    let private = info.is_some_and(|info| info.private);
+    Settings {
+        infohash: swarm.infohash,
+        peer_id: swarm.peer_id,
+        listen_port: Some(context.port),
+        swarming_interval: context.config.swarming_interval,
+        sequential: plan.sequential,
+        metadata: info.map(|info| info.bytes.clone()).unwrap_or_default(),
+        private,
+        pex: context.config.pex && !private,
+        dht_port: context.dht.is_some().then_some(context.port),
+        connection_max: context.config.limits.torrent_connection_max,
     }
 }

@@ -60,13 +60,12 @@ pub fn dht_port(settings: &Settings, connected: &Connected) -> Option<Message> {
     settings.dht_port().filter(|_| connected.capabilities.dht).map(Message::Port)
 }
 
-/// Our extension handshake while we have no description of the torrent and ask for it. `pex`: we
-/// take gossip.
-pub fn introduction(listen_port: Option<u16>, pex: bool, connected: &Connected) -> Message {
+/// Our extension handshake while we fetch the metadata of the torrent.
+pub fn introduction(settings: &Settings, connected: &Connected) -> Message {
     let handshake = ExtensionHandshake {
         ut_metadata: Some(UT_METADATA_ID),
-        ut_pex: pex.then_some(UT_PEX_ID),
-        ..plain(listen_port, connected)
+        ut_pex: settings.gossips().then_some(UT_PEX_ID),
+        ..plain(settings.listen_port, connected)
     };
     Message::Extended { id: 0, payload: handshake.encode() }
 }

@@ -71,6 +71,13 @@ impl Peer {
         }
     }
 
+    /// The number of pieces is known now; the peer was connected before, and has said nothing about
+    /// pieces yet. The time in between does not count as its silence.
+    pub fn begin_content(&mut self, piece_count: u32, now: Instant) {
+        self.remote.begin_content(piece_count);
+        self.traffic = Traffic::new(now);
+    }
+
     /// Whether both ends speak the fast extension (BEP 6); we always do.
     pub fn is_fast(&self) -> bool {
         self.connected.capabilities.fast

@@ -49,6 +49,11 @@ impl Remote {
         }
     }
 
+    /// The number of pieces is known now; nothing was said about pieces yet.
+    pub fn begin_content(&mut self, piece_count: u32) {
+        self.have = Bitfield::new(piece_count);
+    }
+
     /// The pieces they have.
     pub fn have(&self) -> &Bitfield {
         &self.have

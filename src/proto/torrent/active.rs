@@ -12,10 +12,10 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 
 use super::debut::Debut;
-use super::description::Handover;
 use super::dialer::Dialer;
 use super::download::Download;
 use super::event::{Command, ConnId, DisconnectReason, Output, Settings};
+use super::metadata::stage::MetadataStage;
 use super::metadata::upload::MetadataUpload;
 use super::news::News;
 use super::outbox::Outbox;
@@ -32,6 +32,8 @@ use crate::proto::time::Instant;
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) settings: Settings,
+    /// The metadata is fetched: there are no pieces yet.
+    pub(super) stage: Option<Box<MetadataStage>>,
     pub(super) peers: BTreeMap<ConnId, Peer>,
     pub(super) download: Download,
     pub(super) upload: Upload,
@@ -64,14 +66,21 @@ pub(super) struct Limits {
 }
 
 impl Active {
-    /// Without connections.
-    pub(super) fn new(settings: Settings, pieces: Pieces, mut rng: Rng, now: Instant) -> Self {
+    /// Makes the state of a torrent without connections.
+    pub(super) fn new(
+        settings: Settings,
+        pieces: Pieces,
+        stage: Option<Box<MetadataStage>>,
+        mut rng: Rng,
+        now: Instant,
+    ) -> Self {
         let geometry = pieces.geometry();
         let debut = Debut::new(pieces.have(), geometry, rng.fork("debut"));
-        let status = Status { paused: false, complete: pieces.is_complete() };
+        let status = Status { paused: false, complete: stage.is_none() && pieces.is_complete() };
         let connection_max = settings.connection_max;
         let lease = Lease { connection_max, unchoke_max: None, upload_rate: None, download_rate: None };
         Self {
+            stage,
             peers: BTreeMap::new(),
             download: Download::new(pieces, settings.sequential, &mut rng, now),
             upload: Upload::new(debut, rng.fork("choker"), now),
@@ -92,21 +101,6 @@ impl Active {
         }
     }
 
-    /// Takes over the candidates and connections of a metadata fetch.
-    pub(super) fn hand_over(&mut self, now: Instant, handover: Handover) {
-        debug_assert!(self.peers.is_empty(), "nothing came before");
-        self.dialer = handover.dialer;
-        if self.settings.private {
-            self.dialer.keep_named();
-        }
-        for addr in handover.parted {
-            self.dialer.parted(now, addr, Some(DisconnectReason::Anew), true);
-        }
-        for introduced in handover.introduced {
-            self.take_over(now, introduced);
-        }
-    }
-
     /// Takes the session's share.
     pub(super) fn set_lease(&mut self, now: Instant, lease: Lease) {
         self.limits.lease = lease;
@@ -122,6 +116,11 @@ impl Active {
 
     /// Does what the user wants.
     pub(super) fn obey(&mut self, now: Instant, command: Command) {
+        let held_back = match &mut self.stage {
+            Some(stage) => stage.hold_back(command),
+            None => Some(command),
+        };
+        let Some(command) = held_back else { return };
         match command {
             Command::Pause => {
                 self.status.paused = true;
@@ -197,9 +196,9 @@ impl Active {
         }
     }
 
-    /// When the next round of the choker is due; None without anybody to choke.
+    /// Returns when the next round of the choker is due; None without peers that may be unchoked.
     fn round_at(&self) -> Option<Instant> {
-        (!self.peers.is_empty()).then(|| self.upload.round_at())
+        (!self.peers.is_empty() && self.stage.is_none()).then(|| self.upload.round_at())
     }
 
     /// The tighter of lease and command, each way.
@@ -218,6 +217,7 @@ impl Active {
                 self.download.fill(now, peer, &mut self.out);
             }
         }
+        self.settle_stage(now);
         let availability = &self.download.availability;
         self.upload.pump(now, &mut self.peers, &mut self.metadata, availability, &mut self.out);
         // While paused too: the dialer has to learn that it waits for no connection.
@@ -231,7 +231,11 @@ impl Active {
     /// Says whether the books agree.
     #[cfg(debug_assertions)]
     fn check_invariant(&self) {
-        debug_assert_eq!(self.upkeep_at.is_some(), !self.peers.is_empty());
+        let holds_room = self.stage.as_ref().is_some_and(|stage| stage.fetch.holds_room());
+        debug_assert_eq!(self.upkeep_at.is_some(), !self.peers.is_empty() || holds_room);
+        if let Some(stage) = &self.stage {
+            stage.fetch.check_invariant();
+        }
         debug_assert!(!self.status.paused || self.peers.is_empty());
         self.download.pieces.check_invariant();
         self.gossip.check_invariant();

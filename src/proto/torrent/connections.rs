@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 
 use super::UPKEEP;
 use super::active::Active;
-use super::description::Introduced;
 use super::dialer::stands_for;
 use super::event::{ConnId, Connected, Direction, DisconnectReason, Event, Output};
 use super::upload::Share;
@@ -20,7 +19,7 @@ const USELESS_AFTER: Duration = Duration::from_secs(600);
 /// Of so many connections one may be a newcomer with an allowed-fast set; one always may.
 const NEWCOMER_SHARE: usize = 8;
 /// HAVEs, 9 bytes each, that make up for the bitfield that a peer did not get while we fetched the
-/// description. With more pieces it is disconnected instead, and dialled again.
+/// metadata. With more pieces it is disconnected instead, and dialled again.
 const LATE_HAVES_MAX: u32 = 1_024;
 
 impl Active {
@@ -57,7 +56,11 @@ impl Active {
         let useless = |peer: &&Peer| {
             peer.state.useless_since().is_some_and(|useless_at| now - useless_at >= USELESS_AFTER)
         };
-        let evicted = self.peers.values().find(useless).ok_or(DisconnectReason::Full)?.conn;
+        let evicted = match &self.stage {
+            Some(stage) => stage.useless(now, &self.peers),
+            None => self.peers.values().find(useless).map(|peer| peer.conn),
+        };
+        let evicted = evicted.ok_or(DisconnectReason::Full)?;
         self.disconnect(now, evicted, DisconnectReason::Full);
         Ok(None)
     }
@@ -77,41 +80,30 @@ impl Active {
     }
 
     /// Puts a connection on the books whose peer knows, or is about to be told, which pieces we
-    /// have. `introduced`: the description was fetched on it.
-    fn enlist(&mut self, now: Instant, mut peer: Peer, introduced: bool) {
+    /// have. `introduced`: the metadata was fetched on it.
+    pub(super) fn enlist(&mut self, now: Instant, mut peer: Peer, introduced: bool) {
         let connected = peer.connected;
         if connected.direction == Direction::Outgoing {
             peer.listen_addr = Some(connected.addr);
         }
         peer.offer.greet(self.download.pieces.have(), self.news.gained());
         if connected.capabilities.extensions {
-            let complete = self.status.complete;
-            let queue_max = self.request_queue_max();
-            peer.uploads.tell_queue_max(queue_max, now);
-            let message = greeting::extension(&self.settings, &connected, complete, introduced, queue_max);
+            let message = if self.stage.is_some() {
+                greeting::introduction(&self.settings, &connected)
+            } else {
+                let complete = self.status.complete;
+                let queue_max = self.request_queue_max();
+                peer.uploads.tell_queue_max(queue_max, now);
+                greeting::extension(&self.settings, &connected, complete, introduced, queue_max)
+            };
             self.out.send(now, &mut peer, message);
         }
         self.peers.insert(peer.conn, peer);
         self.upkeep_at.get_or_insert(now + UPKEEP);
     }
 
-    /// Goes on with a connection on which the description was fetched: hears what the peer said
-    /// meanwhile, as if it came now, and tells it our pieces.
-    pub(super) fn take_over(&mut self, now: Instant, introduced: Introduced) {
-        let Introduced { conn, connected, listen_addr, messages } = introduced;
-        let mut peer = Peer::new(conn, connected, self.download.pieces.geometry().piece_count(), now);
-        peer.listen_addr = listen_addr;
-        self.enlist(now, peer, true);
-        let heard = messages.into_iter().try_for_each(|message| self.receive_message(now, conn, message));
-        let full = self.status.paused || self.peers.len() > self.limits.lease.connection_max;
-        let room = if full { Err(DisconnectReason::Full) } else { Ok(()) };
-        if let Err(reason) = heard.and(room).and_then(|()| self.tell_pieces(now, conn)) {
-            self.disconnect(now, conn, reason);
-        }
-    }
-
     /// Tells our pieces to a peer that thinks that we have none.
-    fn tell_pieces(&mut self, now: Instant, conn: ConnId) -> Result<(), DisconnectReason> {
+    pub(super) fn tell_pieces(&mut self, now: Instant, conn: ConnId) -> Result<(), DisconnectReason> {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
         let have = self.download.pieces.have();
         let told = have.iter_set();
@@ -165,12 +157,16 @@ impl Active {
             self.out.disconnect(&peer, reason);
         }
         let had_slot = !peer.state.am_choking;
+        let gave_metadata = self.stage.as_ref().is_some_and(|stage| stage.fetch.gave_at(conn).is_some());
+        if let Some(stage) = &mut self.stage {
+            stage.forget(now, conn);
+        }
         self.download.forget(now, &mut peer);
         self.upload.forget(&mut peer);
         self.metadata.forget(conn);
         self.gossip.leave(now, conn);
         if let Some(addr) = peer.listen_addr {
-            let gave = peer.traffic.downloaded + peer.traffic.uploaded > 0;
+            let gave = gave_metadata || peer.traffic.downloaded + peer.traffic.uploaded > 0;
             self.dialer.parted(now, addr, reason, gave);
         }
         self.dialer.look();
@@ -222,7 +218,10 @@ impl Active {
             }
             peer.requests.fit_depth(peer.traffic.download.per_second(now));
             peer.uploads.fit_window(peer.traffic.upload.per_second(now));
-            if peer.connected.capabilities.extensions && peer.uploads.tell_queue_max(queue_max, now) {
+            if self.stage.is_none()
+                && peer.connected.capabilities.extensions
+                && peer.uploads.tell_queue_max(queue_max, now)
+            {
                 let complete = self.status.complete;
                 let message =
                     greeting::extension(&self.settings, &peer.connected, complete, false, queue_max);
@@ -233,6 +232,7 @@ impl Active {
         for conn in gone {
             self.disconnect(now, conn, DisconnectReason::Idle);
         }
+        self.upkeep_stage(now);
         self.upload.upkeep();
         self.metadata.upkeep(now).into_iter().for_each(|conn| self.upload.ready(conn));
         self.totals.upkeep(now, self.upload.take_starved(), self.download.take_starved());
@@ -275,7 +275,9 @@ impl Active {
 
     /// The peer's extension handshake came: others may hear of it, and it of others.
     pub(super) fn gossip_with(&mut self, now: Instant, conn: ConnId) {
-        let Some(peer) = self.peers.get(&conn).filter(|_| self.settings.gossips()) else { return };
+        // Before the metadata says that the torrent is not private, peers are not told of others.
+        let may_tell = self.settings.gossips() && self.stage.is_none();
+        let Some(peer) = self.peers.get(&conn).filter(|_| may_tell) else { return };
         if let Some(addr) = peer.listen_addr {
             self.gossip.join(now, conn, addr);
         }

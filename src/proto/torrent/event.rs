@@ -206,6 +206,15 @@ pub enum Output {
     },
     /// The piece's buffer is not needed any more.
     DropPiece(PieceIndex),
+    /// Room for so many bytes of metadata is needed, of what the process allows all torrents
+    /// together; answered by `handle_metadata_reserved`. What is reserved and not released is free
+    /// again when the metadata is received.
+    ReserveMetadata(u32),
+    /// So many reserved bytes are not needed any more.
+    ReleaseMetadata(u32),
+    /// The info dictionary, whose hash is right; answered by `handle_content` when its files are
+    /// open.
+    Metadata(Bytes),
     /// A peer has a DHT node at this address (PORT message, BEP 5).
     DhtNode(SocketAddr),
     /// For people and for the tracker client.

@@ -23,6 +23,10 @@ impl Active {
             return Receipt::Discard;
         };
         peer.traffic.received_at = now;
+        if self.stage.is_some() {
+            self.disconnect(now, conn, DisconnectReason::Protocol("block not asked for"));
+            return Receipt::Discard;
+        }
         peer.traffic.download.add(len, now);
         self.totals.download.add(len, now);
         if peer.requests.handle_block(block, now) == Arrival::Unsolicited {

@@ -30,6 +30,8 @@ impl Active {
     pub(super) fn receive_message(&mut self, now: Instant, conn: ConnId, message: Message) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
         peer.traffic.received_at = now;
+        let Some(message) = self.hold_back(conn, message)? else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
         match message {
             Message::KeepAlive => Ok(()),
             Message::Port(port) => self.on_port(now, conn, port),
@@ -249,6 +251,7 @@ impl Active {
         if let Some(port) = port {
             self.listens_at(conn, port);
         }
+        self.offered(now, conn)?;
         self.gossip_with(now, conn);
         self.part_if_useless(conn)
     }
@@ -275,9 +278,14 @@ impl Active {
                 self.out.send(now, peer, Message::Extended { id, payload });
                 peer.faults.count(Fault::RefusedMetadata)
             }
-            MetadataMessage::Data { .. } | MetadataMessage::Reject(_) => {
-                peer.faults.count(Fault::UnsolicitedMetadata)
-            }
+            MetadataMessage::Data { piece, total_len, bytes } => match &mut self.stage {
+                Some(stage) => stage.fetch.data(now, conn, (piece, total_len, &bytes), &mut peer.faults),
+                None => peer.faults.count(Fault::UnsolicitedMetadata),
+            },
+            MetadataMessage::Reject(piece) => match &mut self.stage {
+                Some(stage) => stage.fetch.rejected(now, conn, piece, &mut peer.faults),
+                None => peer.faults.count(Fault::UnsolicitedMetadata),
+            },
             MetadataMessage::Unknown => Ok(()),
         }
     }

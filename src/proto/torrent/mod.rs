@@ -2,7 +2,8 @@
 //!
 //! [`Torrent`] is the machine and its inputs. Most of thousands of torrents in one process are
 //! dormant: without any input that concerns peers, they have their pieces and settings only. Such
-//! an input allocates the peer state (`active`); what inputs lead to is in `connections` (who is
+//! an input allocates the peer state (`active`), which fetches the metadata first if only the
+//! infohash is known (`metadata`); what inputs lead to is in `connections` (who is
 //! connected), `messages` (what peers say) and `exchange` (blocks and pieces). Work an input is in
 //! proportion to what it changes: a block costs no walk over peers or pieces; a verified piece, a
 //! round and each second of upkeep cost one walk over peers. A torrent without connections waits
@@ -14,7 +15,6 @@ pub mod candidates;
 pub mod choker;
 mod connections;
 mod debut;
-pub mod description;
 mod dialer;
 mod download;
 pub mod endgame;
@@ -38,6 +38,8 @@ mod upload;
 
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
+
 use super::bitfield::Bitfield;
 use super::block::Block;
 use super::piece::{Geometry, PieceIndex};
@@ -47,8 +49,9 @@ use super::time::{Duration, Instant};
 use super::tracker::Progress;
 use super::wire::message::Message;
 use active::Active;
-use description::Handover;
 use event::{Command, ConnId, Connected, Output, PieceResult, Receipt, Settings, Source, TorrentSnapshot};
+use metadata::stage::MetadataStage;
+use metadata::{LEFT_UNKNOWN, MetadataProgress};
 use pieces::Pieces;
 
 /// How often connections are looked after: silence, snubs, the depth of pipelines. Only while there
@@ -72,6 +75,8 @@ pub struct Torrent {
 struct Dormant {
     settings: Settings,
     pieces: Pieces,
+    /// Only the infohash is known.
+    lacks_metadata: bool,
     rng: Rng,
     began_at: Instant,
     /// The latest, and since when.
@@ -85,8 +90,10 @@ impl Dormant {
         let (geometry, piece_count) = (self.pieces.geometry(), self.pieces.have().len());
         let none = || Bitfield::new(piece_count);
         let pieces = std::mem::replace(&mut self.pieces, Pieces::new(geometry, none(), none()));
-        let rng = std::mem::replace(&mut self.rng, Rng::from_number(0));
-        let mut active = Active::new(self.settings.clone(), pieces, rng, self.began_at);
+        let mut rng = std::mem::replace(&mut self.rng, Rng::from_number(0));
+        let stage =
+            self.lacks_metadata.then(|| Box::new(MetadataStage::new(self.settings.infohash, &mut rng)));
+        let mut active = Active::new(self.settings.clone(), pieces, stage, rng, self.began_at);
         if let Some((at, lease)) = self.lease {
             active.set_lease(at, lease);
             active.settle(at);
@@ -114,9 +121,22 @@ impl Torrent {
         rng: Rng,
         now: Instant,
     ) -> Self {
-        let pieces = Pieces::new(geometry, have, wanted);
+        Self::dormant(settings, Pieces::new(geometry, have, wanted), false, rng, now)
+    }
+
+    /// A torrent of which only the infohash is known: the metadata is fetched from peers (BEP 9),
+    /// which are told that we have no pieces and are sent nothing else. [`Output::Metadata`] brings
+    /// it, [`Torrent::handle_content`] goes on.
+    pub fn without_metadata(settings: Settings, rng: Rng, now: Instant) -> Self {
+        let none = || Bitfield::new(0);
+        let pieces = Pieces::new(Geometry::EMPTY, none(), none());
+        Self::dormant(Settings { metadata: Bytes::new(), ..settings }, pieces, true, rng, now)
+    }
+
+    fn dormant(settings: Settings, pieces: Pieces, lacks_metadata: bool, rng: Rng, now: Instant) -> Self {
         let (lease, external, paused) = (None, None, false);
-        let dormant = Dormant { settings, pieces, rng, began_at: now, lease, external, paused };
+        let dormant =
+            Dormant { settings, pieces, lacks_metadata, rng, began_at: now, lease, external, paused };
         Self { dormant, active: None }
     }
 
@@ -133,12 +153,34 @@ impl Torrent {
         self.input(now, |active| active.connect(now, conn, connected));
     }
 
-    /// Goes on with what the fetching of the description began: its candidates and connections. To
-    /// be the first input, if at all. Peers were told that we have nothing: what we have they hear
-    /// now, by `sp_have` or by HAVEs; who would need too many HAVEs is disconnected, to be dialled
-    /// again.
-    pub fn handle_handover(&mut self, now: Instant, handover: Handover) {
-        self.input(now, |active| active.hand_over(now, handover));
+    /// What [`Output::ReserveMetadata`] asked for is reserved.
+    pub fn handle_metadata_reserved(&mut self, now: Instant, len: u32) {
+        self.input(now, |active| {
+            if let Some(stage) = &mut active.stage {
+                stage.fetch.reserved(now, len);
+            }
+        });
+    }
+
+    /// The metadata says that the torrent is private (BEP 27): only peers that trackers, the link
+    /// or the user named stay.
+    pub fn handle_private(&mut self, now: Instant) {
+        self.input(now, |active| active.restrict(now));
+    }
+
+    /// The content of a torrent that was made without metadata, as for [`Torrent::new`].
+    /// Connections stay: peers hear now which pieces we have, by `sp_have` or by HAVEs; a peer that
+    /// would need too many HAVEs is disconnected, to be dialled again.
+    pub fn handle_content(
+        &mut self,
+        now: Instant,
+        settings: Settings,
+        geometry: Geometry,
+        have: Bitfield,
+        wanted: Bitfield,
+    ) {
+        let pieces = Pieces::new(geometry, have, wanted);
+        self.input(now, |active| active.begin_content(now, settings, pieces));
     }
 
     /// A dial ended without a connection.
@@ -282,8 +324,11 @@ impl Torrent {
 
     /// Figures for people and for announces.
     pub fn snapshot(&self, now: Instant) -> TorrentSnapshot {
-        let dormant =
-            || TorrentSnapshot { paused: self.dormant.paused, ..snapshot::of_pieces(&self.dormant.pieces) };
+        let dormant = || TorrentSnapshot {
+            paused: self.dormant.paused,
+            complete: self.is_complete(),
+            ..snapshot::of_pieces(&self.dormant.pieces)
+        };
         self.active.as_ref().map_or_else(dormant, |active| active.take_snapshot(now))
     }
 
@@ -304,14 +349,25 @@ impl Torrent {
 
     /// Whether every wanted piece is there.
     pub fn is_complete(&self) -> bool {
-        self.pieces().is_complete()
+        !self.lacks_metadata() && self.pieces().is_complete()
+    }
+
+    /// How far the fetch of the metadata is; None: it is known.
+    pub fn metadata_progress(&self) -> Option<MetadataProgress> {
+        let active = || self.active.as_ref()?.stage.as_ref().map(|stage| stage.progress());
+        self.lacks_metadata().then(|| active().unwrap_or_default())
+    }
+
+    fn lacks_metadata(&self) -> bool {
+        self.active.as_ref().map_or(self.dormant.lacks_metadata, |active| active.stage.is_some())
     }
 
     /// Counters for announces.
     pub fn progress(&self) -> Progress {
         let totals = self.active.as_ref().map(|active| &active.totals);
         let (uploaded, downloaded) = totals.map_or((0, 0), |totals| (totals.uploaded, totals.downloaded));
-        Progress { uploaded, downloaded, left: self.pieces().left() }
+        let left = if self.lacks_metadata() { LEFT_UNKNOWN } else { self.pieces().left() };
+        Progress { uploaded, downloaded, left }
     }
 
     fn pieces(&self) -> &Pieces {

@@ -52,9 +52,12 @@ impl Swarm {
                 let at = now + disk_time(len);
                 self.queue.push(at, Event::Stored { host: id, piece, block_hashes });
             }
-            // Nobody asks for metadata, or has a DHT node, here.
+            // Every host has the metadata here, and none has a DHT node.
             Output::SendMetadata(conn, message) => self.say(id, conn, message),
-            Output::DhtNode(_) => {}
+            Output::ReserveMetadata(_)
+            | Output::ReleaseMetadata(_)
+            | Output::Metadata(_)
+            | Output::DhtNode(_) => {}
             Output::DropPiece(piece) => host.disk.drop_piece(piece),
             Output::Event(event) => self.notice(id, event),
         }

@@ -28,7 +28,7 @@ enum Slot {
 
 /// A assembly.
 #[derive(Debug)]
-pub(super) struct Assembly {
+pub(super) struct MetadataAssembly {
     total_len: u32,
     slots: Vec<Slot>,
     done_len: u32,
@@ -42,7 +42,7 @@ pub(super) struct Assembly {
 /// Who sent which piece of a assembly that did not hash, and the piece's SHA-1.
 pub(super) type Evidence = Vec<(SocketAddr, u32, [u8; 20])>;
 
-impl Assembly {
+impl MetadataAssembly {
     /// Nothing there yet.
     pub(super) fn new(total_len: u32, now: Instant) -> Self {
         let count = metadata_piece_count(total_len) as usize;
@@ -94,7 +94,7 @@ impl Assembly {
         len > 0 && metadata_piece_len(self.total_len, piece) as usize == len
     }
 
-    /// A piece that [`Assembly::fits`] came; nothing changes if it is there already.
+    /// A piece that [`MetadataAssembly::fits`] came; nothing changes if it is there already.
     pub(super) fn put(&mut self, now: Instant, piece: u32, bytes: &[u8], from: SocketAddr) {
         let Some(slot @ Slot::Missing { .. }) = self.slots.get_mut(piece as usize) else { return };
         *slot = Slot::Here { bytes: bytes.into(), from };
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn each_piece_is_asked_once_before_any_is_asked_twice() {
-        let (mut assembly, mut rng) = (Assembly::new(40_000, Instant::ZERO), Rng::from_number(1));
+        let (mut assembly, mut rng) = (MetadataAssembly::new(40_000, Instant::ZERO), Rng::from_number(1));
         let mut asked: Vec<_> =
             (0..3).map(|_| assembly.pick(Instant::ZERO, &[], &mut rng).unwrap()).collect();
         assert_eq!(assembly.pick(Instant::ZERO, &[], &mut rng), None);
@@ -178,7 +178,7 @@ mod tests {
     fn liars_are_those_whose_pieces_differ_from_the_right_ones() {
         let right = [vec![1; 16_384], vec![2; 16_384], vec![3; 5]];
         let assembly = |falsified: usize| {
-            let mut assembly = Assembly::new(2 * 16_384 + 5, Instant::ZERO);
+            let mut assembly = MetadataAssembly::new(2 * 16_384 + 5, Instant::ZERO);
             for (piece, bytes) in right.iter().enumerate() {
                 let mut bytes = bytes.clone();
                 bytes[0] ^= u8::from(piece == falsified);

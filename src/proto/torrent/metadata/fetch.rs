@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::METADATA_LEN_MAX;
-use super::assembly::{Assembly, Evidence};
+use super::assembly::{Evidence, MetadataAssembly};
 use super::source::{Answer, MetadataSource};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer::faults::{Fault, Faults};
@@ -64,7 +64,7 @@ type AssemblyId = (u32, Option<ConnId>);
 enum Stage {
     /// Room is asked for.
     Reserving,
-    Open(Assembly),
+    Open(MetadataAssembly),
 }
 
 impl Stage {
@@ -86,7 +86,7 @@ impl Stage {
 }
 
 /// Whether nothing was added for so long, or too little in all of at least that time.
-fn is_late(assembly: &Assembly, now: Instant, span: Duration) -> bool {
+fn is_late(assembly: &MetadataAssembly, now: Instant, span: Duration) -> bool {
     let age = now - assembly.opened_at;
     let is_slow = u64::from(assembly.done_len()) < age.as_secs() * RATE_MIN;
     age >= span && (is_slow || now - assembly.progress_at >= span)
@@ -197,7 +197,7 @@ impl MetadataFetch {
         let waits =
             |(id, stage): &(&AssemblyId, &mut Stage)| id.0 == total_len && matches!(stage, Stage::Reserving);
         match self.assemblies.iter_mut().find(waits) {
-            Some((_, stage)) if !self.done => *stage = Stage::Open(Assembly::new(total_len, now)),
+            Some((_, stage)) if !self.done => *stage = Stage::Open(MetadataAssembly::new(total_len, now)),
             Some(_) | None => self.decisions.push_back(Decision::Release(total_len)),
         }
         self.fill_all(now);

@@ -8,6 +8,7 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::piece::Geometry;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::event::{DisconnectReason, Event, Output, Source};
+use crate::proto::torrent::metadata::MetadataProgress;
 use crate::proto::wire::extension::ExtensionHandshake;
 use crate::proto::wire::message::Message;
 
@@ -41,7 +42,7 @@ fn the_content_comes_over_the_connections_that_brought_the_description() {
         let seeds: Vec<_> = (0..seed_count).map(|_| swarm.add_seed()).collect();
         let magnet = swarm.add_magnet(nothing());
         seeds.iter().for_each(|&seed| swarm.introduce(magnet, seed));
-        assert!(swarm.run(SECOND, |swarm| swarm.nodes[magnet].description.is_none()));
+        assert!(swarm.run(SECOND, |swarm| swarm.nodes[magnet].is_described()));
         // The seeds' bitfields came before anybody knew how many pieces there are.
         assert_eq!(peer_count(&swarm, magnet), seed_count);
         let peers = swarm.nodes[magnet].torrent.snapshot(swarm.now).peers;
@@ -69,7 +70,7 @@ fn the_description_spreads_from_peer_to_peer() {
     // The magnets meet first, and the other one never hears of the seed.
     swarm.introduce(other, one);
     swarm.run(5 * SECOND, |_| false);
-    assert!(swarm.nodes[other].description.as_ref().unwrap().progress().connected == 1);
+    assert_eq!(peer_count(&swarm, other), 1);
     swarm.introduce(one, seed);
     assert!(swarm.run(2 * MINUTE, |swarm| swarm.is_complete(one) && swarm.is_complete(other)));
 }
@@ -81,12 +82,12 @@ fn a_torrent_without_pieces_spreads_by_its_link() {
         swarm.metadata = Bytes::from(vec![5; 40_000]);
         let (seed, one) = (swarm.add_seed(), swarm.add_magnet(Bitfield::new(0)));
         swarm.introduce_by(source, one, seed);
-        assert!(swarm.run(MINUTE, |swarm| swarm.nodes[one].description.is_none()));
+        assert!(swarm.run(MINUTE, |swarm| swarm.nodes[one].is_described()));
         assert!(swarm.is_complete(one));
         // From the one that had only the link itself, and the other one dials.
         let other = swarm.add_magnet(Bitfield::new(0));
         swarm.introduce_by(source, one, other);
-        assert!(swarm.run(MINUTE, |swarm| swarm.nodes[other].description.is_none()));
+        assert!(swarm.run(MINUTE, |swarm| swarm.nodes[other].is_described()));
         swarm.run(MINUTE, |_| false);
         assert!((0..3).all(|number| peer_count(&swarm, number) == 0), "nobody has anything left to give");
     }
@@ -100,7 +101,7 @@ fn complete_peers_that_know_the_link_alone_get_the_metadata_and_part() {
     swarm.introduce(one, other);
     swarm.run(5 * SECOND, |_| false);
     swarm.introduce(one, seed);
-    let described = |swarm: &Swarm, number: usize| swarm.nodes[number].description.is_none();
+    let described = |swarm: &Swarm, number: usize| swarm.nodes[number].is_described();
     assert!(swarm.run(2 * MINUTE, |swarm| described(swarm, one) && described(swarm, other)));
     swarm.run(MINUTE, |_| false);
     assert!([seed, one, other].into_iter().all(|number| peer_count(&swarm, number) == 0));
@@ -115,7 +116,7 @@ fn long_metadata_comes_as_fast_as_the_links_carry_it() {
         let magnet = swarm.add_magnet(nothing());
         seeds.iter().for_each(|&seed| swarm.introduce(magnet, seed));
         // 160 KiB a round trip of 10 ms and peer: 0.9 s from one.
-        assert!(swarm.run(2 * SECOND, |swarm| swarm.nodes[magnet].description.is_none()));
+        assert!(swarm.run(2 * SECOND, |swarm| swarm.nodes[magnet].is_described()));
     }
 }
 
@@ -126,10 +127,10 @@ fn magnets_alone_wait_in_peace() {
     swarm.introduce_all();
     swarm.run(10 * MINUTE, |_| false);
     for magnet in magnets {
-        let description = swarm.nodes[magnet].description.as_ref().unwrap();
-        let progress = description.progress();
-        assert_eq!((progress.connected, progress.describing, progress.total_len), (3, 0, 0));
-        assert!(description.poll_timeout().is_some_and(|at| at > swarm.now));
+        let torrent = &swarm.nodes[magnet].torrent;
+        assert_eq!(torrent.metadata_progress(), Some(MetadataProgress::default()));
+        assert_eq!(torrent.snapshot(swarm.now).peers.len(), 3);
+        assert!(torrent.poll_timeout().is_some_and(|at| at > swarm.now));
     }
 }
 
@@ -138,11 +139,9 @@ fn a_seed_that_lost_a_piece_before_the_description_was_there_is_not_asked_for_it
     let mut swarm = swarm();
     let (seed, leech) = (swarm.add_seed(), swarm.add_magnet(nothing()));
     swarm.introduce(leech, seed);
-    assert!(
-        swarm.run(SECOND, |swarm| swarm.nodes[leech].description.as_ref().unwrap().progress().connected > 0)
-    );
+    assert!(swarm.run(SECOND, |swarm| peer_count(swarm, leech) > 0));
     swarm.input(seed, |torrent, now| torrent.handle_lost(now, vec![5], true));
-    assert!(swarm.run(SECOND, |swarm| swarm.nodes[leech].description.is_none()));
+    assert!(swarm.run(SECOND, |swarm| swarm.nodes[leech].is_described()));
     swarm.run(MINUTE, |_| false);
     let snapshot = swarm.nodes[leech].torrent.snapshot(swarm.now);
     assert_eq!((snapshot.have_count, snapshot.peers.len(), disconnects(&swarm, leech)), (39, 1, 0));
@@ -162,7 +161,7 @@ fn what_we_have_already_is_told_late_by_haves_or_sp_have() {
         }
         swarm.introduce(magnet, seed);
         swarm.introduce(magnet, leech);
-        assert!(swarm.run(SECOND, |swarm| swarm.nodes[magnet].description.is_none()));
+        assert!(swarm.run(SECOND, |swarm| swarm.nodes[magnet].is_described()));
         swarm.run(SECOND, |_| false);
         let peers = swarm.nodes[leech].torrent.snapshot(swarm.now).peers;
         assert!(peers.iter().any(|peer| peer.have_count >= 20), "{peers:?}");
@@ -199,7 +198,7 @@ fn a_private_torrent_goes_on_with_whom_it_may_know() {
     let magnet = swarm.add_magnet(nothing());
     swarm.introduce_by(Source::Dht { local: false }, magnet, stranger);
     swarm.introduce_by(Source::Tracker { local: false }, magnet, seed);
-    assert!(swarm.run(SECOND, |swarm| swarm.nodes[magnet].description.is_none()));
+    assert!(swarm.run(SECOND, |swarm| swarm.nodes[magnet].is_described()));
     let peers = swarm.nodes[magnet].torrent.snapshot(swarm.now).peers;
     assert_eq!(peers.iter().map(|peer| peer.addr).collect::<Vec<_>>(), [addr(seed as u8)]);
     // What was offered before anybody knew is taken back.
@@ -207,7 +206,7 @@ fn a_private_torrent_goes_on_with_whom_it_may_know() {
         let Output::Send(_, Message::Extended { id: 0, payload }) = output else { return None };
         ExtensionHandshake::decode(payload).ok()
     };
-    let offer = swarm.nodes[magnet].outputs.iter().find_map(offer).unwrap();
+    let offer = swarm.nodes[magnet].outputs.iter().filter_map(offer).last().unwrap();
     assert_eq!((offer.ut_metadata, offer.ut_pex), (Some(0), Some(0)));
     let mut met = false;
     while swarm.now < Instant::ZERO + 10 * MINUTE && !swarm.is_complete(magnet) {

@@ -1,10 +1,11 @@
 //! Whole machines against each other, and one machine against peers that break the rules.
 
-mod description;
+mod early;
 mod first_copies;
 mod gossip;
 mod handover;
 mod metadata;
+mod metadata_fetch;
 mod news;
 mod order;
 mod played;

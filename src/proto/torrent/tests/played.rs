@@ -11,8 +11,9 @@ use super::swarm::{FAST, settings};
 use crate::proto::infohash::InfoHash;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
-use crate::proto::torrent::description::{Description, Output, Settings};
-use crate::proto::torrent::event::{ConnId, DisconnectReason, Event};
+use crate::proto::torrent::Torrent;
+use crate::proto::torrent::event::{ConnId, DisconnectReason, Event, Output, Settings};
+use crate::proto::torrent::metadata::MetadataProgress;
 use crate::proto::wire::extension::ExtensionHandshake;
 use crate::proto::wire::message::Message;
 use crate::proto::wire::metadata::{MetadataMessage, UT_METADATA_ID, metadata_piece_len};
@@ -73,7 +74,7 @@ pub(super) fn honest() -> Manner {
 
 /// The machine, and the peers that the test plays.
 pub(super) struct Rig {
-    pub(super) description: Description,
+    pub(super) torrent: Torrent,
     pub(super) now: Instant,
     pub(super) manners: BTreeMap<ConnId, Manner>,
     /// Answers under way: they take 20 ms.
@@ -87,21 +88,14 @@ pub(super) struct Rig {
 }
 
 pub(super) fn own_settings() -> Settings {
-    Settings {
-        infohash: InfoHash::of(&info()),
-        peer_id: settings(0).peer_id,
-        listen_port: Some(6881),
-        dht_port: Some(6882),
-        pex: true,
-        connection_max: 50,
-    }
+    Settings { infohash: InfoHash::of(&info()), dht_port: Some(6882), pex: true, ..settings(0) }
 }
 
 impl Rig {
     pub(super) fn new() -> Self {
         let now = Instant::from_micros(1_000_000);
         Self {
-            description: Description::new(own_settings(), Rng::from_number(4)),
+            torrent: Torrent::without_metadata(own_settings(), Rng::from_number(4), now),
             now,
             manners: BTreeMap::new(),
             answers: VecDeque::new(),
@@ -116,7 +110,7 @@ impl Rig {
     /// A peer comes and says that it has the dictionary.
     pub(super) fn meet(&mut self, number: u8, manner: Manner) -> ConnId {
         let conn = ConnId(u32::from(number));
-        self.description.handle_connected(self.now, conn, connected(number, FAST));
+        self.torrent.handle_connected(self.now, conn, connected(number, FAST));
         let handshake = ExtensionHandshake {
             ut_metadata: Some(THEIR_ID),
             metadata_size: Some(manner.total_len()),
@@ -128,7 +122,7 @@ impl Rig {
     }
 
     pub(super) fn say(&mut self, conn: ConnId, message: Message) {
-        self.description.handle_message(self.now, conn, message);
+        self.torrent.handle_message(self.now, conn, message);
         self.drain();
     }
 
@@ -137,7 +131,7 @@ impl Rig {
     }
 
     pub(super) fn drain(&mut self) {
-        while let Some(output) = self.description.poll_output() {
+        while let Some(output) = self.torrent.poll_output() {
             match &output {
                 Output::Send(conn, Message::Extended { id: THEIR_ID, payload }) => {
                     let request = MetadataMessage::decode(payload).unwrap();
@@ -146,21 +140,25 @@ impl Rig {
                     let at = self.now + Duration::from_millis(20);
                     self.answers.extend(answer.map(|answer| (at, *conn, answer)));
                 }
-                Output::Reserve(len) if self.reserved + u64::from(*len) <= self.grants => {
+                Output::ReserveMetadata(len) if self.reserved + u64::from(*len) <= self.grants => {
                     self.reserved += u64::from(*len);
                     self.reserved_max = self.reserved_max.max(self.reserved);
-                    self.description.handle_reserved(self.now, *len);
+                    self.torrent.handle_metadata_reserved(self.now, *len);
                 }
-                Output::Release(len) => self.reserved -= u64::from(*len),
-                Output::Described(bytes) => {
+                Output::ReleaseMetadata(len) => self.reserved -= u64::from(*len),
+                Output::Metadata(bytes) => {
                     assert!(self.described.replace(bytes.clone()).is_none(), "once");
                 }
                 Output::Disconnect(conn, _) => drop(self.manners.remove(conn)),
-                Output::Reserve(_)
+                Output::ReserveMetadata(_)
                 | Output::Send(..)
                 | Output::Dial(_)
                 | Output::DhtNode(_)
                 | Output::Event(_) => {}
+                Output::SendBlock(..)
+                | Output::SendMetadata(..)
+                | Output::VerifyPiece { .. }
+                | Output::DropPiece(_) => unreachable!("it has no content: {output:?}"),
             }
             self.outputs.push(output);
         }
@@ -170,7 +168,7 @@ impl Rig {
     pub(super) fn run(&mut self, span: Duration) -> bool {
         let (end, mut steps) = (self.now + span, 0);
         while self.described.is_none() {
-            let timeout = self.description.poll_timeout();
+            let timeout = self.torrent.poll_timeout();
             let answer = self.answers.front().map(|answer| answer.0);
             let Some(at) = timeout.into_iter().chain(answer).min().filter(|&at| at <= end) else { break };
             assert!(at > self.now || answer == Some(at), "a timer that does not move on");
@@ -183,7 +181,7 @@ impl Rig {
                     self.say_metadata(conn, &message);
                 }
             } else {
-                self.description.handle_timeout(self.now);
+                self.torrent.handle_timeout(self.now);
                 self.drain();
             }
         }
@@ -191,6 +189,10 @@ impl Rig {
             self.now = end;
         }
         self.described == Some(info())
+    }
+
+    pub(super) fn progress(&self) -> MetadataProgress {
+        self.torrent.metadata_progress().unwrap()
     }
 
     pub(super) fn banned(&self) -> BTreeSet<SocketAddr> {

@@ -13,7 +13,6 @@ use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::Torrent;
-use crate::proto::torrent::description::{self, Description};
 use crate::proto::torrent::event::{
     ConnId, Connected, Direction, Event, Output, PieceResult, Receipt, Settings, Source,
 };
@@ -62,8 +61,8 @@ enum Input {
 /// One machine with its shell.
 pub(super) struct Node {
     pub(super) torrent: Torrent,
-    /// In the torrent's place until it has what it fetches.
-    pub(super) description: Option<Description>,
+    /// What a magnet has when its metadata is received.
+    magnet: Option<Bitfield>,
     settings: Settings,
     pub(super) capabilities: Capabilities,
     /// Sends false bytes for these pieces.
@@ -79,11 +78,9 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn poll_timeout(&self) -> Option<Instant> {
-        match &self.description {
-            Some(description) => description.poll_timeout(),
-            None => self.torrent.poll_timeout(),
-        }
+    /// Whether its metadata is known.
+    pub(super) fn is_described(&self) -> bool {
+        self.torrent.metadata_progress().is_none()
     }
 }
 
@@ -132,7 +129,7 @@ impl Swarm {
         let torrent = Torrent::new(settings.clone(), self.geometry, have, wanted, rng, self.now);
         self.nodes.push(Node {
             torrent,
-            description: None,
+            magnet: None,
             settings,
             capabilities: FAST,
             lies: Vec::new(),
@@ -156,19 +153,11 @@ impl Swarm {
 
     /// A machine that has `have` and knows only the infohash; its number.
     pub(super) fn add_magnet(&mut self, have: Bitfield) -> usize {
-        let private = self.private;
-        let own = settings(self.nodes.len() as u8);
-        let number = self.add_with(Settings { private, metadata: self.metadata.clone(), ..own }, have);
-        let settings = description::Settings {
-            infohash: InfoHash::of(&self.metadata),
-            peer_id: self.nodes[number].settings.peer_id,
-            listen_port: Some(6881),
-            dht_port: None,
-            pex: false,
-            connection_max: 50,
-        };
-        let rng = Rng::from_number(number as u64);
-        self.nodes[number].description = Some(Description::new(settings, rng));
+        let own = Settings { infohash: InfoHash::of(&self.metadata), ..settings(self.nodes.len() as u8) };
+        let number = self.add_with(own.clone(), Bitfield::new(self.geometry.piece_count()));
+        let node = &mut self.nodes[number];
+        node.torrent = Torrent::without_metadata(own, Rng::from_number(number as u64), self.now);
+        node.magnet = Some(have);
         number
     }
 
@@ -180,10 +169,7 @@ impl Swarm {
     /// The same, from this source.
     pub(super) fn introduce_by(&mut self, source: Source, from: usize, to: usize) {
         let (now, addrs) = (self.now, [addr(to as u8)]);
-        match &mut self.nodes[from].description {
-            Some(description) => description.handle_candidates(now, source, &addrs),
-            None => self.nodes[from].torrent.handle_candidates(now, source, &addrs),
-        }
+        self.nodes[from].torrent.handle_candidates(now, source, &addrs);
         self.drain(from);
     }
 
@@ -209,7 +195,7 @@ impl Swarm {
         let end = self.now + span;
         let mut steps = 0;
         while !done(self) {
-            let timeout = self.nodes.iter().filter_map(Node::poll_timeout).min();
+            let timeout = self.nodes.iter().filter_map(|node| node.torrent.poll_timeout()).min();
             let event = self.queue.keys().next().map(|(at, _)| *at);
             let Some(at) = event.into_iter().chain(timeout).min().filter(|&at| at <= end) else {
                 self.now = end;
@@ -223,11 +209,8 @@ impl Swarm {
                 self.deliver(number, conn, input);
             } else {
                 for number in 0..self.nodes.len() {
-                    if self.nodes[number].poll_timeout().is_some_and(|at| at <= self.now) {
-                        match &mut self.nodes[number].description {
-                            Some(description) => description.handle_timeout(self.now),
-                            None => self.nodes[number].torrent.handle_timeout(self.now),
-                        }
+                    if self.nodes[number].torrent.poll_timeout().is_some_and(|at| at <= self.now) {
+                        self.nodes[number].torrent.handle_timeout(self.now);
                         self.drain(number);
                     }
                 }
@@ -244,22 +227,8 @@ impl Swarm {
     fn deliver(&mut self, number: usize, conn: ConnId, input: Input) {
         let now = self.now;
         let node = &mut self.nodes[number];
-        if let Some(description) = &mut node.description {
-            match input {
-                Input::Connected(connected) => description.handle_connected(now, conn, connected),
-                Input::DialFailed(addr) => description.handle_dial_failed(now, addr),
-                Input::Disconnected => description.handle_disconnected(now, conn),
-                Input::Message(message) => description.handle_message(now, conn, message),
-                Input::Reserved(len) => description.handle_reserved(now, len),
-                Input::Block(..) => description.handle_block(now, conn),
-                Input::Sent(_) | Input::MetadataSent | Input::PieceResult(..) => {
-                    unreachable!("it has no content")
-                }
-            }
-            return self.drain(number);
-        }
         match input {
-            Input::Reserved(_) => {}
+            Input::Reserved(len) => node.torrent.handle_metadata_reserved(now, len),
             Input::Connected(connected) => node.torrent.handle_connected(now, conn, connected),
             Input::DialFailed(addr) => node.torrent.handle_dial_failed(now, addr),
             Input::Disconnected => node.torrent.handle_disconnected(now, conn),
@@ -279,24 +248,6 @@ impl Swarm {
     }
 
     fn drain(&mut self, number: usize) {
-        while let Some(output) = self.nodes[number].description.as_mut().and_then(Description::poll_output) {
-            match output {
-                description::Output::Send(conn, message) => {
-                    self.pass(number, conn, self.now, Input::Message(message));
-                }
-                description::Output::Disconnect(conn, _) => self.disconnect(number, conn),
-                description::Output::Dial(to) => self.dial(number, to),
-                description::Output::Reserve(len) => {
-                    self.schedule(self.now, number, ConnId(0), Input::Reserved(len));
-                }
-                description::Output::Release(_) | description::Output::DhtNode(_) => {}
-                description::Output::Event(event) => self.nodes[number].events.push((self.now, event)),
-                description::Output::Described(bytes) => {
-                    assert_eq!(bytes, self.metadata);
-                    self.hand_over(number);
-                }
-            }
-        }
         while let Some(output) = self.nodes[number].torrent.poll_output() {
             self.nodes[number].outputs.push((self.now, output.clone()));
             match output {
@@ -312,7 +263,14 @@ impl Swarm {
                 Output::DropPiece(piece) => {
                     self.nodes[number].buffers.remove(&piece);
                 }
-                Output::DhtNode(_) => {}
+                Output::ReserveMetadata(len) => {
+                    self.schedule(self.now, number, ConnId(0), Input::Reserved(len));
+                }
+                Output::Metadata(bytes) => {
+                    assert_eq!(bytes, self.metadata);
+                    self.begin_content(number);
+                }
+                Output::ReleaseMetadata(_) | Output::DhtNode(_) => {}
                 Output::Event(event) => self.nodes[number].events.push((self.now, event)),
             }
         }
@@ -326,15 +284,17 @@ impl Swarm {
         }
     }
 
-    /// The torrent goes on with what the description has.
-    fn hand_over(&mut self, number: usize) {
-        let description = self.nodes[number].description.take().expect("it has just spoken");
-        let handover = description.into_handover(self.private);
-        let kept: Vec<_> = handover.connections().collect();
-        let ours = self.links.keys().filter(|(node, conn)| *node == number && !kept.contains(conn));
-        let closed: Vec<_> = ours.map(|(_, conn)| *conn).collect();
-        closed.into_iter().for_each(|conn| self.disconnect(number, conn));
-        self.nodes[number].torrent.handle_handover(self.now, handover);
+    /// A magnet goes on with its content.
+    fn begin_content(&mut self, number: usize) {
+        let (now, node) = (self.now, &mut self.nodes[number]);
+        if self.private {
+            node.torrent.handle_private(now);
+        }
+        let have = node.magnet.take().expect("metadata is received once");
+        let wanted = Bitfield::full(self.geometry.piece_count());
+        let settings =
+            Settings { private: self.private, metadata: self.metadata.clone(), ..node.settings.clone() };
+        node.torrent.handle_content(now, settings, self.geometry, have, wanted);
     }
 
     fn send_block(&mut self, number: usize, conn: ConnId, block: Block) {

@@ -1,4 +1,4 @@
-//! Fetching a description from peers that a test plays.
+//! Fetching the metadata from peers that a test plays.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -12,8 +12,10 @@ use crate::proto::block::{BLOCK_LEN, Block};
 use crate::proto::infohash::InfoHash;
 use crate::proto::rng::Rng;
 use crate::proto::session::Lease;
-use crate::proto::torrent::description::{Description, Output, Settings};
-use crate::proto::torrent::event::{ConnId, Connected, Direction, DisconnectReason, Event, Source};
+use crate::proto::torrent::Torrent;
+use crate::proto::torrent::event::{
+    ConnId, Connected, Direction, DisconnectReason, Event, Output, Receipt, Settings, Source,
+};
 use crate::proto::torrent::metadata::METADATA_LEN_MAX;
 use crate::proto::wire::extension::ExtensionHandshake;
 use crate::proto::wire::handshake::Capabilities;
@@ -39,10 +41,10 @@ fn one_peer_gives_it_and_several_share_the_work() {
 fn a_greeting_says_what_we_are() {
     let mut rig = Rig::new();
     let both = Capabilities { dht: true, ..FAST };
-    rig.description.handle_connected(rig.now, ConnId(1), connected(1, both));
+    rig.torrent.handle_connected(rig.now, ConnId(1), connected(1, both));
     rig.drain();
     let sent = rig.told(ConnId(1));
-    let [Message::HaveNone, Message::Extended { id: 0, payload }, Message::Port(6882)] = &sent[..] else {
+    let [Message::HaveNone, Message::Port(6882), Message::Extended { id: 0, payload }] = &sent[..] else {
         panic!("{sent:?}");
     };
     let handshake = ExtensionHandshake::decode(payload).unwrap();
@@ -52,7 +54,7 @@ fn a_greeting_says_what_we_are() {
     let node = SocketAddr::new(addr_of(1).ip(), 77);
     assert!(rig.outputs.contains(&Output::DhtNode(node)));
     rig.outputs.clear();
-    rig.description.handle_connected(rig.now, ConnId(2), connected(2, PLAIN));
+    rig.torrent.handle_connected(rig.now, ConnId(2), connected(2, PLAIN));
     rig.drain();
     assert_eq!(rig.outputs, [Output::Event(Event::PeerConnected(addr_of(2)))]);
 }
@@ -75,7 +77,7 @@ fn too_long_a_description_is_not_asked_for() {
     let conn = rig.meet(1, Manner::Silent(METADATA_LEN_MAX + 1));
     rig.run(60 * SECOND);
     assert!(rig.asked(conn).is_empty() && rig.closed(conn).is_none());
-    assert_eq!((rig.reserved_max, rig.description.progress().describing), (0, 0));
+    assert_eq!((rig.reserved_max, rig.progress().source_count), (0, 0));
 }
 
 #[test]
@@ -93,7 +95,7 @@ fn who_sends_a_wrong_one_alone_is_banned_at_once() {
 fn exactly_the_liars_among_contributors_are_banned() {
     for seed in 0..8 {
         let mut rig = Rig::new();
-        rig.description = Description::new(own_settings(), Rng::from_number(seed));
+        rig.torrent = Torrent::without_metadata(own_settings(), Rng::from_number(seed), rig.now);
         let honest_conns = [rig.meet(1, honest()), rig.meet(3, honest())];
         rig.meet(2, falsified(3));
         rig.meet(4, falsified(6));
@@ -160,7 +162,7 @@ fn a_late_comer_is_asked_before_the_silent_are_asked_again() {
     let small = Bytes::from(vec![3; 10_000]);
     let mut rig = Rig::new();
     let settings = Settings { infohash: InfoHash::of(&small), ..own_settings() };
-    rig.description = Description::new(settings, Rng::from_number(1));
+    rig.torrent = Torrent::without_metadata(settings, Rng::from_number(1), rig.now);
     for number in 1..10 {
         rig.meet(number, Manner::Silent(10_000));
         rig.run(SECOND);
@@ -175,9 +177,9 @@ fn a_late_comer_is_asked_before_the_silent_are_asked_again() {
 fn liars_that_keep_their_connections_alive_make_room_for_others() {
     let mut rig = Rig::new();
     let lease = Lease { connection_max: 3, unchoke_max: None, upload_rate: None, download_rate: None };
-    rig.description.handle_lease(rig.now, lease);
+    rig.torrent.handle_lease(rig.now, lease);
     (1..=3).for_each(|number| _ = rig.meet(number, Manner::Silent(100_000)));
-    rig.description.handle_candidates(rig.now, Source::User, &[addr(9)]);
+    rig.torrent.handle_candidates(rig.now, Source::User, &[addr(9)]);
     for _ in 0..7 {
         rig.run(10 * SECOND);
         (1..=3).for_each(|conn| rig.say(ConnId(conn), Message::KeepAlive));
@@ -189,16 +191,17 @@ fn liars_that_keep_their_connections_alive_make_room_for_others() {
 fn what_a_liar_leaves_behind_or_hardly_feeds_does_not_keep_its_room() {
     let mut rig = Rig::new();
     let total_len = METADATA_LEN_MAX;
-    let released =
-        |rig: &Rig| rig.outputs.iter().filter(|output| **output == Output::Release(total_len)).count();
+    let released = |rig: &Rig| {
+        rig.outputs.iter().filter(|output| **output == Output::ReleaseMetadata(total_len)).count()
+    };
     let data = |piece| MetadataMessage::Data { piece, total_len, bytes: vec![0; 16_384].into() };
     let conn = rig.meet(1, Manner::Silent(total_len));
     rig.say_metadata(conn, &data(rig.asked(conn)[0]));
-    rig.description.handle_disconnected(rig.now, conn);
+    rig.torrent.handle_disconnected(rig.now, conn);
     rig.drain();
     assert_eq!(rig.reserved, u64::from(total_len));
     rig.run(301 * SECOND);
-    assert_eq!((rig.reserved, rig.description.poll_timeout(), released(&rig)), (0, None, 1));
+    assert_eq!((rig.reserved, rig.torrent.poll_timeout(), released(&rig)), (0, None, 1));
     let conn = rig.meet(2, Manner::Silent(total_len));
     for at in 0..4 {
         rig.say_metadata(conn, &data(rig.asked(conn)[at]));
@@ -213,23 +216,23 @@ fn who_switches_its_metadata_off_is_not_asked_any_more() {
     let conn = rig.meet(1, Manner::Silent(100_000));
     let off = ExtensionHandshake { ut_metadata: Some(0), ..ExtensionHandshake::default() };
     rig.say(conn, Message::Extended { id: 0, payload: off.encode() });
-    assert_eq!((rig.description.progress().describing, rig.closed(conn)), (0, None));
+    assert_eq!((rig.progress().source_count, rig.closed(conn)), (0, None));
 }
 
 #[test]
 fn of_two_connections_the_one_that_stays_stands_for_the_address_that_was_dialled() {
     for (name, incoming_first) in [(1, true), (1, false), (b'z', true), (b'z', false)] {
         let mut rig = Rig::new();
-        rig.description.handle_candidates(rig.now, Source::Tracker { local: false }, &[addr(1)]);
+        rig.torrent.handle_candidates(rig.now, Source::Tracker { local: false }, &[addr(1)]);
         let mut incoming = connected(1, FAST);
         incoming.peer_id.0[0] = name;
         let outgoing = Connected { addr: addr(1), direction: Direction::Outgoing, ..incoming };
         let (first, second) = if incoming_first { (incoming, outgoing) } else { (outgoing, incoming) };
-        rig.description.handle_connected(rig.now, ConnId(1), first);
-        rig.description.handle_connected(rig.now, ConnId(2), second);
-        assert_eq!((rig.description.progress().connected, rig.description.demand().candidates), (1, 0));
-        (1..=2).for_each(|conn| rig.description.handle_disconnected(rig.now, ConnId(conn)));
-        assert_eq!((rig.description.progress().connected, rig.description.demand().candidates), (0, 1));
+        rig.torrent.handle_connected(rig.now, ConnId(1), first);
+        rig.torrent.handle_connected(rig.now, ConnId(2), second);
+        assert_eq!((rig.torrent.demand().connections, rig.torrent.demand().candidates), (1, 0));
+        (1..=2).for_each(|conn| rig.torrent.handle_disconnected(rig.now, ConnId(conn)));
+        assert_eq!((rig.torrent.demand().connections, rig.torrent.demand().candidates), (0, 1));
     }
 }
 
@@ -265,7 +268,7 @@ fn pieces_of_wrong_length_end_the_connection_and_unasked_ones_do_when_they_go_on
     let mut rig = Rig::new();
     let conn = rig.meet(1, Manner::Silent(20_000));
     let stranger = ConnId(2);
-    rig.description.handle_connected(rig.now, stranger, connected(2, FAST));
+    rig.torrent.handle_connected(rig.now, stranger, connected(2, FAST));
     for _ in 0..100 {
         rig.say_metadata(conn, &data(7, 16_384));
         rig.say_metadata(stranger, &data(0, 16_384));
@@ -274,7 +277,7 @@ fn pieces_of_wrong_length_end_the_connection_and_unasked_ones_do_when_they_go_on
     rig.say_metadata(conn, &data(7, 16_384));
     rig.say_metadata(stranger, &data(0, 16_384));
     assert!(rig.closed(conn).is_some() && rig.closed(stranger).is_some());
-    assert_eq!(rig.description.progress().done_len, 0);
+    assert_eq!(rig.progress().done_len, 0);
 }
 
 #[test]
@@ -286,15 +289,15 @@ fn nothing_is_asked_for_before_there_is_room() {
     assert!(rig.asked(conn).is_empty());
     rig.grants = u64::MAX;
     rig.reserved = 100_000;
-    rig.description.handle_reserved(rig.now, 100_000);
+    rig.torrent.handle_metadata_reserved(rig.now, 100_000);
     rig.drain();
     assert!(rig.run(SECOND));
     // Granted after whoever claimed it has gone.
     let mut rig = Rig::new();
     rig.grants = 0;
     let conn = rig.meet(1, honest());
-    rig.description.handle_disconnected(rig.now, conn);
-    rig.description.handle_reserved(rig.now, 100_000);
+    rig.torrent.handle_disconnected(rig.now, conn);
+    rig.torrent.handle_metadata_reserved(rig.now, 100_000);
     rig.reserved = 100_000;
     rig.drain();
     assert_eq!(rig.reserved, 0);
@@ -323,17 +326,17 @@ fn magnets_among_themselves_wait_in_peace_and_make_room_for_others() {
     let mut rig = Rig::new();
     let now = rig.now;
     let lease = Lease { connection_max: 3, unchoke_max: None, upload_rate: None, download_rate: None };
-    rig.description.handle_lease(now, lease);
+    rig.torrent.handle_lease(now, lease);
     for number in 1..=3 {
         let conn = ConnId(u32::from(number));
-        rig.description.handle_connected(now, conn, connected(number, FAST));
+        rig.torrent.handle_connected(now, conn, connected(number, FAST));
         let handshake = ExtensionHandshake { ut_metadata: Some(THEIR_ID), ..ExtensionHandshake::default() };
         rig.say(conn, Message::Extended { id: 0, payload: handshake.encode() });
         rig.say_metadata(conn, &MetadataMessage::Request(0));
     }
-    assert_eq!((rig.run(50 * SECOND), rig.description.progress().describing), (false, 0));
+    assert_eq!((rig.run(50 * SECOND), rig.progress().source_count), (false, 0));
     assert!((1..=3).all(|conn| rig.closed(ConnId(conn)).is_none()));
-    rig.description.handle_candidates(rig.now, Source::User, &[addr(9)]);
+    rig.torrent.handle_candidates(rig.now, Source::User, &[addr(9)]);
     rig.drain();
     assert!(!rig.outputs.contains(&Output::Dial(addr(9))));
     rig.run(20 * SECOND);
@@ -345,19 +348,19 @@ fn magnets_among_themselves_wait_in_peace_and_make_room_for_others() {
 #[test]
 fn an_empty_machine_waits_for_nothing() {
     let rig = Rig::new();
-    assert_eq!(rig.description.poll_timeout(), None);
+    assert_eq!(rig.torrent.poll_timeout(), None);
 }
 
 #[test]
 fn ourselves_doubles_and_the_banned_are_refused() {
     let mut rig = Rig::new();
     let ours = Connected { peer_id: own_settings().peer_id, ..connected(1, FAST) };
-    rig.description.handle_connected(rig.now, ConnId(1), ours);
+    rig.torrent.handle_connected(rig.now, ConnId(1), ours);
     rig.meet(2, falsified(0));
     rig.run(SECOND);
-    rig.description.handle_connected(rig.now, ConnId(3), connected(2, FAST));
-    rig.description.handle_connected(rig.now, ConnId(4), connected(4, FAST));
-    rig.description.handle_connected(rig.now, ConnId(5), connected(4, FAST));
+    rig.torrent.handle_connected(rig.now, ConnId(3), connected(2, FAST));
+    rig.torrent.handle_connected(rig.now, ConnId(4), connected(4, FAST));
+    rig.torrent.handle_connected(rig.now, ConnId(5), connected(4, FAST));
     rig.drain();
     let closed: Vec<_> = (1..=5).map(|conn| rig.closed(ConnId(conn))).collect();
     let [ours, poison, banned, none, double] = &closed[..] else { panic!() };
@@ -374,11 +377,12 @@ fn what_breaks_the_protocol_ends_the_connection() {
         let conn = rig.meet(1, honest());
         rig.say(conn, offence.clone());
         assert!(matches!(rig.closed(conn), Some(DisconnectReason::Protocol(_))), "{offence:?}");
-        assert_eq!(rig.description.poll_timeout(), None);
+        assert_eq!(rig.torrent.poll_timeout(), None);
     }
     let mut rig = Rig::new();
     let conn = rig.meet(1, honest());
-    rig.description.handle_block(rig.now, conn);
+    let block = Block { piece: 0, offset: 0, len: BLOCK_LEN };
+    assert_eq!(rig.torrent.handle_block(rig.now, conn, block), Receipt::Discard);
     rig.drain();
     assert!(matches!(rig.closed(conn), Some(DisconnectReason::Protocol(_))));
     let mut rig = Rig::new();
@@ -394,14 +398,14 @@ fn what_breaks_the_protocol_ends_the_connection() {
 fn silence_is_kept_alive_by_us_and_ended_when_it_is_theirs() {
     let mut rig = Rig::new();
     let conn = ConnId(1);
-    rig.description.handle_connected(rig.now, conn, connected(1, FAST));
+    rig.torrent.handle_connected(rig.now, conn, connected(1, FAST));
     let describer = rig.meet(2, Manner::Silent(5));
     rig.run(119 * SECOND);
     assert!(rig.outputs.contains(&Output::Send(conn, Message::KeepAlive)));
     assert_eq!((rig.closed(conn), rig.closed(describer)), (None, None));
     rig.run(3 * SECOND);
     assert_eq!([conn, describer].map(|conn| rig.closed(conn)), [Some(DisconnectReason::Idle); 2]);
-    assert_eq!((rig.description.poll_timeout(), rig.reserved), (None, 0));
+    assert_eq!((rig.torrent.poll_timeout(), rig.reserved), (None, 0));
 }
 
 #[test]
