@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::pool::BlockBuf;
 use super::task;
-use crate::storage::disk::{Disk, DiskContent, Done, JOB_MAX, Job};
+use crate::storage::disk::{Disk, Done, JOB_MAX, Job, SharedStore};
 use crate::storage::fs::RealFs;
 use crate::storage::store::Store;
 
@@ -58,7 +58,7 @@ impl DiskQueue {
     /// that the disk threads never wait for it; None: the runtime is shutting down.
     pub(crate) async fn slow<T: Send + 'static>(
         &self,
-        content: &DiskContent,
+        content: &SharedStore,
         call: impl FnOnce(&Store<RealFs>) -> T + Send + 'static,
     ) -> Option<T> {
         let threads = self.threads(content.content().fs().device());
@@ -71,7 +71,7 @@ impl DiskQueue {
     }
 
     /// Runs a job; None: the threads are gone. Dropping the future drops the result, not the job.
-    pub(crate) async fn run(&self, content: &DiskContent, job: Job<BlockBuf>) -> Option<Done<BlockBuf>> {
+    pub(crate) async fn run(&self, content: &SharedStore, job: Job<BlockBuf>) -> Option<Done<BlockBuf>> {
         self.threads(content.content().fs().device()).run(content, job).await
     }
 
@@ -100,7 +100,7 @@ impl Threads {
         Ok(Self { disk: Disk::start(thread_count)?, places, slow })
     }
 
-    async fn run(&self, content: &DiskContent, job: Job<BlockBuf>) -> Option<Done<BlockBuf>> {
+    async fn run(&self, content: &SharedStore, job: Job<BlockBuf>) -> Option<Done<BlockBuf>> {
         let place = self.places.clone().acquire_owned().await.ok()?;
         let (sender, receiver) = oneshot::channel();
         let done = Box::new(move |done| {
@@ -124,7 +124,7 @@ mod tests {
     use crate::storage::content::Content;
     use crate::storage::handles::Handles;
 
-    fn content(folder: &Path) -> DiskContent {
+    fn content(folder: &Path) -> SharedStore {
         let torrent = include_bytes!("../../fixtures/torrents/v1-single.torrent");
         let files = RealFs::create(folder, &Handles::new(4)).unwrap();
         Arc::new(Store::new(Content::new(Metainfo::decode(torrent).unwrap().info, Vec::new(), files)))

@@ -21,7 +21,7 @@ use super::pool::{BlockBuf, BlockPool};
 use crate::proto::block::Block;
 use crate::proto::torrent::event::ConnId;
 use crate::proto::wire::message::{Message, block_header};
-use crate::storage::disk::{DiskContent, Done, Job};
+use crate::storage::disk::{Done, Job, SharedStore};
 
 /// Blocks read and written at once, 256 KiB: a few wake-ups per MiB, and little to hold when a peer
 /// slows down.
@@ -37,7 +37,7 @@ pub(crate) struct BlockSource {
     /// The threads that read.
     pub(crate) disk: DiskQueue,
     /// The torrent's files; unset while its description is still being fetched.
-    pub(crate) content: Arc<OnceLock<DiskContent>>,
+    pub(crate) content: Arc<OnceLock<SharedStore>>,
     /// Where buffers come from.
     pub(crate) pool: BlockPool,
 }

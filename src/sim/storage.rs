@@ -431,12 +431,9 @@ impl Running {
 fn inspect(store: &Store<Disk>, done: &StepDone, durable: &mut Bitfield, is_closed: bool) {
     match done {
         StepDone::Begun(Ok(begun)) => {
-            assert!(
-                !is_closed || begun.doubtful.count() == 0,
-                "content that was closed is hashed: {begun:?}"
-            );
+            assert!(!is_closed || begun.to_hash.count() == 0, "content that was closed is hashed: {begun:?}");
             let mut scratch = Vec::new();
-            durable.clone_from(&begun.verdict.vouched);
+            durable.clone_from(&begun.verdict.trusted);
             for piece in durable.iter_set() {
                 // A disk that fails says nothing.
                 let is_there = store.content().check_piece(piece, &mut scratch).unwrap_or(true);

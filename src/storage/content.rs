@@ -23,7 +23,7 @@ mod mixed;
 mod names;
 #[cfg(test)]
 mod names_tests;
-mod rechecks;
+mod pending_verification;
 mod unreadable;
 mod watch;
 mod writing;
@@ -44,7 +44,7 @@ use crate::proto::block::Block;
 use crate::proto::metainfo::files::File;
 use crate::proto::metainfo::{Info, PARTS_SUFFIX};
 use crate::proto::piece::PieceIndex;
-use rechecks::Rechecks;
+use pending_verification::PendingVerification;
 use unreadable::Unreadable;
 pub use watch::LostPiece;
 use watch::Watch;
@@ -98,7 +98,7 @@ pub struct Content<F: FileSystem> {
     /// One a file, and one more for the parts file, if there are slots in it.
     written: Vec<Written>,
     parts: Parts,
-    rechecks: Rechecks,
+    unverified: PendingVerification,
     unreadable: Unreadable,
     /// Changes of files by somebody else, as far as noticed.
     change_count: AtomicU32,
@@ -154,7 +154,7 @@ impl<F: FileSystem> Content<F> {
             fs,
             written,
             parts,
-            rechecks: Rechecks::default(),
+            unverified: PendingVerification::default(),
             unreadable: Unreadable::default(),
             change_count: AtomicU32::new(0),
             are_named: AtomicBool::new(false),
@@ -385,14 +385,14 @@ impl<F: FileSystem> Content<F> {
         let (path, written) = (self.path_of(number), &self.written[number]);
         if written.sized.load(Ordering::Acquire) {
             match self.fs.open_again(path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.suspect(number),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.mark_unverified(number),
                 opened => return opened,
             }
         }
         let open = self.fs.open_write(path)?;
         let stamp = self.fs.stamp_of(&open)?;
         if !written.watch.write_into(stamp) {
-            self.suspect(number);
+            self.mark_unverified(number);
         }
         if let Some(file) = self.info.files.get(number).filter(|file| stamp.len < file.len) {
             self.fs.set_len(&open, file.len)?;

@@ -300,7 +300,7 @@ fn a_file_that_was_removed_is_suspect_and_not_made_again_by_a_sync() {
     fs::remove_file(folder.path().join("a")).unwrap();
     content.fs().close();
     assert_eq!(content.sync().unwrap(), [(0, None)]);
-    assert!(content.rechecks.contains(0) && !folder.path().join("a").exists());
+    assert!(content.unverified.contains(0) && !folder.path().join("a").exists());
 }
 
 #[test]

@@ -28,7 +28,7 @@ use crate::proto::block::Block;
 use crate::proto::piece::{PieceIndex, PieceResult};
 
 /// A torrent's files on the real disk.
-pub type DiskContent = Arc<Store<RealFs>>;
+pub type SharedStore = Arc<Store<RealFs>>;
 
 /// Most jobs waiting at once; a full queue is answered by [`Disk::submit`] with the job.
 pub const JOB_MAX: usize = 256;
@@ -168,7 +168,7 @@ impl Disk {
     #[expect(clippy::type_complexity, reason = "the pair is handed back as it came")]
     pub fn submit<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static>(
         &self,
-        content: DiskContent,
+        content: SharedStore,
         job: Job<B>,
         done: Box<dyn FnOnce(Done<B>) + Send>,
     ) -> Result<(), (Job<B>, Box<dyn FnOnce(Done<B>) + Send>)> {
@@ -250,7 +250,7 @@ impl Worker {
 }
 
 fn queued<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static>(
-    content: DiskContent,
+    content: SharedStore,
     job: Job<B>,
     done: DoneFn<B>,
 ) -> Queued {
@@ -280,7 +280,7 @@ trait StoreTask: Send {
 }
 
 struct Storing<B> {
-    content: DiskContent,
+    content: SharedStore,
     whole: WholePiece<B>,
     /// Its blocks that were on the disk.
     read_back: Vec<u8>,
@@ -329,7 +329,7 @@ fn store_all(stores: Vec<Box<dyn StoreTask>>) {
 
 /// A check that all threads work on.
 struct Check<B> {
-    content: DiskContent,
+    content: SharedStore,
     sweep: Sweep<Found<B>>,
 }
 
@@ -347,7 +347,7 @@ struct Found<B> {
 impl<B: Send + 'static> Check<B> {
     fn start(
         worker: &mut Worker,
-        content: DiskContent,
+        content: SharedStore,
         pieces: &Bitfield,
         progress: Box<dyn FnMut(u32, u32) -> bool + Send>,
         done: DoneFn<B>,
@@ -433,7 +433,7 @@ mod tests {
 
     type Buffer = Vec<u8>;
 
-    fn submit(disk: &Disk, content: &DiskContent, job: Job<Buffer>) -> Receiver<Done<Buffer>> {
+    fn submit(disk: &Disk, content: &SharedStore, job: Job<Buffer>) -> Receiver<Done<Buffer>> {
         let (told, tell) = sync_channel(1);
         let done = Box::new(move |done| told.send(done).unwrap());
         assert!(disk.submit(Arc::clone(content), job, done).is_ok());
@@ -451,7 +451,7 @@ mod tests {
 
     fn store(
         disk: &Disk,
-        content: &DiskContent,
+        content: &SharedStore,
         piece: u32,
         bytes: &[u8],
         block_hashes: bool,
@@ -471,7 +471,7 @@ mod tests {
         }
     }
 
-    fn check(disk: &Disk, content: &DiskContent, stop_at: u32) -> (Bitfield, Vec<(u32, u32)>) {
+    fn check(disk: &Disk, content: &SharedStore, stop_at: u32) -> (Bitfield, Vec<(u32, u32)>) {
         let (told, tell) = sync_channel(1_000);
         let progress = Box::new(move |checked, good| {
             told.send((checked, good)).unwrap();
@@ -484,7 +484,7 @@ mod tests {
         }
     }
 
-    fn set_up(files: &[(&str, u64)], piece_len: u32) -> (tempfile::TempDir, Sample, DiskContent) {
+    fn set_up(files: &[(&str, u64)], piece_len: u32) -> (tempfile::TempDir, Sample, SharedStore) {
         let folder = tempfile::tempdir().unwrap();
         let sample = sample(files, piece_len);
         let content = Arc::new(Store::new(sample.content(folder.path(), &[])));

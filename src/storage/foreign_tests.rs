@@ -53,8 +53,8 @@ impl Place {
     fn start_with(&self, selected: &[bool], journal: Option<Journal<RealFs>>) -> Started {
         let store = Store::new(self.sample.content(self.folder.path(), selected));
         let verdict = store.begin(journal).unwrap();
-        let (mut have, mut scratch) = (verdict.vouched.clone(), Vec::new());
-        for piece in verdict.doubtful.iter_set() {
+        let (mut have, mut scratch) = (verdict.trusted.clone(), Vec::new());
+        for piece in verdict.to_hash.iter_set() {
             if store.content().find_piece(piece, &mut scratch).unwrap() {
                 have.set(piece);
             }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::content::{Content, StorageError};
-use super::disk::DiskContent;
+use super::disk::SharedStore;
 use super::fs::RealFs;
 use super::handles::Handles;
 use super::journal::Trouble;
@@ -36,7 +36,7 @@ pub fn open(
     handles: &Arc<Handles>,
     info: Info,
     selected: Vec<bool>,
-) -> Result<DiskContent, StorageError> {
+) -> Result<SharedStore, StorageError> {
     let Place { dir, purpose, follow_links } = place;
     let files = match purpose {
         _ if dir.is_dir() => RealFs::open(dir, handles)?,

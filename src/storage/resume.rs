@@ -26,11 +26,11 @@ const CLOCK_LAG_MAX: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Pieces that are there.
-    pub vouched: Bitfield,
+    pub trusted: Bitfield,
     /// Of these, those with bytes of unselected files in the parts file.
     pub in_parts: Bitfield,
     /// Pieces that may be there: to be hashed.
-    pub doubtful: Bitfield,
+    pub to_hash: Bitfield,
     /// Files that are there and that this program may write, by number, for the journal says that
     /// it began them.
     pub ours: Bitfield,
@@ -42,7 +42,7 @@ impl Verdict {
     fn nothing(info: &Info) -> Self {
         let none = Bitfield::new(info.geometry.piece_count());
         let ours = Bitfield::new(info.files.len() as u32);
-        Self { vouched: none.clone(), in_parts: none.clone(), doubtful: none, ours, is_folder_gone: false }
+        Self { trusted: none.clone(), in_parts: none.clone(), to_hash: none, ours, is_folder_gone: false }
     }
 }
 
@@ -90,12 +90,12 @@ pub fn judge<F: FileSystem>(content: &Content<F>, record: &Record) -> Result<Ver
         }
         let may_be_begun = !record.whole || record.intended.contains_key(&piece);
         if is_kept && all_ours && (is_same_selection || !in_parts) {
-            verdict.vouched.set(piece);
+            verdict.trusted.set(piece);
             if in_parts {
                 verdict.in_parts.set(piece);
             }
         } else if any_changed || (any_there && may_be_begun) || (is_kept && in_parts && has_parts) {
-            verdict.doubtful.set(piece);
+            verdict.to_hash.set(piece);
         }
     }
     Ok(verdict)
@@ -110,13 +110,13 @@ pub fn hashed<F: FileSystem>(content: &Content<F>, began_at: SystemTime) -> Verd
     let began_at = i64::try_from(began_at.as_nanos()).unwrap_or(i64::MAX);
     let geometry = content.info().geometry;
     let mut verdict =
-        Verdict { vouched: Bitfield::full(geometry.piece_count()), ..Verdict::nothing(content.info()) };
+        Verdict { trusted: Bitfield::full(geometry.piece_count()), ..Verdict::nothing(content.info()) };
     for (number, file) in content.selected_files() {
         let looked = content.last_look(number).ok().flatten();
         if looked.is_none_or(|stamp| stamp.changed >= began_at) {
             for piece in pieces_of(file, geometry.piece_len()) {
-                verdict.vouched.clear(piece);
-                verdict.doubtful.set(piece);
+                verdict.trusted.clear(piece);
+                verdict.to_hash.set(piece);
             }
         }
     }
@@ -196,12 +196,12 @@ mod tests {
         sample.pieces().for_each(|piece| sample.write(&content, piece).unwrap());
         let changed = content.look(1).unwrap().unwrap().changed;
         let changed = UNIX_EPOCH + Duration::from_nanos(changed.unsigned_abs());
-        let doubtful = |began_at| hashed(&content, began_at).doubtful.iter_set().collect::<Vec<_>>();
-        assert!(doubtful(changed + Duration::from_secs(1)).is_empty());
-        assert_eq!(doubtful(changed - Duration::from_secs(1)), [0, 1, 2, 3, 4]);
+        let to_hash = |began_at| hashed(&content, began_at).to_hash.iter_set().collect::<Vec<_>>();
+        assert!(to_hash(changed + Duration::from_secs(1)).is_empty());
+        assert_eq!(to_hash(changed - Duration::from_secs(1)), [0, 1, 2, 3, 4]);
         std::fs::remove_file(folder.path().join("b")).unwrap();
         content.look(1).unwrap();
-        assert_eq!(doubtful(changed + Duration::from_secs(1)), [3, 4]);
-        assert!(!hashed(&content, changed + Duration::from_secs(1)).vouched.get(3));
+        assert_eq!(to_hash(changed + Duration::from_secs(1)), [3, 4]);
+        assert!(!hashed(&content, changed + Duration::from_secs(1)).trusted.get(3));
     }
 }

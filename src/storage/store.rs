@@ -1,30 +1,27 @@
-//! One torrent's files together with the journal of what is durable in them: what a start finds
-//! there, what is written, and how it ends. The order of its calls is what makes the journal true.
+//! One torrent's content together with the journal of what is durable in it.
 //!
-//! A [`Store`] begins by looking at every file and at the journal ([`Store::begin`]); nothing is
-//! written yet, so that what is complete can be handed on from a place that takes no writes. Before
-//! the first piece is written the content is taken for ourselves and the journal is written anew
-//! ([`Store::prepare`]); then each piece is intended, written, and from time to time committed:
-//! made durable, and only then kept in the journal. At the end everything is durable and the
-//! journal says so ([`Store::close`]).
+//! The order of calls is what keeps the journal true. [`Store::begin`] compares every file with the
+//! journal and writes nothing, so that complete content can be seeded from a read-only place.
+//! [`Store::prepare`] claims the content and rewrites the journal before the first piece is
+//! written. Each piece is then recorded as intended, written, and later committed
+//! ([`Store::commit`]): made durable first, recorded as kept afterwards. [`Store::close`] makes
+//! everything durable and records the stamps of all files.
 //!
-//! A file of which a piece is suspect, because somebody else changed it, has no stamp in the
-//! journal ([`Stamp::unknown`]): what of it was not hashed again by the end is hashed at the next
-//! start.
+//! A file with a piece pending verification has no stamp in the journal ([`Stamp::unknown`]), so
+//! the next start hashes what this run did not hash again.
 //!
-//! Without a journal all of this works the same, but the next start has to hash. Thread-free: any
-//! number of threads may write and read pieces at once. The lock is held to append a record, never
-//! while a disk makes something durable, but for the rare times when the journal is written anew.
-//! Who makes something durable has a lock of their own for that long, so that nobody takes for
-//! durable what another is still syncing.
+//! Without a journal all of this works the same, but the next start hashes everything. Any number
+//! of threads may write and read pieces at once. The journal's lock is held while a record is
+//! appended or the journal is rewritten, never during an `fsync` of content; commits exclude each
+//! other by a lock of their own.
 //!
-//! After a sync that failed a system may take the bytes for written although they are not, and the
-//! next sync says that all is well. So what it was to cover is hashed and written once more before
-//! the next; and hashed before it goes out.
+//! After a failed `fsync` a system may count dirty pages as clean, and the next `fsync` reports
+//! success. So the pieces that a failed sync should have covered are hashed and written once more
+//! by the next commit, and verified before they are uploaded.
 
 mod admission;
-mod partial;
-mod unrecorded;
+mod on_disk_partials;
+mod uncommitted;
 mod whole;
 
 use std::collections::BTreeMap;
@@ -39,63 +36,58 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::metainfo::Info;
 use crate::proto::piece::PieceIndex;
-use partial::Begun;
-use unrecorded::Unrecorded;
+use on_disk_partials::OnDiskPartials;
+use uncommitted::{UncommittedWrites, Writes};
 
 /// One torrent on one disk.
 #[derive(Debug)]
 pub struct Store<F: FileSystem> {
     content: Content<F>,
-    /// Unset: nothing is recorded.
-    ledger: OnceLock<Box<Ledger<F>>>,
-    unrecorded: Unrecorded,
-    begun: Begun,
+    /// Unset if no journal is kept.
+    journal: OnceLock<Box<JournalState<F>>>,
+    uncommitted: UncommittedWrites,
+    on_disk: OnDiskPartials,
     claim: Mutex<Claim<F>>,
 }
 
-/// Whether others know that we write this content.
+/// The lock that tells other programs that this one writes the content.
 #[derive(Debug)]
 struct Claim<F: FileSystem> {
-    /// The file that says so to them; None: we do not.
+    /// `None` while the content is not claimed.
     lock: Option<F::Lock>,
-    /// Until the content is closed; else only as long as the journal is written.
+    /// Whether the claim lasts until the content is closed; otherwise it ends with the write to the
+    /// journal that needed it.
     is_kept: bool,
 }
 
-/// The journal, and what is not in it yet.
+/// The journal of a torrent.
 #[derive(Debug)]
-struct Ledger<F: FileSystem> {
+struct JournalState<F: FileSystem> {
     /// Where the journal is.
     fs: Arc<F>,
-    /// Files that were ours to write when it was opened.
+    /// Files that the journal listed as ours when it was opened.
     ours: Bitfield,
     state: Mutex<State<F>>,
-    /// Held to make things durable.
-    turn: Mutex<()>,
 }
 
 #[derive(Debug)]
 struct State<F: FileSystem> {
-    journal: Journal<F>,
-    /// Whether the file says what the journal does: before, it is only read.
+    file: Journal<F>,
+    /// Whether this run has rewritten the journal; until then the file is only read.
     is_settled: bool,
-    /// Pieces written since the last commit.
-    written: Vec<Kept>,
-    /// A sync failed: the system may have forgotten that bytes of `written` are not on the disk.
-    is_unsure: bool,
 }
 
-/// Pieces that are there as they were written, and those that the disk did not keep.
+/// The pieces that were rewritten, and those whose bytes the disk lost.
 type Rewritten = (Vec<Kept>, Vec<LostPiece>);
-/// Files that were synced, by number, with how they looked afterwards.
+/// Stamps of synced files, taken after the sync, by file number.
 type Looks = Vec<(usize, Option<Stamp>)>;
 
 impl<F: FileSystem> Store<F> {
-    /// Nothing is touched yet.
+    /// Creates a store; touches no file.
     pub fn new(content: Content<F>) -> Self {
         let claim = Mutex::new(Claim { lock: None, is_kept: false });
-        let (unrecorded, begun) = (Unrecorded::default(), Begun::default());
-        Self { content, ledger: OnceLock::new(), unrecorded, begun, claim }
+        let (uncommitted, on_disk) = (UncommittedWrites::default(), OnDiskPartials::default());
+        Self { content, journal: OnceLock::new(), uncommitted, on_disk, claim }
     }
 
     /// The torrent.
@@ -108,9 +100,8 @@ impl<F: FileSystem> Store<F> {
         &self.content
     }
 
-    /// Looks at every file and holds it against the journal, if there is one: which pieces are
-    /// there, and which are to be hashed. To be called once, before anything is written; nothing is
-    /// written by it.
+    /// Compares every file with the journal, if there is one, and returns which pieces are present
+    /// and which must be hashed. Called once, before anything is written; writes nothing.
     ///
     /// # Errors
     /// Something else stands in the place of a file.
@@ -121,30 +112,26 @@ impl<F: FileSystem> Store<F> {
             None => resume::judge(&self.content, &Record::nothing(self.info().geometry.piece_count()))?,
         };
         self.content.restore_parts(&verdict.in_parts);
-        if let Some(mut journal) = journal {
-            journal.trust(verdict.vouched.clone(), verdict.in_parts.clone());
-            for file in verdict.ours.iter_set() {
-                let look = self.content.last_look(file as usize)?;
-                look.into_iter().for_each(|stamp| journal.identify(file, stamp.inode));
+        if let Some(mut file) = journal {
+            file.trust(verdict.trusted.clone(), verdict.in_parts.clone());
+            for number in verdict.ours.iter_set() {
+                let look = self.content.last_look(number as usize)?;
+                look.into_iter().for_each(|stamp| file.identify(number, stamp.inode));
             }
-            let fs = Arc::clone(journal.fs());
-            let state =
-                Mutex::new(State { journal, is_settled: false, written: Vec::new(), is_unsure: false });
-            let ours = verdict.ours.clone();
-            let ledger = Box::new(Ledger { fs, ours, state, turn: Mutex::new(()) });
-            let is_first = self.ledger.set(ledger).is_ok();
+            let (fs, ours) = (Arc::clone(file.fs()), verdict.ours.clone());
+            let state = Mutex::new(State { file, is_settled: false });
+            let is_first = self.journal.set(Box::new(JournalState { fs, ours, state })).is_ok();
             debug_assert!(is_first, "a store begins once");
         }
         Ok(verdict)
     }
 
-    /// Makes ready for writing when these pieces are there: takes the content for ourselves, makes
-    /// durable what was found, and writes the journal anew, with the selected files as ours from
-    /// now on. Which pieces are there: without those that the disk did not keep. Later calls only
-    /// say that.
+    /// Prepares for writing: claims the content, makes durable the pieces that were found, and
+    /// rewrites the journal with the selected files listed as ours. Returns the pieces present,
+    /// minus those whose bytes did not survive. Later calls only return the pieces present.
     ///
     /// # Errors
-    /// Another program writes this content (`ResourceBusy`), or the disk fails; it may be tried
+    /// Another program writes this content (`ResourceBusy`), or the disk fails; the caller may try
     /// again.
     pub fn prepare(&self, have: &Bitfield) -> Result<Bitfield, StorageError> {
         self.take()?;
@@ -152,106 +139,107 @@ impl<F: FileSystem> Store<F> {
         self.content.rewrite_mixed()?.into_iter().for_each(|gone| {
             have.clear(gone);
         });
-        let Some(ledger) = self.ledger.get() else { return self.content.sync().map(|_| have) };
-        let _turn = ledger.turn();
-        let known = ledger.state();
-        if known.is_settled {
-            return Ok(known.journal.record().kept.clone());
+        let Some(journal) = self.journal.get() else { return self.content.sync().map(|_| have) };
+        let _turn = self.uncommitted.turn();
+        let state = journal.lock();
+        if state.is_settled {
+            return Ok(state.file.record().kept.clone());
         }
-        drop(known);
-        let lost = self.sync_found(ledger, &have)?;
+        drop(state);
+        let lost = self.sync_found(journal, &have)?;
         lost.iter().for_each(|lost| {
             have.clear(lost.piece);
         });
-        self.own(ledger);
-        let settled = self.settle(ledger, have.clone(), false);
-        // Else they would count as found the next time.
-        settled.inspect_err(|_| ledger.state().is_unsure |= !lost.is_empty())?;
+        self.own(journal);
+        let settled = self.settle(journal, have.clone(), false);
+        // The caller passes the lost pieces again: the next attempt must hash all that it finds.
+        settled.inspect_err(|_| self.uncommitted.lock().is_unsure |= !lost.is_empty())?;
         Ok(have)
     }
 
-    /// A piece is about to be written: the content is ours, and the journal knows. None: there is
-    /// no journal.
-    fn begin_write(&self, piece: PieceIndex) -> Result<Option<&Ledger<F>>, StorageError> {
+    /// Claims the content and records in the journal that a piece is about to be written. Returns
+    /// `None` if no journal is kept.
+    fn begin_write(&self, piece: PieceIndex) -> Result<Option<&JournalState<F>>, StorageError> {
         self.take()?;
-        let Some(ledger) = self.ledger.get() else { return Ok(None) };
-        if !ledger.state().is_settled {
-            let kept = ledger.state().journal.record().kept.clone();
+        let Some(journal) = self.journal.get() else { return Ok(None) };
+        if !journal.lock().is_settled {
+            let kept = journal.lock().file.record().kept.clone();
             self.prepare(&kept)?;
         }
-        self.intend(ledger, piece)?;
-        Ok(Some(ledger))
+        self.intend(journal, piece)?;
+        Ok(Some(journal))
     }
 
-    /// From the first write of ours on, a file may look as if only we had written to it since it
-    /// was stamped. So stamps of files of which a piece is suspect are taken back before that.
-    fn intend(&self, ledger: &Ledger<F>, piece: PieceIndex) -> Result<(), StorageError> {
-        if ledger.state().journal.record().kept.get(piece) {
-            // Durably not kept before its bytes are touched.
-            ledger.lose(&[piece])?;
+    /// Records a piece as about to be written. After our first write a changed file may look as if
+    /// only this program wrote to it, so this first withdraws the stamps of files that have pieces
+    /// pending verification.
+    fn intend(&self, journal: &JournalState<F>, piece: PieceIndex) -> Result<(), StorageError> {
+        if journal.lock().file.record().kept.get(piece) {
+            // The journal durably drops the piece before its bytes change.
+            journal.lose(&[piece])?;
         }
-        let mut state = ledger.state();
-        let record = state.journal.record();
+        let mut state = journal.lock();
+        let record = state.file.record();
         let is_stamped = |number: &u32| record.stamps.get(number).is_some_and(|at| !at.is_unknown());
-        let is_suspect = |number: &u32| self.content.is_suspect(*number as usize, &record.kept);
+        let has_unverified = |number: &u32| self.content.has_unverified(*number as usize, &record.kept);
         let places = self.content.places(self.content.whole(piece), true).map(|number| number as u32);
-        let suspect: Vec<u32> = places.filter(is_stamped).filter(is_suspect).collect();
-        if !suspect.is_empty() {
-            state.journal.forget(&suspect)?;
+        let unverified: Vec<u32> = places.filter(is_stamped).filter(has_unverified).collect();
+        if !unverified.is_empty() {
+            state.file.forget(&unverified)?;
         }
-        state.journal.intend(self.content.fs().now(), piece);
+        state.file.intend(self.content.fs().now(), piece);
         Ok(())
     }
 
-    /// Whether the journal may lack pieces that are durable, because it can neither be written nor
-    /// removed: then the next start may not find them.
+    /// Whether the journal may lack durable pieces because it can neither be written nor removed;
+    /// then the next start may not find them.
     pub fn has_journal_gaps(&self) -> bool {
-        self.ledger.get().is_some_and(|ledger| ledger.state().journal.has_gaps())
+        self.journal.get().is_some_and(|journal| journal.lock().file.has_gaps())
     }
 
-    /// What is wrong with the journal, for the user; once.
+    /// Takes the journal's trouble to report to the user; each is returned once.
     pub fn take_journal_trouble(&self) -> Option<Trouble> {
-        self.ledger.get()?.state().journal.take_trouble()
+        self.journal.get()?.lock().file.take_trouble()
     }
 
-    /// Makes durable what was written, and then that it was. Pieces come back that the disk did not
-    /// keep.
+    /// Makes the written pieces durable and then records them in the journal. Returns the pieces
+    /// whose bytes the disk lost.
     ///
     /// # Errors
-    /// It may not be durable; the next commit tries again.
+    /// The pieces may not be durable; the next commit tries again.
     pub fn commit(&self) -> Result<Vec<LostPiece>, StorageError> {
-        let Some(ledger) = self.ledger.get() else { return self.commit_unrecorded() };
-        let _turn = ledger.turn();
-        let is_settled = ledger.state().is_settled;
-        // Before, nothing was written.
-        if is_settled { self.commit_written(ledger) } else { Ok(Vec::new()) }
+        let _turn = self.uncommitted.turn();
+        // Nothing is written before the journal is settled.
+        let is_settled = self.journal.get().is_none_or(|journal| journal.lock().is_settled);
+        if is_settled { self.commit_written() } else { Ok(Vec::new()) }
     }
 
-    fn commit_written(&self, ledger: &Ledger<F>) -> Result<Vec<LostPiece>, StorageError> {
-        let (pieces, is_unsure) = ledger.state().take_written();
+    fn commit_written(&self) -> Result<Vec<LostPiece>, StorageError> {
+        let Writes { pieces, is_unsure } = self.uncommitted.take();
         let synced = self.sync_written(&pieces, is_unsure);
-        let ((good, lost), looks) = synced.inspect_err(|_| ledger.state().put_back(&pieces, true))?;
-        let mut kept = ledger.state().journal.record().kept.clone();
-        good.iter().for_each(|good| {
-            kept.set(good.piece);
-        });
-        let stamps = self.stamps_of(looks, &kept);
-        ledger.record(&good, &stamps);
+        let ((good, lost), looks) = synced.inspect_err(|_| self.uncommitted.lock().add(&pieces, true))?;
+        if let Some(journal) = self.journal.get() {
+            let mut kept = journal.lock().file.record().kept.clone();
+            good.iter().for_each(|good| {
+                kept.set(good.piece);
+            });
+            journal.record(&good, &self.stamps_of(looks, &kept));
+        }
         Ok(lost)
     }
 
-    /// Makes durable what was written, again first if a sync failed before; how the files looked.
+    /// Syncs the written pieces, after rewriting them if an earlier sync failed. Returns the stamps
+    /// of the files as well.
     fn sync_written(&self, pieces: &[Kept], is_unsure: bool) -> Result<(Rewritten, Looks), StorageError> {
         let rewritten = if is_unsure { self.write_again(pieces) } else { Ok((pieces.to_vec(), Vec::new())) };
         let synced = rewritten.and_then(|rewritten| Ok((rewritten, self.content.sync()?)));
         synced.inspect_err(|_| {
-            self.content.suspect_pieces(pieces.iter().map(|kept| kept.piece));
-            self.begun.doubt_all();
+            self.content.mark_pieces_unverified(pieces.iter().map(|kept| kept.piece));
+            self.on_disk.mark_all_unsure();
         })
     }
 
-    /// Writes pieces once more after a sync that failed: those that could be read, and those that
-    /// could not.
+    /// Hashes pieces after a failed sync and writes the good ones once more.
     fn write_again(&self, pieces: &[Kept]) -> Result<Rewritten, StorageError> {
         let (mut scratch, mut bytes) = (Vec::new(), Vec::new());
         let (mut good, mut lost) = (Vec::with_capacity(pieces.len()), Vec::new());
@@ -269,33 +257,27 @@ impl<F: FileSystem> Store<F> {
         Ok((good, lost))
     }
 
-    /// Pieces turned out to be gone or false. A journal that nothing was written into yet is left
-    /// as it is: the files do not look as it says.
+    /// Drops pieces that turned out to be missing or false. A journal that is not settled yet stays
+    /// as it is: its stamps do not match the files.
     ///
     /// # Errors
-    /// The journal may still name them; the files do not look as it says, so they are hashed at the
-    /// next start.
+    /// The journal may still name the pieces; its stamps do not match the files, so the next start
+    /// hashes them.
     pub fn lose(&self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
-        let Some(ledger) = self.ledger.get() else {
-            self.unrecorded.lose(pieces);
-            return Ok(());
-        };
-        let _turn = ledger.turn();
-        let mut state = ledger.state();
-        state.written.retain(|kept| !pieces.contains(&kept.piece));
-        if !state.is_settled {
-            return Ok(());
+        let _turn = self.uncommitted.turn();
+        self.uncommitted.lock().remove(pieces);
+        match self.journal.get() {
+            Some(journal) if journal.lock().is_settled => self.unless_others(|| journal.lose(pieces)),
+            Some(_) | None => Ok(()),
         }
-        drop(state);
-        self.unless_others(|| ledger.lose(pieces))
     }
 
-    /// Makes everything durable and writes into the journal how all files look, so that the next
-    /// start need only compare. Then others may write the content, until we do so again. Pieces
-    /// come back that the disk did not keep: then it is not closed.
+    /// Makes everything durable and records the stamps of all files, so that the next start only
+    /// compares stamps; then ends the claim on the content. Returns the pieces whose bytes the disk
+    /// lost; if there are any, the store stays open.
     ///
     /// # Errors
-    /// The next start has to hash more, unless it is tried again; until then the content is ours.
+    /// The next start hashes more unless a later call succeeds; until then the claim lasts.
     pub fn close(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
         let lost = self.conclude(have)?;
         if lost.is_empty() {
@@ -305,36 +287,43 @@ impl<F: FileSystem> Store<F> {
     }
 
     fn conclude(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
-        let Some(ledger) = self.ledger.get() else { return self.commit_unrecorded() };
-        let _turn = ledger.turn();
-        self.unless_others(|| self.conclude_alone(ledger, have))
+        let _turn = self.uncommitted.turn();
+        match self.journal.get() {
+            Some(journal) => self.unless_others(|| self.conclude_alone(journal, have)),
+            None => self.commit_written(),
+        }
     }
 
-    fn conclude_alone(&self, ledger: &Ledger<F>, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
-        let is_settled = ledger.state().is_settled;
-        let lost = if is_settled { self.commit_written(ledger)? } else { self.sync_found(ledger, have)? };
+    fn conclude_alone(
+        &self,
+        journal: &JournalState<F>,
+        have: &Bitfield,
+    ) -> Result<Vec<LostPiece>, StorageError> {
+        let is_settled = journal.lock().is_settled;
+        let lost = if is_settled { self.commit_written()? } else { self.sync_found(journal, have)? };
         if !lost.is_empty() {
             return Ok(lost);
         }
-        let kept = if is_settled { ledger.state().journal.record().kept.clone() } else { have.clone() };
-        self.settle(ledger, kept, true)?;
+        let kept = if is_settled { journal.lock().file.record().kept.clone() } else { have.clone() };
+        self.settle(journal, kept, true)?;
         Ok(lost)
     }
 
-    /// Writes into the journal that these pieces are there, and how all files look, unless it says
-    /// so already.
-    fn settle(&self, ledger: &Ledger<F>, kept: Bitfield, clean: bool) -> Result<(), StorageError> {
+    /// Rewrites the journal with these pieces and the stamps of all files, unless it already says
+    /// the same.
+    fn settle(&self, journal: &JournalState<F>, kept: Bitfield, clean: bool) -> Result<(), StorageError> {
         let stamps = self.stamps(&kept)?;
-        let mut state = ledger.state();
-        let record = state.journal.record();
-        let is_said = !state.journal.has_lapsed() && record.kept == kept && record.stamps == stamps;
-        if clean && record.clean && is_said {
+        let mut state = journal.lock();
+        let record = state.file.record();
+        let is_same = !state.file.has_lapsed() && record.kept == kept && record.stamps == stamps;
+        if clean && record.clean && is_same {
             return Ok(());
         }
         state.settle(&self.content, kept, stamps, clean)
     }
 
-    /// Whoever writes the content keeps its journal: while others do, nothing is done.
+    /// Runs `write` unless another program writes the content: the program that writes the content
+    /// keeps its journal.
     fn unless_others<T: Default>(
         &self,
         write: impl FnOnce() -> Result<T, StorageError>,
@@ -367,7 +356,7 @@ impl<F: FileSystem> Store<F> {
         self.content.read_blocks(blocks, scratch)
     }
 
-    /// Tells others that we write this content, by a lock on its first file.
+    /// Claims the content by a lock on its first file.
     fn take(&self) -> Result<(), StorageError> {
         let mut claim = self.claim();
         if claim.lock.is_none() {
@@ -378,22 +367,23 @@ impl<F: FileSystem> Store<F> {
     }
 
     fn claim(&self) -> MutexGuard<'_, Claim<F>> {
-        // The lock is there or it is not.
+        // Each change is one assignment.
         self.claim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was found by hashing is made durable: who wrote it may not have done so, or (where it
-    /// was us) a sync of it may have failed before we were killed, so that what reads well is in
-    /// caches alone: that is written once more. Pieces come back that the disk did not keep.
-    fn sync_found(&self, ledger: &Ledger<F>, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
-        let kept = ledger.state().journal.record().kept.clone();
+    /// Makes durable the pieces that were found by hashing: the program that wrote them may not have
+    /// synced them. Pieces that the journal lists as intended are written once more, because a sync
+    /// may have failed before this program was killed, and then their bytes are only in caches.
+    /// Returns the pieces whose bytes the disk lost.
+    fn sync_found(&self, journal: &JournalState<F>, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
+        let kept = journal.lock().file.record().kept.clone();
         let found = have.iter_set().filter(|&piece| !kept.get(piece));
         let found: Vec<_> =
             found.map(|piece| Kept { piece, in_parts: self.content.is_in_parts(piece) }).collect();
         let (mut unsure, mut sure) = (found.clone(), Vec::new());
-        if !std::mem::take(&mut ledger.state().is_unsure) {
-            let state = ledger.state();
-            let intended = &state.journal.record().intended;
+        if !std::mem::take(&mut self.uncommitted.lock().is_unsure) {
+            let state = journal.lock();
+            let intended = &state.file.record().intended;
             (unsure, sure) = found.iter().partition(|kept| intended.contains_key(&kept.piece));
         }
         let synced = self.write_again(&unsure).and_then(|(good, lost)| {
@@ -401,75 +391,61 @@ impl<F: FileSystem> Store<F> {
             self.content.sync().map(|_| lost)
         });
         if synced.is_err() {
-            self.content.suspect_pieces(found.iter().map(|kept| kept.piece));
-            ledger.state().is_unsure = true;
+            self.content.mark_pieces_unverified(found.iter().map(|kept| kept.piece));
+            self.uncommitted.lock().is_unsure = true;
         }
         synced
     }
 
-    /// How all files looked when their bytes were last known, of which these pieces are kept.
+    /// Returns the stamps of all files as of when their bytes were last known, for a journal that
+    /// records `kept`.
     fn stamps(&self, kept: &Bitfield) -> Result<BTreeMap<u32, Stamp>, StorageError> {
         let look = |number| Ok((number, self.content.last_look(number)?));
         let looks: Vec<_> = (0..=self.info().files.len()).map(look).collect::<Result<_, StorageError>>()?;
         Ok(self.stamps_of(looks, kept).into_iter().collect())
     }
 
-    /// What the journal is to say of files that were looked at, when these pieces are kept: nothing
-    /// of those of which one is suspect.
+    /// Returns the stamps to record with `kept`: [`Stamp::unknown`] for files that have pieces
+    /// pending verification.
     fn stamps_of(&self, looks: Vec<(usize, Option<Stamp>)>, kept: &Bitfield) -> Vec<(u32, Stamp)> {
-        // Asked after they were looked at: whoever noticed a change before has said so by then.
+        // Asked after the stamps were taken: a change noticed before that is already marked.
         let known = |(number, look): (usize, Option<Stamp>)| {
             let unknown = || Some(Stamp::unknown(look.map_or(0, |stamp: Stamp| stamp.inode)));
-            if self.content.is_suspect(number, kept) { unknown() } else { look }
+            if self.content.has_unverified(number, kept) { unknown() } else { look }
         };
         looks.into_iter().filter_map(|look| Some((look.0 as u32, known(look)?))).collect()
     }
 }
 
-impl<F: FileSystem> Ledger<F> {
-    fn turn(&self) -> MutexGuard<'_, ()> {
-        // It guards no state: who died with it has at most not made durable what they would have.
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells the journal what is durable, durably if it can be written.
+impl<F: FileSystem> JournalState<F> {
+    /// Records durable pieces and stamps in the journal, durably if it can be written.
     fn record(&self, pieces: &[Kept], stamps: &[(u32, Stamp)]) {
         if pieces.is_empty() && stamps.is_empty() {
             return;
         }
-        let appended = self.state().journal.keep(pieces, stamps);
+        let appended = self.lock().file.keep(pieces, stamps);
         if let Some(Err(source)) = appended.map(|file| self.fs.sync(&file)) {
-            self.state().journal.not_synced(source);
+            self.lock().file.not_synced(source);
         }
-        self.state().journal.kept(pieces, stamps);
+        self.lock().file.kept(pieces, stamps);
     }
 
+    /// Durably drops pieces from the journal; removes the journal if it cannot be synced.
     fn lose(&self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
-        let appended = self.state().journal.lose(pieces)?;
+        let appended = self.lock().file.lose(pieces)?;
         let Some(Err(source)) = appended.map(|file| self.fs.sync(&file)) else { return Ok(()) };
-        let mut state = self.state();
-        state.journal.not_synced(source);
-        state.journal.remove()
+        let mut state = self.lock();
+        state.file.not_synced(source);
+        state.file.remove()
     }
 
-    fn state(&self) -> MutexGuard<'_, State<F>> {
-        // A thread that died here has at most written less than it said it would.
+    fn lock(&self) -> MutexGuard<'_, State<F>> {
+        // A thread that panicked here appended less than it should have, which costs hashing.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<F: FileSystem> State<F> {
-    /// What was written since the last commit, and whether a sync of it failed.
-    fn take_written(&mut self) -> (Vec<Kept>, bool) {
-        (std::mem::take(&mut self.written), std::mem::take(&mut self.is_unsure))
-    }
-
-    /// What could not be committed; `is_unsure`: and may not be what was written.
-    fn put_back(&mut self, pieces: &[Kept], is_unsure: bool) {
-        self.written.extend(pieces);
-        self.is_unsure |= is_unsure;
-    }
-
     fn settle(
         &mut self,
         content: &Content<F>,
@@ -481,7 +457,7 @@ impl<F: FileSystem> State<F> {
         kept.iter_set().filter(|&piece| content.is_in_parts(piece)).for_each(|piece| {
             in_parts.set(piece);
         });
-        self.journal.settle(kept, in_parts, content.selection(), stamps, clean)?;
+        self.file.settle(kept, in_parts, content.selection(), stamps, clean)?;
         self.is_settled = true;
         Ok(())
     }

@@ -30,7 +30,7 @@ fn a_file_that_came_into_the_place_of_ours_does_not_become_ours_by_a_clean_end()
         }
         assert_eq!(seed.store.close(&seed.have).unwrap(), []);
         assert_eq!(place.ours(), [0], "is it replaced before: {is_before}");
-        assert_eq!(place.start().doubtful.is_empty(), is_before, "what was not hashed again is");
+        assert_eq!(place.start().to_hash.is_empty(), is_before, "what was not hashed again is");
     }
 }
 

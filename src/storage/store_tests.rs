@@ -33,7 +33,7 @@ struct Started {
     store: Store<RealFs>,
     have: Bitfield,
     /// Pieces that were hashed.
-    doubtful: Vec<PieceIndex>,
+    to_hash: Vec<PieceIndex>,
 }
 
 impl Place {
@@ -62,18 +62,18 @@ impl Place {
         let store = self.store();
         let plan = Plan { purpose: Purpose::Seed, ..Plan::default() };
         let mut lifecycle = Lifecycle::<Vec<u8>>::new(&store, plan, Instant::ZERO);
-        let mut doubtful = Vec::new();
+        let mut to_hash = Vec::new();
         let inspect = |done: &StepDone| {
             if let StepDone::Begun(Ok(begun)) = done {
                 let mut scratch = Vec::new();
                 let mut is_good = |piece| store.content().check_piece(piece, &mut scratch).unwrap();
                 let is_there = begun.present.iter_set().all(&mut is_good);
                 assert!(is_there, "a piece is claimed and false");
-                doubtful = begun.doubtful.iter_set().collect();
+                to_hash = begun.to_hash.iter_set().collect();
             }
         };
         store.run_start(&mut lifecycle, Instant::ZERO, || Ok(Some(self.journal())), inspect);
-        Started { have: lifecycle.have().clone(), doubtful, store }
+        Started { have: lifecycle.have().clone(), to_hash, store }
     }
 
     /// A download of these pieces that is not at its end.
@@ -181,16 +181,16 @@ fn what_a_seed_did_not_hash_again_the_next_start_hashes() {
     let place = Place::new();
     place.complete();
     let mut seed = place.start();
-    assert_eq!((seed.have.count(), seed.doubtful.len()), (5, 0));
+    assert_eq!((seed.have.count(), seed.to_hash.len()), (5, 0));
     place.flip("a", 70);
     assert_eq!(seed.send(&place, 0), NONE, "it is still good");
     assert_eq!(seed.store.close(&seed.have).unwrap(), []);
     let mut again = place.start();
-    assert_eq!(again.doubtful, [0, 1, 2, 3], "the file of which not all was looked at");
+    assert_eq!(again.to_hash, [0, 1, 2, 3], "the file of which not all was looked at");
     assert!(!again.have.get(2));
     assert_eq!(again.store.close(&again.have).unwrap(), []);
     again = place.start();
-    assert_eq!((again.have.count(), again.doubtful.len()), (4, 0), "once is enough");
+    assert_eq!((again.have.count(), again.to_hash.len()), (4, 0), "once is enough");
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_change_that_a_read_noticed_keeps_a_download_from_being_complete() {
     download.write(&place, 2);
     assert_eq!(download.finish(), NONE);
     place.assert_whole();
-    assert_eq!(place.start().doubtful, NONE);
+    assert_eq!(place.start().to_hash, NONE);
 }
 
 /// Two pieces are spoilt, one is found out and fetched again: its file is not known by that.
@@ -224,7 +224,7 @@ fn a_piece_fetched_again_does_not_vouch_for_the_rest_of_its_file() {
         let again = place.start();
         let have: Vec<_> = again.have.iter_set().collect();
         assert_eq!(have, [0, 1, 4], "is it committed: {is_committed}");
-        assert!(!again.doubtful.contains(&4), "nobody touched b");
+        assert!(!again.to_hash.contains(&4), "nobody touched b");
     }
 }
 
@@ -242,7 +242,7 @@ fn a_file_deleted_under_its_download_is_fetched_again() {
         assert_eq!(download.store.commit().unwrap(), []);
         download.write(&place, 3);
         download.repair(&place);
-        assert_eq!(place.start().doubtful, NONE);
+        assert_eq!(place.start().to_hash, NONE);
     }
 }
 
@@ -295,7 +295,7 @@ fn so_are_many_files() {
     [7, 70].into_iter().for_each(|piece| download.write(&place, piece));
     assert_eq!(download.finish(), NONE);
     assert_eq!(fs::read(place.path("f/70")).unwrap(), place.sample.file(70));
-    assert_eq!(place.start().doubtful, NONE);
+    assert_eq!(place.start().to_hash, NONE);
 }
 
 #[test]
@@ -303,9 +303,9 @@ fn without_a_journal_changes_are_noticed_too() {
     for is_finished in [false, true] {
         let place = Place::new();
         let store = place.store();
-        let have = store.begin(None).unwrap().vouched;
+        let have = store.begin(None).unwrap().trusted;
         let have = store.prepare(&have).unwrap();
-        let mut download = Started { store, have, doubtful: Vec::new() };
+        let mut download = Started { store, have, to_hash: Vec::new() };
         place.sample.pieces().for_each(|piece| download.write(&place, piece));
         if is_finished {
             assert_eq!(download.finish(), NONE);
@@ -339,7 +339,7 @@ fn room_that_is_set_apart_leaves_files_watched_and_known() {
     drop(place.download(&[0, 1, 2]));
     for _ in 0..2 {
         let download = place.start();
-        assert_eq!(download.doubtful, NONE, "a kill after room was set apart");
+        assert_eq!(download.to_hash, NONE, "a kill after room was set apart");
         download.store.preallocate().unwrap();
         download.store.prepare(&download.have).unwrap();
         assert_eq!(place.open("b").metadata().unwrap().len(), 60);
@@ -391,12 +391,12 @@ fn a_torrent_of_one_file_which_needs_no_parts_file_is_noted_too() {
     let place = Place { sample: sample(&[("a", 160)], 32), ..Place::new() };
     place.complete();
     let again = place.start();
-    assert_eq!((again.have.count(), again.doubtful.len()), (5, 0), "nothing is hashed");
+    assert_eq!((again.have.count(), again.to_hash.len()), (5, 0), "nothing is hashed");
     place.flip("a", 0);
     let changed = place.start();
-    assert_eq!((changed.have.count(), changed.doubtful.len()), (4, 5));
+    assert_eq!((changed.have.count(), changed.to_hash.len()), (4, 5));
     assert_eq!(changed.store.close(&changed.have).unwrap(), []);
-    assert_eq!(place.start().doubtful, NONE);
+    assert_eq!(place.start().to_hash, NONE);
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn blocks_of_a_piece_that_is_not_whole_survive_and_complete_it() {
     assert_eq!(started.store.close(&started.have).unwrap(), []);
     drop(started);
     let started = place.start();
-    assert_eq!((started.doubtful.as_slice(), started.have.count()), (&NONE[..], 2), "a clean end");
+    assert_eq!((started.to_hash.as_slice(), started.have.count()), (&NONE[..], 2), "a clean end");
     drop(started);
     assert_eq!(place.partial(), [(2, vec![0])]);
 }
@@ -472,7 +472,7 @@ fn blocks_of_a_piece_that_nobody_wants_any_more_are_left_alone() {
     }
     drop(started);
     let store = Store::new(place.sample.content(place.folder.path(), &[true, false]));
-    let have = store.begin(Some(place.journal())).unwrap().vouched;
+    let have = store.begin(Some(place.journal())).unwrap().trusted;
     let partial = store.partial_pieces(&have);
     // The part of it in the file that is not wanted lies elsewhere now.
     assert!(partial.len() == 1 && partial[0].piece == 1, "{partial:?}");

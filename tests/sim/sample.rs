@@ -214,7 +214,7 @@ fn start_with(
     let (mut hashed_count, mut attempt_count) = (0, 0);
     let mut inspect = |done: &StepDone| match done {
         StepDone::Begun(Ok(begun)) => {
-            (durable, hashed_count) = (begun.verdict.vouched.clone(), begun.doubtful.count());
+            (durable, hashed_count) = (begun.verdict.trusted.clone(), begun.to_hash.count());
             // What the journal claims has to be there (R1).
             let mut scratch = Vec::new();
             for piece in durable.iter_set() {

@@ -17,7 +17,7 @@ use crate::engine::pool::Intake;
 use crate::engine::send::BlockSource;
 use crate::engine::task::{self, Task};
 use crate::proto::torrent::event::ConnId;
-use crate::storage::disk::DiskContent;
+use crate::storage::disk::SharedStore;
 
 /// All connections.
 pub(super) struct Connections {
@@ -58,7 +58,7 @@ impl Connections {
     }
 
     /// The content is known: connections can read blocks of it, and know how many pieces there are.
-    pub(super) fn describe(&self, content: &DiskContent) {
+    pub(super) fn describe(&self, content: &SharedStore) {
         let is_first = self.source.content.set(content.clone()).is_ok();
         debug_assert!(is_first, "a torrent is described once");
     }

@@ -9,7 +9,7 @@ use super::metadata::Room;
 use crate::engine::context::Context;
 use crate::engine::pool::BlockBuf;
 use crate::engine::task::Tasks;
-use crate::storage::disk::{DiskContent, Done, Job};
+use crate::storage::disk::{Done, Job, SharedStore};
 use crate::storage::fs::RealFs;
 use crate::storage::journals;
 use crate::storage::lifecycle::{Step, StepDone};
@@ -31,7 +31,7 @@ pub(super) enum Ended {
 /// The jobs that run.
 pub(super) struct Jobs {
     context: Arc<Context>,
-    content: DiskContent,
+    content: SharedStore,
     /// The folder of the content, for its journal.
     dir: PathBuf,
     tasks: Tasks<Ended>,
@@ -39,7 +39,7 @@ pub(super) struct Jobs {
 
 impl Jobs {
     /// None run yet.
-    pub(super) fn new(context: Arc<Context>, content: DiskContent, dir: PathBuf) -> Self {
+    pub(super) fn new(context: Arc<Context>, content: SharedStore, dir: PathBuf) -> Self {
         Self { context, content, dir, tasks: Tasks::new() }
     }
 

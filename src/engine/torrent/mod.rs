@@ -50,7 +50,7 @@ use crate::proto::torrent::event::{Command, Source};
 use crate::proto::torrent::metadata::LEFT_UNKNOWN;
 use crate::proto::tracker::Progress;
 use crate::storage::content::StorageError;
-use crate::storage::disk::DiskContent;
+use crate::storage::disk::SharedStore;
 use crate::storage::lifecycle;
 use crate::storage::open::{self, Place};
 use connections::{Connections, Inbox};
@@ -120,7 +120,7 @@ struct Plan {
 
 impl Plan {
     /// Opens the content; it may wait for a disk.
-    fn open(&self, context: &Context, info: Info, flags: Vec<bool>) -> Result<DiskContent, StorageError> {
+    fn open(&self, context: &Context, info: Info, flags: Vec<bool>) -> Result<SharedStore, StorageError> {
         let (purpose, follow_links) = (self.storage.purpose, self.follow_links);
         let place = Place { dir: &self.dir, purpose, follow_links };
         open::open(place, context.journals.as_ref(), &context.handles, info, flags)
@@ -130,7 +130,7 @@ impl Plan {
 /// What is known of the content at the start.
 enum Known {
     /// Its files are open.
-    Content(DiskContent),
+    Content(SharedStore),
     /// A name.
     Magnet(Box<Named>),
 }
@@ -277,7 +277,7 @@ impl Origin {
     /// The beginning of a torrent whose files are open.
     async fn begin(
         mut self,
-        content: DiskContent,
+        content: SharedStore,
         mut inputs: Inputs,
         mut report: Report,
         wishes: Wishes,
@@ -395,7 +395,7 @@ impl Origin {
         selection: Selection,
         magnet: &Magnet,
         info: Info,
-    ) -> Result<DiskContent, Leaving> {
+    ) -> Result<SharedStore, Leaving> {
         if self.plan.describe_only {
             return Err(Leaving::GoalReached);
         }
@@ -467,7 +467,7 @@ fn metainfo(magnet: &Magnet, info: Info) -> Metainfo {
 }
 
 /// Bytes of the pieces that are not there.
-fn left(content: &DiskContent, have: &Bitfield) -> u64 {
+fn left(content: &SharedStore, have: &Bitfield) -> u64 {
     let geometry = content.info().geometry;
     let there: u64 = have.iter_set().map(|piece| u64::from(geometry.len_of(piece))).sum();
     geometry.total_len() - there

@@ -17,7 +17,7 @@ use crate::engine::context::Context;
 use crate::engine::handle::{Event, Refusal, Stage};
 use crate::engine::mailbox::Mailbox;
 use crate::engine::pool::BlockBuf;
-use crate::storage::disk::{DiskContent, Done, Job};
+use crate::storage::disk::{Done, Job, SharedStore};
 use crate::storage::journal::Trouble;
 use crate::storage::lifecycle::{self, Existing, Lifecycle, Output};
 
@@ -38,7 +38,7 @@ pub(super) enum Started {
 
 /// Content that is ready to swarm.
 pub(super) struct Ready {
-    pub(super) content: DiskContent,
+    pub(super) content: SharedStore,
     pub(super) storage: Lifecycle<BlockBuf>,
     pub(super) jobs: Jobs,
     /// What is present.
@@ -53,7 +53,7 @@ type Checked = (u32, u32);
 pub(super) async fn start(
     context: &Arc<Context>,
     plan: &Plan,
-    content: &DiskContent,
+    content: &SharedStore,
     control: &mut Mailbox,
     report: &mut Report,
     mut wishes: Wishes,
@@ -138,7 +138,7 @@ async fn later(checked: &mut watch::Receiver<Checked>) {
     }
 }
 
-fn tell_found(plan: &Plan, content: &DiskContent, found: &lifecycle::Started, report: &Report) {
+fn tell_found(plan: &Plan, content: &SharedStore, found: &lifecycle::Started, report: &Report) {
     // Files that lie under other names than in the torrent.
     let own = |number: usize| content.info().files[number].path.join("/");
     let names: Vec<_> =
@@ -158,7 +158,7 @@ fn tell_found(plan: &Plan, content: &DiskContent, found: &lifecycle::Started, re
 
 /// Tells what is wrong with the journal of a torrent that does not start: the files that the
 /// journal would name count as the user's.
-fn tell_journal(content: &DiskContent, report: &Report) {
+fn tell_journal(content: &SharedStore, report: &Report) {
     match content.take_journal_trouble() {
         Some(Trouble::Unusable(error, _)) => report.event(Event::JournalUnusable(error.to_string())),
         Some(trouble @ (Trouble::SetAside(..) | Trouble::Lapsed(_))) => report.journal(trouble),

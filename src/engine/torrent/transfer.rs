@@ -22,7 +22,7 @@ use crate::proto::session::Lease;
 use crate::proto::time::Instant;
 use crate::proto::torrent::Torrent;
 use crate::proto::torrent::event::{ConnId, Receipt, Settings, TorrentSnapshot};
-use crate::storage::disk::DiskContent;
+use crate::storage::disk::SharedStore;
 use crate::storage::lifecycle::{self, Completion, Lifecycle};
 
 /// Inputs of connections taken before timers and the user are looked at again.
@@ -48,7 +48,7 @@ pub(super) enum Part {
 
 /// Content that is started.
 pub(super) struct Content {
-    pub(super) disk: DiskContent,
+    pub(super) disk: SharedStore,
     pub(super) storage: Lifecycle<BlockBuf>,
     pub(super) files: FileProgress,
     pub(super) jobs: Jobs,
@@ -454,7 +454,7 @@ impl TorrentTask {
 }
 
 impl Content {
-    fn new(disk: DiskContent, storage: Lifecycle<BlockBuf>, jobs: Jobs, found: &lifecycle::Started) -> Self {
+    fn new(disk: SharedStore, storage: Lifecycle<BlockBuf>, jobs: Jobs, found: &lifecycle::Started) -> Self {
         let files = FileProgress::new(disk.info(), &found.have);
         Self { disk, storage, files, jobs, is_closed: false }
     }

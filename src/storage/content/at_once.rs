@@ -37,7 +37,7 @@ impl<F: FileSystem> Content<F> {
         // Looked at after the read, for what was written meanwhile shows only then.
         let is_good = count > 0
             && counts.into_iter().all(|(number, begun_count)| self.looks_as_seen(number, begun_count))
-            && !self.rechecks.contains(first.piece);
+            && !self.unverified.contains(first.piece);
         if is_good { count } else { 0 }
     }
 

@@ -232,7 +232,7 @@ impl<F: FileSystem> Content<F> {
             let path = self.path_of(at);
             // To read: a file that someone removed shall not become an empty file.
             match self.fs.open_read(path).and_then(|file| self.fs.sync(&file)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.suspect(at),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.mark_unverified(at),
                 synced => synced.map_err(|source| self.error(path, source))?,
             }
         }

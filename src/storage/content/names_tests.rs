@@ -137,8 +137,8 @@ fn download(sample: &Sample, fs: Odd, selected: &[bool]) -> BTreeMap<String, Str
     let store = Store::new(Content::new(sample.info.clone(), selected.to_vec(), fs));
     let verdict = store.begin(None).unwrap();
     let mut scratch = Vec::new();
-    let mut have = verdict.vouched;
-    for piece in verdict.doubtful.iter_set() {
+    let mut have = verdict.trusted;
+    for piece in verdict.to_hash.iter_set() {
         if store.content().check_piece(piece, &mut scratch).unwrap() {
             have.set(piece);
         }

@@ -176,7 +176,7 @@ impl<F: FileSystem> Content<F> {
         if watch.is_as_seen(begun_count, stamp) {
             watch.see(begun_count, stamp);
         } else {
-            self.suspect(number);
+            self.mark_unverified(number);
         }
         Ok(stamp)
     }
@@ -189,7 +189,7 @@ impl<F: FileSystem> Content<F> {
     pub(super) fn look_again(&self, number: usize) -> Result<Option<Stamp>, StorageError> {
         match self.look(number) {
             Err(error) if !error.may_pass() => {
-                self.suspect(number);
+                self.mark_unverified(number);
                 Ok(None)
             }
             looked => looked,
@@ -234,22 +234,22 @@ impl<F: FileSystem> Content<F> {
         blocks: &mut [(Block, B)],
         scratch: &mut Vec<u8>,
     ) -> Result<Vec<LostPiece>, (Block, StorageError)> {
-        let mut doubtful = self.read_once(blocks)?;
+        let mut unverified = self.read_once(blocks)?;
         for _ in 1..ATTEMPT_MAX {
-            if doubtful.is_empty() {
+            if unverified.is_empty() {
                 return Ok(Vec::new());
             }
             self.fs.close();
             let mut lost = Vec::new();
-            for piece in doubtful.drain(..) {
+            for piece in unverified.drain(..) {
                 lost.extend(self.examine(piece, scratch).map_err(|error| (self.whole(piece), error))?);
             }
             if !lost.is_empty() {
                 return Ok(lost);
             }
-            doubtful = self.read_once(blocks)?;
+            unverified = self.read_once(blocks)?;
         }
-        Ok(doubtful.into_iter().map(|piece| self.changing(piece)).collect())
+        Ok(unverified.into_iter().map(|piece| self.changing(piece)).collect())
     }
 
     /// Of these pieces, those that somebody else has spoilt, be it noticed before or only now. Of
@@ -263,7 +263,7 @@ impl<F: FileSystem> Content<F> {
         }
         let mut scratch = Vec::new();
         let examine = |piece| self.examine(piece, &mut scratch).transpose();
-        self.rechecks.among(have).into_iter().filter_map(examine).collect()
+        self.unverified.among(have).into_iter().filter_map(examine).collect()
     }
 
     /// Reads all blocks, then looks at their files; the pieces that need to be looked at more
@@ -272,7 +272,7 @@ impl<F: FileSystem> Content<F> {
         &self,
         blocks: &mut [(Block, B)],
     ) -> Result<Vec<PieceIndex>, (Block, StorageError)> {
-        let mut doubtful = BTreeSet::new();
+        let mut unverified = BTreeSet::new();
         let mut counts = Vec::new();
         for (block, buffer) in &mut *blocks {
             for number in self.places_of(*block) {
@@ -281,10 +281,10 @@ impl<F: FileSystem> Content<F> {
                 }
             }
             match self.read_block(*block, buffer.as_mut()) {
-                Ok(()) if !self.rechecks.contains(block.piece) => self.unreadable.succeeded(*block),
+                Ok(()) if !self.unverified.contains(block.piece) => self.unreadable.succeeded(*block),
                 Err(error) if error.may_pass() || error.is_misuse() => return Err((*block, error)),
                 Ok(()) | Err(_) => {
-                    doubtful.insert(block.piece);
+                    unverified.insert(block.piece);
                 }
             }
         }
@@ -294,11 +294,11 @@ impl<F: FileSystem> Content<F> {
             .map(|at| at.0)
             .collect();
         for &number in &changed {
-            self.suspect(number);
+            self.mark_unverified(number);
         }
-        let touched = blocks.iter().filter(|(block, _)| self.rechecks.contains(block.piece));
-        doubtful.extend(touched.map(|(block, _)| block.piece));
-        Ok(doubtful.into_iter().collect())
+        let touched = blocks.iter().filter(|(block, _)| self.unverified.contains(block.piece));
+        unverified.extend(touched.map(|(block, _)| block.piece));
+        Ok(unverified.into_iter().collect())
     }
 
     /// Whether the open file looks as it should; one that cannot be opened does not.
@@ -309,7 +309,7 @@ impl<F: FileSystem> Content<F> {
 
     /// A file is not as it was: none of its pieces is what it was, until it hashes. It may be
     /// another one, so it is opened anew, and by who writes into it as if for the first time.
-    pub(super) fn suspect(&self, number: usize) {
+    pub(super) fn mark_unverified(&self, number: usize) {
         self.fs.close();
         let Written { watch, sized, .. } = &self.written[number];
         watch.state().changed = self.change_count.fetch_add(1, Ordering::Relaxed).saturating_add(1);
@@ -318,7 +318,7 @@ impl<F: FileSystem> Content<F> {
         // Looked at before its pieces are suspect: what changes after this look shows by the next
         // one.
         let looked = self.stamp(number);
-        self.rechecks.add(self.info.geometry.piece_count(), self.pieces_in(number));
+        self.unverified.add(self.info.geometry.piece_count(), self.pieces_in(number));
         // Only now may it count as it looks. Something else in its place is told when a piece is
         // read.
         if let Ok(stamp) = looked {
@@ -337,20 +337,20 @@ impl<F: FileSystem> Content<F> {
 
     /// Whether somebody changed a file, by number, and any of these pieces in it is to be hashed
     /// before it is relied on: then how the file looks vouches for nothing.
-    pub(in crate::storage) fn is_suspect(&self, number: usize, pieces: &Bitfield) -> bool {
+    pub(in crate::storage) fn has_unverified(&self, number: usize, pieces: &Bitfield) -> bool {
         let mut claimed = self.pieces_in(number).filter(|&piece| pieces.get(piece));
         let is_changed = self.written.get(number).is_some_and(|written| written.watch.changed() > 0);
-        is_changed && self.rechecks.any(&mut claimed)
+        is_changed && self.unverified.any(&mut claimed)
     }
 
     /// Nothing of these pieces goes out before it was hashed again.
-    pub(in crate::storage) fn suspect_pieces(&self, pieces: impl Iterator<Item = PieceIndex>) {
-        self.rechecks.add(self.info.geometry.piece_count(), pieces);
+    pub(in crate::storage) fn mark_pieces_unverified(&self, pieces: impl Iterator<Item = PieceIndex>) {
+        self.unverified.add(self.info.geometry.piece_count(), pieces);
     }
 
     /// The disk took the bytes of a piece and has others now.
     pub(in crate::storage) fn not_kept(&self, piece: PieceIndex) -> LostPiece {
-        self.suspect_pieces(std::iter::once(piece));
+        self.mark_pieces_unverified(std::iter::once(piece));
         let why = "the disk did not keep what was written".to_owned();
         LostPiece { piece, path: self.changed_path(piece), why }
     }
@@ -358,12 +358,12 @@ impl<F: FileSystem> Content<F> {
     /// Hashes a piece that was good once; None: it still is.
     fn examine(&self, piece: PieceIndex, scratch: &mut Vec<u8>) -> Result<Option<LostPiece>, StorageError> {
         for _ in 0..ATTEMPT_MAX {
-            let check = self.rechecks.begin(piece);
+            let check = self.unverified.begin(piece);
             let checked = self.check_piece(piece, scratch);
-            self.rechecks.end(check, matches!(checked, Ok(true)));
+            self.unverified.end(check, matches!(checked, Ok(true)));
             let (path, why) = match checked {
                 // It became so again while it was hashed.
-                Ok(true) if self.rechecks.contains(piece) => continue,
+                Ok(true) if self.unverified.contains(piece) => continue,
                 Ok(true) => return Ok(None),
                 Ok(false) => (self.changed_path(piece), "changed since it was checked".to_owned()),
                 Err(error) if error.may_pass() => return Err(error),
@@ -518,11 +518,11 @@ mod tests {
         for piece in sample.pieces() {
             sample.write(&content, piece).unwrap();
             assert_eq!(read(&sample, &content, piece).unwrap(), []);
-            assert!(!content.rechecks.contains(piece));
+            assert!(!content.unverified.contains(piece));
         }
         content.sync().unwrap();
         assert_eq!(read(&sample, &content, 0).unwrap(), []);
-        assert!(!content.rechecks.contains(0));
+        assert!(!content.unverified.contains(0));
     }
 
     #[test]

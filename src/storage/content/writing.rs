@@ -37,13 +37,13 @@ impl<F: FileSystem> Content<F> {
         if len_of(blocks) != self.info.geometry.len_of(piece) as usize {
             return Err(self.misuse("blocks that do not make up the piece"));
         }
-        let check = self.rechecks.begin(piece);
+        let check = self.unverified.begin(piece);
         let write = |range: &Range<usize>| {
             self.write_blocks(piece, len_of(&blocks[..range.start]) as u32, &blocks[range.clone()])
         };
         let written = fresh.iter().try_for_each(write);
         // What was on the disk may have been changed after it was read back.
-        self.rechecks.end(check, written.is_ok() && matches!(fresh, [all] if all.len() == blocks.len()));
+        self.unverified.end(check, written.is_ok() && matches!(fresh, [all] if all.len() == blocks.len()));
         written?;
         if let Some(slot) = self.parts.slot(piece).filter(|_| self.has_unselected(piece)) {
             self.parts.filled[slot].store(true, Ordering::Release);

@@ -31,7 +31,7 @@ enum Stage {
     /// The journal is opened and compared with the files.
     Beginning,
     /// Pieces that the journal does not know are hashed.
-    Checking { verdict: Box<Verdict>, doubtful: Bitfield },
+    Checking { verdict: Box<Verdict>, to_hash: Bitfield },
     /// Files that do not fit are looked for.
     Comparing { verdict: Box<Verdict> },
     /// The content is made ready for writing.
@@ -59,7 +59,7 @@ impl<B> Lifecycle<B> {
                 let requires_folder = self.plan.purpose == Purpose::Download;
                 Job::Run(Step::Begin { hashed_since, requires_folder })
             }
-            Stage::Checking { doubtful, .. } => Job::Check(doubtful.clone()),
+            Stage::Checking { to_hash, .. } => Job::Check(to_hash.clone()),
             Stage::Comparing { verdict } => Job::Run(Step::Compare(verdict.clone(), self.have.clone())),
             Stage::Preparing { misfits } => Job::Run(Step::Prepare {
                 have: self.have.clone(),
@@ -73,14 +73,14 @@ impl<B> Lifecycle<B> {
     /// Returns how many pieces are known or hashed, and of these how many are good, when a check
     /// has hashed `checked_count` and found `good_count` of them good.
     pub fn progress(&self, checked_count: u32, good_count: u32) -> (u32, u32) {
-        let doubtful_count = match &self.phase {
+        let to_hash_count = match &self.phase {
             Phase::Starting(start) => match &start.stage {
-                Stage::Checking { doubtful, .. } => doubtful.count(),
+                Stage::Checking { to_hash, .. } => to_hash.count(),
                 Stage::Naming | Stage::Beginning | Stage::Comparing { .. } | Stage::Preparing { .. } => 0,
             },
             Phase::Ready | Phase::Leaving { .. } | Phase::Ended => 0,
         };
-        let known_count = self.geometry.piece_count() - doubtful_count;
+        let known_count = self.geometry.piece_count() - to_hash_count;
         (known_count + checked_count, self.have.count() + good_count)
     }
 
@@ -117,13 +117,13 @@ impl<B> Lifecycle<B> {
         let Some(start) = self.take_start() else { return };
         match begun {
             Ok(begun) => {
-                let Begun { verdict, present, doubtful } = *begun;
+                let Begun { verdict, present, to_hash } = *begun;
                 self.have = present;
                 let verdict = Box::new(verdict);
-                self.enter(if doubtful.count() == 0 {
+                self.enter(if to_hash.count() == 0 {
                     Stage::Comparing { verdict }
                 } else {
-                    Stage::Checking { verdict, doubtful }
+                    Stage::Checking { verdict, to_hash }
                 });
             }
             Err(error) => self.wait(now, *start, &error),

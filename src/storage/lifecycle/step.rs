@@ -86,7 +86,7 @@ pub struct Begun {
     /// Pieces that are present.
     pub present: Bitfield,
     /// Pieces that may be present: to be hashed.
-    pub doubtful: Bitfield,
+    pub to_hash: Bitfield,
 }
 
 /// Files and pieces that keep a torrent from starting as it is.
@@ -158,8 +158,8 @@ impl<F: FileSystem> Store<F> {
         }
         let found = hashed_since.map(|since| resume::hashed(self.content(), since));
         let found = found.as_ref().unwrap_or(&verdict);
-        let (present, doubtful) = (found.vouched.clone(), found.doubtful.clone());
-        Ok(Begun { verdict, present, doubtful })
+        let (present, to_hash) = (found.trusted.clone(), found.to_hash.clone());
+        Ok(Begun { verdict, present, to_hash })
     }
 
     fn prepared(

@@ -165,7 +165,7 @@ fn a_download_is_complete_when_all_is_durable_and_the_next_start_reads_nothing()
     let mut hashed_count = 0;
     let inspect = |done: &StepDone| {
         if let StepDone::Begun(Ok(begun)) = done {
-            hashed_count = begun.doubtful.count();
+            hashed_count = begun.to_hash.count();
         }
     };
     let started = again.store.run_start(&mut again.lifecycle, again.now, || place.journal(), inspect);

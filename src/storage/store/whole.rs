@@ -1,5 +1,4 @@
-//! What is done when every wanted piece is there: empty files, executable bits, and the end of the
-//! parts file.
+//! Completion: empty files, executable bits, and the removal of the parts file.
 
 use super::Store;
 use crate::proto::bitfield::Bitfield;
@@ -7,14 +6,14 @@ use crate::storage::content::{LostPiece, StorageError};
 use crate::storage::fs::FileSystem;
 
 impl<F: FileSystem> Store<F> {
-    /// Makes a download complete: makes empty files and executable bits, and [`Store::close`]s.
-    /// Returns the pieces that another program changed meanwhile, or that the disk did not keep:
-    /// then it is not complete.
+    /// Completes a download: creates empty files, sets executable bits and calls [`Store::close`].
+    /// Returns the pieces that another program changed meanwhile or that the disk lost; if there are
+    /// any, the download is not complete.
     ///
     /// # Errors
-    /// A file cannot be made or made durable; it may be tried again.
+    /// A file cannot be created or made durable; the caller may try again.
     pub fn finish(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
-        // First, so that every file was looked at after our last write.
+        // First, so that every file is looked at after our last write.
         let mut lost = self.commit()?;
         if lost.is_empty() {
             lost = self.content.find_lost(have)?;
@@ -26,12 +25,12 @@ impl<F: FileSystem> Store<F> {
         self.close(have)
     }
 
-    /// Makes empty files and executable bits of content that was complete from the start, and
-    /// removes the parts file if no selected file needs it. While another program writes the
-    /// content, nothing is done: it may need the parts.
+    /// Creates the empty files and sets the executable bits of content that was complete from the
+    /// start, and removes the parts file if no selected file needs it. Does nothing while another
+    /// program writes the content, because that one may need the parts file.
     ///
     /// # Errors
-    /// A file cannot be made or removed.
+    /// A file cannot be created or removed.
     pub fn make_whole(&self) -> Result<(), StorageError> {
         self.unless_others(|| self.content.make_whole())
     }

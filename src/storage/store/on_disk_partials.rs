@@ -1,10 +1,10 @@
-//! Pieces that are not whole, on the disk: their blocks are written into their places, read back
-//! when the piece is whole, and found again by the next start.
+//! Incomplete pieces on the disk: their blocks are written to their final places, read back when
+//! the piece is complete, and found again by the next start.
 //!
-//! The checksums are ours, of what we wrote: a block that reads otherwise was not kept by the disk,
-//! or somebody changed it, and no peer is to blame. It is fetched again. What reads well is in
-//! caches perhaps, and not on the disk: of a piece of an earlier run, and after a sync that failed,
-//! all blocks are written once more when it is whole.
+//! The checksums cover the bytes that this program wrote. If a block reads differently, the disk
+//! lost it or another program changed it; no peer is blamed, and the block is downloaded again. A
+//! block that reads correctly may still be only in caches: all blocks of a piece of an earlier run,
+//! or of one written before a failed sync, are written once more when the piece is complete.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,90 +19,86 @@ use crate::storage::fs::FileSystem;
 use crate::storage::journal::Kept;
 use crate::storage::pieces::{Held, PartialPiece, Spilled, WholePiece};
 
-/// Pieces of which blocks are on the disk.
+/// The incomplete pieces that have blocks on the disk.
 #[derive(Debug, Default)]
-pub(super) struct Begun {
-    pieces: Mutex<BTreeMap<PieceIndex, Doubts>>,
+pub(super) struct OnDiskPartials {
+    pieces: Mutex<BTreeMap<PieceIndex, Integrity>>,
 }
 
-/// What is to be said against the blocks of a piece.
+/// How far the blocks of a piece on the disk can be trusted.
 #[derive(Clone, Copy, Debug, Default)]
-struct Doubts {
-    /// They may be in caches alone.
+struct Integrity {
+    /// They may be only in caches.
     is_unsure: bool,
-    /// The device could not read one, once.
+    /// The device failed to read one of them once.
     is_unread: bool,
 }
 
-impl Begun {
-    fn pieces(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, Doubts>> {
-        // Entries come and go whole.
+impl OnDiskPartials {
+    fn pieces(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, Integrity>> {
+        // Each change is complete on its own.
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A sync failed.
-    pub(super) fn doubt_all(&self) {
-        self.pieces().values_mut().for_each(|doubts| doubts.is_unsure = true);
+    /// A sync failed: marks all blocks as possibly only in caches.
+    pub(super) fn mark_all_unsure(&self) {
+        self.pieces().values_mut().for_each(|integrity| integrity.is_unsure = true);
     }
 
     fn is_unsure(&self, piece: PieceIndex) -> bool {
-        self.pieces().get(&piece).is_some_and(|doubts| doubts.is_unsure)
+        self.pieces().get(&piece).is_some_and(|integrity| integrity.is_unsure)
     }
 
-    /// A block of the piece could not be read; whether for the second time.
+    /// Notes that a block of the piece could not be read; returns whether this is the second time.
     fn is_unread_again(&self, piece: PieceIndex) -> bool {
-        self.pieces().get_mut(&piece).is_some_and(|doubts| std::mem::replace(&mut doubts.is_unread, true))
+        self.pieces()
+            .get_mut(&piece)
+            .is_some_and(|integrity| std::mem::replace(&mut integrity.is_unread, true))
     }
 }
 
 impl<F: FileSystem> Store<F> {
-    /// Writes a whole piece out of its blocks in order, of which only those in `fresh` (ranges of
-    /// `blocks`) are not in their places yet.
+    /// Writes a complete piece from its blocks in order; only those in `fresh` (ranges of `blocks`)
+    /// are not in their places yet.
     ///
     /// # Errors
-    /// It is not to be handed on, nor claimed; it may be tried again.
+    /// The piece must neither be uploaded nor announced; the caller may try again.
     pub fn write_rest(
         &self,
         piece: PieceIndex,
         blocks: &[&[u8]],
         fresh: &[Range<usize>],
     ) -> Result<(), StorageError> {
-        let ledger = self.begin_write(piece)?;
+        let journal = self.begin_write(piece)?;
         let all = 0..blocks.len();
-        let was_unsure = self.begun.is_unsure(piece);
+        let was_unsure = self.on_disk.is_unsure(piece);
         self.content.write_rest(
             piece,
             blocks,
             if was_unsure { std::slice::from_ref(&all) } else { fresh },
         )?;
         let kept = Kept { piece, in_parts: self.content.is_in_parts(piece) };
-        let doubts = self.begun.pieces().remove(&piece).unwrap_or_default();
-        // A sync failed meanwhile that was to cover the first blocks: the next commit makes sure of
-        // the piece.
-        let is_unsure = doubts.is_unsure && !was_unsure;
-        match ledger {
-            Some(ledger) => {
-                let mut state = ledger.state();
-                state.put_back(&[kept], is_unsure);
-                state.journal.written();
-            }
-            None => self.unrecorded.add(kept, is_unsure),
-        }
+        let integrity = self.on_disk.pieces().remove(&piece).unwrap_or_default();
+        // A sync that should have covered the first blocks failed meanwhile: the next commit
+        // rewrites the piece.
+        let is_unsure = integrity.is_unsure && !was_unsure;
+        self.uncommitted.lock().add(&[kept], is_unsure);
+        journal.into_iter().for_each(|journal| journal.lock().file.written());
         Ok(())
     }
 
-    /// Writes blocks of a piece that is not whole into their places, by their number in it,
-    /// ascending; the CRC-32 of each.
+    /// Writes blocks of an incomplete piece to their places; `blocks` has ascending numbers in the
+    /// piece. Returns the CRC-32 of each.
     ///
     /// # Errors
-    /// Some may have been written; it may be tried again.
+    /// Some blocks may have been written; the caller may try again.
     pub fn write_blocks<B: AsRef<[u8]>>(
         &self,
         piece: PieceIndex,
         blocks: &[(u32, B)],
     ) -> Result<Vec<u32>, StorageError> {
-        let ledger = self.begin_write(piece)?;
-        self.begun.pieces().entry(piece).or_default();
+        let journal = self.begin_write(piece)?;
+        self.on_disk.pieces().entry(piece).or_default();
         for run in blocks.chunk_by(|one, other| one.0 + 1 == other.0) {
             let bytes: Vec<&[u8]> = run.iter().map(|(_, content)| content.as_ref()).collect();
             self.content.write_blocks(piece, run[0].0 * BLOCK_LEN, &bytes)?;
@@ -112,17 +108,17 @@ impl<F: FileSystem> Store<F> {
             Spilled { index, crc: self.content.crc_as_stored(block, content.as_ref()) }
         };
         let spilled: Vec<_> = blocks.iter().map(spilled).collect();
-        if let Some(ledger) = ledger {
-            ledger.state().journal.note_blocks(piece, &spilled);
+        if let Some(journal) = journal {
+            journal.lock().file.note_blocks(piece, &spilled);
         }
         Ok(spilled.iter().map(|spilled| spilled.crc).collect())
     }
 
-    /// Reads the blocks of a piece that are on the disk, one behind the other; None: one is not
-    /// there as it was written.
+    /// Reads the blocks of a piece that are on the disk into one buffer, in order. Returns `None` if
+    /// one is missing or differs from what was written.
     ///
     /// # Errors
-    /// The disk fails in a way that may pass.
+    /// The disk has a fault that may clear.
     pub fn read_back<B>(&self, whole: &WholePiece<B>) -> Result<Option<Vec<u8>>, StorageError> {
         if whole.blocks.is_empty() {
             return Ok(None);
@@ -134,8 +130,8 @@ impl<F: FileSystem> Store<F> {
             bytes.resize(start + block.len as usize, 0);
             match self.is_as_written(block, *crc, &mut bytes[start..]) {
                 Ok(true) => {}
-                // A place that is bad is not waited for: what is written anew finds another.
-                Err(error) if !error.is_of_device() || !self.begun.is_unread_again(whole.piece) => {
+                // A second failure means a bad sector: a new write goes to another one.
+                Err(error) if !error.is_of_device() || !self.on_disk.is_unread_again(whole.piece) => {
                     return Err(error);
                 }
                 Ok(false) | Err(_) => {
@@ -155,8 +151,8 @@ impl<F: FileSystem> Store<F> {
         }
     }
 
-    /// Writes what is not on the disk of a whole piece, if its hash is right; whether it is.
-    /// `blocks` are its bytes.
+    /// Writes the blocks of a complete piece that are not on the disk yet, if its hash is right;
+    /// returns `is_right`. `blocks` are the bytes of the piece.
     ///
     /// # Errors
     /// Those of [`Store::write_rest`].
@@ -175,18 +171,18 @@ impl<F: FileSystem> Store<F> {
         Ok(is_right)
     }
 
-    /// What an earlier run wrote of pieces that are not there, and is still as it was written. To
-    /// be called before anything is written.
+    /// Returns the blocks of missing pieces that an earlier run wrote and that are unchanged. Called
+    /// before anything is written.
     pub fn partial_pieces(&self, have: &Bitfield) -> Vec<PartialPiece> {
-        let Some(ledger) = self.ledger.get() else { return Vec::new() };
-        let noted = ledger.state().journal.record().blocks.clone();
+        let Some(journal) = self.journal.get() else { return Vec::new() };
+        let noted = journal.lock().file.record().blocks.clone();
         let wanted = self.content.wanted();
         let missing = noted.into_iter().filter(|&(piece, _)| wanted.get(piece) && !have.get(piece));
         let mut buffer = vec![0; BLOCK_LEN as usize];
         let mut is_there = |piece, spilled: &Spilled| {
             let block = self.info().geometry.block(piece, spilled.index);
             let read = self.is_as_written(block, spilled.crc, &mut buffer[..block.len as usize]);
-            // What cannot be read now is fetched.
+            // A block that cannot be read now is downloaded.
             read.unwrap_or(false)
         };
         let partial = missing.map(|(piece, blocks)| {
@@ -194,18 +190,18 @@ impl<F: FileSystem> Store<F> {
             PartialPiece { piece, blocks: spilled.filter(|spilled| is_there(piece, spilled)).collect() }
         });
         let partial: Vec<_> = partial.filter(|partial| !partial.blocks.is_empty()).collect();
-        ledger.state().journal.trust_blocks(&partial);
-        let of_earlier_run = Doubts { is_unsure: true, is_unread: false };
-        self.begun.pieces().extend(partial.iter().map(|partial| (partial.piece, of_earlier_run)));
+        journal.lock().file.trust_blocks(&partial);
+        let of_earlier_run = Integrity { is_unsure: true, is_unread: false };
+        self.on_disk.pieces().extend(partial.iter().map(|partial| (partial.piece, of_earlier_run)));
         partial
     }
 
-    /// Blocks of a piece are not what they should be.
+    /// Forgets the blocks of a piece, because some differ from what was written.
     fn forget_blocks(&self, piece: PieceIndex) {
-        self.begun.pieces().remove(&piece);
-        if let Some(ledger) = self.ledger.get() {
-            // Else the next start takes them, and finds out once more when their piece is whole.
-            let _ = ledger.state().journal.lose(&[piece]);
+        self.on_disk.pieces().remove(&piece);
+        if let Some(journal) = self.journal.get() {
+            // If this fails, the next start takes the blocks and finds the difference again.
+            let _ = journal.lock().file.lose(&[piece]);
         }
     }
 }
