@@ -1,19 +1,17 @@
-//! One torrent's files: thread-free reading, writing, checking of pieces.
+//! One torrent's files: reads, writes and checks pieces.
 //!
-//! - A file grows to its full length, sparse, with the first write into it, so that readers see its
-//!   final size. A file that is longer than it should be is left so: nothing that was on disk
-//!   before is cut off.
-//! - Pad files (BEP 47) are never on disk: they read as zeros, and what is written to them is
-//!   dropped.
-//! - Unselected files never appear. What a piece shared with a selected file holds of them lies in
-//!   the parts file `.<infohash>.parts`: slot `i` of one piece length for the `i`-th piece that
-//!   touches several files. That depends on the torrent alone, so the file outlives restarts and
-//!   changes of selection; it is sparse, and stays until all files are selected and whole, because
-//!   such pieces could not be handed on without it. An unselected file that is on disk already is
-//!   read, never written.
+//! - The first write to a file grows it to its full length, sparse, so that readers see its final
+//!   size. A longer file keeps its length: nothing that was on disk before is truncated.
+//! - Pad files (BEP 47) are never on disk: they read as zeros, and writes to them are dropped.
+//! - Unselected files are never created. If a piece shares bytes with a selected file, the bytes of
+//!   unselected files lie in the parts file `.<infohash>.parts`: slot `i` of one piece length for
+//!   the `i`-th piece that touches several files. The slots depend on the torrent alone, so the
+//!   parts file survives restarts and changes of the selection. It is sparse, and stays until all
+//!   files are selected and complete, because such pieces could not be uploaded without it. An
+//!   unselected file that already exists is read, never written.
 //!
-//! Knows no threads; state is a flag per file and slot, so that pieces may be written and read side
-//! by side.
+//! Starts no threads. The state is a flag per file and slot, so that several threads may write and
+//! read pieces at once.
 
 mod at_once;
 mod durable;
@@ -49,7 +47,8 @@ use unreadable::Unreadable;
 pub use watch::LostPiece;
 use watch::Watch;
 
-/// What went wrong at which file. `kind` drives the policy: full disks pause, the rest stops.
+/// An error at a file. The kind of `source` decides the policy: a full disk pauses the torrent,
+/// other errors end it.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {source}", path = path.display())]
 pub struct StorageError {
@@ -60,29 +59,30 @@ pub struct StorageError {
 }
 
 impl StorageError {
-    /// What went wrong at `path`.
+    /// Makes an error at `path`.
     pub fn new(path: &Path, source: impl Into<io::Error>) -> Self {
         Self { path: path.to_owned(), source: source.into() }
     }
 
-    /// No space or quota left: a state that passes, not an error.
+    /// Whether no space or quota is left, which is a state that may clear.
     pub fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 
-    /// What went wrong at `path` below the folder of `fs`. If it is an [`Obstacle`], the error
-    /// names that: `path` itself, or a folder on the way to it.
+    /// Makes an error at `path` below the folder of `fs`. For an [`Obstacle`], the error names its
+    /// place: `path` itself, or a folder above it.
     pub(super) fn below<F: FileSystem>(fs: &F, path: &[String], source: io::Error) -> Self {
         let depth = Obstacle::of(&source).map_or(path.len(), |obstacle| obstacle.depth);
         Self { path: fs.full_path(&path[..depth.min(path.len())]), source }
     }
 
-    /// What stands in the place of a file or folder of the torrent, if that is the error.
+    /// Returns the obstacle, if one caused the error.
     pub fn obstacle(&self) -> Option<Obstacle> {
         Obstacle::of(&self.source)
     }
 
-    /// No file descriptor is left, in the process or the system: it says nothing about the file.
+    /// Whether the process or the system has no file descriptor left, which says nothing about the
+    /// file.
     pub fn is_out_of_descriptors(&self) -> bool {
         is_out_of_descriptors(&self.source)
     }
@@ -95,27 +95,27 @@ pub struct Content<F: FileSystem> {
     info: Info,
     selected: Vec<bool>,
     fs: F,
-    /// One a file, and one more for the parts file, if there are slots in it.
+    /// One for each file, and one for the parts file if it has slots.
     written: Vec<Written>,
     parts: Parts,
     unverified: PendingVerification,
     unreadable: Unreadable,
-    /// Changes of files by somebody else, as far as noticed.
+    /// Changes of files by other programs that were noticed.
     change_count: AtomicU32,
-    /// Files that need it were made under the names that they keep.
+    /// Whether the files with delicate names have been created.
     are_named: AtomicBool,
 }
 
-/// What this process has done to a file, and found out about it.
+/// What this process did to a file and knows of it.
 #[derive(Debug, Default)]
 struct Written {
-    /// The path that is used instead of the torrent's.
+    /// The path in use, if it is not the torrent's.
     name: OnceLock<Box<[String]>>,
-    /// We write into it: it has been made and grown to its length.
+    /// Whether this process has created the file and grown it to its length.
     sized: AtomicBool,
-    /// Written to since the last sync.
+    /// Whether it was written since the last sync.
     dirty: AtomicBool,
-    /// What others do to it.
+    /// Detects changes by other programs.
     watch: Watch,
 }
 
@@ -124,15 +124,16 @@ struct Written {
 struct Parts {
     /// Empty if there are no slots.
     path: Vec<String>,
-    /// Ascending; the place of a piece is its slot.
+    /// Ascending; the index of a piece is its slot.
     pieces: Vec<PieceIndex>,
     /// Whether the slot is known to hold the unselected bytes of its piece.
     filled: Vec<AtomicBool>,
-    /// Pieces that were found otherwise, with the files whose bytes are only here.
+    /// Pieces found in another combination than the selection requires, with the files whose bytes
+    /// are only in the parts file.
     mixed: Mutex<BTreeMap<PieceIndex, Vec<usize>>>,
 }
 
-/// Where the bytes of unselected files are looked for.
+/// The place where the bytes of unselected files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unselected {
     InParts,
@@ -140,9 +141,9 @@ enum Unselected {
 }
 
 impl<F: FileSystem> Content<F> {
-    /// Nothing is touched yet. `selected[i]` says whether file `i` of `info.files` is wanted
-    /// (beyond its end: yes); blocks of unwanted files that share a piece with wanted ones go to a
-    /// parts file.
+    /// Creates content; touches no file. `selected[i]` says whether file `i` of `info.files` is
+    /// wanted (beyond its end: yes); blocks of unwanted files that share a piece with wanted ones
+    /// go to a parts file.
     pub fn new(info: Info, mut selected: Vec<bool>, fs: F) -> Self {
         selected.resize(info.files.len(), true);
         let parts = Parts::new(&info);
@@ -211,17 +212,17 @@ impl<F: FileSystem> Content<F> {
         self.read_range(block.piece, block.offset, buffer, self.unselected(block.piece))
     }
 
-    /// Reads and hashes a piece: [`Content::check_pieces`] of one.
+    /// Reads and hashes a piece: [`Content::check_pieces`] for one piece.
     ///
     /// # Errors
-    /// A file is there and cannot be read.
+    /// An existing file cannot be read.
     pub fn check_piece(&self, piece: PieceIndex, scratch: &mut Vec<u8>) -> Result<bool, StorageError> {
         self.check_pieces(&[piece], scratch).pop().unwrap_or(Ok(false))
     }
 
-    /// Reads and hashes some pieces, best [`hash::side_by_side`] of them; the result of each, in
-    /// order: a missing or short file is `Ok(false)`, one that is there and cannot be read an
-    /// error. `scratch` is room for reading that the next call can use again.
+    /// Reads and hashes pieces, best [`hash::side_by_side`] of them; returns the result of each, in
+    /// order: `Ok(false)` for a missing or short file, an error for an existing one that cannot be
+    /// read. `scratch` is a buffer to use again in the next call.
     pub fn check_pieces(
         &self,
         pieces: &[PieceIndex],
@@ -293,7 +294,7 @@ impl<F: FileSystem> Content<F> {
         pieces.iter().zip(digests).map(check).collect()
     }
 
-    /// Where a piece that was written or found holds its unselected bytes.
+    /// The place of the unselected bytes of a piece that was written or found.
     fn unselected(&self, piece: PieceIndex) -> Unselected {
         match self.parts.slot(piece) {
             Some(slot) if self.parts.filled[slot].load(Ordering::Acquire) => Unselected::InParts,
@@ -335,13 +336,13 @@ impl<F: FileSystem> Content<F> {
             .map_err(|source| self.error(path, source))
     }
 
-    /// What [`hash::FETCH_LEN`] says of a piece from an offset on.
+    /// Passes the hint that [`hash::FETCH_LEN`] describes for a piece from `offset` on.
     fn will_read(&self, piece: PieceIndex, offset: u32, unselected: Unselected) {
         let len = hash::FETCH_LEN.min((self.info.geometry.len_of(piece) - offset) as usize);
         let start = self.info.geometry.offset_of(piece) + u64::from(offset);
         for span in spans(&self.info.files, start, len) {
             let (path, offset) = self.place(piece, span, unselected);
-            // What cannot be opened is told by the read.
+            // The read reports a file that cannot be opened.
             if !self.info.files[span.file].attributes.pad
                 && let Ok(open) = self.fs.open_read(path)
             {
@@ -379,8 +380,8 @@ impl<F: FileSystem> Content<F> {
         result
     }
 
-    /// Opens a file for a write that has begun, by number. It is made once: one that is missing
-    /// later was deleted by somebody.
+    /// Opens a file, by number, for a write that has begun. A file that was created and is missing
+    /// now was deleted by another program.
     fn open_to_write(&self, number: usize) -> io::Result<F::File> {
         let (path, written) = (self.path_of(number), &self.written[number]);
         if written.sized.load(Ordering::Acquire) {

@@ -1,5 +1,5 @@
-//! Tests of content on a real disk: what is written is read and checked again, and nothing else is
-//! touched.
+//! Tests of content on a real disk: written pieces are read and checked again, and no other file
+//! changes.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,7 +17,7 @@ fn bitfield(len: u32, set: &[u32]) -> Bitfield {
     field
 }
 
-/// Whether any file of the content is there, or the parts file.
+/// Whether any file of the content, or the parts file, exists.
 fn exists(content: &Content<RealFs>) -> bool {
     let files = &content.info().files;
     let filled = (0..=files.len()).filter(|&number| files.get(number).is_none_or(|file| file.len > 0));
@@ -95,7 +95,7 @@ fn pad_files_are_zeros_and_never_on_disk() {
 }
 
 #[test]
-fn unselected_files_never_appear_and_their_parts_outlive_a_restart() {
+fn unselected_files_are_not_created_and_their_parts_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     // Pieces: 0 = a; 1 = a b; 2 = b; 3 = b c; 4 = c d e.
     let sample = sample(&[("t/a", 40), ("t/b", 70), ("t/c", 20), ("t/d", 2), ("t/e", 28)], 32);
@@ -122,7 +122,7 @@ fn unselected_files_never_appear_and_their_parts_outlive_a_restart() {
         content.read_block(Block { piece, offset: 0, len: 32 }, &mut block).map(|()| block)
     };
     assert_eq!(read(&content, 4).unwrap(), sample.piece(4));
-    assert!(sample.write(&content, 0).is_err(), "nobody asked for a");
+    assert!(sample.write(&content, 0).is_err(), "a is not selected");
 
     let again = sample.content(folder.path(), &selected);
     assert_eq!(sample.check(&again), [1, 2, 3, 4]);
@@ -131,7 +131,7 @@ fn unselected_files_never_appear_and_their_parts_outlive_a_restart() {
 }
 
 #[test]
-fn an_unselected_file_that_is_there_is_read_and_not_written() {
+fn an_existing_unselected_file_is_read_and_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let sample = sample(&[("a", 20), ("b", 20)], 32);
     fs::write(folder.path().join("a"), sample.file(0)).unwrap();
@@ -144,11 +144,11 @@ fn an_unselected_file_that_is_there_is_read_and_not_written() {
     fs::write(folder.path().join("a"), "mine").unwrap();
     sample.write(&content, 0).unwrap();
     assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"mine");
-    assert_eq!(sample.check(&content), [0, 1], "the parts file has it now");
+    assert_eq!(sample.check(&content), [0, 1], "the parts file has its bytes now");
 }
 
 #[test]
-fn links_that_were_planted_are_not_followed() {
+fn planted_links_are_not_followed() {
     let outside = tempfile::tempdir().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let victim = outside.path().join("victim");
@@ -173,7 +173,7 @@ fn links_that_were_planted_are_not_followed() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+fn special_files_are_refused_without_waiting() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("d")).unwrap();
     fs::write(folder.path().join("f"), "x").unwrap();
@@ -188,7 +188,7 @@ fn what_is_no_regular_file_is_refused_and_not_waited_for() {
 }
 
 #[test]
-fn nothing_is_cut_off_and_the_report_says_what_is_wrong() {
+fn longer_files_are_not_truncated_and_the_report_names_each_fault() {
     let folder = tempfile::tempdir().unwrap();
     let names = ["whole", "short", "long", "damaged", "missing", "none"];
     let sample = sample(&names.map(|name| (name, if name == "none" { 0 } else { 64 })), 32);
@@ -221,11 +221,11 @@ fn nothing_is_cut_off_and_the_report_says_what_is_wrong() {
     content.make_whole().and_then(|()| content.sync()).unwrap();
     let report = content.report(&bitfield(10, &sample.check(&content)));
     let bad: Vec<_> = report.iter().filter(|file| !file.is_whole()).map(|file| file.file).collect();
-    assert_eq!(bad, [2], "what the user had beyond the end of long is still there");
+    assert_eq!(bad, [2], "the bytes beyond the end of long are kept");
 }
 
 #[test]
-fn thousands_of_files_need_few_descriptors() {
+fn thousands_of_files_use_few_descriptors() {
     let folder = tempfile::tempdir().unwrap();
     let names: Vec<_> = (0..2_000).map(|at| format!("t/{}/{at}", at % 7)).collect();
     let files: Vec<_> = names.iter().map(|name| (name.as_str(), 3)).collect();
@@ -242,7 +242,7 @@ fn thousands_of_files_need_few_descriptors() {
 }
 
 #[test]
-fn paths_as_deep_and_names_as_long_as_allowed() {
+fn the_longest_paths_and_names_are_usable() {
     let folder = tempfile::tempdir().unwrap();
     // Longer than what one system call takes as a path (4,096).
     let deep = vec!["d".repeat(200); 40].join("/") + "/file";
@@ -259,7 +259,7 @@ fn paths_as_deep_and_names_as_long_as_allowed() {
 }
 
 #[test]
-fn executable_files_are_made_so() {
+fn executable_files_get_the_executable_bit() {
     let folder = tempfile::tempdir().unwrap();
     let mut sample = sample(&[("tool", 10), ("data", 10)], 32);
     sample.info.files[0].attributes.executable = true;
@@ -271,7 +271,7 @@ fn executable_files_are_made_so() {
 }
 
 #[test]
-fn pieces_are_written_and_read_side_by_side() {
+fn pieces_are_written_and_read_concurrently() {
     let folder = tempfile::tempdir().unwrap();
     let sample = sample(&[("a", 5_000), ("b", 3), ("c", 7_000)], 32);
     let content = sample.content_with(folder.path(), &[], &Handles::new(2));
@@ -290,7 +290,7 @@ fn pieces_are_written_and_read_side_by_side() {
 }
 
 #[test]
-fn a_file_that_was_removed_is_suspect_and_not_made_again_by_a_sync() {
+fn a_sync_does_not_recreate_a_removed_file_and_marks_its_pieces() {
     let folder = tempfile::tempdir().unwrap();
     let sample = sample(&[("a", 20)], 32);
     let content = sample.content(folder.path(), &[]);
@@ -304,7 +304,7 @@ fn a_file_that_was_removed_is_suspect_and_not_made_again_by_a_sync() {
 }
 
 #[test]
-fn what_could_not_be_read_is_not_called_damaged() {
+fn an_unreadable_file_is_not_reported_as_damaged() {
     let folder = tempfile::tempdir().unwrap();
     let sample = sample(&[("a", 100), ("b", 10), ("c", 50)], 32);
     let content = sample.content(folder.path(), &[]);

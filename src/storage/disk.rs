@@ -1,16 +1,15 @@
-//! Storage's threads: a bounded queue of jobs, hashing and positioned I/O off the network threads.
+//! The disk threads: a bounded queue of jobs that hash, read and write outside the network threads.
 //!
-//! One queue (a mutex and a condition variable, held to push or pop one job), served first come
-//! first by all threads. Small jobs run to the end. A check is cut: every thread takes the next few
-//! pieces of it, then goes to the end of the queue again, so that a check uses all threads and a
-//! small job waits for one cut of each at most. Pieces to store that wait one behind the other are
-//! taken together, if that many are hashed faster side by side: the busier the threads, the less
-//! each piece costs.
+//! All threads serve one queue (a mutex and a condition variable, held to push or pop one job) in
+//! order. A small job runs to its end. A check is cut: each thread takes the next few pieces of it
+//! and then queues up again, so that a check uses all threads, and a small job waits for at most
+//! one cut per thread. Consecutive pieces to store are taken together if that many hash faster side
+//! by side: the busier the threads, the lower the cost of a piece.
 //!
-//! The threads end when the last [`Disk`] is dropped and the queue is empty; nobody waits for them,
-//! so who must know that something is written waits for its [`Done`]. A panic in a job is a bug: it
-//! ends the process where panics abort (release), else that one thread, and the job's `done` is
-//! never called.
+//! The threads end when the last [`Disk`] is dropped and the queue is empty. No caller joins them:
+//! a caller that must know that something is written waits for its [`Done`]. A panic in a job is a
+//! bug: it ends the process where panics abort (release builds), otherwise that one thread, and
+//! then `done` is never called.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,69 +29,66 @@ use crate::proto::piece::{PieceIndex, PieceResult};
 /// A torrent's files on the real disk.
 pub type SharedStore = Arc<Store<RealFs>>;
 
-/// Most jobs waiting at once; a full queue is answered by [`Disk::submit`] with the job.
+/// Most waiting jobs; [`Disk::submit`] gives a job back when the queue is full.
 pub const JOB_MAX: usize = 256;
 
 /// Bytes of a check that one thread takes at a time, rounded to pieces: some milliseconds of
 /// hashing.
 const CHECK_CUT_LEN: u32 = 8 << 20;
-/// Bytes beyond which pieces that could be hashed side by side are not taken together (one at
-/// least): some 30 ms in which the thread does nothing else.
+/// Most bytes of pieces that are taken together to be hashed side by side (at least one piece):
+/// about 30 ms in which the thread does nothing else.
 const CHECK_CUT_LEN_MAX: u32 = 128 << 20;
 
-/// What to do. Buffers travel by ownership and come back with the result. `B` is the caller's
-/// buffer.
+/// A job. Buffers (`B`) are moved in and come back with the result.
 pub enum Job<B> {
-    /// Hash a piece and, if good, write what is not on the disk of it. Block hashes are told if
-    /// they are wanted, and always if it is bad.
+    /// Hash a piece and, if it is good, write its blocks that are not on the disk. The result has
+    /// block hashes if they are wanted, and always if the piece is bad.
     Store(WholePiece<B>),
-    /// Write blocks of a piece that is not whole.
+    /// Write blocks of an incomplete piece.
     Spill(Spill<B>),
     /// Read blocks, each into its buffer.
     Read {
-        /// Span and buffer; the buffer has the span's length.
+        /// Block and buffer; the buffer has the block's length.
         blocks: Vec<(Block, B)>,
     },
-    /// Check some pieces on disk; progress is told through `progress`, and `false` from it stops:
-    /// what was found good until then is the result.
+    /// Check pieces on disk. `progress` is called meanwhile and stops the check by returning
+    /// `false`; the result is what was found good until then.
     Check {
-        /// Which.
+        /// The pieces.
         pieces: Bitfield,
         /// Called with (pieces checked, pieces good so far), ascending, from one disk thread at a
-        /// time, which it must not hold up.
+        /// time; must return quickly.
         progress: Box<dyn FnMut(u32, u32) -> bool + Send>,
     },
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Debug)]
 pub enum Done<B> {
-    /// Of [`Job::Store`]: the piece, and what became of it; after an error it is to be stored
-    /// again.
+    /// Of [`Job::Store`]: the piece and its result; after an error the piece must be stored again.
     Store(WholePiece<B>, Result<PieceResult, JobError>),
-    /// Of [`Job::Spill`]: the blocks, and the CRC-32 of each; or they may not be on the disk, and
-    /// it may be tried again.
+    /// Of [`Job::Spill`]: the blocks and the CRC-32 of each. After an error they may not be on the
+    /// disk, and the caller may try again.
     Spill(Spill<B>, Result<Vec<u32>, JobError>),
     /// Of [`Job::Read`].
     Read {
         /// The buffers, filled if `outcome` names no piece.
         blocks: Vec<(Block, B)>,
-        /// Pieces that are there no more, or an error that may pass: in both cases no buffer is to
-        /// be used.
+        /// Lost pieces, or an error that may clear; in both cases no buffer may be used.
         outcome: Result<Vec<LostPiece>, StorageError>,
     },
     /// Of [`Job::Check`].
     Check(Result<Bitfield, JobError>),
 }
 
-/// Storage's threads. Cheap to clone; the threads end when the last clone is dropped, after the
-/// queue.
+/// The disk threads. Cheap to clone; the threads end after the last clone is dropped and the queue
+/// is empty.
 #[derive(Clone, Debug)]
 pub struct Disk {
     owner: Arc<Owner>,
 }
 
-/// Closes the queue when the last [`Disk`] goes; the threads hold the queue only.
+/// Closes the queue when the last [`Disk`] is dropped; the threads own only the queue.
 #[derive(Debug)]
 struct Owner {
     queue: Arc<Queue>,
@@ -108,20 +104,20 @@ struct Queue {
     thread_count: AtomicUsize,
 }
 
-/// What waits for a thread.
+/// An entry of the queue.
 enum Queued {
-    /// A job, from its beginning.
+    /// A job that has not begun.
     Job(Task),
-    /// A job, too: a piece to store.
+    /// A piece to store.
     Store(Box<dyn StoreTask>),
-    /// The next cut of a job that was let in already.
+    /// The next cut of a job that was accepted before.
     Cut(Task),
 }
 
 #[derive(Default)]
 struct QueueState {
     tasks: VecDeque<Queued>,
-    /// Of `tasks`, those that are jobs.
+    /// The entries of `tasks` that are jobs.
     job_count: usize,
     closed: bool,
 }
@@ -132,10 +128,10 @@ impl std::fmt::Debug for QueueState {
     }
 }
 
-/// What a thread has for its tasks.
+/// The state of a thread.
 struct Worker {
     queue: Arc<Queue>,
-    /// Room for reading while checking.
+    /// Read buffer of checks.
     scratch: Vec<u8>,
 }
 
@@ -161,7 +157,7 @@ impl Disk {
         Ok(Self { owner })
     }
 
-    /// Queues a job; `done` is called from a disk thread with its result.
+    /// Queues a job; a disk thread calls `done` with its result.
     ///
     /// # Errors
     /// [`JOB_MAX`] jobs are waiting: gives both back.
@@ -193,12 +189,12 @@ impl Drop for Owner {
 
 impl Queue {
     fn state(&self) -> MutexGuard<'_, QueueState> {
-        // No code of others runs under the lock, so a poisoned queue is whole.
+        // No caller's code runs under the lock, so a poisoned queue is intact.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next cut of a job that was let in already: not counted against [`JOB_MAX`], and at most
-    /// one a thread for each check.
+    /// Queues the next cut of an accepted job: it does not count against [`JOB_MAX`], and each
+    /// check has at most one per thread.
     fn push_cut(&self, task: Task) {
         self.state().tasks.push_back(Queued::Cut(task));
         self.changed.notify_one();
@@ -226,7 +222,7 @@ impl Queue {
 }
 
 impl QueueState {
-    /// The first piece to store, and those right behind it if all of them are better hashed side by
+    /// Takes the first piece to store, and the consecutive ones if all of them hash faster side by
     /// side.
     fn take_stores(&mut self, first: Box<dyn StoreTask>) -> Vec<Box<dyn StoreTask>> {
         let is_store = |queued: &&Queued| matches!(queued, Queued::Store(_));
@@ -270,12 +266,12 @@ fn queued<B: AsMut<[u8]> + AsRef<[u8]> + Send + 'static>(
     }
 }
 
-/// A piece to store, in whatever buffers.
+/// A piece to store, with any kind of buffers.
 trait StoreTask: Send {
-    /// Gets what is on the disk of it; None: it is not there, and that is the end.
+    /// Reads its blocks that are on the disk; `None` if one is missing, which ends the job.
     fn read_back(self: Box<Self>) -> Option<Box<dyn StoreTask>>;
     fn blocks(&self) -> Vec<&[u8]>;
-    /// The piece has this hash.
+    /// Stores the piece, whose bytes have this hash.
     fn store(self: Box<Self>, hash: [u8; 20]);
 }
 
@@ -333,11 +329,11 @@ struct Check<B> {
     sweep: Sweep<Found<B>>,
 }
 
-/// What a check found so far.
+/// The result of a check so far.
 struct Found<B> {
     good: Bitfield,
     checked_count: u32,
-    /// Threads that have not yet found that nothing is left.
+    /// Threads that have not yet found the check finished.
     running_count: usize,
     error: Option<StorageError>,
     progress: Box<dyn FnMut(u32, u32) -> bool + Send>,
@@ -352,7 +348,7 @@ impl<B: Send + 'static> Check<B> {
         progress: Box<dyn FnMut(u32, u32) -> bool + Send>,
         done: DoneFn<B>,
     ) {
-        // What is checked is what the paths lead to now, not what was opened once.
+        // A check reads what the paths lead to now, not files that were opened earlier.
         content.content().fs().close();
         let geometry = content.info().geometry;
         let thread_count = worker.queue.thread_count.load(Ordering::Relaxed);
@@ -404,7 +400,7 @@ impl<B: Send + 'static> Check<B> {
 }
 
 impl<B> Found<B> {
-    /// Adds what was found of some pieces, and returns whether to continue.
+    /// Adds the result for some pieces, and returns whether to continue.
     fn record(&mut self, pieces: &[PieceIndex], checked: Result<Vec<bool>, StorageError>) -> bool {
         match checked {
             Ok(checked) => {
@@ -440,7 +436,7 @@ mod tests {
         tell
     }
 
-    /// A job that does nothing.
+    /// A job without work.
     fn nothing() -> Job<Buffer> {
         Job::Read { blocks: Vec::new() }
     }
@@ -523,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_that_wait_together_are_each_judged_alone() {
+    fn pieces_stored_together_have_separate_results() {
         let (_folder, sample, content) = set_up(&[("a", 1_000), ("b", 30)], 32);
         let (_elsewhere, other, other_content) = set_up(&[("a", 500)], 100);
         let disk = Disk::start(1).unwrap();
@@ -552,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_comes_back_with_the_error() {
+    fn a_failed_write_returns_the_piece_with_the_error() {
         let (folder, sample, content) = set_up(&[("a", 50)], 32);
         std::fs::create_dir(folder.path().join("a")).unwrap();
         let disk = Disk::start(1).unwrap();
@@ -562,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_spilled_makes_up_its_piece_or_is_lost_or_false() {
+    fn spilled_blocks_complete_their_piece_or_are_lost_or_wrong() {
         let (folder, sample, content) = set_up(&[("a", 100_000)], 32_768);
         let disk = Disk::start(1).unwrap();
         let store = |piece: u32, first: &dyn Fn(Buffer) -> Buffer, meanwhile: &dyn Fn()| {
@@ -633,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cuts_of_checks_take_no_places_of_jobs() {
+    fn cuts_of_checks_do_not_count_as_jobs() {
         let (_folder, sample, content) = set_up(&[("a", 50)], 32);
         let disk = Disk::start(1).unwrap();
         let (go, wait) = sync_channel::<()>(0);
@@ -646,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_gives_the_job_back_and_the_rest_is_done_after_the_drop() {
+    fn a_full_queue_gives_the_job_back_and_a_dropped_disk_finishes_its_jobs() {
         let (_folder, sample, content) = set_up(&[("a", 50)], 32);
         let disk = Disk::start(1).unwrap();
         let (go, wait) = sync_channel::<()>(0);

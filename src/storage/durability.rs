@@ -1,15 +1,15 @@
-//! When what was written is made durable: every two seconds, or after 32 MiB if that is sooner, so
-//! that no power cut costs more of it than that. One commit at a time, on a thread of its own: a
-//! disk that syncs slowly holds up the next commit and nothing else.
+//! Decides when written data is made durable: after two seconds or 32 MiB, whichever comes first,
+//! which bounds the loss at a power cut. One commit runs at a time, on a thread of its own, so a
+//! disk that syncs slowly delays only the next commit.
 
 use crate::proto::time::{Duration, Instant};
 
-/// Age of the oldest piece that is not durable when it is time for a commit.
+/// Age of the oldest data that is not durable at which a commit is due.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(2);
-/// Bytes that are not durable when it is time for a commit, however young they are.
+/// Bytes that are not durable at which a commit is due at once.
 const COMMIT_LEN: u64 = 32 << 20;
 
-/// What is written and not yet durable.
+/// The data that was written and is not durable.
 #[derive(Debug, Default)]
 pub struct Durability {
     written_len: u64,
@@ -18,7 +18,7 @@ pub struct Durability {
 }
 
 impl Durability {
-    /// So many bytes were written that came this long ago.
+    /// Adds bytes that were written now and received `age` ago.
     pub fn written(&mut self, now: Instant, len: u64, age: Duration) {
         self.written_len += len;
         let wait = COMMIT_INTERVAL.saturating_sub(age);
@@ -26,12 +26,12 @@ impl Durability {
         self.due_at = Some(self.due_at.map_or(due_at, |at| at.min(due_at)));
     }
 
-    /// When [`Durability::begin`] has something to do.
+    /// Returns when [`Durability::begin`] has something to do.
     pub fn due_at(&self) -> Option<Instant> {
         self.due_at.filter(|_| !self.is_running)
     }
 
-    /// Whether a commit is to be made now, which has then begun.
+    /// Begins a commit if one is due, and returns whether it did.
     #[must_use]
     pub fn begin(&mut self, now: Instant) -> bool {
         let is_due = self.due_at().is_some_and(|at| at <= now);
@@ -41,7 +41,7 @@ impl Durability {
         is_due
     }
 
-    /// The commit is made; one that failed is tried again an interval later.
+    /// Ends the commit; one that failed is tried again an interval later.
     pub fn end(&mut self, now: Instant, is_durable: bool) {
         self.is_running = false;
         if !is_durable {
@@ -49,7 +49,7 @@ impl Durability {
         }
     }
 
-    /// Whether a commit is under way.
+    /// Whether a commit is running.
     pub fn is_running(&self) -> bool {
         self.is_running
     }

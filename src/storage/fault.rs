@@ -1,5 +1,5 @@
-//! Errors of the disk by what they mean: a state that passes, a file in use, or something that only
-//! people can put right.
+//! Classifies errors of the disk: a state that may clear, a file in use, or a fault that needs the
+//! user.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,9 +13,10 @@ use super::store::Store;
 pub enum StorageFault {
     /// No space, or the quota is used up: downloading pauses and continues by itself.
     Full {
-        /// What could not be written, by the name that people know it by.
+        /// The place that could not be written, as the user knows it.
         place: String,
-        /// Bytes that do not fit: what is still to be fetched beyond what is free; None: unknown.
+        /// Bytes that do not fit: the bytes still to download minus the free space; `None` if
+        /// unknown.
         missing_len: Option<u64>,
     },
     /// The process or the system has no file descriptor left, which says nothing about the disk; in
@@ -37,13 +38,13 @@ impl StorageFault {
     }
 }
 
-/// Why a job failed, with what the file system said of its room right then.
+/// Why a job failed, with the free space at that moment.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct JobError {
-    /// What went wrong, and where.
+    /// The error with its file.
     pub error: StorageError,
-    /// The content's folder and the bytes free below it, if it is full.
+    /// The content's folder and the bytes free there, if the disk is full.
     full: Option<(PathBuf, Option<u64>)>,
 }
 
@@ -53,7 +54,7 @@ impl JobError {
         self.error.source.kind() == io::ErrorKind::ResourceBusy
     }
 
-    /// Returns what people are told while a torrent that lacks `missing_len` bytes waits.
+    /// Returns the fault to report while a torrent that lacks `missing_len` bytes waits.
     pub fn fault(&self, missing_len: u64) -> StorageFault {
         if self.error.is_out_of_descriptors() {
             return StorageFault::OutOfDescriptors(self.error.to_string());
@@ -62,21 +63,20 @@ impl JobError {
             return StorageFault::Failed(self.error.to_string());
         }
         let Some((folder, free_len)) = &self.full else {
-            // The journal, elsewhere.
+            // The journal is full, which lies elsewhere.
             return StorageFault::Full { place: self.error.path.display().to_string(), missing_len: None };
         };
         let missing_len = free_len.map(|free| missing_len.saturating_sub(free));
         StorageFault::Full {
             place: folder.display().to_string(),
-            // Nothing is missing, and the disk is full all the same: a quota, or room kept for
-            // others.
+            // The disk is full although enough is free: a quota, or space reserved for others.
             missing_len: missing_len.filter(|&len| len > 0),
         }
     }
 }
 
 impl<F: FileSystem> Store<F> {
-    /// Adds what the file system says of its room to an error of this content or its journal.
+    /// Adds the free space to an error of this content or its journal.
     pub fn explain(&self, error: StorageError) -> JobError {
         let fs = self.content().fs();
         let folder =

@@ -1,5 +1,4 @@
-//! A folder that is held open, whatever becomes of its name: one descriptor for all torrents that
-//! lie in it.
+//! An open folder, whatever becomes of its name: one descriptor for all torrents in it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,26 +7,26 @@ use std::sync::Arc;
 
 use rustix::fs::{self, Mode, OFlags};
 
-/// How a folder is held on to: as a place, not to be listed.
+/// Flags of an open folder: a place to open files below, not to list.
 pub(super) const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// A folder that is held on to, by all who use it together.
+/// An open folder, shared by all its users.
 #[derive(Debug)]
 pub(super) struct Folder {
-    /// Where it is, to open what lies below it.
+    /// Its descriptor.
     pub(super) place: OwnedFd,
-    /// As people call it.
+    /// The path as given.
     pub(super) path: PathBuf,
     /// Device and inode.
     pub(super) identity: (u64, u64),
-    /// What lies in it has no disk below it, but for what is mounted within it.
+    /// Whether its files have no disk below them, except for mounts within it.
     pub(super) is_in_memory: bool,
-    /// On this file system the inode of a small file says where it lies: ext4, XFS.
+    /// Whether the inode of a small file stores its extents: ext4, XFS.
     pub(super) maps_in_inode: bool,
 }
 
 impl Folder {
-    /// The folder that is at `path` now; `known` if that is the same.
+    /// Returns the folder that is at `path` now; `known` if that is the same folder.
     pub(super) fn open(path: &Path, known: Option<Arc<Self>>) -> io::Result<Arc<Self>> {
         let identity = |stat: fs::Stat| (stat.st_dev, stat.st_ino);
         if let Some(known) = known
@@ -43,17 +42,16 @@ impl Folder {
     }
 }
 
-/// What `fstatfs` calls tmpfs. It has no disk below it, but may have been swapped out, as may any
-/// memory of ours.
+/// `f_type` of tmpfs in `fstatfs`. It has no disk below it; it may be swapped out, like all memory.
 const TMPFS: u64 = 0x0102_1994;
-/// The same of ext2 to ext4.
+/// `f_type` of ext2 to ext4.
 const EXT4: u64 = 0xef53;
 const XFS: u64 = 0x5846_5342;
 
-/// Where Linux says which start of the system this is.
+/// Where Linux publishes the identifier of the boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Identifies the start of the system; 0: not known.
+/// Identifies the boot of the system; 0 if unknown.
 pub(super) fn boot() -> u64 {
     std::fs::read(BOOT_ID).map_or(0, |id| u64::from(crc32fast::hash(&id)))
 }

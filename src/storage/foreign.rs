@@ -1,10 +1,10 @@
-//! Files that were there before a download and are not its own: which of them must not be written.
+//! Decides which files that existed before a download must not be written.
 //!
-//! The journal tells which files this program began; those are its own, to be cut to their length
-//! too. Any other file is judged by what is in it: one with a good piece is an earlier download and
-//! is continued, one that is empty or holds zeros only loses nothing, and the rest belongs to the
-//! user. [`judge`] is pure; [`Content::misfits`] reads what it asks for, and no more than that: of
-//! a complete file nothing.
+//! The journal lists the files that this program began; it may write and truncate those. Any other
+//! file is judged by its content: a file with a good piece is an earlier download and is continued,
+//! a file that is empty or all zeros has nothing to lose, and any other file belongs to the user.
+//! [`judge`] is pure; [`Content::misfits`] reads only what the decision needs, and nothing of a
+//! complete file.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::metainfo::files::File;
 use crate::proto::piece::PieceIndex;
 
-/// Bytes that are read at once in search of one that is not zero.
+/// Bytes read at once in search of one that is not zero.
 const READ_LEN: usize = 128 << 10;
 
 /// A file that does not fit the torrent.
@@ -24,15 +24,15 @@ const READ_LEN: usize = 128 << 10;
 pub struct Misfit {
     /// Its number in `Info::files`.
     pub file: usize,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// Bytes that the torrent says.
+    /// Length by the torrent, bytes.
     pub len: u64,
-    /// Bytes that it has.
+    /// Length on disk, bytes.
     pub actual_len: u64,
     /// What is wrong with it.
     pub why: Why,
-    /// Whether the journal says that we began it.
+    /// Whether the journal says that this program began it.
     pub is_ours: bool,
 }
 
@@ -41,23 +41,23 @@ pub struct Misfit {
 pub enum Why {
     /// It is longer than the torrent says.
     Longer,
-    /// It has no good piece, and not only zeros.
+    /// It has no good piece and is not all zeros.
     OtherContent,
 }
 
-/// What is in a file.
+/// What a file contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bytes {
-    /// A good piece, or at least one byte of it that is not zero.
+    /// A good piece that is not all zeros in this file.
     Good,
-    /// Zeros, or nothing.
+    /// Zeros only, or nothing.
     Zeros,
-    /// Something else.
+    /// Anything else.
     Other,
 }
 
-/// Why a file of `actual_len` bytes does not fit in the place of one of `len`; None: it may be
-/// written. `bytes` is asked only if it matters.
+/// Returns why a file of `actual_len` bytes must not be written in the place of one of `len`, or
+/// `None` if it may be. Calls `bytes` only if the decision needs it.
 ///
 /// # Errors
 /// Those of `bytes`.
@@ -80,8 +80,8 @@ pub fn judge<E>(
 }
 
 impl<F: FileSystem> Content<F> {
-    /// The selected files that do not fit, when `have` are the good pieces and `verdict` is what a
-    /// start found.
+    /// Returns the selected files that do not fit; `have` are the good pieces, and `verdict` is
+    /// what the start found.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -100,12 +100,12 @@ impl<F: FileSystem> Content<F> {
         Ok(misfits)
     }
 
-    /// What is in the first `actual_len` bytes of a file. A good piece whose bytes in this file are
-    /// zeros proves nothing: other files have such places too. Nor does one whose bytes of this
-    /// file are in the parts file only: the file may be the user's.
+    /// Returns what the first `actual_len` bytes of a file contain. A good piece that is all zeros
+    /// in this file proves nothing, because other files have zeros too; nor does one whose bytes of
+    /// this file are only in the parts file, because the file may be the user's.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The file cannot be read.
     fn bytes_of(&self, number: usize, actual_len: u64, have: &Bitfield) -> Result<Bytes, StorageError> {
         let (file, path) = (&self.info().files[number], self.path_of(number));
         let pieces = || pieces_of(file, self.info().geometry.piece_len());
@@ -131,7 +131,7 @@ impl<F: FileSystem> Content<F> {
         read().map_err(|source| self.error(path, source))
     }
 
-    /// Whether what a piece has in an open file is all zeros, as far as the file goes.
+    /// Whether the part of a piece within an open file is all zeros, up to the end of the file.
     fn is_zero(&self, open: &F::File, file: &File, piece: PieceIndex, actual_len: u64) -> io::Result<bool> {
         let geometry = self.info().geometry;
         let start = geometry.offset_of(piece);

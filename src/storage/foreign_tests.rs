@@ -1,4 +1,4 @@
-//! Tests of files that were there before: which of them a start may write, on a real disk.
+//! Tests of files that existed before: which of them a start may write, on a real disk.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -20,11 +20,11 @@ struct Place {
     sample: Sample,
 }
 
-/// What a case is about, the files that are there, and what a start says of them: file, reason,
-/// whether it is ours.
+/// The name of a case, the existing files, and the expected misfits: file, reason, whether it is
+/// ours.
 type Case<'a> = (&'a str, Vec<(&'a str, Vec<u8>)>, Vec<(usize, Why, bool)>);
 
-/// What a start found.
+/// The result of a start.
 struct Started {
     store: Store<RealFs>,
     verdict: Verdict,
@@ -49,7 +49,7 @@ impl Place {
         Journal::open(fs, vec!["journal".to_owned()], owner).unwrap()
     }
 
-    /// What the engine does first, of these files.
+    /// The first steps of the engine, with these files selected.
     fn start_with(&self, selected: &[bool], journal: Option<Journal<RealFs>>) -> Started {
         let store = Store::new(self.sample.content(self.folder.path(), selected));
         let verdict = store.begin(journal).unwrap();
@@ -67,7 +67,7 @@ impl Place {
         self.start_with(&[], Some(self.journal()))
     }
 
-    /// Files that do not fit, with why and whether they are ours.
+    /// The misfits: file, reason, whether it is ours.
     fn misfits(&self, selected: &[bool]) -> Vec<(usize, Why, bool)> {
         self.start_with(selected, Some(self.journal())).short()
     }
@@ -97,7 +97,7 @@ impl Started {
 }
 
 #[test]
-fn what_is_in_a_file_matters_only_if_it_is_not_ours_and_not_too_long() {
+fn content_matters_only_for_foreign_files_that_are_not_too_long() {
     let bytes = |bytes| move || Ok::<_, ()>(bytes);
     let never = || Err(());
     assert_eq!(judge(10, 11, false, never), Ok(Some(Why::Longer)));
@@ -111,7 +111,7 @@ fn what_is_in_a_file_matters_only_if_it_is_not_ours_and_not_too_long() {
 }
 
 #[test]
-fn files_that_no_journal_names_are_judged_by_their_content() {
+fn files_without_a_journal_are_judged_by_their_content() {
     // Pieces of 32 bytes: `a` has 0 to 3, `b` a part of 3, `c` parts of 3 and 4.
     let place = Place::new(&[("a", 100), ("b", 10), ("c", 40), ("empty", 0)], 32);
     let [a, b, c] = [0, 1, 2].map(|file| place.sample.file(file).to_vec());
@@ -167,7 +167,7 @@ fn files_that_no_journal_names_are_judged_by_their_content() {
 }
 
 #[test]
-fn good_pieces_of_zeros_are_no_proof() {
+fn good_pieces_of_zeros_prove_nothing() {
     let mut place = Place::new(&[("image", 128)], 32);
     place.sample.bytes[32..128].fill(0);
     let hashes: Vec<u8> =
@@ -184,11 +184,11 @@ fn good_pieces_of_zeros_are_no_proof() {
 }
 
 #[test]
-fn what_we_began_is_ours_from_before_the_first_write() {
+fn files_are_ours_from_before_the_first_write() {
     let place = Place::new(&[("a", 100), ("b", 60)], 32);
     let started = place.start();
     started.store.prepare(&started.have).unwrap();
-    // Not whole, and not good.
+    // Neither complete nor good.
     started.store.write_blocks(4, &[(0, [7; 32])]).unwrap();
     drop(started);
     assert_eq!(fs::metadata(place.path("b")).unwrap().len(), 60);
@@ -201,7 +201,7 @@ fn what_we_began_is_ours_from_before_the_first_write() {
 }
 
 #[test]
-fn without_a_journal_a_download_goes_on_by_its_good_pieces() {
+fn without_a_journal_good_pieces_continue_a_download() {
     let place = Place::new(&[("a", 100), ("b", 60)], 32);
     place.download(&[], &[1, 3], false);
     let started = place.start_with(&[], None);
@@ -209,7 +209,7 @@ fn without_a_journal_a_download_goes_on_by_its_good_pieces() {
 }
 
 #[test]
-fn a_file_that_its_owner_puts_where_a_download_had_not_come_is_theirs() {
+fn a_file_that_the_user_creates_before_the_download_does_is_foreign() {
     let place = Place::new(&[("a", 96), ("b", 60)], 32);
     place.download(&[], &[0], true);
     assert!(!place.path("b").exists());
@@ -219,7 +219,7 @@ fn a_file_that_its_owner_puts_where_a_download_had_not_come_is_theirs() {
 }
 
 #[test]
-fn a_file_in_the_place_of_ours_is_judged_by_its_content() {
+fn a_file_that_replaced_ours_is_judged_by_its_content() {
     let place = Place::new(&[("a", 100)], 32);
     place.download(&[], &[0, 1], true);
     place.put("new", &[7; 100]);
@@ -231,7 +231,7 @@ fn a_file_in_the_place_of_ours_is_judged_by_its_content() {
 }
 
 #[test]
-fn ours_is_cut_and_others_are_not_unless_the_user_says_so() {
+fn our_files_are_truncated_and_foreign_ones_only_on_request() {
     let place = Place::new(&[("a", 100), ("b", 60)], 32);
     place.put("b", &[&[7; 60][..], b"tail"].concat());
     let started = place.start_with(&[true, false], Some(place.journal()));
@@ -249,7 +249,7 @@ fn ours_is_cut_and_others_are_not_unless_the_user_says_so() {
 }
 
 #[test]
-fn files_that_were_seeded_do_not_become_ours() {
+fn seeding_files_does_not_make_them_ours() {
     let place = Place::new(&[("a", 100)], 32);
     place.put("a", place.sample.file(0));
     let started = place.start();
@@ -261,7 +261,7 @@ fn files_that_were_seeded_do_not_become_ours() {
 }
 
 #[test]
-fn a_link_to_a_users_file_is_not_followed_and_hard_links_are_files() {
+fn links_are_not_followed_and_hard_links_are_files() {
     let place = Place::new(&[("a", 100)], 32);
     place.put("mine", &[7; 100]);
     fs::hard_link(place.path("mine"), place.path("a")).unwrap();
@@ -273,7 +273,7 @@ fn a_link_to_a_users_file_is_not_followed_and_hard_links_are_files() {
 }
 
 #[test]
-fn a_folder_on_another_device_than_the_one_that_was_written_is_noticed() {
+fn a_folder_on_another_device_is_noticed() {
     let mut place = Place::new(&[("a", 100)], 32);
     place.download(&[], &[0, 1], true);
     assert!(!place.start().verdict.is_folder_gone);
@@ -297,8 +297,8 @@ fn a_folder_on_another_device_than_the_one_that_was_written_is_noticed() {
 }
 
 #[test]
-fn bytes_that_lie_in_the_parts_file_alone_prove_nothing_about_a_file() {
-    // Piece 3 has the end of `a`, all of `b` and the beginning of `c`.
+fn bytes_only_in_the_parts_file_prove_nothing_about_a_file() {
+    // Piece 3 has the end of `a`, all of `b` and the start of `c`.
     let files = [("a", 100), ("b", 10), ("c", 40)];
     for has_journal in [true, false] {
         let place = Place::new(&files, 32);

@@ -1,12 +1,12 @@
-//! The real file system, behind the trait that storage's core runs over ([`FileSystem`]).
+//! The real file system behind the [`FileSystem`] trait that the storage core uses.
 //!
-//! All system calls on content are here. [`RealFs`] never leaves its folder and never follows a
-//! symbolic link below it, whoever put it there: paths are resolved by `openat2` with
-//! `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`, and where that is missing, refused or the path too long
-//! for it, element by element with `O_NOFOLLOW`. The folder itself is the user's choice and may be
-//! reached by links. Only regular files are opened: a planted pipe or device is refused, not waited
-//! for. Links that the user put into their own content are followed where they ask for it
-//! ([`RealFs::following_links`]), to read only.
+//! All system calls on content are here. [`RealFs`] never leaves its folder and follows no symbolic
+//! link below it: paths are resolved by `openat2` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`;
+//! where that call is missing or refused, or the path is too long for it, they are resolved element
+//! by element with `O_NOFOLLOW`. The folder itself is the user's choice and may be reached by
+//! links. Only regular files are opened: a planted pipe or device is refused without waiting. Links
+//! in the user's own content are followed on request ([`RealFs::following_links`]), for reading
+//! only.
 
 mod at_once;
 mod file_system;
@@ -32,23 +32,23 @@ use super::handles::{Access, Handles};
 pub use file_system::{FileSystem, Stamp};
 pub use obstacle::Obstacle;
 
-/// Parts of one vectored write; more are written in several. Linux takes 1,024 (`IOV_MAX`).
+/// Most parts of one vectored write; more take several writes. Linux allows 1,024 (`IOV_MAX`).
 const WRITE_PART_MAX: usize = 1_024;
 
-/// In how many bytes the room of a file is counted (`st_blocks`).
+/// Unit of `st_blocks`, bytes.
 const BLOCK_LEN: u64 = 512;
-/// Nothing leads out of the folder.
+/// Resolution that never leaves the folder.
 const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
-/// Every opening: no leaking to children, and no waiting for the other end of a pipe.
+/// Flags of every open: no inheritance by child processes, no waiting for the other end of a pipe.
 const COMMON: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 /// The real file system below one folder.
 #[derive(Debug)]
 pub struct RealFs {
     folder: Arc<Folder>,
-    /// The device of a file that lies on another than the folder, because something is mounted
-    /// below; 0: none was met.
+    /// The device of a file that lies on another device than the folder, because of a mount below
+    /// it; 0 if none was seen.
     apart: AtomicU64,
     root: u64,
     handles: Arc<Handles>,
@@ -56,10 +56,10 @@ pub struct RealFs {
 }
 
 impl RealFs {
-    /// The files below an existing folder.
+    /// Opens the files below an existing folder.
     ///
     /// # Errors
-    /// There is no such folder, or it may not be entered; the path is in the error.
+    /// The folder is missing or may not be entered; the error names the path.
     pub fn open(path: &Path, handles: &Arc<Handles>) -> Result<Self, StorageError> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let folder = handles.folder(path).map_err(|source| StorageError::new(path, source))?;
@@ -73,15 +73,14 @@ impl RealFs {
         })
     }
 
-    /// The same, with symbolic links below the folder followed to what exists, wherever they lead,
-    /// if `follows`. No file is made through one.
+    /// Returns this file system with symbolic links below the folder followed, wherever they lead,
+    /// if `follows`. No file is created through a link.
     #[must_use]
     pub fn following_links(self, follows: bool) -> Self {
         Self { follows_links: follows, ..self }
     }
 
-    /// The number of the device that the folder lies on, or of another one on which a file of it
-    /// turned out to lie.
+    /// The device number of the folder, or of another device on which one of its files was found.
     pub fn device(&self) -> u64 {
         self.apart().unwrap_or(self.folder.identity.0)
     }
@@ -90,7 +89,7 @@ impl RealFs {
         Some(self.apart.load(Ordering::Acquire)).filter(|&device| device != 0)
     }
 
-    /// What a regular file is like; on which device it lies is remembered before anybody reads it.
+    /// Returns the stamp of a regular file, and remembers its device before the file is read.
     fn look(&self, file: BorrowedFd<'_>) -> rustix::io::Result<Stamp> {
         let (stamp, device) = regular::look(file)?;
         if device != self.folder.identity.0 {
@@ -99,11 +98,12 @@ impl RealFs {
         Ok(stamp)
     }
 
-    /// The files below a folder that is made, with those above it, if missing, and must be
-    /// writable.
+    /// Opens the files below a folder, which must be writable and is created with its parents if
+    /// missing.
     ///
     /// # Errors
-    /// It cannot be made, is no folder, or we may not write into it; the path is in the error.
+    /// The folder cannot be created, is no folder, or may not be written to; the error names the
+    /// path.
     pub fn create(path: &Path, handles: &Arc<Handles>) -> Result<Self, StorageError> {
         if !path.is_dir() && !path.as_os_str().is_empty() {
             std::fs::create_dir_all(path).map_err(|source| StorageError::new(path, source))?;
@@ -117,7 +117,7 @@ impl RealFs {
         self.handles.open(self.root, path, access, || self.open_file(path, flags))
     }
 
-    /// Opens a regular file, with its folders made if `flags` make the file.
+    /// Opens a regular file, and creates its folders if `flags` create the file.
     fn open_file(&self, path: &[String], flags: OFlags) -> io::Result<File> {
         let opened = self.resolve(path, flags | COMMON).map(File::from);
         let looked = opened.and_then(|file| self.look(file.as_fd()).map(|_| file));
@@ -128,7 +128,7 @@ impl RealFs {
         Ok(file)
     }
 
-    /// Whether what is read of any file comes from memory.
+    /// Whether all files are read from memory.
     fn is_in_memory(&self) -> bool {
         self.folder.is_in_memory && self.apart().is_none()
     }
@@ -155,8 +155,8 @@ impl RealFs {
         }
     }
 
-    /// The folder at the end of `folders`, entered one by one without following links; None: our
-    /// own.
+    /// Enters `folders` one by one without following links and returns the last; `None` for the
+    /// root.
     fn walk(&self, folders: &[String], make: bool) -> rustix::io::Result<Option<OwnedFd>> {
         let mut reached: Option<OwnedFd> = None;
         for name in folders {
@@ -211,8 +211,8 @@ impl FileSystem for RealFs {
     }
 
     fn read_at_once(&self, file: &Self::File, parts: &mut [IoSliceMut<'_>], offset: u64) -> usize {
-        // A file system in memory does not take the flag and need not. Others that do not, those of
-        // a network among them, say so at once.
+        // A file system in memory rejects the flag and does not need it. Others that reject it,
+        // such as network file systems, do so at once.
         let read = if self.is_in_memory() {
             rustix::io::preadv(file, parts, offset)
         } else {
@@ -222,7 +222,7 @@ impl FileSystem for RealFs {
     }
 
     fn will_read(&self, file: &Self::File, offset: u64, len: u64) {
-        // Who cannot fetch ahead will read all the same.
+        // A file system without read-ahead still reads.
         let _ = fs::fadvise(file, offset, NonZero::new(len), Advice::WillNeed);
     }
 
@@ -230,7 +230,7 @@ impl FileSystem for RealFs {
         for parts in parts.chunks(WRITE_PART_MAX) {
             let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
             let mut left = &mut slices[..];
-            // Empty slices in front would make the end look like a write of nothing.
+            // Skips empty slices at the front, because a write of 0 bytes looks like the end.
             IoSlice::advance_slices(&mut left, 0);
             while !left.is_empty() {
                 match rustix::io::pwritev(file, left, offset) {
@@ -259,7 +259,7 @@ impl FileSystem for RealFs {
         if folders != new_folders || !from.iter().chain(to).all(|element| is_safe(element)) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        // What is open under the name that goes away would be found by it.
+        // Closes the files that are open under the name that is replaced.
         self.close();
         let folder = self.walk(folders, false).map_err(|error| self.explain(from, error))?;
         let folder = folder.as_ref().map_or(self.folder.place.as_fd(), AsFd::as_fd);
@@ -271,7 +271,7 @@ impl FileSystem for RealFs {
         self.handles.with_room(|| {
             match self.resolve(path, flags).and_then(|place| self.look(place.as_fd())) {
                 Ok(stamp) => Ok(Some(stamp)),
-                // Nothing, or a link that leads nowhere.
+                // Nothing, or a symbolic link to nothing.
                 Err(Errno::NOENT) if self.follows_links => self.obstacle(path).map_or(Ok(None), Err),
                 Err(Errno::NOENT) => Ok(None),
                 Err(error) => Err(self.explain(path, error)),
@@ -309,7 +309,7 @@ impl FileSystem for RealFs {
     }
 
     fn lock(&self, path: &[String]) -> io::Result<Option<Self::Lock>> {
-        // Not one of those that are kept open: it closes when the lock is to go.
+        // Opened apart from the cached handles, because closing it ends the lock.
         let file = self.handles.with_room(|| match self.open_file(path, OFlags::RDONLY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.open_file(path, OFlags::RDWR | OFlags::CREATE)
@@ -317,7 +317,7 @@ impl FileSystem for RealFs {
             opened => opened,
         })?;
         match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            // A file system without locks: nobody else can have one either.
+            // A file system without locks: no other program can have one either.
             Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS | Errno::INVAL) => Ok(Some(file)),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
@@ -333,7 +333,7 @@ impl FileSystem for RealFs {
         loop {
             match fs::fallocate(file, FallocateFlags::empty(), 0, len) {
                 Err(Errno::INTR) => {}
-                // Where room cannot be set apart the file is sparse, as without asking.
+                // Without preallocation the file is sparse.
                 Err(Errno::NOTSUP | Errno::NOSYS) if is_long => return Ok(false),
                 Err(Errno::NOTSUP | Errno::NOSYS) => return self.set_len(file, len).map(|()| true),
                 result => return Ok(result.map(|()| true)?),
@@ -358,8 +358,8 @@ impl FileSystem for RealFs {
         };
         let synced = self.handles.with_room(open).and_then(|place| Ok(fs::fsync(place)?));
         match synced.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {
-            // We may not list it, or its file system syncs no folders: its files are synced all the
-            // same.
+            // The folder may not be listed, or its file system syncs no folders; its files are
+            // synced anyway.
             Ok(()) | Err(Errno::ACCESS | Errno::INVAL | Errno::NOTSUP) => Ok(()),
             Err(error) => Err(self.explain(folder, error)),
         }
@@ -397,8 +397,7 @@ impl FileSystem for RealFs {
         }
         match fs::fchmod(&file, Mode::from_raw_mode(executable)) {
             Ok(()) => Ok(true),
-            // Of another owner, or a file system without such bits: the content is right all the
-            // same.
+            // Another user's file, or a file system without such bits; the content is right anyway.
             Err(Errno::PERM | Errno::NOTSUP) => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -409,8 +408,8 @@ impl FileSystem for RealFs {
     }
 }
 
-/// One name, not a way elsewhere. Torrents are read with safe names; this is the second lock on the
-/// door.
+/// Whether an element is a single name that leads nowhere else. Torrents are parsed with safe
+/// names; this checks again.
 fn is_safe(element: &str) -> bool {
     !matches!(element, "" | "." | "..") && !element.contains(['/', '\0'])
 }
@@ -427,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_made_and_an_impossible_one_is_named() {
+    fn a_folder_is_created_and_an_impossible_one_is_named() {
         let temp = tempfile::tempdir().unwrap();
         let handles = Handles::new(HANDLE_MAX);
         let new = temp.path().join("new/folder");
@@ -454,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed_if_asked_for_and_only_to_read() {
+    fn links_are_followed_on_request_and_only_for_reading() {
         let temp = tempfile::tempdir().unwrap();
         let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, temp.path().join(name)).unwrap();
         std_fs::create_dir_all(temp.path().join("in")).unwrap();
@@ -483,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_share_a_folder_share_its_descriptor_until_another_one_takes_its_place() {
+    fn users_of_a_folder_share_its_descriptor_until_the_folder_is_replaced() {
         let temp = tempfile::tempdir().unwrap();
         let (at, aside) = (temp.path().join("at"), temp.path().join("aside"));
         std_fs::create_dir(&at).unwrap();
@@ -502,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_disk_must_bring_is_not_read_at_once() {
+    fn uncached_bytes_are_not_read_without_waiting() {
         let temp = tempfile::tempdir().unwrap();
         let files = RealFs::open(temp.path(), &Handles::new(HANDLE_MAX)).unwrap();
         assert!(files.opened(&path("a")).is_none());
@@ -528,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_the_system_knows_is_opened_without_waiting() {
+    fn a_cached_file_is_opened_without_waiting() {
         let temp = tempfile::tempdir().unwrap();
         std_fs::write(temp.path().join("a"), b"a").unwrap();
         std::os::unix::fs::symlink("a", temp.path().join("link")).unwrap();
@@ -575,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn removing_removes_the_file_and_never_what_a_link_leads_to() {
+    fn removing_never_follows_a_link() {
         let temp = tempfile::tempdir().unwrap();
         let fs = RealFs::open(temp.path(), &Handles::new(4)).unwrap();
         fs.open_write(&path("a/b")).unwrap();

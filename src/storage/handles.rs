@@ -1,13 +1,13 @@
-//! Open files, kept for reuse and bounded for the whole process; and the folders that they lie in,
-//! of which thousands of torrents may share one.
+//! Open files, cached and bounded for the whole process, and the folders that they lie in, which
+//! thousands of torrents may share.
 //!
-//! A torrent may have 100,000 files and a process a thousand descriptors. Least recently used files
-//! are closed first; whoever still holds one keeps it open until done (at most one per disk
-//! thread).
+//! A torrent may have 100,000 files and a process a thousand descriptors. The least recently used
+//! file is closed first; a thread that still holds it keeps it open until it is done (at most one
+//! per disk thread).
 //!
-//! The one lock of storage's data path lives here, because all disk threads share the files: it is
-//! held for a look-up (a few hundred nanoseconds, no allocation, no system call) and never while
-//! opening, reading or closing. That of the folders is taken when a torrent is added.
+//! The only lock on the path of content data is here, because all disk threads share the files. It
+//! is held for a lookup (a few hundred nanoseconds, no allocation, no system call), never while a
+//! file is opened, read or closed. The lock of the folders is taken when a torrent is added.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,11 +22,11 @@ use rustix::process::{Resource, getrlimit};
 
 use super::folder::Folder;
 
-/// Files that one process keeps open, unless told otherwise; beyond it the least recently used is
-/// closed. A quarter of the common limit of 1,024 descriptors, the rest being for connections.
+/// Default number of files that a process keeps open; beyond it the least recently used is closed.
+/// A quarter of the common limit of 1,024 descriptors; the rest is for connections.
 pub const HANDLE_MAX: usize = 256;
 
-/// What a file was opened for.
+/// The access that a file was opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// Reading only.
@@ -41,15 +41,15 @@ pub struct Handles {
     max: usize,
     hasher: RandomState,
     table: Mutex<Table>,
-    /// By path as given. One that nobody uses any more is closed.
+    /// By path as given. A folder without users is closed.
     folders: Mutex<BTreeMap<PathBuf, Weak<Folder>>>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
-    /// By root, and hash of the path below it; two paths of one hash displace each other.
+    /// By root and hash of the path below it; two paths with the same hash displace each other.
     entries: BTreeMap<(u64, u64), Entry>,
-    /// Counts look-ups: the age of entries.
+    /// Counts lookups; gives the age of entries.
     tick: u64,
     root_count: u64,
 }
@@ -63,31 +63,31 @@ struct Entry {
 }
 
 impl Handles {
-    /// Room for `max` open files, but for no more than a quarter of what the process may open, and
-    /// for 1 at least; see [`HANDLE_MAX`].
+    /// Creates a cache for `max` open files, but at most a quarter of the descriptors that the
+    /// process may open, and at least 1; see [`HANDLE_MAX`].
     pub fn new(max: usize) -> Arc<Self> {
         let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
         let max = max.min(usize::try_from(allowed).unwrap_or(usize::MAX)).max(1);
         Arc::new(Self { max, hasher: RandomState::new(), table: Mutex::default(), folders: Mutex::default() })
     }
 
-    /// A number for a folder, under which its files are kept.
+    /// Returns a number for a folder, under which its files are cached.
     pub(super) fn add_root(&self) -> u64 {
         let mut table = self.table();
         table.root_count += 1;
         table.root_count
     }
 
-    /// The folder at `path`, opened if it is not open.
+    /// Returns the folder at `path`, opened if it is not open.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// The folder cannot be opened.
     pub(super) fn folder(&self, path: &Path) -> io::Result<Arc<Folder>> {
         let known = self.folders().get(path).and_then(Weak::upgrade);
         let folder = self.with_room(|| Folder::open(path, known.clone()))?;
         if known.is_none_or(|known| !Arc::ptr_eq(&known, &folder)) {
             let mut folders = self.folders();
-            // Now and then, so that it costs next to nothing for each.
+            // Rarely, so that the cost per folder stays negligible.
             if folders.len().is_power_of_two() {
                 folders.retain(|_, folder| folder.strong_count() > 0);
             }
@@ -97,12 +97,12 @@ impl Handles {
     }
 
     fn folders(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Weak<Folder>>> {
-        // The map is whole between any two changes.
+        // Each change is complete on its own.
         self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file to read, if it is open, or else what `open` gives, which does not wait. One that
-    /// was written to is not closed for it, since that may take long.
+    /// Returns the file for reading if it is open, or the one that `open` returns without waiting.
+    /// No file that was written to is closed for it, because that may take long.
     pub(super) fn find_or(
         &self,
         root: u64,
@@ -118,7 +118,7 @@ impl Handles {
         drop(table);
         let file = Arc::new(open()?);
         let mut table = self.table();
-        // Somebody else may have come first.
+        // Another thread may have inserted it first.
         if table.entries.contains_key(&key) || !table.has_room(self.max) {
             return Some(file);
         }
@@ -130,16 +130,16 @@ impl Handles {
         Some(file)
     }
 
-    /// The file, if it is open for at least `access`.
+    /// Returns the file if it is open for at least `access`.
     fn find(&self, root: u64, path: &[String], access: Access) -> Option<Arc<File>> {
         let key = (root, self.hasher.hash_one(path));
         self.table().find(key, path, access)
     }
 
-    /// The file if it is open for at least `access`, or else what `open` gives.
+    /// Returns the file if it is open for at least `access`, or the one that `open` returns.
     ///
     /// # Errors
-    /// Those of `open`; out of descriptors only if closing all of ours did not help.
+    /// Those of `open`; out of descriptors only if closing all cached files did not help.
     pub(super) fn open(
         &self,
         root: u64,
@@ -158,11 +158,11 @@ impl Handles {
         Ok(file)
     }
 
-    /// What `attempt` gives; if it finds no descriptor left, some of ours are closed and it is made
-    /// again.
+    /// Returns the result of `attempt`; if no descriptor is left, closes some cached files and
+    /// tries again.
     ///
     /// # Errors
-    /// Those of `attempt`; out of descriptors only if closing all of ours did not help.
+    /// Those of `attempt`; out of descriptors only if closing all cached files did not help.
     pub(super) fn with_room<T>(&self, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
         let mut result = attempt();
         for keep in [self.max / 2, 0] {
@@ -176,7 +176,7 @@ impl Handles {
         result
     }
 
-    /// Closes the files of `root`, so that the next look goes by the path again.
+    /// Closes the files of `root`, so that the next open resolves the path again.
     pub(super) fn close(&self, root: u64) {
         let mut table = self.table();
         let others = table.entries.split_off(&(root + 1, 0));
@@ -186,13 +186,13 @@ impl Handles {
         drop(closing);
     }
 
-    /// How many files are open now.
+    /// The number of open files.
     pub fn open_count(&self) -> usize {
         self.table().entries.len()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        // Every change leaves the table whole, so a thread that died with the lock did no harm.
+        // Each change is complete on its own.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -206,7 +206,8 @@ impl Table {
         Some(Arc::clone(&entry.file))
     }
 
-    /// Returns what is no longer kept, for the caller to close without the lock.
+    /// Inserts an entry; returns those that are no longer cached, for the caller to close without
+    /// the lock.
     fn insert(&mut self, key: (u64, u64), max: usize, entry: impl FnOnce(u64) -> Entry) -> Vec<Entry> {
         let mut closing: Vec<_> = self.entries.insert(key, entry(self.tick)).into_iter().collect();
         closing.append(&mut self.shrink(max));
@@ -217,7 +218,7 @@ impl Table {
         self.entries.iter().min_by_key(|(_, entry)| entry.used_at)
     }
 
-    /// Whether one more needs none closed that was written to.
+    /// Whether there is room for one more without closing a file that was written to.
     fn has_room(&self, max: usize) -> bool {
         self.entries.len() < max || self.oldest().is_some_and(|(_, oldest)| oldest.access == Access::Read)
     }
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn out_of_descriptors_closes_ours_and_tries_again() {
+    fn out_of_descriptors_closes_cached_files_and_tries_again() {
         let handles = Handles::new(8);
         for name in 0..8 {
             handles.open(1, &path(&name.to_string()), Access::Read, tempfile::tempfile).unwrap();
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn none_that_was_written_to_is_closed_where_nobody_may_wait() {
+    fn no_written_file_is_closed_where_waiting_is_forbidden() {
         let handles = Handles::new(2);
         let at_once = |name| handles.find_or(1, &path(name), || tempfile::tempfile().ok()).is_some();
         assert!(at_once("a") && at_once("b") && at_once("c"));

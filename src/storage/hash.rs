@@ -1,13 +1,14 @@
-//! SHA-1 of pieces and blocks: several of one length side by side where the machine has vectors for
-//! it, else one after the other by the `sha1` crate, which uses the processor's SHA instructions.
+//! SHA-1 of pieces and blocks: several messages of one length side by side where the machine has
+//! suitable vectors, otherwise one by one with the `sha1` crate, which uses the processor's SHA
+//! instructions.
 //!
-//! One message cannot be cut, since each of its blocks hangs on the one before; but a torrent has
-//! many messages. Lane by lane a vector is slower than one stream (seen: 16 lanes of AVX-512 at
-//! 0.64 GB/s each beside 1.95), so who has fewer messages than [`Kind::best`] asks for hashes them
-//! one by one. [`side_by_side`] is how many to collect. `cargo bench --bench hashing` shows all
-//! kinds on the machine at hand.
+//! One message cannot be split, because each of its blocks depends on the one before; but a torrent
+//! has many messages. A single lane is slower than one stream (measured: 16 lanes of AVX-512 at
+//! 0.64 GB/s each, one stream at 1.95), so a caller with fewer messages than [`Kind::best`]
+//! requires hashes them one by one. [`side_by_side`] is the number to collect. `cargo bench --bench
+//! hashing` shows all kinds on the present machine.
 //!
-//! Knows nothing of files: what is hashed is handed over, or read by the caller's function.
+//! Knows no files: the caller passes the bytes, or a function that reads them.
 
 mod choice;
 #[cfg(not(target_arch = "x86_64"))]
@@ -21,36 +22,35 @@ use sha1::{Digest, Sha1};
 
 use vectors::Vectors;
 
-/// Lanes of the widest vectors there are.
+/// Lanes of the widest vectors.
 pub const LANE_MAX: usize = 16;
 
-/// Bytes of one read of one message alone: stays in the processor's cache until it is hashed; large
-/// enough that the system call does not count.
+/// Bytes of one read of a single message: stays in the processor's cache until it is hashed, and
+/// makes the cost of the system call negligible.
 const READ_LEN: usize = 256 << 10;
 /// The same for each of several messages: [`LANE_MAX`] of them still fit the cache.
 const LANE_READ_LEN: usize = 64 << 10;
-/// Bytes of one message that are best fetched from a disk in one go, where several are read in
-/// turn: the system takes reads at many places for random ones, and with the usual 128 KiB of
-/// read-ahead it was seen to fetch 75 KiB at a time, which on a turning disk is a tenth of its
-/// speed; with the hint, 800 KiB. A multiple of [`LANE_READ_LEN`], and no more than the system
-/// fetches by one hint.
+/// Bytes of one message to fetch from a disk in one operation while several are read in turn. The
+/// system takes reads at many places for random ones: with the usual 128 KiB of read-ahead it was
+/// seen to fetch 75 KiB at a time, a tenth of the speed of a rotating disk; with the hint, 800 KiB.
+/// A multiple of [`LANE_READ_LEN`], and no more than the system fetches by one hint.
 pub const FETCH_LEN: usize = 1 << 20;
-/// Between the buffers of two lanes. At a distance of a power of two, the same place in each of
-/// them would be kept in the same few lines of the cache.
+/// Gap between the buffers of two lanes. At a distance of a power of two, the same offsets of all
+/// buffers would compete for the same few cache lines.
 const LANE_GAP: usize = BLOCK_LEN;
 
-/// Bytes that SHA-1 takes at once.
+/// Bytes of a SHA-1 block.
 const BLOCK_LEN: usize = 64;
 const INITIAL: [u32; 5] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
 #[cfg(target_arch = "x86_64")]
 const ROUND_CONSTANTS: [u32; 4] = [0x5a82_7999, 0x6ed9_eba1, 0x8f1b_bcdc, 0xca62_c1d6];
 
-/// The five words of each lane.
+/// The five state words of each lane.
 type State = [[u32; LANE_MAX]; 5];
-/// Whole blocks of one lane.
+/// Complete blocks of one lane.
 type Row<'a> = &'a [[u8; BLOCK_LEN]];
 
-/// A way to hash that this machine has.
+/// A way of hashing that this machine supports.
 #[derive(Clone, Copy)]
 pub struct Kind(Option<Vectors>);
 
@@ -58,13 +58,13 @@ impl Kind {
     /// One message after the other.
     pub const ONE_BY_ONE: Self = Self(None);
 
-    /// All of this machine, the plain one first.
+    /// Returns all kinds of this machine, one by one first.
     pub fn available() -> impl Iterator<Item = Self> {
         [Self::ONE_BY_ONE].into_iter().chain(Vectors::available().map(|vectors| Self(Some(vectors))))
     }
 
-    /// The fastest for `count` messages of one length. The first call measures, for a quarter of a
-    /// millisecond.
+    /// Returns the fastest kind for `count` messages of one length. The first call measures for a
+    /// quarter of a millisecond.
     pub fn best(count: usize) -> Self {
         choice::best(count)
     }
@@ -74,7 +74,7 @@ impl Kind {
         self.0.map_or(1, Vectors::lanes)
     }
 
-    /// For people.
+    /// A name for display.
     pub fn name(self) -> &'static str {
         self.0.map_or("one by one", Vectors::name)
     }
@@ -92,13 +92,13 @@ impl std::fmt::Debug for Kind {
     }
 }
 
-/// How many messages to take together, if there are as many.
+/// Returns how many messages to hash together, if there are as many.
 pub fn side_by_side() -> usize {
     Kind::best(LANE_MAX).lanes()
 }
 
-/// SHA-1s of messages, each in parts. Neighbours whose parts have the same lengths are hashed side
-/// by side.
+/// Returns the SHA-1s of messages, each given in parts. Neighbours whose parts have equal lengths
+/// are hashed side by side.
 pub fn digests(messages: &[&[&[u8]]]) -> Vec<[u8; 20]> {
     let mut digests = Vec::with_capacity(messages.len());
     let same_lens = |one: &&[&[u8]], other: &&[&[u8]]| {
@@ -118,10 +118,10 @@ pub fn digests(messages: &[&[&[u8]]]) -> Vec<[u8; 20]> {
     digests
 }
 
-/// SHA-1s of `count` messages of `len` bytes each, side by side if that is faster. `read` is asked
-/// for the bytes of a message (by number) from an offset, a buffer at a time, in turn with the
-/// others, so that [`FETCH_LEN`] is of use; what it says if it cannot is that message's result, and
-/// it is not asked for more of it. `scratch` is room that the next call can use again: 1 MiB at
+/// Returns the SHA-1s of `count` messages of `len` bytes each, side by side if that is faster.
+/// `read` fills a buffer with the bytes of a message (by number) from an offset, in turn with the
+/// other messages, so that [`FETCH_LEN`] helps; its error becomes the message's result, and it is
+/// not called for that message again. `scratch` is a buffer to use again in the next call: 1 MiB at
 /// most.
 pub fn digests_of_reads<E>(
     count: usize,
@@ -148,10 +148,10 @@ enum Hashing {
 }
 
 impl Group {
-    /// `count` messages, at most [`Kind::lanes`].
+    /// Starts `count` messages, at most [`Kind::lanes`].
     ///
     /// # Panics
-    /// There are more.
+    /// If there are more.
     #[cfg_attr(
         not(target_arch = "x86_64"),
         expect(unreachable_code, reason = "where there are no vectors, no kind has any")
@@ -164,10 +164,10 @@ impl Group {
         })
     }
 
-    /// Goes on by a part of each message; all parts are of one length.
+    /// Adds the next part of each message; all parts have the same length.
     ///
     /// # Panics
-    /// They are not, or not as many as the messages.
+    /// If they have not, or their number differs from that of the messages.
     pub fn update(&mut self, parts: &[&[u8]]) {
         match &mut self.0 {
             Hashing::OneByOne(hashes) => {
@@ -178,7 +178,7 @@ impl Group {
         }
     }
 
-    /// The messages' SHA-1s.
+    /// Returns the SHA-1s of the messages.
     pub fn finish(self) -> Vec<[u8; 20]> {
         match self.0 {
             Hashing::OneByOne(hashes) => hashes.into_iter().map(|hash| hash.finalize().into()).collect(),
@@ -224,15 +224,14 @@ impl Group {
     }
 }
 
-/// Messages side by side in vectors. Lanes beyond `count` hash what the first one does, for
-/// nothing.
+/// Messages side by side in vectors. Lanes beyond `count` repeat the work of the first.
 struct Lanes {
     vectors: Vectors,
     count: usize,
     state: State,
     /// Bytes of each message so far.
     len: u64,
-    /// Of each message the block that is not whole yet: its first `len % BLOCK_LEN` bytes.
+    /// The incomplete block of each message: its first `len % BLOCK_LEN` bytes.
     begun: [[u8; BLOCK_LEN]; LANE_MAX],
 }
 
@@ -269,7 +268,7 @@ impl Lanes {
     }
 
     fn finish(mut self) -> Vec<[u8; 20]> {
-        // A one bit, zeros up to the last 8 bytes of a block, and there the message's bits.
+        // SHA-1 padding: a one bit, zeros, and the message's length in bits in the last 8 bytes.
         let mut padding = [0; BLOCK_LEN + 8];
         padding[0] = 0x80;
         let zeros_end = BLOCK_LEN - (self.len + 8) as usize % BLOCK_LEN;
@@ -300,7 +299,7 @@ mod tests {
         messages.iter().map(|message| Sha1::digest(message).into()).collect()
     }
 
-    /// By every kind, in as many groups as it takes, in parts of `part_len` bytes.
+    /// Hashes by every kind, in as many groups as needed, in parts of `part_len` bytes.
     fn require_all_kinds(messages: &[Vec<u8>], part_len: usize) {
         for kind in Kind::available() {
             let mut digests = Vec::new();
@@ -326,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_agrees_for_every_count_and_for_lengths_that_are_no_blocks() {
+    fn every_kind_agrees_for_every_count_and_for_partial_blocks() {
         for count in 1..=LANE_MAX + 1 {
             require_all_kinds(&messages(count, 1_000 + count), usize::MAX);
         }
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_its_known_digest() {
+    fn the_empty_message_has_its_known_digest() {
         let nothing = "da39a3ee5e6b4b0d3255bfef95601890afd80709";
         for kind in Kind::available() {
             let digests = Group::of_kind(kind, 1).finish();
@@ -367,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_is_hashed_and_what_cannot_be_read_says_so() {
+    fn a_failed_read_is_the_result_of_its_message_only() {
         for (count, len) in [(1, 300_000), (5, 1_000), (16, 200_000), (19, 65_536), (3, 0)] {
             let messages = messages(count, len);
             let mut scratch = Vec::new();
@@ -387,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_read_where_nothing_can_be() {
+    fn a_failed_message_is_not_read_again() {
         let mut reads = 0;
         let results = digests_of_reads(4, 1 << 20, &mut Vec::new(), |_, _, _| {
             reads += 1;

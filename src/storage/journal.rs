@@ -1,26 +1,25 @@
-//! The journal of one torrent: which pieces are durable, so that a start need not hash what is
-//! known to be good.
+//! The journal of one torrent: records which pieces are durable, so that a start need not hash
+//! them.
 //!
-//! An append-only file of records, each with its length and a CRC-32. The order that makes it true:
-//! a piece is *intended* (appended, not synced) before its bytes are written; the bytes are made
-//! durable; only then is it *kept* (appended and synced) together with the stamps of the files that
-//! were synced. So a kept piece was on disk before the journal said so, whatever was lost
-//! afterwards, and a piece that was intended and not kept is the only one that has to be looked at.
-//! A clean end writes the stamps of all files. Blocks of a piece that is not whole are noted with a
-//! checksum after they were written: whether they are there is found out by reading them.
+//! An append-only file of records, each with its length and a CRC-32. The order of writes keeps it
+//! true: a piece is *intended* (appended, not synced) before its bytes are written; then the bytes
+//! are made durable; only then is the piece *kept* (appended and synced), together with the stamps
+//! of the synced files. So a kept piece was on disk before the journal said so, whatever is lost
+//! later, and only pieces that were intended and not kept are in doubt. A clean end records the
+//! stamps of all files. Blocks of incomplete pieces are recorded with a checksum after they were
+//! written; a start reads them to find out whether they survived.
 //!
-//! Reading is total: records are taken up to the first one that is torn or false, as a power cut
-//! leaves at the end; then there may be more on disk than the journal says, and the caller has to
-//! look. The file is written anew beside itself and renamed into its place when the caller has
-//! settled what is there, when the tail has grown, and at a clean end. One that cannot be used, or
-//! has an unknown version, stays as it is until then; the first write renames it and begins a new
-//! one.
+//! Reading is total: records are taken up to the first torn or invalid one, as a power cut leaves
+//! at the end. Then there may be more on disk than the journal says, and the caller must look. The
+//! file is replaced by a new one, written beside it and renamed, when the caller has settled what
+//! is present, when the tail has grown, and at a clean end. A file that cannot be used, or has an
+//! unknown version, stays until the first write, which renames it and begins a new one.
 //!
-//! A journal that cannot be written holds up nothing: it *lapses*. What it would say is kept in
-//! memory and written with the next commit that can. Meanwhile the file says too little, never too
-//! much: what has to be withdrawn from it is durably removed with the whole file.
+//! A journal that cannot be written *lapses* and delays nothing: its records are kept in memory and
+//! written with the next commit that succeeds. Meanwhile the file says too little, never too much:
+//! to withdraw a claim, the whole file is durably removed.
 //!
-//! It knows which pieces there are, not where they lie: files are numbers with stamps.
+//! The journal knows pieces and file numbers with stamps, not where the pieces lie.
 
 mod record;
 
@@ -36,15 +35,15 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::piece::PieceIndex;
 pub use record::{Kept, Owned, Owner, Record};
 
-/// Longest journal that is read: a snapshot of the most pieces, stamps of a million files, and a
-/// tail. A longer one was not written by us and counts as missing.
+/// Longest journal that is read, bytes: a snapshot of the most pieces, stamps of a million files,
+/// and a tail. A longer file was not written by this program and counts as missing.
 const JOURNAL_LEN_MAX: u64 = 128 << 20;
-/// Bytes of tail beyond the snapshot before the journal is written anew: an hour of a fast
+/// Longest tail after the snapshot before the journal is rewritten, bytes: an hour of a fast
 /// download.
 const TAIL_LEN_MAX: u64 = 1 << 20;
 
 impl Stamp {
-    /// A stamp that matches no file, so that the next start hashes the file.
+    /// Returns a stamp that matches no file, so that the next start hashes the file.
     pub fn unknown(inode: u64) -> Self {
         Self { len: u64::MAX, modified: i64::MIN, changed: i64::MIN, inode }
     }
@@ -55,7 +54,7 @@ impl Stamp {
     }
 }
 
-/// What is appended to the name of a journal that cannot be used.
+/// Appended to the name of a journal that cannot be used.
 const ASIDE: &str = ".aside";
 
 /// An open journal.
@@ -64,57 +63,56 @@ pub struct Journal<F: FileSystem> {
     fs: Arc<F>,
     path: Vec<String>,
     owner: Owner,
-    /// Where the next record goes.
+    /// The offset of the next record.
     end: u64,
     /// Bytes of the last snapshot, header included.
     snapshot_len: u64,
-    /// Whether the file is known to hold what was written to it: not before it is first written,
-    /// nor after a sync of it failed, for then records in its middle may be lost, and with them all
-    /// that follow.
+    /// Whether the file holds everything that was written to it: false before the first write, and
+    /// after a failed sync, which may have lost records in the middle.
     is_sound: bool,
-    /// What is at `path` cannot be used: the first write sets it aside.
+    /// Whether the file at `path` cannot be used; the first write sets it aside.
     is_unusable: bool,
-    /// The file names pieces that `record` does not.
+    /// Whether the file names pieces that `record` does not.
     is_overstated: bool,
     /// Set while the file lags behind `record`.
     lapse: Option<Lapse>,
-    /// What is to be said to the user, once.
+    /// What to report to the user, once.
     trouble: Option<Trouble>,
-    /// That it lapsed was said.
+    /// Whether a lapse was reported.
     is_lapse_told: bool,
-    /// What the journal says.
+    /// The content of the journal.
     record: Record,
 }
 
 /// How far a journal that could not be written lags behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lapse {
-    /// All that matters is in it.
+    /// The next start finds everything that matters.
     Late,
-    /// Pieces are written that it does not know of.
+    /// Pieces were written that the file does not name.
     Gaps,
     /// The file was removed.
     Removed,
 }
 
-/// What the user has to know about a journal.
+/// A problem of a journal that the user must know of.
 #[derive(Debug)]
 pub enum Trouble {
-    /// It cannot be used. It is left as it is until a new one is begun, and has this name then.
+    /// The journal cannot be used. It stays until a new one is begun, and gets this name then.
     Unusable(StorageError, PathBuf),
-    /// It could not be used and has this name now; a new one is begun.
+    /// The journal could not be used and has this name now; a new one was begun.
     SetAside(StorageError, PathBuf),
-    /// It cannot be written, or be made durable: until it can, the next start has to hash more.
+    /// The journal cannot be written or synced; until it can, the next start hashes more.
     Lapsed(StorageError),
 }
 
 impl<F: FileSystem> Journal<F> {
-    /// Reads the journal at `path`; without one, and of one that makes no sense, the record is of
-    /// nothing and not whole. One that cannot be used stays as it is ([`Trouble::Unusable`]).
-    /// Nothing is written before [`Journal::settle`].
+    /// Reads the journal at `path`. If it is missing or invalid, the record is empty and not whole.
+    /// One that cannot be used stays as it is ([`Trouble::Unusable`]). Writes nothing before
+    /// [`Journal::settle`].
     ///
     /// # Errors
-    /// It cannot be read now, and may be later.
+    /// The journal cannot be read now; a later attempt may succeed.
     pub fn open(fs: Arc<F>, path: Vec<String>, owner: Owner) -> Result<Self, StorageError> {
         let record = Record::nothing(owner.geometry.piece_count());
         let mut this = Self {
@@ -153,7 +151,7 @@ impl<F: FileSystem> Journal<F> {
         decoded.map_err(|version| self.error(io::Error::other(unknown(version))))
     }
 
-    /// What one that cannot be used is renamed to.
+    /// The name that an unusable journal gets.
     fn aside(&self) -> Vec<String> {
         let mut aside = self.path.clone();
         if let Some(name) = aside.last_mut() {
@@ -162,13 +160,13 @@ impl<F: FileSystem> Journal<F> {
         aside
     }
 
-    /// Renames what cannot be used, which may be something else than a file, to make room for a new
-    /// one.
+    /// Renames an unusable journal, which may be something other than a file, to make room for a
+    /// new one.
     fn set_aside(&mut self) -> Result<(), StorageError> {
         if !self.is_unusable {
             return Ok(());
         }
-        // Read again: another process may have set it aside and begun a new journal.
+        // Read again, because another process may have set it aside and begun a new journal.
         if let Err(error) = self.read() {
             if error.may_pass() {
                 return Err(error);
@@ -183,29 +181,29 @@ impl<F: FileSystem> Journal<F> {
         Ok(())
     }
 
-    /// What is wrong with the journal, for the user; once.
+    /// Takes the trouble to report to the user; each is returned once.
     pub fn take_trouble(&mut self) -> Option<Trouble> {
         self.trouble.take()
     }
 
-    /// Whether the file may lack pieces that are durable, so that the next start may not find them.
+    /// Whether the file may lack durable pieces, so that the next start may not find them.
     pub fn has_gaps(&self) -> bool {
         matches!(self.lapse, Some(Lapse::Late | Lapse::Gaps))
     }
 
-    /// Whether the file lags behind what the journal says, because it could not be written.
+    /// Whether the file lags behind `record` because it could not be written.
     pub fn has_lapsed(&self) -> bool {
         self.lapse.is_some()
     }
 
-    /// It is known now what is there, exactly: these pieces, with bytes in the parts file as the
-    /// selection has it, in files that look as stamped; `clean`: and all of it is durable, so that
-    /// the next start need only compare. Then a file is ours only if it is the one that was stamped
-    /// before: what came into its place since is its owner's. To be called before anything else is
-    /// told.
+    /// Rewrites the journal with exactly these pieces, the `in_parts` ones with bytes in the parts
+    /// file by this selection, and these stamps. `clean` says that everything is durable, so that
+    /// the next start only compares stamps; then a file stays ours only if its inode is the one
+    /// recorded before, because a file that has replaced it belongs to another program. Called
+    /// before any other change.
     ///
     /// # Errors
-    /// The file names pieces that are not there, and can neither be written nor removed.
+    /// The file names pieces that are missing, and can neither be written nor removed.
     pub fn settle(
         &mut self,
         kept: Bitfield,
@@ -232,38 +230,38 @@ impl<F: FileSystem> Journal<F> {
         withdrawn
     }
 
-    /// These files are ours to write from now on: written by the next [`Journal::settle`].
+    /// Lists files as ours; the next [`Journal::settle`] writes the list.
     pub fn own(&mut self, owned: Owned) {
         self.record.owned = Some(owned);
     }
 
-    /// A file of ours that has no stamp is this one.
+    /// Records the inode of a file of ours that has no stamp.
     pub fn identify(&mut self, file: u32, inode: u64) {
         self.record.stamps.entry(file).or_insert(Stamp::unknown(inode));
     }
 
-    /// Where the journal is.
+    /// Returns the file system of the journal.
     pub fn fs(&self) -> &Arc<F> {
         &self.fs
     }
 
-    /// What the journal said when it was opened, and all that was added since.
+    /// Returns the content of the journal, with all changes since it was opened.
     pub fn record(&self) -> &Record {
         &self.record
     }
 
-    /// Of the pieces that it names only these are there, by how the files look. Nothing is written.
+    /// Keeps only these pieces, judged by the stamps of the files; writes nothing.
     pub fn trust(&mut self, kept: Bitfield, in_parts: Bitfield) {
         self.is_overstated |= self.record.kept.has_more_than(&kept);
         self.record.kept = kept;
         self.record.in_parts = in_parts;
     }
 
-    /// The stamps of these files count for nothing any more. Not synced: if the machine goes down,
-    /// the files look different.
+    /// Withdraws the stamps of these files. Not synced: if the system goes down, the stamps do not
+    /// match either.
     ///
     /// # Errors
-    /// The stamps cannot be withdrawn; the files are not to be written.
+    /// The stamps cannot be withdrawn; the caller must not write to the files.
     pub fn forget(&mut self, files: &[u32]) -> Result<(), StorageError> {
         let inode = |file| self.record.stamps.get(file).map_or(0, |stamp| stamp.inode);
         let stamps: Vec<_> = files.iter().map(|file| (*file, Stamp::unknown(inode(file)))).collect();
@@ -273,8 +271,9 @@ impl<F: FileSystem> Journal<F> {
         Ok(())
     }
 
-    /// This piece, which is not kept, is about to be written, at `now` by the wall clock. Not
-    /// synced: if the machine goes down, the piece counts as not there, which is true.
+    /// Records that this piece, which is not kept, is about to be written, at `now` by the wall
+    /// clock (microseconds since 1970). Not synced: if the system goes down, the piece counts as
+    /// missing.
     pub fn intend(&mut self, now: u64, piece: PieceIndex) {
         if self.add(&record::intended(now, piece)).is_none() && self.lapse == Some(Lapse::Late) {
             self.lapse = Some(Lapse::Gaps);
@@ -283,17 +282,17 @@ impl<F: FileSystem> Journal<F> {
         self.record.clean = false;
     }
 
-    /// A piece that was intended is written. If the file does not know of it, the file is removed,
-    /// so that the next start looks at everything.
+    /// Notes that an intended piece was written. If the file does not name it, removes the file, so
+    /// that the next start looks at everything.
     pub fn written(&mut self) {
         if self.lapse == Some(Lapse::Gaps) {
-            // If that fails, the next start may not find the piece, and says nothing false.
+            // If this fails, the next start may not find the piece; it claims nothing false.
             let _ = self.remove();
         }
     }
 
-    /// These blocks of a piece, which is intended, were written. Not synced: if the machine goes
-    /// down, their checksums say whether they are there.
+    /// Records that these blocks of an intended piece were written. Not synced: if the system goes
+    /// down, their checksums tell whether they survived.
     pub fn note_blocks(&mut self, piece: PieceIndex, blocks: &[Spilled]) {
         self.add(&record::blocks(piece, blocks.iter().copied()));
         self.record.note_blocks(piece, blocks);
@@ -301,21 +300,21 @@ impl<F: FileSystem> Journal<F> {
         self.written();
     }
 
-    /// Of the blocks that it names only these are there. Nothing is written.
+    /// Keeps only these blocks; writes nothing.
     pub fn trust_blocks(&mut self, partial: &[PartialPiece]) {
         self.record.blocks.clear();
         partial.iter().for_each(|partial| self.record.note_blocks(partial.piece, &partial.blocks));
     }
 
-    /// Appends that these pieces are durable, and that these files were synced and then looked as
-    /// stamped. The file that comes back, if any, is to be synced, without holding others up, and
-    /// then [`Journal::kept`] be called.
+    /// Appends that these pieces are durable and that these files had these stamps after a sync.
+    /// The caller syncs the returned file, if any, without holding the lock, and then calls
+    /// [`Journal::kept`].
     pub fn keep(&mut self, pieces: &[Kept], stamps: &[(u32, Stamp)]) -> Option<F::File> {
         self.add(&record::kept(pieces, stamps))
     }
 
-    /// What was given to [`Journal::keep`] is durable. A journal that has lapsed, or whose tail is
-    /// long, is written anew.
+    /// Adds the pieces and stamps that were passed to [`Journal::keep`] and are durable now.
+    /// Rewrites a journal that has lapsed or has a long tail.
     pub fn kept(&mut self, pieces: &[Kept], stamps: &[(u32, Stamp)]) {
         pieces.iter().for_each(|&piece| self.record.keep(piece));
         self.record.stamps.extend(stamps.iter().copied());
@@ -326,20 +325,20 @@ impl<F: FileSystem> Journal<F> {
         }
     }
 
-    /// These pieces turned out to be gone or false. The file that comes back, if any, is to be
-    /// synced, without holding others up.
+    /// Drops pieces that turned out to be missing or false. The caller syncs the returned file, if
+    /// any, without holding the lock.
     ///
     /// # Errors
-    /// They cannot be withdrawn.
+    /// The pieces cannot be withdrawn.
     pub fn lose(&mut self, pieces: &[PieceIndex]) -> Result<Option<F::File>, StorageError> {
         let file = self.withdraw(&record::lost(pieces))?;
-        // Before it is durable: if that fails, what is written anew is to be without them.
+        // Dropped before the sync: if that fails, the rewritten journal must not name them.
         pieces.iter().for_each(|&piece| self.record.lose(piece));
         self.record.clean = false;
         Ok(file)
     }
 
-    /// A sync of the file failed: it is written anew before anything is added.
+    /// Notes that a sync of the file failed: it is rewritten before anything is added.
     pub(super) fn not_synced(&mut self, source: io::Error) {
         let error = self.error(source);
         self.lapse(error);
@@ -350,7 +349,7 @@ impl<F: FileSystem> Journal<F> {
         if self.lapse == Some(Lapse::Removed) {
             return Ok(());
         }
-        // One that cannot be used names no pieces, and is kept.
+        // An unusable file names no pieces and is kept.
         if !self.is_unusable {
             let removed = self.fs.remove(&self.path).and_then(|()| self.fs.sync_folder(self.folder()));
             removed.map_err(|source| self.error(source))?;
@@ -359,8 +358,8 @@ impl<F: FileSystem> Journal<F> {
         Ok(())
     }
 
-    /// It could not be written: said once, and tried again by [`Journal::kept`] and
-    /// [`Journal::settle`].
+    /// Notes that the journal could not be written: reports it once; [`Journal::kept`] and
+    /// [`Journal::settle`] try again.
     fn lapse(&mut self, error: StorageError) {
         self.is_sound = false;
         self.lapse.get_or_insert(Lapse::Late);
@@ -369,7 +368,7 @@ impl<F: FileSystem> Journal<F> {
         }
     }
 
-    /// Appends what may be missing; None: the journal has lapsed.
+    /// Appends a record that may be missing from the file; `None` if the journal has lapsed.
     fn add(&mut self, bytes: &[u8]) -> Option<F::File> {
         if self.lapse.is_some() {
             return None;
@@ -377,7 +376,7 @@ impl<F: FileSystem> Journal<F> {
         self.append(bytes).map_err(|error| self.lapse(error)).ok()
     }
 
-    /// Appends what must not be missing, or else removes the file.
+    /// Appends a record that must not be missing from the file, or else removes the file.
     fn withdraw(&mut self, bytes: &[u8]) -> Result<Option<F::File>, StorageError> {
         let file = self.add(bytes);
         if file.is_none() {
@@ -403,15 +402,15 @@ impl<F: FileSystem> Journal<F> {
             Ok(file)
         });
         let file = written.map_err(|source| self.error(source))?;
-        // Only now: a write that failed is written over by the next one.
+        // Advanced only now, so that the next write overwrites one that failed.
         self.end += bytes.len() as u64;
         Ok(file)
     }
 
-    /// Writes everything anew beside the journal, and puts it into its place.
+    /// Writes a new journal beside the old one and renames it into place.
     fn rewrite(&mut self) -> Result<(), StorageError> {
         let bytes = self.record.encode(&self.owner);
-        // It may be in its place already when what follows fails.
+        // The new file may be in place already when a later step fails.
         self.is_sound = false;
         if self.lapse == Some(Lapse::Removed) {
             self.lapse = Some(Lapse::Gaps);
@@ -429,7 +428,7 @@ impl<F: FileSystem> Journal<F> {
         if let Some(name) = beside.last_mut() {
             name.push_str(".new");
         }
-        // One that a power cut left there may be longer.
+        // One that a power cut left behind may be longer.
         self.fs.remove(&beside)?;
         let file = self.fs.open_write(&beside)?;
         self.fs.write_all_at(&file, &[bytes], 0)?;
@@ -439,7 +438,7 @@ impl<F: FileSystem> Journal<F> {
     }
 }
 
-/// The bytes of the file; None: there is none, or it is nothing of ours.
+/// Returns the bytes of the file; `None` if it is missing or too long to be a journal.
 fn read_all<F: FileSystem>(fs: &F, path: &[String]) -> io::Result<Option<Vec<u8>>> {
     let Some(stamp) = fs.stamp(path)?.filter(|stamp| stamp.len <= JOURNAL_LEN_MAX) else { return Ok(None) };
     let mut bytes = vec![0; stamp.len as usize];

@@ -1,9 +1,9 @@
 //! The folder of journals: one file for each torrent and folder that it was ever downloaded to or
 //! seeded from.
 //!
-//! Journals of content that is long gone would pile up, and nobody can tell them from those of a
-//! disk that is not plugged in today. So each start removes those that nobody wrote for more than a
-//! year; who seeds for longer than that without a change has its content hashed once.
+//! Journals of content that is gone would pile up, and cannot be told from those of a disk that is
+//! not connected today. So each start removes journals that were not written for more than a year;
+//! content that is seeded for longer without a change is then hashed once.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::ffi::OsStrExt;
@@ -19,54 +19,53 @@ use super::journal::{Journal, Owner};
 use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::Info;
 
-/// Since a journal was written: older ones are removed.
+/// Longest time since a journal was written; older ones are removed.
 const AGE_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
-/// What journals are called, what is left of one whose replacement was interrupted, and one that
-/// was set aside.
+/// Name endings of journals, of interrupted replacements, and of journals that were set aside.
 const ENDINGS: [&str; 3] = [".journal", ".journal.new", ".journal.aside"];
 
-/// The folder, made if missing.
+/// Opens the folder, and creates it if it is missing.
 ///
 /// # Errors
-/// It cannot be used, so no journals are kept.
+/// The folder cannot be used, so no journals are kept.
 pub fn open(dir: &Path, handles: &Arc<Handles>) -> Result<Arc<RealFs>, StorageError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|source| StorageError::new(dir, source))?;
     RealFs::create(dir, handles).map(Arc::new)
 }
 
-/// The journal of this torrent in this folder.
+/// Opens the journal of a torrent in `dir`.
 ///
 /// # Errors
-/// It cannot be read now, and may be later.
+/// The journal cannot be read now; a later attempt may succeed.
 pub fn open_journal(journals: Arc<RealFs>, info: &Info, dir: &Path) -> Result<Journal<RealFs>, StorageError> {
     let owner =
         Owner { infohash: info.infohash, geometry: info.geometry, file_count: info.files.len() as u32 };
     Journal::open(journals, vec![journal_name(info.infohash, dir)], owner)
 }
 
-/// One file a torrent and folder, whatever way leads to the folder, which may be gone.
+/// The same name for a torrent and folder by whatever path the folder is given, even if it is gone.
 fn journal_name(infohash: InfoHash, dir: &Path) -> String {
     let dir = resolve(dir);
     let place = InfoHash::of(dir.as_os_str().as_bytes()).to_string();
     format!("{infohash}-{}.journal", &place[..16])
 }
 
-/// Symbolic links to missing places that are followed in one path, as many as Linux follows; with
-/// more the path is taken as it is.
+/// Most symbolic links to missing places that are followed in one path, as in Linux; with more the
+/// path is used as given.
 const LINK_MAX: u32 = 40;
 
-/// The absolute path that a path leads to, as far as it exists; the rest is taken as it is.
+/// Resolves a path as far as it exists and appends the rest as given.
 fn resolve(dir: &Path) -> PathBuf {
     let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let (mut path, mut rest, mut link_count) = (absolute.clone(), Vec::new(), 0);
-    // Each turn makes the path shorter, or counts a link.
+    // Each round shortens the path or counts a link.
     while link_count <= LINK_MAX {
         if let Ok(whole) = path.canonicalize() {
             return rest.iter().rev().fold(whole, |whole, name| whole.join(name));
         }
         match (path.read_link(), path.parent(), path.file_name()) {
-            // What it leads to is gone.
+            // The target of the link is missing.
             (Ok(target), Some(parent), _) => {
                 path = parent.join(target);
                 link_count += 1;
@@ -81,7 +80,7 @@ fn resolve(dir: &Path) -> PathBuf {
     absolute
 }
 
-/// Removes what is old; what cannot be removed is tried again with the next start.
+/// Removes old journals; the next start tries again if one cannot be removed.
 pub fn prune(dir: &Path, now: SystemTime) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
@@ -101,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_journals_go_and_nothing_else_does() {
+    fn only_old_journals_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let names = ["old.journal", "old.journal.new", "new.journal", "other"];
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_gone_has_the_name_that_it_had() {
+    fn a_missing_folder_keeps_its_journal_name() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
         let [gone, link, through] = ["disk/films", "link", "link/more"].map(|name| root.join(name));
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_used_is_no_reason_not_to_start() {
+    fn an_unusable_journal_folder_is_an_error_not_a_panic() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();

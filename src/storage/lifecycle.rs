@@ -1,17 +1,17 @@
-//! The life of one torrent's content: start, store, lose, retry, finish, close, as one state
-//! machine.
+//! The lifecycle of one torrent's content as one state machine: start, store, lose, retry, finish,
+//! close.
 //!
-//! The engine runs its jobs on disk threads, the simulator in virtual time. Contract of every
-//! machine: the `handle_*` methods are the only mutators; after each, [`Lifecycle::poll_output`] is
-//! drained to None; [`Lifecycle::handle_timeout`] is called when [`Lifecycle::poll_timeout`] says
-//! so.
+//! The engine runs its jobs on disk threads, the simulator in virtual time. It has the contract of
+//! every machine: only the `handle_*` methods change it; after each of them the caller drains
+//! [`Lifecycle::poll_output`] to `None`, and it calls [`Lifecycle::handle_timeout`] at
+//! [`Lifecycle::poll_timeout`].
 //!
-//! `start` opens the journal, hashes what it does not know and prepares for writing
-//! ([`Event::Started`]); until then no blocks are accepted. From then on `ready` decides what is
-//! stored, committed and tried again. Pieces that turn out to be lost are removed from the journal
-//! before they become requestable ([`Event::LossNoted`]), so that it never claims a piece whose
-//! bytes are being overwritten. At the end ([`Lifecycle::handle_leave`]) blocks in memory are
-//! written, losses are noted and the content is closed.
+//! `start` opens the journal, hashes the pieces that it does not name and prepares for writing
+//! ([`Event::Started`]); until then no blocks are accepted. Then `ready` decides what is stored,
+//! committed and tried again. Lost pieces are removed from the journal before they become
+//! requestable ([`Event::LossNoted`]), so that the journal never claims a piece whose bytes are
+//! being overwritten. At the end ([`Lifecycle::handle_leave`]) blocks in memory are written, losses
+//! are recorded and the content is closed.
 
 mod now;
 mod output;
@@ -41,61 +41,60 @@ use start::Start;
 pub(in crate::storage) use step::folder_gone;
 pub use step::{Begun, Compared, Prepared, Step, StepDone};
 
-/// What is known of a torrent's content on disk.
+/// What is known about a torrent's content on disk before its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Existing {
-    /// Nothing: what the journal does not record is hashed.
+    /// Nothing: pieces that the journal does not record are hashed.
     #[default]
     Unknown,
     /// All of it was hashed, beginning at this time. Pieces of files that have changed since are
     /// hashed again.
     Hashed(SystemTime),
-    /// It is complete, on the user's word; its files are not even looked at before a block of them
-    /// is requested.
+    /// It is complete, on the user's word; its files are first looked at when a block of them is
+    /// requested.
     Assumed,
 }
 
-/// How far the content is.
+/// How complete the content is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completion {
     /// Wanted pieces are missing.
     Missing,
-    /// Every wanted piece is present; empty files and durability are under way, or wait for the
+    /// Every wanted piece is present; empty files and durability are in progress, or wait for the
     /// disk.
     Finishing,
-    /// Everything is present and durable, since then.
+    /// Everything has been present and durable since this time.
     Finished(Instant),
 }
 
-/// What is wanted of a torrent's content, and so what may be done to files that were there before.
+/// The purpose of a torrent, which decides what may be done to existing files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Purpose {
-    /// To have it. Files that are not an earlier download of it are not touched, and the torrent
-    /// does not start.
+    /// To download it. Existing files are untouched, and the torrent does not start, unless they
+    /// are an earlier download of it.
     #[default]
     Download,
-    /// To have it, and any file in its place may be overwritten and cut.
+    /// To download it; any existing file in its place may be overwritten and truncated.
     Overwrite,
-    /// To upload it. No file is written; if any of it is missing the torrent does not start.
+    /// To upload it. No file is written, and the torrent does not start if anything is missing.
     Seed,
 }
 
-/// What the user wants of the content.
+/// How a torrent is to be started.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plan {
     /// What may be done to files.
     pub purpose: Purpose,
-    /// What is known of them.
+    /// What is known about them.
     pub existing: Existing,
-    /// Whether the room of all files is allocated first.
+    /// Whether disk space for all files is preallocated.
     pub preallocate: bool,
 }
 
-/// Why a torrent does not start with what is on the disk.
+/// Why a torrent does not start with the files on the disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Files that are not an earlier download stand in the place of the torrent's; none was
-    /// touched.
+    /// Files in the place of the torrent's are not an earlier download; none was touched.
     #[error("files that were there before are not touched")]
     Foreign(Vec<Misfit>),
     /// Something else stands in the place of a file or folder.
@@ -106,22 +105,22 @@ pub enum Refusal {
         /// What stands there.
         obstacle: Obstacle,
     },
-    /// Content that is to be seeded is missing or damaged.
+    /// Content to be seeded is missing or damaged.
     #[error("content is missing or damaged")]
     Incomplete {
-        /// Bytes that are missing.
+        /// Missing bytes.
         missing_len: u64,
         /// Files that do not fit the torrent.
         misfits: Vec<Misfit>,
     },
 }
 
-/// What a start found.
+/// The result of a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Started {
     /// Pieces that are present.
     pub have: Bitfield,
-    /// Blocks of other pieces.
+    /// Blocks of incomplete pieces.
     pub partial: Vec<PartialPiece>,
     /// Files of a seed that are longer than the torrent says.
     pub longer: Vec<Misfit>,
@@ -132,7 +131,7 @@ pub struct Started {
 pub struct Lifecycle<B> {
     plan: Plan,
     geometry: Geometry,
-    /// Wanted pieces; None: all.
+    /// Wanted pieces; `None` if all are wanted.
     wanted: Option<Bitfield>,
     /// Pieces that are present.
     have: Bitfield,
@@ -143,11 +142,11 @@ pub struct Lifecycle<B> {
     completion: Completion,
     finish: Finish,
     failing: Failing<B>,
-    /// No wanted piece was missing at the start.
+    /// Whether no wanted piece was missing at the start.
     started_complete: bool,
     has_failed: bool,
     fault: Option<StorageFault>,
-    /// [`Step::Lose`] steps that run.
+    /// Running [`Step::Lose`] steps.
     losing_count: u32,
     outputs: VecDeque<Output<B>>,
 }
@@ -157,14 +156,14 @@ enum Phase {
     Starting(Box<Start>),
     Ready,
     Leaving {
-        /// [`Step::Close`] runs.
+        /// Whether [`Step::Close`] is running.
         is_closing: bool,
     },
     Ended,
 }
 
 impl<B> Lifecycle<B> {
-    /// Starts; the first outputs are due at once.
+    /// Starts; the first outputs are available at once.
     pub fn new<F: FileSystem>(store: &Store<F>, plan: Plan, now: Instant) -> Self {
         let (content, geometry) = (store.content(), store.info().geometry);
         let wanted = Some(content.wanted()).filter(|wanted| !wanted.is_full());
@@ -204,7 +203,7 @@ impl<B> Lifecycle<B> {
         &self.have
     }
 
-    /// Returns how far the content is.
+    /// Returns how complete the content is.
     pub fn completion(&self) -> Completion {
         self.completion
     }
@@ -214,17 +213,17 @@ impl<B> Lifecycle<B> {
         self.started_complete
     }
 
-    /// Returns why the disk accepts no data just now.
+    /// Returns why the disk accepts no data now.
     pub fn fault(&self) -> Option<&StorageFault> {
         self.fault.as_ref()
     }
 
-    /// Whether the disk keeps up; otherwise connections are not to be read.
+    /// Whether the disk keeps up; otherwise connections must not be read.
     pub fn has_room(&self) -> bool {
         self.pieces.has_room()
     }
 
-    /// Returns what is to be done next.
+    /// Returns the next output.
     pub fn poll_output(&mut self) -> Option<Output<B>> {
         self.outputs.pop_front()
     }
@@ -238,7 +237,7 @@ impl<B> Lifecycle<B> {
         }
     }
 
-    /// Tries again what failed, and makes durable what is old enough.
+    /// Tries again what failed, and commits what is old enough.
     pub fn handle_timeout(&mut self, now: Instant) {
         match &mut self.phase {
             Phase::Starting(start) => {
@@ -256,19 +255,19 @@ impl<B> Lifecycle<B> {
         self.keep(now, block, content);
     }
 
-    /// All blocks of a piece were received: it is stored. `block_hashes`: the hash of each block is
-    /// wanted too.
+    /// All blocks of a piece were received: stores it. `block_hashes` says whether the hash of each
+    /// block is wanted.
     pub fn handle_whole(&mut self, piece: PieceIndex, block_hashes: bool) {
         self.pieces.complete(piece, block_hashes);
         self.store_if_ready(piece);
     }
 
-    /// The blocks of a piece are not needed any more.
+    /// Drops the blocks of a piece that are no longer needed.
     pub fn handle_dropped(&mut self, piece: PieceIndex) {
         self.pieces.discard(piece);
     }
 
-    /// Every wanted piece is present: the content is made whole and durable, once.
+    /// Every wanted piece is present: finishes the content, once.
     pub fn handle_complete(&mut self) {
         self.complete();
     }
@@ -313,14 +312,14 @@ impl<B> Lifecycle<B> {
         self.advance_leave();
     }
 
-    /// A block could not be read to be uploaded; in words.
+    /// A block could not be read for upload; `error` says why.
     pub fn handle_read_failed(&mut self, now: Instant, error: String) {
         self.failed(now, StorageFault::Failed(error));
     }
 
-    /// Pieces turned out to be lost: files were changed by another program, or the disk did not
-    /// keep what it accepted. They are fetched again only while the content is not complete: a
-    /// complete one is left as whoever changed it wants it.
+    /// Pieces turned out to be lost: another program changed files, or the disk lost written bytes.
+    /// They are downloaded again only while the content is incomplete; complete content stays as
+    /// the other program left it.
     pub fn handle_lost(&mut self, lost: Vec<LostPiece>) {
         let lost: Vec<_> = lost.into_iter().filter(|lost| self.have.clear(lost.piece)).collect();
         if lost.is_empty() {
@@ -349,7 +348,7 @@ impl<B> Lifecycle<B> {
                 self.committed(now, result);
             }
             StepDone::Finished(Err(error)) if self.started_complete => {
-                // Complete content may well lie in a read-only folder.
+                // Complete content may lie in a read-only folder.
                 self.report(Event::Ignored(error));
                 self.finished(now, Ok(()));
             }
@@ -369,8 +368,8 @@ impl<B> Lifecycle<B> {
         self.advance_leave();
     }
 
-    /// The torrent is to leave: [`Event::Closed`] follows when all jobs have ended and everything
-    /// is durable.
+    /// The torrent leaves: [`Event::Closed`] follows when all jobs have ended and everything is
+    /// durable.
     pub fn handle_leave(&mut self) {
         self.phase = Phase::Leaving { is_closing: false };
         self.advance_leave();
@@ -379,7 +378,7 @@ impl<B> Lifecycle<B> {
     fn closed(&mut self, closed: Result<Vec<LostPiece>, JobError>) {
         match closed {
             Ok(lost) if !lost.is_empty() => {
-                // Closed once more when the journal no longer names them.
+                // Closed again once the journal no longer names them.
                 self.phase = Phase::Leaving { is_closing: false };
                 self.handle_lost(lost);
             }
@@ -390,7 +389,7 @@ impl<B> Lifecycle<B> {
         }
     }
 
-    /// How a commit or a finish ended; pieces that were lost are told first.
+    /// Returns the result of a commit or a finish, after reporting lost pieces.
     fn unless_lost(&mut self, result: Result<Vec<LostPiece>, JobError>) -> Result<(), StorageFault> {
         match result {
             Ok(lost) => {
@@ -401,8 +400,8 @@ impl<B> Lifecycle<B> {
         }
     }
 
-    /// A full or failing disk is a state that passes; what only people can put right ends the
-    /// torrent.
+    /// Returns the fault of an error. A full or failing disk is a state that may clear; an error
+    /// that needs the user ends the torrent.
     fn fail(&mut self, error: &JobError) -> StorageFault {
         if !error.error.may_pass() && !self.has_failed {
             self.has_failed = true;
@@ -428,7 +427,7 @@ impl<B> Lifecycle<B> {
     /// Takes the next step towards the end, if the torrent leaves.
     fn advance_leave(&mut self) {
         let Phase::Leaving { is_closing: false } = self.phase else { return };
-        // The next start need not fetch blocks that are on the disk.
+        // The next start need not download blocks that are on the disk.
         self.spill_all();
         if !self.is_busy() && self.losing_count == 0 {
             self.close();
@@ -437,7 +436,7 @@ impl<B> Lifecycle<B> {
 
     fn close(&mut self) {
         if self.plan.existing == Existing::Assumed {
-            // Nothing was looked at, and nothing written.
+            // No file was looked at or written.
             return self.closed(Ok(Vec::new()));
         }
         self.phase = Phase::Leaving { is_closing: true };
@@ -452,7 +451,7 @@ impl<B> Lifecycle<B> {
         self.outputs.push_back(Output::Event(event));
     }
 
-    /// Keeps the state of the disk, and tells it if its cause is a new one.
+    /// Sets the state of the disk, and reports it if its cause is new.
     fn tell(&mut self, fault: Option<StorageFault>) {
         let is_known = match (&self.fault, &fault) {
             (Some(last), Some(fault)) => last.is_like(fault),

@@ -1,13 +1,13 @@
-//! From files on disk to a torrent: walking folders and hashing pieces, for `create` and `seed
+//! Makes a torrent from files on disk: walks folders and hashes pieces, for `create` and `seed
 //! PATH`.
 //!
-//! Entries come in order of name, byte by byte, folder by folder, so that equal content gives equal
-//! torrents. What goes in is what a seed can read again: regular files, hidden and empty ones
-//! included. Symbolic links below the folder are left out unless they are to be followed; pipes,
+//! Entries are ordered by name, byte by byte, folder by folder, so that equal content gives equal
+//! torrents. A torrent includes what a seed can read again: regular files, also hidden and empty
+//! ones. Symbolic links below the folder are left out unless they are to be followed; pipes,
 //! sockets and devices always are, and the caller is told of each. Names that are not UTF-8 are
 //! refused. `path` itself may be a link: the torrent has the name as typed.
 //!
-//! Pieces are hashed on all cores, by the same reading as when seeding.
+//! Pieces are hashed on all cores, with the same reads as when seeding.
 
 use std::fs;
 use std::io;
@@ -25,11 +25,11 @@ use crate::proto::metainfo::create::{Draft, DraftFile, automatic_piece_len};
 use crate::proto::metainfo::files::{Attributes, File};
 use crate::proto::piece::{Geometry, PieceIndex};
 
-/// Bytes that a thread hashes before it tells, rounded to pieces, and no fewer of these than go
-/// side by side.
+/// Bytes that a thread hashes before it reports progress, rounded to pieces, and at least as many
+/// pieces as are hashed side by side.
 const TURN_LEN: u32 = 4 << 20;
 
-/// Why something below a folder is not in its torrent.
+/// Why an entry below a folder is not part of its torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeftOut {
     /// A symbolic link, which is not followed.
@@ -42,24 +42,23 @@ pub enum LeftOut {
     Special,
 }
 
-/// How the entries of a folder are taken.
+/// How the entries of a folder are read.
 pub struct Walk<'a> {
-    /// What symbolic links lead to is taken in under the name of the link.
+    /// Whether the target of a symbolic link is included under the name of the link.
     pub follow_links: bool,
-    /// Is told what is left out.
+    /// Called with each entry that is left out.
     pub left_out: &'a mut dyn FnMut(&Path, LeftOut),
 }
 
-/// The folder that `path` lies in, links resolved, and its name there as typed: a seed of `path`
-/// has its content under that name in that folder.
+/// Returns the folder that `path` lies in, with links resolved, and its name there as typed: a seed
+/// of `path` has its content under that name in that folder.
 ///
 /// # Errors
-/// There is nothing at `path`, it may not be entered, or it has no name that is text (`/` has
-/// none).
+/// `path` is missing or may not be entered, or its name is not text (`/` has none).
 pub fn locate(path: &Path) -> Result<(PathBuf, String), StorageError> {
     let at_path = |source| StorageError::new(path, source);
     let mut whole = fs::canonicalize(path).map_err(at_path)?;
-    // What ends in `..` has the name of the folder that it leads to.
+    // A path that ends in `..` gets the name of the folder that it leads to.
     if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         whole = fs::canonicalize(parent).map_err(at_path)?.join(name);
@@ -71,20 +70,20 @@ pub fn locate(path: &Path) -> Result<(PathBuf, String), StorageError> {
     Ok((folder.to_owned(), name.to_owned()))
 }
 
-/// Reads `path` (a file or a folder, entries in order of name, hidden ones included) into a draft
+/// Reads `path` (a file or a folder, entries ordered by name, hidden ones included) into a draft
 /// with name (unless it has one), files and, if `draft.piece_len` is 0, the automatic piece length.
-/// Symbolic links are not followed.
+/// Follows no symbolic links.
 ///
 /// # Errors
-/// Something below `path` cannot be read; a folder holds no file. The path is named.
+/// An entry below `path` cannot be read, or a folder holds no file; the error names the path.
 pub fn survey(path: &Path, draft: Draft) -> Result<Draft, StorageError> {
     survey_by(path, draft, Walk { follow_links: false, left_out: &mut |_, _| {} })
 }
 
-/// The same, with the entries of a folder taken as `walk` says.
+/// Does the same as [`survey`], with the entries of a folder read as `walk` says.
 ///
 /// # Errors
-/// The same.
+/// Those of [`survey`].
 pub fn survey_by(path: &Path, mut draft: Draft, walk: Walk<'_>) -> Result<Draft, StorageError> {
     let (folder, name) = locate(path)?;
     let whole = folder.join(&name);
@@ -102,13 +101,12 @@ pub fn survey_by(path: &Path, mut draft: Draft, walk: Walk<'_>) -> Result<Draft,
     Ok(draft)
 }
 
-/// Hashes what [`survey`] found. `progress` is told bytes hashed so far; `false` from it stops
-/// (None).
+/// Hashes the files that [`survey`] found. `progress` is called with the bytes hashed so far and
+/// stops the hashing (`None`) by returning `false`.
 ///
 /// # Errors
-/// A file cannot be read, or has changed its length since the survey; the path is named. The draft
-/// is not one that makes a torrent, or a name in it is one that peers would have to change; this
-/// comes before the hashing.
+/// A file cannot be read, or has changed its length since the survey; the error names the path.
+/// Before any hashing: the draft makes no torrent, or has a name that peers would have to change.
 pub fn hash(path: &Path, draft: Draft, progress: Progress<'_>) -> Result<Option<Metainfo>, StorageError> {
     let (folder, name) = locate(path)?;
     let work = Work::new(&folder, &name, &draft)?;
@@ -116,21 +114,21 @@ pub fn hash(path: &Path, draft: Draft, progress: Progress<'_>) -> Result<Option<
         let made = draft.finish(hashes.into());
         made.map_err(|error| StorageError::new(path, io::Error::new(io::ErrorKind::InvalidInput, error)))
     };
-    // Tried without the hashes first: what is wrong with it is told now, not after an hour of
+    // Tried without hashes first, so that a wrong draft is reported now, not after an hour of
     // hashing.
     made(vec![0; work.geometry.piece_count() as usize * 20], draft.clone())?;
     let Some(hashes) = work.hash(core_count(), progress)? else { return Ok(None) };
     made(hashes, draft).map(Some)
 }
 
-/// What the hashing threads read.
+/// The input of the hashing threads.
 struct Work {
     files: Vec<File>,
     geometry: Geometry,
     fs: RealFs,
 }
 
-/// What they found so far.
+/// Their result so far.
 struct Found<'a> {
     /// SHA-1s of all pieces, in order.
     hashes: Vec<u8>,
@@ -140,11 +138,11 @@ struct Found<'a> {
     progress: Progress<'a>,
 }
 
-/// Is told the bytes hashed so far; false stops the hashing.
+/// Called with the bytes hashed so far; `false` stops the hashing.
 pub type Progress<'a> = &'a mut (dyn FnMut(u64) -> bool + Send);
 
 impl Found<'_> {
-    /// Adds the hashes of some pieces, of this many bytes, and returns whether to continue.
+    /// Adds the hashes of some pieces with `len` bytes in all, and returns whether to continue.
     fn record(
         &mut self,
         pieces: &[PieceIndex],
@@ -179,7 +177,7 @@ impl Work {
         let geometry = Geometry::new(offset, draft.piece_len).ok_or_else(|| {
             refused(&folder.join(name), "too many pieces, or too long ones; choose another piece length")
         })?;
-        // What is read was found by the survey, and links only where they are to be followed.
+        // The survey found these paths, and it followed links only on request.
         let fs = RealFs::open(folder, &Handles::new(HANDLE_MAX))?.following_links(true);
         Ok(Self { files, geometry, fs })
     }
@@ -214,7 +212,7 @@ impl Work {
         pieces: &[PieceIndex],
         scratch: &mut Vec<u8>,
     ) -> Result<Vec<[u8; 20]>, StorageError> {
-        // All are of one length but the torrent's last.
+        // All pieces but the last of the torrent have the same length.
         let mut hashes = Vec::with_capacity(pieces.len());
         for alike in pieces.chunk_by(|one, other| self.geometry.len_of(*one) == self.geometry.len_of(*other))
         {
@@ -235,7 +233,7 @@ impl Work {
 
     fn will_read(&self, offset: u64, len: usize) {
         for span in spans(&self.files, offset, len) {
-            // What cannot be opened is told by the read.
+            // The read reports a file that cannot be opened.
             if let Ok(file) = self.fs.open_read(&self.files[span.file].path) {
                 self.fs.will_read(&file, span.offset, span.len as u64);
             }
@@ -253,7 +251,7 @@ impl Work {
         Ok(())
     }
 
-    /// The lengths are still those of the survey.
+    /// Checks that the lengths are still those of the survey.
     fn require_unchanged(&self) -> Result<(), StorageError> {
         for file in &self.files {
             let len = self.fs.len(&file.path).map_err(|source| self.error(&file.path, source))?;
@@ -276,10 +274,10 @@ impl Work {
 }
 
 impl Walk<'_> {
-    /// The files below a folder, in order.
+    /// Returns the files below a folder, in order.
     fn files(self, root: &Path) -> Result<Vec<DraftFile>, StorageError> {
         let mut files = Vec::new();
-        // What is still to be seen, the next one last.
+        // Entries that were not visited yet, the next one last.
         let mut pending = entries(root, &[])?;
         while let Some(elements) = pending.pop() {
             let path = elements.iter().fold(root.to_owned(), |whole, element| whole.join(element));
@@ -293,7 +291,7 @@ impl Walk<'_> {
         Ok(files)
     }
 
-    /// What an entry is, or why its link is left out.
+    /// Returns the type of an entry, or why its link is left out.
     fn kind(&self, root: &Path, path: &Path) -> Result<Result<fs::FileType, LeftOut>, StorageError> {
         let own = fs::symlink_metadata(path).map_err(|source| StorageError::new(path, source))?;
         if !own.is_symlink() {
@@ -302,7 +300,7 @@ impl Walk<'_> {
         if !self.follow_links {
             return Ok(Err(LeftOut::Link));
         }
-        // A link to itself is an error of its own, and so is one through a file.
+        // A link to itself, or through a file, is a dangling link.
         let Ok(target) = fs::metadata(path) else { return Ok(Err(LeftOut::DanglingLink)) };
         let mut folders = path.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
         let is_target = |folder: &Path| {
@@ -317,7 +315,7 @@ impl Walk<'_> {
     }
 }
 
-/// The elements of each entry of a folder, last name first.
+/// Returns the paths of the entries of a folder, last name first.
 fn entries(folder: &Path, elements: &[String]) -> Result<Vec<Vec<String>>, StorageError> {
     let at_folder = |source| StorageError::new(folder, source);
     let mut entries = Vec::new();
@@ -336,7 +334,7 @@ fn draft_file(path: &Path, elements: Vec<String>) -> Result<DraftFile, StorageEr
     if !metadata.is_file() {
         return Err(refused(path, "neither a file nor a folder"));
     }
-    // Better now than after an hour of hashing.
+    // Reported now, not after an hour of hashing.
     fs::File::open(path).map_err(|source| StorageError::new(path, source))?;
     let executable = metadata.permissions().mode() & 0o100 != 0;
     Ok(DraftFile { path: elements, len: metadata.len(), executable })
@@ -392,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_seed_could_not_read_is_refused_by_name() {
+    fn entries_that_a_seed_could_not_read_are_refused_by_name() {
         let temp = tempfile::tempdir().unwrap();
         let bad = temp.path().join("bad");
         let refused = |path: &Path| {
@@ -421,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn links_and_pipes_below_a_folder_are_left_out_and_told() {
+    fn links_and_pipes_below_a_folder_are_left_out_and_reported() {
         let temp = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(temp.path()).unwrap().join("tree");
         write(&root, "fine", b"1");
@@ -517,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_change_meanwhile_are_named() {
+    fn files_that_change_during_hashing_are_named() {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().join("content");
         write(&root, "a", &[1; 50_000]);
@@ -532,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_reads_back_and_is_whole_where_it_lies() {
+    fn a_made_torrent_parses_and_its_content_is_complete_in_place() {
         let temp = tempfile::tempdir().unwrap();
         write(temp.path(), "tree/b/1", &[7; 40_000]);
         write(temp.path(), "tree/a", &[8; 3]);
@@ -560,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_that_makes_no_torrent_is_refused_before_hashing() {
+    fn an_invalid_draft_is_refused_before_hashing() {
         let temp = tempfile::tempdir().unwrap();
         write(temp.path(), "tree/fine", b"1");
         write(temp.path(), "tree/back\\slash", b"1");

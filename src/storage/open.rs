@@ -1,4 +1,5 @@
-//! Opening the folder of a torrent on the real disk, which is made if it is missing and may be.
+//! Opens the folder of a torrent on the real disk, and creates it if it is missing and may be
+//! created.
 
 use std::io;
 use std::path::Path;
@@ -14,22 +15,22 @@ use super::lifecycle::{Purpose, folder_gone};
 use super::store::Store;
 use crate::proto::metainfo::Info;
 
-/// Where content lies, and what may be done to it.
+/// The folder of a torrent's content, and what may be done to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// The folder.
     pub dir: &'a Path,
-    /// Whether it may be made.
+    /// Decides whether the folder may be created.
     pub purpose: Purpose,
-    /// Read through symbolic links.
+    /// Whether symbolic links are followed for reading.
     pub follow_links: bool,
 }
 
-/// Opens a torrent's content. An existing folder need not be writable: complete content can be
-/// seeded from anywhere. It may wait for a disk.
+/// Opens a torrent's content; may wait for a disk. An existing folder need not be writable, so
+/// complete content can be seeded from a read-only place.
 ///
 /// # Errors
-/// The folder cannot be used, or it is missing although the journal says that content was in it.
+/// The folder cannot be used, or it is missing although the journal says that it held content.
 pub fn open(
     place: Place<'_>,
     journals: Option<&Arc<RealFs>>,
@@ -51,10 +52,10 @@ pub fn open(
     Ok(Arc::new(Store::new(Content::new(info, selected, files))))
 }
 
-/// A missing folder may be made if, by the journal, nothing was downloaded to it.
+/// Checks that the journal records no content for a missing folder, so that it may be created.
 ///
 /// # Errors
-/// Something was, or the journal cannot be used, so that nothing is known.
+/// The journal records content, or cannot be read.
 fn require_unwritten(journals: Option<&Arc<RealFs>>, dir: &Path, info: &Info) -> Result<(), StorageError> {
     let Some(journals) = journals else { return Ok(()) };
     let unknown = |error: &StorageError| {

@@ -1,11 +1,11 @@
-//! The bytes of pieces under way: blocks collected, blocks that went to the disk before their piece
-//! was whole, and how many are at the disk.
+//! Buffers of incomplete pieces: blocks in memory, blocks that were written to the disk early, and
+//! the number of bytes on the disk threads.
 //!
-//! Which blocks are present, and when a piece is whole, the torrent's machine knows
-//! ([`crate::proto::torrent`]); here are their bytes. A piece that takes long is spilled: its
-//! blocks are written where they belong and forgotten but for a checksum, so that memory does not
-//! grow with the pieces under way, and an end at any time costs no more than a moment's blocks, or
-//! a few of each piece. It owns the buffers, `B`, and looks into none.
+//! The torrent's machine ([`crate::proto::torrent`]) knows which blocks are present and when a
+//! piece is complete; this module keeps their bytes. A slow piece is spilled: its blocks are
+//! written to their places, and only their checksums stay in memory. So memory does not grow with
+//! the number of incomplete pieces, and a kill loses at most the blocks of the last second, or a
+//! few of each piece. Owns the buffers, `B`, and reads none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -15,32 +15,32 @@ use crate::proto::block::Block;
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::time::{Duration, Instant};
 
-/// Bytes of one torrent at the disk, to be hashed and written, before its connections are read no
-/// further: what 200 ms of a 1 Gbit/s line bring, and what the threads need to hash pieces side by
-/// side.
+/// Most bytes of one torrent that wait to be hashed and written before its connections are no
+/// longer read: what a 1 Gbit/s line brings in 200 ms, and enough for the threads to hash pieces
+/// side by side.
 const STORING_LEN_MAX: u64 = 24 << 20;
-/// How long blocks wait in memory for the rest of their piece: then all of them go to the disk.
-/// Most pieces are whole by then.
+/// How long blocks wait in memory for the rest of their piece before they are written. Most pieces
+/// are complete by then.
 const SPILL_AFTER: Duration = Duration::from_secs(1);
-/// The same of fewer than [`SPILL_COUNT_MIN`] blocks: each time that something is written costs a
-/// sync later, and of slow torrents there may be hundreds.
+/// The same for fewer than [`SPILL_COUNT_MIN`] blocks: each write costs a sync later, and slow
+/// torrents may have hundreds of such pieces.
 const SPILL_FEW_AFTER: Duration = Duration::from_secs(60);
-/// Blocks that are worth a write of their own, 256 KiB.
+/// Blocks that are worth a write of their own: 256 KiB.
 const SPILL_COUNT_MIN: usize = 16;
-/// Blocks in memory of one torrent whose pieces are not whole, 64 MiB: beyond it those that have
-/// waited longest go to the disk. More than fast peers have under way at once.
+/// Most blocks in memory of one torrent's incomplete pieces: 64 MiB, more than fast peers have in
+/// flight at once. Beyond it the blocks that have waited longest are written.
 const HELD_COUNT_MAX: usize = 4_096;
 
-/// A block's bytes.
+/// The bytes of a block.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Held<B> {
     /// In memory.
     Memory(B),
-    /// In its place on the disk; their CRC-32.
+    /// In its place on the disk, with this CRC-32.
     Disk(u32),
 }
 
-/// A block on the disk whose piece is not whole.
+/// A block of an incomplete piece on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spilled {
     /// Its number in the piece.
@@ -49,42 +49,42 @@ pub struct Spilled {
     pub crc: u32,
 }
 
-/// A piece that is not whole, and its blocks on the disk.
+/// An incomplete piece and its blocks on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartialPiece {
-    /// Which.
+    /// The piece.
     pub piece: PieceIndex,
     /// Its blocks, ascending.
     pub blocks: Vec<Spilled>,
 }
 
-/// A whole piece on its way to the disk.
+/// A complete piece on its way to the disk.
 #[derive(Debug)]
 pub struct WholePiece<B> {
-    /// Which.
+    /// The piece.
     pub piece: PieceIndex,
     /// Its blocks in order.
     pub blocks: Vec<Held<B>>,
-    /// Whether each block's hash is wanted.
+    /// Whether the hash of each block is wanted.
     pub block_hashes: bool,
 }
 
-/// Blocks of a piece that is not whole, on their way to the disk.
+/// Blocks of an incomplete piece on their way to the disk.
 #[derive(Debug)]
 pub struct Spill<B> {
-    /// Which piece.
+    /// The piece.
     pub piece: PieceIndex,
-    /// Their numbers in it, ascending, and their bytes.
+    /// Their numbers in the piece, ascending, and their bytes.
     pub blocks: Vec<(u32, B)>,
-    /// Which time it is that the piece is fetched.
+    /// The download attempt of the piece to which they belong.
     attempt: u64,
-    /// When the first of them came.
+    /// When the first of them was received.
     since: Instant,
 }
 
 impl<B: AsRef<[u8]>> WholePiece<B> {
-    /// The bytes of each block, those on the disk out of `read_back`, where they stand one behind
-    /// the other.
+    /// Returns the bytes of each block; those on the disk are taken from `read_back`, which holds
+    /// them in order.
     pub fn bytes<'a>(&'a self, geometry: Geometry, mut read_back: &'a [u8]) -> Vec<&'a [u8]> {
         let blocks = (0..).zip(&self.blocks).map(|(index, held)| match held {
             Held::Memory(content) => content.as_ref(),
@@ -98,7 +98,7 @@ impl<B: AsRef<[u8]>> WholePiece<B> {
         blocks.collect()
     }
 
-    /// The blocks that are not on the disk, as ranges.
+    /// Returns the blocks that are not on the disk, as ranges.
     pub fn fresh(&self) -> Vec<Range<usize>> {
         let mut fresh: Vec<Range<usize>> = Vec::new();
         for (at, _) in self.blocks.iter().enumerate().filter(|(_, held)| matches!(held, Held::Memory(_))) {
@@ -112,25 +112,25 @@ impl<B: AsRef<[u8]>> WholePiece<B> {
 }
 
 impl<B> Spill<B> {
-    /// When the first of the blocks came.
+    /// Returns when the first of the blocks was received.
     pub fn since(&self) -> Instant {
         self.since
     }
 }
 
-/// All pieces under way.
+/// The buffers of all incomplete pieces.
 #[derive(Debug)]
 pub struct PieceBuffers<B> {
     geometry: Geometry,
     partial: BTreeMap<PieceIndex, Partial<B>>,
-    /// Pieces of which blocks are on their way to the disk, be it of an attempt that was given up:
-    /// the next write of the piece waits for that one.
+    /// Pieces with blocks that are being written, even of an abandoned attempt; the next write of
+    /// the piece waits for that one.
     spilling: BTreeSet<PieceIndex>,
     attempt_count: u64,
-    /// Blocks in memory of pieces that are not whole.
+    /// Blocks in memory.
     held_count: usize,
     storing_len: u64,
-    /// No piece's blocks are to go to the disk before; None: none at all.
+    /// The earliest time at which blocks may have to be written; `None` if there are none.
     spill_at: Option<Instant>,
 }
 
@@ -138,14 +138,14 @@ pub struct PieceBuffers<B> {
 struct Partial<B> {
     attempt: u64,
     slots: Vec<Slot<B>>,
-    /// When the first block in memory came.
+    /// When the first block in memory was received.
     held_since: Option<Instant>,
     /// Blocks in memory.
     held_count: usize,
-    /// When the last block came.
+    /// When the last block was received.
     grown_at: Instant,
-    /// It is whole, and waits for blocks that are on their way to the disk; whether each block's
-    /// hash is wanted.
+    /// Set when the piece is complete but blocks of it are being written; whether the hash of each
+    /// block is wanted.
     whole: Option<bool>,
 }
 
@@ -168,13 +168,13 @@ impl<B> Partial<B> {
         }
     }
 
-    /// When its blocks in memory are to go to the disk, if none are on their way there.
+    /// When its blocks in memory must be written, if none are being written.
     fn due_at(&self) -> Option<Instant> {
         let wait = if self.held_count < SPILL_COUNT_MIN { SPILL_FEW_AFTER } else { SPILL_AFTER };
         self.held_since.filter(|_| self.whole.is_none()).map(|since| since + wait)
     }
 
-    /// Takes its blocks in memory out; the first of them came then.
+    /// Takes out its blocks in memory, the first of which was received at `since`.
     fn spill(&mut self, piece: PieceIndex, since: Instant) -> Spill<B> {
         let mut blocks = Vec::with_capacity(self.held_count);
         for (index, slot) in (0..).zip(&mut self.slots) {
@@ -189,7 +189,7 @@ impl<B> Partial<B> {
 }
 
 impl<B> PieceBuffers<B> {
-    /// None yet.
+    /// Creates empty buffers.
     pub fn new(geometry: Geometry) -> Self {
         Self {
             geometry,
@@ -224,17 +224,17 @@ impl<B> PieceBuffers<B> {
         }
     }
 
-    /// When the blocks of a piece are to go to the disk.
+    /// When the blocks of a piece must be written.
     fn due_at(&self, piece: PieceIndex) -> Option<Instant> {
         self.partial.get(&piece).filter(|_| !self.spilling.contains(&piece))?.due_at()
     }
 
-    /// [`PieceBuffers::spill_due`] may have something to do with this piece.
+    /// Notes that [`PieceBuffers::spill_due`] may have something to do with this piece.
     fn look_at(&mut self, piece: PieceIndex) {
         self.spill_at = self.spill_at.into_iter().chain(self.due_at(piece)).min();
     }
 
-    /// Blocks of an earlier run are on the disk.
+    /// Adds blocks on the disk from an earlier run.
     pub fn restore(&mut self, now: Instant, restored: &PartialPiece) {
         let partial = self.partial(restored.piece, now);
         for spilled in &restored.blocks {
@@ -244,7 +244,7 @@ impl<B> PieceBuffers<B> {
         }
     }
 
-    /// The blocks of a piece are not needed any more.
+    /// Drops the blocks of a piece that are no longer needed.
     pub fn discard(&mut self, piece: PieceIndex) {
         self.remove(piece);
     }
@@ -255,15 +255,15 @@ impl<B> PieceBuffers<B> {
         Some(partial)
     }
 
-    /// All blocks of a piece were received: it is taken out, for the disk, as soon as none of its
-    /// blocks is on its way there.
+    /// Marks a piece as complete: [`PieceBuffers::take`] returns it as soon as none of its blocks
+    /// is being written.
     pub fn complete(&mut self, piece: PieceIndex, block_hashes: bool) {
         if let Some(partial) = self.partial.get_mut(&piece) {
             partial.whole = Some(block_hashes);
         }
     }
 
-    /// Takes a piece out, for the disk, if it is whole and none of its blocks is on its way there.
+    /// Takes out a complete piece, unless blocks of it are being written.
     pub fn take(&mut self, piece: PieceIndex) -> Option<WholePiece<B>> {
         let partial = self.partial.get(&piece).filter(|_| !self.spilling.contains(&piece))?;
         let block_hashes = partial.whole?;
@@ -271,17 +271,17 @@ impl<B> PieceBuffers<B> {
             Slot::Held(held) => Some(held),
             Slot::Empty | Slot::Spilling => None,
         };
-        // Without one of them the piece is lost: it is stored with none.
+        // If a block is missing, the piece is lost: it is stored without blocks.
         let blocks: Option<Vec<_>> = self.remove(piece)?.slots.into_iter().map(held).collect();
         Some(WholePiece { piece, blocks: blocks.unwrap_or_default(), block_hashes })
     }
 
-    /// When [`PieceBuffers::spill_due`] may have something to do.
+    /// Returns when [`PieceBuffers::spill_due`] may have something to do.
     pub fn spill_at(&self) -> Option<Instant> {
         self.spill_at
     }
 
-    /// The blocks of pieces that take long. Walks over the pieces under way.
+    /// Takes out the blocks of slow pieces. Visits all incomplete pieces.
     pub fn spill_due(&mut self, now: Instant) -> Vec<Spill<B>> {
         let due = |due_at: Instant| due_at <= now;
         let spills = self.spill_if(due);
@@ -289,14 +289,13 @@ impl<B> PieceBuffers<B> {
         spills
     }
 
-    /// All blocks in memory of pieces that are not whole, as far as no others of their piece are on
-    /// their way.
+    /// Takes out all blocks in memory of pieces that have no other blocks being written.
     pub fn spill_all(&mut self) -> Vec<Spill<B>> {
         self.spill_if(|_| true)
     }
 
-    /// Where too much is in memory, the blocks of the piece that has not grown for the longest
-    /// time, if they are worth it. Walks over the pieces under way.
+    /// If too many blocks are in memory, takes out those of the piece that has not grown for the
+    /// longest time and has enough of them. Visits all incomplete pieces.
     pub fn spill_idlest(&mut self) -> Option<Spill<B>> {
         if self.held_count <= HELD_COUNT_MAX {
             return None;
@@ -328,8 +327,8 @@ impl<B> PieceBuffers<B> {
         spill.blocks.iter().map(|&(index, _)| u64::from(self.geometry.block(spill.piece, index).len)).sum()
     }
 
-    /// Blocks came back from the disk: they are there, with these checksums, or (None) could not be
-    /// written. How many bytes were written.
+    /// Ends a spill: the blocks are on the disk with these checksums, or (`None`) could not be
+    /// written. Returns the number of bytes written.
     pub fn spilled(&mut self, spill: Spill<B>, crcs: Option<&[u32]>) -> u64 {
         let (piece, len) = (spill.piece, self.spill_len(&spill));
         self.storing_len -= len;
@@ -356,19 +355,19 @@ impl<B> PieceBuffers<B> {
         self.storing_len += u64::from(self.geometry.len_of(piece));
     }
 
-    /// A piece came back from the disk; its length, bytes.
+    /// A piece came back from the disk; returns its length, bytes.
     pub fn stored(&mut self, piece: PieceIndex) -> u64 {
         let len = u64::from(self.geometry.len_of(piece));
         self.storing_len -= len;
         len
     }
 
-    /// Whether any piece is at the disk.
+    /// Whether any piece is on the disk threads.
     pub fn is_storing(&self) -> bool {
         self.storing_len > 0
     }
 
-    /// Whether the disk keeps up: else connections are not to be read.
+    /// Whether the disk keeps up; otherwise connections must not be read.
     pub fn has_room(&self) -> bool {
         self.storing_len < STORING_LEN_MAX
     }
@@ -485,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_of_a_piece_that_was_given_up_meanwhile_are_not_taken_for_its_new_ones() {
+    fn blocks_of_an_abandoned_attempt_are_not_used_for_the_next() {
         let mut pieces = pieces();
         keep(&mut pieces, T0, 0, &[0, 1]);
         let spill = pieces.spill_all().remove(0);
@@ -499,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_made_with_what_has_waited_longest_and_is_worth_it() {
+    fn beyond_the_limit_the_idlest_large_piece_is_spilled() {
         let mut pieces = PieceBuffers::<u32>::new(Geometry::new(1 << 30, 64 << 20).unwrap());
         let count = HELD_COUNT_MAX as u32 / 2;
         keep(&mut pieces, T0, 0, &[0]);

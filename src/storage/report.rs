@@ -1,4 +1,5 @@
-//! What is wrong with which file, for `verify`. Pure but for asking the files' lengths.
+//! Reports what is wrong with each file, for `verify`. Pure except for reading the lengths of
+//! files.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,18 +9,19 @@ use super::fs::FileSystem;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::piece::PieceIndex;
 
-/// How one file stands.
+/// The result for one file.
 #[derive(Debug)]
 pub struct FileReport {
     /// Number of the file in `Info::files`.
     pub file: usize,
-    /// How it is.
+    /// Its condition.
     pub condition: Condition,
-    /// Bytes of it that lie in pieces that are not good.
+    /// Bytes of it in pieces that are not good.
     pub missing_len: u64,
 }
 
-/// How a file is. Lengths come before content: a short file is also damaged, and called short.
+/// The condition of a file. Length is judged before content: a short file is also damaged, and is
+/// called short.
 #[derive(Debug)]
 pub enum Condition {
     /// As the torrent says.
@@ -31,36 +33,34 @@ pub enum Condition {
         /// Bytes it has.
         actual_len: u64,
     },
-    /// Longer than the torrent says; what belongs to it may be good (`missing_len` tells).
+    /// Longer than the torrent says; its content may be good (see `missing_len`).
     Longer {
-        /// Bytes it has.
+        /// Its length, bytes.
         actual_len: u64,
     },
-    /// As long as it should be, with other bytes in it.
+    /// Of the right length, with wrong bytes.
     Damaged,
-    /// It shares all pieces that are not good with files that could not be read.
+    /// All its pieces that are not good also lie in files that could not be read.
     Unchecked,
     /// Something else stands in its place, or it may not be read.
     Unreadable(StorageError),
 }
 
 impl FileReport {
-    /// Whether there is nothing to complain about.
+    /// Whether the file is as the torrent says.
     pub fn is_whole(&self) -> bool {
         matches!(self.condition, Condition::Whole)
     }
 }
 
 impl<F: FileSystem> Content<F> {
-    /// How each selected file stands when `have` are the pieces that are good, and all could be
-    /// read.
+    /// Reports each selected file; `have` are the good pieces, and all pieces could be read.
     pub fn report(&self, have: &Bitfield) -> Vec<FileReport> {
         self.report_with(have, &Bitfield::new(have.len()), BTreeMap::new())
     }
 
-    /// How each selected file stands when `have` are the pieces that are good (as
-    /// [`Content::find_pieces`] found them), and `unread` those that could not be read, because of
-    /// `errors`.
+    /// Reports each selected file; `have` are the good pieces (as [`Content::find_pieces`] found
+    /// them), and `unread` those that could not be read because of `errors`.
     pub fn report_with(
         &self,
         have: &Bitfield,

@@ -1,9 +1,9 @@
-//! What of a torrent's content may be taken for granted at a start, and what has to be hashed.
+//! Decides at a start which pieces are trusted and which must be hashed.
 //!
-//! The journal says which pieces were durable and how the files looked then. A file that looks the
-//! same, or that only we have written since, keeps its pieces; of every other file each piece is
-//! hashed. Pieces that were about to be written when we ended are hashed in any case. Nothing is
-//! read here but stamps.
+//! The journal records which pieces were durable and the stamps of the files at that time. A file
+//! with the same stamp, or one that only this program has written since, keeps its pieces; all
+//! pieces of any other file are hashed. Pieces that were intended when the last run ended are
+//! hashed in any case. Only stamps are read here.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,27 +14,27 @@ use super::journal::Record;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::metainfo::Info;
 
-/// How long after we intended to write a piece its write may still change the file, microseconds. A
-/// disk that stalls for longer makes the file look changed by others, which costs hashing it.
+/// Longest time from intending to write a piece until its write changes the file, microseconds. If
+/// a disk stalls for longer, the file looks changed by another program, which costs hashing it.
 const WRITE_TIME_MAX: u64 = 10_000_000;
 
-/// How far the clock of a file system may lag behind ours: a tick of the slowest common kernels,
-/// and as much again.
+/// Most by which the clock of a file system lags behind the wall clock: twice the tick of the
+/// slowest common kernels.
 const CLOCK_LAG_MAX: Duration = Duration::from_millis(20);
 
-/// What a start knows.
+/// What a start knows before it hashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Pieces that are there.
+    /// Pieces that are present.
     pub trusted: Bitfield,
     /// Of these, those with bytes of unselected files in the parts file.
     pub in_parts: Bitfield,
-    /// Pieces that may be there: to be hashed.
+    /// Pieces that may be present and must be hashed.
     pub to_hash: Bitfield,
-    /// Files that are there and that this program may write, by number, for the journal says that
+    /// Files that exist and that this program may write, by number, because the journal says that
     /// it began them.
     pub ours: Bitfield,
-    /// The folder is on another device than the journal says, and has none of its files.
+    /// Whether the folder is on another device than the journal says, and has none of its files.
     pub is_folder_gone: bool,
 }
 
@@ -46,22 +46,22 @@ impl Verdict {
     }
 }
 
-/// What became of a file since it was stamped.
+/// The state of a file compared with its recorded stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Condition {
-    /// As we left it.
+    /// As this program left it.
     Ours,
-    /// There, and anybody may have written it.
+    /// Present, and possibly written by another program.
     Changed,
-    /// Not there.
+    /// Missing.
     Gone,
 }
 
-/// Holds what the journal says against the files. All files of the torrent are looked at, and none
-/// is read.
+/// Compares the journal with the files. Takes the stamps of all files of the torrent and reads
+/// none.
 ///
 /// # Errors
-/// A file is there and cannot be looked at.
+/// The stamp of an existing file cannot be taken.
 pub fn judge<F: FileSystem>(content: &Content<F>, record: &Record) -> Result<Verdict, StorageError> {
     let info = content.info();
     let piece_count = info.geometry.piece_count();
@@ -101,9 +101,8 @@ pub fn judge<F: FileSystem>(content: &Content<F>, record: &Record) -> Result<Ver
     Ok(verdict)
 }
 
-/// What is to be taken for granted of content that somebody hashed, beginning at this time: the
-/// pieces of files that did not change since, by what they looked like when they were looked at
-/// first.
+/// Returns the verdict on content that was completely hashed, beginning at `began_at`: trusts the
+/// pieces of files whose stamps, as first taken, show no later change.
 pub fn hashed<F: FileSystem>(content: &Content<F>, began_at: SystemTime) -> Verdict {
     let began_at = began_at.checked_sub(CLOCK_LAG_MAX).unwrap_or(UNIX_EPOCH);
     let began_at = began_at.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -123,11 +122,11 @@ pub fn hashed<F: FileSystem>(content: &Content<F>, began_at: SystemTime) -> Verd
     verdict
 }
 
-/// When we last meant to write into each file, microseconds since 1970.
+/// The last time at which this program intended to write to each file, microseconds since 1970.
 fn last_writes<F: FileSystem>(content: &Content<F>, record: &Record) -> BTreeMap<usize, u64> {
     let mut written_at = BTreeMap::new();
     for (&piece, &at) in &record.intended {
-        // Of the two places for bytes of unselected files we write to the parts file only.
+        // Of the two places for the bytes of unselected files, only the parts file is written.
         for number in content.places(content.whole(piece), true) {
             let last = written_at.entry(number).or_insert(at);
             *last = at.max(*last);
@@ -139,7 +138,7 @@ fn last_writes<F: FileSystem>(content: &Content<F>, record: &Record) -> BTreeMap
 fn condition(record: &Record, number: u32, stamp: Option<Stamp>, written_at: Option<u64>) -> Condition {
     let Some(now) = stamp else { return Condition::Gone };
     let Some(&then) = record.stamps.get(&number) else {
-        // Never stamped: ours if we began to write it, which vouches for no piece of it.
+        // Never stamped: ours if this program began to write it, which proves none of its pieces.
         return if written_at.is_some() && record.whole { Condition::Ours } else { Condition::Changed };
     };
     if record.clean {
@@ -150,8 +149,7 @@ fn condition(record: &Record, number: u32, stamp: Option<Stamp>, written_at: Opt
     if by_us { Condition::Ours } else { Condition::Changed }
 }
 
-/// Whether a file is one that we began to write, by the journal: then it is there under our name,
-/// or another one has come into its place.
+/// Whether the journal says that this program began the file, and the file has not been replaced.
 fn is_ours<F: FileSystem>(
     content: &Content<F>,
     record: &Record,
@@ -162,16 +160,15 @@ fn is_ours<F: FileSystem>(
     let Some((now, owned)) = stamp.zip(record.owned.as_ref()) else { return false };
     let is_same = match record.stamps.get(&number) {
         Some(then) => now.inode == then.inode,
-        // It was not there when the journal was last written anew. That a write of ours was about
-        // to make it may have been lost with the system, but not otherwise.
+        // Missing when the journal was last rewritten. The record of a write that created it can be
+        // lost only if the system went down.
         None => written_at.is_some() || owned.boot != content.fs().boot(),
     };
     owned.files.get(number) && is_same
 }
 
-/// Whether content that we wrote was on another device than the one that the folder is on now,
-/// which has none of it: so it is when the disk that was mounted there is not. On the same device
-/// the user has deleted it.
+/// Whether this program's content was on another device than the folder is now, and the folder has
+/// none of it: then the disk is not mounted. On the same device the user has deleted it.
 fn is_folder_gone<F: FileSystem>(content: &Content<F>, record: &Record, conditions: &[Condition]) -> bool {
     let Some(owned) = &record.owned else { return false };
     owned.device != content.fs().folder_device()
@@ -189,7 +186,7 @@ mod tests {
     use crate::storage::testing::sample;
 
     #[test]
-    fn of_what_was_hashed_only_later_changes_are_hashed_again() {
+    fn only_files_that_changed_after_hashing_are_hashed_again() {
         let folder = tempfile::tempdir().unwrap();
         let sample = sample(&[("a", 100), ("b", 60)], 32);
         let content = sample.content(folder.path(), &[]);

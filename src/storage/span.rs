@@ -1,7 +1,7 @@
-//! From a range of the content to ranges of its files. Pure; knows nothing of disks.
+//! Maps a range of the content to ranges of its files. Pure.
 //!
-//! Invariant: the spans of a range follow each other without gap and make up the range, so long as
-//! the files make up the content. Empty files have no span.
+//! Invariant: the spans of a range are contiguous and cover it, if the files cover the content.
+//! Empty files have no span.
 
 use crate::proto::metainfo::files::File;
 
@@ -16,7 +16,8 @@ pub struct Span {
     pub len: usize,
 }
 
-/// The spans of `len` bytes of content from `offset`, in order; ends early where the files end.
+/// Returns the spans of `len` bytes of content from `offset`, in order; ends early where the files
+/// end.
 pub fn spans(files: &[File], offset: u64, len: usize) -> impl Iterator<Item = Span> {
     let end = offset.saturating_add(len as u64);
     let first = files.partition_point(|file| file.offset + file.len <= offset);

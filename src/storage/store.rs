@@ -371,10 +371,10 @@ impl<F: FileSystem> Store<F> {
         self.claim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes durable the pieces that were found by hashing: the program that wrote them may not have
-    /// synced them. Pieces that the journal lists as intended are written once more, because a sync
-    /// may have failed before this program was killed, and then their bytes are only in caches.
-    /// Returns the pieces whose bytes the disk lost.
+    /// Makes durable the pieces that were found by hashing: the program that wrote them may not
+    /// have synced them. Pieces that the journal lists as intended are written once more, because a
+    /// sync may have failed before this program was killed, and then their bytes are only in
+    /// caches. Returns the pieces whose bytes the disk lost.
     fn sync_found(&self, journal: &JournalState<F>, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
         let kept = journal.lock().file.record().kept.clone();
         let found = have.iter_set().filter(|&piece| !kept.get(piece));

@@ -1,17 +1,17 @@
-//! Files that came into the place of ours: they are not ours after a clean end.
+//! Tests of files that replaced ours: they are not ours after a clean end.
 
 use super::*;
 
 impl Place {
-    /// The files that a start takes for ours, by number.
+    /// The files that a start considers ours, by number.
     fn ours(&self) -> Vec<u32> {
         self.store().begin(Some(self.journal())).unwrap().ours.iter_set().collect()
     }
 }
 
-/// Another file came into the place of one of ours while it was seeded, or before.
+/// Another file replaced one of ours while it was seeded, or before.
 #[test]
-fn a_file_that_came_into_the_place_of_ours_does_not_become_ours_by_a_clean_end() {
+fn a_file_that_replaced_ours_is_not_ours_after_a_clean_end() {
     for is_before in [true, false] {
         let place = Place::new();
         place.complete();
@@ -26,7 +26,7 @@ fn a_file_that_came_into_the_place_of_ours_does_not_become_ours_by_a_clean_end()
         let mut seed = place.start();
         if !is_before {
             replace();
-            assert_eq!(seed.send(&place, 4), NONE, "it is still good");
+            assert_eq!(seed.send(&place, 4), NONE, "the piece is still good");
         }
         assert_eq!(seed.store.close(&seed.have).unwrap(), []);
         assert_eq!(place.ours(), [0], "is it replaced before: {is_before}");
@@ -53,7 +53,7 @@ fn a_file_replaced_while_its_download_seeds_it_is_not_ours_afterwards() {
 }
 
 #[test]
-fn what_we_made_anew_stays_ours() {
+fn a_file_that_we_recreated_stays_ours() {
     let place = Place::new();
     let mut download = place.download(&[0, 4]);
     fs::remove_file(place.path("b")).unwrap();

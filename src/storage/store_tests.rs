@@ -1,5 +1,5 @@
-//! Tests of a torrent on a real disk with its journal, from one start to the next: what others do
-//! to the files meanwhile is not forgotten, whatever comes between.
+//! Tests of a torrent on a real disk with its journal, across several starts: changes by other
+//! programs are found, whatever happens in between.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -28,7 +28,7 @@ struct Place {
     sample: Sample,
 }
 
-/// What a start found.
+/// The result of a start.
 struct Started {
     store: Store<RealFs>,
     have: Bitfield,
@@ -68,7 +68,7 @@ impl Place {
                 let mut scratch = Vec::new();
                 let mut is_good = |piece| store.content().check_piece(piece, &mut scratch).unwrap();
                 let is_there = begun.present.iter_set().all(&mut is_good);
-                assert!(is_there, "a piece is claimed and false");
+                assert!(is_there, "a claimed piece is wrong");
                 to_hash = begun.to_hash.iter_set().collect();
             }
         };
@@ -76,7 +76,7 @@ impl Place {
         Started { have: lifecycle.have().clone(), to_hash, store }
     }
 
-    /// A download of these pieces that is not at its end.
+    /// A download that has these pieces and has not ended.
     fn download(&self, pieces: &[PieceIndex]) -> Started {
         let mut started = self.start();
         started.have = started.store.prepare(&started.have).unwrap();
@@ -85,7 +85,7 @@ impl Place {
         started
     }
 
-    /// One that ended.
+    /// A download that has ended.
     fn complete(&self) {
         let started = self.download(&[0, 1, 2, 3, 4]);
         assert_eq!(started.store.finish(&started.have).unwrap(), []);
@@ -95,7 +95,7 @@ impl Place {
         File::options().read(true).write(true).open(self.path(name)).unwrap()
     }
 
-    /// Somebody flips a byte. Clocks of file systems are slow, so that it shows by another time.
+    /// Flips a byte as another program would, and sets the time, because clocks are coarse.
     fn flip(&self, name: &str, at: u64) {
         let (file, mut byte) = (self.open(name), [0]);
         file.read_exact_at(&mut byte, at).unwrap();
@@ -105,13 +105,13 @@ impl Place {
 
     fn assert_whole(&self) {
         for (number, name) in ["a", "b"].iter().enumerate() {
-            assert!(fs::read(self.path(name)).unwrap() == self.sample.file(number), "{name} is false");
+            assert!(fs::read(self.path(name)).unwrap() == self.sample.file(number), "{name} is wrong");
         }
     }
 }
 
-/// A place whose pieces have blocks: two whole ones in the first three, one in the last, which is
-/// shorter; the second lies in both files.
+/// A place whose pieces have blocks: two full ones in the first three pieces, one shorter one in
+/// the last; the second piece lies in both files.
 fn blocky() -> Place {
     let [folder, state] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     Place { folder, state, sample: sample(&[("a", 50_000), ("b", 50_000)], 2 * BLOCK_LEN) }
@@ -123,7 +123,7 @@ impl Place {
         &self.sample.piece(piece)[block.offset as usize..(block.offset + block.len) as usize]
     }
 
-    /// Which blocks a start finds of pieces that are not whole.
+    /// The blocks of incomplete pieces that a start finds.
     fn partial(&self) -> Vec<(PieceIndex, Vec<u32>)> {
         let mut started = self.start();
         started.have = started.store.prepare(&started.have).unwrap();
@@ -144,12 +144,15 @@ impl Started {
         self.have.set(piece);
     }
 
-    /// Sends a piece; those that turn out to be lost are claimed no more.
+    /// Uploads a piece; lost pieces are no longer claimed.
     fn send(&mut self, place: &Place, piece: PieceIndex) -> Vec<PieceIndex> {
         let len = place.sample.info.geometry.len_of(piece);
         let mut blocks = [(Block { piece, offset: 0, len }, vec![0; len as usize])];
         let lost = self.store.content().read_blocks(&mut blocks, &mut Vec::new()).unwrap();
-        assert!(!lost.is_empty() || blocks[0].1 == place.sample.piece(piece), "{piece} goes out false");
+        assert!(
+            !lost.is_empty() || blocks[0].1 == place.sample.piece(piece),
+            "{piece} is uploaded with wrong bytes"
+        );
         self.lose(lost)
     }
 
@@ -167,7 +170,7 @@ impl Started {
         self.lose(lost)
     }
 
-    /// Fetches again what is lost, until it is complete.
+    /// Downloads lost pieces again, until the content is complete.
     fn repair(&mut self, place: &Place) {
         let lost = self.finish();
         lost.into_iter().for_each(|piece| self.write(place, piece));
@@ -177,24 +180,24 @@ impl Started {
 }
 
 #[test]
-fn what_a_seed_did_not_hash_again_the_next_start_hashes() {
+fn the_next_start_hashes_what_a_seed_did_not_verify() {
     let place = Place::new();
     place.complete();
     let mut seed = place.start();
     assert_eq!((seed.have.count(), seed.to_hash.len()), (5, 0));
     place.flip("a", 70);
-    assert_eq!(seed.send(&place, 0), NONE, "it is still good");
+    assert_eq!(seed.send(&place, 0), NONE, "the piece is still good");
     assert_eq!(seed.store.close(&seed.have).unwrap(), []);
     let mut again = place.start();
     assert_eq!(again.to_hash, [0, 1, 2, 3], "the file of which not all was looked at");
     assert!(!again.have.get(2));
     assert_eq!(again.store.close(&again.have).unwrap(), []);
     again = place.start();
-    assert_eq!((again.have.count(), again.to_hash.len()), (4, 0), "once is enough");
+    assert_eq!((again.have.count(), again.to_hash.len()), (4, 0), "not twice");
 }
 
 #[test]
-fn a_change_that_a_read_noticed_keeps_a_download_from_being_complete() {
+fn a_download_is_not_complete_with_a_change_that_a_read_noticed() {
     let place = Place::new();
     let mut download = place.download(&[0, 1, 2, 3]);
     place.flip("a", 70);
@@ -207,9 +210,10 @@ fn a_change_that_a_read_noticed_keeps_a_download_from_being_complete() {
     assert_eq!(place.start().to_hash, NONE);
 }
 
-/// Two pieces are spoilt, one is found out and fetched again: its file is not known by that.
+/// Two pieces are spoilt; one is noticed and downloaded again, which proves nothing about the rest
+/// of its file.
 #[test]
-fn a_piece_fetched_again_does_not_vouch_for_the_rest_of_its_file() {
+fn a_piece_downloaded_again_proves_nothing_about_its_file() {
     for is_committed in [false, true] {
         let place = Place::new();
         let mut download = place.download(&[0, 1, 2, 4]);
@@ -224,18 +228,18 @@ fn a_piece_fetched_again_does_not_vouch_for_the_rest_of_its_file() {
         let again = place.start();
         let have: Vec<_> = again.have.iter_set().collect();
         assert_eq!(have, [0, 1, 4], "is it committed: {is_committed}");
-        assert!(!again.to_hash.contains(&4), "nobody touched b");
+        assert!(!again.to_hash.contains(&4), "b was not touched");
     }
 }
 
 #[test]
-fn a_file_deleted_under_its_download_is_fetched_again() {
+fn a_file_deleted_during_its_download_is_downloaded_again() {
     for is_closed in [false, true] {
         let place = Place::new();
         let mut download = place.download(&[0, 1, 4]);
         fs::remove_file(place.path("a")).unwrap();
         if is_closed {
-            // As when other files were opened since.
+            // As if other files had been opened since.
             download.store.content().fs().close();
         }
         download.write(&place, 2);
@@ -247,7 +251,7 @@ fn a_file_deleted_under_its_download_is_fetched_again() {
 }
 
 #[test]
-fn what_is_written_into_a_file_that_has_no_name_any_more_does_not_count() {
+fn writes_to_a_deleted_file_do_not_count() {
     let place = Place::new();
     let mut download = place.download(&[4]);
     (0..4).for_each(|piece| download.write(&place, piece));
@@ -259,9 +263,9 @@ fn what_is_written_into_a_file_that_has_no_name_any_more_does_not_count() {
     place.assert_whole();
 }
 
-/// The last to be known of a file is that it was not there.
+/// The file was missing at the last look.
 #[test]
-fn a_file_replaced_under_its_download_is_hashed_again() {
+fn a_file_replaced_during_its_download_is_hashed_again() {
     for is_first in [true, false] {
         let place = Place::new();
         let mut download = place.download(if is_first { &[] } else { &[0, 4] });
@@ -269,7 +273,7 @@ fn a_file_replaced_under_its_download_is_hashed_again() {
         fs::write(place.path("new"), [7; 100]).unwrap();
         fs::rename(place.path("new"), place.path("a")).unwrap();
         assert_eq!(download.store.commit().unwrap(), []);
-        // A kill now: nothing of the other file is claimed.
+        // After a kill here, the next start claims nothing of the other file.
         assert!(!place.start().have.get(1));
         download.write(&place, 3);
         let missing: Vec<_> = place.sample.pieces().filter(|&piece| !download.have.get(piece)).collect();
@@ -280,7 +284,7 @@ fn a_file_replaced_under_its_download_is_hashed_again() {
 
 /// More files than are synced one by one.
 #[test]
-fn so_are_many_files() {
+fn many_files_replaced_during_a_download_are_hashed_again() {
     let names: Vec<_> = (0..100).map(|at| format!("f/{at}")).collect();
     let files: Vec<_> = names.iter().map(|name| (name.as_str(), 32)).collect();
     let place = Place { sample: sample(&files, 32), ..Place::new() };
@@ -299,7 +303,7 @@ fn so_are_many_files() {
 }
 
 #[test]
-fn without_a_journal_changes_are_noticed_too() {
+fn changes_are_noticed_without_a_journal() {
     for is_finished in [false, true] {
         let place = Place::new();
         let store = place.store();
@@ -317,10 +321,9 @@ fn without_a_journal_changes_are_noticed_too() {
     }
 }
 
-/// The disk that keeps the journals is full when the first seed of a folder would note what it
-/// hashed.
+/// The disk of the journals is full when the first seed of a folder records what it hashed.
 #[test]
-fn a_piece_lost_before_anything_was_noted_takes_no_other_along() {
+fn losing_a_piece_before_the_first_record_loses_no_other() {
     let place = Place::new();
     for (number, name) in ["a", "b"].iter().enumerate() {
         fs::write(place.path(name), place.sample.file(number)).unwrap();
@@ -334,7 +337,7 @@ fn a_piece_lost_before_anything_was_noted_takes_no_other_along() {
 }
 
 #[test]
-fn room_that_is_set_apart_leaves_files_watched_and_known() {
+fn preallocated_files_stay_watched_and_known() {
     let place = Place::new();
     drop(place.download(&[0, 1, 2]));
     for _ in 0..2 {
@@ -352,7 +355,7 @@ fn room_that_is_set_apart_leaves_files_watched_and_known() {
 }
 
 #[test]
-fn what_the_disk_did_not_keep_is_not_there_when_asked_again() {
+fn a_piece_that_the_disk_lost_is_absent_at_the_next_prepare() {
     let place = Place::new();
     let download = place.download(&[0, 1, 2]);
     let known = Bitfield::full(5);
@@ -360,7 +363,7 @@ fn what_the_disk_did_not_keep_is_not_there_when_asked_again() {
 }
 
 #[test]
-fn a_journal_that_is_gone_holds_up_neither_the_end_nor_the_next_download() {
+fn a_removed_journal_folder_delays_neither_the_end_nor_the_next_download() {
     let place = Place::new();
     let mut download = place.download(&[0, 1, 2, 3]);
     fs::remove_dir_all(place.state.path()).unwrap();
@@ -377,7 +380,7 @@ fn a_piece_that_cannot_be_withdrawn_from_the_journal_is_not_written() {
     drop(place.download(&[0, 1, 2]));
     let download = place.start();
     assert!(download.store.prepare(&download.have).unwrap().get(1));
-    // What cannot be removed: a folder that is not empty, in the journal's place.
+    // A non-empty folder in the place of the journal cannot be removed.
     let journal = place.state.path().join("journal");
     fs::remove_file(&journal).unwrap();
     fs::create_dir_all(journal.join("full")).unwrap();
@@ -387,7 +390,7 @@ fn a_piece_that_cannot_be_withdrawn_from_the_journal_is_not_written() {
 }
 
 #[test]
-fn a_torrent_of_one_file_which_needs_no_parts_file_is_noted_too() {
+fn a_torrent_of_one_file_without_parts_file_is_recorded() {
     let place = Place { sample: sample(&[("a", 160)], 32), ..Place::new() };
     place.complete();
     let again = place.start();
@@ -400,7 +403,7 @@ fn a_torrent_of_one_file_which_needs_no_parts_file_is_noted_too() {
 }
 
 #[test]
-fn blocks_of_a_piece_that_is_not_whole_survive_and_complete_it() {
+fn blocks_of_an_incomplete_piece_survive_and_complete_it() {
     let place = blocky();
     let mut started = place.download(&[0]);
     let first = started.spill(&place, 1, 1);
@@ -428,7 +431,7 @@ fn blocks_of_a_piece_that_is_not_whole_survive_and_complete_it() {
 }
 
 #[test]
-fn a_block_that_somebody_changed_is_not_taken_for_ours() {
+fn a_block_changed_by_another_program_is_dropped() {
     let place = blocky();
     let started = place.download(&[]);
     let blocks = vec![started.spill(&place, 0, 0), started.spill(&place, 0, 1)];
@@ -448,7 +451,7 @@ fn a_block_that_somebody_changed_is_not_taken_for_ours() {
 }
 
 #[test]
-fn blocks_that_did_not_make_up_their_piece_are_forgotten() {
+fn blocks_of_a_piece_with_a_wrong_hash_are_forgotten() {
     let place = blocky();
     let started = place.download(&[]);
     let whole = |piece, first| {
@@ -464,7 +467,7 @@ fn blocks_that_did_not_make_up_their_piece_are_forgotten() {
 }
 
 #[test]
-fn blocks_of_a_piece_that_nobody_wants_any_more_are_left_alone() {
+fn blocks_of_a_piece_that_is_no_longer_wanted_are_kept() {
     let place = blocky();
     let started = place.download(&[]);
     for (piece, index) in [(1, 0), (1, 1), (2, 0)] {
@@ -474,13 +477,13 @@ fn blocks_of_a_piece_that_nobody_wants_any_more_are_left_alone() {
     let store = Store::new(place.sample.content(place.folder.path(), &[true, false]));
     let have = store.begin(Some(place.journal())).unwrap().trusted;
     let partial = store.partial_pieces(&have);
-    // The part of it in the file that is not wanted lies elsewhere now.
+    // Its part in the unwanted file lies in the parts file now.
     assert!(partial.len() == 1 && partial[0].piece == 1, "{partial:?}");
     assert_eq!(partial[0].blocks.iter().map(|block| block.index).collect::<Vec<_>>(), [0]);
 }
 
 #[test]
-fn what_a_peer_sends_for_padding_spoils_nothing() {
+fn wrong_padding_from_a_peer_spoils_nothing() {
     let [folder, state] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let sample = sample(&[("a", 20_000), ("pad", 12_768), ("b", 30_000)], 2 * BLOCK_LEN);
     let place = Place { folder, state, sample };

@@ -1,6 +1,6 @@
-//! Hashing many pieces of a torrent on many threads: which thread hashes which pieces next, and
-//! what they find together. The disk threads (`disk`), `sprat verify` and `sprat create` (`make`)
-//! hash in this one way.
+//! Hashes many pieces of a torrent on many threads: distributes the pieces and collects the
+//! results. The disk threads (`disk`), `sprat verify` and `sprat create` (`make`) all hash this
+//! way.
 
 use std::io;
 use std::num::NonZero;
@@ -10,15 +10,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::hash;
 use crate::proto::piece::PieceIndex;
 
-/// Pieces to hash, and what was found so far.
+/// The pieces to hash, and the results so far.
 #[derive(Debug)]
 pub struct Sweep<S> {
     /// Ascending.
     pieces: Vec<PieceIndex>,
     /// Pieces that a thread takes at a time.
     cut: u64,
-    /// The first place in `pieces` that no thread has taken; from its end on nothing is left to
-    /// take.
+    /// The first index in `pieces` that no thread has taken; the length of `pieces` when none is
+    /// left.
     next: AtomicU64,
     found: Mutex<S>,
 }
@@ -32,13 +32,13 @@ pub fn cut_count(piece_len: u32, len: u32, len_max: u32) -> u32 {
 }
 
 impl<S> Sweep<S> {
-    /// Nothing is hashed yet.
+    /// Creates a sweep in which nothing is hashed yet.
     pub fn new(pieces: Vec<PieceIndex>, cut_count: u32, found: S) -> Self {
         Self { pieces, cut: u64::from(cut_count), next: AtomicU64::new(0), found: Mutex::new(found) }
     }
 
-    /// Hashes the next few pieces with `hash` and hands what it found to `record`, one thread at a
-    /// time, which says whether to continue. Returns false when no pieces are left.
+    /// Hashes the next few pieces with `hash` and passes the result to `record`, from one thread at
+    /// a time, which returns whether to continue. Returns false when no pieces are left.
     pub fn cut<R>(
         &self,
         hash: impl FnOnce(&[PieceIndex]) -> R,
@@ -59,7 +59,7 @@ impl<S> Sweep<S> {
 
     /// Returns what was found so far.
     pub fn found(&self) -> MutexGuard<'_, S> {
-        // Every record leaves it whole.
+        // Each record leaves it consistent.
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -69,8 +69,7 @@ impl<S> Sweep<S> {
     }
 }
 
-/// Runs the same call on `thread_count` threads, or on as many as the system allows, and waits for
-/// all.
+/// Runs `run` on `thread_count` threads, or on as many as the system allows, and waits for all.
 ///
 /// # Errors
 /// The system allows none.
@@ -80,7 +79,7 @@ pub fn on_threads(thread_count: usize, run: impl Fn() + Sync) -> io::Result<()> 
             match std::thread::Builder::new().spawn_scoped(scope, &run) {
                 Ok(_) => {}
                 Err(error) if number == 0 => return Err(error),
-                // Those that run do it all.
+                // The running threads do all the work.
                 Err(_) => break,
             }
         }
@@ -88,7 +87,7 @@ pub fn on_threads(thread_count: usize, run: impl Fn() + Sync) -> io::Result<()> 
     })
 }
 
-/// Returns the number of cores, as far as it is known.
+/// Returns the number of cores, or an assumption if it is unknown.
 pub fn core_count() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_says_so_is_the_last_of_its_thread() {
+    fn a_record_that_returns_false_ends_its_thread() {
         let sweep = Sweep::new((0..500).collect(), 10, 0);
         let record = |count: &mut usize, pieces: &[PieceIndex], (): ()| {
             *count += pieces.len();

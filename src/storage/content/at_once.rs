@@ -1,9 +1,9 @@
-//! Reading blocks that the system has in memory, on a thread that must not wait for a disk.
+//! Reads blocks that the system has in memory, on a thread that must not wait for a disk.
 //!
-//! Blocks that follow each other in one file are read by one call, each into its own buffer. What
-//! is not in memory, or in a file that cannot be had without waiting, is left to
-//! [`Content::read_blocks`], and so is what cannot be read at all, or may have been changed by
-//! others, so that errors and judgements come from one place.
+//! Consecutive blocks of one file are read by one call, each into its own buffer. Everything else
+//! is left to [`Content::read_blocks`]: blocks that are not in memory, files that cannot be opened
+//! without waiting, blocks that cannot be read, and files that may have changed. So all errors and
+//! verdicts come from one place.
 
 use std::io::IoSliceMut;
 
@@ -14,8 +14,8 @@ use crate::storage::fs::FileSystem;
 use crate::storage::span::{Span, spans};
 
 impl<F: FileSystem> Content<F> {
-    /// Fills the buffers of as many blocks, from the first on, as can be had without waiting and
-    /// may go out as they are; how many. Each buffer has its block's length.
+    /// Fills the buffers of as many blocks, from the first on, as can be read without waiting from
+    /// unchanged files; returns their number. Each buffer has its block's length.
     pub fn read_at_once<B: AsMut<[u8]>>(&self, blocks: &mut [(Block, B)]) -> usize {
         let mut read_count = 0;
         while read_count < blocks.len() {
@@ -27,28 +27,28 @@ impl<F: FileSystem> Content<F> {
         read_count
     }
 
-    /// Reads the first block, and with it those of its piece that follow it in its file; how many
-    /// are whole, and were changed by nobody.
+    /// Reads the first block and the blocks of its piece that follow it in its file; returns the
+    /// number of blocks that are complete and whose files are unchanged.
     fn read_unchanged<B: AsMut<[u8]>>(&self, blocks: &mut [(Block, B)]) -> usize {
         let Some(&(first, _)) = blocks.first() else { return 0 };
         let begun = |number: usize| (number, self.written[number].watch.begun_count());
         let counts: Vec<_> = self.places_of(first).map(begun).collect();
         let count = self.read_row(first, blocks);
-        // Looked at after the read, for what was written meanwhile shows only then.
+        // The stamps are taken after the read, because a write during the read shows only then.
         let is_good = count > 0
             && counts.into_iter().all(|(number, begun_count)| self.looks_as_seen(number, begun_count))
             && !self.unverified.contains(first.piece);
         if is_good { count } else { 0 }
     }
 
-    /// Whether the open file looks as it should. A file system that knows what it has in memory
-    /// knows this, too.
+    /// Whether the open file has the expected stamp. Taking the stamp of an open file does not wait
+    /// on a file system that serves reads from memory.
     fn looks_as_seen(&self, number: usize, begun_count: u64) -> bool {
         let stamp = self.fs.opened(self.path_of(number)).and_then(|open| self.fs.stamp_of(&open).ok());
         stamp.is_some_and(|stamp| self.written[number].watch.is_as_seen(begun_count, Some(stamp)))
     }
 
-    /// Reads blocks of which the first one is this.
+    /// Reads blocks, of which `first` is the first.
     fn read_row<B: AsMut<[u8]>>(&self, first: Block, blocks: &mut [(Block, B)]) -> usize {
         let buffer = blocks[0].1.as_mut();
         if buffer.len() != first.len as usize || !self.is_within(first) {
@@ -71,7 +71,7 @@ impl<F: FileSystem> Content<F> {
         }
     }
 
-    /// The same for a first block that is a span of one file.
+    /// Reads blocks whose first one lies in one file.
     fn read_within<B: AsMut<[u8]>>(&self, blocks: &mut [(Block, B)], span: Span) -> usize {
         let room = self.info.files[span.file].len - span.offset;
         let (first, _) = blocks[0];
@@ -94,7 +94,7 @@ impl<F: FileSystem> Content<F> {
         blocks[..row].iter().take_while(|(block, _)| end(block) <= read).count()
     }
 
-    /// Reads a span of one file; how many bytes could be had.
+    /// Reads a span of one file; returns the number of bytes read.
     fn read_parts(&self, piece: PieceIndex, span: Span, parts: &mut [IoSliceMut<'_>]) -> usize {
         if self.info.files[span.file].attributes.pad {
             parts.iter_mut().for_each(|part| part.fill(0));

@@ -1,7 +1,7 @@
-//! Making a torrent's content durable, and telling what its files look like without reading them.
+//! Makes a torrent's content durable, and takes the stamps of its files without reading them.
 //!
-//! A flag a file says that it was written since its last sync. A file that was made survives a
-//! power cut only if its folder was synced too, and that one's folder.
+//! A flag for each file says that it was written since its last sync. A new file survives a power
+//! cut only if its folder and all folders above it were synced too.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,17 +13,17 @@ use crate::proto::metainfo::files::File;
 use crate::proto::piece::PieceIndex;
 use crate::storage::fs::{FileSystem, Stamp};
 
-/// Files that a sync takes one by one; for more the whole file system is synced, since each file
-/// costs a commit of some milliseconds, and 100,000 files would take minutes.
+/// Most files that are synced one by one; beyond that the whole file system is synced, because each
+/// file costs some milliseconds, and 100,000 files would take minutes.
 pub(super) const SYNC_EACH_MAX: usize = 64;
 
 impl<F: FileSystem> Content<F> {
-    /// Makes empty files and executable bits, when every wanted piece is there; durable with the
-    /// next sync. Removes the parts file if no selected file needs it. To be called while the
-    /// content is ours ([`Content::take`]).
+    /// Creates empty files and sets executable bits when every wanted piece is present; the next
+    /// sync makes them durable. Removes the parts file if no selected file needs it. Called while
+    /// the content is claimed ([`Content::take`]).
     ///
     /// # Errors
-    /// A file cannot be made.
+    /// A file cannot be created.
     pub fn make_whole(&self) -> Result<(), StorageError> {
         self.make_names()?;
         for (at, file) in self.selected_files() {
@@ -39,11 +39,11 @@ impl<F: FileSystem> Content<F> {
         self.remove_parts()
     }
 
-    /// Takes the content for ourselves by a lock on its first selected file, which is made if need
-    /// be, until what comes back is dropped; None: there is nothing to write.
+    /// Claims the content by a lock on its first selected file, which is created if it is missing.
+    /// The claim lasts until the returned lock is dropped; `None` if there is nothing to write.
     ///
     /// # Errors
-    /// Someone else has it (`ResourceBusy`), or the file cannot be made.
+    /// Another program has claimed it (`ResourceBusy`), or the file cannot be created.
     pub fn take(&self) -> Result<Option<F::Lock>, StorageError> {
         let Some((first, _)) = self.selected_files().find(|(_, file)| file.len > 0) else { return Ok(None) };
         self.make_names()?;
@@ -58,19 +58,19 @@ impl<F: FileSystem> Content<F> {
         Ok(Some(lock))
     }
 
-    /// Whether the file is there that [`Content::take`] locks.
+    /// Whether the file exists that [`Content::take`] locks.
     ///
     /// # Errors
-    /// It cannot be looked at.
+    /// Its stamp cannot be taken.
     pub fn is_begun(&self) -> Result<bool, StorageError> {
         let Some((first, _)) = self.selected_files().find(|(_, file)| file.len > 0) else { return Ok(false) };
         Ok(self.stamp(first)?.is_some())
     }
 
-    /// Sets apart the room for all selected files that have not got it yet.
+    /// Preallocates disk space for all selected files that do not have it yet.
     ///
     /// # Errors
-    /// There is not enough: then none is taken.
+    /// The disk has too little space; then nothing stays allocated.
     pub fn preallocate(&self) -> Result<(), StorageError> {
         if self.fs.free_len().is_some_and(|free| free < self.unallocated_len()) {
             return Err(self.error(&[], io::ErrorKind::StorageFull.into()));
@@ -90,11 +90,11 @@ impl<F: FileSystem> Content<F> {
         Ok(())
     }
 
-    /// Bytes of room that selected files have not got yet.
+    /// Bytes that the selected files still need on the disk.
     fn unallocated_len(&self) -> u64 {
         let missing_len = |at: usize, file: &File| match self.fs.open_read(self.path_of(at)) {
             Ok(open) => self.fs.unallocated_len(&open, file.len).unwrap_or(0),
-            // What else is wrong with it is told when it is opened to be written.
+            // Any other error is reported when the file is opened for writing.
             Err(error) => {
                 if error.kind() == io::ErrorKind::NotFound {
                     file.len
@@ -106,10 +106,10 @@ impl<F: FileSystem> Content<F> {
         self.selected_files().map(|(at, file)| missing_len(at, file)).sum()
     }
 
-    /// Files get the lengths again that they had, and the file system the room.
+    /// Restores the lengths that the files had, which frees the space.
     fn give_back(&self, grown: &[(usize, u64)]) {
         for &(at, len) in grown {
-            // What it cannot be given back stays: the caller has an error to tell already.
+            // An error leaves the file longer: the caller reports the first error.
             let _ = self.alter(at, || {
                 let open = self.fs.open_again(self.path_of(at))?;
                 self.fs.set_len(&open, len).map(|()| true)
@@ -117,10 +117,10 @@ impl<F: FileSystem> Content<F> {
         }
     }
 
-    /// Cuts a selected file that is longer than the torrent says.
+    /// Truncates a selected file that is longer than the torrent says.
     ///
     /// # Errors
-    /// It cannot be cut.
+    /// The file cannot be truncated.
     pub(in crate::storage) fn cut(&self, number: usize) -> Result<(), StorageError> {
         let file = &self.info.files[number];
         self.alter(number, || {
@@ -133,12 +133,13 @@ impl<F: FileSystem> Content<F> {
         })
     }
 
-    /// A change to a file other than of its bytes; it says whether there was any.
+    /// Runs a change to a file that leaves its bytes alone; `change` returns whether it changed
+    /// anything.
     fn alter(&self, at: usize, change: impl FnOnce() -> io::Result<bool>) -> Result<(), StorageError> {
         let written = &self.written[at];
         let changed = change().map_err(|source| self.error(self.path_of(at), source))?;
         if changed {
-            // It looks otherwise from now on, and because of us.
+            // Its stamp differs from now on because of this program.
             written.watch.begin();
             written.dirty.store(true, Ordering::Release);
             written.watch.end();
@@ -146,19 +147,19 @@ impl<F: FileSystem> Content<F> {
         Ok(())
     }
 
-    /// Makes what was written durable, and tells how each file that was synced looked afterwards,
-    /// by number; the parts file comes after the last. One that was deleted, or has another in its
-    /// place, is suspect then.
+    /// Makes the written files durable and returns the stamp of each synced file, by number; the
+    /// parts file comes after the last. The pieces of a file that was deleted or replaced become
+    /// pending verification.
     ///
     /// # Errors
-    /// A file could not be; it is tried again with the next call.
+    /// A file could not be synced; the next call tries again.
     pub fn sync(&self) -> Result<Vec<(usize, Option<Stamp>)>, StorageError> {
         let files = self.sync_written()?;
         files.into_iter().map(|number| Ok((number, self.look_again(number)?))).collect()
     }
 
-    /// How a file looks, by number; the parts file comes after the last. None: not there, or a pad
-    /// file, or the parts file of a torrent that needs none.
+    /// Returns the stamp of a file, by number; the parts file comes after the last. `None` if it
+    /// does not exist: missing, a pad file, or the parts file of a torrent that needs none.
     ///
     /// # Errors
     /// Something else stands in the place of the file.
@@ -172,7 +173,7 @@ impl<F: FileSystem> Content<F> {
         self.fs.stamp(path).map_err(|source| self.error(path, source))
     }
 
-    /// Where a file is, by number; the parts file comes after the last.
+    /// The path of a file, by number; the parts file comes after the last.
     pub(in crate::storage) fn path_of(&self, number: usize) -> &[String] {
         let Some(file) = self.info.files.get(number) else { return &self.parts.path };
         self.written[number].name.get().map_or(&file.path, |name| name)
@@ -197,22 +198,22 @@ impl<F: FileSystem> Content<F> {
         self.parts.slot(piece).is_some_and(|slot| self.parts.filled[slot].load(Ordering::Acquire))
     }
 
-    /// What [`Content::is_in_parts`] said when these pieces were written, by the journal.
+    /// Restores from the journal what [`Content::is_in_parts`] said when these pieces were written.
     pub fn restore_parts(&self, in_parts: &Bitfield) {
         for slot in in_parts.iter_set().filter_map(|piece| self.parts.slot(piece)) {
             self.parts.filled[slot].store(true, Ordering::Release);
         }
     }
 
-    /// A piece was found by hashing: who wrote it may not have synced it, so the next sync takes
-    /// its files along.
+    /// Adds the files of a piece that was found by hashing to the next sync, because the program
+    /// that wrote it may not have synced them.
     pub fn found(&self, piece: PieceIndex) {
         for number in self.places_of(self.whole(piece)) {
             self.written[number].dirty.store(true, Ordering::Release);
         }
     }
 
-    /// Syncs the files that were written; which.
+    /// Syncs the files that were written; returns their numbers.
     fn sync_written(&self) -> Result<Vec<usize>, StorageError> {
         // Cleared first: a write during the sync marks its file again.
         let dirty = |at: &usize| self.written[*at].dirty.swap(false, Ordering::AcqRel);
@@ -230,7 +231,7 @@ impl<F: FileSystem> Content<F> {
         }
         for &at in files {
             let path = self.path_of(at);
-            // To read: a file that someone removed shall not become an empty file.
+            // Opened for reading, so that a file that was deleted does not come back empty.
             match self.fs.open_read(path).and_then(|file| self.fs.sync(&file)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.mark_unverified(at),
                 synced => synced.map_err(|source| self.error(path, source))?,
@@ -239,18 +240,18 @@ impl<F: FileSystem> Content<F> {
         self.sync_folders(files)
     }
 
-    /// A file that was made is there after a power cut only if its folder says so, and that one's
-    /// folder.
+    /// Syncs the folders of files: a new file survives a power cut only if each folder above it
+    /// does.
     fn sync_folders(&self, files: &[usize]) -> Result<(), StorageError> {
         let mut folders = BTreeSet::new();
         for &at in files {
             let path = self.path_of(at);
             folders.extend((0..path.len()).map(|depth| &path[..depth]));
         }
-        // The deepest first: who is named shall be whole.
+        // The deepest first, so that a folder entry never names an incomplete folder.
         for folder in folders.into_iter().rev() {
             match self.fs.sync_folder(folder) {
-                // Removed with the files in it, which are suspect.
+                // The folder was removed with its files, whose pieces are pending verification.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 synced => synced.map_err(|source| self.error(folder, source))?,
             }

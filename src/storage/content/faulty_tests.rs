@@ -1,5 +1,5 @@
-//! Tests of content on a disk that fails, or has only some of a file in memory, or on which
-//! something happens in the middle of a read.
+//! Tests of content on a disk that fails, that has only part of a file in memory, or whose files
+//! change during a read.
 
 use std::fs;
 use std::io::{ErrorKind, IoSliceMut};
@@ -17,17 +17,17 @@ struct Faulty {
     real: RealFs,
     fault: AtomicBool,
     memory_len: AtomicU64,
-    /// Where the device says that it cannot read, if anywhere.
+    /// Offsets that the device cannot read.
     bad_at: Mutex<std::ops::Range<u64>>,
     synced_folders: Mutex<Vec<String>>,
-    /// Where another program takes the room.
+    /// The file length at which another program takes the space.
     full_at: Mutex<Option<u64>>,
     interloper: Mutex<Option<Interloper>>,
-    /// Whether files are had without waiting.
+    /// Whether files can be opened without waiting.
     opens_at_once: AtomicBool,
 }
 
-/// After so many reads more, something happens.
+/// Runs an action after this many more reads.
 struct Interloper(u32, Box<dyn FnOnce() + Send>);
 
 impl Faulty {
@@ -157,7 +157,7 @@ impl FileSystem for Faulty {
 }
 
 #[test]
-fn what_is_in_memory_is_read_at_once_as_far_as_it_goes() {
+fn cached_blocks_are_read_without_waiting_up_to_the_first_gap() {
     let folder = tempfile::tempdir().unwrap();
     let sample = sample(&[("a", 70), ("pad", 26), ("b", 5), ("c", 5), ("d", 100)], 96);
     let real = RealFs::create(folder.path(), &Handles::new(9)).unwrap();
@@ -192,7 +192,7 @@ fn what_is_in_memory_is_read_at_once_as_far_as_it_goes() {
 }
 
 #[test]
-fn what_others_changed_is_not_read_at_once() {
+fn changed_files_are_not_read_without_waiting() {
     let folder = tempfile::tempdir().unwrap();
     let sample = sample(&[("a", 40), ("b", 24)], 32);
     let real = RealFs::create(folder.path(), &Handles::new(9)).unwrap();
@@ -208,10 +208,10 @@ fn what_others_changed_is_not_read_at_once() {
     assert_eq!(content.read_at_once(&mut [block(1)]), 0, "it looks the same again, and is another");
 }
 
-/// One thread hashes a piece; when it has read it, somebody changes it, which another thread
+/// One thread reads a piece to hash it; then another program changes the piece, and a second thread
 /// notices.
 #[test]
-fn a_change_noticed_while_a_piece_is_hashed_is_not_forgotten_with_the_one_before() {
+fn a_change_noticed_during_a_hash_outlives_the_check_of_an_earlier_one() {
     let folder = tempfile::tempdir().unwrap();
     let sample = sample(&[("a", 64)], 32);
     let real = RealFs::create(folder.path(), &Handles::new(9)).unwrap();
@@ -236,13 +236,13 @@ fn a_change_noticed_while_a_piece_is_hashed_is_not_forgotten_with_the_one_before
         change(&spoilt, 2);
         assert!(read(&other, 1).is_empty());
     };
-    // The first read is to send it, the second to hash it.
+    // The first read is for the upload, the second for the hash.
     *content.fs().interloper.lock().unwrap() = Some(Interloper(1, Box::new(act)));
     assert_eq!(read(&content, 0), [0]);
 }
 
 #[test]
-fn a_full_disk_passes_and_a_failed_sync_is_tried_again() {
+fn a_full_disk_may_clear_and_a_failed_sync_is_tried_again() {
     let names: Vec<_> = (0..=durable::SYNC_EACH_MAX).map(|at| at.to_string()).collect();
     for file_count in [2, names.len()] {
         let folder = tempfile::tempdir().unwrap();
@@ -269,7 +269,7 @@ fn a_full_disk_passes_and_a_failed_sync_is_tried_again() {
 }
 
 #[test]
-fn that_files_exist_is_made_durable_from_the_deepest_folder_up() {
+fn folders_are_synced_from_the_deepest_up() {
     let folder = tempfile::tempdir().unwrap();
     let sample = sample(&[("t/a", 10), ("t/deep/er/b", 90), ("t/no/empty", 0)], 32);
     let real = RealFs::create(folder.path(), &Handles::new(4)).unwrap();
@@ -281,11 +281,11 @@ fn that_files_exist_is_made_durable_from_the_deepest_folder_up() {
     let synced = std::mem::take(&mut *content.fs().synced_folders.lock().unwrap());
     assert_eq!(synced, ["t/no", "t/deep/er", "t/deep", "t", ""]);
     content.make_whole().and_then(|()| content.sync()).unwrap();
-    assert!(content.fs().synced_folders.lock().unwrap().is_empty(), "once is enough");
+    assert!(content.fs().synced_folders.lock().unwrap().is_empty(), "not twice");
 }
 
 #[test]
-fn a_place_that_cannot_be_read_is_lost_and_a_disk_that_fails_for_a_time_is_not() {
+fn a_bad_sector_loses_its_piece_and_a_disk_that_fails_for_a_time_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let sample = sample(&[("a", 96)], 32);
     let real = RealFs::create(folder.path(), &Handles::new(9)).unwrap();
@@ -307,7 +307,7 @@ fn a_place_that_cannot_be_read_is_lost_and_a_disk_that_fails_for_a_time_is_not()
 }
 
 #[test]
-fn room_that_was_taken_in_vain_is_given_back() {
+fn a_failed_preallocation_frees_its_space() {
     let folder = tempfile::tempdir().unwrap();
     let sample = sample(&[("a", 100), ("b", 60), ("c", 7)], 32);
     fs::write(folder.path().join("a"), [1; 10]).unwrap();
@@ -320,7 +320,7 @@ fn room_that_was_taken_in_vain_is_given_back() {
     *content.fs().full_at.lock().unwrap() = None;
     content.preallocate().unwrap();
     assert_eq!(["a", "b", "c"].map(len), [100, 60, 7]);
-    // 8 EiB less one are on no disk.
+    // A file of 8 EiB minus one byte fits on no disk.
     let mut info = sample.info.clone();
     info.files[2].len = i64::MAX as u64;
     let real = RealFs::open(folder.path(), &Handles::new(4)).unwrap();

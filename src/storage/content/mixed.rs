@@ -1,10 +1,9 @@
-//! Pieces of which the bytes of some files lie in the parts file, and those of others in the files,
-//! in another way than the present selection has it: other files were selected when they were
-//! written.
+//! Pieces whose bytes are split between the parts file and the files in another way than the
+//! present selection requires, because other files were selected when they were written.
 //!
-//! Which file's bytes are where is not written down, so a start tries what is likely: the hash says
-//! which is true. Before anything else is written such a piece is written anew as the selection
-//! wants it.
+//! No record says which bytes are where, so a start tries the likely combinations, and the hash
+//! tells which is right. Such a piece is rewritten to the places of the present selection before
+//! anything else is written.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,14 +16,14 @@ use crate::storage::fs::FileSystem;
 use crate::storage::hash;
 use crate::storage::span::{Span, spans};
 
-/// A span of a piece, with its bytes in both places; None: its file does not have them.
+/// A span of a piece with its bytes in both places; `in_file` is `None` if the file lacks them.
 struct Found {
     span: Span,
     in_parts: Vec<u8>,
     in_file: Option<Vec<u8>>,
 }
 
-/// A piece put together.
+/// A piece that was assembled from both places.
 struct Assembled {
     bytes: Vec<u8>,
     /// Files whose bytes are in the parts file only.
@@ -32,9 +31,9 @@ struct Assembled {
 }
 
 impl<F: FileSystem> Content<F> {
-    /// Reads and hashes some pieces as [`Content::check_pieces`] does, and looks for the bytes of
-    /// each file in both places. A piece that is found in a way in which it cannot be read later
-    /// has to be written anew ([`Content::rewrite_mixed`]).
+    /// Reads and hashes pieces as [`Content::check_pieces`] does, and looks for the bytes of each
+    /// file in both places. A piece that is found in a combination that later reads do not use must
+    /// be rewritten ([`Content::rewrite_mixed`]).
     pub fn find_pieces(
         &self,
         pieces: &[PieceIndex],
@@ -49,10 +48,10 @@ impl<F: FileSystem> Content<F> {
         found
     }
 
-    /// [`Content::find_pieces`] of one.
+    /// Calls [`Content::find_pieces`] for one piece.
     ///
     /// # Errors
-    /// A file is there and cannot be read.
+    /// An existing file cannot be read.
     pub fn find_piece(&self, piece: PieceIndex, scratch: &mut Vec<u8>) -> Result<bool, StorageError> {
         self.find_pieces(&[piece], scratch).pop().unwrap_or(Ok(false))
     }
@@ -65,26 +64,26 @@ impl<F: FileSystem> Content<F> {
         Ok(assembled.is_some())
     }
 
-    /// Whether a piece was found that has to be written anew.
+    /// Whether a piece was found that must be rewritten.
     pub fn has_mixed(&self) -> bool {
         !self.mixed().is_empty()
     }
 
-    /// Whether the bytes that a piece has of a file were found in the parts file only.
+    /// Whether the bytes of a file in a piece were found only in the parts file.
     pub(in crate::storage) fn is_only_in_parts(&self, piece: PieceIndex, file: usize) -> bool {
         self.mixed().get(&piece).is_some_and(|files| files.contains(&file))
     }
 
-    /// The pieces that were found and cannot be read as they are.
+    /// The pieces that were found and must be rewritten.
     pub fn mixed_pieces(&self) -> Vec<PieceIndex> {
         self.mixed().keys().copied().collect()
     }
 
-    /// Writes the pieces that were found in another way than the selection has it to where they
-    /// belong; those that are not there any more.
+    /// Rewrites the pieces that were found in another combination to the places that the selection
+    /// requires. Returns those that are no longer present.
     ///
     /// # Errors
-    /// A file cannot be read or written; it may be tried again.
+    /// A file cannot be read or written; the caller may try again.
     pub fn rewrite_mixed(&self) -> Result<Vec<PieceIndex>, StorageError> {
         let mut gone = Vec::new();
         for piece in self.mixed_pieces() {
@@ -97,10 +96,10 @@ impl<F: FileSystem> Content<F> {
         Ok(gone)
     }
 
-    /// Removes the parts file when all files are selected and whole.
+    /// Removes the parts file when all files are selected and complete.
     ///
     /// # Errors
-    /// It cannot be removed.
+    /// The parts file cannot be removed.
     pub(super) fn remove_parts(&self) -> Result<(), StorageError> {
         let number = self.info.files.len();
         let is_needed = self.parts.pieces.iter().any(|&piece| self.has_unselected(piece));
@@ -113,17 +112,17 @@ impl<F: FileSystem> Content<F> {
     }
 
     fn mixed(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, Vec<usize>>> {
-        // Entries come and go whole.
+        // Each change is complete on its own.
         self.parts.mixed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The bytes of a piece out of both places; None: they do not make it up, or there is no parts
-    /// file.
+    /// Assembles a piece from both places; `None` if no combination has the right hash, or there is
+    /// no parts file.
     fn assemble(&self, piece: PieceIndex) -> Result<Option<Assembled>, StorageError> {
         let Some(found) = self.find_spans(piece)? else { return Ok(None) };
         let is_empty = |found: &Found| found.in_parts.iter().all(|&byte| byte == 0);
-        // Bytes of a file in the parts file are from when it was not selected; or else from its
-        // file, if it has any.
+        // A file's bytes are in the parts file if they were written while it was not selected.
+        // Zeros there may be a hole, so the first way prefers the file, if it has the bytes.
         let ways: [&dyn Fn(&Found) -> bool; 2] =
             [&|found| found.in_file.is_none() || !is_empty(found), &|found| found.in_file.is_none()];
         for takes_parts in ways {
@@ -147,7 +146,7 @@ impl<F: FileSystem> Content<F> {
         Ok(None)
     }
 
-    /// The spans of a piece with what is in both places; None: there is no parts file.
+    /// The spans of a piece with the bytes of both places; `None` if there is no parts file.
     fn find_spans(&self, piece: PieceIndex) -> Result<Option<Vec<Found>>, StorageError> {
         let at_parts = |source| self.error(&self.parts.path, source);
         let parts = match self.fs.open_read(&self.parts.path) {
@@ -160,7 +159,7 @@ impl<F: FileSystem> Content<F> {
             let (file, path) = (&self.info.files[span.file], self.path_of(span.file));
             let (mut in_parts, mut in_file) = (vec![0; span.len], vec![0; span.len]);
             if !file.attributes.pad {
-                // Beyond its end the parts file holds nothing.
+                // The parts file has nothing beyond its end.
                 let offset = self.place_in_parts(piece, span).unwrap_or(parts_len);
                 let len = (parts_len.saturating_sub(offset)).min(span.len as u64) as usize;
                 read_if_there(|| self.fs.read_exact_at(&parts, &mut in_parts[..len], offset))
@@ -175,7 +174,7 @@ impl<F: FileSystem> Content<F> {
     }
 }
 
-/// Whether there was something to read.
+/// Whether the read found all its bytes; `false` if the file is missing or too short.
 fn read_if_there(read: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
     match read() {
         Err(error) if is_absent(&error) => Ok(false),
@@ -193,7 +192,7 @@ mod tests {
     const ONLY: [[bool; 3]; 3] = [[true, false, false], [false, true, false], [false, false, true]];
 
     #[test]
-    fn pieces_are_found_and_kept_whatever_was_selected_before_and_is_now() {
+    fn pieces_are_found_and_kept_across_any_change_of_selection() {
         for first in ONLY {
             for second in ONLY.into_iter().chain([[true; 3], [true, true, false]]) {
                 let folder = tempfile::tempdir().unwrap();
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_file_goes_when_all_is_selected_and_whole() {
+    fn the_parts_file_is_removed_when_all_files_are_selected_and_complete() {
         let folder = tempfile::tempdir().unwrap();
         let sample = sample(&FILES, 32);
         let some = sample.content(folder.path(), &ONLY[1]);

@@ -1,15 +1,14 @@
-//! Under which names the files of a torrent lie on this file system.
+//! The names under which a torrent's files lie on this file system.
 //!
-//! Most lie under their own. A file system may refuse a name (too long, a character that it does
-//! not take), and it may take two names for one file (case, endings, normalization). Then the file
-//! lies under one of its other names ([`OtherNames`]). Nothing is kept for this anywhere: the
-//! choice follows from the torrent and from what the file system does with its names, so every
-//! start, `verify` and `seed` make the same choice.
+//! Most files have their own name. A file system may refuse a name (too long, or an unsupported
+//! character), or treat two names as one file (case, line endings, normalization). Then the file
+//! gets one of its other names ([`OtherNames`]). The choice is not recorded: it follows from the
+//! torrent and from the behaviour of the file system, so every start, `verify` and `seed` make the
+//! same choice.
 //!
-//! [`Content::find_names`] looks at what is there and writes nothing. [`Content::make_names`] makes
-//! the files whose names are delicate before the first byte of content is written, since only then
-//! it shows what becomes of a name. Both only look at files whose names are delicate; plain names
-//! cost nothing.
+//! [`Content::find_names`] only looks at existing files. [`Content::make_names`] creates the files
+//! with delicate names before any content is written, because the behaviour of the file system
+//! shows only then. Both look only at files with delicate names; plain names cost nothing.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,22 +18,21 @@ use super::{Content, StorageError};
 use crate::proto::metainfo::names::OtherNames;
 use crate::storage::fs::{FileSystem, Stamp};
 
-/// What a file system does with a path.
+/// What a file system makes of a path.
 enum Found {
-    /// It is a file of ours.
+    /// A file of this torrent.
     File,
-    /// There is nothing.
+    /// No file.
     Nothing,
-    /// The name cannot be this file's: it is refused, or is the name of another one.
+    /// The name cannot be used for this file: it is refused, or it is the name of another file.
     Unusable(io::Error),
 }
 
-/// Files of the torrent that were found so far, by inode.
+/// The torrent's files that were found so far, by inode.
 type Known = BTreeMap<u64, Stamp>;
 
 impl<F: FileSystem> Content<F> {
-    /// The files that lie under another name than the torrent's, by number, with the path that is
-    /// used.
+    /// The files that have another name than the torrent's, by number, with the path in use.
     pub fn other_names(&self) -> impl Iterator<Item = (usize, &[String])> {
         let files = self.info.files.iter().enumerate();
         files
@@ -42,13 +40,13 @@ impl<F: FileSystem> Content<F> {
             .filter(|&(number, path)| !std::ptr::eq(path, self.info.files[number].path.as_slice()))
     }
 
-    /// Whether a file system may take a name of these files otherwise than it is meant.
+    /// Whether a file system may treat a name of these files in an unintended way.
     pub fn has_delicate_names(&self) -> bool {
         self.delicate(&OtherNames::of(&self.info.files)).next().is_some()
     }
 
-    /// Looks under which of their names the files lie. Nothing is written. To be called before the
-    /// files are looked at; what cannot be looked at is left for that to tell.
+    /// Finds the names under which the files lie; writes nothing. Called before the files are
+    /// looked at; errors are left to that step.
     pub fn find_names(&self) {
         let names = OtherNames::of(&self.info.files);
         let mut known = Known::new();
@@ -73,12 +71,13 @@ impl<F: FileSystem> Content<F> {
         }
     }
 
-    /// Makes the wanted files that are missing and whose names are delicate, each under the first
-    /// of its names that the file system takes as a file of its own. To be called before anything
-    /// is written; later calls do nothing.
+    /// Creates the wanted files that are missing and have delicate names, each under the first of
+    /// its names that the file system accepts as a separate file. Called before anything is
+    /// written; later calls do nothing.
     ///
     /// # Errors
-    /// The file system takes none of the names of a file, or the disk fails; it may be tried again.
+    /// The file system accepts none of the names of a file, or the disk fails; the caller may try
+    /// again.
     pub(super) fn make_names(&self) -> Result<(), StorageError> {
         if self.are_named.load(Ordering::Acquire) {
             return Ok(());
@@ -99,7 +98,7 @@ impl<F: FileSystem> Content<F> {
         Ok(())
     }
 
-    /// Makes one file.
+    /// Creates one file.
     fn make_name(&self, names: &OtherNames, number: usize, known: &mut Known) -> Result<(), StorageError> {
         let own = &self.info.files[number].path;
         let mut refusal = None;
@@ -115,7 +114,7 @@ impl<F: FileSystem> Content<F> {
         Err(self.error(own, refusal.unwrap_or_else(|| io::ErrorKind::InvalidFilename.into())))
     }
 
-    /// Makes a file under this name, unless it cannot be this file's.
+    /// Creates a file under this name, unless the name cannot be used.
     fn make(
         &self,
         names: &OtherNames,
@@ -129,7 +128,7 @@ impl<F: FileSystem> Content<F> {
         }
         match self.fs.open_write(path) {
             Ok(_) => {}
-            // Its folders were made, so a missing one is how some servers refuse a name.
+            // Its folders were created, so a missing one means that the server refuses the name.
             Err(error) if is_refusal(&error) || error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Found::Unusable(error));
             }
@@ -143,13 +142,14 @@ impl<F: FileSystem> Content<F> {
                 written.dirty.store(true, Ordering::Release);
                 written.watch.end();
             }
-            // Made just now, under a name that the other file is to have.
+            // Created just now, under a name that belongs to the other file.
             Found::Unusable(_) => self.fs.remove(path)?,
         }
         Ok(made)
     }
 
-    /// What the file system does with a path of a file; a file is added to the known ones.
+    /// Returns what the file system makes of a path of a file, and adds an existing file to
+    /// `known`.
     fn inspect(
         &self,
         names: &OtherNames,
@@ -168,7 +168,7 @@ impl<F: FileSystem> Content<F> {
             rival != path && self.fs.stamp(rival).is_ok_and(|other| other == Some(stamp))
         });
         let is_others = is_rivals || known.get(&stamp.inode) == Some(&stamp);
-        // Names that the user made for one file are the user's.
+        // Hard links that the user made are kept as they are.
         if is_others && !self.fs.is_hard_linked(path)? {
             let why = "the file system takes it for another file of the torrent";
             return Ok(Found::Unusable(io::Error::new(io::ErrorKind::AlreadyExists, why)));
@@ -177,7 +177,7 @@ impl<F: FileSystem> Content<F> {
         Ok(Found::File)
     }
 
-    /// The files on disk whose names are delicate.
+    /// The files on disk with delicate names.
     fn delicate<'a>(&'a self, names: &'a OtherNames) -> impl Iterator<Item = usize> + 'a {
         let files = &self.info.files;
         let is_delicate = |&file: &usize| !files[file].attributes.pad && names.is_delicate(files, file);
@@ -186,13 +186,13 @@ impl<F: FileSystem> Content<F> {
 
     fn use_name(&self, number: usize, path: Option<Vec<String>>) {
         if let Some(path) = path {
-            // Set before: this one was chosen then, and is used.
+            // If it is set already, the name chosen earlier stays in use.
             let _ = self.written[number].name.set(path.into());
         }
     }
 }
 
-/// Whether the file system does not take the name, or something of another kind has it.
+/// Whether the file system refuses the name, or something other than a file has it.
 fn is_refusal(error: &io::Error) -> bool {
     let is_of_name = matches!(
         error.kind(),

@@ -1,4 +1,4 @@
-//! Tests of names on file systems that take two for one, or refuse some.
+//! Tests of names on file systems that treat two names as one, or refuse some.
 
 use std::collections::BTreeMap;
 use std::io::IoSliceMut;
@@ -10,8 +10,8 @@ use crate::storage::handles::{HANDLE_MAX, Handles};
 use crate::storage::store::Store;
 use crate::storage::testing::{Sample, sample};
 
-/// A file system that folds case, drops trailing dots and spaces, composes `é`, takes names of up
-/// to 143 bytes and no `:` or `?`. What is asked of it is done to a real one under folded names.
+/// A file system that folds case, drops trailing dots and spaces, composes `é`, allows names of up
+/// to 143 bytes and no `:` or `?`. Passes all calls to a real one with folded names.
 struct Odd {
     real: RealFs,
     folds: bool,
@@ -121,7 +121,7 @@ impl FileSystem for Odd {
     }
 }
 
-/// The other names that are in use, by the torrent's.
+/// The other names in use, by the torrent's names.
 fn others<F: FileSystem>(content: &Content<F>) -> BTreeMap<String, String> {
     let name =
         |(number, path): (usize, &[String])| (content.info().files[number].path.join("/"), path.join("/"));
@@ -132,7 +132,7 @@ fn named(names: &[(&str, &str)]) -> BTreeMap<String, String> {
     names.iter().map(|&(own, used)| (own.to_owned(), used.to_owned())).collect()
 }
 
-/// Downloads the selected files; the names that were used.
+/// Downloads the selected files; returns the names in use.
 fn download(sample: &Sample, fs: Odd, selected: &[bool]) -> BTreeMap<String, String> {
     let store = Store::new(Content::new(sample.info.clone(), selected.to_vec(), fs));
     let verdict = store.begin(None).unwrap();
@@ -153,7 +153,7 @@ fn download(sample: &Sample, fs: Odd, selected: &[bool]) -> BTreeMap<String, Str
     others(store.content())
 }
 
-/// What `verify` finds: whether all selected files are whole, and under which names.
+/// Returns what `verify` finds: whether all selected files are complete, and the names in use.
 fn verify(sample: &Sample, fs: Odd, selected: &[bool]) -> (bool, BTreeMap<String, String>) {
     let content = Content::new(sample.info.clone(), selected.to_vec(), fs);
     content.find_names();
@@ -180,7 +180,7 @@ fn round_trip(files: &[(&str, u64)], expected: &[(&str, &str)]) {
 }
 
 #[test]
-fn files_whose_names_are_one_to_the_file_system_are_kept_apart() {
+fn files_with_names_that_the_file_system_equates_are_kept_apart() {
     round_trip(&[("n/A", 16), ("n/a", 16), ("n/b", 20)], &[("n/a", "n/a.1")]);
     round_trip(
         &[("n/x.txt", 5), ("n/X.TXT", 40), ("n/x.txt.", 3)],
@@ -191,13 +191,13 @@ fn files_whose_names_are_one_to_the_file_system_are_kept_apart() {
 }
 
 #[test]
-fn a_file_that_is_a_folder_to_the_file_system_gives_way() {
+fn a_file_whose_name_equals_a_folder_gets_another_name() {
     round_trip(&[("n/a", 20), ("n/A/x", 20)], &[("n/a", "n/a.1")]);
     round_trip(&[("n/A/x", 20), ("n/a", 20)], &[("n/a", "n/a.1")]);
 }
 
 #[test]
-fn names_that_are_refused_are_replaced() {
+fn refused_names_are_replaced() {
     let long = "x".repeat(150);
     let (one, other) = (format!("n/{long}1.mkv"), format!("n/{long}2.mkv"));
     let short = format!("n/{}.mkv", "x".repeat(139));
@@ -210,7 +210,7 @@ fn names_that_are_refused_are_replaced() {
 }
 
 #[test]
-fn one_of_two_twins_has_the_same_name_as_with_both() {
+fn a_selected_twin_gets_the_same_name_with_and_without_the_other() {
     let sample = sample(&[("n/A", 16), ("n/a", 16), ("n/é", 16)], 16);
     let folder = tempfile::tempdir().unwrap();
     let odd = || Odd::at(folder.path());
@@ -222,7 +222,7 @@ fn one_of_two_twins_has_the_same_name_as_with_both() {
 }
 
 #[test]
-fn a_kill_after_the_names_were_made_changes_nothing() {
+fn a_kill_after_creating_the_names_changes_no_name() {
     let sample = sample(&[("n/a?", 16), ("n/A_", 16), ("n/a_", 16)], 16);
     let folder = tempfile::tempdir().unwrap();
     let begun = Content::new(sample.info.clone(), Vec::new(), Odd::at(folder.path()));
@@ -251,7 +251,7 @@ fn content_under_the_names_of_earlier_versions_and_of_other_clients_is_found() {
 }
 
 #[test]
-fn hard_links_are_names_of_the_users_own() {
+fn hard_links_of_the_user_are_kept() {
     let mut sample = sample(&[("n/A", 16), ("n/a", 16)], 16);
     let (first, second) = sample.bytes.split_at_mut(16);
     second.copy_from_slice(first);
@@ -267,7 +267,7 @@ fn hard_links_are_names_of_the_users_own() {
 }
 
 #[test]
-fn a_name_that_is_refused_in_every_form_is_an_error() {
+fn a_name_that_is_refused_in_every_form_fails() {
     let sample = sample(&[("n/a?", 16)], 16);
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("n"), "in the way").unwrap();

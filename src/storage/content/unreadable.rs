@@ -1,9 +1,9 @@
-//! Telling a place of a disk that cannot be read from a disk that fails.
+//! Distinguishes a bad place of a disk from a disk that fails altogether.
 //!
-//! A read that fails is tried again, as long as it takes: a disk may be away for a time. But when
-//! the same block fails twice, and others of its torrent that lie on the disk too could be read in
-//! between, it is the place that is bad, and whoever asks for it would hold up those who ask for
-//! others for ever.
+//! A failed read is tried again for as long as it takes, because a disk may be away for a time. But
+//! if the same block fails twice, and other blocks of the torrent were read from the disk in
+//! between, the place is bad, and requests for this block would delay all other requests without
+//! end.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::StorageError;
 use crate::proto::block::Block;
 
-/// Blocks remembered; beyond, the one that failed first is forgotten, and has to fail twice again.
+/// Most blocks remembered; beyond that the one that failed first is forgotten and must fail twice
+/// again.
 const FAILED_MAX: usize = 1_024;
 
 /// The blocks of one torrent that could not be read.
@@ -24,25 +25,25 @@ pub(super) struct Unreadable {
 struct State {
     /// Reads that succeeded.
     good_count: u64,
-    /// Those that failed, and how many reads had succeeded by then.
+    /// Blocks that failed, each with the number of successful reads at that time.
     failed: VecDeque<(Block, u64)>,
 }
 
 impl Unreadable {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Who died here left out a block at most.
+        // A thread that panicked here lost one block at most.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A block was read that was not in memory.
+    /// Notes that a block was read from the disk.
     pub(super) fn succeeded(&self, block: Block) {
         let mut state = self.state();
         state.good_count += 1;
         state.failed.retain(|&(known, _)| known != block);
     }
 
-    /// A block could not be read. Whether that is for good: it was so before, and the disk has been
-    /// well since.
+    /// Notes that a block could not be read. Returns whether it failed before and other reads have
+    /// succeeded since.
     pub(super) fn failed(&self, block: Block) -> bool {
         let mut state = self.state();
         let good_count = state.good_count;
@@ -62,7 +63,8 @@ impl Unreadable {
 }
 
 impl StorageError {
-    /// The device says that it cannot do this; of what else may pass a piece is no cause.
+    /// Whether the device reported the error; other errors that may clear are not caused by one
+    /// block.
     pub(in crate::storage) fn is_of_device(&self) -> bool {
         self.source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
     }
@@ -77,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_fails_altogether_has_no_bad_place() {
+    fn a_disk_that_fails_altogether_has_no_bad_sector() {
         let unreadable = Unreadable::default();
         unreadable.succeeded(block(0));
         assert!((0..10).all(|_| !unreadable.failed(block(1)) && !unreadable.failed(block(2))));
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_bad_places_the_oldest_are_forgotten() {
+    fn beyond_the_limit_the_oldest_bad_blocks_are_forgotten() {
         let unreadable = Unreadable::default();
         assert!((0..=FAILED_MAX as u32).all(|piece| !unreadable.failed(block(piece))));
         unreadable.succeeded(block(5));

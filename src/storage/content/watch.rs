@@ -1,18 +1,18 @@
-//! Noticing what others do to a torrent's files before a block of them goes out.
+//! Notices changes that other programs make to a torrent's files, before a block is uploaded.
 //!
-//! Of each file it is known what it looked like when its bytes were last hashed, or durable. A
-//! block is read first and the file looked at afterwards, as one that was written to meanwhile
-//! shows it (a file system marks the time before it takes the bytes). A file that looks otherwise
-//! makes all of its pieces suspect: each is hashed again before a block of it goes out, and before
-//! it counts for anything at the end of a download. As long as any is suspect, how the file looks
-//! vouches for nothing, and no journal says otherwise.
+//! For each file the stamp is known that it had when its bytes were last hashed or durable. A block
+//! is read first and the stamp taken afterwards, because a write during the read shows only then (a
+//! file system sets the times before it takes the bytes). If the stamp differs, all pieces of the
+//! file become pending verification: each is hashed again before a block of it is uploaded, and
+//! before a download counts as complete. While any piece is pending, the stamp proves nothing, and
+//! the journal records none.
 //!
-//! While we write a file ourselves it looks otherwise all the time, and what others do to its bytes
-//! then is noticed by nobody but who receives the pieces. That it is deleted, or another one in its
-//! place, is noticed all the same: our writes never make another file of it.
+//! While this program writes a file, the stamp changes all the time, so only the receivers notice
+//! what other programs write into it. A deleted or replaced file is noticed even then, because our
+//! writes never change the inode.
 //!
-//! Who writes through a memory map after the first touch of a page is not noticed, by the way such
-//! maps work.
+//! Writes through a memory map are noticed only at the first touch of a page; later ones change no
+//! times.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -27,10 +27,10 @@ use crate::proto::piece::PieceIndex;
 use crate::storage::fs::{FileSystem, Stamp};
 use crate::storage::span::spans;
 
-/// How often a read begins anew because the file changed under it, before the piece counts as lost.
+/// Most attempts to read a piece whose file changes meanwhile, before the piece counts as lost.
 const ATTEMPT_MAX: usize = 3;
 
-/// What a file looked like.
+/// The expected stamp of a file, and the changes to it.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     state: Mutex<State>,
@@ -39,26 +39,26 @@ pub(super) struct Watch {
 #[derive(Debug, Default)]
 struct State {
     seen: Seen,
-    /// Writes of ours that were begun.
+    /// Writes of this program that have begun.
     begun_count: u64,
-    /// Of these, those that are not done.
+    /// Of these, the writes that have not ended.
     running_count: u32,
-    /// How many had begun when it was last looked at: if more have, it looks otherwise because of
-    /// us.
+    /// Value of `begun_count` at the last look; if it is lower than now, the stamp differs because
+    /// of this program.
     seen_count: u64,
-    /// The how manyth change by somebody else the last one of it was, since we know the torrent's
-    /// files; 0: none.
+    /// Sequence number, among all changes of the torrent's files by other programs, of the last
+    /// change to this one; 0 if none.
     changed: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Seen {
-    /// Not looked at yet.
+    /// No look yet.
     #[default]
     Never,
-    /// It was not there.
+    /// The file was missing.
     Gone,
-    /// Like this.
+    /// The file had this stamp.
     As(Stamp),
 }
 
@@ -69,7 +69,7 @@ impl From<Option<Stamp>> for Seen {
 }
 
 impl Seen {
-    /// Whether the file that was there is gone, or another one in its place.
+    /// Whether the file that was seen has been removed or replaced.
     fn is_another(self, stamp: Option<Stamp>) -> bool {
         matches!(self, Self::As(seen) if stamp.is_none_or(|stamp| stamp.inode != seen.inode))
     }
@@ -77,41 +77,43 @@ impl Seen {
 
 impl Watch {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Each change is one assignment or two, so a thread that died here left nothing half done.
+        // Each change is one or two assignments, so a thread that panicked here left no broken
+        // state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A write of ours begins.
+    /// Notes that a write of this program begins.
     pub(super) fn begin(&self) {
         let mut state = self.state();
         state.begun_count += 1;
         state.running_count += 1;
     }
 
-    /// A write of ours is done.
+    /// Notes that a write of this program ended.
     pub(super) fn end(&self) {
         self.state().running_count -= 1;
     }
 
-    /// Writes of ours that were begun: to be asked before looking at the file.
+    /// The number of writes of this program that have begun; read before the stamp is taken.
     pub(super) fn begun_count(&self) -> u64 {
         self.state().begun_count
     }
 
-    /// It looks like this and its bytes are known, or suspect; `begun_count` is from before.
+    /// Accepts a stamp because the bytes are known or marked as pending; `begun_count` is from
+    /// before the stamp was taken.
     fn see(&self, begun_count: u64, stamp: Option<Stamp>) {
         let mut state = self.state();
         if state.begun_count == begun_count && state.running_count == 0 {
             state.seen = stamp.into();
             state.seen_count = begun_count;
         } else if state.seen_count != state.begun_count {
-            // Which file it is is known, no more.
+            // A write is running: only the inode is known.
             state.seen = stamp.into();
         }
     }
 
-    /// This is the file that a write of ours, which has begun, goes into. Whether it is the one
-    /// that was known, or the first.
+    /// Accepts the stamp of the file that a running write goes to. Returns whether it is the file
+    /// that was seen before, or the first.
     pub(super) fn write_into(&self, stamp: Stamp) -> bool {
         let mut state = self.state();
         let is_another = state.seen.is_another(Some(stamp));
@@ -119,12 +121,12 @@ impl Watch {
         !is_another
     }
 
-    /// Which of all changes by somebody else the last one of it was; 0: there was none.
+    /// Sequence number of the last change by another program; 0 if none.
     fn changed(&self) -> u32 {
         self.state().changed
     }
 
-    /// What is known of its looks; None: nothing, or we are writing it.
+    /// The expected stamp; outer `None` if it is unknown or this program is writing the file.
     fn seen(&self) -> Option<Option<Stamp>> {
         let state = self.state();
         match state.seen {
@@ -135,8 +137,8 @@ impl Watch {
         }
     }
 
-    /// Whether it looks as it should; one that nobody looked at before should look like this from
-    /// now on.
+    /// Whether the file has the expected stamp. The stamp of a file that was never looked at
+    /// becomes the expected one.
     pub(super) fn is_as_seen(&self, begun_count: u64, stamp: Option<Stamp>) -> bool {
         let mut state = self.state();
         if state.seen.is_another(stamp) {
@@ -152,20 +154,21 @@ impl Watch {
     }
 }
 
-/// A piece that cannot be handed on.
+/// A piece that can no longer be uploaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostPiece {
-    /// Which.
+    /// The piece.
     pub piece: PieceIndex,
-    /// The file that is to blame.
+    /// The file with the fault.
     pub path: PathBuf,
-    /// What is wrong with it, in words of the system.
+    /// The fault, in the words of the system.
     pub why: String,
 }
 
 impl<F: FileSystem> Content<F> {
-    /// Looks at a file, by number; the parts file comes after the last. From now on it should look
-    /// like this; if it should have looked otherwise, its pieces are suspect.
+    /// Takes the stamp of a file, by number (the parts file comes after the last), and expects it
+    /// from now on. If another one was expected, the pieces of the file become pending
+    /// verification.
     ///
     /// # Errors
     /// Something else stands in the place of the file.
@@ -181,11 +184,11 @@ impl<F: FileSystem> Content<F> {
         Ok(stamp)
     }
 
-    /// The same of a file that was there before: something else in its place makes its pieces
-    /// suspect too.
+    /// Takes the stamp of a file that existed before; if something else stands in its place, its
+    /// pieces become pending verification as well.
     ///
     /// # Errors
-    /// The disk fails in a way that may pass.
+    /// The disk has a fault that may clear.
     pub(super) fn look_again(&self, number: usize) -> Result<Option<Stamp>, StorageError> {
         match self.look(number) {
             Err(error) if !error.may_pass() => {
@@ -196,10 +199,10 @@ impl<F: FileSystem> Content<F> {
         }
     }
 
-    /// How a file looked when its bytes were last known; None: not there.
+    /// Returns the stamp of a file as of when its bytes were last known; `None` if it is missing.
     ///
     /// # Errors
-    /// Nobody looked yet, or we wrote it since, and it cannot be looked at now.
+    /// The file was not looked at, or was written since, and its stamp cannot be taken now.
     pub(in crate::storage) fn last_look(&self, number: usize) -> Result<Option<Stamp>, StorageError> {
         match self.written.get(number).and_then(|written| written.watch.seen()) {
             Some(stamp) => Ok(stamp),
@@ -207,12 +210,12 @@ impl<F: FileSystem> Content<F> {
         }
     }
 
-    /// Reads blocks to be sent, each into its buffer of the block's length, and makes sure of their
-    /// pieces if a file is not as it was. Comes back with pieces that are there no more, or cannot
-    /// be read while others can; then no buffer is to be used.
+    /// Reads blocks for upload, each into its buffer of the block's length, and verifies their
+    /// pieces if a file has changed. Returns the pieces that are lost: changed, or unreadable while
+    /// others can be read; if there are any, no buffer may be used.
     ///
     /// # Errors
-    /// A block is not within its piece, or the disk fails in a way that may pass.
+    /// A block is not within its piece, or the disk has a fault that may clear.
     pub fn read_blocks<B: AsMut<[u8]>>(
         &self,
         blocks: &mut [(Block, B)],
@@ -228,7 +231,8 @@ impl<F: FileSystem> Content<F> {
         }
     }
 
-    /// The same; with an error what it was that could not be read.
+    /// Does the work of [`Content::read_blocks`]; an error comes with the block that could not be
+    /// read.
     fn read_sure<B: AsMut<[u8]>>(
         &self,
         blocks: &mut [(Block, B)],
@@ -252,11 +256,11 @@ impl<F: FileSystem> Content<F> {
         Ok(unverified.into_iter().map(|piece| self.changing(piece)).collect())
     }
 
-    /// Of these pieces, those that somebody else has spoilt, be it noticed before or only now. Of
-    /// files that are as they were nothing is read, unless pieces of them are suspect still.
+    /// Returns those of these pieces that other programs have spoilt, whether noticed before or
+    /// only now. Reads nothing of unchanged files without pending pieces.
     ///
     /// # Errors
-    /// The disk fails in a way that may pass.
+    /// The disk has a fault that may clear.
     pub fn find_lost(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
         for number in 0..=self.info.files.len() {
             self.look_again(number)?;
@@ -266,8 +270,7 @@ impl<F: FileSystem> Content<F> {
         self.unverified.among(have).into_iter().filter_map(examine).collect()
     }
 
-    /// Reads all blocks, then looks at their files; the pieces that need to be looked at more
-    /// closely.
+    /// Reads all blocks, then takes the stamps of their files. Returns the pieces to verify.
     fn read_once<B: AsMut<[u8]>>(
         &self,
         blocks: &mut [(Block, B)],
@@ -301,32 +304,31 @@ impl<F: FileSystem> Content<F> {
         Ok(unverified.into_iter().collect())
     }
 
-    /// Whether the open file looks as it should; one that cannot be opened does not.
+    /// Whether the open file has the expected stamp; `false` if it cannot be opened.
     fn is_as_seen(&self, number: usize, begun_count: u64) -> bool {
         let stamp = self.fs.open_read(self.path_of(number)).and_then(|open| self.fs.stamp_of(&open));
         stamp.is_ok_and(|stamp| self.written[number].watch.is_as_seen(begun_count, Some(stamp)))
     }
 
-    /// A file is not as it was: none of its pieces is what it was, until it hashes. It may be
-    /// another one, so it is opened anew, and by who writes into it as if for the first time.
+    /// Marks all pieces of a changed file as pending verification. The file may have been replaced,
+    /// so it is opened again for reading and for writing.
     pub(super) fn mark_unverified(&self, number: usize) {
         self.fs.close();
         let Written { watch, sized, .. } = &self.written[number];
         watch.state().changed = self.change_count.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         sized.store(false, Ordering::Release);
         let begun_count = watch.begun_count();
-        // Looked at before its pieces are suspect: what changes after this look shows by the next
-        // one.
+        // The stamp is taken before the pieces are marked: a later change differs from it.
         let looked = self.stamp(number);
         self.unverified.add(self.info.geometry.piece_count(), self.pieces_in(number));
-        // Only now may it count as it looks. Something else in its place is told when a piece is
-        // read.
+        // The stamp is accepted only after the pieces are marked. An obstacle in the place of the
+        // file is reported by the next read.
         if let Ok(stamp) = looked {
             watch.see(begun_count, stamp);
         }
     }
 
-    /// The pieces that lie in a file, or may; by number.
+    /// The pieces that lie, or may lie, in a file, by number.
     fn pieces_in(&self, number: usize) -> impl Iterator<Item = PieceIndex> {
         let (range, parts) = match self.info.files.get(number) {
             Some(file) => (pieces_of(file, self.info.geometry.piece_len()), &[][..]),
@@ -335,34 +337,34 @@ impl<F: FileSystem> Content<F> {
         range.chain(parts.iter().copied())
     }
 
-    /// Whether somebody changed a file, by number, and any of these pieces in it is to be hashed
-    /// before it is relied on: then how the file looks vouches for nothing.
+    /// Whether another program changed a file, by number, and any of these pieces in it is pending
+    /// verification; then its stamp proves nothing.
     pub(in crate::storage) fn has_unverified(&self, number: usize, pieces: &Bitfield) -> bool {
         let mut claimed = self.pieces_in(number).filter(|&piece| pieces.get(piece));
         let is_changed = self.written.get(number).is_some_and(|written| written.watch.changed() > 0);
         is_changed && self.unverified.any(&mut claimed)
     }
 
-    /// Nothing of these pieces goes out before it was hashed again.
+    /// Marks pieces as pending verification.
     pub(in crate::storage) fn mark_pieces_unverified(&self, pieces: impl Iterator<Item = PieceIndex>) {
         self.unverified.add(self.info.geometry.piece_count(), pieces);
     }
 
-    /// The disk took the bytes of a piece and has others now.
+    /// Marks a piece that the disk lost after the write, and returns it with the reason.
     pub(in crate::storage) fn not_kept(&self, piece: PieceIndex) -> LostPiece {
         self.mark_pieces_unverified(std::iter::once(piece));
         let why = "the disk did not keep what was written".to_owned();
         LostPiece { piece, path: self.changed_path(piece), why }
     }
 
-    /// Hashes a piece that was good once; None: it still is.
+    /// Hashes a piece that was good before; `None` if it still is.
     fn examine(&self, piece: PieceIndex, scratch: &mut Vec<u8>) -> Result<Option<LostPiece>, StorageError> {
         for _ in 0..ATTEMPT_MAX {
             let check = self.unverified.begin(piece);
             let checked = self.check_piece(piece, scratch);
             self.unverified.end(check, matches!(checked, Ok(true)));
             let (path, why) = match checked {
-                // It became so again while it was hashed.
+                // It became pending again during the hash.
                 Ok(true) if self.unverified.contains(piece) => continue,
                 Ok(true) => return Ok(None),
                 Ok(false) => (self.changed_path(piece), "changed since it was checked".to_owned()),
@@ -383,8 +385,8 @@ impl<F: FileSystem> Content<F> {
         self.places(block, self.is_in_parts(block.piece))
     }
 
-    /// The same, of a block of which the bytes of unselected files are in the parts file, or not;
-    /// it comes after the last.
+    /// The files that hold the bytes of a block, by number; `in_parts` says whether the bytes of
+    /// unselected files are in the parts file, which comes after the last.
     pub(in crate::storage) fn places(&self, block: Block, in_parts: bool) -> impl Iterator<Item = usize> {
         let start = self.info.geometry.offset_of(block.piece) + u64::from(block.offset);
         spans(&self.info.files, start, block.len as usize)
@@ -395,15 +397,16 @@ impl<F: FileSystem> Content<F> {
             })
     }
 
-    /// A piece as one block.
+    /// Returns a piece as one block.
     pub(in crate::storage) fn whole(&self, piece: PieceIndex) -> Block {
         Block { piece, offset: 0, len: self.info.geometry.len_of(piece) }
     }
 
-    /// The file of a piece that somebody changed, or else the one that it begins in.
+    /// The file of a piece that another program changed, or the one in which the piece begins.
     fn changed_path(&self, piece: PieceIndex) -> PathBuf {
         let whole = self.whole(piece);
-        // Of several the one that was changed last: the piece was good after the others were.
+        // If several changed, the one that changed last: the piece was good after the earlier
+        // changes.
         let changed = |number: usize| self.written[number].watch.changed();
         let last = self.places_of(whole).filter(|&at| changed(at) > 0).max_by_key(|&at| changed(at));
         let number = last.or_else(|| self.places_of(whole).next());
@@ -413,8 +416,8 @@ impl<F: FileSystem> Content<F> {
 }
 
 impl StorageError {
-    /// Whether the disk may do the same some time later, without anybody's help but for room: a
-    /// state, to be waited out. The rest is for people to put right.
+    /// Whether the fault may clear by itself or by more disk space, so that waiting makes sense.
+    /// All other faults need the user.
     pub fn may_pass(&self) -> bool {
         use io::ErrorKind::{
             Interrupted, OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull, TimedOut, WouldBlock,
@@ -438,8 +441,8 @@ impl StorageError {
     }
 }
 
-/// Errors of the system without a kind of their own: the device fails, or is away, or no descriptor
-/// is left.
+/// Passing errors without an `io::ErrorKind` of their own: the device fails or is away, or no
+/// descriptor is left.
 const PASSING: [i32; 6] = {
     use rustix::io::Errno;
     [
@@ -465,7 +468,10 @@ mod tests {
         let len = sample.info.geometry.len_of(piece);
         let mut blocks = [(Block { piece, offset: 0, len }, vec![0; len as usize])];
         let lost = content.read_blocks(&mut blocks, &mut Vec::new())?;
-        assert!(!lost.is_empty() || blocks[0].1 == sample.piece(piece), "piece {piece} went out false");
+        assert!(
+            !lost.is_empty() || blocks[0].1 == sample.piece(piece),
+            "piece {piece} was uploaded with wrong bytes"
+        );
         Ok(lost)
     }
 
@@ -479,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_change_is_hashed_again_before_it_goes_out() {
+    fn changed_pieces_are_hashed_again_before_they_are_uploaded() {
         let (folder, sample, content) = set_up();
         sample.pieces().for_each(|piece| assert_eq!(read(&sample, &content, piece).unwrap(), []));
         let mut bytes = sample.file(0).to_vec();
@@ -496,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_replaced_truncated_or_gone_lose_just_what_is_false() {
+    fn replaced_truncated_and_missing_files_lose_only_wrong_pieces() {
         let (folder, sample, content) = set_up();
         let (a, b) = (folder.path().join("a"), folder.path().join("b"));
         assert_eq!(read(&sample, &content, 4).unwrap(), []);
@@ -513,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_write_ourselves_is_nothing_to_wonder_at() {
+    fn our_own_writes_are_not_changes() {
         let (_folder, sample, content) = set_up();
         for piece in sample.pieces() {
             sample.write(&content, piece).unwrap();
@@ -526,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_taken_as_it_is_when_it_is_first_looked_at() {
+    fn the_first_look_sets_the_expected_stamp() {
         let (folder, sample, _) = set_up();
         let again = sample.content(folder.path(), &[]);
         assert_eq!(read(&sample, &again, 0).unwrap(), []);

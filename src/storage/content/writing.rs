@@ -1,4 +1,4 @@
-//! Writing pieces, whole or block by block, and reading back what is not whole yet.
+//! Writes pieces, complete or block by block, and reads back incomplete ones.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -9,21 +9,21 @@ use crate::proto::piece::PieceIndex;
 use crate::storage::fs::FileSystem;
 use crate::storage::span::spans;
 
-/// What a block of a pad file reads as.
+/// The content of a block in a pad file.
 const ZEROS: [u8; BLOCK_LEN as usize] = [0; BLOCK_LEN as usize];
 
 impl<F: FileSystem> Content<F> {
-    /// Writes a whole piece out of its blocks in order.
+    /// Writes a complete piece from its blocks in order.
     ///
     /// # Errors
     /// The blocks are not as long as the piece or belong to no selected file (`InvalidInput`), or a
-    /// file cannot be made or written; then some of the piece may have been written.
+    /// file cannot be created or written; then part of the piece may have been written.
     pub fn write_piece(&self, piece: PieceIndex, blocks: &[&[u8]]) -> Result<(), StorageError> {
         self.write_rest(piece, blocks, std::slice::from_ref(&(0..blocks.len())))
     }
 
-    /// Writes those blocks of a whole piece that are not in their places yet (`fresh`: ranges of
-    /// `blocks`), by which it becomes whole on the disk.
+    /// Writes the blocks of a complete piece that are not in their places yet (`fresh`: ranges of
+    /// `blocks`), which completes the piece on the disk.
     ///
     /// # Errors
     /// Those of [`Content::write_piece`].
@@ -42,7 +42,8 @@ impl<F: FileSystem> Content<F> {
             self.write_blocks(piece, len_of(&blocks[..range.start]) as u32, &blocks[range.clone()])
         };
         let written = fresh.iter().try_for_each(write);
-        // What was on the disk may have been changed after it was read back.
+        // A partial write proves nothing about the other blocks: they may have changed after they
+        // were read back.
         self.unverified.end(check, written.is_ok() && matches!(fresh, [all] if all.len() == blocks.len()));
         written?;
         if let Some(slot) = self.parts.slot(piece).filter(|_| self.has_unselected(piece)) {
@@ -51,11 +52,11 @@ impl<F: FileSystem> Content<F> {
         Ok(())
     }
 
-    /// Writes blocks that follow each other from `offset` of a piece on, which may not be whole.
+    /// Writes consecutive blocks of a piece from `offset` on.
     ///
     /// # Errors
-    /// They are not within the piece or belong to no selected file (`InvalidInput`), or a file
-    /// cannot be made or written; then some of them may have been written.
+    /// The blocks are not within the piece or belong to no selected file (`InvalidInput`), or a
+    /// file cannot be created or written; then some of them may have been written.
     pub fn write_blocks(&self, piece: PieceIndex, offset: u32, blocks: &[&[u8]]) -> Result<(), StorageError> {
         let geometry = self.info.geometry;
         let len: usize = blocks.iter().map(|block| block.len()).sum();
@@ -72,8 +73,7 @@ impl<F: FileSystem> Content<F> {
         Ok(())
     }
 
-    /// The CRC-32 of what [`Content::read_back`] will read of a block that was written out of these
-    /// bytes.
+    /// The CRC-32 of the bytes that [`Content::read_back`] will read after this block was written.
     pub fn crc_as_stored(&self, block: Block, mut bytes: &[u8]) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         let start = self.info.geometry.offset_of(block.piece) + u64::from(block.offset);
@@ -86,7 +86,7 @@ impl<F: FileSystem> Content<F> {
         hasher.finalize()
     }
 
-    /// Reads what [`Content::write_blocks`] wrote at `offset` of a piece.
+    /// Reads the bytes that [`Content::write_blocks`] wrote at `offset` of a piece.
     ///
     /// # Errors
     /// A file is missing, short or unreadable.
@@ -98,7 +98,7 @@ impl<F: FileSystem> Content<F> {
 /// Blocks of a piece, taken from the front.
 struct Source<'a> {
     blocks: &'a [&'a [u8]],
-    /// Bytes of the first block that are gone.
+    /// Bytes of the first block that were taken.
     skipped: usize,
 }
 

@@ -1,5 +1,4 @@
-//! Files that can be had without waiting for a disk, and what is done beforehand so that reading
-//! them does not wait either.
+//! Opens files without waiting for a disk, and prepares files so that reads need not wait either.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -8,16 +7,15 @@ use rustix::fs::{self, Mode, OFlags, ResolveFlags, SeekFrom};
 
 use super::{BENEATH, COMMON, RealFs, is_safe, regular};
 
-/// Holes of a file that are looked for: few files have any, but while they are downloaded; beyond,
-/// a read may wait.
+/// Most holes of a file that are looked for: few files have any after their download; beyond that a
+/// read may wait.
 const HOLE_MAX: usize = 4_096;
-/// Longest file whose places on the disk are known with its inode, whichever way they are written
-/// there.
+/// Longest file whose extents are stored in its inode in every layout, bytes.
 const SMALL_LEN_MAX: u64 = 48 << 10;
 
 impl RealFs {
-    /// Opens a regular file to read, if that takes no waiting: the system knows the way to it and
-    /// the file by heart, and no server is to be told.
+    /// Opens a regular file for reading if that does not wait: path and inode are cached and the
+    /// file system is local.
     pub(super) fn open_at_once(&self, path: &[String]) -> Option<File> {
         let is_known = self.is_in_memory() || self.folder.maps_in_inode;
         if !is_known || !path.iter().all(|element| is_safe(element)) {
@@ -31,12 +29,12 @@ impl RealFs {
     }
 }
 
-/// Has the system read where on the disk a file lies. A read that must not wait for the file's
-/// bytes would wait for that: it begins to fetch them, to be there for the next one.
+/// Makes the system load the extents of a file. A non-blocking read would otherwise wait for them
+/// before it starts to fetch the bytes.
 pub(super) fn learn_places(file: &File) {
     let mut at = 0;
     for _ in 0..HOLE_MAX {
-        // From one hole to the next; who cannot tell where they are has nothing to learn.
+        // Seeks from hole to hole; a file system that does not support this has nothing to load.
         let hole = fs::seek(file, SeekFrom::Hole(at));
         let Ok(data) = hole.and_then(|hole| fs::seek(file, SeekFrom::Data(hole))) else { return };
         at = data;

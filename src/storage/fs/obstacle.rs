@@ -1,4 +1,5 @@
-//! Something else in the place of a torrent's file or folder, and which element of a path it is.
+//! Something else in the place of a torrent's file or folder, with the element of the path where it
+//! stands.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! What a regular file is like.
+//! Takes the stamp of a regular file.
 
 use std::os::fd::BorrowedFd;
 
@@ -7,19 +7,17 @@ use rustix::io::Errno;
 
 use super::Stamp;
 
-/// Spreads the time at which a file was made over the number of its inode: an odd number of random
-/// bits.
+/// Mixes the birth time of a file into its inode number: an odd number of random bits.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// What a regular file is like, and on which device it lies.
+/// Returns the stamp of a regular file and its device number.
 ///
 /// # Errors
-/// Of something else, the error that opening it as a regular file would give: `ISDIR`, `LOOP` or
-/// `NXIO`.
+/// For anything else, the error of opening it as a regular file: `ISDIR`, `LOOP` or `NXIO`.
 pub(super) fn look(file: BorrowedFd<'_>) -> rustix::io::Result<(Stamp, u64)> {
     let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
     let stat = match fs::statx(file, c"", AtFlags::EMPTY_PATH, wanted) {
-        // Old systems have no such call, and old sandboxes refuse it.
+        // Old systems lack the call, and old sandboxes refuse it.
         Err(Errno::NOSYS | Errno::PERM) => return without_birth(file),
         stat => stat?,
     };
@@ -73,11 +71,11 @@ mod tests {
 
     use super::*;
 
-    /// Files that are made until the system gives one a number again.
+    /// Most files created until the system reuses an inode number.
     const TRY_MAX: usize = 100;
 
     #[test]
-    fn a_file_made_with_the_number_of_a_removed_one_is_another() {
+    fn a_file_with_a_reused_inode_number_is_another_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let make = || {

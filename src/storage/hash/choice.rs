@@ -1,29 +1,31 @@
-//! Which kind of hashing is the fastest for so many messages, by measuring each once in a process.
+//! Finds the fastest kind of hashing for a number of messages, by measuring each kind once in a
+//! process.
 //!
-//! Features alone do not tell. SHA instructions take one message at 1.3 to 2 cycles a byte, since
-//! each hangs on the one before; without them it is 4 to 5. 16 lanes of AVX-512 were seen at 0.4, 8
-//! of AVX2 at 1.1, but some processors run wide vectors in halves, or slowly; and a vector costs
-//! the same with one lane in use as with all. So a pass of each kind is timed over 4 KiB a lane,
-//! the shortest of some: a quarter of a millisecond in all.
+//! Processor features alone do not tell. SHA instructions hash one message at 1.3 to 2 cycles a
+//! byte, because each step depends on the one before; without them it takes 4 to 5. 16 lanes of
+//! AVX-512 were measured at 0.4, and 8 of AVX2 at 1.1, but some processors execute wide vectors in
+//! halves, or slowly; and a vector costs the same with one lane in use as with all. So a pass of
+//! each kind is timed over 4 KiB a lane, taking the shortest of several: a quarter of a millisecond
+//! in all.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::{Group, Kind, LANE_MAX};
 
-/// Bytes a lane in one pass: in the nearest cache, and long enough for the clock.
+/// Bytes a lane in one pass: fits the first-level cache, and is long enough for the clock.
 const SAMPLE_LEN: usize = 4 << 10;
-/// Passes of each kind, in turn: enough for one that nothing interrupts, and for vectors to warm
+/// Passes of each kind, in turn: enough for one without interruption, and for the vectors to warm
 /// up.
 const PASS_COUNT: usize = 16;
 
-/// The kind that takes the least time for `count` messages of one length.
+/// Returns the kind that takes the least time for `count` messages of one length.
 pub(super) fn best(count: usize) -> Kind {
     static MEASURED: OnceLock<Vec<(Kind, Duration)>> = OnceLock::new();
     cheapest(MEASURED.get_or_init(measure), count)
 }
 
-/// Of kinds with the time of one pass.
+/// Returns the cheapest of kinds, each with the time of one pass.
 fn cheapest(measured: &[(Kind, Duration)], count: usize) -> Kind {
     let cost = |(kind, pass): &&(Kind, Duration)| *pass * count.div_ceil(kind.lanes()) as u32;
     measured.iter().min_by_key(cost).map_or(Kind::ONE_BY_ONE, |(kind, _)| *kind)

@@ -1,9 +1,9 @@
-//! Where there are no vectors that hash side by side: all is left to the `sha1` crate, which uses
-//! the SHA instructions of AArch64. The same face as on x86-64.
+//! The counterpart of `x86` where no vectors hash side by side: the `sha1` crate does everything,
+//! and uses the SHA instructions of AArch64.
 
 use super::{LANE_MAX, Row, State};
 
-/// None.
+/// No vectors.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Vectors {}
 

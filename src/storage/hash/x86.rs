@@ -1,18 +1,18 @@
 //! SHA-1 (FIPS 180-4) of 8 or 16 messages side by side in the vectors of x86-64: lane `i` of each
 //! vector belongs to message `i`.
 //!
-//! The intrinsics of `std` are safe where the compiler knows that the processor has them; that this
-//! processor has them is what the tokens of `archmage` stand for, and they can be had in no other
-//! way than by asking it. With AVX-512 a round takes 7 operations (two of them, a rotation and a
-//! sum, wait for the round before) and the word for it 3; with AVX2, which neither rotates nor
-//! mixes three operands, 12 to 14 and 6. Turning the lanes' blocks into words of all lanes takes 80
-//! of 16 lanes and 80 of 8. That makes some 850 operations for 1,024 bytes in 16 lanes and 1,500
-//! for 512 in 8: 400 and 550 cycles were seen, so the processor finds enough to do at once in one
-//! group. Two groups in turn were no faster, since their words do not fit the 32 registers.
+//! The intrinsics of `std` are safe where the compiler knows that the processor has them. The
+//! tokens of `archmage` prove this for the present processor, because only a query of the processor
+//! creates them. With AVX-512 a round takes 7 operations (two of them, a rotation and a sum, wait
+//! for the round before) and its word 3; with AVX2, which neither rotates nor combines three
+//! operands, 12 to 14 and 6. Transposing the lanes' blocks takes 80 operations for 16 lanes and 80
+//! for 8. That makes some 850 operations for 1,024 bytes in 16 lanes and 1,500 for 512 in 8; 400
+//! and 550 cycles were measured, so one group keeps the processor busy. Two interleaved groups were
+//! no faster, because their words do not fit the 32 registers.
 //!
-//! The 80 rounds are written out by macro: as a loop, the words would be looked up in memory, at
-//! twice the time. No closures here: they would be compiled without the vectors' features, and
-//! called.
+//! The 80 rounds are unrolled by a macro: a loop would load the words from memory and take twice
+//! the time. There are no closures, because the compiler would build them without the vectors'
+//! features and call them.
 
 use archmage::{SimdToken, X64V3Token, X64V4Token, arcane};
 
@@ -28,7 +28,7 @@ pub(super) enum Vectors {
 }
 
 impl Vectors {
-    /// Those of this processor.
+    /// Returns those of this processor.
     pub(super) fn available() -> impl Iterator<Item = Self> {
         let avx2 = X64V3Token::summon().map(Self::Avx2);
         avx2.into_iter().chain(X64V4Token::summon().map(Self::Avx512))
@@ -48,7 +48,7 @@ impl Vectors {
         }
     }
 
-    /// Takes one row of whole blocks into each lane's state; all rows are of one length.
+    /// Compresses one row of complete blocks into each lane's state; all rows have the same length.
     pub(super) fn compress(self, state: &mut State, rows: &[Row<'_>; LANE_MAX]) {
         match self {
             Self::Avx2(token) => avx2::compress(token, state, rows),
@@ -57,7 +57,7 @@ impl Vectors {
     }
 }
 
-/// Rounds by number. The first 16 take the block's words, the others one that is made of four
+/// Rounds by number. The first 16 use the words of the block, the others a word derived from four
 /// earlier ones.
 macro_rules! rounds {
     ($state:ident, $words:ident, $mix:ident, $k:expr, words: $($t:literal)*) => {$(
@@ -70,9 +70,9 @@ macro_rules! rounds {
     )*};
 }
 
-/// SHA-1 over vectors whose particular operations are in scope: `rotate`, `xor`, `choose`,
-/// `parity`, `majority`, `load`, `store`, `splat`, `add`, and `words`, which turns one block of
-/// each lane into 16 words of all lanes.
+/// SHA-1 over vectors whose operations are in scope: `rotate`, `xor`, `choose`, `parity`,
+/// `majority`, `load`, `store`, `splat`, `add`, and `words`, which transposes one block of each
+/// lane into 16 words of all lanes.
 macro_rules! compress {
     ($token:ident, $features:literal, $vector:ident, $lanes:literal) => {
         #[target_feature(enable = $features)]
@@ -126,7 +126,7 @@ mod avx512 {
 
     use super::*;
 
-    /// What the rounds need, by name.
+    /// The operations of the rounds, by name.
     macro_rules! operation {
         ($name:ident($($operand:ident),*) = $body:expr) => {
             #[target_feature(enable = "avx512f,avx512bw")]
@@ -137,7 +137,7 @@ mod avx512 {
         };
     }
 
-    // Three operands, mixed bit by bit as a table of truth says.
+    // Three operands, combined bit by bit by a truth table.
     operation!(choose(x, y, z) = _mm512_ternarylogic_epi32::<0xca>(x, y, z));
     operation!(parity(x, y, z) = _mm512_ternarylogic_epi32::<0x96>(x, y, z));
     operation!(majority(x, y, z) = _mm512_ternarylogic_epi32::<0xe8>(x, y, z));
@@ -168,8 +168,7 @@ mod avx512 {
         _mm512_storeu_si512(lanes, vector);
     }
 
-    /// A matrix of 16 x 16 words is transposed in four steps: words, pairs, and quarters of vectors
-    /// twice.
+    /// Transposes 16 x 16 words in four steps: words, pairs, and quarters of vectors twice.
     #[target_feature(enable = "avx512f,avx512bw")]
     #[inline]
     fn words(blocks: [&[u8; BLOCK_LEN]; 16]) -> [__m512i; 16] {
@@ -213,7 +212,7 @@ mod avx2 {
 
     use super::*;
 
-    /// As above.
+    /// The operations of the rounds, by name.
     macro_rules! operation {
         ($name:ident($($operand:ident),*) = $body:expr) => {
             #[target_feature(enable = "avx2")]
@@ -256,8 +255,7 @@ mod avx2 {
         _mm256_storeu_si256(&mut lanes.as_chunks_mut::<8>().0[0], vector);
     }
 
-    /// Two matrices of 8 x 8 words, each transposed in three steps: words, pairs, halves of
-    /// vectors.
+    /// Transposes two matrices of 8 x 8 words in three steps: words, pairs, halves of vectors.
     #[target_feature(enable = "avx2")]
     #[inline]
     fn words(blocks: [&[u8; BLOCK_LEN]; 8]) -> [__m256i; 16] {

@@ -1,4 +1,4 @@
-//! What a journal says, and its bytes: a header, and records of a kind, a length, a payload and a
+//! The content of a journal and its encoding: a header, and records of kind, length, payload and
 //! CRC-32.
 
 use std::collections::BTreeMap;
@@ -11,17 +11,17 @@ use crate::storage::pieces::Spilled;
 
 /// First bytes of every journal.
 const MAGIC: [u8; 8] = *b"spratjnl";
-/// What this program writes, and all that it reads.
+/// The version that is written, and the only one that is read.
 const VERSION: u32 = 1;
 /// Magic, version, infohash, total length, piece length, file count, CRC.
 const HEADER_LEN: usize = 8 + 4 + 20 + 8 + 4 + 4 + 4;
-/// Kind and length before a record's payload.
+/// Kind and length before a record's payload, bytes.
 const PREFIX_LEN: usize = 5;
-/// The CRC behind it.
+/// The CRC after the payload, bytes.
 const CRC_LEN: usize = 4;
-/// Bytes of a stamp in a record.
+/// Length of a stamp in a record, bytes.
 const STAMP_LEN: usize = 4 + 4 * 8;
-/// In a record of pieces: its bytes of unselected files lie in the parts file.
+/// Flag of a piece in a record: its bytes of unselected files lie in the parts file.
 const IN_PARTS: u32 = 1 << 31;
 
 const KIND_SNAPSHOT: u8 = 1;
@@ -33,12 +33,12 @@ const KIND_BLOCKS: u8 = 6;
 const KIND_OWNED: u8 = 7;
 const KIND_SELECTED: u8 = 8;
 
-/// What a journal belongs to.
+/// The torrent that a journal belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Which torrent.
+    /// The torrent.
     pub infohash: InfoHash,
-    /// Its pieces.
+    /// Its piece lengths.
     pub geometry: Geometry,
     /// Its files, pad files included; the parts file comes after the last.
     pub file_count: u32,
@@ -47,49 +47,50 @@ pub struct Owner {
 /// A piece on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Kept {
-    /// Which.
+    /// The piece.
     pub piece: PieceIndex,
-    /// Its bytes of unselected files lie in the parts file.
+    /// Whether its bytes of unselected files lie in the parts file.
     pub in_parts: bool,
 }
 
-/// Files that this program may write, whatever is in them: it began them, or took them over.
+/// Files that this program may write, whatever they contain: it began them or took them over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owned {
-    /// By number; also those that are still to be made.
+    /// The files, by number, including those that are still to be created.
     pub files: Bitfield,
-    /// The device of the folder that they lie in.
+    /// The device of their folder.
     pub device: u64,
-    /// Identifies the start of the system at which this was written.
+    /// Identifies the boot of the system at which this was written.
     pub boot: u64,
 }
 
-/// What a journal says.
+/// The content of a journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Pieces that were durable.
     pub kept: Bitfield,
     /// Of these, those with bytes in the parts file.
     pub in_parts: Bitfield,
-    /// The files that were selected then, by number; None: not known.
+    /// The files that were selected then, by number; `None` if unknown.
     pub selected: Option<Bitfield>,
-    /// Pieces that may have been written since, with the wall clock then, microseconds since 1970.
+    /// Pieces that may have been written since, with the wall clock at that time, microseconds
+    /// since 1970.
     pub intended: BTreeMap<PieceIndex, u64>,
-    /// Blocks that were written of pieces that are not kept: their number in the piece, and the
-    /// CRC-32 of their bytes.
+    /// Written blocks of pieces that are not kept: their number in the piece, and the CRC-32 of
+    /// their bytes.
     pub blocks: BTreeMap<PieceIndex, BTreeMap<u32, u32>>,
-    /// Files as they were when last made durable, by number.
+    /// Stamps of files when they were last made durable, by number.
     pub stamps: BTreeMap<u32, Stamp>,
-    /// Files that are ours to write; None: nothing was ever written here.
+    /// Files that this program may write; `None` if it never wrote here.
     pub owned: Option<Owned>,
-    /// Whether it ended with everything durable and all stamps written.
+    /// Whether it ended with everything durable and all stamps recorded.
     pub clean: bool,
-    /// Whether it could be read to its end: else pieces may be there that it does not name.
+    /// Whether it was read to its end; if not, pieces may be present that it does not name.
     pub whole: bool,
 }
 
 impl Record {
-    /// What no journal says of a torrent of so many pieces.
+    /// Returns the record of a torrent without a journal.
     pub(in crate::storage) fn nothing(piece_count: u32) -> Self {
         Self {
             kept: Bitfield::new(piece_count),
@@ -119,7 +120,7 @@ impl Record {
         self.blocks.entry(piece).or_default().extend(blocks.iter().map(|block| (block.index, block.crc)));
     }
 
-    /// The files that are ours, but for those that are not the same files any more by these stamps.
+    /// Returns the files of ours, without those that these stamps show as replaced.
     pub(super) fn owned_as_before(&self, stamps: &BTreeMap<u32, Stamp>) -> Option<Owned> {
         let inode = |stamps: &BTreeMap<u32, Stamp>, file| stamps.get(&file).map(|stamp| stamp.inode);
         let mut owned = self.owned.clone()?;
@@ -131,19 +132,19 @@ impl Record {
         Some(owned)
     }
 
-    /// It is not kept.
+    /// Notes that a piece is not kept.
     fn doubt(&mut self, piece: PieceIndex) {
         self.kept.clear(piece);
         self.in_parts.clear(piece);
     }
 
-    /// Nothing of it is there.
+    /// Notes that a piece and its blocks are lost.
     pub(super) fn lose(&mut self, piece: PieceIndex) {
         self.doubt(piece);
         self.blocks.remove(&piece);
     }
 
-    /// The bytes of a journal that says this and no more.
+    /// Encodes a journal with exactly this content.
     pub(super) fn encode(&self, owner: &Owner) -> Vec<u8> {
         let mut bytes = header(owner);
         let mut payload = Vec::new();
@@ -194,14 +195,13 @@ fn encode(kind: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The record that this piece, which is not kept, is about to be written, at `at` by the wall
-/// clock.
+/// Encodes that this piece, which is not kept, is about to be written, at `at` by the wall clock.
 pub(super) fn intended(at: u64, piece: PieceIndex) -> Vec<u8> {
     let payload: Vec<u8> = at.to_le_bytes().into_iter().chain(piece.to_le_bytes()).collect();
     encode(KIND_INTENDED, &payload)
 }
 
-/// The record that these pieces are durable, in files that look as stamped.
+/// Encodes that these pieces are durable, in files with these stamps.
 pub(super) fn kept(pieces: &[Kept], stamps: &[(u32, Stamp)]) -> Vec<u8> {
     let mut payload = Vec::with_capacity(4 + pieces.len() * 4 + stamps.len() * STAMP_LEN);
     payload.extend_from_slice(&(pieces.len() as u32).to_le_bytes());
@@ -213,13 +213,13 @@ pub(super) fn kept(pieces: &[Kept], stamps: &[(u32, Stamp)]) -> Vec<u8> {
     encode(KIND_KEPT, &payload)
 }
 
-/// The record that these pieces are not there any more.
+/// Encodes that these pieces are lost.
 pub(super) fn lost(pieces: &[PieceIndex]) -> Vec<u8> {
     let payload: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_le_bytes()).collect();
     encode(KIND_LOST, &payload)
 }
 
-/// The record that these blocks of a piece were written.
+/// Encodes that these blocks of a piece were written.
 pub(super) fn blocks(piece: PieceIndex, blocks: impl Iterator<Item = Spilled>) -> Vec<u8> {
     let mut payload = piece.to_le_bytes().to_vec();
     for block in blocks {
@@ -244,10 +244,10 @@ fn encode_stamps(stamps: &[(u32, Stamp)], out: &mut Vec<u8>) {
     }
 }
 
-/// What the bytes say; None: nothing about this torrent.
+/// Decodes a journal; `None` if it belongs to another torrent or is no journal.
 ///
 /// # Errors
-/// The version, if it is newer than ours.
+/// Its version, if it is newer than [`VERSION`].
 pub(super) fn decode(bytes: &[u8], owner: &Owner) -> Result<Option<Record>, u32> {
     let Some((head, mut rest)) = bytes.split_at_checked(HEADER_LEN) else { return Ok(None) };
     let version = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
@@ -265,12 +265,13 @@ pub(super) fn decode(bytes: &[u8], owner: &Owner) -> Result<Option<Record>, u32>
         rest = after;
     }
     record.whole = rest.is_empty() && bytes.len() > HEADER_LEN;
-    // What followed may have undone it.
+    // The missing rest may have withdrawn it.
     record.clean &= record.whole;
     Ok(Some(record))
 }
 
-/// The record in front: kind, payload, and what follows it; None: it is torn or false.
+/// Splits off the first record: kind, payload, and the bytes after it; `None` if it is torn or
+/// invalid.
 fn split_record(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[kind, a, b, c, d], _) = bytes.split_first_chunk::<PREFIX_LEN>()?;
     let len = u32::from_le_bytes([a, b, c, d]) as usize;
@@ -279,7 +280,7 @@ fn split_record(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     (crc32fast::hash(checked) == u32::from_le_bytes(*crc)).then_some((kind, &checked[PREFIX_LEN..], rest))
 }
 
-/// None: the payload is not of its kind.
+/// Applies a record; `None` if the payload is invalid for its kind.
 fn apply(record: &mut Record, kind: u8, payload: &[u8], owner: &Owner) -> Option<()> {
     record.clean = false;
     match kind {

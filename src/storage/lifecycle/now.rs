@@ -1,5 +1,5 @@
-//! A start whose jobs run at once on the caller's thread: for shells without disk threads, which
-//! are the simulator and tests.
+//! Runs a start at once on the caller's thread, for shells without disk threads: the simulator and
+//! tests.
 
 use super::{Job, Lifecycle, Output, StepDone};
 use crate::proto::bitfield::Bitfield;
@@ -11,9 +11,8 @@ use crate::storage::journal::Journal;
 use crate::storage::store::Store;
 
 impl<F: FileSystem> Store<F> {
-    /// Runs the steps and checks that a lifecycle asks for, and returns the first output that is
-    /// neither; None: it waits until [`Lifecycle::poll_timeout`]. `inspect` sees how each step
-    /// ended.
+    /// Runs the steps and checks that a lifecycle requests, and returns the first output of another
+    /// kind; `None` if it waits until [`Lifecycle::poll_timeout`]. `inspect` sees each result.
     pub fn run_start<B>(
         &self,
         lifecycle: &mut Lifecycle<B>,

@@ -1,4 +1,4 @@
-//! What a [`super::Lifecycle`] asks for and tells.
+//! The outputs of a [`super::Lifecycle`].
 
 use super::{Refusal, Started, Step};
 use crate::proto::bitfield::Bitfield;
@@ -7,7 +7,7 @@ use crate::storage::content::LostPiece;
 use crate::storage::fault::{JobError, StorageFault};
 use crate::storage::pieces::{Spill, WholePiece};
 
-/// What is to be done, or known. `B` is a block's buffer.
+/// A job to run or an event to report. `B` is a block's buffer.
 #[derive(Debug)]
 pub enum Output<B> {
     /// Work for the disk.
@@ -16,7 +16,7 @@ pub enum Output<B> {
     Event(Event),
 }
 
-/// Work for the disk, and where its end is told.
+/// Work for the disk; each variant names the method that takes its result.
 #[derive(Debug)]
 pub enum Job<B> {
     /// Run a step: [`super::Lifecycle::handle_step`].
@@ -25,7 +25,7 @@ pub enum Job<B> {
     Check(Bitfield),
     /// Hash and write a piece: [`super::Lifecycle::handle_stored`].
     Store(WholePiece<B>),
-    /// Write blocks of a piece that is not whole: [`super::Lifecycle::handle_spilled`].
+    /// Write blocks of an incomplete piece: [`super::Lifecycle::handle_spilled`].
     Spill(Spill<B>),
 }
 
@@ -34,18 +34,18 @@ pub enum Job<B> {
 pub enum Event {
     /// The content is ready.
     Started(Started),
-    /// The torrent does not start with what is on the disk; nothing follows.
+    /// The torrent does not start with the files on the disk; nothing follows.
     Refused(Refusal),
-    /// An error that waiting does not mend, in words. Before [`Event::Started`] nothing follows;
-    /// after it the torrent is to leave.
+    /// An error that does not clear by itself, in words. Before [`Event::Started`] nothing follows;
+    /// after it the torrent must leave.
     Failed(String),
-    /// What became of a piece that was whole.
+    /// The result of storing a complete piece.
     Piece(PieceIndex, PieceResult),
-    /// Pieces are no longer present: not to be uploaded from now on.
+    /// Pieces are no longer present and must not be uploaded.
     Lost {
-        /// Which, and why.
+        /// The pieces, with reasons.
         lost: Vec<LostPiece>,
-        /// Whether they are fetched again, after [`Event::LossNoted`].
+        /// Whether they are downloaded again, after [`Event::LossNoted`].
         is_fetching: bool,
     },
     /// The journal no longer names these lost pieces.
@@ -54,8 +54,9 @@ pub enum Event {
     Storage(Option<StorageFault>),
     /// Every wanted piece is present and durable.
     Completed,
-    /// An error that changes nothing but that the next start has to hash more; for the log.
+    /// An error whose only effect is that the next start hashes more; for the log.
     Ignored(JobError),
-    /// Everything is durable and the journal says so, unless there was an error; nothing follows.
+    /// Everything is durable and recorded in the journal, unless there was an error; nothing
+    /// follows.
     Closed(Option<JobError>),
 }

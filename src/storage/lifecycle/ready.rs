@@ -1,10 +1,9 @@
-//! What is done with the disk, and when, once the content is ready: whole pieces are stored, what
-//! is stored is made durable, what failed is tried again, and the content is complete once all of
-//! it is durable.
+//! The disk work of content that is ready: stores complete pieces, makes them durable, tries again
+//! what failed, and declares the content complete once all of it is durable.
 //!
-//! A full disk loses no piece: it waits with its blocks. Blocks of a piece that takes long go to
-//! the disk before it is whole. The disk accepts data again when everything that failed has
-//! succeeded, however often something else succeeds meanwhile.
+//! No piece is lost on a full disk: it waits with its blocks. Blocks of a slow piece are written
+//! before the piece is complete. The disk counts as accepting data again only when everything that
+//! failed has succeeded, whatever else succeeds meanwhile.
 
 use super::{Completion, Event, Existing, Job, Lifecycle, Output, Phase, Purpose, Step};
 use crate::proto::block::Block;
@@ -13,31 +12,31 @@ use crate::proto::time::{Duration, Instant};
 use crate::storage::fault::StorageFault;
 use crate::storage::pieces::{Spill, WholePiece};
 
-/// How often a full or failing disk is tried again: the user who made room must not wait for us,
-/// and one write a second costs nothing.
+/// Interval between attempts on a full or failing disk: short for a user who has made room, and one
+/// write a second costs nothing.
 pub(in crate::storage) const STORAGE_RETRY: Duration = Duration::from_secs(1);
 
-/// The most that a commit is brought forward for blocks that were written before their piece was
-/// whole: those that waited for long are few, and not worth a commit of their own at once.
+/// Most by which a commit is brought forward for blocks of incomplete pieces: few wait longer, and
+/// they are not worth an immediate commit.
 const SPILLED_AGE_MAX: Duration = Duration::from_secs(1);
 
-/// What failed when it was last tried.
+/// The operations whose last attempt failed.
 #[derive(Debug)]
 pub(super) struct Failing<B> {
-    /// Pieces that could not be written.
+    /// Complete pieces that could not be written.
     parked: Vec<WholePiece<B>>,
     spill: bool,
     commit: bool,
     finish: bool,
-    /// When all of it is tried again.
+    /// When all of them are tried again.
     retry_at: Option<Instant>,
 }
 
-/// The last look at all files, before the content counts as complete.
+/// The last look at all files before the content counts as complete.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Finish {
     is_running: bool,
-    /// Pieces were lost since it began, so it proves nothing.
+    /// Whether pieces were lost since it began, so that its result proves nothing.
     is_stale: bool,
 }
 
@@ -62,13 +61,12 @@ impl<B> Lifecycle<B> {
         }
     }
 
-    /// Whether a piece, blocks of one, or a commit is at the disk.
+    /// Whether a piece, blocks of one, or a commit is on the disk threads.
     pub(super) fn is_busy(&self) -> bool {
         self.pieces.is_storing() || self.durability.is_running()
     }
 
-    /// Stores a piece if all of its blocks were received and none of them is on its way to the
-    /// disk.
+    /// Stores a piece if all of its blocks were received and none of them is being written.
     pub(super) fn store_if_ready(&mut self, piece: PieceIndex) {
         if let Some(whole) = self.pieces.take(piece) {
             self.store(whole);
@@ -80,7 +78,7 @@ impl<B> Lifecycle<B> {
         self.ask(Job::Store(whole));
     }
 
-    /// A good piece is written.
+    /// A good piece was written.
     pub(super) fn stored(&mut self, now: Instant, piece: PieceIndex) {
         let len = self.pieces.stored(piece);
         self.durability.written(now, len, Duration::ZERO);
@@ -115,7 +113,7 @@ impl<B> Lifecycle<B> {
         self.failed(now, fault);
     }
 
-    /// A commit has ended. Pieces that the disk did not keep were told before.
+    /// A commit ended; lost pieces were reported before.
     pub(super) fn committed(&mut self, now: Instant, result: Result<(), StorageFault>) {
         self.durability.end(now, result.is_ok());
         self.failing.commit = result.is_err();
@@ -125,7 +123,7 @@ impl<B> Lifecycle<B> {
         }
     }
 
-    /// A finish has ended. Pieces that were not present any more were told before.
+    /// A finish ended; lost pieces were reported before.
     pub(super) fn finished(&mut self, now: Instant, result: Result<(), StorageFault>) {
         let finish = std::mem::take(&mut self.finish);
         self.failing.finish = result.is_err() && self.completion == Completion::Finishing;
@@ -138,8 +136,8 @@ impl<B> Lifecycle<B> {
         }
     }
 
-    /// Pieces turned out to be lost. Returns whether they are to be fetched again: what was
-    /// complete is left as whoever changed it wants it.
+    /// Pieces turned out to be lost. Returns whether they are downloaded again: complete content
+    /// stays as the other program left it.
     pub(super) fn reopen(&mut self) -> bool {
         self.finish.is_stale = self.finish.is_running;
         if self.completion == Completion::Finishing {
@@ -149,7 +147,7 @@ impl<B> Lifecycle<B> {
         self.completion == Completion::Missing
     }
 
-    /// Every wanted piece is present: the content is made whole and durable, once.
+    /// Every wanted piece is present: finishes the content, once.
     pub(super) fn complete(&mut self) {
         if self.completion == Completion::Missing {
             self.completion = Completion::Finishing;
@@ -164,7 +162,7 @@ impl<B> Lifecycle<B> {
         }
         self.report(Event::Completed);
         if self.started_complete && self.plan.existing != Existing::Assumed {
-            // It was complete before: nothing waits until that is durable and noted.
+            // It was complete before: no caller waits until that is durable and recorded.
             self.ask(Job::Run(Step::Note(self.have.clone())));
         }
     }
@@ -173,8 +171,8 @@ impl<B> Lifecycle<B> {
         if std::mem::replace(&mut self.finish.is_running, true) {
             return;
         }
-        // A seed writes nothing into the content. At the end, the next start finds out whether all
-        // is whole.
+        // A seed writes nothing to the content. When the torrent leaves, the next start finds out
+        // whether the content is complete.
         if self.plan.purpose != Purpose::Seed && !self.is_leaving() {
             let is_fetched = !self.started_complete;
             let step = if is_fetched { Step::Finish(self.have.clone()) } else { Step::MakeWhole };
@@ -182,7 +180,7 @@ impl<B> Lifecycle<B> {
         }
     }
 
-    /// Tries again what failed, and makes durable what is old enough.
+    /// Tries again what failed, and commits what is old enough.
     pub(super) fn retry(&mut self, now: Instant) {
         if self.failing.retry_at.take_if(|at| *at <= now).is_some() {
             for whole in std::mem::take(&mut self.failing.parked) {
@@ -193,7 +191,7 @@ impl<B> Lifecycle<B> {
             }
             self.failing.spill = false;
             self.spill_due(now);
-            // A read failed, or what failed has succeeded since.
+            // Only a read failed, or everything that failed has succeeded since.
             if !self.pieces.is_storing() {
                 self.recover();
             }
@@ -208,7 +206,7 @@ impl<B> Lifecycle<B> {
         [self.failing.retry_at, self.spill_at(), self.durability.due_at()].into_iter().flatten().min()
     }
 
-    /// Blocks that could not be written are tried again with all else that failed.
+    /// The next time to spill; blocks that could not be written wait for the common retry.
     fn spill_at(&self) -> Option<Instant> {
         self.pieces.spill_at().filter(|_| !self.failing.spill)
     }
@@ -217,7 +215,7 @@ impl<B> Lifecycle<B> {
         self.outputs.extend(self.pieces.spill_due(now).into_iter().map(Job::Spill).map(Output::Job));
     }
 
-    /// At the end all blocks in memory go to the disk, if it accepts any.
+    /// Spills all blocks in memory at the end, if the disk accepts data.
     pub(super) fn spill_all(&mut self) {
         if !self.failing.spill {
             self.outputs.extend(self.pieces.spill_all().into_iter().map(Job::Spill).map(Output::Job));
@@ -232,13 +230,13 @@ impl<B> Lifecycle<B> {
 
     pub(super) fn failed(&mut self, now: Instant, fault: StorageFault) {
         self.failing.retry_at = Some(now + STORAGE_RETRY);
-        // An error that does not pass ends the torrent, which is told.
+        // An error that does not clear ends the torrent and is reported as such.
         if !self.has_failed {
             self.tell(Some(fault));
         }
     }
 
-    /// Something succeeded: if nothing else is failing, the disk accepts data again.
+    /// Something succeeded: reports that the disk accepts data again if nothing else is failing.
     fn recover(&mut self) {
         if self.failing.is_empty() {
             self.tell(None);

@@ -1,4 +1,4 @@
-//! Tests of what is stored, committed and tried again.
+//! Tests of storing, committing and trying again.
 
 use super::*;
 use crate::proto::piece::Geometry;
@@ -16,7 +16,7 @@ fn ready(geometry: Geometry) -> Lifecycle<u8> {
     Lifecycle { phase: Phase::Ready, ..Lifecycle::idle(Plan::default(), geometry, None) }
 }
 
-/// A whole piece comes; it is to be stored.
+/// Receives a complete piece; returns the job to store it.
 fn whole(lifecycle: &mut Lifecycle<u8>, piece: PieceIndex) -> WholePiece<u8> {
     let geometry = Geometry::new(10 * u64::from(PIECE_LEN), PIECE_LEN).unwrap();
     for index in 0..geometry.block_count(piece) {
@@ -29,7 +29,7 @@ fn whole(lifecycle: &mut Lifecycle<u8>, piece: PieceIndex) -> WholePiece<u8> {
     }
 }
 
-/// Everything that is to be done, in words.
+/// Drains all outputs, in words.
 fn outputs(lifecycle: &mut Lifecycle<u8>) -> Vec<String> {
     std::iter::from_fn(|| lifecycle.poll_output()).map(|output| in_words(&output)).collect()
 }
@@ -58,7 +58,7 @@ fn at(millis: u64) -> Instant {
 }
 
 #[test]
-fn a_full_disk_is_tried_again_with_the_same_piece_until_it_has_room() {
+fn a_full_disk_is_tried_again_with_the_same_piece() {
     let mut lifecycle = lifecycle();
     let mut piece = whole(&mut lifecycle, 3);
     for second in 0..3 {
@@ -81,7 +81,7 @@ fn a_full_disk_is_tried_again_with_the_same_piece_until_it_has_room() {
 }
 
 #[test]
-fn a_disk_that_takes_bytes_and_makes_none_durable_is_not_well() {
+fn a_disk_whose_syncs_fail_stays_faulty() {
     let mut lifecycle = lifecycle();
     let _ = whole(&mut lifecycle, 0);
     lifecycle.stored(at(0), 0);
@@ -99,7 +99,7 @@ fn a_disk_that_takes_bytes_and_makes_none_durable_is_not_well() {
     assert_eq!(outputs(&mut lifecycle), ["well"]);
 }
 
-/// The same with pieces of 32 blocks.
+/// Content with pieces of 32 blocks.
 fn slow() -> Lifecycle<u8> {
     ready(slow_geometry())
 }
@@ -108,7 +108,7 @@ fn slow_geometry() -> Geometry {
     Geometry::new(10 << 19, 1 << 19).unwrap()
 }
 
-/// Blocks come.
+/// Receives blocks.
 fn keep(lifecycle: &mut Lifecycle<u8>, millis: u64, piece: PieceIndex, indices: std::ops::Range<u32>) {
     for index in indices {
         lifecycle.handle_block(at(millis), slow_geometry().block(piece, index), index as u8);
@@ -123,7 +123,7 @@ fn spill(lifecycle: &mut Lifecycle<u8>) -> Spill<u8> {
 }
 
 #[test]
-fn blocks_are_on_the_disk_after_a_second_and_durable_after_two_though_their_piece_is_not_whole() {
+fn blocks_of_an_incomplete_piece_are_written_after_a_second_and_durable_after_two() {
     let mut lifecycle = slow();
     keep(&mut lifecycle, 0, 3, 0..1);
     keep(&mut lifecycle, 900, 3, 1..20);
@@ -146,7 +146,7 @@ fn blocks_are_on_the_disk_after_a_second_and_durable_after_two_though_their_piec
 }
 
 #[test]
-fn blocks_that_find_no_room_are_tried_again_and_go_with_their_piece_when_it_is_whole() {
+fn blocks_that_could_not_be_spilled_are_stored_with_their_complete_piece() {
     let mut lifecycle = slow();
     keep(&mut lifecycle, 0, 3, 0..16);
     keep(&mut lifecycle, 0, 4, 0..16);
@@ -169,7 +169,7 @@ fn blocks_that_find_no_room_are_tried_again_and_go_with_their_piece_when_it_is_w
 }
 
 #[test]
-fn an_end_takes_every_block_to_the_disk() {
+fn leaving_spills_every_block() {
     let mut lifecycle = slow();
     keep(&mut lifecycle, 0, 3, 0..1);
     keep(&mut lifecycle, 0, 5, 1..2);
@@ -182,11 +182,11 @@ fn an_end_takes_every_block_to_the_disk() {
     lifecycle.not_spilled(at(0), fifth, full());
     assert_eq!(outputs(&mut lifecycle), ["fault"]);
     lifecycle.spill_all();
-    assert!(!lifecycle.is_busy(), "who leaves does not wait for a disk that takes nothing");
+    assert!(!lifecycle.is_busy(), "leaving does not wait for a disk that accepts nothing");
 }
 
 #[test]
-fn a_read_that_failed_is_forgotten_a_moment_later() {
+fn a_failed_read_clears_at_the_next_retry() {
     let mut lifecycle = lifecycle();
     lifecycle.failed(at(0), StorageFault::Failed("broken".to_owned()));
     lifecycle.handle_timeout(at(1_000));
@@ -194,7 +194,7 @@ fn a_read_that_failed_is_forgotten_a_moment_later() {
 }
 
 #[test]
-fn complete_is_what_is_durable_and_a_finish_that_fails_is_tried_again_alone() {
+fn content_completes_when_durable_and_a_failed_finish_is_tried_again_alone() {
     let mut lifecycle = lifecycle();
     lifecycle.complete();
     lifecycle.complete();
@@ -213,7 +213,7 @@ fn complete_is_what_is_durable_and_a_finish_that_fails_is_tried_again_alone() {
 }
 
 #[test]
-fn a_piece_lost_while_finishing_is_fetched_again_and_what_was_looked_at_before_does_not_count() {
+fn a_piece_lost_while_finishing_makes_the_running_finish_stale() {
     let mut lifecycle = lifecycle();
     lifecycle.complete();
     assert_eq!(outputs(&mut lifecycle), ["finish"]);
@@ -230,7 +230,7 @@ fn a_piece_lost_while_finishing_is_fetched_again_and_what_was_looked_at_before_d
 }
 
 #[test]
-fn a_finish_that_fails_after_a_piece_was_lost_is_not_tried_again_before_all_is_there() {
+fn a_failed_finish_is_not_tried_again_while_a_piece_is_missing() {
     let mut lifecycle = lifecycle();
     lifecycle.complete();
     assert!(lifecycle.reopen());

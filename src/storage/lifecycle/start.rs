@@ -1,5 +1,6 @@
-//! The start of a torrent's content: open the journal, hash what it does not know, compare, prepare
-//! for writing. Each stage that fails in a way that may pass is tried again by itself.
+//! The start of a torrent's content: opens the journal, hashes the pieces that it does not name,
+//! compares the files, prepares for writing. A stage whose error may clear is tried again by
+//! itself.
 
 use super::{Begun, Compared, Prepared, Step};
 use super::{Event, Existing, Job, Lifecycle, Phase, Plan, Purpose, Refusal, STORAGE_RETRY, Started};
@@ -10,12 +11,11 @@ use crate::storage::foreign::Misfit;
 use crate::storage::pieces::PartialPiece;
 use crate::storage::resume::Verdict;
 
-/// A seed that ends holds the content for as long as it writes its journal: a start that needs to
-/// write waits for it. A download that holds it will not end so soon. So the start is tried this
-/// often, one second apart.
+/// Attempts of a start, one second apart, while another program holds the content. A seed that ends
+/// holds it while it writes its journal, so waiting helps; a download holds it for longer.
 const BUSY_TRIES: u32 = 3;
 
-/// A start under way.
+/// A running start.
 #[derive(Debug)]
 pub(super) struct Start {
     stage: Stage,
@@ -26,15 +26,15 @@ pub(super) struct Start {
 
 #[derive(Debug)]
 enum Stage {
-    /// The user says that the content is complete: its names are looked up.
+    /// Looks up the names of content that the user says is complete.
     Naming,
-    /// The journal is opened and compared with the files.
+    /// Opens the journal and compares it with the files.
     Beginning,
-    /// Pieces that the journal does not know are hashed.
+    /// Hashes the pieces that the journal does not name.
     Checking { verdict: Box<Verdict>, to_hash: Bitfield },
-    /// Files that do not fit are looked for.
+    /// Looks for files that do not fit.
     Comparing { verdict: Box<Verdict> },
-    /// The content is made ready for writing.
+    /// Prepares the content for writing.
     Preparing { misfits: Vec<Misfit> },
 }
 
@@ -46,7 +46,7 @@ impl Start {
 }
 
 impl<B> Lifecycle<B> {
-    /// Asks for the job of the present stage.
+    /// Requests the job of the present stage.
     pub(super) fn request(&mut self) {
         let Phase::Starting(start) = &self.phase else { return };
         let hashed_since = match self.plan.existing {
@@ -70,7 +70,7 @@ impl<B> Lifecycle<B> {
         self.ask(job);
     }
 
-    /// Returns how many pieces are known or hashed, and of these how many are good, when a check
+    /// Returns the number of pieces known or hashed, and how many of these are good, when a check
     /// has hashed `checked_count` and found `good_count` of them good.
     pub fn progress(&self, checked_count: u32, good_count: u32) -> (u32, u32) {
         let to_hash_count = match &self.phase {
@@ -84,7 +84,7 @@ impl<B> Lifecycle<B> {
         (known_count + checked_count, self.have.count() + good_count)
     }
 
-    /// A check has ended, with the pieces that are good.
+    /// A check ended with the good pieces.
     pub fn handle_checked(&mut self, now: Instant, checked: Result<Bitfield, JobError>) {
         let Some(start) = self.take_start() else { return };
         match (checked, start.stage) {
@@ -92,7 +92,7 @@ impl<B> Lifecycle<B> {
                 self.have.set_all(&good);
                 self.enter(Stage::Comparing { verdict });
             }
-            // Without descriptors nothing is known of the content.
+            // Without descriptors nothing is known about the content.
             (Err(error), stage) if error.error.is_out_of_descriptors() => {
                 self.wait(now, Start { stage, ..*start }, &error);
             }
@@ -107,7 +107,7 @@ impl<B> Lifecycle<B> {
         }
     }
 
-    /// The content is complete, on the user's word: nothing is looked at.
+    /// Takes all pieces as present, on the user's word.
     pub(super) fn assume_complete(&mut self, now: Instant) {
         self.have = Bitfield::full(self.geometry.piece_count());
         self.started(now, Vec::new(), Vec::new());
@@ -170,8 +170,8 @@ impl<B> Lifecycle<B> {
         }
     }
 
-    /// The start whose job has ended; None: the start is over. Nothing follows unless another phase
-    /// is entered.
+    /// Takes the start whose job has ended; `None` if the start is over. The torrent has ended
+    /// unless the caller enters another phase.
     fn take_start(&mut self) -> Option<Box<Start>> {
         match std::mem::replace(&mut self.phase, Phase::Ended) {
             Phase::Starting(start) => Some(start),
@@ -199,7 +199,7 @@ impl<B> Lifecycle<B> {
         } else if self.started_complete {
             self.complete();
             if self.plan.purpose == Purpose::Seed {
-                // A seed writes nothing into the content.
+                // A seed writes nothing to the content.
                 self.finished(now, Ok(()));
             }
         }
@@ -213,7 +213,7 @@ impl<B> Lifecycle<B> {
         });
     }
 
-    /// The stage is tried again if its error may pass.
+    /// Tries the stage again later if its error may clear.
     fn wait(&mut self, now: Instant, mut start: Start, error: &JobError) {
         if error.error.may_pass() {
             self.tell(Some(error.fault(self.missing_len(&self.have))));

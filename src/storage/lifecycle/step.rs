@@ -1,4 +1,4 @@
-//! The calls of a [`Store`] that a [`super::Lifecycle`] asks for, as data: each looks at many files
+//! The calls of a [`Store`] that a [`super::Lifecycle`] requests, as data. Each looks at many files
 //! or makes something durable, so it runs on a thread of its own, or at one instant of virtual
 //! time.
 
@@ -20,42 +20,42 @@ use crate::storage::store::Store;
 /// A call to run: its [`StepDone`] goes to [`super::Lifecycle::handle_step`].
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Look at the names of the files only.
+    /// Find the names under which the files lie.
     FindNames,
     /// Open the journal and compare it with the files.
     Begin {
         /// All content was hashed, beginning at this time.
         hashed_since: Option<SystemTime>,
-        /// The folder must still have the content that the journal says was in it.
+        /// Fail if the folder lacks the content that the journal records.
         requires_folder: bool,
     },
     /// Find the files that do not fit the torrent when these pieces are good.
     Compare(Box<Verdict>, Bitfield),
-    /// Make ready for writing.
+    /// Prepare for writing.
     Prepare {
         /// Pieces that are present.
         have: Bitfield,
-        /// Files to cut if they are longer than the torrent says.
+        /// Files to truncate if they are longer than the torrent says.
         misfits: Vec<Misfit>,
-        /// Allocate the room of all files.
+        /// Preallocate disk space for all files.
         preallocate: bool,
     },
     /// Make durable what was written.
     Commit,
-    /// Look at all files, make them whole and durable; these pieces are present.
+    /// Look at all files, complete them and make them durable; these pieces are present.
     Finish(Bitfield),
-    /// Make empty files and executable bits of content that was complete from the start.
+    /// Create empty files and set executable bits of content that was complete from the start.
     MakeWhole,
     /// Remove pieces from the journal.
     Lose(Vec<PieceIndex>),
-    /// Note in the journal that these pieces are present, for content that was complete from the
+    /// Record in the journal that these pieces are present, for content that was complete from the
     /// start.
     Note(Bitfield),
     /// Make everything durable, for the end; these pieces are present.
     Close(Bitfield),
 }
 
-/// How a [`Step`] ended.
+/// The result of a [`Step`].
 #[derive(Debug)]
 pub enum StepDone {
     /// Of [`Step::FindNames`].
@@ -66,35 +66,35 @@ pub enum StepDone {
     Compared(Result<Compared, JobError>),
     /// Of [`Step::Prepare`].
     Prepared(Result<Prepared, JobError>),
-    /// Of [`Step::Commit`], with pieces that the disk did not keep.
+    /// Of [`Step::Commit`], with the pieces that the disk lost.
     Committed(Result<Vec<LostPiece>, JobError>),
-    /// Of [`Step::Finish`] and [`Step::MakeWhole`], the same.
+    /// Of [`Step::Finish`] and [`Step::MakeWhole`], with the pieces that are lost.
     Finished(Result<Vec<LostPiece>, JobError>),
     /// Of [`Step::Lose`]; an error means that the next start hashes these pieces.
     Lost(Vec<PieceIndex>, Result<(), JobError>),
-    /// Of [`Step::Note`], with pieces that the disk did not keep.
+    /// Of [`Step::Note`], with the pieces that the disk lost.
     Noted(Result<Vec<LostPiece>, JobError>),
-    /// Of [`Step::Close`], the same.
+    /// Of [`Step::Close`], with the pieces that the disk lost.
     Closed(Result<Vec<LostPiece>, JobError>),
 }
 
-/// What the journal and the files say before anything is read.
+/// What the journal and the stamps say before anything is hashed.
 #[derive(Debug)]
 pub struct Begun {
-    /// Of the files, by the journal.
+    /// The verdict of the journal.
     pub verdict: Verdict,
     /// Pieces that are present.
     pub present: Bitfield,
-    /// Pieces that may be present: to be hashed.
+    /// Pieces that may be present and must be hashed.
     pub to_hash: Bitfield,
 }
 
-/// Files and pieces that keep a torrent from starting as it is.
+/// Files and pieces that prevent a start without further work.
 #[derive(Debug)]
 pub struct Compared {
     /// Files that do not fit the torrent.
     pub misfits: Vec<Misfit>,
-    /// Pieces that lie partly in the parts file and partly in the files, against the selection.
+    /// Pieces in another combination of parts file and files than the selection requires.
     pub mixed: Vec<PieceIndex>,
 }
 
@@ -108,8 +108,8 @@ pub struct Prepared {
 }
 
 impl<F: FileSystem> Store<F> {
-    /// Runs a step, however long the disk takes. `open_journal` is called for [`Step::Begin`]
-    /// alone; it returns None if no journal is kept.
+    /// Runs a step for as long as the disk takes. Calls `open_journal` for [`Step::Begin`] only; it
+    /// returns `None` if no journal is kept.
     pub fn run(
         &self,
         step: Step,
@@ -169,7 +169,7 @@ impl<F: FileSystem> Store<F> {
         preallocate: bool,
     ) -> Result<Prepared, StorageError> {
         let fs = self.content().fs();
-        // Known now rather than with the first piece.
+        // Reported now, not with the first piece.
         fs.require_writable().map_err(|source| StorageError::new(&fs.full_path(&[]), source))?;
         self.cut(misfits)?;
         if preallocate {
@@ -181,8 +181,8 @@ impl<F: FileSystem> Store<F> {
     }
 }
 
-/// Content was downloaded to a folder that is missing: its disk may not be mounted, and must not be
-/// replaced by a folder on another one.
+/// The error of a missing folder that held content: its disk may not be mounted, and a new folder
+/// on another disk must not replace it.
 pub(in crate::storage) fn folder_gone(dir: &Path) -> StorageError {
     let why = "what was downloaded to this folder is gone with it; mount its disk, or give --overwrite to download it again";
     StorageError::new(dir, io::Error::new(io::ErrorKind::NotFound, why))

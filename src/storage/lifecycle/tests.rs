@@ -24,7 +24,7 @@ struct Running<'a> {
     store: Store<RealFs>,
     lifecycle: Lifecycle<Vec<u8>>,
     now: Instant,
-    /// Outputs that are no jobs, in words.
+    /// Events, in words.
     log: Vec<String>,
 }
 
@@ -52,7 +52,7 @@ impl Place {
         Running { place: self, store, lifecycle, now: Instant::ZERO, log: Vec::new() }
     }
 
-    /// A torrent that was started.
+    /// A torrent that has started.
     fn start(&self, purpose: Purpose, selected: &[bool]) -> Running<'_> {
         let mut running = self.begin(Plan { purpose, ..Plan::default() }, selected);
         running.run();
@@ -91,7 +91,7 @@ impl Running<'_> {
         }
     }
 
-    /// The next event.
+    /// Runs jobs until the next event.
     fn step(&mut self) -> Option<Event> {
         loop {
             let (place, now) = (self.place, self.now);
@@ -150,7 +150,7 @@ fn lost(piece: PieceIndex) -> Vec<LostPiece> {
 }
 
 #[test]
-fn a_download_is_complete_when_all_is_durable_and_the_next_start_reads_nothing() {
+fn a_download_completes_when_durable_and_the_next_start_reads_nothing() {
     let place = Place::new();
     let mut running = place.start(Purpose::Download, &[]);
     running.store(&[0, 1, 2, 3, 4]);
@@ -194,10 +194,10 @@ fn a_lost_piece_is_fetched_after_the_journal_has_dropped_it() {
 }
 
 #[test]
-fn content_whose_lost_piece_is_not_wanted_is_complete_all_the_same() {
+fn losing_an_unwanted_piece_leaves_the_content_complete() {
     let place = Place::new();
     place.complete();
-    // Of the first file only; the last piece is there and not wanted.
+    // Only the first file is wanted; the last piece is present and not wanted.
     let mut running = place.start(Purpose::Download, &[true, false]);
     assert_eq!(running.said()[0], "started with 5");
     running.lifecycle.handle_lost(lost(4));
@@ -207,7 +207,7 @@ fn content_whose_lost_piece_is_not_wanted_is_complete_all_the_same() {
 }
 
 #[test]
-fn leaving_writes_blocks_notes_losses_and_closes_last() {
+fn leaving_writes_blocks_records_losses_and_then_closes() {
     let place = Place::new();
     let mut running = place.start(Purpose::Download, &[]);
     running.store(&[0, 1]);
@@ -223,12 +223,12 @@ fn leaving_writes_blocks_notes_losses_and_closes_last() {
 }
 
 #[test]
-fn leaving_waits_for_every_job_and_does_not_call_a_failed_commit_a_success() {
+fn leaving_waits_for_every_job_and_reports_a_failed_commit() {
     let place = Place::new();
     let mut running = place.start(Purpose::Download, &[]);
     running.store(&[0]);
     running.said();
-    // Commits are due; the job is under way.
+    // A commit is due and its job is running.
     running.now += Duration::from_secs(60);
     running.lifecycle.handle_timeout(running.now);
     assert!(matches!(running.lifecycle.poll_output(), Some(Output::Job(Job::Run(Step::Commit)))));
@@ -244,7 +244,7 @@ fn leaving_waits_for_every_job_and_does_not_call_a_failed_commit_a_success() {
 }
 
 #[test]
-fn a_seed_of_incomplete_or_foreign_content_does_not_start_and_nothing_is_written() {
+fn starts_refuse_incomplete_seeds_and_foreign_files_without_writing() {
     let place = Place::new();
     assert_eq!(place.start(Purpose::Seed, &[]).said(), ["80000 missing"]);
     std::fs::write(place.path("a"), vec![7; 50_000]).unwrap();
@@ -255,7 +255,7 @@ fn a_seed_of_incomplete_or_foreign_content_does_not_start_and_nothing_is_written
 }
 
 #[test]
-fn a_seed_is_complete_at_once_and_an_assumed_one_is_not_looked_at() {
+fn a_seed_completes_at_once_and_an_assumed_one_reads_nothing() {
     let place = Place::new();
     let existing = Existing::Assumed;
     let mut assumed = place.begin(Plan { purpose: Purpose::Seed, existing, preallocate: false }, &[]);
@@ -268,7 +268,7 @@ fn a_seed_is_complete_at_once_and_an_assumed_one_is_not_looked_at() {
 }
 
 #[test]
-fn a_start_waits_for_a_seed_that_ends_and_not_for_a_download() {
+fn a_start_waits_for_an_ending_seed_but_not_for_a_download() {
     let place = Place::new();
     let writer = place.start(Purpose::Download, &[]);
     let mut waiting = place.start(Purpose::Download, &[]);
@@ -286,7 +286,7 @@ fn a_start_waits_for_a_seed_that_ends_and_not_for_a_download() {
 }
 
 #[test]
-fn a_start_waits_while_the_disk_is_full_and_says_so_once() {
+fn a_start_waits_while_the_disk_is_full_and_reports_it_once() {
     let place = Place::new();
     let mut running = place.begin(Plan::default(), &[]);
     let full = |running: &Running<'_>| {

@@ -114,8 +114,8 @@ impl<F: FileSystem> Store<F> {
         Ok(spilled.iter().map(|spilled| spilled.crc).collect())
     }
 
-    /// Reads the blocks of a piece that are on the disk into one buffer, in order. Returns `None` if
-    /// one is missing or differs from what was written.
+    /// Reads the blocks of a piece that are on the disk into one buffer, in order. Returns `None`
+    /// if one is missing or differs from what was written.
     ///
     /// # Errors
     /// The disk has a fault that may clear.
@@ -171,8 +171,8 @@ impl<F: FileSystem> Store<F> {
         Ok(is_right)
     }
 
-    /// Returns the blocks of missing pieces that an earlier run wrote and that are unchanged. Called
-    /// before anything is written.
+    /// Returns the blocks of missing pieces that an earlier run wrote and that are unchanged.
+    /// Called before anything is written.
     pub fn partial_pieces(&self, have: &Bitfield) -> Vec<PartialPiece> {
         let Some(journal) = self.journal.get() else { return Vec::new() };
         let noted = journal.lock().file.record().blocks.clone();

@@ -7,8 +7,8 @@ use crate::storage::fs::FileSystem;
 
 impl<F: FileSystem> Store<F> {
     /// Completes a download: creates empty files, sets executable bits and calls [`Store::close`].
-    /// Returns the pieces that another program changed meanwhile or that the disk lost; if there are
-    /// any, the download is not complete.
+    /// Returns the pieces that another program changed meanwhile or that the disk lost; if there
+    /// are any, the download is not complete.
     ///
     /// # Errors
     /// A file cannot be created or made durable; the caller may try again.
