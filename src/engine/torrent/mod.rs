@@ -48,6 +48,7 @@ use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
 use crate::proto::torrent::event::{Command, Source};
 use crate::proto::torrent::metadata::LEFT_UNKNOWN;
+use crate::proto::torrent::share_goal::ShareGoal;
 use crate::proto::tracker::Progress;
 use crate::storage::content::StorageError;
 use crate::storage::disk::SharedStore;
@@ -112,10 +113,8 @@ struct Plan {
     follow_links: bool,
     /// Fetch the description alone.
     describe_only: bool,
-    /// Leave at this ratio of sent to size.
-    ratio_max: Option<f64>,
-    /// Leave after seeding for so long.
-    seed_time_max: Option<Duration>,
+    /// When to leave.
+    goal: ShareGoal,
 }
 
 impl Plan {
@@ -218,8 +217,7 @@ pub(crate) fn open(
         },
         follow_links: add.follow_links,
         describe_only: add.describe_only,
-        ratio_max: add.ratio_max,
-        seed_time_max: add.seed_time_max,
+        goal: ShareGoal { ratio: add.ratio_max, seed_time: add.seed_time_max },
     };
     let hints = hints(&source, trackers);
     let known = match source {

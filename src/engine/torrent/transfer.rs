@@ -96,6 +96,14 @@ impl Part {
         }
     }
 
+    /// When everything wanted became durable.
+    fn finished_at(&self) -> Option<Instant> {
+        match self.completion() {
+            Completion::Finished(at) => Some(at),
+            Completion::Missing | Completion::Finishing => None,
+        }
+    }
+
     /// Whether nothing is left to be written.
     pub(super) fn is_closed(&self) -> bool {
         match self {
@@ -385,26 +393,22 @@ impl TorrentTask {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let seed_until = match (self.part.completion(), self.plan.seed_time_max) {
-            (Completion::Finished(at), Some(span)) => Some(at + span),
-            (Completion::Missing | Completion::Finishing | Completion::Finished(_), _) => None,
-        };
+        let goal_at = self.part.finished_at().and_then(|at| self.plan.goal.due_at(at));
         let swarm = self.swarm.poll_timeout(self.machine.demand());
         let storage = match &self.part {
             Part::Metadata(_) => None,
             Part::Content(content) => content.storage.poll_timeout(),
         };
-        [self.machine.poll_timeout(), swarm, seed_until, storage].into_iter().flatten().min()
+        [self.machine.poll_timeout(), swarm, goal_at, storage].into_iter().flatten().min()
     }
 
-    /// Whether seeding has done what the user wanted of it.
+    /// Whether seeding has done what the user wants of it.
     fn is_goal_reached(&self, now: Instant) -> bool {
-        let Completion::Finished(at) = self.part.completion() else { return false };
-        let time_is_over = self.plan.seed_time_max.is_some_and(|span| now - at >= span);
-        time_is_over
-            || self.plan.ratio_max.is_some_and(|ratio| {
-                self.machine.progress().uploaded as f64 >= ratio * self.machine.wanted_len() as f64
-            })
+        let reached = |finished_at| {
+            let (uploaded, wanted_len) = (self.machine.progress().uploaded, self.machine.wanted_len());
+            self.plan.goal.is_reached(now, finished_at, uploaded, wanted_len)
+        };
+        self.part.finished_at().is_some_and(reached)
     }
 
     fn tell_demand(&mut self, now: Instant) {
@@ -420,7 +424,7 @@ impl TorrentTask {
         }
         let figures = self.machine.snapshot(now);
         let stage = self.stage(&figures);
-        let finished = matches!(self.part.completion(), Completion::Finished(_));
+        let finished = self.part.finished_at().is_some();
         let done_lens = self.part.content().map(|content| content.files.done_lens().to_vec());
         self.swarm.publish(now, stage, finished, figures, done_lens.unwrap_or_default());
     }

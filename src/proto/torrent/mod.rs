@@ -30,6 +30,7 @@ pub mod pieces;
 pub mod rate;
 pub mod refusals;
 mod rota;
+pub mod share_goal;
 mod snapshot;
 pub mod suspects;
 #[cfg(test)]
