@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, oneshot};
 
-use super::pool::BlockBuf;
-use super::task;
+use crate::engine::network::pool::BlockBuf;
+use crate::engine::task;
 use crate::storage::disk::{Disk, Done, JOB_MAX, Job, SharedStore};
 use crate::storage::fs::RealFs;
 use crate::storage::store::Store;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::channels::CONTROL;
-use super::context::Control;
-use super::watched::Watched;
+use crate::engine::channels::CONTROL;
+use crate::engine::inputs::Control;
+use crate::engine::watched::Watched;
 
 /// Returns both ends.
 pub(crate) fn mailbox() -> (Mail, Mailbox) {

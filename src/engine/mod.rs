@@ -22,41 +22,21 @@
 //! }
 //! ```
 
-pub mod add;
-pub mod address;
+mod api;
 mod channels;
 mod clock;
-pub mod config;
-mod connection;
 mod context;
-pub mod dht;
-mod dht_host;
+mod discovery;
 mod disk;
-pub mod error;
-pub mod fetch;
-pub mod handle;
-mod handshake;
-mod http;
-pub mod kept;
-mod lease;
-mod listen;
-mod lsd;
+mod inputs;
 mod mailbox;
-mod multicast;
-mod ourselves;
-mod pool;
-mod receive;
-mod send;
+mod network;
+mod registry;
+mod session;
 mod state;
-mod supervisor;
 mod task;
 mod torrent;
-mod turns;
-mod udp;
-pub mod verify;
-mod view;
 mod watched;
-mod web;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -71,6 +51,10 @@ use rustix::process::{Resource, getrlimit};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use discovery::{dht_host, http, lsd, turns, udp};
+use network::{listen, ourselves, pool};
+use session::{input, supervisor};
+
 pub use crate::proto::bitfield::Bitfield;
 pub use crate::proto::infohash::InfoHash;
 pub use crate::proto::metainfo::files::{Attributes, File};
@@ -82,11 +66,14 @@ pub use crate::proto::torrent::metadata::METADATA_LEN_MAX;
 pub use crate::proto::torrent::refusals::{Evidence, Refused};
 pub use crate::storage::handles::is_out_of_descriptors;
 pub use crate::storage::{content::StorageError, foreign::Misfit, foreign::Why, fs::Obstacle, make};
-pub use add::{AddTorrent, Existing, Purpose, Selection, TorrentSource};
-pub use config::{Config, DhtConfig, Limits};
-pub use dht::DhtHandle;
-pub use error::EngineError;
-pub use handle::{DhtStatus, Event, Refusal, Snapshot, Stage, StorageFault, TorrentHandle, TrackerStatus};
+pub use api::add::{AddTorrent, Existing, Purpose, Selection, TorrentSource};
+pub use api::config::{Config, DhtConfig, Limits};
+pub use api::error::EngineError;
+pub use api::event::{DhtStatus, Event, Refusal, Snapshot, Stage, StorageFault, TrackerStatus};
+pub use api::handle::TorrentHandle;
+pub use api::{add, address, config, error, event, fetch, handle, verify};
+pub use discovery::dht::{self, DhtHandle};
+pub use session::kept;
 
 /// Time for good-byes at the end; what is not said by then is left unsaid.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -99,7 +86,7 @@ const TORRENT_GRACE: Duration = Duration::from_millis(4_700);
 pub struct Engine {
     port: u16,
     embedded_tracker: bool,
-    supervisor: mpsc::Sender<supervisor::Input>,
+    supervisor: mpsc::Sender<input::Input>,
     dht: Option<DhtHandle>,
     journals_error: Option<StorageError>,
     _tasks: Vec<task::Task>,
@@ -190,7 +177,7 @@ impl Engine {
         let count = torrents.len();
         let (reply, added) = oneshot::channel();
         // An engine that has ended drops the reply.
-        let _ = self.supervisor.send(supervisor::Input::Add(torrents, reply)).await;
+        let _ = self.supervisor.send(input::Input::Add(torrents, reply)).await;
         let stopped = |_| (0..count).map(|_| Err(EngineError::Stopped)).collect();
         added.await.unwrap_or_else(stopped)
     }
@@ -221,7 +208,7 @@ impl Engine {
     pub async fn shutdown(self) {
         let (reply, done) = oneshot::channel();
         let goodbye = async {
-            let input = supervisor::Input::Shutdown(TORRENT_GRACE, reply);
+            let input = input::Input::Shutdown(TORRENT_GRACE, reply);
             if self.supervisor.send(input).await.is_ok() {
                 // The supervisor drops its end when all torrents have ended.
                 let _ = done.await;

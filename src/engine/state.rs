@@ -98,7 +98,7 @@ pub(crate) fn save(path: &Path, state: &State, nonce: u64) -> io::Result<()> {
 
 /// Writes a file of the state folder so that it is always the old one or the new one, and makes its
 /// folder if need be.
-pub(super) fn replace(path: &Path, bytes: &[u8], nonce: u64) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8], nonce: u64) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let beside = path.with_added_extension(format!("{nonce:016x}"));

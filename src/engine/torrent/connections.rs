@@ -11,11 +11,14 @@ use std::task::{Poll, ready};
 use tokio::sync::mpsc;
 
 use crate::engine::channels::{INBOX, OUTBOX};
-use crate::engine::connection::{self, Wiring};
-use crate::engine::context::{Context, Established, Input, Outgoing};
-use crate::engine::pool::Intake;
-use crate::engine::send::BlockSource;
-use crate::engine::task::{self, Task};
+use crate::engine::context::Context;
+use crate::engine::inputs::{Established, Input, Outgoing};
+use crate::engine::network::connection;
+use crate::engine::network::connection::Wiring;
+use crate::engine::network::pool::Intake;
+use crate::engine::network::send::BlockSource;
+use crate::engine::task;
+use crate::engine::task::Task;
 use crate::proto::torrent::event::ConnId;
 use crate::storage::disk::SharedStore;
 
@@ -166,7 +169,7 @@ impl Inbox {
 mod tests {
     use super::*;
     use crate::engine::disk::DiskQueue;
-    use crate::engine::pool::BlockPool;
+    use crate::engine::network::pool::BlockPool;
 
     #[tokio::test]
     async fn who_comes_after_the_last_has_gone_is_heard_when_all_is_heard_that_that_one_said() {

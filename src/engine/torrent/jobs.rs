@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::metadata::Room;
 use crate::engine::context::Context;
-use crate::engine::pool::BlockBuf;
+use crate::engine::network::pool::BlockBuf;
 use crate::engine::task::Tasks;
 use crate::storage::disk::{Done, Job, SharedStore};
 use crate::storage::fs::RealFs;

@@ -7,7 +7,7 @@ use super::connections::Inbox;
 use super::report::Report;
 use super::transfer::TorrentTask;
 use super::{Inputs, Leaving};
-use crate::engine::handle::Stage;
+use crate::engine::api::event::Stage;
 use crate::engine::mailbox::Mailbox;
 use crate::proto::torrent::event::Command;
 

@@ -1,8 +1,8 @@
 //! What the machines of a torrent decide, done: the other half of its task.
 
-use crate::engine::context::Outgoing;
-use crate::engine::handle::Event;
-use crate::engine::pool::BlockBuf;
+use crate::engine::api::event::Event;
+use crate::engine::inputs::Outgoing;
+use crate::engine::network::pool::BlockBuf;
 use crate::proto::discovery::event::DiscoveryEvent;
 use crate::proto::time::Instant;
 use crate::proto::torrent::event::{self, ConnId, Output};

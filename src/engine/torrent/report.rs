@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use crate::engine::handle::{Event, Snapshot, Stage};
-use crate::engine::view::Teller;
+use crate::engine::api::event::{Event, Snapshot, Stage};
+use crate::engine::api::view::Teller;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::metainfo::files::File;
 use crate::proto::metainfo::{Info, Metainfo};

@@ -10,10 +10,12 @@ use tokio::time::{Duration, sleep_until, timeout};
 use super::connections::{Connections, Inbox};
 use super::report::Report;
 use super::sources::{Answered, Sources};
-use crate::engine::context::{Context, Established};
-use crate::engine::handle::{Event, Snapshot, Stage};
-use crate::engine::handshake::{self, NoPeer};
-use crate::engine::supervisor;
+use crate::engine::api::event::{Event, Snapshot, Stage};
+use crate::engine::context::Context;
+use crate::engine::inputs::Established;
+use crate::engine::network::handshake;
+use crate::engine::network::handshake::NoPeer;
+use crate::engine::session::input;
 use crate::engine::task::Tasks;
 use crate::proto::discovery::event::DiscoveryEvent;
 use crate::proto::infohash::InfoHash;
@@ -157,7 +159,7 @@ impl Swarm {
         if demand == last || now - at < DEMAND_INTERVAL {
             return;
         }
-        let told = supervisor::Input::Demand(self.infohash, demand);
+        let told = input::Input::Demand(self.infohash, demand);
         // A supervisor that is behind is told again after another interval.
         let is_told = self.context.supervisor.try_send(told).is_ok();
         self.demand = (if is_told { demand } else { last }, now);

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Duration, timeout};
 
 use crate::engine::context::Context;
-use crate::engine::http::Answer;
-use crate::engine::udp;
+use crate::engine::discovery::http::Answer;
+use crate::engine::discovery::udp;
 use crate::proto::compact;
 use crate::proto::scope::Origin;
 use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};

@@ -11,10 +11,10 @@ use super::sources::Answered;
 use super::start::Ready;
 use super::swarm::{Dialled, Swarm};
 use super::{Inputs, Leaving, Plan, Wishes};
-use crate::engine::context::{Control, Established, Incoming, Input};
-use crate::engine::handle::Stage;
-use crate::engine::pool::BlockBuf;
-use crate::engine::supervisor;
+use crate::engine::api::event::Stage;
+use crate::engine::inputs::{Control, Established, Incoming, Input};
+use crate::engine::network::pool::BlockBuf;
+use crate::engine::session::input;
 use crate::proto::metainfo::Info;
 use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
@@ -222,7 +222,7 @@ impl TorrentTask {
             self.drain(now);
             // A supervisor that is behind lets the handshakes of others know that we have a DHT
             // node, no more.
-            let told = supervisor::Input::Private(self.swarm.infohash);
+            let told = input::Input::Private(self.swarm.infohash);
             let _ = self.swarm.context.supervisor.try_send(told);
         }
         Outcome::Metadata(Box::new(info))

@@ -8,9 +8,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::channels::EVENT;
-use super::handle::{Event, Snapshot};
-use super::watched::Watched;
+use crate::engine::api::event::{Event, Snapshot};
+use crate::engine::channels::EVENT;
+use crate::engine::watched::Watched;
 use crate::proto::metainfo::Metainfo;
 
 /// Returns both ends of an empty view; `is_named`: the metadata is to be fetched.

@@ -7,10 +7,10 @@ use std::io;
 
 use tokio::sync::mpsc;
 
-use super::context::{Established, Input, Outgoing};
-use super::pool::ConnectionIntake;
-use super::receive::Receiver;
-use super::send::{BlockSource, Sender};
+use crate::engine::inputs::{Established, Input, Outgoing};
+use crate::engine::network::pool::ConnectionIntake;
+use crate::engine::network::receive::Receiver;
+use crate::engine::network::send::{BlockSource, Sender};
 use crate::proto::torrent::event::ConnId;
 
 /// What a connection needs of its torrent.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::EngineError;
+use crate::engine::EngineError;
 pub use crate::proto::dht::event::{
     Announce, Found, Outcome, OverlaySnapshot, ReadOnly, Request as DhtRequest, Snapshot,
 };
@@ -18,7 +18,7 @@ pub use crate::proto::dht::node_id::{Node, NodeId};
 /// # Errors
 /// The system gives no randomness.
 pub fn generate_key() -> std::io::Result<SecretKey> {
-    Ok(SecretKey::generate(&mut super::seed()?))
+    Ok(SecretKey::generate(&mut crate::engine::seed()?))
 }
 
 /// What tasks tell the DHT node.
@@ -65,7 +65,7 @@ impl DhtHandle {
     /// # Errors
     /// The engine is gone.
     pub async fn start(&self, request: DhtRequest) -> Result<Search, EngineError> {
-        let (sender, found) = mpsc::channel(super::channels::FOUND);
+        let (sender, found) = mpsc::channel(crate::engine::channels::FOUND);
         let start = Request::Start(request, sender);
         self.requests.send(start).await.map_err(|_| EngineError::Stopped)?;
         Ok(Search { found })

@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
-use super::context::{Control, Entry, Established, Registry};
+use crate::engine::inputs::{Control, Established};
+use crate::engine::registry::{Entry, Registry};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::torrent::event::{Connected, Direction};

@@ -12,34 +12,25 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Duration, sleep_until, timeout};
 
-use super::context::{Context, Control, Entry};
-use super::handle::TorrentHandle;
-use super::lease::{self, Lessor};
-use super::task::{self, Tasks};
-use super::torrent::{self, MetadataMemory, Opened, Spec};
-use super::{AddTorrent, EngineError};
+use crate::engine::api::handle::TorrentHandle;
+use crate::engine::context::Context;
+use crate::engine::inputs::Control;
+use crate::engine::registry::Entry;
+use crate::engine::session::input::{Input, Reply};
+use crate::engine::session::lease;
+use crate::engine::session::lease::Lessor;
+use crate::engine::task;
+use crate::engine::task::Tasks;
+use crate::engine::torrent;
+use crate::engine::torrent::{MetadataMemory, Opened, Spec};
+use crate::engine::{AddTorrent, EngineError};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
-use crate::proto::session::{Demand, Output, Session};
-
-/// Where it is told what came of added torrents.
-type Reply = oneshot::Sender<Vec<Result<TorrentHandle, EngineError>>>;
+use crate::proto::session::{Output, Session};
 
 /// What came of opening those that were added together; None: the runtime is shutting down.
 type Openings = Option<Vec<Result<Opened, EngineError>>>;
-
-/// What the engine and the torrents tell the supervisor.
-pub(crate) enum Input {
-    /// Add torrents; answered for each in order.
-    Add(Vec<AddTorrent>, Reply),
-    /// What a torrent could use.
-    Demand(InfoHash, Demand),
-    /// A torrent turned out to be private: who dials us there is not told of the DHT.
-    Private(InfoHash),
-    /// End all torrents within this time; the sender is dropped when that is done.
-    Shutdown(Duration, oneshot::Sender<()>),
-}
 
 /// The state of the task.
 pub(crate) struct Supervisor {

@@ -10,9 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep, sleep_until};
 
-use super::clock::Clock;
-use super::context::{Control, Registry};
-use super::multicast::{GroupSocket, interfaces};
+use crate::engine::clock::Clock;
+use crate::engine::inputs::Control;
+use crate::engine::network::multicast::{GroupSocket, interfaces};
+use crate::engine::registry::Registry;
 use crate::proto::compact;
 use crate::proto::infohash::InfoHash;
 use crate::proto::lsd::{Group, Lsd, Output};

@@ -6,7 +6,8 @@
 use reqwest::{Response, StatusCode, Url};
 use tokio::time::{Duration, timeout};
 
-use super::web::{self, FollowError, WebClient, WebError};
+use crate::engine::network::web;
+use crate::engine::network::web::{FollowError, WebClient, WebError};
 use crate::proto::scope::{Origin, Scope};
 use crate::proto::tracker::http::{BODY_LEN_MAX, announce_scope, announce_url, decode_reply};
 use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
@@ -89,8 +90,8 @@ fn unreachable(error: reqwest::Error) -> TrackerError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::web::testing::{redirect as to, served};
-    use crate::engine::web::{REDIRECT_MAX, USER_AGENT};
+    use crate::engine::network::web::testing::{redirect as to, served};
+    use crate::engine::network::web::{REDIRECT_MAX, USER_AGENT};
     use crate::proto::infohash::InfoHash;
     use crate::proto::peer_id::PeerId;
     use tokio::net::TcpListener;

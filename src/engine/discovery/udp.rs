@@ -19,9 +19,9 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
-use super::clock::Clock;
-use super::dht_host::{DhtHost, Event};
 use crate::datagram::{self, Control, LocalAddr, Received};
+use crate::engine::clock::Clock;
+use crate::engine::discovery::dht_host::{DhtHost, Event};
 use crate::proto::compact;
 use crate::proto::rng::Rng;
 use crate::proto::time::Instant;

@@ -17,10 +17,10 @@ use bytes::BytesMut;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc;
 
-use super::channels::RECEIVE_BATCH_MAX;
-use super::context::{Incoming, Input};
-use super::pool::{BlockBuf, ConnectionIntake, LONG_LEN, Place};
-use super::send::{BlockSource, Sender};
+use crate::engine::channels::RECEIVE_BATCH_MAX;
+use crate::engine::inputs::{Incoming, Input};
+use crate::engine::network::pool::{BlockBuf, ConnectionIntake, LONG_LEN, Place};
+use crate::engine::network::send::{BlockSource, Sender};
 use crate::proto::block::Block;
 use crate::proto::torrent::event::ConnId;
 use crate::proto::wire::decoder::{Decoder, Frame};

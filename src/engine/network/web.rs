@@ -225,7 +225,7 @@ impl Default for Proxies {
 
 /// A server for tests of what is made of its answers.
 #[cfg(test)]
-pub(super) mod testing {
+pub(crate) mod testing {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 

@@ -15,9 +15,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
-use super::context::{Input, Outgoing};
-use super::disk::DiskQueue;
-use super::pool::{BlockBuf, BlockPool};
+use crate::engine::disk::DiskQueue;
+use crate::engine::inputs::{Input, Outgoing};
+use crate::engine::network::pool::{BlockBuf, BlockPool};
 use crate::proto::block::Block;
 use crate::proto::torrent::event::ConnId;
 use crate::proto::wire::message::{Message, block_header};

@@ -13,10 +13,12 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, timeout};
 
-use super::config::DhtConfig;
-use super::dht::{DhtRequest, Found, Request};
-use super::state::{self, State, StateError};
-use super::task::{self, Tasks};
+use crate::engine::api::config::DhtConfig;
+use crate::engine::discovery::dht::{DhtRequest, Found, Request};
+use crate::engine::state;
+use crate::engine::state::{State, StateError};
+use crate::engine::task;
+use crate::engine::task::Tasks;
 use crate::proto::compact;
 use crate::proto::dht::Dht;
 use crate::proto::dht::event::{Config, Output, RequestId, SAVED_COUNT_MAX};

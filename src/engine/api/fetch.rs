@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use reqwest::{Response, Url};
 
-use super::web::{self, CONNECT_TIME_MAX, FollowError, REDIRECT_MAX, WebClient, WebError};
+use crate::engine::network::web;
+use crate::engine::network::web::{CONNECT_TIME_MAX, FollowError, REDIRECT_MAX, WebClient, WebError};
 use crate::proto::metainfo::METAINFO_LEN_MAX;
 use crate::proto::metainfo::magnet;
 use crate::proto::scope::{Origin, Scope};
@@ -106,7 +107,7 @@ fn told(error: reqwest::Error) -> FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::web::testing::{redirect as to, served};
+    use crate::engine::network::web::testing::{redirect as to, served};
 
     /// What is fetched from a server that gives these answers, and what it was asked.
     async fn fetched(answers: &[&str]) -> (Result<Fetched, FetchError>, Vec<String>) {

@@ -16,11 +16,11 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::Duration;
 
-use super::EngineError;
-use super::context::Registry;
-use super::handshake;
-use super::task::Tasks;
 use crate::datagram;
+use crate::engine::EngineError;
+use crate::engine::network::handshake;
+use crate::engine::registry::Registry;
+use crate::engine::task::Tasks;
 use crate::proto::compact;
 
 /// Accepted connections without a handshake, of all listeners; more wait in the system's backlog.

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::{state, task};
+use crate::engine::{state, task};
 use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::{Info, METAINFO_LEN_MAX};
 
@@ -62,14 +62,14 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Keeps it; `nonce` is random. What cannot be kept is fetched again the next time.
-pub(super) fn keep(dir: &Path, info: &Info, nonce: u64) {
+pub(crate) fn keep(dir: &Path, info: &Info, nonce: u64) {
     if let Err(error) = state::replace(&path_of(dir, info.infohash), &info.bytes, nonce) {
         tracing::warn!(dir = %dir.display(), %error, "metadata is not kept: the next start fetches it again");
     }
 }
 
 /// Removes what is old or too much.
-pub(super) async fn prune(dir: PathBuf) {
+pub(crate) async fn prune(dir: PathBuf) {
     // If the engine ends meanwhile, the next one does it.
     task::blocking(move || prune_at(&dir, now())).await.unwrap_or_default();
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::watched::Watched;
+use crate::engine::watched::Watched;
 use crate::proto::session::Lease;
 
 /// Returns both ends of a torrent's share.
