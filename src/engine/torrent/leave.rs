@@ -47,22 +47,22 @@ impl TorrentTask {
     pub(super) async fn leave(mut self: Box<Self>, leaving: Leaving, inputs: Inputs) {
         let Inputs { control, mut inbox, lease: _ } = inputs;
         let (grace, stage, reply) = leaving.terms();
-        let now = self.swarm.now();
-        self.swarm.report.hurry();
+        let now = self.membership.now();
+        self.membership.report.hurry();
         self.publish(now);
         // What is queued for the connections still goes out: they are taken from the machine's
         // reach first.
         self.report_progress();
-        self.swarm.part(now);
+        self.membership.part(now);
         // A paused machine takes its connections for closed and dials nobody.
         self.machine.handle_command(now, Command::Pause);
         self.drain(now);
         if timeout(grace, self.say_goodbye(&mut inbox)).await.is_err() {
-            tracing::warn!(infohash = %self.swarm.infohash, "left without every good-bye");
+            tracing::warn!(infohash = %self.membership.infohash, "left without every good-bye");
         }
-        self.swarm.report.hurry();
-        self.publish(self.swarm.now());
-        self.swarm.report.end(stage);
+        self.membership.report.hurry();
+        self.publish(self.membership.now());
+        self.membership.report.end(stage);
         close(control, reply);
     }
 
@@ -73,14 +73,14 @@ impl TorrentTask {
             content.storage.handle_leave();
         }
         loop {
-            let now = self.swarm.now();
+            let now = self.membership.now();
             self.drain(now);
-            if self.part.is_closed() && self.swarm.has_parted() {
+            if self.part.is_closed() && self.membership.has_parted() {
                 return;
             }
             tokio::select! {
                 ended = self.part.next() => self.handle_ended(ended),
-                () = self.swarm.parting(inbox) => self.report_progress(),
+                () = self.membership.parting(inbox) => self.report_progress(),
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Its life has up to three parts: of a magnet the metadata is fetched, then files are opened and
 //! what is present is checked (`start`), then content is transferred until the torrent leaves
 //! (`leave`). The first and the last part are one task (`transfer`, `outputs`); what the torrent
-//! has all along is its `swarm`.
+//! has all along is its `membership`.
 //!
 //! It carries inputs to the machines and does what they decide; it decides nothing: what is done
 //! with the disk is decided by [`crate::storage::lifecycle`]. It waits for nothing but inputs:
@@ -13,12 +13,12 @@
 mod connections;
 mod jobs;
 mod leave;
+mod membership;
 mod metadata;
 mod outputs;
 mod report;
 mod sources;
 mod start;
-mod swarm;
 mod trackers;
 mod transfer;
 
@@ -58,11 +58,11 @@ use crate::storage::disk::SharedStore;
 use crate::storage::lifecycle;
 use crate::storage::open::{self, Place};
 use connections::{Connections, Inbox};
+use membership::Membership;
 pub(crate) use metadata::MetadataMemory;
 use report::Report;
 use sources::Sources;
 use start::Started;
-use swarm::Swarm;
 use transfer::{Outcome, TorrentTask};
 
 /// Peers wanted of each announce: as many as a torrent connects to by default.
@@ -289,9 +289,9 @@ impl Origin {
             Started::Ready(ready, wishes) => {
                 let progress =
                     Progress { uploaded: 0, downloaded: 0, left: left(&content, &ready.found.have) };
-                let swarm = self.join(content.info().private, progress, report);
-                swarm.connections.describe(&content);
-                let mut task = Box::new(TorrentTask::new(swarm, self.plan, *ready, self.rng));
+                let membership = self.join(content.info().private, progress, report);
+                membership.connections.describe(&content);
+                let mut task = Box::new(TorrentTask::new(membership, self.plan, *ready, self.rng));
                 task.begin(None, wishes);
                 return Some((task, inputs));
             }
@@ -316,9 +316,9 @@ impl Origin {
     ) -> Begun {
         let Named { magnet, selection, memory, kept: _ } = named;
         let progress = Progress { uploaded: 0, downloaded: 0, left: LEFT_UNKNOWN };
-        let swarm = self.join(false, progress, report);
+        let membership = self.join(false, progress, report);
         let rng = self.rng.fork("machine");
-        let mut task = Box::new(TorrentTask::without_metadata(swarm, self.plan.clone(), memory, rng));
+        let mut task = Box::new(TorrentTask::without_metadata(membership, self.plan.clone(), memory, rng));
         task.begin(None, wishes);
         let leaving = match task.run(&mut inputs).await {
             Outcome::Leaving(leaving) => leaving,
@@ -342,7 +342,7 @@ impl Origin {
         magnet: &Magnet,
         inputs: &mut Inputs,
     ) -> Result<(), Leaving> {
-        task.swarm.report.describe(metainfo(magnet, info.clone()));
+        task.membership.report.describe(metainfo(magnet, info.clone()));
         let mut wishes = Wishes::default();
         let nonce = self.rng.fork("metadata").bits();
         let keeping = keep(&self.context, info.clone(), nonce);
@@ -351,8 +351,8 @@ impl Origin {
             opened = opening => opened?,
             leaving = wishes.until_told(&mut inputs.control) => return Err(leaving),
         };
-        task.swarm.connections.describe(&content);
-        let (control, report) = (&mut inputs.control, &mut task.swarm.report);
+        task.membership.connections.describe(&content);
+        let (control, report) = (&mut inputs.control, &mut task.membership.report);
         match start::start(&self.context, &self.plan, &content, control, report, wishes).await {
             Started::Ready(ready, wishes) => {
                 task.begin_content(*ready);
@@ -410,7 +410,7 @@ impl Origin {
     }
 
     /// Joins the swarm.
-    fn join(&mut self, private: bool, progress: Progress, report: Report) -> Swarm {
+    fn join(&mut self, private: bool, progress: Progress, report: Report) -> Membership {
         let context = &self.context;
         let config = Config {
             infohash: self.infohash,
@@ -425,7 +425,7 @@ impl Origin {
         let discovery = Discovery::new(config, progress, self.rng.fork("discovery"), context.clock.now());
         let sources = Sources::new(context.clone(), self.infohash, discovery);
         let connections = Connections::new(context);
-        Swarm::new(context.clone(), self.infohash, self.peer_id, connections, sources, report)
+        Membership::new(context.clone(), self.infohash, self.peer_id, connections, sources, report)
     }
 }
 

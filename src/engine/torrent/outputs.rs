@@ -23,7 +23,7 @@ impl TorrentTask {
             } else if let Some(output) = self.part.content().and_then(|content| content.storage.poll_output())
             {
                 self.handle_storage(now, output);
-            } else if let Some(event) = self.swarm.poll(now) {
+            } else if let Some(event) = self.membership.poll(now) {
                 match event {
                     DiscoveryEvent::Peers(source, peers) => {
                         self.machine.handle_candidates(now, source, &peers);
@@ -43,10 +43,10 @@ impl TorrentTask {
             Output::SendBlock(conn, block) => self.send(now, conn, Outgoing::Block(block)),
             Output::Disconnect(conn, reason) => {
                 tracing::debug!(?conn, %reason, "disconnecting");
-                self.swarm.connections.close(conn);
+                self.membership.connections.close(conn);
                 self.machine.handle_disconnected(now, conn);
             }
-            Output::Dial(addr) => self.swarm.dial(addr),
+            Output::Dial(addr) => self.membership.dial(addr),
             Output::VerifyPiece { piece, block_hashes } => {
                 if let Some(content) = self.part.content() {
                     content.storage.handle_whole(piece, block_hashes);
@@ -72,13 +72,13 @@ impl TorrentTask {
                     fetching.received = Some(bytes);
                 }
             }
-            Output::DhtNode(addr) => self.swarm.context.hint(addr),
+            Output::DhtNode(addr) => self.membership.context.hint(addr),
             Output::Event(event) => self.handle_event(event),
         }
     }
 
     fn send(&mut self, now: Instant, conn: ConnId, outgoing: Outgoing) {
-        if self.swarm.connections.send(conn, outgoing).is_err() {
+        if self.membership.connections.send(conn, outgoing).is_err() {
             tracing::debug!(?conn, "the peer does not read what it is sent");
             self.disconnected(now, conn);
         }
@@ -97,7 +97,7 @@ impl TorrentTask {
                 | event::Event::PieceFailed(_) => {}
             }
         }
-        self.swarm.report.event(shown(event));
+        self.membership.report.event(shown(event));
     }
 
     fn handle_storage(&mut self, now: Instant, output: lifecycle::Output<BlockBuf>) {
@@ -119,8 +119,8 @@ impl TorrentTask {
             lifecycle::Event::LossNoted(pieces) => self.machine.handle_loss_noted(now, &pieces),
             lifecycle::Event::Storage(fault) => {
                 self.machine.handle_storage(now, fault.is_some());
-                self.swarm.report.hurry();
-                self.swarm.report.event(Event::Storage(fault));
+                self.membership.report.hurry();
+                self.membership.report.event(Event::Storage(fault));
             }
             lifecycle::Event::Completed => self.completed(now),
             lifecycle::Event::Failed(error) => self.failure = Some(error),
@@ -140,8 +140,8 @@ impl TorrentTask {
 
     /// A disk job has ended, or there is room for metadata.
     pub(super) fn handle_ended(&mut self, ended: Ended) {
-        let now = self.swarm.now();
-        self.swarm.report.touch();
+        let now = self.membership.now();
+        self.membership.report.touch();
         self.tell_journal();
         match (ended, &mut self.part) {
             (Ended::Ran(Some(done)), Part::Content(content)) => content.storage.handle_step(now, done),
@@ -165,7 +165,7 @@ impl TorrentTask {
     /// Tells what is wrong with the journal, once.
     pub(super) fn tell_journal(&mut self) {
         if let Some(trouble) = self.part.content().and_then(|content| content.disk.take_journal_trouble()) {
-            self.swarm.report.journal(trouble);
+            self.membership.report.journal(trouble);
         }
     }
 
@@ -176,20 +176,20 @@ impl TorrentTask {
             if let Some(content) = self.part.content() {
                 content.files.remove(content.disk.info(), piece);
             }
-            self.swarm.report.event(Event::PieceLost { piece, path, why, is_fetching });
+            self.membership.report.event(Event::PieceLost { piece, path, why, is_fetching });
         }
-        self.swarm.report.hurry();
+        self.membership.report.hurry();
     }
 
     /// All is present and durable.
     fn completed(&mut self, now: Instant) {
-        self.swarm.report.event(Event::Completed);
-        self.swarm.report.hurry();
+        self.membership.report.event(Event::Completed);
+        self.membership.report.hurry();
         if self.machine.have().is_full() {
             self.report_progress();
             let was_fetched = self.lacked_at_start();
-            self.swarm.sources.machine.handle_completed(now, was_fetched);
+            self.membership.sources.machine.handle_completed(now, was_fetched);
         }
-        self.swarm.sources.machine.handle_lack(now, false);
+        self.membership.sources.machine.handle_lack(now, false);
     }
 }

@@ -5,11 +5,11 @@ use tokio::time::{Duration, sleep_until};
 
 use super::connections::Inbox;
 use super::jobs::{Ended, Jobs};
+use super::membership::{Dialled, Membership};
 use super::metadata::{Fetching, MetadataMemory};
 use super::report::FileProgress;
 use super::sources::Answered;
 use super::start::Ready;
-use super::swarm::{Dialled, Swarm};
 use super::{Inputs, Leaving, Plan, Wishes};
 use crate::engine::api::event::Stage;
 use crate::engine::inputs::{Control, Established, Incoming, Input};
@@ -30,7 +30,7 @@ const INPUT_MAX: usize = 64;
 
 /// The task of one torrent.
 pub(super) struct TorrentTask {
-    pub(super) swarm: Swarm,
+    pub(super) membership: Membership,
     pub(super) plan: Plan,
     pub(super) machine: Torrent,
     pub(super) part: Part,
@@ -130,21 +130,26 @@ impl Content {
 
 impl TorrentTask {
     /// Makes the task of a torrent of which only the infohash is known.
-    pub(super) fn without_metadata(swarm: Swarm, plan: Plan, memory: MetadataMemory, rng: Rng) -> Self {
-        let machine = Torrent::without_metadata(settings(&swarm, &plan, None), rng, swarm.now());
+    pub(super) fn without_metadata(
+        membership: Membership,
+        plan: Plan,
+        memory: MetadataMemory,
+        rng: Rng,
+    ) -> Self {
+        let machine = Torrent::without_metadata(settings(&membership, &plan, None), rng, membership.now());
         let part = Part::Metadata(Box::new(Fetching::new(memory)));
-        Self { swarm, plan, machine, part, failure: None }
+        Self { membership, plan, machine, part, failure: None }
     }
 
     /// Makes the task of a torrent whose content is started.
-    pub(super) fn new(swarm: Swarm, plan: Plan, ready: Ready, rng: Rng) -> Self {
+    pub(super) fn new(membership: Membership, plan: Plan, ready: Ready, rng: Rng) -> Self {
         let Ready { content, storage, jobs, found } = ready;
         let info = content.info();
-        let (settings, have) = (settings(&swarm, &plan, Some(info)), found.have.clone());
+        let (settings, have) = (settings(&membership, &plan, Some(info)), found.have.clone());
         let wanted = content.content().wanted();
-        let machine = Torrent::new(settings, info.geometry, have, wanted, rng, swarm.now());
+        let machine = Torrent::new(settings, info.geometry, have, wanted, rng, membership.now());
         let part = Part::Content(Box::new(Content::new(content, storage, jobs, &found)));
-        let mut task = Self { swarm, plan, machine, part, failure: None };
+        let mut task = Self { membership, plan, machine, part, failure: None };
         task.restore(&found);
         task
     }
@@ -152,8 +157,8 @@ impl TorrentTask {
     /// The content of the metadata that was fetched is started.
     pub(super) fn begin_content(&mut self, ready: Ready) {
         let Ready { content, storage, jobs, found } = ready;
-        let (now, info) = (self.swarm.now(), content.info());
-        let settings = settings(&self.swarm, &self.plan, Some(info));
+        let (now, info) = (self.membership.now(), content.info());
+        let settings = settings(&self.membership, &self.plan, Some(info));
         let (have, wanted) = (found.have.clone(), content.content().wanted());
         self.machine.handle_content(now, settings, info.geometry, have, wanted);
         self.part = Part::Content(Box::new(Content::new(content, storage, jobs, &found)));
@@ -164,14 +169,14 @@ impl TorrentTask {
     fn restore(&mut self, found: &lifecycle::Started) {
         for partial in &found.partial {
             let blocks: Vec<u32> = partial.blocks.iter().map(|block| block.index).collect();
-            self.machine.handle_restored(self.swarm.now(), partial.piece, &blocks);
+            self.machine.handle_restored(self.membership.now(), partial.piece, &blocks);
         }
     }
 
     /// Runs until the metadata is received, if it is fetched, or the torrent is to leave.
     pub(super) async fn run(&mut self, inputs: &mut Inputs) -> Outcome {
         loop {
-            let now = self.swarm.now();
+            let now = self.membership.now();
             self.drain(now);
             if let Some(failure) = self.failure.take() {
                 return Outcome::Leaving(Leaving::Failed(failure));
@@ -184,9 +189,9 @@ impl TorrentTask {
             }
             self.tell_demand(now);
             self.publish(now);
-            inputs.inbox.attend(&mut self.swarm.connections);
+            inputs.inbox.attend(&mut self.membership.connections);
             let deadline = self.deadline();
-            let timer = self.swarm.context.clock.timer(deadline.unwrap_or_default());
+            let timer = self.membership.context.clock.timer(deadline.unwrap_or_default());
             let has_room = self.part.has_room();
             tokio::select! {
                 control = inputs.control.recv() => match control {
@@ -198,9 +203,9 @@ impl TorrentTask {
                 },
                 input = inputs.inbox.recv(), if has_room => self.handle_inputs(input, &mut inputs.inbox),
                 ended = self.part.next() => self.handle_ended(ended),
-                dialled = self.swarm.dials.next() => self.handle_dialled(dialled),
-                answered = self.swarm.sources.next() => self.handle_answered(answered),
-                lease = inputs.lease.next() => self.machine.handle_lease(self.swarm.now(), lease),
+                dialled = self.membership.dials.next() => self.handle_dialled(dialled),
+                answered = self.membership.sources.next() => self.handle_answered(answered),
+                lease = inputs.lease.next() => self.machine.handle_lease(self.membership.now(), lease),
                 () = sleep_until(timer), if deadline.is_some() => self.handle_timeout(),
             }
         }
@@ -217,13 +222,13 @@ impl TorrentTask {
             }
         };
         if info.private {
-            self.swarm.sources.machine.handle_private();
+            self.membership.sources.machine.handle_private();
             self.machine.handle_private(now);
             self.drain(now);
             // A supervisor that is behind lets the handshakes of others know that we have a DHT
             // node, no more.
-            let told = input::Input::Private(self.swarm.infohash);
-            let _ = self.swarm.context.supervisor.try_send(told);
+            let told = input::Input::Private(self.membership.infohash);
+            let _ = self.membership.context.supervisor.try_send(told);
         }
         Outcome::Metadata(Box::new(info))
     }
@@ -231,7 +236,7 @@ impl TorrentTask {
     /// The first inputs of a part: our share, if it was told already, what the user gave, and
     /// completion if nothing is missing.
     pub(super) fn begin(&mut self, lease: Option<Lease>, wishes: Wishes) {
-        let now = self.swarm.now();
+        let now = self.membership.now();
         self.tell_journal();
         self.drain(now);
         if let Some(lease) = lease {
@@ -243,13 +248,13 @@ impl TorrentTask {
             self.drain(now);
         }
         for (source, peers) in wishes.peers {
-            self.swarm.sources.machine.handle_peers(source, peers);
+            self.membership.sources.machine.handle_peers(source, peers);
             self.drain(now);
         }
         let lacks_pieces = self.lacked_at_start();
-        self.swarm.sources.machine.handle_lack(now, lacks_pieces);
+        self.membership.sources.machine.handle_lack(now, lacks_pieces);
         self.drain(now);
-        self.swarm.report.hurry();
+        self.membership.report.hurry();
     }
 
     /// Whether pieces were missing when the content was started.
@@ -258,19 +263,21 @@ impl TorrentTask {
     }
 
     fn handle_control(&mut self, control: Control) {
-        let now = self.swarm.now();
-        self.swarm.report.touch();
+        let now = self.membership.now();
+        self.membership.report.touch();
         match control {
             Control::Accepted(established) => self.connected(now, established),
-            Control::Encrypted(ip) => self.swarm.refusals.get_or_insert_default().handle_encrypted(now, ip),
+            Control::Encrypted(ip) => {
+                self.membership.refusals.get_or_insert_default().handle_encrypted(now, ip)
+            }
             Control::Command(command, reply) => {
                 self.machine.handle_command(now, command);
                 self.drain(now);
-                self.swarm.report.hurry();
+                self.membership.report.hurry();
                 // Who does not wait any more needs no answer.
                 let _ = reply.send(());
             }
-            Control::Peers(source, peers) => self.swarm.sources.machine.handle_peers(source, peers),
+            Control::Peers(source, peers) => self.membership.sources.machine.handle_peers(source, peers),
             // Taken out before.
             Control::Stop(_, reply) => drop(reply),
         }
@@ -278,15 +285,15 @@ impl TorrentTask {
 
     pub(super) fn connected(&mut self, now: Instant, established: Established) {
         let connected = established.connected;
-        let conn = self.swarm.connections.open(established);
+        let conn = self.membership.connections.open(established);
         self.machine.handle_connected(now, conn, connected);
         self.drain(now);
     }
 
     /// Takes what the connections said, some of it at a time.
     fn handle_inputs(&mut self, first: Option<Input>, inbox: &mut Inbox) {
-        let now = self.swarm.now();
-        self.swarm.report.touch();
+        let now = self.membership.now();
+        self.membership.report.touch();
         let mut next = first;
         for _ in 0..INPUT_MAX {
             let Some(input) = next.take() else { break };
@@ -302,12 +309,12 @@ impl TorrentTask {
         match input {
             Input::Received(conn, batch) => self.handle_received(now, conn, batch),
             Input::Sent(conn, count, len) => {
-                if self.swarm.connections.is_open(conn) {
+                if self.membership.connections.is_open(conn) {
                     self.machine.handle_blocks_sent(now, conn, count, len);
                 }
             }
             Input::MetadataSent(conn, count) => {
-                if self.swarm.connections.is_open(conn) {
+                if self.membership.connections.is_open(conn) {
                     self.machine.handle_metadata_sent(now, conn, count);
                 }
             }
@@ -322,7 +329,7 @@ impl TorrentTask {
                 }
             }
             Input::Unsent(conn, blocks) => {
-                if self.swarm.connections.is_open(conn) {
+                if self.membership.connections.is_open(conn) {
                     self.machine.handle_blocks_unsent(now, conn, &blocks);
                 }
             }
@@ -333,7 +340,7 @@ impl TorrentTask {
 
     fn handle_received(&mut self, now: Instant, conn: ConnId, batch: Vec<Incoming>) {
         for incoming in batch {
-            if !self.swarm.connections.is_open(conn) {
+            if !self.membership.connections.is_open(conn) {
                 return;
             }
             match incoming {
@@ -351,14 +358,14 @@ impl TorrentTask {
     }
 
     pub(super) fn disconnected(&mut self, now: Instant, conn: ConnId) {
-        if self.swarm.connections.close(conn) {
+        if self.membership.connections.close(conn) {
             self.machine.handle_disconnected(now, conn);
         }
     }
 
     fn handle_dialled(&mut self, dialled: Dialled) {
-        let now = self.swarm.now();
-        match self.swarm.handle_dialled(now, dialled) {
+        let now = self.membership.now();
+        match self.membership.handle_dialled(now, dialled) {
             Ok(established) => self.connected(now, established),
             Err(addr) => self.machine.handle_dial_failed(now, addr),
         }
@@ -366,40 +373,40 @@ impl TorrentTask {
 
     fn handle_answered(&mut self, answered: Answered) {
         self.report_progress();
-        self.swarm.handle_answered(self.swarm.now(), answered);
+        self.membership.handle_answered(self.membership.now(), answered);
     }
 
     /// Counters for announces.
     pub(super) fn report_progress(&mut self) {
-        self.swarm.sources.machine.handle_progress(self.machine.progress());
+        self.membership.sources.machine.handle_progress(self.machine.progress());
     }
 
     fn handle_timeout(&mut self) {
-        let now = self.swarm.now();
+        let now = self.membership.now();
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.machine.poll_timeout()) {
             self.machine.handle_timeout(now);
-            self.swarm.report.touch();
+            self.membership.report.touch();
         }
         self.report_progress();
-        self.swarm.handle_timeout(now);
+        self.membership.handle_timeout(now);
         if let Some(content) = self.part.content()
             && due(content.storage.poll_timeout())
         {
             content.storage.handle_timeout(now);
             self.drain(now);
-            self.swarm.report.touch();
+            self.membership.report.touch();
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         let goal_at = self.part.finished_at().and_then(|at| self.plan.goal.due_at(at));
-        let swarm = self.swarm.poll_timeout(self.machine.demand());
+        let membership = self.membership.poll_timeout(self.machine.demand());
         let storage = match &self.part {
             Part::Metadata(_) => None,
             Part::Content(content) => content.storage.poll_timeout(),
         };
-        [self.machine.poll_timeout(), swarm, goal_at, storage].into_iter().flatten().min()
+        [self.machine.poll_timeout(), membership, goal_at, storage].into_iter().flatten().min()
     }
 
     /// Whether seeding has done what the user wants of it.
@@ -414,19 +421,19 @@ impl TorrentTask {
     fn tell_demand(&mut self, now: Instant) {
         let lacks = self.part.completion() == Completion::Missing;
         self.report_progress();
-        self.swarm.tell_demand(now, self.machine.demand(), lacks);
+        self.membership.tell_demand(now, self.machine.demand(), lacks);
         self.drain(now);
     }
 
     pub(super) fn publish(&mut self, now: Instant) {
-        if self.swarm.report.due_at().is_none_or(|at| at > now) {
+        if self.membership.report.due_at().is_none_or(|at| at > now) {
             return;
         }
         let figures = self.machine.snapshot(now);
         let stage = self.stage(&figures);
         let finished = self.part.finished_at().is_some();
         let done_lens = self.part.content().map(|content| content.files.done_lens().to_vec());
-        self.swarm.publish(now, stage, finished, figures, done_lens.unwrap_or_default());
+        self.membership.publish(now, stage, finished, figures, done_lens.unwrap_or_default());
     }
 
     /// As the user sees it.
@@ -465,12 +472,12 @@ impl Content {
 }
 
 /// The machine's settings; `info`: the metadata, if it is known.
-fn settings(swarm: &Swarm, plan: &Plan, info: Option<&Info>) -> Settings {
-    let context = &swarm.context;
+fn settings(membership: &Membership, plan: &Plan, info: Option<&Info>) -> Settings {
+    let context = &membership.context;
     let private = info.is_some_and(|info| info.private);
     Settings {
-        infohash: swarm.infohash,
-        peer_id: swarm.peer_id,
+        infohash: membership.infohash,
+        peer_id: membership.peer_id,
         listen_port: Some(context.port),
         swarming_interval: context.config.swarming_interval,
         sequential: plan.sequential,

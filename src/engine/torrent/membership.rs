@@ -34,7 +34,7 @@ const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) type Dialled = (SocketAddr, Result<Box<Established>, NoPeer>);
 
 /// The torrent as a member of its swarm.
-pub(super) struct Swarm {
+pub(super) struct Membership {
     pub(super) context: Arc<Context>,
     pub(super) infohash: InfoHash,
     pub(super) peer_id: PeerId,
@@ -50,7 +50,7 @@ pub(super) struct Swarm {
     demand: (Demand, Instant),
 }
 
-impl Swarm {
+impl Membership {
     /// Nobody met yet.
     pub(super) fn new(
         context: Arc<Context>,
@@ -81,7 +81,7 @@ impl Swarm {
         self.context.clock.now()
     }
 
-    /// Dials a peer; [`Swarm::handle_dialled`] follows.
+    /// Dials a peer; [`Membership::handle_dialled`] follows.
     pub(super) fn dial(&mut self, addr: SocketAddr) {
         let (infohash, peer_id, dht) = (self.infohash, self.peer_id, self.sources.machine.speaks_dht());
         self.dials.spawn("dial", async move {
@@ -115,7 +115,7 @@ impl Swarm {
         }
     }
 
-    /// A source of peers has answered; [`Swarm::poll`] has what follows.
+    /// A source of peers has answered; [`Membership::poll`] has what follows.
     pub(super) fn handle_answered(&mut self, now: Instant, answered: Answered) {
         self.report.touch();
         self.sources.handle(now, answered);
@@ -130,7 +130,7 @@ impl Swarm {
         event
     }
 
-    /// When to call [`Swarm::handle_timeout`], or to tell the demand, or to show figures.
+    /// When to call [`Membership::handle_timeout`], or to tell the demand, or to show figures.
     pub(super) fn poll_timeout(&self, demand: Demand) -> Option<Instant> {
         let (told, told_at) = self.demand;
         let demand_at = (told != demand).then(|| told_at + DEMAND_INTERVAL);
@@ -197,7 +197,7 @@ impl Swarm {
         self.last_words.len() == 0 && self.sources.machine.is_done()
     }
 
-    /// A step towards [`Swarm::has_parted`]; may be dropped and called again.
+    /// A step towards [`Membership::has_parted`]; may be dropped and called again.
     pub(super) async fn parting(&mut self, inbox: &mut Inbox) {
         let deadline = self.sources.machine.poll_timeout();
         let timer = self.context.clock.timer(deadline.unwrap_or_default());
