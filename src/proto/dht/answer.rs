@@ -1,10 +1,11 @@
-//! Answers to others' queries, and what we keep for them: peers (BEP 5, 33, 51) and items (BEP 44).
+//! Answers the queries of other nodes, and keeps their data: peers (BEP 5, 33, 51) and items (BEP
+//! 44).
 //!
-//! Every query passes the budget before it is looked at, and every answer before it leaves; a token
-//! is checked before anything that costs more. A source address may be forged, so no host is
-//! punished for a query, and what an answer may be larger than its query is bounded: see the
-//! arithmetic in [the machine](super). It knows the routing tables as arguments, and neither
-//! transactions nor lookups.
+//! Every query passes the budget before it is read, and every answer before it is sent; a token is
+//! checked before anything that costs more. A source address may be forged, so no host is punished
+//! for a query, and the size of an answer relative to its query is bounded: see the arithmetic in
+//! [the machine](super). The routing tables are arguments; transactions and lookups are unknown
+//! here.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -20,32 +21,32 @@ use super::token::Tokens;
 use crate::proto::rng::Rng;
 use crate::proto::time::Instant;
 
-/// IPv4 peers in an answer, 8 bytes each: what eight nodes name together is more than a peer
-/// connects to.
+/// Most IPv4 peers in an answer, 8 bytes each: eight nodes together name more than a peer connects
+/// to.
 const PEERS_V4_MAX: usize = 40;
-/// IPv6 peers in an answer, 21 bytes each.
+/// Most IPv6 peers in an answer, 21 bytes each.
 const PEERS_V6_MAX: usize = 16;
-/// Peers beside filters, which take 530 bytes by themselves.
+/// Most peers in an answer with filters, which take 530 bytes.
 const PEERS_WITH_FILTERS_MAX: usize = 8;
-/// Infohashes in a sample.
+/// Most infohashes in a sample (BEP 51).
 const SAMPLE_COUNT_MAX: usize = 16;
-/// When a crawler may come again for a new sample, seconds: each one is drawn anew.
+/// Time until a crawler may ask for another sample, seconds.
 const SAMPLE_INTERVAL_SECONDS: u64 = 300;
 
 /// Codes of errors (BEP 5).
 mod code {
-    /// Something that has no code of its own.
+    /// An error without a code of its own.
     pub(super) const GENERIC: i64 = 201;
     /// A wrong argument or token.
     pub(super) const PROTOCOL: i64 = 203;
-    /// We do not know the method.
+    /// An unknown method.
     pub(super) const METHOD: i64 = 204;
 }
 
-/// Why a query is refused: its code, and text for whoever reads it.
+/// Why a query is refused: its code, and a text.
 type Refusal = (i64, &'static str);
 
-/// A query and who sent it.
+/// A query with its sender.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'a> {
     /// The source of the datagram, canonical.
@@ -56,7 +57,7 @@ pub(super) struct Asked<'a> {
     pub(super) query: &'a Query<'a>,
 }
 
-/// What answers, and what is kept.
+/// Answers queries and keeps the data of other nodes.
 #[derive(Debug)]
 pub(super) struct Answers {
     tokens: Tokens,
@@ -65,12 +66,12 @@ pub(super) struct Answers {
     /// Items.
     pub(super) items: ItemStore,
     budget: Budget,
-    /// Queries answered, dropped for a budget, refused.
+    /// Queries answered, dropped by the budget, refused.
     pub(super) counts: (u64, u64, u64),
 }
 
 impl Answers {
-    /// Nothing kept.
+    /// Creates empty stores.
     pub(super) fn new(rng: &mut Rng, now: Instant) -> Self {
         Self {
             tokens: Tokens::new(rng.fork("tokens"), now),
@@ -81,14 +82,14 @@ impl Answers {
         }
     }
 
-    /// Whether a datagram that asks something may be looked at.
+    /// Whether a query may be read.
     pub(super) fn admit(&mut self, now: Instant, from: SocketAddr) -> bool {
         let admitted = self.budget.admit(now, from.ip());
         self.counts.1 += u64::from(!admitted);
         admitted
     }
 
-    /// The datagram that answers an admitted query; None: the budget forbids it.
+    /// Returns the answer to an admitted query; `None` if the budget forbids it.
     pub(super) fn answer(&mut self, now: Instant, asked: &Asked, overlays: &Overlays) -> Option<Vec<u8>> {
         let own = overlays.of(asked.from.is_ipv6())?.table.own();
         let answer = self.reply(now, own, asked, overlays);
@@ -100,8 +101,8 @@ impl Answers {
         self.spend(now, bytes, refused)
     }
 
-    /// The datagram that tells an admitted sender what was wrong with its query; None: it would be
-    /// longer than `len_max`, or the budget forbids it.
+    /// Returns the error that answers an invalid query; `None` if it would be longer than `len_max`
+    /// or the budget forbids it.
     pub(super) fn refuse(
         &mut self,
         now: Instant,
@@ -114,7 +115,7 @@ impl Answers {
         if bytes.len() <= len_max { self.spend(now, bytes, true) } else { None }
     }
 
-    /// Counts an answer, and drops it if the budget does not allow it.
+    /// Counts an answer; drops it if the budget does not allow it.
     fn spend(&mut self, now: Instant, bytes: Vec<u8>, refused: bool) -> Option<Vec<u8>> {
         let allowed = self.budget.spend(now, bytes.len());
         let counted = match (allowed, refused) {
@@ -126,12 +127,12 @@ impl Answers {
         allowed.then_some(bytes)
     }
 
-    /// Peers that we keep ourselves, for a request of our own.
+    /// Returns peers from our own store, for a request of our own.
     pub(super) fn recall_peers(&mut self, now: Instant, infohash: NodeId, is_v6: bool) -> Vec<SocketAddr> {
         self.peers.sample_peers(now, infohash, is_v6, false, PEERS_V4_MAX)
     }
 
-    /// Drops what has expired.
+    /// Drops expired data.
     pub(super) fn expire(&mut self, now: Instant) {
         if self.expires_at().is_some_and(|at| at <= now) {
             self.peers.expire(now);
@@ -139,7 +140,7 @@ impl Answers {
         }
     }
 
-    /// When [`Answers::expire`] has something to do.
+    /// Returns when [`Answers::expire`] has something to do.
     pub(super) fn expires_at(&self) -> Option<Instant> {
         self.peers.expires_at().into_iter().chain(self.items.expires_at()).min()
     }
@@ -211,7 +212,7 @@ impl Answers {
         Answer { peers, token, filters, ..answer }
     }
 
-    /// Keeps the sender as a peer: its address is that of the datagram, the port may be another.
+    /// Stores the sender as a peer: its address is that of the datagram, the port may differ.
     fn keep_peer(
         &mut self,
         now: Instant,
@@ -228,7 +229,7 @@ impl Answers {
         if kept { Ok(Answer::default()) } else { Err((code::GENERIC, "no room")) }
     }
 
-    /// Adds an item, if it is newer than the asker's, and a token.
+    /// Adds an item, if it is newer than the querier's, and a token.
     fn name_item(
         &mut self,
         now: Instant,
@@ -245,7 +246,7 @@ impl Answers {
         Answer { token, item, seq: known, ..answer }
     }
 
-    /// Keeps an item whose token is good.
+    /// Stores an item whose token is valid.
     fn keep_item(
         &mut self,
         now: Instant,
@@ -259,7 +260,7 @@ impl Answers {
     }
 }
 
-/// The nodes that we know closest to a target, of the families that the asker wants.
+/// Returns the known nodes closest to a target, of the families that the querier wants.
 fn nodes(from: SocketAddr, target: NodeId, want: Want, overlays: &Overlays) -> Answer {
     let neither = !want.v4 && !want.v6;
     let wants = |is_v6| {

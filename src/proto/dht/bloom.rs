@@ -1,7 +1,7 @@
-//! The Bloom filter of BEP 33: 256 bytes that stand for a set of addresses.
+//! The Bloom filter of BEP 33: 256 bytes that represent a set of addresses.
 //!
-//! Each address sets two bits of 2,048; filters of many nodes are united by OR, and the number of
-//! addresses follows from the bits that are still clear. Ports do not count.
+//! Each address sets two of 2,048 bits. Filters of several nodes are united by OR, and the number
+//! of addresses follows from the bits that are still clear. Ports do not count.
 
 use std::net::IpAddr;
 
@@ -35,13 +35,13 @@ impl Filter {
         }
     }
 
-    /// The union with another one.
+    /// Adds all addresses of another filter.
     pub fn merge(&mut self, other: &[u8; 256]) {
         self.0.iter_mut().zip(other).for_each(|(own, other)| *own |= other);
     }
 
-    /// How many addresses it stands for, estimated; beyond some 6,000 it is full, and 7,806 is the
-    /// most that is said.
+    /// Estimates the number of addresses; the filter is full beyond some 6,000, and the highest
+    /// result is 7,806.
     pub fn estimate(&self) -> u32 {
         let clear: u32 = self.0.iter().map(|byte| byte.count_zeros()).sum();
         let clear_share = f64::from(clear.max(1)) / f64::from(BIT_COUNT);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_union_counts_nobody_twice() {
+    fn a_union_counts_each_address_once() {
         let mut union = filter(0, 200);
         union.merge(&filter(100, 200).0);
         assert_eq!(union, filter(0, 300));

@@ -1,11 +1,11 @@
-//! Addresses where a node may be: those of our last run, those from hints, old ones,
-//! and the bootstrap names as the last resort.
+//! Addresses of possible nodes: nodes of the last run, hints, nodes that answered long ago, and the
+//! bootstrap names as the last resort.
 //!
-//! None of them counts as a node before it answers. Saved ones are tried first, some at a time,
-//! until enough are known; hints at a bounded rate, each once, for whoever gives them may want us
-//! to ask a victim. Some nodes that answered long ago are kept beside the table and asked now and
-//! then: the table forgets who is silent, and after a partition of the network nothing else would
-//! know the other half. It sends nothing itself.
+//! None counts as a node before it answers. Saved nodes are tried first, a few at a time, until
+//! enough are known. Hints are queried at a bounded rate, each once, because a hint may name a
+//! victim. Some nodes that answered long ago are kept beside the table and queried now and then:
+//! the table forgets silent nodes, and after a partition of the network no other record of the
+//! other half would remain. Sends nothing itself.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,37 +16,37 @@ use super::transactions::FAILED_AFTER;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 
-/// Saved nodes asked at once.
+/// Most pending queries to saved nodes.
 const SAVED_AT_ONCE: usize = 8;
-/// Known nodes of an overlay beyond which its saved ones are no longer tried.
+/// Nodes known in an overlay from which its saved nodes are no longer tried.
 pub(super) const SAVED_ENOUGH: usize = 32;
-/// How long saved nodes have before the bootstrap names are looked up too.
+/// Time for saved nodes to answer before the bootstrap names are looked up too.
 const SAVED_PATIENCE: Duration = Duration::from_secs(2);
-/// Hints that wait; more are dropped.
+/// Most waiting hints; further ones are dropped.
 const HINT_COUNT_MAX: usize = 64;
-/// Hints asked at once: those of all bootstrap names and of a torrent's `nodes`.
+/// Hints queried without a pause: those of all bootstrap names and of a torrent's `nodes`.
 const HINT_BURST: u32 = 16;
-/// Afterwards, time between two of them.
+/// The pause between two hints after that.
 const HINT_PAUSE: Duration = Duration::from_millis(500);
-/// Addresses of hints remembered, so that each is asked once; about 6 KiB.
+/// Most addresses of hints remembered, so that each is queried once; about 6 KiB.
 const ASKED_COUNT_MAX: usize = 128;
-/// How long an address is not asked again because of a hint.
+/// Time during which an address is not queried again because of a hint.
 const ASKED_FOR: Duration = Duration::from_secs(600);
-/// The same while nobody is known: until the query before has failed.
+/// The same while no node is known: until the earlier query has failed.
 const ASKED_FOR_ALONE: Duration = FAILED_AFTER;
-/// Old nodes kept.
+/// Most old nodes kept.
 const OLD_COUNT_MAX: usize = 32;
-/// One in so many answers replaces an old node: at rest some eight an hour.
+/// One in this many answers replaces an old node: about eight an hour in an idle node.
 const OLD_ODDS: usize = 64;
-/// Time between two questions to old nodes, half to one and a half times.
+/// Time between two queries to old nodes, varied from a half to one and a half of it.
 const OLD_PAUSE: Duration = Duration::from_secs(600);
 /// First pause between two lookups of the bootstrap names; doubles.
 const BOOTSTRAP_PAUSE_MIN: Duration = Duration::from_secs(5);
-/// Longest of these pauses, also where only one of two overlays is empty: the other family may have
-/// no way out.
+/// Longest of these pauses, and the pause where only one of two overlays is empty, because the
+/// other family may have no route.
 const BOOTSTRAP_PAUSE_MAX: Duration = Duration::from_secs(600);
 
-/// How many overlays know nobody.
+/// How many overlays know no node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Empty {
     /// None.
@@ -57,15 +57,15 @@ pub(super) enum Empty {
     All,
 }
 
-/// A node that answered once.
+/// A node that answered some time ago.
 #[derive(Clone, Copy, Debug)]
 struct Old {
     addr: SocketAddr,
-    /// It did not answer when asked last.
+    /// Whether the last query to it failed.
     is_silent: bool,
 }
 
-/// Where nodes may be.
+/// The addresses of possible nodes.
 #[derive(Debug)]
 pub(super) struct BootstrapSources {
     saved: VecDeque<SocketAddr>,
@@ -80,7 +80,7 @@ pub(super) struct BootstrapSources {
 }
 
 impl BootstrapSources {
-    /// None: the bootstrap names are looked up at once.
+    /// Creates it without addresses: the bootstrap names are looked up at once.
     pub(super) fn new(mut rng: Rng, now: Instant) -> Self {
         let old_at = now + OLD_PAUSE.mul_f64(0.5 + rng.unit());
         Self {
@@ -96,7 +96,7 @@ impl BootstrapSources {
         }
     }
 
-    /// Nodes of our last run.
+    /// Adds the nodes of the last run.
     pub(super) fn save(&mut self, now: Instant, addrs: impl Iterator<Item = SocketAddr>) {
         let room = SAVED_COUNT_MAX - self.saved.len();
         self.saved.extend(addrs.take(room));
@@ -105,7 +105,7 @@ impl BootstrapSources {
         }
     }
 
-    /// The next saved node to be asked now; whoever takes it reports its end by
+    /// Takes the next saved node to query now; the caller reports its end to
     /// [`BootstrapSources::saved_ended`].
     pub(super) fn next_saved(&mut self) -> Option<SocketAddr> {
         let next = (self.saved_under_way < SAVED_AT_ONCE).then(|| self.saved.pop_front()).flatten()?;
@@ -113,7 +113,7 @@ impl BootstrapSources {
         Some(next)
     }
 
-    /// A saved node answered or is late.
+    /// A query to a saved node was answered or is late.
     pub(super) fn saved_ended(&mut self) {
         self.saved_under_way = self.saved_under_way.saturating_sub(1);
     }
@@ -123,7 +123,7 @@ impl BootstrapSources {
         !self.saved.is_empty()
     }
 
-    /// A hint, if there is room and it was not followed lately.
+    /// Adds a hint, if there is room and it was not followed recently.
     pub(super) fn hint(&mut self, now: Instant, addr: SocketAddr, is_alone: bool) {
         let asked_for = if is_alone { ASKED_FOR_ALONE } else { ASKED_FOR };
         let was_asked = |&(asked, at): &(SocketAddr, Instant)| asked == addr && now.since(at) < asked_for;
@@ -133,7 +133,7 @@ impl BootstrapSources {
         }
     }
 
-    /// The next hint to be followed now.
+    /// Takes the next hint to query now.
     pub(super) fn next_hint(&mut self, now: Instant) -> Option<SocketAddr> {
         if self.hints.is_empty() || !self.throttle.take(now) {
             return None;
@@ -147,7 +147,7 @@ impl BootstrapSources {
         Some(addr)
     }
 
-    /// A node answered: known for later times, perhaps.
+    /// A node answered: sometimes keeps it as an old node.
     pub(super) fn met(&mut self, addr: SocketAddr) {
         self.bootstrap.pause = BOOTSTRAP_PAUSE_MIN;
         let is_full = self.old.len() == OLD_COUNT_MAX;
@@ -163,7 +163,7 @@ impl BootstrapSources {
         }
     }
 
-    /// An old node to be asked now, and its place.
+    /// Returns an old node to query now, with its place.
     pub(super) fn next_old(&mut self, now: Instant) -> Option<(usize, SocketAddr)> {
         if now < self.old_at {
             return None;
@@ -173,19 +173,20 @@ impl BootstrapSources {
         self.old.get(place).map(|old| (place, old.addr))
     }
 
-    /// The old node at a place answered or not. Whether it is back after a silence.
+    /// The query to the old node at a place ended. Returns whether the node is back after a
+    /// silence.
     pub(super) fn old_ended(&mut self, place: usize, addr: SocketAddr, is_silent: bool) -> bool {
         let Some(old) = self.old.get_mut(place).filter(|old| old.addr == addr) else { return false };
         let was_silent = std::mem::replace(&mut old.is_silent, is_silent);
         was_silent && !is_silent
     }
 
-    /// Somebody waits for nodes: the pauses begin anew.
+    /// A request waits for nodes: resets the pauses.
     pub(super) fn hasten(&mut self) {
         self.bootstrap.pause = BOOTSTRAP_PAUSE_MIN;
     }
 
-    /// Whether the bootstrap names are to be looked up now; old nodes are then tried again too.
+    /// Whether to look up the bootstrap names now; old nodes are then tried again too.
     pub(super) fn begin_bootstrap(&mut self, now: Instant, empty: Empty) -> bool {
         let due = self.bootstrap.due_at(empty).is_some_and(|at| at <= now);
         if due {
@@ -199,7 +200,7 @@ impl BootstrapSources {
         due
     }
 
-    /// When something is due.
+    /// Returns when something is due.
     pub(super) fn due_at(&self, empty: Empty) -> Instant {
         let hint_at = (!self.hints.is_empty()).then(|| self.throttle.ready_at());
         let bootstrap_at = self.bootstrap.due_at(empty);
@@ -207,7 +208,7 @@ impl BootstrapSources {
     }
 }
 
-/// When the names are looked up.
+/// The schedule of bootstrap lookups.
 #[derive(Debug)]
 struct Bootstrap {
     start_at: Instant,

@@ -1,11 +1,12 @@
-//! What answering may cost: queries by prefix, and bytes in all, so that we cannot be used against
-//! a third.
+//! Bounds the cost of answers: queries of each prefix, and bytes in all, so that this node cannot
+//! be used against a third party.
 //!
-//! 10 queries a second of one /24 or /64 (in bursts of five seconds) and 16 kB of answers a second;
-//! prefixes are counted in a table of fixed size (8 kB) where the longest silent makes room; the
-//! places are those of a hash with a secret key, so that an attacker cannot choose prefixes that
-//! wear out the place of another. Local addresses share only the bytes. Datagrams beyond a budget
-//! are dropped, not answered, and no host is banned for them: their source may be forged.
+//! 10 queries per second of one /24 or /64 (in bursts of five seconds) and 16 kB of answers per
+//! second. Prefixes are counted in a table of fixed size (8 kB), in which the prefix with the
+//! longest silence is replaced. Places follow from a hash with a secret key, so that an attacker
+//! cannot choose prefixes that use up the budget of another. Local addresses share only the bytes.
+//! Datagrams beyond a budget are dropped without an answer, and no host is banned, because sources
+//! may be forged.
 
 use std::net::IpAddr;
 
@@ -17,20 +18,20 @@ use crate::proto::compact;
 use crate::proto::rng::Rng;
 use crate::proto::time::Instant;
 
-/// Queries a second of one prefix, in the long run; others are dropped. One is a tick.
+/// Queries per second of one prefix in the long run; others are dropped. One query is a tick.
 const QUERIES_PER_SECOND: u64 = 10;
-/// Queries at once of a prefix that was silent for as many ticks.
+/// Most queries at once of a prefix that was silent for as many ticks.
 const QUERY_BURST: u32 = 50;
-/// Bytes of answers a second, to whomever; others are not given. A node at rest gives some hundred.
+/// Bytes of all answers per second; further ones are not sent. An idle node sends some hundred.
 const ANSWER_RATE: u64 = 16_000;
-/// Places of the table of prefixes. Whoever was silent for the length of a burst needs none, so
-/// they suffice for 200 new prefixes a second; beyond that a prefix is given a new burst, and the
+/// Places in the table of prefixes. A prefix that was silent for the length of a burst needs none,
+/// so they suffice for 200 new prefixes per second; beyond that, prefixes get new bursts, and the
 /// bytes are the limit.
 const SLOT_COUNT: usize = 1_024;
-/// Places that a prefix may take.
+/// Places that a prefix may occupy.
 const SET_LEN: usize = 8;
 
-/// The books.
+/// The budgets of all prefixes and of the bytes.
 #[derive(Debug)]
 pub struct Budget {
     bytes: Bucket,
@@ -39,23 +40,23 @@ pub struct Budget {
     slots: Vec<Slot>,
 }
 
-/// What one prefix has left.
+/// The budget of one prefix.
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
-    /// Which prefix: half of its hash, so that a few share a place, and a budget.
+    /// Half of the prefix's hash; the few prefixes that share it share a budget.
     tag: u32,
-    /// The tick until which its queries are spent; from then on it has its whole burst.
+    /// The tick until which its queries are used up; from then on it has its full burst.
     spent_until: u32,
 }
 
 impl Budget {
-    /// Full; the secret is drawn from `rng`.
+    /// Creates full budgets; the secret is drawn from `rng`.
     pub fn new(mut rng: Rng, now: Instant) -> Self {
         let key = SipHasher13::new_with_keys(rng.bits(), rng.bits());
         Self { bytes: Bucket::new(Some(ANSWER_RATE), now), key, slots: Vec::new() }
     }
 
-    /// Whether a query from this address may be looked at; counts it.
+    /// Counts a query, and returns whether it may be answered.
     pub fn admit(&mut self, now: Instant, from: IpAddr) -> bool {
         if compact::is_local(from) {
             return true;
@@ -73,12 +74,12 @@ impl Budget {
         is_within
     }
 
-    /// Whether an answer of so many bytes may leave; counts it.
+    /// Counts an answer of `len` bytes, and returns whether it may be sent.
     pub fn spend(&mut self, now: Instant, len: usize) -> bool {
         self.bytes.take(len as u64, now)
     }
 
-    /// The place of a prefix; if it has none, that of the longest silent of its set.
+    /// Returns the place of a prefix, or that of the prefix in its set with the longest silence.
     fn slot(&mut self, from: IpAddr) -> &mut Slot {
         let hash = self.key.hash(&Prefix::of_ip(from).to_bits().to_ne_bytes());
         let (tag, set) = ((hash >> 32) as u32, hash as usize % (SLOT_COUNT / SET_LEN));
@@ -93,7 +94,7 @@ impl Budget {
     }
 }
 
-/// Ticks since the shell's start, from 1 on; 13 years fit.
+/// Ticks since the start of the shell, from 1; 13 years fit.
 fn tick(now: Instant) -> u32 {
     let ticks = now.as_micros() * QUERIES_PER_SECOND / 1_000_000;
     u32::try_from(ticks).unwrap_or(u32::MAX - QUERY_BURST - 1)
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_has_its_burst_and_then_ten_a_second_and_others_have_their_own() {
+    fn each_prefix_has_a_burst_and_then_ten_queries_a_second() {
         let mut now = Instant::from_micros(77_777_777);
         let mut budget = Budget::new(Rng::from_number(1), now);
         let admitted =
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn many_prefixes_do_not_wear_out_one_another() {
+    fn many_prefixes_do_not_use_up_each_other_s_budget() {
         let mut now = Instant::ZERO;
         let mut budget = Budget::new(Rng::from_number(1), now);
         let mut admitted = 0;

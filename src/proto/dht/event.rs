@@ -7,48 +7,48 @@ use super::node_id::NodeId;
 use crate::proto::infohash::InfoHash;
 use crate::proto::time::Duration;
 
-/// Most nodes remembered from one start to the next.
+/// Most nodes saved for the next run.
 pub const SAVED_COUNT_MAX: usize = 400;
 
-/// The shell's name for a request.
+/// The shell's identifier of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// Whether others may keep us in their routing tables (BEP 43).
+/// Whether other nodes may keep this one in their routing tables (BEP 43).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadOnly {
-    /// Not at first; then as long as no node that we have not asked lately reaches us, with a new
-    /// trial now and then. Never where only local nodes answer.
+    /// Decides by itself: read-only while no node that was not queried recently reaches this one,
+    /// with a new trial now and then. Never where only local nodes answer.
     #[default]
     Auto,
-    /// Never: everybody is known to reach us.
+    /// Never read-only: all nodes are known to reach this one.
     Never,
-    /// Always: we only ask.
+    /// Always read-only: this node only queries.
     Always,
 }
 
-/// Fixed facts of a node.
+/// The configuration of a node.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Take part in the IPv4 overlay.
     pub v4: bool,
     /// Take part in the IPv6 overlay (BEP 32).
     pub v6: bool,
-    /// The UDP port that we listen on.
+    /// The UDP port of this node.
     pub port: u16,
     /// BEP 43.
     pub read_only: ReadOnly,
-    /// Our address as known beforehand; None: learnt from others' answers (BEP 42). Ids follow from
-    /// it.
+    /// Our address, if it is known beforehand; `None` to learn it from answers (BEP 42). Ids follow
+    /// from it.
     pub external: Option<std::net::IpAddr>,
 }
 
-/// What the shell may want.
+/// A request of the shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Find peers of a torrent and, with `announce`, become one that others find.
+    /// Find the peers of a torrent and, with `announce`, become one of them.
     Peers {
-        /// Which torrent.
+        /// The torrent.
         infohash: InfoHash,
         /// What to store at the closest nodes.
         announce: Option<Announce>,
@@ -61,106 +61,105 @@ pub enum Request {
     Put {
         /// What to store.
         item: Item,
-        /// Expected sequence number of what is there.
+        /// Expected sequence number of the stored item.
         cas: Option<i64>,
     },
-    /// Find the nodes closest to an id (for crawls and for people).
+    /// Find the nodes closest to an id (for crawls and for display).
     Nodes(NodeId),
 }
 
-/// What an announce says.
+/// The content of an announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announce {
-    /// Where we take connections; None: the UDP port that nodes see (`implied_port`).
+    /// The TCP port of the peer; `None` for the UDP port that nodes see (`implied_port`).
     pub port: Option<u16>,
-    /// We are complete (BEP 33).
+    /// Whether it is complete (BEP 33).
     pub seed: bool,
 }
 
-/// The machine's decisions.
+/// An output of the machine.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub enum Output {
     /// Send a datagram.
     Send {
-        /// To whom.
+        /// The receiver.
         to: SocketAddr,
         /// Its bytes.
         bytes: Vec<u8>,
     },
-    /// A request found something, or is over.
+    /// A request found something, or ended.
     Found {
-        /// Which request.
+        /// The request.
         request: RequestId,
         /// What it found.
         found: Found,
     },
-    /// No node is known: look up the bootstrap names and tell by `handle_hint`. Repeated with
-    /// backoff.
+    /// No node is known: look up the bootstrap names and pass their addresses to `handle_hint`.
+    /// Repeated with backoff.
     Bootstrap,
     /// Enough nodes agree that this is our address.
     External(SocketAddr),
 }
 
-/// What a request found, as it comes; the last is `Done`.
+/// A result of a request; the last is `Done`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
-    /// Peers that a node named; addresses are canonical and dialable, not judged further.
+    /// Peers that a node named; addresses are canonical and dialable, and not checked further.
     Peers {
-        /// Where they listen.
+        /// Their addresses.
         peers: Vec<SocketAddr>,
-        /// The node is itself on a loopback or private address, or it is ours: it may name such
-        /// peers.
+        /// Whether the node has a loopback or private address, or is this one; then it may name
+        /// such peers.
         local: bool,
     },
     /// A verified item for a `Get`; of a mutable one only newer ones follow.
     Item(Item),
-    /// The request is over.
+    /// The request has ended.
     Done(Outcome),
 }
 
-/// How a request went.
+/// The result of a request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Nodes asked.
+    /// Nodes queried.
     pub asked: u32,
-    /// Of these, nodes that answered.
+    /// Nodes that answered.
     pub answered: u32,
-    /// Steps from our own table to the first node that had what was sought, or else to the closest
-    /// one: 0 if we kept it ourselves or no node answered, 1 for a node of our own table.
+    /// Steps from our own table to the first node that had the result, or else to the closest node:
+    /// 0 if this node had it or no node answered, 1 for a node of our own table.
     pub hops: u32,
-    /// Nodes that took the announce or the item.
+    /// Nodes that stored the announce or the item.
     pub stored: u32,
-    /// Why the last of those that refused it did: its code and words, without what could steer a
-    /// terminal.
+    /// Code and text of the last refusal to store, without terminal control characters.
     pub refused: Option<String>,
-    /// From the request on.
+    /// Time from the request to its end.
     pub took: Duration,
-    /// The closest nodes that answered, closest first, all where many crowd the target; where
-    /// something is stored, of those that gave a token.
+    /// The closest nodes that answered, closest first, and all of them where many crowd the target;
+    /// if something is stored, only those that gave a token.
     pub closest: Vec<super::node_id::Node>,
-    /// BEP 33, if asked for: estimated seeds and downloaders.
+    /// BEP 33, if requested: estimated seeds and downloaders.
     pub scrape: Option<(u32, u32)>,
 }
 
 /// Figures of a node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// Each overlay that we take part in.
+    /// The overlays of this node.
     pub overlays: Vec<OverlaySnapshot>,
     /// Datagrams and bytes received.
     pub received: (u64, u64),
     /// Datagrams and bytes sent.
     pub sent: (u64, u64),
-    /// Queries answered; dropped for a budget; refused.
+    /// Queries answered; dropped by the budget; refused.
     pub queries: (u64, u64, u64),
     /// Torrents and peers stored for others.
     pub stored_peers: (usize, usize),
     /// Items stored for others.
     pub stored_items: usize,
-    /// Lookups under way.
+    /// Running lookups.
     pub lookups: usize,
-    /// Whether we tell others not to keep us (BEP 43), in one family at least.
+    /// Whether this node asks others not to keep it (BEP 43), in one family at least.
     pub read_only: bool,
 }
 
@@ -171,10 +170,10 @@ pub struct OverlaySnapshot {
     pub is_v6: bool,
     /// Our id.
     pub id: NodeId,
-    /// Our address as others see it.
+    /// Our address as other nodes see it.
     pub external: Option<SocketAddr>,
     /// Nodes in the routing table; of these, good ones.
     pub nodes: (usize, usize),
-    /// Nodes in the whole overlay, estimated from how densely they lie around lookups' targets.
+    /// Estimated nodes in the whole overlay, from their density around the targets of lookups.
     pub size_estimate: u64,
 }

@@ -1,4 +1,5 @@
-//! Items of the DHT (BEP 44): immutable ones named by their hash, mutable ones by a key and a salt.
+//! Items of the DHT (BEP 44): immutable ones identified by their hash, mutable ones by a key and a
+//! salt.
 
 use std::fmt;
 
@@ -15,8 +16,8 @@ pub const VALUE_LEN_MAX: usize = 1_000;
 /// Longest salt, bytes; longer ones are refused with error 207.
 pub const SALT_LEN_MAX: usize = 64;
 
-/// What a value may be: it has to fit into a message that is read within [`Limits::KRPC`], two
-/// levels down and beside at most 30 other tokens. A value beyond that counts as no bencode.
+/// Limits of a value: it must fit into a message within [`Limits::KRPC`], two levels deep and
+/// beside at most 30 other tokens. A value beyond them counts as invalid bencode.
 const VALUE: Limits = Limits {
     len_max: VALUE_LEN_MAX,
     depth_max: Limits::KRPC.depth_max - 2,
@@ -26,22 +27,22 @@ const VALUE: Limits = Limits {
     numbers: Numbers::Canonical,
 };
 
-/// What names an item.
+/// Identifies an item.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ItemKey {
     /// SHA-1 of the bencoded value.
     Immutable(NodeId),
-    /// Whoever has the secret half of this key writes it.
+    /// An item that the owner of this key can change.
     Mutable {
         /// ed25519.
         public_key: [u8; 32],
-        /// Tells apart the items of one key; may be empty.
+        /// Distinguishes the items of one key; may be empty.
         salt: Bytes,
     },
 }
 
 impl ItemKey {
-    /// Where in the key space it is kept.
+    /// Returns its place in the key space.
     pub fn target(&self) -> NodeId {
         match self {
             Self::Immutable(target) => *target,
@@ -50,8 +51,8 @@ impl ItemKey {
     }
 }
 
-/// A verified item, or one of our own: can only be made by [`Item::immutable`], [`SecretKey::sign`]
-/// and [`ItemRef::verify`].
+/// A verified item, or one of our own: only [`Item::immutable`], [`SecretKey::sign`] and
+/// [`ItemRef::verify`] make one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// Bencoded.
@@ -59,7 +60,7 @@ pub struct Item {
     mutable: Option<Mutable>,
 }
 
-/// What a mutable item has beside its value.
+/// The parts of a mutable item besides its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mutable {
     /// ed25519.
@@ -72,10 +73,10 @@ pub struct Mutable {
     pub signature: [u8; 64],
 }
 
-/// An item as received, nothing of it believed yet.
+/// An item as received, not yet verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ItemRef<'a> {
-    /// `v`, bencoded as it came.
+    /// `v`, bencoded, as received.
     pub value: &'a [u8],
     /// `k`
     pub public_key: Option<&'a [u8; 32]>,
@@ -87,7 +88,7 @@ pub struct ItemRef<'a> {
     pub signature: Option<&'a [u8; 64]>,
 }
 
-/// Why an item is not taken; the number is BEP 44's code.
+/// Why an item is refused, with BEP 44's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ItemError {
     /// 205
@@ -99,13 +100,13 @@ pub enum ItemError {
     /// 207
     #[error("the salt is longer than {SALT_LEN_MAX} bytes")]
     Salt,
-    /// 203: neither its hash nor its key is the one sought, or the value is no bencode.
+    /// 203: neither its hash nor its key is the requested one, or the value is invalid bencode.
     #[error("it is not the item that was asked for")]
     Other,
 }
 
 impl ItemError {
-    /// Its code in a KRPC error.
+    /// Returns its code in a KRPC error.
     pub fn code(self) -> i64 {
         match self {
             Self::TooLong => 205,
@@ -117,16 +118,16 @@ impl ItemError {
 }
 
 impl Item {
-    /// An immutable item with this bencoded value.
+    /// Makes an immutable item of this bencoded value.
     ///
     /// # Errors
-    /// The value is too long, or no bencode.
+    /// The value is too long or invalid bencode.
     pub fn immutable(value: Bytes) -> Result<Self, ItemError> {
         check_value(&value)?;
         Ok(Self { value, mutable: None })
     }
 
-    /// What names it.
+    /// Returns its key.
     pub fn key(&self) -> ItemKey {
         match &self.mutable {
             None => ItemKey::Immutable(immutable_target(&self.value)),
@@ -136,7 +137,7 @@ impl Item {
         }
     }
 
-    /// Where in the key space it is kept.
+    /// Returns its place in the key space.
     pub fn target(&self) -> NodeId {
         match &self.mutable {
             None => immutable_target(&self.value),
@@ -144,17 +145,17 @@ impl Item {
         }
     }
 
-    /// Bencoded.
+    /// Returns the bencoded value.
     pub fn value(&self) -> &Bytes {
         &self.value
     }
 
-    /// What a mutable item has beside its value; None: immutable.
+    /// Returns the parts of a mutable item besides its value; `None` for an immutable one.
     pub fn mutable(&self) -> Option<&Mutable> {
         self.mutable.as_ref()
     }
 
-    /// As it is sent.
+    /// Returns it in the form in which it is sent.
     pub fn as_item_ref(&self) -> ItemRef<'_> {
         let mutable = self.mutable.as_ref();
         ItemRef {
@@ -168,7 +169,7 @@ impl Item {
 }
 
 impl ItemRef<'_> {
-    /// Where in the key space it belongs; costs a hash, no signature.
+    /// Returns its place in the key space; costs a hash, no signature check.
     pub fn target(&self) -> NodeId {
         match self.public_key {
             None => immutable_target(self.value),
@@ -176,8 +177,8 @@ impl ItemRef<'_> {
         }
     }
 
-    /// The item, if its lengths and its signature are good. Verifying a signature costs some 50
-    /// microseconds: whoever asks for it has shown a token first.
+    /// Returns the item, if its lengths and its signature are valid. Checking a signature takes
+    /// some 50 microseconds, so a token is checked first.
     ///
     /// # Errors
     /// See [`ItemError`].
@@ -189,7 +190,7 @@ impl ItemRef<'_> {
                 check_salt(self.salt)?;
                 let signature = *self.signature.ok_or(ItemError::Signature)?;
                 let text = signed_text(self.salt, self.seq, self.value);
-                // Strictly: with a key of small order anybody's signature would fit.
+                // Strictly, because any signature would fit a key of small order.
                 VerifyingKey::from_bytes(&public_key)
                     .and_then(|key| key.verify_strict(&text, &Signature::from_bytes(&signature)))
                     .map_err(|_| ItemError::Signature)?;
@@ -204,8 +205,8 @@ impl ItemRef<'_> {
         Ok(Item { value: Bytes::copy_from_slice(self.value), mutable })
     }
 
-    /// The item, if it is the one that `key` names (an answer to `get` carries no salt: the key's
-    /// is used).
+    /// Returns the item, if it is the one that `key` identifies (an answer to `get` carries no
+    /// salt, so the key's salt is used).
     ///
     /// # Errors
     /// See [`ItemError`].
@@ -227,32 +228,32 @@ impl ItemRef<'_> {
 pub struct SecretKey(SigningKey);
 
 impl SecretKey {
-    /// A new one.
+    /// Generates a new key.
     pub fn generate(rng: &mut Rng) -> Self {
         let mut seed = [0; 32];
         rng.fill(&mut seed);
         Self::from_bytes(seed)
     }
 
-    /// From its 32 bytes.
+    /// Makes a key from its 32 bytes.
     pub fn from_bytes(seed: [u8; 32]) -> Self {
         Self(SigningKey::from_bytes(&seed))
     }
 
-    /// Its 32 bytes, to be kept secret.
+    /// Returns its 32 bytes, which must be kept secret.
     pub fn to_bytes(&self) -> [u8; 32] {
         self.0.to_bytes()
     }
 
-    /// The public half.
+    /// Returns the public half.
     pub fn public_key(&self) -> [u8; 32] {
         self.0.verifying_key().to_bytes()
     }
 
-    /// A mutable item with this bencoded value.
+    /// Signs a mutable item with this bencoded value.
     ///
     /// # Errors
-    /// Value or salt is too long, or the value no bencode.
+    /// The value or the salt is too long, or the value is invalid bencode.
     pub fn sign(&self, salt: Bytes, seq: i64, value: Bytes) -> Result<Item, ItemError> {
         check_value(&value)?;
         check_salt(&salt)?;
@@ -263,7 +264,7 @@ impl SecretKey {
 }
 
 impl fmt::Debug for SecretKey {
-    /// The public half only: what is printed ends up in logs.
+    /// Prints the public half only, because output ends up in logs.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "SecretKey(of {})", data_encoding::HEXLOWER.encode(&self.public_key()))
     }
@@ -277,8 +278,7 @@ fn mutable_target(public_key: &[u8; 32], salt: &[u8]) -> NodeId {
     NodeId(Sha1::new().chain_update(public_key).chain_update(salt).finalize().into())
 }
 
-/// What a signature is over: `salt`, `seq` and `v` as they stand in a dictionary, an empty salt not
-/// at all.
+/// Returns the signed bytes: `salt`, `seq` and `v` as in a dictionary, without an empty salt.
 fn signed_text(salt: &[u8], seq: i64, value: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(48 + salt.len() + value.len());
     if !salt.is_empty() {
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_verifies_and_what_is_changed_does_not() {
+    fn a_signed_item_verifies_and_a_changed_one_does_not() {
         let item = key(1).sign("salt".into(), -3, "5:hello".into()).unwrap();
         let sent = item.as_item_ref();
         assert_eq!(sent.verify(), Ok(item.clone()));
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_item_that_was_asked_for_is_taken() {
+    fn only_the_requested_item_is_accepted() {
         let immutable = Item::immutable("5:hello".into()).unwrap();
         let mutable = key(1).sign(Bytes::new(), 1, "5:hello".into()).unwrap();
         assert_eq!(mutable.as_item_ref().verify_as(&immutable.key()), Ok(immutable.clone()));

@@ -1,9 +1,9 @@
-//! Items that others gave us to keep (BEP 44), within limits: 1,024, each for two hours after its
-//! last put.
+//! Items stored for other nodes (BEP 44), within limits: 1,024, each for two hours after its last
+//! put.
 //!
-//! While it is more than half full, one network may have 64 of them there. When full, the item
-//! farthest from our own id makes room for a closer one; else the new one is refused. The store is
-//! small when little is in it, and what expires is found without a walk.
+//! While the store is more than half full, one network may have 64 items in it. When it is full, a
+//! new item replaces the one farthest from our own id if it is closer, otherwise it is refused.
+//! Memory follows the number of items, and expired ones are found without a scan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,20 +14,21 @@ use super::item::{Item, Mutable};
 use super::node_id::NodeId;
 use crate::proto::time::{Duration, Instant};
 
-/// Most items kept: some 1.5 MB of the longest ones. Hit: the farthest from our id gives way, or
+/// Most items: some 1.5 MB of the longest ones. When hit, the farthest from our id is replaced, or
 /// the new one is refused.
 pub const ITEM_COUNT_MAX: usize = 1_024;
 /// Items that one /24 or /48 may be the first to put while the store is more than half full, so
-/// that one network cannot fill it; local addresses are exempt. Hit: its further ones are refused.
+/// that one network cannot fill it; local addresses are exempt. When hit, its further ones are
+/// refused.
 pub const PREFIX_ITEM_COUNT_MAX: u32 = 64;
-/// An item is forgotten so long after its last put (BEP 44: two hours).
+/// Time after its last put when an item expires (BEP 44: two hours).
 pub const ITEM_AGE_MAX: Duration = Duration::from_secs(2 * 3_600);
 
 /// The store.
 #[derive(Debug, Default)]
 pub struct ItemStore {
     items: BTreeMap<NodeId, Kept>,
-    /// The targets of all items, those that expire first in front.
+    /// The targets of all items, in order of expiry.
     expiries: BTreeSet<(Instant, NodeId)>,
     quota: PrefixQuota,
 }
@@ -35,7 +36,7 @@ pub struct ItemStore {
 #[derive(Debug)]
 struct Kept {
     item: Item,
-    /// Of who put it first.
+    /// The prefix of the node that put it first.
     founder: Prefix,
     expires_at: Instant,
 }
@@ -66,17 +67,17 @@ impl PutError {
 }
 
 impl ItemStore {
-    /// Empty.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The item at a target.
+    /// Returns the item at a target.
     pub fn find(&self, target: NodeId) -> Option<&Item> {
         self.items.get(&target).map(|kept| &kept.item)
     }
 
-    /// Keeps an item that `from` put. The same sequence number with the same value only prolongs
+    /// Stores an item that `from` put. The same sequence number with the same value only prolongs
     /// it; with another value it is refused.
     ///
     /// # Errors
@@ -112,9 +113,9 @@ impl ItemStore {
         Ok(())
     }
 
-    /// Forgets the item farthest from our id, if it is farther than this target. Walks over all,
-    /// but only when full, for a put that has shown its token and its signature: a tenth of what
-    /// that cost.
+    /// Drops the item farthest from our id, if it is farther than this target. Scans all items, but
+    /// only when full, and for a put with a valid token and signature, which cost ten times as much
+    /// to check.
     fn make_room(&mut self, own: NodeId, target: NodeId) -> Result<(), PutError> {
         let farthest = self.items.keys().copied().max_by_key(|&kept| own.distance(kept));
         let farther = |kept: &NodeId| own.distance(*kept) > own.distance(target);
@@ -126,7 +127,7 @@ impl ItemStore {
         Ok(())
     }
 
-    /// Drops what has expired.
+    /// Drops expired items.
     pub fn expire(&mut self, now: Instant) {
         while let Some(&(expires_at, target)) = self.expiries.first()
             && expires_at <= now
@@ -138,26 +139,26 @@ impl ItemStore {
         }
     }
 
-    /// When [`ItemStore::expire`] has something to do.
+    /// Returns when [`ItemStore::expire`] has something to do.
     pub fn expires_at(&self) -> Option<Instant> {
         self.expiries.first().map(|&(expires_at, _)| expires_at)
     }
 
-    /// Items kept.
+    /// The number of items.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether there are none.
+    /// Whether the store is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Whether the new item takes the place of the kept one of the same target (true), or only prolongs
-/// it (false).
+/// Whether the new item replaces the stored one of the same target (true), or only prolongs it
+/// (false).
 fn may_replace(kept: &Item, new: &Item, cas: Option<i64>) -> Result<bool, PutError> {
-    // Of one target, so both are immutable and the same, or both mutable.
+    // Both have the same target, so both are immutable and equal, or both are mutable.
     let (Some(Mutable { seq: kept_seq, .. }), Some(Mutable { seq, .. })) = (kept.mutable(), new.mutable())
     else {
         return Ok(false);

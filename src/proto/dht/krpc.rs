@@ -1,11 +1,10 @@
 //! KRPC: the DHT's messages as datagrams (BEP 5, with the keys of BEP 32, 33, 42, 43, 44, 51).
 //!
-//! Decoding borrows from the datagram and allocates nothing; what is missing, of the wrong kind or
-//! of a wrong length counts as absent, and what cannot do without it is an error. Encoding is
-//! canonical: keys in order.
+//! Decoding borrows from the datagram and allocates nothing. A key of the wrong kind or length
+//! counts as absent; a message that lacks a required key is an error. Encoding is canonical: keys
+//! in order.
 //!
-//! Knows no node, no transaction under way and no policy; whether a signature or a token is good is
-//! not its matter.
+//! Knows no nodes, transactions or policy, and checks no signature or token.
 
 mod decode;
 mod encode;
@@ -20,38 +19,38 @@ use crate::proto::compact;
 pub use decode::decode;
 pub use encode::{encode_answer, encode_error, encode_query};
 
-/// Longest datagram that we send, bytes: the payload of the smallest IPv6 MTU (1,280) with room for
-/// headers. Longer answers are cut short by naming fewer peers, samples and nodes.
+/// Longest datagram sent, bytes: the payload of the smallest IPv6 MTU (1,280) with room for
+/// headers. Longer answers are shortened by naming fewer peers, samples and nodes.
 pub const DATAGRAM_LEN_MAX: usize = 1_200;
-/// Bytes of a transaction id of ours.
+/// Length of our transaction ids, bytes.
 pub const TRANSACTION_LEN: usize = 4;
-/// Longest transaction id of others, bytes: it is echoed, and a longer one is an error. Clients use
-/// 2 to 8.
+/// Longest transaction id of other nodes, bytes: it is echoed, and a longer one is an error.
+/// Clients use 2 to 8.
 pub const TRANSACTION_LEN_MAX: usize = 32;
-/// Nodes of one family that are read from an answer, further ones are not: who asks for k = 8 is
-/// told of 8, by some implementations of 20, and no one answer may fill a lookup.
+/// Most nodes of one family read from an answer; further ones are ignored. A query for k = 8 gets
+/// 8, from some implementations 20, and no single answer may fill a lookup.
 pub const NODE_COUNT_MAX: usize = 32;
 
-/// Bytes of an IPv4 node in an answer: id, address, port.
+/// Length of an IPv4 node in an answer, bytes: id, address, port.
 const NODE_V4_LEN: usize = ID_LEN + compact::V4_LEN;
 /// The same for IPv6 (BEP 32).
 const NODE_V6_LEN: usize = ID_LEN + compact::V6_LEN;
 const ID_LEN: usize = 20;
-/// Bytes of a filter (BEP 33).
+/// Length of a filter (BEP 33), bytes.
 const FILTER_LEN: usize = 256;
 
-/// A datagram, read.
+/// A decoded datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     /// `t`: echoed in answers; at most 32 bytes.
     pub transaction: &'a [u8],
-    /// What it is.
+    /// Its kind and content.
     pub body: Body<'a>,
-    /// `ip`: our address as the sender sees it (BEP 42).
+    /// `ip`: the receiver's address as the sender sees it (BEP 42).
     pub external: Option<SocketAddr>,
 }
 
-/// The three kinds.
+/// The three kinds of message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
     /// `q`
@@ -62,7 +61,7 @@ pub enum Body<'a> {
     Error(i64, &'a [u8]),
 }
 
-/// Which families of nodes are wanted in an answer (BEP 32); neither: that of the datagram.
+/// The families of nodes wanted in an answer (BEP 32); if neither, that of the datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Want {
     /// `n4`
@@ -74,18 +73,18 @@ pub struct Want {
 /// A query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query<'a> {
-    /// Who asks.
+    /// The sender's id.
     pub id: NodeId,
-    /// `ro`: is not to be kept in routing tables (BEP 43).
+    /// `ro`: the sender must not be kept in routing tables (BEP 43).
     pub read_only: bool,
-    /// What it asks.
+    /// The method with its arguments.
     pub method: Method<'a>,
 }
 
-/// What a query asks.
+/// The method of a query with its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method<'a> {
-    /// Are you there.
+    /// Checks that the node is alive.
     Ping,
     /// The nodes closest to a target.
     FindNode {
@@ -105,27 +104,27 @@ pub enum Method<'a> {
         /// No complete peers wanted (BEP 33).
         no_seed: bool,
     },
-    /// Keep us as a peer of a torrent.
+    /// Store the sender as a peer of a torrent.
     AnnouncePeer {
         /// The torrent.
         infohash: NodeId,
-        /// Where it takes connections; None: the datagram's source port (`implied_port`).
+        /// Its TCP port; `None` for the datagram's source port (`implied_port`).
         port: Option<u16>,
         /// From an answer to `get_peers`.
         token: &'a [u8],
-        /// It is complete (BEP 33).
+        /// Whether it is complete (BEP 33).
         seed: bool,
     },
     /// An item (BEP 44).
     Get {
         /// SHA-1 of the value, or of key and salt.
         target: NodeId,
-        /// Only newer ones than this.
+        /// Only newer items than this sequence number.
         seq: Option<i64>,
         /// Families wanted.
         want: Want,
     },
-    /// Keep an item (BEP 44).
+    /// Store an item (BEP 44).
     Put {
         /// From an answer to `get`.
         token: &'a [u8],
@@ -141,18 +140,18 @@ pub enum Method<'a> {
         /// Families wanted.
         want: Want,
     },
-    /// A method that we do not know; to be answered by error 204, or as `find_node` if it has a
-    /// target. Written, its name is empty.
+    /// An unknown method; answered by error 204, or as `find_node` if it has a target. Encoded with
+    /// an empty name.
     Unknown {
-        /// `target` or `info_hash`, if there.
+        /// `target` or `info_hash`, if present.
         target: Option<NodeId>,
     },
 }
 
-/// An answer; every key but the id is optional, whoever asked knows what to look for.
+/// An answer; every key but the id is optional.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response<'a> {
-    /// Who answers.
+    /// The sender's id.
     pub id: NodeId,
     /// `nodes`, compact, 26 bytes each.
     pub nodes: &'a [u8],
@@ -168,12 +167,12 @@ pub struct Response<'a> {
     pub samples: Option<(&'a [u8], i64)>,
     /// `v`, `k`, `sig`, `seq` (BEP 44).
     pub item: Option<ItemRef<'a>>,
-    /// `seq` by itself: the node has no newer one (BEP 44).
+    /// `seq` without an item: the node has no newer one (BEP 44).
     pub seq: Option<i64>,
 }
 
 impl<'a> Response<'a> {
-    /// The nodes of both families, canonical; those that nobody can be reached at left out. At most
+    /// Returns the nodes of both families, canonical, without unreachable addresses; at most
     /// [`NODE_COUNT_MAX`] of each family.
     pub fn nodes(&self) -> impl Iterator<Item = Node> + use<'a> {
         let v4 = self.nodes.as_chunks::<NODE_V4_LEN>().0.iter().take(NODE_COUNT_MAX);
@@ -183,20 +182,20 @@ impl<'a> Response<'a> {
         v4.chain(v6)
     }
 
-    /// The peers, canonical; those that nobody can be reached at left out.
+    /// Returns the peers, canonical, without unreachable addresses.
     pub fn peers(&self) -> impl Iterator<Item = SocketAddr> + use<'a> {
         self.values.into_iter().flatten().filter_map(|value| address(value.bytes()?))
     }
 }
 
-/// A node of an answer, if it could be reached.
+/// Returns a node of an answer, if its address is reachable.
 fn node_at(bytes: &[u8], addr: impl Fn(&[u8]) -> Option<SocketAddr>) -> Option<Node> {
     let (id, rest) = bytes.split_first_chunk::<ID_LEN>()?;
     let addr = addr(rest).filter(|&addr| compact::is_dialable(addr))?;
     Some(Node { id: NodeId(*id), addr })
 }
 
-/// A compact address of either family, canonical, if somebody could be reached there.
+/// Returns a compact address of either family, canonical, if it is reachable.
 fn address(bytes: &[u8]) -> Option<SocketAddr> {
     let addr = match bytes.len() {
         compact::V4_LEN => compact::decode_v4(bytes).next(),
@@ -206,14 +205,14 @@ fn address(bytes: &[u8]) -> Option<SocketAddr> {
     addr.filter(|&addr| compact::is_dialable(addr))
 }
 
-/// An answer to be written; empty parts are left out.
+/// An answer to encode; empty parts are left out.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// Nodes of both families, closest first.
     pub nodes: Vec<Node>,
-    /// `nodes`/`nodes6` are given even if empty.
+    /// Whether `nodes` is encoded even if empty.
     pub names_v4: bool,
-    /// The same for IPv6.
+    /// Whether `nodes6` is encoded even if empty.
     pub names_v6: bool,
     /// `values`
     pub peers: Vec<SocketAddr>,
@@ -225,11 +224,11 @@ pub struct Answer {
     pub samples: Option<(Vec<NodeId>, usize, u64)>,
     /// The item.
     pub item: Option<Item>,
-    /// `seq` by itself.
+    /// `seq` without an item.
     pub seq: Option<i64>,
 }
 
-/// The datagram is no KRPC message.
+/// Why a datagram is no KRPC message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad KRPC message: {0}")]
 pub struct KrpcError(pub &'static str);

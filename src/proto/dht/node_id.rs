@@ -1,5 +1,5 @@
-//! Node ids: one key space of 160 bits for nodes, torrents and items (BEP 5), and what an id has to
-//! do with an address (BEP 42).
+//! Node ids: one key space of 160 bits for nodes, torrents and items (BEP 5), and the relation of
+//! an id to its address (BEP 42).
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -11,31 +11,31 @@ use crate::proto::rng::Rng;
 
 /// Bits of an id.
 const ID_BITS: u32 = 160;
-/// The bits of an id's third byte that its address decides (BEP 42).
+/// The bits of an id's third byte that follow from its address (BEP 42).
 const PREFIX_MASK: u8 = 0xf8;
 
-/// A point of the key space: a node's id, or a target.
+/// A point of the key space: a node's id or a target.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub [u8; 20]);
 
-/// A node: who, and where.
+/// A node's id and address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Node {
-    /// Its id, as it says.
+    /// The id that the node gave.
     pub id: NodeId,
     /// Its address, canonical.
     pub addr: SocketAddr,
 }
 
 impl NodeId {
-    /// A uniform id.
+    /// Returns a uniformly random id.
     pub fn random(rng: &mut Rng) -> Self {
         let mut id = [0; 20];
         rng.fill(&mut id);
         Self(id)
     }
 
-    /// An id that fits this address (BEP 42), random in its other bits.
+    /// Returns an id that fits this address (BEP 42), random in its other bits.
     pub fn for_ip(ip: IpAddr, rng: &mut Rng) -> Self {
         let mut id = Self::random(rng);
         if !compact::is_local(ip) {
@@ -47,27 +47,28 @@ impl NodeId {
         id
     }
 
-    /// Whether the id may be of a node at this address (BEP 42): local addresses may have any.
+    /// Whether a node at this address may have this id (BEP 42); local addresses may have any.
     pub fn fits(self, ip: IpAddr) -> bool {
         let prefix = [self.0[0], self.0[1], self.0[2] & PREFIX_MASK];
         prefix == prefix_for(ip, self.0[19]) || compact::is_local(ip)
     }
 
-    /// XOR: how far apart; smaller is closer.
+    /// Returns the XOR distance; smaller is closer.
     pub fn distance(self, other: Self) -> Self {
         let mut distance = self.0;
         distance.iter_mut().zip(other.0).for_each(|(byte, other)| *byte ^= other);
         Self(distance)
     }
 
-    /// Leading bits in common, 0 to 160.
+    /// The number of leading bits in common, 0 to 160.
     pub fn shared_bits(self, other: Self) -> u32 {
         let distance = self.distance(other).0;
         let unlike = distance.iter().position(|&byte| byte != 0);
         unlike.map_or(ID_BITS, |at| 8 * at as u32 + distance[at].leading_zeros())
     }
 
-    /// A uniform id among those that share exactly `bits` leading bits with this one (160: itself).
+    /// Returns a uniformly random id among those that share exactly `bits` leading bits with this
+    /// one (160: itself).
     pub fn random_at(self, bits: u32, rng: &mut Rng) -> Self {
         if bits >= ID_BITS {
             return self;
@@ -83,7 +84,7 @@ impl NodeId {
     }
 }
 
-/// The first 21 bits of an id at this address, of which the id's last byte makes one of eight (BEP
+/// The first 21 bits of an id at this address; the id's last byte selects one of eight values (BEP
 /// 42).
 fn prefix_for(ip: IpAddr, last: u8) -> [u8; 3] {
     let seed = (last & 7) << 5;
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn at_local_addresses_every_id_is_welcome() {
+    fn every_id_fits_a_local_address() {
         let mut rng = Rng::from_number(2);
         for ip in ["127.0.0.1", "10.0.0.7", "192.168.1.1", "::1", "fd00::1"] {
             let ip = ip.parse().unwrap();

@@ -1,7 +1,8 @@
-//! What leaves the machine: queries with their transactions, answers, and the other outputs in
-//! their order.
+//! Outgoing data of the machine: queries with their transactions, answers, and the other outputs in
+//! order.
 //!
-//! Nothing is sent to port 0, to a group, or to ourselves. It does not know why something is sent.
+//! Sends nothing to port 0, to a multicast group, or to this node itself. Does not know why
+//! something is sent.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -15,32 +16,32 @@ use crate::proto::compact;
 use crate::proto::rng::Rng;
 use crate::proto::time::Instant;
 
-/// Who speaks: what all queries of an overlay have in common.
+/// What all queries of an overlay have in common.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Identity {
-    /// Our id there.
+    /// Our id in the overlay.
     pub(super) id: NodeId,
-    /// Which families of nodes we want named.
+    /// The families of nodes that we want named.
     pub(super) want: Want,
 }
 
-/// The way out.
+/// The queue of outputs, with the pending transactions.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    /// Queries under way.
+    /// Pending queries.
     pub(super) transactions: Transactions,
-    /// Whether others reach us: IPv4, IPv6.
+    /// Whether other nodes reach this one: IPv4, IPv6.
     reach: [Reach; 2],
     /// Our own addresses, as far as known: IPv4, IPv6.
     pub(super) own: [Option<SocketAddr>; 2],
-    /// A lookup had to wait for room among the transactions.
+    /// Whether a lookup waits for a free transaction.
     pub(super) is_starved: bool,
     outputs: VecDeque<Output>,
     sent: (u64, u64),
 }
 
 impl Outgoing {
-    /// Nothing sent yet.
+    /// Creates an empty queue.
     pub(super) fn new(read_only: ReadOnly, rng: Rng, now: Instant) -> Self {
         Self {
             transactions: Transactions::new(rng),
@@ -52,12 +53,12 @@ impl Outgoing {
         }
     }
 
-    /// Whether something may be sent there.
+    /// Whether a datagram may be sent to this address.
     pub(super) fn may_send(&self, to: SocketAddr) -> bool {
         compact::is_dialable(to) && !self.own.contains(&Some(to))
     }
 
-    /// Asks; false: it may not be sent, or too much is under way.
+    /// Sends a query; false if the address is not allowed or too many queries are pending.
     pub(super) fn query(
         &mut self,
         now: Instant,
@@ -77,33 +78,33 @@ impl Outgoing {
         true
     }
 
-    /// Sends an answer, or anything that is written already.
+    /// Queues an encoded datagram.
     pub(super) fn datagram(&mut self, to: SocketAddr, bytes: Vec<u8>) {
         self.sent = (self.sent.0 + 1, self.sent.1 + bytes.len() as u64);
         self.outputs.push_back(Output::Send { to, bytes });
     }
 
-    /// Whether others reach us by the family of this address.
+    /// Returns the reachability of the family of this address.
     pub(super) fn reach_mut(&mut self, addr: SocketAddr) -> &mut Reach {
         &mut self.reach[usize::from(addr.is_ipv6())]
     }
 
-    /// Whether we say `ro` in a family.
+    /// Whether queries carry `ro` in a family.
     pub(super) fn is_read_only(&self, now: Instant, is_v6: bool) -> bool {
         self.reach[usize::from(is_v6)].is_read_only(now)
     }
 
-    /// Tells the shell something else.
+    /// Queues another output.
     pub(super) fn tell(&mut self, output: Output) {
         self.outputs.push_back(output);
     }
 
-    /// The next decision.
+    /// Returns the next output.
     pub(super) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// Datagrams and bytes sent.
+    /// Returns the datagrams and bytes sent.
     pub(super) fn sent(&self) -> (u64, u64) {
         self.sent
     }

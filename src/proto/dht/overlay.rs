@@ -1,11 +1,10 @@
-//! One of the two overlays (BEP 32): our id there, the routing table, and how it is kept good.
+//! One of the two overlays (BEP 32): our id, the routing table, and its maintenance.
 //!
-//! The id follows our address (BEP 42) as the shell knows it or enough nodes see it; until then it
-//! is that of the last time, or random. When it changes, the table is sorted again, at most once
-//! each [`RENAME_PAUSE`]. Joining is a lookup of our own id, repeated with growing pauses as long
-//! as the table stays smaller than a bucket; afterwards the table says what is due. One lookup of
-//! the overlay's own is under way at a time, and upkeep waits for it, so that nothing comes in
-//! bursts.
+//! The id fits our address (BEP 42) as the shell knows it or enough nodes see it; until then it is
+//! the id of the last run, or random. When it changes, the table is sorted again, at most once per
+//! [`RENAME_PAUSE`]. Joining is a lookup of our own id, repeated with growing pauses while the
+//! table is smaller than a bucket; afterwards the table decides what is due. One maintenance lookup
+//! runs at a time, and other maintenance waits for it, so that traffic has no bursts.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,37 +22,38 @@ use super::voter::Voter;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 
-/// Least time between two changes of our id: each costs a lookup and the places in others' tables.
+/// Least time between two changes of our id: each costs a lookup and our places in other tables.
 const RENAME_PAUSE: Duration = Duration::from_secs(600);
-/// Pause after the first lookup of our own id that left the table small; the next ones double.
+/// Pause after the first lookup of our own id that left the table small; later pauses double.
 const JOIN_PAUSE_MIN: Duration = Duration::from_secs(2);
-/// Longest of these pauses: a network of three nodes that stays one costs a lookup in five minutes.
+/// Longest of these pauses: a network that stays at three nodes costs a lookup in five minutes.
 const JOIN_PAUSE_MAX: Duration = Duration::from_secs(300);
-/// Time between two lookups of our own id by disjoint paths, three to five quarters of it. An
-/// attacker that is all that our neighbours know is all that they name, so neighbours look for each
-/// other by paths that do not lead through it. The first one comes after a third of it: nodes that
-/// start together learn of each other soon enough.
+/// Time between two lookups of our own id by disjoint paths, varied from three to five quarters of
+/// it. If all nodes that our neighbours know belong to an attacker, they name only those, so
+/// neighbours look for each other by paths around it. The first comes after a third of this time,
+/// because nodes that start together find each other soon enough.
 const GUARDED_PAUSE: Duration = Duration::from_secs(15 * 60);
-/// Nodes named by a contact that a lookup begins at, too.
+/// Most nodes named by a bootstrap contact that lookups also start from.
 const NAMED_MAX: usize = 2 * K;
 
-/// Where nobody of a family is known, the other family is asked for its nodes during this time,
+/// If no node of a family is known, the other family's nodes are asked for them for this time in
+/// each [`WANT_PERIOD`].
 const WANT_SPAN: Duration = Duration::from_secs(60);
-/// once in this one: many hosts have an IPv6 address and no way to the world by it.
+/// Period of [`WANT_SPAN`], long because many hosts have an IPv6 address and no IPv6 route.
 const WANT_PERIOD: Duration = Duration::from_secs(600);
 
-/// How far we are in.
+/// The progress of joining.
 #[derive(Clone, Copy, Debug)]
 enum Join {
-    /// Nobody is known.
+    /// No node is known.
     Alone,
-    /// When our own id is looked up, and the pause if the table stays small.
+    /// Our own id is looked up at `at`; `pause` follows if the table stays small.
     Due { at: Instant, pause: Duration },
-    /// Done.
+    /// Joined.
     Settled,
 }
 
-/// A lookup of the overlay's own, with the number that its transactions bear.
+/// A maintenance lookup, with the number in its transactions.
 #[derive(Debug)]
 struct MaintenanceLookup {
     number: u32,
@@ -68,23 +68,23 @@ pub(super) struct Overlay {
     /// The nodes.
     pub(super) table: Table,
     voter: Voter,
-    /// Our address, if the shell knew it.
+    /// Our address, if the shell knows it.
     fixed: Option<IpAddr>,
     renamed_at: Option<Instant>,
     join: Join,
     maintenance: Option<MaintenanceLookup>,
     maintenance_count: u32,
-    /// Our own id is not looked up by disjoint paths before this.
+    /// The next lookup of our own id by disjoint paths is not before this.
     guarded_at: Instant,
-    /// Nodes that the last contact named while few were known: lookups begin at them too, so that
-    /// no node has to ask a bootstrap node twice.
+    /// Nodes that the last contact named while few were known. Lookups start from them too, so that
+    /// a bootstrap node is queried once.
     named: Vec<Node>,
     defence: Defence,
     rng: Rng,
 }
 
 impl Overlay {
-    /// An overlay where nobody is known.
+    /// Creates an overlay without nodes.
     pub(super) fn new(
         is_v6: bool,
         external: Option<IpAddr>,
@@ -114,15 +114,15 @@ impl Overlay {
         }
     }
 
-    /// Takes the id of the last time, unless our address is known and the id does not fit it.
+    /// Uses the id of the last run, unless our address is known and the id does not fit it.
     pub(super) fn resume(&mut self, now: Instant, id: NodeId) {
         if self.fixed.is_none_or(|ip| id.fits(ip)) {
             self.table.rename(now, id);
         }
     }
 
-    /// A node answered a query of ours, and says that this is our address. Our address, if that is
-    /// news.
+    /// A node answered a query and reported our address as `external`. Returns our address if it is
+    /// new.
     pub(super) fn answered(
         &mut self,
         now: Instant,
@@ -142,14 +142,14 @@ impl Overlay {
         news
     }
 
-    /// A node asked us something; whether it is worth a ping. As long as few are known every
-    /// stranger is, so that a network where all start at once finds itself within seconds.
+    /// A node sent a query. Returns whether to ping it: while few nodes are known, each unknown one
+    /// is pinged, so that a network whose nodes start together forms within seconds.
     pub(super) fn queried(&mut self, now: Instant, node: Node) -> bool {
         let worth_it = self.table.queried(now, node);
         worth_it || (self.table.len() < K && self.table.good().all(|known| known.addr != node.addr))
     }
 
-    /// A query of ours went unanswered.
+    /// A query failed.
     pub(super) fn failed(&mut self, now: Instant, addr: SocketAddr) {
         self.table.failed(now, addr);
         if self.is_alone() && self.maintenance.is_none() {
@@ -157,17 +157,17 @@ impl Overlay {
         }
     }
 
-    /// Whether nobody is known who answered when last asked.
+    /// Whether no known node answered its last query.
     pub(super) fn is_alone(&self) -> bool {
         self.table.good().next().is_none()
     }
 
-    /// Looks our own id up again: part of the overlay had been out of reach.
+    /// Looks up our own id again, because part of the overlay was unreachable.
     pub(super) fn rejoin(&mut self, now: Instant) {
         self.join = Join::Due { at: now, pause: JOIN_PAUSE_MIN };
     }
 
-    /// Takes an id that fits our address.
+    /// Changes to an id that fits our address.
     fn follow(&mut self, now: Instant, ip: IpAddr) {
         let lately = self.renamed_at.is_some_and(|at| now.since(at) < RENAME_PAUSE);
         if !lately && !self.table.own().fits(ip) {
@@ -178,12 +178,12 @@ impl Overlay {
         }
     }
 
-    /// Since when we take part.
+    /// When this node joined.
     pub(super) fn since(&self) -> Instant {
         self.since
     }
 
-    /// When [`Overlay::maintain`] has something to do.
+    /// Returns when [`Overlay::maintain`] has something to do.
     pub(super) fn maintain_at(&self) -> Option<Instant> {
         if self.maintenance.is_some() {
             return None;
@@ -195,7 +195,7 @@ impl Overlay {
         joins_at.into_iter().chain(self.table.upkeep_at()).min()
     }
 
-    /// Does what is due for the table.
+    /// Does the maintenance that is due.
     pub(super) fn maintain(&mut self, now: Instant, outgoing: &mut Outgoing, want: Want) {
         if let Join::Due { at, .. } = self.join
             && at <= now
@@ -213,16 +213,16 @@ impl Overlay {
         }
     }
 
-    /// Asks a node whether it is there.
+    /// Pings a node.
     pub(super) fn ping(&mut self, now: Instant, addr: SocketAddr, outgoing: &mut Outgoing) {
         let identity = Identity { id: self.table.own(), want: Want::default() };
-        // One that there is no room for counts as failed: it is asked again soon if it was good.
+        // A node without a free transaction counts as failed; a good one is queried again soon.
         if !outgoing.query(now, addr, Purpose::Ping, &identity, Method::Ping) {
             self.failed(now, addr);
         }
     }
 
-    /// Nodes that a contact named in its answer.
+    /// Adds nodes that a contact named.
     pub(super) fn named(&mut self, namer: SocketAddr, nodes: impl Iterator<Item = Node>) {
         if self.table.len() < K {
             let nodes = others(nodes, self.is_v6, self.table.own());
@@ -230,7 +230,7 @@ impl Overlay {
         }
     }
 
-    /// Returns a guarded lookup that begins at the nodes we know.
+    /// Returns a guarded lookup that starts at the known nodes.
     pub(super) fn lookup(&self, target: NodeId) -> Lookup {
         Lookup::new(target, &self.starts(target), self.table.size_estimate(), self.defence)
     }
@@ -241,10 +241,10 @@ impl Overlay {
         starts
     }
 
-    /// Starts a lookup of our own.
+    /// Starts a maintenance lookup.
     fn begin_maintenance(&mut self, now: Instant, target: NodeId, outgoing: &mut Outgoing, want: Want) {
         self.maintenance_count = self.maintenance_count.wrapping_add(1);
-        // A random target needs no guard: no attacker can know it beforehand.
+        // A random target needs no guard, because no attacker knows it beforehand.
         let is_guarded = self.defence.own_id_paths && target == self.table.own() && self.guarded_at <= now;
         let lookup = if is_guarded {
             self.guarded_at = now + GUARDED_PAUSE.mul_f64(0.75 + self.rng.unit() / 2.0);
@@ -256,7 +256,7 @@ impl Overlay {
         self.advance(now, outgoing, want);
     }
 
-    /// Asks whom our own lookup wants asked, and ends it when it is done.
+    /// Sends the queries of the maintenance lookup, and ends it when it is done.
     pub(super) fn advance(&mut self, now: Instant, outgoing: &mut Outgoing, want: Want) {
         let identity = Identity { id: self.table.own(), want };
         let Some(MaintenanceLookup { number, lookup }) = &mut self.maintenance else { return };
@@ -273,7 +273,7 @@ impl Overlay {
         }
     }
 
-    /// A lookup of our own is over.
+    /// A maintenance lookup ended.
     fn maintenance_ended(&mut self, now: Instant, target: NodeId) {
         if self.is_alone() {
             self.join = Join::Alone;
@@ -290,7 +290,7 @@ impl Overlay {
         }
     }
 
-    /// An answer to our own lookup of this number.
+    /// A query of the maintenance lookup with this number was answered.
     pub(super) fn maintenance_answered(
         &mut self,
         number: u32,
@@ -306,7 +306,7 @@ impl Overlay {
         }
     }
 
-    /// A query of our own lookup of this number is late.
+    /// A query of the maintenance lookup with this number is late.
     pub(super) fn maintenance_slow(&mut self, number: u32, sent: &Sent) {
         if let Some(maintenance) =
             self.maintenance.as_mut().filter(|maintenance| maintenance.number == number)
@@ -315,7 +315,7 @@ impl Overlay {
         }
     }
 
-    /// A query of our own lookup of this number failed.
+    /// A query of the maintenance lookup with this number failed.
     pub(super) fn maintenance_failed(&mut self, number: u32, sent: &Sent) {
         if let Some(maintenance) =
             self.maintenance.as_mut().filter(|maintenance| maintenance.number == number)
@@ -324,12 +324,12 @@ impl Overlay {
         }
     }
 
-    /// Whether a lookup of our own is under way.
+    /// Whether a maintenance lookup is running.
     pub(super) fn is_maintaining(&self) -> bool {
         self.maintenance.is_some()
     }
 
-    /// Figures.
+    /// Returns the figures of the overlay.
     pub(super) fn snapshot(&self, port: u16) -> OverlaySnapshot {
         OverlaySnapshot {
             is_v6: self.is_v6,
@@ -341,7 +341,7 @@ impl Overlay {
     }
 }
 
-/// Of the nodes that somebody named, those of one overlay without ourselves.
+/// Returns the nodes of one overlay without this node.
 pub(super) fn others(
     nodes: impl Iterator<Item = Node>,
     is_v6: bool,
@@ -350,7 +350,7 @@ pub(super) fn others(
     nodes.filter(move |node| node.addr.is_ipv6() == is_v6 && node.id != own)
 }
 
-/// Asks whom a lookup wants asked, as far as there is room.
+/// Sends the queries of a lookup, as far as transactions are free.
 pub(super) fn ask_next(
     now: Instant,
     lookup: &mut Lookup,
@@ -368,40 +368,40 @@ pub(super) fn ask_next(
     outgoing.is_starved = true;
 }
 
-/// Both overlays, as far as we take part.
+/// Both overlays, as far as this node joins them.
 #[derive(Debug)]
 pub(super) struct Overlays([Option<Overlay>; 2]);
 
 impl Overlays {
-    /// Those that the configuration names.
+    /// Creates those of the configuration.
     pub(super) fn new(config: &Config, defence: Defence, rng: &mut Rng, now: Instant) -> Self {
         let v4 = config.v4.then(|| Overlay::new(false, config.external, defence, rng.fork("v4"), now));
         let v6 = config.v6.then(|| Overlay::new(true, config.external, defence, rng.fork("v6"), now));
         Self([v4, v6])
     }
 
-    /// The overlay of a family.
+    /// Returns the overlay of a family.
     pub(super) fn of(&self, is_v6: bool) -> Option<&Overlay> {
         self.0[usize::from(is_v6)].as_ref()
     }
 
-    /// The overlay of a family, to be changed.
+    /// Returns the overlay of a family for changes.
     pub(super) fn of_mut(&mut self, is_v6: bool) -> Option<&mut Overlay> {
         self.0[usize::from(is_v6)].as_mut()
     }
 
-    /// All of them.
+    /// Returns all overlays.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Overlay> {
         self.0.iter().flatten()
     }
 
-    /// The families that we take part in, IPv6 or not.
+    /// Returns the families, IPv6 or not.
     pub(super) fn families(&self) -> impl Iterator<Item = bool> + use<> {
         let [v4, v6] = [self.0[0].is_some(), self.0[1].is_some()];
         [false, true].into_iter().filter(move |&is_v6| if is_v6 { v6 } else { v4 })
     }
 
-    /// How many know nobody.
+    /// Returns how many overlays know no node.
     pub(super) fn empty(&self) -> Empty {
         let empty = self.iter().filter(|overlay| overlay.is_alone()).count();
         match empty {
@@ -411,13 +411,13 @@ impl Overlays {
         }
     }
 
-    /// Whether an id is one of ours.
+    /// Whether an id is one of our own.
     pub(super) fn is_own(&self, id: NodeId) -> bool {
         self.iter().any(|overlay| overlay.table.own() == id)
     }
 
-    /// Which nodes to ask for in one family: those of the other too, if few are known there; if
-    /// nobody is, now and then.
+    /// Returns the families of nodes to ask for in one family: also the other one if few of its
+    /// nodes are known there, and now and then if none is.
     pub(super) fn want(&self, now: Instant, is_v6: bool) -> Want {
         let both = self.of(!is_v6).is_some_and(|other| {
             let age = now.since(other.since).as_micros() % WANT_PERIOD.as_micros();
@@ -426,7 +426,7 @@ impl Overlays {
         Want { v4: both, v6: both }
     }
 
-    /// Who we are in a family.
+    /// Returns our identity in a family.
     pub(super) fn identity(&self, now: Instant, is_v6: bool) -> Option<Identity> {
         let id = self.of(is_v6)?.table.own();
         Some(Identity { id, want: self.want(now, is_v6) })

@@ -1,11 +1,11 @@
-//! Peers that others announced to us, by torrent (BEP 5, 33, 51), within limits.
+//! Peers that other nodes announced, by torrent (BEP 5, 33, 51), within limits.
 //!
-//! At most 4,096 torrents of 200 peers each, of which one /24 or /48 may have a few; peers expire
-//! half an hour after their announce. A full store takes no new torrent and gives no token for one,
-//! rather than forgetting what it promised to keep.
+//! At most 4,096 torrents of 200 peers each, a few of them from one /24 or /48. A peer expires half
+//! an hour after its announce. A full store accepts no new torrent and gives no token for one, and
+//! keeps what it has promised to keep.
 //!
-//! Memory follows what is kept: 12 bytes for an IPv4 peer, 24 for IPv6, 80 for a torrent.
-//! Invariants: torrents are in order and none is empty; `peer_count` is that of their lists; an
+//! Memory follows the content: 12 bytes for an IPv4 peer, 24 for IPv6, 80 for a torrent.
+//! Invariants: torrents are ordered and none is empty; `peer_count` is the sum of their lists; an
 //! address is in a torrent once.
 
 use std::collections::BTreeSet;
@@ -19,32 +19,31 @@ use crate::proto::compact::{self, V4_LEN, V6_LEN};
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 
-/// Most torrents. Hit: announces for further ones are refused until others expire.
+/// Most torrents. When hit, announces for further ones are refused until others expire.
 pub const TORRENT_COUNT_MAX: usize = 4_096;
-/// Most peers of a torrent, of both families. Hit: further ones are refused until others expire.
+/// Most peers of a torrent, of both families. When hit, further ones are refused until others
+/// expire.
 pub const PEER_COUNT_MAX: usize = 200;
 /// Most peers of a torrent from one /24 or /48, so that one network cannot fill it; local addresses
-/// are exempt. Hit: an address that has peers already replaces its oldest, others are refused.
+/// are exempt. When hit, an address that has peers replaces its oldest, others are refused.
 pub const PREFIX_PEER_COUNT_MAX: usize = 4;
 /// Torrents that one /24 or /48 may be the first to announce while the store is more than half
-/// full, so that one network cannot fill it; local addresses are exempt. Hit: its further ones are
-/// refused.
+/// full, so that one network cannot fill it; local addresses are exempt. When hit, its further ones
+/// are refused.
 pub const PREFIX_TORRENT_COUNT_MAX: u32 = 256;
-/// A peer is forgotten so long after its last announce: clients repeat theirs every 15 to 30
-/// minutes.
+/// Time after its last announce when a peer expires: clients repeat theirs every 15 to 30 minutes.
 pub const PEER_AGE_MAX: Duration = Duration::from_secs(30 * 60);
-/// Least time between two walks over all peers for those that have expired; meanwhile they are
-/// kept, not named.
+/// Least time between two scans for expired peers; meanwhile they are kept and not named.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The store.
+/// The peers of all torrents.
 #[derive(Debug)]
 pub struct PeerStore {
     /// By infohash.
     torrents: Vec<Torrent>,
     peer_count: usize,
     quota: PrefixQuota,
-    /// No peer expires before; None: there are none.
+    /// No peer expires before this; `None` if there are none.
     sweep_at: Option<Instant>,
     rng: Rng,
 }
@@ -52,7 +51,7 @@ pub struct PeerStore {
 #[derive(Debug)]
 struct Torrent {
     infohash: NodeId,
-    /// Of who announced it first.
+    /// The prefix of the node that announced it first.
     founder: Prefix,
     v4: Vec<Peer<V4_LEN>>,
     v6: Vec<Peer<V6_LEN>>,
@@ -66,7 +65,7 @@ struct Peer<const LEN: usize> {
     announced: Second,
 }
 
-/// Whole seconds since the shell's start: they last for 136 years.
+/// Whole seconds since the start of the shell; 136 years fit.
 type Second = u32;
 
 fn second(now: Instant) -> Second {
@@ -74,13 +73,13 @@ fn second(now: Instant) -> Second {
 }
 
 impl PeerStore {
-    /// Empty; `rng` chooses which peers are named.
+    /// Creates an empty store; `rng` selects which peers are named.
     pub fn new(rng: Rng) -> Self {
         let quota = PrefixQuota::default();
         Self { torrents: Vec::new(), peer_count: 0, quota, sweep_at: None, rng }
     }
 
-    /// Whether an announce for this torrent from this address would be kept: else no token is
+    /// Whether an announce for this torrent from this address would be stored; if not, no token is
     /// given.
     pub fn has_room(&self, infohash: NodeId, ip: IpAddr) -> bool {
         let Some(torrent) = self.torrent(infohash) else {
@@ -93,7 +92,7 @@ impl PeerStore {
         place.is_some()
     }
 
-    /// Keeps a peer; false: there is no room.
+    /// Stores a peer; false if there is no room.
     pub fn insert(&mut self, now: Instant, infohash: NodeId, peer: SocketAddr, seed: bool) -> bool {
         self.expire(now);
         if !compact::is_dialable(peer) {
@@ -116,7 +115,7 @@ impl PeerStore {
         kept
     }
 
-    /// Up to `count` random peers of one family.
+    /// Returns up to `count` random peers of one family.
     pub fn sample_peers(
         &mut self,
         now: Instant,
@@ -136,7 +135,7 @@ impl PeerStore {
         }
     }
 
-    /// Seeds and downloaders as filters (BEP 33); None: the torrent is unknown.
+    /// Returns seeds and downloaders as filters (BEP 33); `None` if the torrent is unknown.
     pub fn filters(&self, infohash: NodeId) -> Option<Box<(Filter, Filter)>> {
         let torrent = self.torrent(infohash)?;
         let mut filters = Box::<(Filter, Filter)>::default();
@@ -149,10 +148,10 @@ impl PeerStore {
         Some(filters)
     }
 
-    /// Up to `count` random infohashes, and how many there are (BEP 51).
+    /// Returns up to `count` random infohashes, and the number of all (BEP 51).
     pub fn sample_infohashes(&mut self, count: usize) -> (Vec<NodeId>, usize) {
         let total = self.torrents.len();
-        // Floyd: each step adds one place to a uniform choice.
+        // Floyd's algorithm: each step adds one place to a uniform choice.
         let mut chosen = BTreeSet::new();
         for newest in total - count.min(total)..total {
             let place = self.rng.below(newest + 1);
@@ -163,7 +162,7 @@ impl PeerStore {
         (chosen.into_iter().map(|at| self.torrents[at].infohash).collect(), total)
     }
 
-    /// Drops what has expired; cheap if nothing has.
+    /// Drops expired peers; cheap if there are none.
     pub fn expire(&mut self, now: Instant) {
         if self.sweep_at.is_none_or(|at| now < at) {
             return;
@@ -188,17 +187,17 @@ impl PeerStore {
         self.sweep_at = (!self.torrents.is_empty()).then(|| now + left.max(SWEEP_INTERVAL));
     }
 
-    /// When [`PeerStore::expire`] has something to do.
+    /// Returns when [`PeerStore::expire`] has something to do.
     pub fn expires_at(&self) -> Option<Instant> {
         self.sweep_at
     }
 
-    /// Torrents, and peers of all of them.
+    /// Returns the number of torrents and of their peers.
     pub fn counts(&self) -> (usize, usize) {
         (self.torrents.len(), self.peer_count)
     }
 
-    /// Whether a torrent that is not here may come from this address.
+    /// Whether this address may be the first to announce a torrent.
     fn may_found(&self, ip: IpAddr) -> bool {
         let count = self.torrents.len();
         count < TORRENT_COUNT_MAX
@@ -246,7 +245,7 @@ impl<const LEN: usize> Peer<LEN> {
     }
 }
 
-/// An address in compact form.
+/// Returns an address in compact form.
 fn with_port<const IP_LEN: usize, const LEN: usize>(ip: [u8; IP_LEN], port: u16) -> [u8; LEN] {
     let mut addr = [0; LEN];
     addr[..IP_LEN].copy_from_slice(&ip);
@@ -254,8 +253,8 @@ fn with_port<const IP_LEN: usize, const LEN: usize>(ip: [u8; IP_LEN], port: u16)
     addr
 }
 
-/// Where a peer belongs in the list: at its own place, in that of its address's oldest, or at the
-/// end. None: there is no room.
+/// Returns the place of a peer in the list: its own, that of the oldest of its address, or the end;
+/// `None` if there is no room.
 fn place<const LEN: usize>(peers: &[Peer<LEN>], addr: &[u8; LEN], full: bool) -> Option<usize> {
     if let Some(at) = peers.iter().position(|peer| peer.addr == *addr) {
         return Some(at);
@@ -284,21 +283,21 @@ fn is_expired(now: Second, announced: Second) -> bool {
     Duration::from_secs(now.wrapping_sub(announced).into()) >= PEER_AGE_MAX
 }
 
-/// The seconds since the oldest announce that is left.
+/// Drops expired peers; returns the time of the oldest announce that is left.
 fn drop_expired<const LEN: usize>(peers: &mut Vec<Peer<LEN>>, now: Second) -> Option<Second> {
     peers.retain(|peer| !is_expired(now, peer.announced));
     shrink(peers);
     peers.iter().map(|peer| now.wrapping_sub(peer.announced)).max()
 }
 
-/// Gives memory back that a much longer list needed.
+/// Frees memory that a much longer list needed.
 fn shrink<T>(list: &mut Vec<T>) {
     if list.len() < list.capacity() / 4 {
         list.shrink_to(2 * list.len());
     }
 }
 
-/// Up to `count` random peers, no two the same.
+/// Returns up to `count` different random peers.
 fn sample<const LEN: usize>(
     peers: &[Peer<LEN>],
     now: Second,
@@ -364,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_expires_is_dropped_and_its_memory_given_back() {
+    fn expired_peers_are_dropped_and_their_memory_is_freed() {
         let mut store = store();
         assert_eq!(store.expires_at(), None);
         for number in 0..1_000 {
@@ -387,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_for_what_has_expired_waits_for_the_next_expiry() {
+    fn a_sweep_waits_for_the_next_expiry() {
         let mut store = store();
         assert!(store.insert(at(0), TORRENT, peer(1), false));
         assert!(store.insert(at(1_000), TORRENT, peer(1), false));
@@ -396,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_torrent_and_a_full_store_take_only_whom_they_know() {
+    fn a_full_torrent_and_a_full_store_accept_only_known_peers() {
         let mut store = store();
         for number in 0..PEER_COUNT_MAX as u32 {
             assert!(store.has_room(TORRENT, peer(number).ip()));
@@ -449,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn one_network_has_a_few_places_and_local_ones_as_many_as_they_like() {
+    fn one_network_has_a_few_places_and_local_addresses_any_number() {
         let mut store = store();
         let mut taken = |network: &str| {
             let peers = (0..20).map(|number| addr(&network.replace('N', &(number + 1).to_string())));
@@ -467,13 +466,13 @@ mod tests {
         assert_eq!(taken("10.0.0.N:5"), 20);
         assert_eq!(taken("127.0.0.1:N"), 20);
         assert_eq!(taken("[fd00::N]:5"), 20);
-        // A single address goes round in its network's places.
+        // A single address replaces its own entries in its network's places.
         assert_eq!(taken("9.9.9.9:N"), 20);
         assert_eq!(store.counts(), (1, 5 * PREFIX_PEER_COUNT_MAX + 60));
     }
 
     #[test]
-    fn peers_are_named_at_random_and_none_twice() {
+    fn peers_are_sampled_at_random_without_repetition() {
         let mut store = store();
         (0..100).for_each(|number| assert!(store.insert(at(0), TORRENT, peer(number), number < 50)));
         let mut seen = BTreeMap::<SocketAddr, u32>::new();
@@ -489,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn infohashes_are_sampled_at_random_and_none_twice() {
+    fn infohashes_are_sampled_at_random_without_repetition() {
         let mut store = store();
         assert_eq!(store.sample_infohashes(20), (vec![], 0));
         (0..50).for_each(|number| assert!(store.insert(at(0), NodeId([number; 20]), peer(1), false)));

@@ -1,13 +1,14 @@
-//! Whether others reach us by one family (BEP 43): a node behind a NAT that lets no connection in
-//! tells so by `ro`, so that no routing table keeps an address that does not answer.
+//! Whether other nodes reach this one by one family (BEP 43). A node behind a NAT that admits no
+//! unsolicited datagrams says so by `ro`, so that no routing table keeps an address that does not
+//! answer.
 //!
-//! Who reaches us without having heard from us within [`FORGOTTEN_AFTER`] proves that anybody can.
-//! If no node has within [`TRIAL`] of the first answer of a public node, we are read-only, and try
-//! again every [`RETRY_AFTER`]. Whom we have asked something is remembered by the bits of a filter,
-//! longer as long as they ask us: a translator may keep the way open for whoever uses it. Who asked
-//! first is not, or forged askers would fill the filter, and a full one takes strangers for
-//! acquaintances and waits for the proof in vain. Local networks have no translators between their
-//! nodes: as long as no public node answered, we are not read-only.
+//! A query from a host that was not queried within [`FORGOTTEN_AFTER`] proves that any host can
+//! reach this node. If there is none within [`TRIAL`] of the first answer of a public node, this
+//! node is read-only, and tries again every [`RETRY_AFTER`]. Queried hosts are remembered in a
+//! Bloom filter, for longer while they send queries, because a NAT may keep their mapping open. A
+//! host that sent the first query is not remembered: forged sources would fill the filter, and a
+//! full one hides the proof, because it takes every host for a queried one. Local networks have no
+//! NAT between their nodes: until a public node answers, this node is not read-only.
 
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -18,47 +19,47 @@ use super::event::ReadOnly;
 use crate::proto::compact;
 use crate::proto::time::{Duration, Instant};
 
-/// How long after our last datagram to it a host may reach us only because of that one. Translators
-/// keep UDP mappings for some minutes (RFC 4787 asks for two at least).
+/// Time after our last datagram to a host during which it may reach this node only because of that
+/// one. NATs keep UDP mappings for some minutes (RFC 4787 requires two).
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
-/// How long the proof is waited for. In that time some twenty nodes have met us, and lookups that
-/// pass near our id, one a minute in an overlay at rest, have found us through them.
+/// Time to wait for the proof. Meanwhile some twenty nodes have met this one, and lookups near our
+/// id, one a minute in an idle overlay, have found it through them.
 const TRIAL: Duration = Duration::from_secs(300);
-/// How long a proof lasts, and how long we stay read-only before the next trial.
+/// How long a proof is valid, and how long this node stays read-only before the next trial.
 const RETRY_AFTER: Duration = Duration::from_secs(1_800);
-/// Bits of each of two filters: some 500 hosts are asked in ten minutes of heavy use.
+/// 64-bit words of each of two filters: some 500 hosts are queried in ten minutes of heavy use.
 const FILTER_WORDS: usize = 64;
 
-/// What is known.
+/// The state of the proof.
 #[derive(Clone, Copy, Debug)]
 enum State {
     /// No public node has answered.
     Local,
     /// Waiting for the proof.
     Trial { until: Instant },
-    /// It came, and lasts.
+    /// Reached, until this time.
     Reached { until: Instant },
-    /// It did not; the next trial begins then.
+    /// Not reached; the next trial begins at this time.
     Unreached { until: Instant },
 }
 
-/// The judge.
+/// Decides whether this node is read-only.
 #[derive(Debug)]
 pub(super) struct Reach {
     mode: ReadOnly,
     state: State,
-    /// Whom we asked something since the second turn before, and since the last one.
+    /// Hosts queried since the second turn before, and since the last one.
     asked: [[u64; FILTER_WORDS]; 2],
     turned_at: Instant,
 }
 
 impl Reach {
-    /// Nothing known.
+    /// Creates it without knowledge.
     pub(super) fn new(mode: ReadOnly, now: Instant) -> Self {
         Self { mode, state: State::Local, asked: [[0; FILTER_WORDS]; 2], turned_at: now }
     }
 
-    /// We asked this host something.
+    /// This node queried a host.
     pub(super) fn asked(&mut self, now: Instant, to: IpAddr) {
         if self.mode == ReadOnly::Auto && !compact::is_local(to) {
             self.turn(now);
@@ -67,14 +68,14 @@ impl Reach {
         }
     }
 
-    /// A host answered us.
+    /// A host answered.
     pub(super) fn answered(&mut self, now: Instant, from: IpAddr) {
         if matches!(self.state, State::Local) && !compact::is_local(from) {
             self.state = State::Trial { until: now + TRIAL };
         }
     }
 
-    /// A host asked us something.
+    /// A host sent a query.
     pub(super) fn queried(&mut self, now: Instant, from: IpAddr) {
         if self.mode != ReadOnly::Auto || compact::is_local(from) {
             return;
@@ -88,7 +89,7 @@ impl Reach {
         }
     }
 
-    /// Whether we say `ro`.
+    /// Whether queries carry `ro`.
     pub(super) fn is_read_only(&self, now: Instant) -> bool {
         match self.mode {
             ReadOnly::Never => false,
@@ -98,13 +99,13 @@ impl Reach {
                 State::Trial { until } => until <= now,
                 // A trial follows.
                 State::Reached { until } => until + TRIAL <= now,
-                // Likewise; who fails it too is back here.
+                // The next trial follows; if it fails too, the state is this one again.
                 State::Unreached { until } => now < until || until + TRIAL <= now,
             },
         }
     }
 
-    /// Moves on with time.
+    /// Applies the passage of time.
     fn turn(&mut self, now: Instant) {
         if now.since(self.turned_at) >= FORGOTTEN_AFTER {
             let long_ago = now.since(self.turned_at) >= 2 * FORGOTTEN_AFTER;
@@ -123,7 +124,7 @@ impl Reach {
     }
 }
 
-/// A host's word and bit.
+/// Returns the word and bit of a host.
 fn place(ip: IpAddr) -> (usize, u64) {
     let mut hasher = SipHasher13::new();
     match ip.to_canonical() {
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_only_those_reach_whom_it_asked_becomes_read_only_and_tries_again() {
+    fn a_node_reached_only_by_nodes_that_it_queried_becomes_read_only_and_retries() {
         let mut reach = asked();
         let mut now = Instant::ZERO + (TRIAL - SECOND);
         reach.queried(now, host(1));
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_proves_that_we_are_reached_until_nobody_comes_any_more() {
+    fn a_query_from_an_unqueried_host_proves_reachability_for_a_while() {
         let mut reach = asked();
         let mut now = Instant::ZERO + TRIAL * 2;
         reach.asked(now, host(1));
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_forge_that_they_asked_a_stranger_is_told_from_acquaintances() {
+    fn forged_queries_do_not_hide_an_unqueried_host() {
         let mut reach = asked();
         for number in 0..100_000_u32 {
             let forged = IpAddr::from((0x0b00_0000 + number).to_be_bytes());
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acquaintance_that_goes_on_asking_is_no_proof() {
+    fn a_queried_host_that_keeps_querying_proves_nothing() {
         let (mut reach, mut now) = (asked(), Instant::ZERO);
         for _ in 0..10 {
             now += FORGOTTEN_AFTER - SECOND;
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_read_only_where_all_nodes_are_local() {
+    fn no_node_is_read_only_in_a_local_network() {
         let mut reach = Reach::new(ReadOnly::Auto, Instant::ZERO);
         let local = IpAddr::from([192, 168, 1, 1]);
         reach.asked(Instant::ZERO, local);

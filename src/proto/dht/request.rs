@@ -1,8 +1,7 @@
-//! One request under way: its lookups in both overlays, what they found, and what is stored at
-//! their end.
+//! One active request: its lookups in both overlays, their results, and the final store.
 //!
-//! In each overlay it waits until a node is known, looks up, and stores where that is asked for. It
-//! ends nothing by itself: whoever owns it takes the outcome when both overlays are through.
+//! In each overlay it waits until a node is known, runs a lookup, and stores if requested. It does
+//! not end itself: its owner takes the outcome when both overlays are done.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -21,53 +20,53 @@ use crate::proto::compact;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::tracker::words;
 
-/// How long a request waits for the first node of an overlay: bootstrap names are looked up twice
-/// in this time.
+/// Time that a request waits for the first node of an overlay: enough for two lookups of the
+/// bootstrap names.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long it waits for the first node of one overlay when it is through with the other.
+/// The same when the other overlay is done.
 const PATIENCE_BESIDE: Duration = Duration::from_secs(3);
-/// Peers of one request that are told apart, about 130 KiB; further ones are left out.
+/// Most different peers of one request, about 130 KiB; further ones are dropped.
 const PEER_COUNT_MAX: usize = 4_096;
-/// Peers of one answer that count; further ones are left out, so that a few who lie do not use up
-/// all that may be told.
+/// Most peers taken from one answer; further ones are dropped, so that a few lying nodes do not use
+/// up [`PEER_COUNT_MAX`].
 const ANSWER_PEER_COUNT_MAX: usize = 100;
-/// Characters of a refusal that are kept.
+/// Most characters kept of a refusal.
 const REFUSAL_LEN_MAX: usize = 100;
 
-/// How far a request is in one overlay.
+/// The progress of a request in one overlay.
 #[derive(Debug)]
 enum Stage {
-    /// Nobody is known there.
+    /// No node is known.
     Waiting { until: Instant },
-    /// Looking for the closest nodes.
+    /// The lookup of the closest nodes runs.
     Looking(Box<Lookup>),
-    /// Storing at the closest nodes: those still to be asked, closest last, and how many are being
-    /// asked.
+    /// Storing at the closest nodes: those still to query, closest last, and the number of pending
+    /// queries.
     Storing { left: Vec<Found>, under_way: usize },
-    /// Through, or not taking part.
+    /// Done, or not joined.
     Over,
 }
 
-/// The request.
+/// An active request.
 #[derive(Debug)]
 pub(super) struct ActiveRequest {
     id: RequestId,
     request: Request,
     since: Instant,
     stages: [Stage; 2],
-    /// Peers told.
+    /// Peers reported.
     seen: BTreeSet<SocketAddr>,
-    /// Of the newest item told.
+    /// Sequence number of the newest item reported.
     newest: Option<i64>,
     /// Seeds and downloaders.
     filters: Option<Box<(Filter, Filter)>>,
-    /// Steps to the first node that had it.
+    /// Steps to the first node that had the result.
     found_after: Option<u32>,
     outcome: Outcome,
 }
 
 impl ActiveRequest {
-    /// Begins where nodes are known, and waits elsewhere.
+    /// Starts where nodes are known, and waits elsewhere.
     pub(super) fn new(
         id: RequestId,
         request: Request,
@@ -92,7 +91,7 @@ impl ActiveRequest {
         }
     }
 
-    /// Tells what we keep of it ourselves: in a network of two nobody else may have it.
+    /// Reports what this node stores itself: in a network of two no other node may have it.
     pub(super) fn recall(&mut self, now: Instant, answers: &mut Answers, outgoing: &mut Outgoing) {
         let target = self.target();
         match &self.request {
@@ -112,8 +111,8 @@ impl ActiveRequest {
         }
     }
 
-    /// Goes on in one overlay: begins the lookup when a node is known, asks whom it wants asked,
-    /// and stores.
+    /// Continues in one overlay: starts the lookup when a node is known, sends its queries, and
+    /// stores.
     pub(super) fn advance(
         &mut self,
         now: Instant,
@@ -142,7 +141,7 @@ impl ActiveRequest {
         self.hurry(now, overlays);
     }
 
-    /// A node answered a step of the lookup.
+    /// A node answered a query of the lookup.
     pub(super) fn answered(&mut self, from: Node, response: &Response, own: NodeId, outgoing: &mut Outgoing) {
         let is_v6 = from.addr.is_ipv6();
         let mut after = None;
@@ -156,21 +155,21 @@ impl ActiveRequest {
         }
     }
 
-    /// A query of ours is late.
+    /// A query is late.
     pub(super) fn slow(&mut self, sent: &Sent) {
         if let Stage::Looking(lookup) = &mut self.stages[usize::from(sent.to.is_ipv6())] {
             lookup.slow(sent.to);
         }
     }
 
-    /// A query of ours went unanswered, or was answered by an error.
+    /// A query failed or was answered by an error.
     pub(super) fn failed(&mut self, sent: &Sent) {
         if let Stage::Looking(lookup) = &mut self.stages[usize::from(sent.to.is_ipv6())] {
             lookup.failed(sent.to);
         }
     }
 
-    /// A node took what was to be stored, or refused it with these words, or did not answer (None).
+    /// A node stored, refused with this code and text, or did not answer (`None`).
     pub(super) fn stored(&mut self, at: SocketAddr, how: Option<Result<(), (i64, &[u8])>>) {
         if let Stage::Storing { under_way, .. } = &mut self.stages[usize::from(at.is_ipv6())] {
             *under_way = under_way.saturating_sub(1);
@@ -185,7 +184,7 @@ impl ActiveRequest {
         }
     }
 
-    /// Gives up waiting where the time is up.
+    /// Ends waiting that has timed out.
     pub(super) fn expire(&mut self, now: Instant) {
         for stage in &mut self.stages {
             if matches!(stage, Stage::Waiting { until } if *until <= now) {
@@ -199,7 +198,7 @@ impl ActiveRequest {
         matches!(self.stages[usize::from(is_v6)], Stage::Waiting { .. })
     }
 
-    /// When waiting ends.
+    /// Returns when waiting ends.
     pub(super) fn waits_until(&self) -> Option<Instant> {
         let until = |stage: &Stage| match stage {
             Stage::Waiting { until } => Some(*until),
@@ -208,12 +207,12 @@ impl ActiveRequest {
         self.stages.iter().filter_map(until).min()
     }
 
-    /// Whether it is through everywhere.
+    /// Whether it is done in both overlays.
     pub(super) fn is_over(&self) -> bool {
         self.stages.iter().all(|stage| matches!(stage, Stage::Over))
     }
 
-    /// How it went.
+    /// Returns the outcome.
     pub(super) fn outcome(mut self, now: Instant) -> Outcome {
         let target = self.target();
         self.outcome.closest.sort_by_key(|node| node.id.distance(target));
@@ -232,7 +231,7 @@ impl ActiveRequest {
         }
     }
 
-    /// Tells what an answer brought. Whether it was what is sought.
+    /// Reports the content of an answer. Returns whether it had the requested kind.
     fn found(&mut self, from: Node, response: &Response, outgoing: &mut Outgoing) -> bool {
         match &self.request {
             Request::Peers { .. } => {
@@ -282,7 +281,7 @@ impl ActiveRequest {
         }
     }
 
-    /// An immutable item is all that there is; of a mutable one another node may have a newer one.
+    /// An immutable item is final; another node may have a newer version of a mutable one.
     fn found_item(&mut self, item: Item, outgoing: &mut Outgoing) {
         self.newest = item.mutable().map(|mutable| mutable.seq);
         if self.newest.is_none() {
@@ -293,7 +292,8 @@ impl ActiveRequest {
         self.tell(event::Found::Item(item), outgoing);
     }
 
-    /// Ends the lookup of an overlay and keeps its figures; the closest nodes that answered.
+    /// Ends the lookup of an overlay and keeps its figures; returns the closest nodes that
+    /// answered.
     fn close(&mut self, is_v6: bool) -> Vec<Found> {
         let stage = std::mem::replace(&mut self.stages[usize::from(is_v6)], Stage::Over);
         let Stage::Looking(lookup) = stage else { return Vec::new() };
@@ -306,7 +306,7 @@ impl ActiveRequest {
         closest
     }
 
-    /// A lookup is done: store, or wait anew if nobody answered.
+    /// A lookup is done: stores, or waits again if no node answered.
     fn looked(&mut self, now: Instant, is_v6: bool) {
         let answered_before = self.outcome.answered;
         let mut closest = self.close(is_v6);
@@ -320,7 +320,7 @@ impl ActiveRequest {
         }
     }
 
-    /// Asks the closest nodes to store.
+    /// Sends the store queries to the closest nodes.
     fn store(&mut self, now: Instant, is_v6: bool, identity: &Identity, outgoing: &mut Outgoing) {
         let Stage::Storing { left, under_way } = &mut self.stages[usize::from(is_v6)] else { return };
         while outgoing.transactions.has_room()
@@ -336,7 +336,7 @@ impl ActiveRequest {
         }
     }
 
-    /// Does not wait long for an overlay where nobody is known, while the other one has answered.
+    /// Shortens the wait for an overlay without nodes when the other one has answered.
     fn hurry(&mut self, now: Instant, overlays: &Overlays) {
         let is_looking = |stage: &Stage| matches!(stage, Stage::Looking(_) | Stage::Storing { .. });
         if self.outcome.answered == 0 || self.stages.iter().any(is_looking) {
@@ -351,7 +351,7 @@ impl ActiveRequest {
     }
 }
 
-/// Whether something is stored at the end.
+/// Whether the request ends with a store.
 fn stores(request: &Request) -> bool {
     match request {
         Request::Peers { announce, .. } => announce.is_some(),
@@ -360,7 +360,7 @@ fn stores(request: &Request) -> bool {
     }
 }
 
-/// What a lookup asks at each step.
+/// Returns the query of a lookup.
 fn question(request: &Request, target: NodeId, newest: Option<i64>, want: Want) -> Method<'static> {
     match request {
         Request::Peers { announce, scrape, .. } => {
@@ -373,7 +373,7 @@ fn question(request: &Request, target: NodeId, newest: Option<i64>, want: Want) 
     }
 }
 
-/// What the closest nodes are told at the end.
+/// Returns the final store query.
 fn statement<'a>(request: &'a Request, token: &'a [u8]) -> Option<Method<'a>> {
     match request {
         Request::Peers { infohash, announce, .. } => {
@@ -386,8 +386,8 @@ fn statement<'a>(request: &'a Request, token: &'a [u8]) -> Option<Method<'a>> {
     }
 }
 
-/// The item, if it is the one sought and newer than what is known; only then its signature is
-/// verified.
+/// Returns the item, if it is the requested one and newer than the known one; verifies its
+/// signature only then.
 fn newer(item: &ItemRef, key: &ItemKey, newest: Option<i64>) -> Option<Item> {
     let is_newer = newest.is_none_or(|newest| item.seq > newest);
     is_newer.then(|| item.verify_as(key).ok()).flatten()

@@ -12,14 +12,14 @@ use super::overlay::Overlays;
 use super::request::ActiveRequest;
 use crate::proto::time::Instant;
 
-/// Requests under way at once: each has up to eight queries on the way, so that 16 in both overlays
-/// stay below the limit of transactions. More wait.
+/// Most active requests: each has up to eight pending queries, so that 16 in both overlays stay
+/// below the limit of transactions.
 pub(super) const ACTIVE_MAX: usize = 16;
-/// Requests that wait, one for each torrent of a large session; beyond it a request is done at
-/// once, with nothing found. (A request that waits takes less than 200 bytes.)
+/// Most waiting requests, one for each torrent of a large session; beyond it a request ends at once
+/// without a result. (A waiting request takes less than 200 bytes.)
 const QUEUE_MAX: usize = 1 << 17;
 
-/// A request that waits for its turn.
+/// A waiting request.
 #[derive(Debug)]
 struct Queued {
     request: Request,
@@ -90,13 +90,12 @@ impl RequestQueue {
         if is_seed { self.seeds.pop_first() } else { self.others.pop_first() }
     }
 
-    /// A request under way.
+    /// Returns an active request.
     pub(super) fn running(&mut self, id: RequestId) -> Option<&mut ActiveRequest> {
         self.active.get_mut(&id).map(|running| &mut **running)
     }
 
-    /// Goes on with a request in one overlay after something happened there, and ends it if that
-    /// was all.
+    /// Continues a request in one overlay after an event there, and ends it if it is done.
     pub(super) fn advance(
         &mut self,
         now: Instant,
@@ -111,7 +110,7 @@ impl RequestQueue {
         }
     }
 
-    /// Begins with those that wait for a node of one overlay, if one is known by now.
+    /// Starts the requests that wait for a node of one overlay, if one is known now.
     pub(super) fn advance_waiting(
         &mut self,
         now: Instant,
@@ -125,7 +124,7 @@ impl RequestQueue {
         }
     }
 
-    /// Goes on with all requests in one overlay.
+    /// Continues all requests in one overlay.
     pub(super) fn advance_all(
         &mut self,
         now: Instant,
@@ -138,7 +137,7 @@ impl RequestQueue {
         }
     }
 
-    /// Ends those that have waited long enough for a first node.
+    /// Ends requests whose wait for a first node has timed out.
     pub(super) fn expire(&mut self, now: Instant, outgoing: &mut Outgoing) {
         if self.waits_until().is_some_and(|until| until <= now) {
             for id in self.active.keys().copied().collect::<Vec<_>>() {
@@ -150,17 +149,17 @@ impl RequestQueue {
         }
     }
 
-    /// When the first of those that wait for a node has waited long enough.
+    /// Returns when the first wait for a node times out.
     pub(super) fn waits_until(&self) -> Option<Instant> {
         self.active.values().filter_map(|running| running.waits_until()).min()
     }
 
-    /// Requests under way.
+    /// The number of active requests.
     pub(super) fn active_count(&self) -> usize {
         self.active.len()
     }
 
-    /// Tells the end of a request that is through.
+    /// Reports the end of a finished request.
     fn finish(&mut self, now: Instant, id: RequestId, outgoing: &mut Outgoing) {
         if self.active.get(&id).is_some_and(|running| running.is_over())
             && let Some(running) = self.active.remove(&id)
@@ -171,7 +170,7 @@ impl RequestQueue {
     }
 }
 
-/// Whether a request is there to announce a complete torrent.
+/// Whether a request announces a complete torrent.
 fn announces_seed(request: &Request) -> bool {
     match request {
         Request::Peers { announce, .. } => announce.is_some_and(|announce| announce.seed),

@@ -1,8 +1,8 @@
-//! Limits how often something happens: a token bucket without a timer.
+//! A rate limit: a token bucket without a timer.
 
 use crate::proto::time::{Duration, Instant};
 
-/// A limit of turns: one each `pause`, saved up to `burst` of them.
+/// Allows one turn each `pause`, and saves up to `burst` of them.
 #[derive(Debug)]
 pub(super) struct Throttle {
     pause: Duration,
@@ -12,7 +12,7 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// Full.
+    /// Creates a full bucket.
     pub(super) const fn new(pause: Duration, burst: u32) -> Self {
         Self { pause, burst, full_at: Instant::ZERO }
     }
@@ -26,7 +26,7 @@ impl Throttle {
         ready
     }
 
-    /// When there is a turn.
+    /// Returns when the next turn is available.
     pub(super) fn ready_at(&self) -> Instant {
         Instant::ZERO + self.full_at.since(Instant::ZERO + self.pause * (self.burst - 1))
     }

@@ -1,9 +1,9 @@
-//! Write tokens: who stores something has shown shortly before that it receives at its address (BEP
-//! 5).
+//! Write tokens (BEP 5): prove that a node that stores something received a datagram at its address
+//! shortly before.
 //!
-//! 8 bytes of a keyed hash (SipHash-2-4) of epoch, address, port-less, and target. An epoch lasts
-//! five minutes; the one before is still good. Nothing is kept for a token, so no node can make us
-//! keep anything by asking for many.
+//! 8 bytes of a keyed hash (SipHash-2-4) of epoch, address without port, and target. An epoch lasts
+//! five minutes; tokens of the previous epoch are still accepted. No state is kept for a token, so
+//! requests for tokens cost no memory.
 
 use std::net::IpAddr;
 
@@ -13,12 +13,11 @@ use super::node_id::NodeId;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 
-/// Tokens change this often (BEP 5: every five minutes), and are accepted in the epoch after their
-/// own.
+/// Lifetime of an epoch (BEP 5: five minutes); a token is accepted in its epoch and the next one.
 const EPOCH: Duration = Duration::from_secs(5 * 60);
 const EPOCHS_ACCEPTED: u64 = 2;
 
-/// Bytes of a token: a guess succeeds twice in 2^64.
+/// Length of a token, bytes: a guess succeeds with a probability of 2 in 2^64.
 pub const TOKEN_LEN: usize = 8;
 
 /// Issues and checks tokens.
@@ -29,18 +28,18 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// With fresh secrets.
+    /// Creates it with new secrets.
     pub fn new(mut rng: Rng, now: Instant) -> Self {
         Self { secret: SipHasher24::new_with_keys(rng.bits(), rng.bits()), since: now }
     }
 
-    /// The token for this asker and target.
+    /// Returns the token for this address and target.
     pub fn issue(&self, now: Instant, ip: IpAddr, target: NodeId) -> [u8; TOKEN_LEN] {
         self.of_epoch(self.epoch(now), ip, target)
     }
 
-    /// Whether the token was issued to this asker for this target within the last 5 to 10 minutes.
-    /// Takes the same time for every wrong token of the right length.
+    /// Whether the token was issued to this address for this target within the last 5 to 10
+    /// minutes. Takes the same time for every wrong token of the right length.
     pub fn accepts(&self, now: Instant, ip: IpAddr, target: NodeId, token: &[u8]) -> bool {
         let Ok(token) = <[u8; TOKEN_LEN]>::try_from(token) else { return false };
         let newest = self.epoch(now);

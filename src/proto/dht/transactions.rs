@@ -1,11 +1,10 @@
-//! Queries of ours that are under way: who was asked, under which transaction id, and until when we
-//! wait.
+//! Pending queries: address, transaction id and timeouts.
 //!
-//! An answer counts only with an id that is under way and from exactly the address that was asked.
-//! Ids are 32 bits of the machine's own generator: a blind forger who guesses at [`COUNT_MAX`] open
-//! ones, with the address right, hits one time in 8 million. Each query turns slow once, then
-//! fails; both times come in the order in which queries were sent, so that two queues are all the
-//! timers there are. It reads no messages.
+//! An answer counts only with a pending id and from exactly the queried address. Ids are 32 bits of
+//! the machine's own generator: a blind forger who guesses at [`COUNT_MAX`] pending ones, with the
+//! right address, succeeds once in 8 million. Each query becomes slow once and then fails; both
+//! happen in the order in which queries were sent, so that two queues are the only timers. Reads no
+//! messages.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -15,75 +14,74 @@ use super::krpc::TRANSACTION_LEN;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 
-/// Queries under way at once, about 50 KiB; beyond it lookups wait for the end of others, and pings
-/// are left out.
+/// Most pending queries, about 50 KiB; beyond it lookups wait, and pings are skipped.
 pub(super) const COUNT_MAX: usize = 512;
-/// When an answer is given up. Of live nodes 99 % answer within 1 s whatever their link; a node
-/// that needs more than three is of no use to a lookup of ten steps.
+/// Timeout of a query. 99 % of live nodes answer within 1 s on any link; a node that needs more
+/// than three is useless to a lookup of ten steps.
 pub(super) const FAILED_AFTER: Duration = Duration::from_secs(3);
-/// When a query is slow and another node is asked beside it, as long as nothing was measured, and
-/// at most.
+/// Longest time after which a query is slow and another node is queried beside it; used until round
+/// trips are measured.
 const SLOW_AFTER_MAX: Duration = Duration::from_secs(1);
-/// The same, at least: below it lookups in a fast network would ask twice whenever a machine
-/// hesitates.
+/// Shortest time of this kind: below it lookups in a fast network would query twice at every
+/// scheduling delay.
 const SLOW_AFTER_MIN: Duration = Duration::from_millis(100);
 
-/// What a query is for.
+/// The purpose of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To see whether a node lives.
+    /// To check whether a node is alive.
     Ping,
-    /// To see whether an address that somebody named is a node.
+    /// To check whether a named address is a node.
     Hint,
-    /// To see whether a node of our last run is still there.
+    /// To check whether a node of the last run is still alive.
     Saved,
-    /// To see whether a node of long ago, at this place of the list, is still there.
+    /// To check whether an old node, at this place of the list, is still alive.
     Old(usize),
-    /// A step of the overlay's own lookup of this number.
+    /// A step of the overlay's maintenance lookup with this number.
     MaintenanceLookup(u32),
     /// A step of a request's lookup.
     Lookup(RequestId),
-    /// To store what a request brings.
+    /// To store the value of a request.
     Store(RequestId),
 }
 
-/// A query under way.
+/// A pending query.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     id: u32,
-    /// Whom we asked.
+    /// The queried address.
     pub(super) to: SocketAddr,
-    /// When.
+    /// When it was sent.
     pub(super) at: Instant,
-    /// What for.
+    /// Its purpose.
     pub(super) purpose: Purpose,
-    /// That it is slow has been said.
+    /// Whether it was reported as slow.
     pub(super) is_slow: bool,
 }
 
-/// What time has done to a query.
+/// A timeout of a query.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Due {
-    /// It still waits, but longer than answers mostly take.
+    /// It is still pending, but longer than answers usually take.
     Slow(Sent),
-    /// It is given up.
+    /// It has failed.
     Failed(Sent),
 }
 
-/// All queries under way.
+/// All pending queries.
 #[derive(Debug)]
 pub(super) struct Transactions {
     rng: Rng,
     open: Vec<Sent>,
-    /// Those that are not slow yet, in order; an entry whose query has ended is skipped.
+    /// Those that are not slow yet, in order; entries of ended queries are skipped.
     slow: VecDeque<(Instant, u32)>,
-    /// All, in order; likewise.
+    /// All of them, in order; entries of ended queries are skipped.
     failed: VecDeque<(Instant, u32)>,
     round_trip: RoundTrip,
 }
 
 impl Transactions {
-    /// None.
+    /// Creates it without queries.
     pub(super) fn new(rng: Rng) -> Self {
         Self {
             rng,
@@ -94,24 +92,24 @@ impl Transactions {
         }
     }
 
-    /// Whether one more may be under way.
+    /// Whether another query may be sent.
     pub(super) fn has_room(&self) -> bool {
         self.open.len() < COUNT_MAX
     }
 
-    /// Whether this address is being asked something.
+    /// Whether a query to this address is pending.
     pub(super) fn is_asking(&self, to: SocketAddr) -> bool {
         self.open.iter().any(|sent| sent.to == to)
     }
 
-    /// Enters a query; call only while there is room.
+    /// Adds a query; called only while there is room.
     pub(super) fn open(&mut self, now: Instant, to: SocketAddr, purpose: Purpose) -> [u8; TRANSACTION_LEN] {
         let mut id = self.rng.bits() as u32;
         while self.open.iter().any(|sent| sent.id == id) {
             id = self.rng.bits() as u32;
         }
         self.open.push(Sent { id, to, at: now, purpose, is_slow: false });
-        // Never before the one sent earlier, though what counts as slow may have shrunk since.
+        // Never before the query sent earlier, even if the measured time has shrunk since.
         let slow_at = now + self.round_trip.slow_after();
         let slow_at = self.slow.back().map_or(slow_at, |&(last, _)| slow_at.max(last));
         self.slow.push_back((slow_at, id));
@@ -119,7 +117,7 @@ impl Transactions {
         id.to_be_bytes()
     }
 
-    /// An answer came; None: to nothing that we asked there.
+    /// Ends the query that an answer belongs to; `None` if there is none.
     pub(super) fn close(&mut self, now: Instant, from: SocketAddr, id: &[u8]) -> Option<Sent> {
         let id = u32::from_be_bytes(id.try_into().ok()?);
         let at = self.open.iter().position(|sent| sent.id == id && sent.to == from)?;
@@ -129,7 +127,7 @@ impl Transactions {
         Some(sent)
     }
 
-    /// What is due, one at a time; each query is slow before it fails.
+    /// Returns the next timeout that is due; each query is slow before it fails.
     pub(super) fn due(&mut self, now: Instant) -> Option<Due> {
         let (slow, failed) = (&mut self.slow, &mut self.failed);
         let due = if slow.front().is_some_and(|&(at, _)| at <= now) {
@@ -148,7 +146,7 @@ impl Transactions {
         Some(due)
     }
 
-    /// When something is due.
+    /// Returns when a timeout is due.
     pub(super) fn due_at(&self) -> Option<Instant> {
         let first = |queue: &VecDeque<(Instant, u32)>| queue.front().map(|&(at, _)| at);
         first(&self.slow).into_iter().chain(first(&self.failed)).min()
@@ -179,7 +177,7 @@ impl Transactions {
     }
 }
 
-/// How long answers take, smoothed as TCP smooths it (RFC 6298), microseconds.
+/// The smoothed round-trip time (RFC 6298), microseconds.
 #[derive(Debug, Default)]
 struct RoundTrip {
     mean: Option<u32>,
@@ -233,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_turns_slow_then_fails_and_nothing_wakes_us_for_one_that_ended() {
+    fn a_query_becomes_slow_then_fails_and_an_ended_one_sets_no_timer() {
         let (mut all, now) = (transactions(), Instant::ZERO);
         let first = all.open(now, addr(1), Purpose::Ping);
         let _second = all.open(now + MILLI, addr(2), Purpose::Ping);
@@ -250,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_as_slow_follows_what_was_measured() {
+    fn the_slow_timeout_follows_the_measured_round_trips() {
         let mut all = transactions();
         for step in 0..50 {
             let now = Instant::ZERO + MILLI * 100 * step;

@@ -1,9 +1,9 @@
-//! Our own address, by a quorum of those who see it (`ip` of BEP 42): one vote a prefix, the latest
-//! counts.
+//! Finds our own address by a quorum of the nodes that report it (`ip` of BEP 42): one vote for
+//! each prefix, and the latest counts.
 //!
-//! The vote is about the host; the port is the one that most of those agree on, for some NATs give
-//! each conversation its own. Whoever won stays until two thirds of the latest voters are for
-//! another one.
+//! The vote is about the host; the port is the one that most of the votes have, because some NATs
+//! map each conversation to its own port. The winner stays until two thirds of the latest votes are
+//! for another address.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,18 +11,18 @@ use super::defence::prefix::Prefix;
 use crate::proto::compact;
 use crate::proto::time::{Duration, Instant};
 
-/// Votes kept; the oldest makes room. A liar needs two thirds of the neighbourhoods that we asked
-/// last.
+/// Most votes kept; the oldest is replaced. An attacker needs two thirds of the prefixes that were
+/// queried last.
 const VOTE_COUNT_MAX: usize = 24;
-/// Fewest votes that decide: an id is drawn anew after it, which costs a place in others' tables.
+/// Fewest votes that decide: our id changes with the address, which costs places in other tables.
 const QUORUM: usize = 5;
-/// A vote counts so long: who changes their address at night knows it in the morning.
+/// Lifetime of a vote, so that a change of address is known after an hour.
 const VOTE_AGE_MAX: Duration = Duration::from_secs(3600);
 
 /// The votes of one family.
 #[derive(Debug, Default)]
 pub struct Voter {
-    /// Oldest first, one a voter.
+    /// Oldest first, one for each voter.
     votes: Vec<Vote>,
     winner: Option<SocketAddr>,
 }
@@ -30,15 +30,15 @@ pub struct Voter {
 #[derive(Clone, Copy, Debug)]
 struct Vote {
     voter: Prefix,
-    /// A neighbour, who may see another address than the world does.
+    /// Whether the voter is local, and may see another address than public nodes do.
     is_local: bool,
     claimed: SocketAddr,
     at: Instant,
 }
 
 impl Voter {
-    /// A node that we asked says that this is our address. The new winner, if the vote changed it:
-    /// it needs five voters, and two thirds of the latest. Neighbours' votes count as long as
+    /// Counts a queried node's report of our address. Returns the new winner, if the vote changed
+    /// it: this needs five voters, and two thirds of the latest. Votes of local nodes count while
     /// no other node votes.
     pub fn vote(&mut self, now: Instant, voter: IpAddr, claimed: SocketAddr) -> Option<SocketAddr> {
         let claimed = compact::canonical(claimed);
@@ -56,19 +56,19 @@ impl Voter {
         }
         self.votes.push(Vote { voter, is_local, claimed, at: now });
         if self.winner == Some(claimed) {
-            // Nobody loses by being voted for, and nearly all votes are of this kind.
+            // The vote confirms the winner, as nearly all votes do.
             return None;
         }
         let elected = self.elected(claimed.ip())?;
         (self.winner != Some(elected)).then(|| *self.winner.insert(elected))
     }
 
-    /// The address, if enough agree.
+    /// Returns the address, if enough votes agree.
     pub fn winner(&self) -> Option<SocketAddr> {
         self.winner
     }
 
-    /// This host's address, if the vote is for it.
+    /// Returns the address with the most common port, if the vote is for this host.
     fn elected(&self, host: IpAddr) -> Option<SocketAddr> {
         let by_neighbours = self.votes.iter().all(|vote| vote.is_local);
         let counted: Vec<SocketAddr> = self
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn five_neighbourhoods_decide_and_one_has_one_vote() {
+    fn five_prefixes_decide_and_each_has_one_vote() {
         let mut voter = Voter::default();
         for host in 0..100 {
             let from = IpAddr::from([9, 9, 9, host]);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_vote_only_among_themselves_and_nonsense_never() {
+    fn local_nodes_vote_only_among_themselves_and_invalid_addresses_never_count() {
         let mut voter = Voter::default();
         let mut local =
             |host: u8| voter.vote(Instant::ZERO, IpAddr::from([10, 0, 0, host]), addr("10.0.0.99:5"));

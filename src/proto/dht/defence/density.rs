@@ -1,7 +1,7 @@
-//! How densely nodes lie in the key space: the overlay's size, and when nodes are a crowd.
+//! The density of nodes in the key space: estimates the overlay's size, and detects crowds.
 //!
-//! Ids of honest nodes are spread evenly, so k nodes lie within k/N of the key space around any
-//! point of an overlay of N. An attacker that gathers there shows as more than that.
+//! Ids of honest nodes are uniformly distributed, so k nodes lie within k/N of the key space around
+//! any point of an overlay of N. A higher density shows an attacker.
 
 use std::ops::RangeInclusive;
 

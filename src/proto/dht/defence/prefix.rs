@@ -1,68 +1,69 @@
-//! Neighbourhoods of addresses: what one hand is likely to hold, and so counts once.
+//! Prefixes of addresses: groups of addresses that one operator is likely to hold, and that count
+//! once.
 //!
-//! A /24 of IPv4 or a /64 of IPv6. Local addresses (an office, a laboratory) are each a
-//! neighbourhood of their own, ports told apart, so that many nodes may live on one host.
+//! A /24 of IPv4 or a /64 of IPv6. Each local address with its port (an office, a laboratory) is a
+//! prefix of its own, so that many nodes may run on one host.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::proto::compact;
 
-/// A neighbourhood.
+/// A prefix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::proto::dht) struct Prefix(u64);
 
-/// Marks what stands for one local address. IPv6 addresses that have this bit themselves are local,
-/// multicast or reserved: no prefix of a public one has it.
+/// Marks a single local address. IPv6 addresses that have this bit themselves are local, multicast
+/// or reserved, so no prefix of a public address has it.
 const LOCAL: u64 = 1 << 63;
 
 impl Prefix {
-    /// The neighbourhood of a node.
+    /// Returns the prefix of a node.
     pub(in crate::proto::dht) fn of(addr: SocketAddr) -> Self {
         if compact::is_local(addr.ip()) { Self::of_address(addr) } else { Self::of_ip(addr.ip()) }
     }
 
-    /// Returns what stands for one address and port alone.
+    /// Returns the prefix of a single address and port.
     pub(in crate::proto::dht) fn of_address(addr: SocketAddr) -> Self {
         let port = u64::from(addr.port());
         match addr.ip().to_canonical() {
             IpAddr::V4(ip) => Self(LOCAL | u64::from(ip.to_bits()) << 16 | port),
             IpAddr::V6(ip) => {
                 let (high, low) = ((ip.to_bits() >> 64) as u64, ip.to_bits() as u64);
-                // 144 bits do not fit into 63; two neighbours that fall together are one, which
-                // costs little.
+                // 144 bits do not fit into 63; two addresses with the same value share a prefix,
+                // which costs little.
                 Self(LOCAL | high.rotate_left(32) ^ low.rotate_left(16) ^ port)
             }
         }
     }
 
-    /// The neighbourhood of a host, local or not.
+    /// Returns the prefix of a host, local or not.
     pub(in crate::proto::dht) fn of_ip(ip: IpAddr) -> Self {
         match ip.to_canonical() {
-            // ::/40 is nobody's, so these are no IPv6 prefixes.
+            // ::/40 is unassigned, so these are no IPv6 prefixes.
             IpAddr::V4(ip) => Self(u64::from(ip.to_bits() >> 8)),
             IpAddr::V6(ip) => Self((ip.to_bits() >> 64) as u64),
         }
     }
 
-    /// Returns the network of a host ([`compact::site`]), which in IPv6 has 65,536 neighbourhoods.
+    /// Returns the network of a host ([`compact::site`]), which in IPv6 has 65,536 prefixes.
     pub(in crate::proto::dht) fn site(ip: IpAddr) -> Self {
         Self::of_ip(compact::site(ip))
     }
 
-    /// As a number, to be hashed.
+    /// Returns it as a number to be hashed.
     pub(in crate::proto::dht) fn to_bits(self) -> u64 {
         self.0
     }
 }
 
-/// Whether two addresses are one node's as far as anybody can tell: one host, or of local hosts one
-/// port.
+/// Whether two addresses must be treated as one node: the same host, or the same port of a local
+/// host.
 pub(in crate::proto::dht) fn is_same_host(left: SocketAddr, right: SocketAddr) -> bool {
     left.ip() == right.ip() && (left.port() == right.port() || !compact::is_local(left.ip()))
 }
 
-/// Returns whether one node may name another to us, and we one node to another: local addresses are
-/// named among hosts of a local network only, addresses at which no host is reached never.
+/// Returns whether a node may name another node to this one, or this one name it to that node:
+/// local addresses are named only within a local network, unreachable addresses never.
 pub(in crate::proto::dht) fn may_name(namer: SocketAddr, named: SocketAddr) -> bool {
     compact::is_dialable(named) && (compact::is_local(namer.ip()) || !compact::is_local(named.ip()))
 }
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_name_no_node_of_the_local_network_however_it_is_written() {
+    fn public_nodes_cannot_name_local_nodes_in_any_form() {
         let may_name = |namer: &str, named: &str| may_name(namer.parse().unwrap(), named.parse().unwrap());
         for local in [
             "10.0.0.1:53",
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbourhood_is_a_24_or_a_64_and_local_addresses_have_none() {
+    fn a_prefix_is_a_24_or_a_64_and_each_local_address_its_own() {
         let same =
             |left: &str, right: &str| Prefix::of(left.parse().unwrap()) == Prefix::of(right.parse().unwrap());
         assert!(same("8.8.8.8:1", "8.8.8.200:2") && same("[2001:db8::1]:1", "[2001:db8::2:0:0:1]:2"));

@@ -1,4 +1,4 @@
-//! Reading a KRPC datagram: one walk over each dictionary, every value left where it is.
+//! Decodes KRPC datagrams: one pass over each dictionary, without copying values.
 
 use super::super::item::ItemRef;
 use super::super::node_id::NodeId;
@@ -7,11 +7,11 @@ use super::{
 };
 use crate::proto::bencode::{Dict, Limits, List, Value};
 
-/// Reads a datagram.
+/// Decodes a datagram.
 ///
 /// # Errors
-/// It is not bencode within limits (64 KiB, depth 8, 256 tokens), has no `t` or `y`, or misses what
-/// its kind needs.
+/// It is invalid bencode within limits (64 KiB, depth 8, 256 tokens), has no `t` or `y`, or lacks a
+/// key that its kind requires.
 pub fn decode(bytes: &[u8]) -> Result<Message<'_>, KrpcError> {
     let root = Value::read(bytes, &Limits::KRPC).map_err(|error| KrpcError(error.what))?;
     let envelope = Envelope::read(root.dict().ok_or(KrpcError("it is not a dictionary"))?);
@@ -36,7 +36,7 @@ fn required<T>(value: Option<T>, what: &'static str) -> Result<T, KrpcError> {
     value.ok_or(KrpcError(what))
 }
 
-/// What every message may have.
+/// The keys that any message may have.
 #[derive(Default)]
 struct Envelope<'a> {
     transaction: Option<&'a [u8]>,
@@ -146,7 +146,7 @@ impl<'a> Arguments<'a> {
         })
     }
 
-    /// The port that a peer says it listens on; None: that of the datagram.
+    /// The port that a peer announces; `None` for that of the datagram.
     fn announced_port(&self) -> Result<Option<u16>, KrpcError> {
         match self.port {
             _ if self.implied_port => Ok(None),
@@ -189,7 +189,7 @@ fn response(dict: Dict<'_>) -> Result<Response<'_>, KrpcError> {
     })
 }
 
-/// What an item is made of (BEP 44).
+/// The keys of an item (BEP 44).
 #[derive(Default)]
 struct ItemKeys<'a> {
     value: Option<&'a [u8]>,
@@ -211,7 +211,7 @@ impl<'a> ItemKeys<'a> {
         }
     }
 
-    /// The item: a value alone, or with all that a mutable one needs.
+    /// Returns the item: a value alone, or with all keys of a mutable one.
     fn item(&self) -> Option<ItemRef<'a>> {
         let value = self.value?;
         let immutable = ItemRef { value, public_key: None, salt: &[], seq: 0, signature: None };
@@ -230,7 +230,7 @@ fn id(value: &Value<'_>) -> Option<NodeId> {
     sized(value).copied().map(NodeId)
 }
 
-/// A string of this very length.
+/// Returns a string of exactly this length.
 fn sized<'a, const LEN: usize>(value: &Value<'a>) -> Option<&'a [u8; LEN]> {
     value.bytes()?.try_into().ok()
 }

@@ -1,5 +1,5 @@
-//! Writing KRPC datagrams: the keys stand here in their order, so that nothing is sorted and
-//! nothing is built twice. One allocation a datagram, of about its length.
+//! Encodes KRPC datagrams: keys are written in order, so that nothing is sorted or built twice. One
+//! allocation for each datagram, of about its length.
 
 use std::net::SocketAddr;
 
@@ -13,14 +13,14 @@ use super::{
 use crate::proto::bencode::{write_bytes, write_integer, write_len};
 use crate::proto::compact;
 
-/// `v`: who we are, client and version.
+/// `v`: client and version.
 const CLIENT: &[u8] = b"1:v4:SP\x00\x01";
-/// Longest text of an error, bytes; longer ones are cut.
+/// Longest text of an error, bytes; longer ones are truncated.
 const ERROR_TEXT_LEN_MAX: usize = 128;
-/// Bytes of a query without its token and item: those of the longest, and a little.
+/// Bytes of a query without token and item: those of the longest query, and some reserve.
 const QUERY_LEN: usize = 160;
 
-/// A query as a datagram.
+/// Encodes a query.
 pub fn encode_query(transaction: [u8; TRANSACTION_LEN], query: &Query) -> Vec<u8> {
     let (name, variable_len) = match &query.method {
         Method::Ping => ("4:ping", 0),
@@ -44,12 +44,13 @@ pub fn encode_query(transaction: [u8; TRANSACTION_LEN], query: &Query) -> Vec<u8
     out
 }
 
-/// An answer as a datagram of at most [`DATAGRAM_LEN_MAX`] bytes: peers, samples and then nodes are
-/// left out from the end until it fits. `to`: the asker, told as `ip` (BEP 42).
+/// Encodes an answer of at most [`DATAGRAM_LEN_MAX`] bytes: peers, samples and then nodes are left
+/// out from the end until it fits. `to` is the querier's address, which the answer names as `ip`
+/// (BEP 42).
 ///
-/// Beside the longest item there is no room for any of them; then the client's name, the address
-/// and even the token make room too. Only with a transaction id that no client uses would the item
-/// itself not fit: it is left out.
+/// Beside the longest item nothing of these fits; then the client's name, the address and even the
+/// token are left out too. The item itself fails to fit, and is left out, only with a transaction
+/// id longer than that of any client.
 pub fn encode_answer(transaction: &[u8], id: NodeId, to: SocketAddr, answer: &Answer) -> Vec<u8> {
     let transaction = &transaction[..transaction.len().min(TRANSACTION_LEN_MAX)];
     let fit = Fit::new(transaction, to, answer);
@@ -65,8 +66,8 @@ pub fn encode_answer(transaction: &[u8], id: NodeId, to: SocketAddr, answer: &An
     out
 }
 
-/// An error as a datagram: 201 generic, 203 protocol, 204 method unknown; BEP 44: 205 too big, 206
-/// bad signature, 207 salt too big, 301 cas mismatch, 302 seq less than current.
+/// Encodes an error: 201 generic, 203 protocol, 204 method unknown; BEP 44: 205 too big, 206 bad
+/// signature, 207 salt too big, 301 cas mismatch, 302 seq less than current.
 pub fn encode_error(transaction: &[u8], to: SocketAddr, code: i64, text: &str) -> Vec<u8> {
     let transaction = &transaction[..transaction.len().min(TRANSACTION_LEN_MAX)];
     let text = &text.as_bytes()[..text.len().min(ERROR_TEXT_LEN_MAX)];
@@ -80,7 +81,7 @@ pub fn encode_error(transaction: &[u8], to: SocketAddr, code: i64, text: &str) -
     out
 }
 
-/// `t`, `v`, `y` and the end of the message.
+/// Writes `t`, `v`, `y` and the end of the message.
 fn write_end(out: &mut Vec<u8>, transaction: &[u8], client: bool, kind: u8) {
     out.extend_from_slice(b"1:t");
     write_bytes(out, transaction);
@@ -90,7 +91,7 @@ fn write_end(out: &mut Vec<u8>, transaction: &[u8], client: bool, kind: u8) {
     out.extend_from_slice(&[b'1', b':', b'y', b'1', b':', kind, b'e']);
 }
 
-/// `ip` (BEP 42).
+/// Writes `ip` (BEP 42).
 fn write_external(out: &mut Vec<u8>, to: SocketAddr) {
     out.extend_from_slice(if compact::canonical(to).is_ipv4() { b"2:ip6:" } else { b"2:ip18:" });
     compact::encode(to, out);
@@ -150,8 +151,8 @@ fn write_arguments(out: &mut Vec<u8>, query: &Query) {
         Method::AnnouncePeer { infohash, port, token, seed } => {
             write_flag(out, "12:implied_port", port.is_none());
             write_id(out, "9:info_hash", infohash);
-            // Must be there even if the other one counts; 0 is refused by those who do not know of
-            // the other.
+            // Required even if the other key counts; nodes that do not know `implied_port` refuse
+            // 0.
             write_number(out, "4:port", Some(port.unwrap_or(0).into()));
             write_flag(out, "4:seed", seed);
             write_string(out, "5:token", token);
@@ -182,11 +183,11 @@ fn write_arguments(out: &mut Vec<u8>, query: &Query) {
     }
 }
 
-/// Bytes that are left in the datagram.
+/// Bytes left in the datagram.
 struct Room(usize);
 
 impl Room {
-    /// Takes so many bytes, if they are there.
+    /// Takes `len` bytes, if they are left.
     fn take(&mut self, len: usize) -> bool {
         let fits = len <= self.0;
         if fits {
@@ -195,7 +196,7 @@ impl Room {
         fits
     }
 
-    /// As many of these, from the front, as there is room for, after so many bytes for all of them
+    /// Takes as many elements from the front as fit, with `head_len` bytes for all of them
     /// together.
     fn take_front<'a, T>(&mut self, head_len: usize, all: &'a [T], len: impl Fn(&T) -> usize) -> &'a [T] {
         if all.is_empty() || !self.take(head_len) {
@@ -206,7 +207,7 @@ impl Room {
     }
 }
 
-/// What of an answer fits into a datagram, the most needed first.
+/// The parts of an answer that fit into a datagram, the most important first.
 struct Fit<'a> {
     item: Option<&'a Item>,
     seq: Option<i64>,
@@ -214,7 +215,7 @@ struct Fit<'a> {
     external: bool,
     client: bool,
     filters: Option<&'a ([u8; FILTER_LEN], [u8; FILTER_LEN])>,
-    /// Whether `nodes` and `nodes6` are there.
+    /// Whether `nodes` and `nodes6` are written.
     names: [bool; 2],
     nodes: &'a [Node],
     /// With `num` and `interval`.
@@ -224,7 +225,7 @@ struct Fit<'a> {
 }
 
 impl<'a> Fit<'a> {
-    /// Lengths of numbers are taken for the longest that they can be.
+    /// Reserves the longest form of each number.
     fn new(transaction: &[u8], to: SocketAddr, answer: &'a Answer) -> Self {
         // d, 1:rd..e, 2:id20: and the id, 1:t, 1:y1:r, e.
         let mut room = Room(DATAGRAM_LEN_MAX - (1 + 5 + 7 + ID_LEN + 3 + 3 + 6 + 1) - transaction.len());

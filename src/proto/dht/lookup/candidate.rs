@@ -10,7 +10,7 @@ use crate::proto::dht::node_id::Node;
 pub(super) struct Candidate {
     pub(super) node: Node,
     pub(super) prefix: Prefix,
-    /// Its id fits its address (BEP 42).
+    /// Whether its id fits its address (BEP 42).
     pub(super) fits: bool,
     /// Steps from our own table.
     pub(super) hops: u32,

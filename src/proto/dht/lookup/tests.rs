@@ -211,7 +211,7 @@ fn hostile_nodes_around_a_target_do_not_hide_the_honest_ones() {
 }
 
 #[test]
-fn where_a_crowd_is_seen_more_are_asked_and_all_who_answered_are_to_store() {
+fn a_crowd_makes_a_lookup_query_more_nodes_and_store_at_all_that_answer() {
     for (hostile, is_crowd) in [(0, false), (30, true)] {
         let mut overlay = Overlay::new(1, 3_000, hostile, Plot::CrowdFit);
         let from = overlay.anybody();
@@ -229,7 +229,7 @@ fn where_a_crowd_is_seen_more_are_asked_and_all_who_answered_are_to_store() {
 }
 
 #[test]
-fn in_a_crowd_those_whose_ids_do_not_fit_have_their_places_too() {
+fn in_a_crowd_nodes_with_unfit_ids_keep_their_places() {
     let mut rng = Rng::from_number(4);
     let target = NodeId::random(&mut rng);
     let mut draw = |fits: bool| loop {
@@ -303,7 +303,7 @@ fn four_are_asked_at_once_and_one_that_is_late_gives_its_place_away() {
 }
 
 #[test]
-fn who_is_late_is_not_waited_for_where_eight_others_answer() {
+fn a_late_node_is_not_awaited_if_eight_others_answer() {
     let starts: Vec<Node> = (1..=9).map(|at| node([10, 0, 0, at], at)).collect();
     let mut lookup = local_lookup(&starts[..8]);
     let mut asked = all_queries(&mut lookup);
@@ -320,7 +320,7 @@ fn who_is_late_is_not_waited_for_where_eight_others_answer() {
 }
 
 #[test]
-fn whoever_wants_to_store_passes_over_those_who_give_no_token() {
+fn a_storing_lookup_skips_nodes_without_a_token() {
     let starts: Vec<Node> = (1..=12).map(|at| node([10, 0, 0, at], at)).collect();
     for (needs_tokens, first) in [(false, 0), (true, 3)] {
         let lookup = Lookup::new(NodeId([0; 20]), &starts[..1], 0, Defence::ALL);
@@ -354,7 +354,7 @@ fn steps_are_counted_from_our_own_table() {
 }
 
 #[test]
-fn whoever_answers_under_another_id_is_known_by_that() {
+fn a_node_that_answers_under_another_id_is_known_by_that_id() {
     let (named, real) = (node([10, 0, 0, 1], 1), node([10, 0, 0, 1], 200));
     let mut lookup = local_lookup(&[named]);
     assert_eq!(all_queries(&mut lookup), [named]);
@@ -365,7 +365,7 @@ fn whoever_answers_under_another_id_is_known_by_that() {
 }
 
 #[test]
-fn of_a_neighbourhood_one_is_asked_and_nobody_from_the_world_names_neighbours() {
+fn one_node_of_a_prefix_is_queried_and_public_nodes_name_no_local_ones() {
     let start = node([8, 8, 8, 8], 255);
     let mut lookup = local_lookup(&[start]);
     assert_eq!(all_queries(&mut lookup), [start]);
@@ -379,7 +379,7 @@ fn of_a_neighbourhood_one_is_asked_and_nobody_from_the_world_names_neighbours() 
 }
 
 #[test]
-fn an_answer_names_sixteen_and_who_names_the_dead_is_not_believed_for_long() {
+fn an_answer_names_sixteen_and_a_source_of_dead_nodes_is_discredited() {
     let start = node([10, 0, 0, 1], 255);
     let mut lookup = local_lookup(&[start]);
     assert_eq!(all_queries(&mut lookup), [start]);

@@ -1,8 +1,8 @@
-//! The nodes of a table: one list by distance from us, of which each bucket is a range, and the
-//! spare nodes.
+//! The nodes of a table: one list ordered by distance from our id, of which each bucket is a range,
+//! and the spare nodes.
 //!
-//! It knows who may be where (capacities, one an id, an address, a neighbourhood in a bucket) and
-//! who is closest; it does not know the time.
+//! Decides which node may have which place (capacities; one id, one address, one prefix in a
+//! bucket) and which are closest. Does not know the time.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -13,84 +13,83 @@ use crate::proto::dht::defence::prefix::is_same_host;
 use crate::proto::dht::node_id::{Node, NodeId};
 use crate::proto::time::{Duration, Instant};
 
-/// Buckets; the last one has all that share more bits with us. An overlay of 2^27 nodes fits, and
-/// who invents ids close to ours fills one bucket with them, not a hundred.
+/// Number of buckets; the last one has all nodes that share more bits with our id. An overlay of
+/// 2^27 nodes fits, and an attacker with ids close to ours fills one bucket, not a hundred.
 pub(super) const BUCKET_COUNT: usize = 25;
-/// Nodes of the farthest buckets, where most of the network is; of all others k.
+/// Capacity of the farthest buckets, which cover most of the network; that of all others is k.
 const WIDE: [usize; 4] = [128, 64, 32, 16];
-/// Of the nodes closest to us so many have a place whether their bucket is full or not. Whoever
-/// crowds our neighbourhood, with eight ids for each address, fills its buckets of k before our
-/// neighbours have come; so many leave room for them. Where none does, they are in their buckets
-/// anyway but for eight or so.
+/// Nodes closest to our id that keep a place whether their bucket is full or not. An attacker
+/// around our id, with eight ids for each address, fills its buckets of k before our neighbours
+/// arrive; these places are left for them. Without an attacker all but about eight of them are in
+/// their buckets anyway.
 pub(super) const NEIGHBOUR_COUNT: usize = 4 * K;
-/// Spare nodes of a bucket; the one that was not heard for longest makes room.
+/// Most spare nodes of a bucket; the one that was silent for longest is replaced.
 const SPARE_COUNT_MAX: usize = K;
-/// So many failures in a row make a node bad: with 1 % loss a living one fails twice in a row once
+/// Consecutive failures that make a node bad: with 1 % loss a live node fails twice in a row once
 /// in 10,000 times.
 const BAD_FAILS: u8 = 2;
 
-/// A node that answered, and how it does.
+/// A node that answered, with its state.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) node: Node,
     /// Failures since it last answered.
     pub(super) fails: u8,
-    /// Its id fits its address (BEP 42).
+    /// Whether its id fits its address (BEP 42).
     fits: bool,
-    /// How fast it last answered, milliseconds.
+    /// Round-trip time of its last answer, milliseconds.
     round_trip: u16,
     /// When it last answered.
     pub(super) heard_at: Instant,
-    /// When the last of its failures came to light.
+    /// When its last failure was noticed.
     pub(super) failed_at: Instant,
-    /// When it is to be asked something.
+    /// When it is due for a query.
     pub(super) due: Instant,
 }
 
-/// Where a node would go.
+/// The place of a new node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Its bucket has room, or it is a neighbour of ours.
+    /// A free place in its bucket, or one of a neighbour of ours.
     Room,
-    /// In the place of this one, or at least without it.
+    /// The place of this node, or a place that needs its removal.
     Over(usize),
-    /// Among the spare nodes: its bucket is full of nodes that are not worse.
+    /// A place among the spare nodes, because its bucket is full of nodes that are not worse.
     Spare,
-    /// Somebody with its id, address or neighbourhood is there.
+    /// No place, because its id, address or prefix is taken.
     Nowhere,
 }
 
-/// The nodes.
+/// The nodes of a table.
 #[derive(Debug)]
 pub(super) struct Entries {
     own: NodeId,
-    /// Closest to us first.
+    /// Closest to our id first.
     list: Vec<Entry>,
-    /// The leading bits of their distances: an answer to a query is found in these 2 KiB, not in
-    /// the 20 KiB of `list`, which are in no cache of a process that does other things between two
-    /// datagrams.
+    /// The leading bits of their distances: the node of an answer is found in these 2 KiB instead
+    /// of the 20 KiB of `list`, which other work pushes out of the cache between two datagrams.
     keys: Vec<u64>,
-    /// In no order; at most [`SPARE_COUNT_MAX`] of a bucket.
+    /// Unordered; at most [`SPARE_COUNT_MAX`] of a bucket.
     spares: Vec<Entry>,
-    /// How many of `list` do not fit their address.
+    /// Nodes of `list` whose id does not fit their address.
     unfit: usize,
     defence: Defence,
 }
 
 impl Entry {
-    /// A node that answered just now.
+    /// Creates the entry of a node that has just answered.
     pub(super) fn new(node: Node, fits: bool, now: Instant, due: Instant, round_trip: Duration) -> Self {
         let round_trip = u16::try_from(round_trip.as_millis()).unwrap_or(u16::MAX);
         Self { node, fails: 0, fits, round_trip, heard_at: now, failed_at: now, due }
     }
 
-    /// It did not answer.
+    /// Notes a failed query.
     pub(super) fn fail(&mut self, now: Instant) {
         self.fails = self.fails.saturating_add(1);
         self.failed_at = now;
     }
 
-    /// Whether it is not to be counted on, and whoever comes may take its place.
+    /// Whether it is bad, so that any other node may replace it.
     pub(super) fn is_bad(&self) -> bool {
         self.fails >= BAD_FAILS
     }
@@ -109,29 +108,29 @@ impl Entries {
         self.list.len()
     }
 
-    /// Closest to us first.
+    /// Returns the nodes, closest to our id first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.list.iter()
     }
 
-    /// All, then the spare ones.
+    /// Returns all nodes, then the spare ones.
     pub(super) fn into_entries(self) -> impl Iterator<Item = Entry> {
         self.list.into_iter().chain(self.spares)
     }
 
-    /// Exactly this node.
+    /// Returns the entry of exactly this node.
     pub(super) fn known(&mut self, node: &Node) -> Option<&mut Entry> {
         let at = self.find(node.id).ok()?;
         Some(&mut self.list[at]).filter(|entry| entry.node.addr == node.addr)
     }
 
-    /// The node at this address; a spare one is forgotten.
+    /// Returns the node at this address; a spare one is forgotten.
     pub(super) fn at_address(&mut self, addr: SocketAddr) -> Option<&mut Entry> {
         self.spares.retain(|entry| entry.node.addr != addr);
         self.list.iter_mut().find(|entry| entry.node.addr == addr)
     }
 
-    /// Removes the node at this address; its bucket.
+    /// Removes the node at this address; returns its bucket.
     pub(super) fn remove_address(&mut self, addr: SocketAddr) -> Option<usize> {
         let at = self.list.iter().position(|entry| entry.node.addr == addr)?;
         let bucket = self.bucket_of(self.list[at].node.id);
@@ -139,28 +138,28 @@ impl Entries {
         Some(bucket)
     }
 
-    /// The one to be asked first.
+    /// Returns the node that is due first.
     pub(super) fn most_due(&mut self) -> Option<&mut Entry> {
         self.list.iter_mut().min_by_key(|entry| entry.due)
     }
 
-    /// The bucket of an id.
+    /// Returns the bucket of an id.
     pub(super) fn bucket_of(&self, id: NodeId) -> usize {
         (self.own.shared_bits(id) as usize).min(BUCKET_COUNT - 1)
     }
 
-    /// The bucket of the closest node.
+    /// Returns the bucket of the closest node.
     pub(super) fn deepest(&self) -> usize {
         self.list.first().map_or(0, |closest| self.bucket_of(closest.node.id))
     }
 
-    /// Whether a bucket has as many nodes as it may have, none of them bad.
+    /// Whether a bucket is at its capacity without bad nodes.
     pub(super) fn is_full(&self, bucket: usize) -> bool {
         let nodes = &self.list[self.range(bucket)];
         nodes.len() >= capacity(bucket) && nodes.iter().all(|entry| !entry.is_bad())
     }
 
-    /// Where a node would go that is not known.
+    /// Returns the place of an unknown node.
     pub(super) fn place(&self, node: &Node, fits: bool) -> Place {
         let over = |at: usize, may: bool| if may { Place::Over(at) } else { Place::Nowhere };
         let closer = match self.find(node.id) {
@@ -193,7 +192,7 @@ impl Entries {
         }
     }
 
-    /// Lets a node in that is not known, if there is a place for it; whether it is in a bucket now.
+    /// Adds an unknown node if it has a place; returns whether it is in a bucket now.
     pub(super) fn insert(&mut self, entry: Entry) -> bool {
         loop {
             match self.place(&entry.node, entry.fits) {
@@ -211,9 +210,8 @@ impl Entries {
         }
     }
 
-    /// Puts a spare node in the place of a bad one, if there is one; if not, the bad one stays
-    /// unless it is lost or its bucket has more than its own. When the spare one is to be asked
-    /// something.
+    /// Replaces a bad node by a spare one, if there is one. If not, the bad node stays unless it is
+    /// lost or its bucket exceeds its capacity. Returns when the spare one is due for a query.
     pub(super) fn replace(&mut self, bad: NodeId, is_lost: bool) -> Option<Instant> {
         let at = self.find(bad).ok()?;
         let bucket = self.bucket_of(bad);
@@ -224,14 +222,15 @@ impl Entries {
         self.refill(bucket)
     }
 
-    /// Lets the best spare node of a bucket in, if there is one; when it is to be asked something.
+    /// Moves the best spare node of a bucket into it, if there is one; returns when it is due for a
+    /// query.
     pub(super) fn refill(&mut self, bucket: usize) -> Option<Instant> {
         let spare = self.spares.swap_remove(self.best_spare(bucket)?);
         let due = spare.due;
         self.insert(spare).then_some(due)
     }
 
-    /// The best of a bucket's spare nodes that may have a place there.
+    /// Returns the best spare node of a bucket that may have a place there.
     fn best_spare(&self, bucket: usize) -> Option<usize> {
         (0..self.spares.len())
             .filter(|&spare| self.bucket_of(self.spares[spare].node.id) == bucket)
@@ -239,7 +238,7 @@ impl Entries {
             .min_by_key(|&spare| (!self.spares[spare].fits, self.spares[spare].round_trip))
     }
 
-    /// See [`super::Table::closest`].
+    /// Implements [`super::Table::closest`].
     pub(super) fn closest(&self, target: NodeId, count: usize) -> Vec<Node> {
         let mut nodes = self.closest_of(target, count, |entry| entry.fails == 0);
         if nodes.len() < count {
@@ -251,7 +250,7 @@ impl Entries {
         nodes
     }
 
-    /// The closest of those that `may` be named; half of them fit their address, if so many are
+    /// Returns the closest nodes that `may` accepts; half of them have fitting ids, if enough are
     /// known.
     fn closest_of(&self, target: NodeId, count: usize, may: impl Fn(&Entry) -> bool) -> Vec<Node> {
         let mut nodes = Vec::with_capacity(count + K);
@@ -284,8 +283,8 @@ impl Entries {
         nodes
     }
 
-    /// Appends the closest of a range in which all ids share the leading bits, until there are
-    /// `count` or, rather than sorting twice, a few more.
+    /// Appends the closest nodes of a range whose ids share their leading bits, until there are
+    /// `count` or, to avoid a second sort, a few more.
     fn descend(
         &self,
         range: Range<usize>,
@@ -340,8 +339,8 @@ impl Entries {
         self.check_invariant(bucket);
     }
 
-    /// One that has just ceased to be a neighbour has the place of any other: none if its bucket
-    /// has more than its own.
+    /// A node that has just ceased to be a neighbour is treated like any other: it loses its place
+    /// if its bucket exceeds its capacity.
     fn release_neighbour(&mut self) {
         let Some(entry) = self.list.get(self.neighbour_count()) else { return };
         let bucket = self.bucket_of(entry.node.id);

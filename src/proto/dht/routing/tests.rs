@@ -50,7 +50,7 @@ fn full(count: usize, rng: &mut Rng) -> (Table, Vec<Node>) {
 }
 
 #[test]
-fn who_only_asks_is_never_in_the_table_and_is_seldom_worth_a_ping() {
+fn a_node_that_only_queries_never_enters_the_table_and_is_seldom_pinged() {
     let mut rng = Rng::from_number(1);
     let mut table = empty(&mut rng);
     let worth = (0..1_000).filter(|_| table.queried(at(0), public(&mut rng))).count();
@@ -159,7 +159,7 @@ fn in_a_full_bucket_the_old_stay_and_those_go_that_fail_or_do_not_fit() {
 }
 
 #[test]
-fn who_crowds_our_neighbourhood_leaves_room_for_our_neighbours() {
+fn a_crowd_around_our_id_leaves_places_for_our_neighbours() {
     let mut rng = Rng::from_number(16);
     let (mut table, _) = full(1_000, &mut rng);
     let crowd: Vec<Node> = (0..20).map(|_| near(&table, 9, true, &mut rng)).collect();
@@ -246,7 +246,7 @@ fn rest_is_cheap_and_everybody_is_heard_in_time() {
 }
 
 #[test]
-fn what_starts_together_does_not_go_on_together() {
+fn nodes_that_start_together_do_not_refresh_together() {
     let nodes: Vec<Node> = full(10, &mut Rng::from_number(9)).1;
     let mut pinged_at: Vec<Instant> = (0..100)
         .map(|seed| {
@@ -282,7 +282,7 @@ fn the_other_half_of_a_divided_network_is_found_again() {
 }
 
 #[test]
-fn a_known_node_that_queries_lives_and_one_that_failed_is_asked_soon() {
+fn a_known_node_that_queries_is_alive_and_a_failed_one_is_queried_soon() {
     let mut rng = Rng::from_number(11);
     let (mut table, nodes) = full(20, &mut rng);
     while table.upkeep(at(0)).is_some() {}
@@ -302,7 +302,7 @@ fn a_known_node_that_queries_lives_and_one_that_failed_is_asked_soon() {
 }
 
 #[test]
-fn a_new_id_sorts_the_nodes_anew() {
+fn a_new_id_reorders_the_nodes() {
     let mut rng = Rng::from_number(12);
     let (mut table, _) = full(1_000, &mut rng);
     let own = NodeId::random(&mut rng);

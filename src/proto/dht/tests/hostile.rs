@@ -113,7 +113,7 @@ fn a_read_only_node_is_answered_and_neither_kept_nor_asked() {
 }
 
 #[test]
-fn who_says_that_it_is_us_is_not_heard() {
+fn a_node_that_claims_our_id_is_ignored() {
     let mut net = Net::local(4, 8);
     let me = net.id(0);
     let mirror = Query { id: me, ..query(1, Method::Ping) };
@@ -148,7 +148,7 @@ fn thousands_that_claim_one_id_take_one_place() {
 }
 
 #[test]
-fn nobody_from_the_world_makes_us_ask_our_neighbours() {
+fn public_nodes_cannot_make_us_query_local_addresses() {
     let mut net = Net::new(11);
     let me = net.add(&[public(1), "[2001:db8::1]:6881".parse().unwrap()]);
     net.hint(me, public(2));
@@ -212,7 +212,7 @@ fn a_node_that_answers_by_errors_lives() {
 }
 
 #[test]
-fn who_is_read_only_does_not_answer() {
+fn a_read_only_node_does_not_answer() {
     let mut net = Net::new(14);
     net.add_with(&[public(1)], ReadOnly::Always);
     assert!(net.ask(public(2), public(1), &query(1, Method::Ping)).is_none());
@@ -349,7 +349,7 @@ fn generous() -> (Net, NodeId) {
 }
 
 #[test]
-fn no_answer_is_larger_than_what_is_stated() {
+fn no_answer_exceeds_the_stated_amplification() {
     let (mut net, item) = generous();
     let me = net.addr(0);
     let want = Want::default();

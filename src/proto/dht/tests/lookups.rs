@@ -23,7 +23,7 @@ fn peers(net: &Net, place: usize, id: RequestId) -> Vec<SocketAddr> {
 }
 
 #[test]
-fn a_local_network_boots_from_one_node_and_finds_what_is_announced_at_once() {
+fn a_local_network_boots_from_one_node_and_finds_an_announce_at_once() {
     let mut net = Net::local(1, 12);
     for place in 0..12 {
         assert!(net.table_len(place) >= 8, "node {place} knows {}", net.table_len(place));
@@ -53,7 +53,7 @@ fn a_node_that_is_only_just_starting_finds_peers_within_a_second() {
 }
 
 #[test]
-fn eighty_public_nodes_find_what_one_announced() {
+fn eighty_public_nodes_find_an_announced_peer() {
     let mut net = Net::global(3, 80);
     net.run(MINUTE);
     for number in 0..20 {
@@ -191,7 +191,7 @@ fn a_torrent_that_lacks_pieces_does_not_wait_behind_many_that_lack_none() {
 }
 
 #[test]
-fn a_request_that_nobody_waits_for_says_nothing_more_and_lets_the_next_one_start() {
+fn a_cancelled_request_is_silent_and_lets_the_next_one_start() {
     let mut net = Net::local(11, 12);
     let ids: Vec<RequestId> = (0..17).map(|number| net.start(5, find(InfoHash([number; 20])))).collect();
     ids[..16].iter().for_each(|&id| net.hosts[5].dht.handle_cancel(id));

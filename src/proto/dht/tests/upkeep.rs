@@ -90,7 +90,7 @@ fn a_node_at_rest_costs_less_than_200_bytes_a_second_each_way() {
 }
 
 #[test]
-fn whoever_nobody_reaches_says_so_and_whoever_is_reached_does_not() {
+fn an_unreachable_node_is_read_only_and_a_reachable_one_is_not() {
     let mut net = Net::new(5);
     for place in 0..40 {
         let public = net.public_addr();
@@ -126,7 +126,7 @@ fn an_address_that_changes_gives_another_id_and_nothing_is_lost() {
 }
 
 #[test]
-fn what_was_announced_is_forgotten_when_nobody_says_it_again() {
+fn announced_peers_expire_without_another_announce() {
     let mut net = Net::local(7, 8);
     net.request(3, announce(InfoHash([9; 20])));
     let kept = |net: &Net| {
@@ -159,7 +159,7 @@ fn a_network_that_fell_apart_for_an_hour_is_one_again_within_minutes() {
 }
 
 #[test]
-fn a_node_whose_network_was_away_finds_back_by_itself() {
+fn a_node_rejoins_by_itself_after_an_outage() {
     let mut net = Net::local(9, 12);
     net.run(5 * MINUTE);
     net.hosts[5].translated = true;
@@ -178,7 +178,7 @@ fn a_node_whose_network_was_away_finds_back_by_itself() {
 }
 
 #[test]
-fn half_of_all_nodes_start_anew_at_once_and_everything_is_found_minutes_later() {
+fn after_half_of_all_nodes_restart_everything_is_found_within_minutes() {
     let mut net = Net::global(10, 60);
     net.run(10 * MINUTE);
     for place in 0..30 {
