@@ -1,4 +1,4 @@
-//! What may be typed, and what it means.
+//! The command line: parses and interprets it.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{ErrorKind, Write as _};
@@ -10,9 +10,9 @@ use clap::{Command, CommandFactory, FromArgMatches, Parser};
 use sprat::proto::tracker::http::forwarded::Network;
 use sprat::usage::{self, SEE_HELP};
 
-/// Where it listens if nothing is said: the port that trackers are used to.
+/// Default port, the usual one of trackers.
 const PORT_DEFAULT: u16 = 6969;
-/// Most worker threads of a kind; more than this does no good on any machine.
+/// Most worker threads of a kind; more help on no machine.
 const WORKER_MAX: usize = 256;
 
 /// A BitTorrent tracker over UDP and HTTP.
@@ -40,15 +40,15 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Wrong usage ends the process with exit code 2, and help that cannot be written with 1. An
-    /// empty variable counts as not set.
+    /// Parses the command line. Wrong usage exits with code 2, and help that cannot be written with
+    /// 1. An empty variable counts as unset.
     pub(crate) fn parse_or_exit() -> Self {
         let command = without_empty(Self::command(), &|name| std::env::var_os(name));
         let typed: Vec<OsString> = std::env::args_os().collect();
         let parsed = command.clone().try_get_matches_from(&typed);
         parsed.and_then(|matches| Self::from_arg_matches(&matches)).unwrap_or_else(|error| {
             if error.use_stderr() {
-                // Without a reader it is the exit code that tells.
+                // Without a reader the exit code remains.
                 let _ = writeln!(std::io::stderr(), "sprat-tracker: {}", in_words(&error, &command, &typed));
                 std::process::exit(error.exit_code());
             }
@@ -58,12 +58,12 @@ impl Args {
         })
     }
 
-    /// Where to listen for UDP.
+    /// Returns the UDP addresses to listen on.
     pub(crate) fn udp(&self) -> Vec<SocketAddr> {
         self.or_default(&self.udp)
     }
 
-    /// Where to listen for HTTP.
+    /// Returns the HTTP addresses to listen on.
     pub(crate) fn http(&self) -> Vec<SocketAddr> {
         self.or_default(&self.http)
     }
@@ -76,26 +76,26 @@ impl Args {
         }
     }
 
-    /// The proxies whose `X-Forwarded-For` is believed.
+    /// Returns the proxies whose `X-Forwarded-For` is trusted.
     pub(crate) fn trusted_proxies(&self) -> Vec<Network> {
         self.trusted_proxy.clone()
     }
 
-    /// Threads for each kind of socket.
+    /// Returns the threads for each kind of socket.
     pub(crate) fn workers(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         self.workers.map_or_else(cores, NonZeroUsize::get).min(WORKER_MAX)
     }
 }
 
-/// What is wrong with what was typed, or with which variable, on one line.
+/// Describes a usage error, with its argument or variable, on one line.
 fn in_words(error: &clap::Error, command: &Command, typed: &[OsString]) -> String {
     let variable = usage::refused_variable(error, command, typed);
     let place = variable.map_or(String::new(), |name| format!("{}: ", name.display()));
     format!("{place}{}; {SEE_HELP}", usage::what(error))
 }
 
-/// The command without the variables that are empty.
+/// Removes empty variables from the command.
 fn without_empty(command: Command, value: &dyn Fn(&OsStr) -> Option<OsString>) -> Command {
     command.mut_args(|arg| {
         let is_empty = arg.get_env().and_then(value).is_some_and(|text| text.is_empty());
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_variable_is_none() {
+    fn an_empty_variable_counts_as_unset() {
         let variables = |text: &str| {
             let command = without_empty(Args::command(), &|_| Some(text.into()));
             command.get_arguments().filter(|arg| arg.get_env().is_some()).count()
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_wrong_usage() {
+    fn an_invalid_address_is_wrong_usage() {
         for bad in [
             "--udp localhost",
             "--udp 127.0.0.1",

@@ -1,4 +1,4 @@
-//! The tracker's one clock: monotonic, so that a step of the wall clock expires nobody.
+//! The tracker's only clock: monotonic, so that a step of the wall clock expires no peers.
 
 use sprat::proto::time::{Duration, Instant};
 
@@ -9,18 +9,18 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Time starts now.
+    /// Starts the clock at zero.
     #[expect(clippy::disallowed_methods, reason = "this is the shell's one clock")]
     pub(crate) fn start() -> Self {
         Self { started_at: std::time::Instant::now() }
     }
 
-    /// The time.
+    /// Returns the time since the start.
     pub(crate) fn now(&self) -> Instant {
         Instant::ZERO + self.uptime()
     }
 
-    /// Time since the start.
+    /// Returns how long the tracker has been running.
     pub(crate) fn uptime(&self) -> Duration {
         self.started_at.elapsed()
     }

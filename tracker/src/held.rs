@@ -1,19 +1,19 @@
-//! Bytes that connections of HTTP keep between two events: parts of request heads, and answers that
-//! a socket has not taken yet. Their sum is bounded for the process, so that memory does not grow
-//! with clients that send halves of requests or do not read.
+//! Bytes that HTTP connections keep between two events: parts of request heads, and answers that a
+//! socket has not accepted yet. Their sum is bounded for the process, so that memory does not grow
+//! with clients that send partial requests or do not read.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Most bytes that all connections keep together: heads of 4 KiB of 8,192 connections. At the limit
-/// a connection that would keep more is closed; requests that come whole, as those of nearly all
-/// clients do, keep nothing.
+/// a connection that would keep more is closed; complete requests, as nearly all clients send them,
+/// keep nothing.
 pub(crate) const HELD_LEN_MAX: usize = 32 << 20;
 
-/// The sum of what all connections keep.
+/// The sum of the bytes that all connections keep.
 #[derive(Debug, Default)]
 pub(crate) struct HeldLen(AtomicUsize);
 
-/// The bytes that one connection keeps, in an allocation of just their length.
+/// The bytes that one connection keeps, in an allocation of exactly their length.
 #[derive(Debug)]
 pub(crate) struct Held<'a> {
     sum: &'a HeldLen,
@@ -21,18 +21,18 @@ pub(crate) struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    /// Keeps nothing, and allocates nothing.
+    /// Creates it empty, without an allocation.
     pub(crate) fn new(sum: &'a HeldLen) -> Self {
         Self { sum, bytes: Box::default() }
     }
 
-    /// The bytes that are kept.
+    /// Returns the kept bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Keeps these bytes in the place of the earlier ones. False: all connections would keep more
-    /// than [`HELD_LEN_MAX`] together, and this one keeps nothing.
+    /// Keeps these bytes instead of the earlier ones. False if all connections would exceed
+    /// [`HELD_LEN_MAX`] together; then this one keeps nothing.
     pub(crate) fn keep(&mut self, bytes: &[u8]) -> bool {
         self.clear();
         let with = |sum: usize| Some(sum + bytes.len()).filter(|&sum| sum <= HELD_LEN_MAX);
@@ -43,7 +43,7 @@ impl<'a> Held<'a> {
         fits
     }
 
-    /// Keeps nothing any more.
+    /// Drops the kept bytes.
     pub(crate) fn clear(&mut self) {
         self.sum.0.fetch_sub(self.bytes.len(), Ordering::Relaxed);
         self.bytes = Box::default();
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sum_of_all_is_bounded_and_what_is_dropped_makes_room() {
+    fn the_sum_is_bounded_and_dropped_bytes_make_room() {
         let sum = HeldLen::default();
         let (mut first, mut second) = (Held::new(&sum), Held::new(&sum));
         assert!(first.keep(&vec![1; HELD_LEN_MAX - 1]) && second.keep(b"2"));

@@ -1,13 +1,13 @@
-//! A worker of HTTP/1.1: one thread, all its connections as tasks of a small runtime.
+//! An HTTP/1.1 worker: one thread that runs all its connections as tasks of a small runtime.
 //!
 //! Paths: `/announce`, `/scrape`, `/health`, `/stats`. Requests are a head without body;
-//! connections are kept until they are idle. A permit is taken before a connection is accepted, so
-//! there are never more than [`CONNECTION_MAX`]; a client that is slow with a head, or with taking
-//! an answer, is disconnected.
+//! connections stay open until they are idle. A permit is taken before a connection is accepted, so
+//! there are never more than [`CONNECTION_MAX`]; a client that is slow to send a head or to read an
+//! answer is disconnected.
 //!
-//! Buffers are the worker's. A connection allocates only for bytes that really came and cannot be
-//! answered yet, and for answers that its socket does not take; the sum of both is bounded for the
-//! process ([`held`](crate::held)).
+//! The worker owns the buffers. A connection allocates only for received bytes that cannot be
+//! answered yet, and for answers that its socket does not accept; the sum of both is bounded for
+//! the process ([`held`](crate::held)).
 
 use std::cell::RefCell;
 use std::io::{ErrorKind, Write as _};
@@ -31,51 +31,50 @@ use crate::{Failure, Tracker, task};
 
 /// Most connections of one worker; further ones wait in the kernel.
 const CONNECTION_MAX: usize = 8192;
-/// Longest head of a request: a scrape of 100 torrents, all bytes percent-encoded, is 7 KB. Longer:
-/// 431.
+/// Longest head of a request: a scrape of 100 torrents, percent-encoded, takes 7 KB. A longer one
+/// gets status 431.
 const HEAD_LEN_MAX: usize = 8192;
-/// Bytes that are read and answered at once: the longest part of a head that is kept, and as much
-/// again.
+/// Bytes read and answered at once: the longest kept part of a head, and as much again.
 const INPUT_LEN: usize = 2 * HEAD_LEN_MAX;
-/// Most header lines of a request. More: 431.
+/// Most header lines of a request; more get status 431.
 const HEADER_MAX: usize = 64;
-/// How long a head may take from the first byte on, and an answer to be taken.
+/// Time for a head from its first byte on, and for an answer to be read.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long a connection may be silent between requests.
+/// Longest silence between requests.
 const IDLE_MAX: Duration = Duration::from_secs(30);
-/// Answers to requests that came together are sent when there are this many bytes.
+/// Bytes of answers to pipelined requests after which they are sent.
 const ANSWERS_LEN_MAX: usize = 64 << 10;
-/// How long open connections may take to end when the tracker stops.
+/// Time for open connections to end when the tracker stops.
 const STOP_MAX: Duration = Duration::from_secs(3);
-/// Pause after accepting failed: the system is out of files or memory.
+/// Pause after a failed accept: the system is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the connections of a worker share.
+/// The state that the connections of a worker share.
 struct Worker {
     tracker: Arc<Tracker>,
     number: usize,
     answerer: RefCell<Answerer>,
-    /// For bodies, used again and again.
+    /// Buffer for bodies.
     body: RefCell<Vec<u8>>,
     /// Never borrowed across an await.
     scratch: RefCell<Scratch>,
 }
 
-/// The buffers of the connection whose turn it is.
+/// The buffers of the connection that is being served.
 struct Scratch {
     /// [`INPUT_LEN`] bytes.
     input: Box<[u8]>,
     output: Vec<u8>,
 }
 
-/// What a worker needs of the system, got before anybody is told that it serves.
+/// The sockets of a worker, opened before the tracker reports that it serves.
 pub(crate) struct Sockets {
     runtime: Runtime,
     listeners: Vec<TcpListener>,
 }
 
 impl Sockets {
-    /// Makes listeners ready to be waited for.
+    /// Prepares listeners for the runtime.
     pub(crate) fn new(listeners: Vec<std::net::TcpListener>) -> Result<Self, Failure> {
         let fail = |error| Failure(format!("cannot start a worker: {error}"));
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
@@ -86,7 +85,7 @@ impl Sockets {
     }
 }
 
-/// Serves until `stopped` says so.
+/// Serves until `stopped` is set.
 pub(crate) fn serve(
     tracker: Arc<Tracker>,
     number: usize,
@@ -130,7 +129,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, from)) => {
-                // Answers are whole already: nothing is gained by waiting for more.
+                // Answers are complete, so there is no reason to wait for more bytes.
                 let _ = stream.set_nodelay(true);
                 let (worker, mut stopped) = (worker.clone(), stopped.clone());
                 task::spawn(async move {
@@ -153,11 +152,11 @@ async fn serve_connection(
     let clock = worker.tracker.clock;
     let mut connection = Connection::new(worker, stream, from);
     let mut deadline = clock.uptime() + HEAD_TIME_MAX;
-    // Set anew only when it rings: most requests come long before.
+    // Reset only when it fires: most requests arrive long before.
     let timer = sleep(HEAD_TIME_MAX);
     tokio::pin!(timer);
     loop {
-        // A client that sends without pause lets others have their turn.
+        // A client that sends without pause yields to others.
         coop::consume_budget().await;
         tokio::select! {
             biased;
@@ -202,15 +201,15 @@ async fn serve_connection(
     }
 }
 
-/// One connection. Bytes are read into and answered from the worker's [`Scratch`]; what stays here
-/// is what cannot be answered or sent yet, so that a connection without any takes no buffer.
+/// One connection. Bytes are read into and answered from the worker's [`Scratch`]; only bytes that
+/// cannot be answered or sent yet stay here, so a connection without any needs no buffer.
 struct Connection<'a> {
     worker: &'a Worker,
     stream: TcpStream,
     from: IpAddr,
-    /// A part of a head, or requests behind answers that the socket has not taken.
+    /// A partial head, or requests behind answers that the socket has not accepted.
     input: Held<'a>,
-    /// Answers that the socket has not taken.
+    /// Answers that the socket has not accepted.
     output: Held<'a>,
 }
 
@@ -220,7 +219,7 @@ impl<'a> Connection<'a> {
         Self { worker, stream, from, input: Held::new(held_len), output: Held::new(held_len) }
     }
 
-    /// Reads what has come and answers it.
+    /// Reads the received bytes and answers them.
     fn receive(&mut self) -> Step {
         let mut scratch = self.worker.scratch.borrow_mut();
         let Scratch { input, output } = &mut *scratch;
@@ -233,7 +232,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Answers what has come before the socket took the earlier answers.
+    /// Answers the bytes received before the socket accepted the earlier answers.
     fn answer_rest(&mut self) -> Step {
         let mut scratch = self.worker.scratch.borrow_mut();
         let Scratch { input, output } = &mut *scratch;
@@ -242,8 +241,8 @@ impl<'a> Connection<'a> {
         self.answer_input(&input[..held_len], output)
     }
 
-    /// Answers the whole requests of `input` as far as the socket takes the answers, and keeps the
-    /// rest of both.
+    /// Answers the complete requests of `input` as far as the socket accepts the answers, and keeps
+    /// the rest of both.
     fn answer_input(&mut self, input: &[u8], output: &mut Vec<u8>) -> Step {
         let mut used = 0;
         loop {
@@ -266,7 +265,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Sends the answers that are kept; false: the client did not take them in time, or is gone.
+    /// Sends the kept answers; false if the client did not read them in time, or is gone.
     async fn send_rest(&mut self) -> bool {
         let sent = timeout(HEAD_TIME_MAX, self.stream.write_all(self.output.bytes())).await;
         self.output.clear();
@@ -274,29 +273,29 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// What was done with bytes that came.
+/// The result of received bytes.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     next: Next,
-    /// At least one request was whole.
+    /// Whether at least one request was complete.
     answered: bool,
 }
 
 /// What follows an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// More bytes of the client.
+    /// Read more bytes.
     Read,
-    /// Requests that have come already, once the socket has taken these answers.
+    /// Answer received requests, once the socket has accepted these answers.
     Answer,
-    /// The end of the connection, once the socket has taken these answers.
+    /// Close the connection, once the socket has accepted these answers.
     Close,
-    /// The end of the connection at once: the client is gone, or connections keep too much
-    /// together.
+    /// Close the connection at once: the client is gone, or connections keep too many bytes.
     End,
 }
 
-/// Answers every whole request at the start of `input`: bytes used, and what follows.
+/// Answers every complete request at the start of `input`; returns the bytes used, and what
+/// follows.
 fn answer_all(worker: &Worker, from: IpAddr, input: &[u8], output: &mut Vec<u8>) -> (usize, Next) {
     let mut used = 0;
     while used < input.len() {
@@ -363,7 +362,7 @@ fn answer(worker: &Worker, from: IpAddr, request: &httparse::Request<'_, '_>, ou
     if close { Next::Close } else { Next::Read }
 }
 
-/// The address of the client, which trusted proxies tell.
+/// Returns the address of the client, as trusted proxies report it.
 fn client(worker: &Worker, from: IpAddr, request: &httparse::Request<'_, '_>) -> IpAddr {
     let lines = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("x-forwarded-for"));
     forwarded::client(from, &worker.tracker.trusted_proxies, lines.map(|header| header.value))
@@ -381,7 +380,7 @@ fn answer_target(worker: &Worker, from: IpAddr, target: &str, close: bool, outpu
     }
 }
 
-/// One JSON object of numbers.
+/// Returns the figures as a JSON object.
 fn stats(tracker: &Tracker) -> String {
     let (totals, counts) = (tracker.shards.totals(), tracker.stats.counts());
     format!(

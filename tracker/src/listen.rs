@@ -1,8 +1,8 @@
-//! Sockets to listen on: one for each worker and address, among which the kernel spreads what
-//! comes.
+//! Listening sockets: one for each worker and address, among which the kernel distributes the
+//! traffic.
 //!
-//! IPv6 sockets take IPv4 too, unless an IPv4 address of the same port is listened on by itself. An
-//! address that another process has is refused, although sockets of ours share it.
+//! IPv6 sockets accept IPv4 too, unless an IPv4 address of the same port has its own sockets. An
+//! address that another process uses is refused, although the workers share theirs.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, UdpSocket};
@@ -11,29 +11,29 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::Failure;
 
-/// Connections that the kernel keeps until they are accepted.
+/// Connections that the kernel queues until they are accepted.
 const BACKLOG: i32 = 1024;
-/// Bytes that the kernel keeps of datagrams for each socket, if it lets us: bursts of ten thousand
+/// Receive buffer of each UDP socket, bytes, if the kernel allows it: bursts of ten thousand
 /// announces.
 const UDP_BUFFER_LEN: usize = 4 << 20;
 
-/// UDP sockets of all addresses and workers.
+/// The UDP sockets of all addresses and workers.
 pub(crate) struct Udp {
     pub(crate) addrs: Vec<SocketAddr>,
     pub(crate) sockets: Vec<UdpSocket>,
 }
 
 impl Udp {
-    /// Wakes every thread that waits for a datagram.
+    /// Wakes all threads that wait for a datagram.
     pub(crate) fn wake(&self) {
         for socket in &self.sockets {
-            // The kernel says that it is not connected, and wakes the receiver all the same.
+            // The kernel reports an unconnected socket, and wakes the receiver anyway.
             let _ = SockRef::from(socket).shutdown(Shutdown::Both);
         }
     }
 }
 
-/// TCP listeners: for each worker, one an address.
+/// The TCP listeners: for each worker, one for each address.
 pub(crate) struct Http {
     pub(crate) addrs: Vec<SocketAddr>,
     pub(crate) listeners: Vec<Vec<TcpListener>>,
@@ -52,7 +52,7 @@ pub(crate) fn udp(addrs: &[SocketAddr], workers: usize) -> Result<Udp, Failure> 
 
 /// Opens the TCP listeners.
 pub(crate) fn http(addrs: &[SocketAddr], workers: usize) -> Result<Http, Failure> {
-    // Without addresses there is nothing to do for workers.
+    // Without addresses no worker is needed.
     let workers = if addrs.is_empty() { 0 } else { workers };
     let listeners = (0..workers).map(|_| Vec::new()).collect();
     let mut http = Http { addrs: Vec::new(), listeners };
@@ -81,12 +81,12 @@ impl Kind {
     }
 }
 
-/// Whether an IPv4 address of the same port is listened on by itself.
+/// Whether an IPv4 address of the same port has sockets of its own.
 fn shares_port(addr: SocketAddr, addrs: &[SocketAddr]) -> bool {
     addr.port() != 0 && addrs.iter().any(|other| other.is_ipv4() && other.port() == addr.port())
 }
 
-/// One socket for each worker, and the address that they have in the end.
+/// Opens one socket for each worker; returns them with their final address.
 fn open(
     kind: Kind,
     addr: SocketAddr,
@@ -103,7 +103,7 @@ fn open(
         };
         Failure(format!("cannot listen for {} on {addr}: {hint}", kind.name()))
     };
-    // The first one shares with nobody, so it finds out whether the address is free.
+    // The first socket does not share the address, so it finds out whether the address is free.
     let mut addr = addr;
     let probe = match bind(kind, addr, v6_only, false) {
         Err(error) if addr.ip().is_unspecified() && addr.is_ipv6() && is_about_family(&error) => {
@@ -119,7 +119,7 @@ fn open(
         let socket = bind(kind, bound, v6_only, true)?;
         match kind {
             Kind::Udp => {
-                // The kernel caps it; what it gives is good enough.
+                // The kernel caps it; a smaller buffer is acceptable.
                 let _ = socket.set_recv_buffer_size(UDP_BUFFER_LEN);
                 let _ = socket.set_send_buffer_size(UDP_BUFFER_LEN);
                 sprat::datagram::enable(&socket)?;
@@ -139,7 +139,7 @@ fn bind(kind: Kind, addr: SocketAddr, v6_only: bool, shared: bool) -> io::Result
         Kind::Udp => Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?,
         Kind::Http => {
             let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-            // Connections of a process that has ended do not hold the address.
+            // Connections of an ended process do not occupy the address.
             socket.set_reuse_address(true)?;
             socket
         }
@@ -152,13 +152,13 @@ fn bind(kind: Kind, addr: SocketAddr, v6_only: bool, shared: bool) -> io::Result
     }
     socket.bind(&addr.into())?;
     if let (Kind::Http, false) = (kind, shared) {
-        // Only listening tells whether another one listens.
+        // Only listening shows whether another process listens.
         socket.listen(1)?;
     }
     Ok(socket)
 }
 
-/// Whether this machine has no IPv6.
+/// Whether the error means that this machine has no IPv6.
 fn is_about_family(error: &io::Error) -> bool {
     /// `EAFNOSUPPORT` of Linux.
     const NO_FAMILY: i32 = 97;

@@ -1,8 +1,8 @@
 //! The `sprat-tracker` command: sockets and threads around the pure tracker of
 //! `sprat::proto::tracker`.
 //!
-//! One thread for each worker and UDP address, and one with a small runtime for each worker of
-//! HTTP; all answer from the same shards. This file starts them, keeps time, and stops them.
+//! One thread for each worker and UDP address, and one with a small runtime for each HTTP worker;
+//! all serve the same shards. This file starts them, keeps time, and stops them.
 
 mod args;
 mod clock;
@@ -36,20 +36,20 @@ use crate::held::HeldLen;
 use crate::shards::Shards;
 use crate::stats::Stats;
 
-/// What all threads share.
+/// The state that all threads share.
 struct Tracker {
     clock: Clock,
     shards: Shards,
     stats: Stats,
-    /// The sum of what connections keep.
+    /// Sum of the bytes that connections keep.
     held_len: HeldLen,
-    /// The proxies whose `X-Forwarded-For` is believed.
+    /// The proxies whose `X-Forwarded-For` is trusted.
     trusted_proxies: Vec<Network>,
-    /// For the threads that wait in a system call; tasks are told by a channel.
+    /// Read by the threads that wait in a system call; tasks are notified by a channel.
     stopping: AtomicBool,
 }
 
-/// Why it does not start or has to end, in words for the user.
+/// Why the tracker does not start or has to end, in words for the user.
 #[derive(Debug)]
 struct Failure(String);
 
@@ -58,14 +58,14 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(what)) => {
-            // Without a reader it is the exit code that tells.
+            // Without a reader the exit code remains.
             let _ = writeln!(std::io::stderr(), "sprat-tracker: {}", in_words(&what));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Without the system's numbers of errors, and with what to do about a limit.
+/// Removes the system's error number, and adds what to do about a limit.
 fn in_words(what: &str) -> String {
     let mut words = what.to_owned();
     while let Some(start) = words.find(NUMBER_START) {
@@ -75,7 +75,7 @@ fn in_words(what: &str) -> String {
     words.replace("Too many open files", "Too many open files; allow more with `ulimit -n`")
 }
 
-/// How the number of an error begins.
+/// Start of the error number in a message of std.
 const NUMBER_START: &str = " (os error ";
 
 fn run(args: &Args) -> Result<(), Failure> {
@@ -114,7 +114,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         let worker = udp.sockets.len() + number;
         threads.push(start_thread(move || http::serve(tracker, worker, sockets, answerer, stopped))?);
     }
-    // On a thread of its own that is not joined: a write to a full pipe waits until the reader
+    // On a thread of its own that is not joined: a write to a full pipe blocks until the reader
     // reads.
     start_thread(move || announce_addresses(&udp_addrs, &http_addrs))?;
     signals.wait(|| tracker.shards.handle_timeout(&tracker.clock));
@@ -134,12 +134,12 @@ fn start_thread(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, 
     started.map_err(|error| Failure(format!("cannot start a thread: {error}; {hint}")))
 }
 
-/// Prints one line an address, which tells the port where the user asked for port 0.
+/// Prints one line for each address, with the actual port where the user asked for port 0.
 fn announce_addresses(udp: &[std::net::SocketAddr], http: &[std::net::SocketAddr]) {
     let mut out = std::io::stdout().lock();
     for (kind, addrs) in [("udp", udp), ("http", http)] {
         for addr in addrs {
-            // The tracker serves whether its output is read or not.
+            // A closed stdout must not stop the tracker.
             let _ = writeln!(out, "listening {kind} {addr}");
         }
     }
@@ -164,7 +164,7 @@ impl Signals {
         Ok(Self { runtime, terminate, interrupt })
     }
 
-    /// Returns at the first signal; until then calls `sweep` from time to time.
+    /// Returns at the first signal; calls `sweep` periodically until then.
     fn wait(mut self, sweep: impl Fn()) {
         self.runtime.block_on(async {
             loop {
@@ -178,10 +178,11 @@ impl Signals {
     }
 }
 
-/// A connection is a file: as many as the system lets us have. If it does not, there are fewer.
+/// Raises the limit of descriptors to the maximum, because each connection needs one. A lower limit
+/// allows fewer connections.
 ///
 /// # Errors
-/// It is too low for anything.
+/// The limit is too low to run at all.
 fn raise_file_limit() -> Result<(), Failure> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -191,11 +192,10 @@ fn raise_file_limit() -> Result<(), Failure> {
         Err(error) if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
             Err(Failure(format!("{error}: {DESCRIPTOR_COUNT_MIN} more are needed at least")))
         }
-        // Without such a file nothing is known.
+        // Without the file the number is unknown.
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-/// Files that a process needs to be allowed beside those that are open: without them not even
-/// signals can be listened for.
+/// Descriptors that the process needs besides the open ones; signals already need some.
 const DESCRIPTOR_COUNT_MIN: usize = 16;

@@ -1,6 +1,6 @@
-//! The swarms, spread over locks so that workers seldom wait for each other.
+//! The swarms, distributed over locks so that workers rarely wait for each other.
 //!
-//! A torrent's shard follows from a hash with a secret key, so that an attacker cannot crowd one. A
+//! A hash with a secret key selects a torrent's shard, so that an attacker cannot overload one. A
 //! lock is held for one announce (some hundred nanoseconds), or for one sweep of one shard; no
 //! thread holds two.
 
@@ -16,7 +16,7 @@ use sprat::proto::tracker::swarm::{Limits, Swarms, Totals};
 
 use crate::clock::Clock;
 
-/// Locks: several for each core of a large machine.
+/// Number of locks: several for each core of a large machine.
 const SHARD_COUNT: usize = 32;
 
 /// All swarms of the tracker.
@@ -27,12 +27,12 @@ pub(crate) struct Shards {
 }
 
 fn lock(shard: &Mutex<Swarms>) -> MutexGuard<'_, Swarms> {
-    // A worker that panics ends the process; until then its figures are as good as any.
+    // A worker that panics ends the process; until then its figures remain usable.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shards {
-    /// Empty ones.
+    /// Creates empty shards.
     pub(crate) fn new(rng: &mut Rng, now: Instant) -> Self {
         let limits = Limits {
             torrent_max: LIMITS.torrent_max / SHARD_COUNT,
@@ -43,14 +43,14 @@ impl Shards {
         Self { placement: RandomState::new(), shards }
     }
 
-    /// Time passed: one shard after the other forgets silent peers.
+    /// Applies the passage of time: expires silent peers, shard by shard.
     pub(crate) fn handle_timeout(&self, clock: &Clock) {
         for shard in &self.shards {
             lock(shard).handle_timeout(clock.now());
         }
     }
 
-    /// How much all shards hold.
+    /// Returns the totals of all shards.
     pub(crate) fn totals(&self) -> Totals {
         self.shards.iter().fold(Totals::default(), |sum, shard| {
             let totals = lock(shard).totals();

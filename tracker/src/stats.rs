@@ -1,12 +1,13 @@
-//! What each worker has answered, for whoever asks at `/stats`.
+//! The counts of what each worker answered, for `/stats`.
 //!
-//! Each worker publishes its own counts, so none waits for another or shares a counter with it.
+//! Each worker publishes its own counts, so no worker waits for another or shares a counter with
+//! it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sprat::proto::tracker::service::Counts;
 
-/// One worker's counts, alone on its cache lines.
+/// The counts of one worker, alone on their cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Published {
@@ -21,12 +22,12 @@ struct Published {
 pub(crate) struct Stats(Vec<Published>);
 
 impl Stats {
-    /// Zeros for so many workers.
+    /// Creates zeros for this many workers.
     pub(crate) fn new(workers: usize) -> Self {
         Self((0..workers).map(|_| Published::default()).collect())
     }
 
-    /// Replaces a worker's counts.
+    /// Replaces the counts of a worker.
     pub(crate) fn publish(&self, worker: usize, counts: Counts) {
         let Counts { connects, announces, scrapes, errors } = counts;
         let published = &self.0[worker];
@@ -36,7 +37,7 @@ impl Stats {
         published.errors.store(errors, Ordering::Relaxed);
     }
 
-    /// The sums.
+    /// Returns the sums.
     pub(crate) fn counts(&self) -> Counts {
         self.0.iter().fold(Counts::default(), |sum, published| Counts {
             connects: sum.connects + published.connects.load(Ordering::Relaxed),

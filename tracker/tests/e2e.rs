@@ -248,7 +248,7 @@ fn connections_are_kept_and_requests_may_come_together_or_in_pieces() {
 }
 
 #[test]
-fn what_is_no_request_for_a_tracker_is_refused() {
+fn requests_that_no_tracker_serves_are_refused() {
     let tracker = Tracker::everywhere();
     let http = tracker.addr("http", false);
     assert_eq!(fetch(http, "/health"), (200, b"ok\n".to_vec()));
@@ -287,7 +287,7 @@ fn careless_targets_and_numbers_are_answered() {
 }
 
 #[test]
-fn a_client_behind_a_proxy_has_its_own_address_if_the_proxy_is_trusted() {
+fn a_client_behind_a_trusted_proxy_has_its_own_address() {
     let mut with_proxy = command(&["--http", "127.0.0.1:0", "--trusted-proxy", "127.0.0.0/8"]);
     let mut without = command(&["--http", "127.0.0.1:0", "--trusted-proxy", "10.0.0.0/8"]);
     for (command, seen) in [(&mut with_proxy, [1, 2, 3, 4]), (&mut without, [127, 0, 0, 1])] {
@@ -328,7 +328,7 @@ fn clients(tracker: SocketAddr, count: usize, request: &str, answer_count: usize
 }
 
 #[test]
-fn parts_of_requests_take_bounded_memory_and_whole_ones_are_answered_meanwhile() {
+fn partial_requests_take_bounded_memory_while_complete_ones_are_answered() {
     let tracker = Tracker::start(command(&["--http", "127.0.0.1:0"]).args(["--workers", "1"]), 1);
     let addr = tracker.addr("http", false);
     let quiet = tracker.memory("VmRSS");

@@ -1,8 +1,8 @@
 //! HTTP trackers (BEP 3, 7, 23, 24, 31, 48): query strings and bencoded answers, both directions.
 //!
-//! This file is the client's side, `server` the tracker's. An answer is read as far as it makes
-//! sense: optional keys of the wrong kind are as good as absent, peers that cannot be dialled are
-//! dropped. Fetching is the shell's; which addresses may be asked, [`announce_scope`] says.
+//! This file is the client's side, `server` the tracker's. Optional keys of the wrong kind count as
+//! absent, and peers that cannot be dialled are dropped. The shell fetches; [`announce_scope`] says
+//! which addresses it may ask.
 
 pub mod forwarded;
 pub mod server;
@@ -24,18 +24,18 @@ use crate::proto::time::Duration;
 
 /// Longest body of an answer that is read, after inflating.
 pub const BODY_LEN_MAX: usize = 2 << 20;
-/// Most peers taken from one answer; the rest is dropped. Ten times what anybody asks for.
+/// Most peers taken from one answer; the rest is dropped. Ten times what any client asks for.
 pub const REPLY_PEER_MAX: usize = 2_000;
-/// Longest `tracker id` that is kept and sent back; a longer one counts as absent, for every
+/// Longest `tracker id` that is kept and sent back; a longer one counts as absent, because every
 /// announce carries it.
 pub const TRACKER_ID_LEN_MAX: usize = 512;
-/// Longest time that `retry in` may keep us away: a day, in minutes.
+/// Longest time of `retry in`: a day, in minutes.
 const RETRY_IN_MINUTES_MAX: i64 = 24 * 60;
 
-/// What RFC 3986 calls unreserved stays as it is.
+/// All characters but the unreserved ones of RFC 3986.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The URL to fetch: the tracker's own query is kept, its fragment is not.
+/// Returns the URL to fetch, with the query of the tracker's URL and without its fragment.
 pub fn announce_url(tracker: &str, announce: &Announce) -> String {
     let mut url = with_query_open(tracker);
     let Announce { infohash, peer_id, port, uploaded, downloaded, left, .. } = announce;
@@ -73,15 +73,15 @@ pub fn announce_url(tracker: &str, announce: &Announce) -> String {
     url
 }
 
-/// The innermost network to which an announce may lead: hosts outside the internet are only asked
-/// for a path that a tracker has, so that a link cannot make this machine call their other
+/// Returns the innermost network to which an announce may lead: hosts outside the internet are
+/// asked only for a tracker's path, so that a link cannot make this machine call their other
 /// services.
 pub fn announce_scope(origin: Origin, path: &str) -> Scope {
     if is_announce_path(path) { origin.innermost() } else { Scope::Public }
 }
 
-/// Whether a URL's path ends in `announce`, in a name that goes on by a sign (`announce.php`), or
-/// in a passkey behind such an element.
+/// Whether a URL's path ends in `announce`, in a name that continues with a non-letter
+/// (`announce.php`), or in a passkey after such an element.
 fn is_announce_path(path: &str) -> bool {
     let is_announce = |element: &str| {
         let rest = element.strip_prefix("announce");
@@ -90,8 +90,8 @@ fn is_announce_path(path: &str) -> bool {
     path.trim_end_matches('/').rsplit('/').take(2).any(is_announce)
 }
 
-/// The URL to scrape, if the tracker's announce URL says that there is one: the last path element
-/// begins with `announce`, which becomes `scrape` (BEP 48).
+/// Returns the URL to scrape, if the announce URL allows it: the last path element begins with
+/// `announce`, which becomes `scrape` (BEP 48).
 pub fn scrape_url(tracker: &str, infohashes: &[InfoHash]) -> Option<String> {
     let path_end = tracker.find(['?', '#']).unwrap_or(tracker.len());
     let last = tracker[..path_end].rfind('/')? + 1;
@@ -104,7 +104,7 @@ pub fn scrape_url(tracker: &str, infohashes: &[InfoHash]) -> Option<String> {
     Some(url)
 }
 
-/// The URL without its fragment, ready for `key=value`.
+/// Returns the URL without its fragment, ready for `key=value`.
 fn with_query_open(url: &str) -> String {
     let url = url.split('#').next().unwrap_or_default();
     let separator = match (url.contains('?'), url.ends_with(['?', '&'])) {
@@ -115,8 +115,7 @@ fn with_query_open(url: &str) -> String {
     format!("{url}{separator}")
 }
 
-/// Reads the body of an answer, whatever the HTTP status was (410 is the shell's to report as
-/// `Gone`).
+/// Decodes the body of an answer of any HTTP status (the shell reports 410 as `Gone`).
 pub fn decode_reply(body: &[u8]) -> Result<AnnounceReply, TrackerError> {
     let dict = root(body)?;
     let integer = |key: &[u8]| dict.get(key).and_then(|value| value.integer());
@@ -147,7 +146,7 @@ pub fn decode_reply(body: &[u8]) -> Result<AnnounceReply, TrackerError> {
     })
 }
 
-/// The dictionary of an answer that is not a refusal.
+/// Returns the dictionary of an answer that is not a refusal.
 fn root(body: &[u8]) -> Result<Dict<'_>, TrackerError> {
     let root = Value::read(body, &Limits::TRACKER_REPLY);
     let dict = root.ok().and_then(|value| value.dict()).ok_or(TrackerError::Garbage("not bencoded"))?;
@@ -170,15 +169,15 @@ fn dialable(addrs: impl Iterator<Item = SocketAddr>) -> impl Iterator<Item = Soc
     addrs.filter(|&addr| compact::is_dialable(addr)).take(REPLY_PEER_MAX)
 }
 
-/// A peer of the long form; one with a domain name instead of an address is dropped, since looking
-/// up names for strangers would let them aim us at anything.
+/// Returns a peer of the long form; one with a domain name is dropped, because looking up names for
+/// peers would let them direct us anywhere.
 fn dictionary_peer(dict: &Dict<'_>) -> Option<SocketAddr> {
     let ip: IpAddr = dict.get(b"ip")?.text()?.parse().ok()?;
     let port = u16::try_from(dict.get(b"port")?.integer()?).ok()?;
     Some(compact::canonical(SocketAddr::new(ip, port)))
 }
 
-/// BEP 24: an address of 4 or 16 bytes.
+/// Returns an address of 4 or 16 bytes (BEP 24).
 fn raw_ip(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
         return Some(Ipv4Addr::from(octets).into());
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_url_carries_all_and_keeps_the_trackers_own_query() {
+    fn the_url_carries_all_fields_and_keeps_the_tracker_s_query() {
         let url = announce_url("http://t/announce", &announce());
         let expected = "http://t/announce?info_hash=%00az-._~%20%2B%26%3D%25%FF%80%2F%3F%23%3A%40%21\
                         &peer_id=-SP0100-abcdefghijkl&port=6881&uploaded=1&downloaded=2&left=3&compact=1\
@@ -280,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn optional_keys_are_read_and_junk_in_them_is_as_good_as_absence() {
+    fn invalid_optional_keys_count_as_absent() {
         let body = b"d8:completei3e11:external ip4:\x08\x08\x08\x0810:incompletei-1e8:intervali60e\
                      12:min intervali120e10:tracker id2:id15:warning message5:\x1bslowe";
         let reply = decode_reply(body).unwrap();
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_why_and_when_to_come_back() {
+    fn refusals_have_a_reason_and_a_retry_time() {
         let read = |body: &[u8]| match decode_reply(body) {
             Err(TrackerError::Refused { reason, retry_in }) => (reason, retry_in),
             other => panic!("{other:?}"),

@@ -1,4 +1,4 @@
-//! Trackers, both sides: what an announce says, its UDP and HTTP forms, the client and the server.
+//! Trackers, both sides: the content of an announce, its UDP and HTTP forms, client and server.
 
 pub mod announcer;
 pub mod http;
@@ -14,11 +14,10 @@ use super::infohash::InfoHash;
 use super::peer_id::PeerId;
 use super::time::Duration;
 
-/// Shortest time between regular announces that is believed: a tracker that asks for more is not
-/// obeyed.
+/// Shortest accepted time between regular announces; a shorter interval of a tracker is raised to
+/// it.
 pub const INTERVAL_MIN: Duration = Duration::from_secs(30);
-/// Longest time between regular announces that is believed: peers would be gone from its list long
-/// before.
+/// Longest accepted time between regular announces: by then a tracker has dropped the peer.
 pub const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The interval of an answer that names none.
 pub const INTERVAL_DEFAULT: Duration = Duration::from_secs(30 * 60);
@@ -33,20 +32,20 @@ pub enum AnnounceEvent {
     None,
     /// The first one.
     Started,
-    /// The last piece came; never sent by one who started complete.
+    /// The last piece was downloaded; never sent by a peer that started complete.
     Completed,
-    /// Leaving.
+    /// The peer leaves.
     Stopped,
 }
 
-/// An announce, whatever carries it.
+/// An announce, independent of its transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announce {
-    /// Which torrent.
+    /// The torrent.
     pub infohash: InfoHash,
-    /// Who announces.
+    /// The announcing peer.
     pub peer_id: PeerId,
-    /// Where it listens.
+    /// The peer's listening port.
     pub port: u16,
     /// Content bytes sent since `started`.
     pub uploaded: u64,
@@ -54,20 +53,20 @@ pub struct Announce {
     pub downloaded: u64,
     /// Bytes missing.
     pub left: u64,
-    /// Why.
+    /// The event.
     pub event: AnnounceEvent,
-    /// How many peers are wanted; None: the tracker's default.
+    /// Number of peers wanted; `None` for the tracker's default.
     pub numwant: Option<u32>,
-    /// Proves identity across address changes.
+    /// Proves the peer's identity across address changes.
     pub key: u32,
-    /// The address the announcer wants to be known by.
+    /// The address under which the peer wants to be known.
     pub ip: Option<IpAddr>,
-    /// Given by the tracker before, to be sent back (HTTP).
+    /// Received from the tracker, to be sent back (HTTP).
     pub tracker_id: Option<String>,
 }
 
 impl Announce {
-    /// One that tells of no transfer and asks for nothing in particular.
+    /// Returns an announce without transfer or special requests.
     pub fn new(infohash: InfoHash, peer_id: PeerId, port: u16) -> Self {
         Self {
             infohash,
@@ -96,7 +95,7 @@ pub struct Progress {
     pub left: u64,
 }
 
-/// How things stand with one tracker.
+/// The state of one tracker.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrackerStatus {
     /// Its URL.
@@ -114,13 +113,13 @@ pub struct TrackerStatus {
 pub struct AnnounceReply {
     /// Time to the next announce.
     pub interval: Duration,
-    /// Least time to the next announce.
+    /// Shortest time to the next announce.
     pub min_interval: Option<Duration>,
     /// Complete peers.
     pub seeders: Option<u32>,
     /// Incomplete peers.
     pub leechers: Option<u32>,
-    /// Peers, both families, canonical.
+    /// Peers of both families, canonical.
     pub peers: Vec<SocketAddr>,
     /// To be sent back (HTTP).
     pub tracker_id: Option<String>,
@@ -130,18 +129,18 @@ pub struct AnnounceReply {
     pub external_ip: Option<IpAddr>,
 }
 
-/// What went wrong at a tracker: back off, try the next.
+/// Why a tracker gave no peers: back off, try the next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrackerError {
-    /// It said no.
+    /// It refused.
     #[error("the tracker says: {reason}")]
     Refused {
-        /// Its words, control characters removed, at most 256 characters.
+        /// Its reason, control characters removed, at most 256 characters.
         reason: String,
-        /// BEP 31: when to try again; None: not said.
+        /// When to try again (BEP 31); `None` if it did not say.
         retry_in: Option<RetryIn>,
     },
-    /// It sent something else than an answer.
+    /// It sent an invalid answer.
     #[error("the tracker's answer makes no sense: {0}")]
     Garbage(&'static str),
     /// It could not be reached, in words of the shell.
@@ -150,12 +149,12 @@ pub enum TrackerError {
     /// It did not answer.
     #[error("no answer")]
     Timeout,
-    /// HTTP 410: never again.
+    /// HTTP 410: do not ask again.
     #[error("the tracker is gone for good")]
     Gone,
 }
 
-/// BEP 31.
+/// When to announce again after a refusal (BEP 31).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryIn {
     /// After this time.
@@ -164,15 +163,15 @@ pub enum RetryIn {
     Never,
 }
 
-/// Seconds as a tracker says them, within [`INTERVAL_MIN`] and [`INTERVAL_MAX`].
+/// Returns a tracker's seconds, clamped to [`INTERVAL_MIN`] and [`INTERVAL_MAX`].
 pub(crate) fn clamped_interval(secs: i64) -> Duration {
     Duration::from_secs(u64::try_from(secs).unwrap_or(0)).clamp(INTERVAL_MIN, INTERVAL_MAX)
 }
 
-/// A stranger's text fit for a terminal: no control or direction-changing characters, at most
+/// Makes a foreign text safe for a terminal: no control or direction-changing characters, at most
 /// [`WORDS_LEN_MAX`] characters.
 pub(crate) fn words(bytes: &[u8]) -> String {
-    // A character is at most four bytes, so the rest need not be looked at.
+    // A character is at most four bytes, so the rest need not be read.
     let bytes = &bytes[..bytes.len().min(WORDS_LEN_MAX * 4)];
     let turns =
         |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_intervals_are_not_obeyed() {
+    fn absurd_intervals_are_clamped() {
         assert_eq!(clamped_interval(-1), INTERVAL_MIN);
         assert_eq!(clamped_interval(0), INTERVAL_MIN);
         assert_eq!(clamped_interval(1800), Duration::from_secs(1800));

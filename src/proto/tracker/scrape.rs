@@ -1,16 +1,16 @@
 //! Scrape (BEP 48, and BEP 15's action 2): how many peers a torrent has, without announcing.
 
-/// Most torrents in one UDP scrape: what fits a datagram (BEP 15). More are not answered.
+/// Most torrents in one UDP scrape, which fit a datagram (BEP 15); further ones get no answer.
 pub const UDP_TORRENT_MAX: usize = 74;
-/// Most torrents in one HTTP scrape; further ones are not answered.
+/// Most torrents in one HTTP scrape; further ones get no answer.
 pub const HTTP_TORRENT_MAX: usize = 100;
 
-/// What a tracker knows of one torrent.
+/// The tracker's figures of one torrent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scraped {
     /// Complete peers.
     pub seeders: u32,
-    /// Times `completed` was announced, as far as the tracker remembers.
+    /// Number of `completed` announces that the tracker remembers.
     pub completed: u32,
     /// Incomplete peers.
     pub leechers: u32,

@@ -1,14 +1,13 @@
-//! The tracker as a pure service: datagrams and queries in, answers out (BEP 3, 7, 15, 23, 24, 31,
-//! 41, 48).
+//! The tracker as a pure service: answers datagrams and queries (BEP 3, 7, 15, 23, 24, 31, 41, 48).
 //!
-//! [`Service`] is a whole tracker for one thread. A server with several takes its parts: an
+//! [`Service`] is a whole tracker for one thread. A server with several threads uses its parts: an
 //! [`Answerer`] for each worker, all made from the same [`ConnectionIds`], and [`Swarms`] behind
 //! locks that it hands out by [`Shards`]. UDP is answered without allocation once the buffers have
 //! grown.
 //!
 //! Invariants: no sender gets more bytes than it sent before it has shown that it receives at its
-//! address; an error is never longer than what it answers; a peer is entered under the address it
-//! is heard from, unless that is a local one and names another.
+//! address; an error is never longer than the request; a peer is stored under the source address of
+//! its announce, unless that is local and names another one.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::DerefMut;
@@ -25,24 +24,23 @@ use crate::proto::infohash::InfoHash;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 
-/// Longest time between announces that is asked for; the shortest is a tenth less, so that a swarm
-/// that came at once does not come back at once.
+/// Longest announce interval that answers give; the shortest is a tenth less, so that peers that
+/// arrive together do not return together.
 pub const INTERVAL: Duration = Duration::from_secs(30 * 60);
-/// Least time between announces that is asked for, of peers that want more peers.
+/// `min interval` of answers, for peers that want more peers.
 pub const MIN_INTERVAL: Duration = Duration::from_secs(60);
-/// Peers named to those who do not say how many they want.
+/// Peers in an answer to a request without `numwant`.
 pub const NUMWANT_DEFAULT: usize = 50;
-/// Most peers of a family named in an answer, however many are wanted: 200 of IPv4 fit an MTU.
+/// Most peers of a family in an answer, whatever `numwant` says: 200 IPv4 peers fit an MTU.
 pub const NUMWANT_MAX: usize = 200;
 /// Most IPv6 peers in a datagram: 76 of 18 bytes and 20 before them are 1,388, which fits every MTU
 /// in use.
 pub const UDP_V6_MAX: usize = 76;
-/// Connection ids change this often, and are accepted in the two epochs after their own: 80 to 120
-/// s.
+/// Period of connection ids, which are accepted in the two epochs after their own: 80 to 120 s.
 const EPOCH: Duration = Duration::from_secs(40);
 const EPOCHS_ACCEPTED: u64 = 3;
 
-/// What a tracker remembers at most: about 700 MB.
+/// Limits of a tracker's memory: about 700 MB.
 pub const LIMITS: Limits = Limits {
     torrent_max: 4 << 20,
     torrent_peer_max: 1 << 20,
@@ -51,25 +49,24 @@ pub const LIMITS: Limits = Limits {
     owned: INTERVAL,
 };
 
-/// Issues and checks connection ids (BEP 15) without remembering any: an id is a keyed hash of
-/// epoch and address, all 64 bits of it, so a guess succeeds once in 6e18. The port is left out:
-/// translators of addresses change it between two datagrams, and who receives at the address has
-/// shown what is to be shown.
+/// Issues and checks connection ids (BEP 15) without storing any: an id is a keyed hash of epoch
+/// and address, all 64 bits of it, so a guess succeeds once in 6e18. The port is left out, because
+/// NATs change it between two datagrams, and the proof is about the address.
 #[derive(Clone, Debug)]
 pub struct ConnectionIds(SipHasher24);
 
 impl ConnectionIds {
-    /// The secret comes from `rng`.
+    /// Creates it with a secret from `rng`.
     pub fn new(rng: &mut Rng) -> Self {
         Self(SipHasher24::new_with_keys(rng.bits(), rng.bits()))
     }
 
-    /// The id for who is heard from `ip`.
+    /// Returns the id for a client at `ip`.
     pub fn issue(&self, now: Instant, ip: IpAddr) -> u64 {
         self.of_epoch(epoch(now), ip)
     }
 
-    /// Whether `id` was issued to `ip` of late. Takes the same time for every wrong id.
+    /// Whether `id` was issued to `ip` recently. Takes the same time for every wrong id.
     pub fn accepts(&self, now: Instant, ip: IpAddr, id: u64) -> bool {
         let newest = epoch(now);
         (0..EPOCHS_ACCEPTED).fold(false, |accepted, age| {
@@ -94,9 +91,9 @@ fn epoch(now: Instant) -> u64 {
     now.as_micros() / EPOCH.as_micros() as u64
 }
 
-/// Where an [`Answerer`] finds the swarm of a torrent.
+/// Gives an [`Answerer`] the swarm of a torrent.
 pub trait Shards {
-    /// The store that this torrent belongs to, for as long as it takes to answer.
+    /// Returns the store of this torrent, for as long as the answer takes.
     fn shard(&mut self, infohash: &InfoHash) -> impl DerefMut<Target = Swarms>;
 }
 
@@ -106,7 +103,7 @@ impl Shards for Swarms {
     }
 }
 
-/// What was answered so far.
+/// The number of answers so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Connection ids issued.
@@ -115,11 +112,11 @@ pub struct Counts {
     pub announces: u64,
     /// Scrapes answered.
     pub scrapes: u64,
-    /// Refusals, and datagrams that were not answered.
+    /// Refusals, and datagrams without an answer.
     pub errors: u64,
 }
 
-/// Answers for one worker thread.
+/// Answers the requests of one worker thread.
 #[derive(Debug)]
 pub struct Answerer {
     ids: ConnectionIds,
@@ -129,17 +126,17 @@ pub struct Answerer {
 }
 
 impl Answerer {
-    /// `rng` is its own, `ids` those of all workers.
+    /// Creates it; each worker has its own `rng`, and all share `ids`.
     pub fn new(ids: ConnectionIds, rng: Rng) -> Self {
         Self { ids, rng, chosen: Chosen::default(), counts: Counts::default() }
     }
 
-    /// What was answered so far.
+    /// Returns the number of answers so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Answers a UDP datagram into `out` (cleared first); false: no answer.
+    /// Answers a UDP datagram into `out` (cleared first); false if there is no answer.
     pub fn answer_datagram(
         &mut self,
         now: Instant,
@@ -170,7 +167,7 @@ impl Answerer {
                     udp::encode_scraped(shards.shard(&infohash).scrape(&infohash), out);
                 }
             }
-            // Who has shown nothing hears nothing.
+            // A sender without a valid connection id gets no answer.
             Ok(Request::Announce { .. } | Request::Scrape { .. }) | Err(_) => self.counts.errors += 1,
         }
         !out.is_empty()
@@ -200,9 +197,9 @@ impl Answerer {
         }
     }
 
-    /// Answers an HTTP target (`/announce?...`, `/scrape?...`): status and bencoded body into `out`
-    /// (cleared first). Refusals of a tracker have status 200 too, as clients expect; 404 has no
-    /// body.
+    /// Answers an HTTP target (`/announce?...`, `/scrape?...`): returns the status, and writes the
+    /// bencoded body into `out` (cleared first). Refusals have status 200 too, as clients expect;
+    /// 404 has no body.
     pub fn answer_http(
         &mut self,
         now: Instant,
@@ -262,8 +259,8 @@ impl Answerer {
         http::encode_failure(reason, None, out);
     }
 
-    /// Enters an announce into its swarm and chooses peers for it, at most `max` of IPv4 and of
-    /// IPv6; None if its sender could not be dialled.
+    /// Adds an announce to its swarm and chooses peers for it, at most `max` of IPv4 and of IPv6;
+    /// `None` if its sender could not be dialled.
     fn enter(
         &mut self,
         now: Instant,
@@ -272,8 +269,7 @@ impl Answerer {
         [v4_max, v6_max]: [usize; 2],
         shards: &mut impl Shards,
     ) -> Option<Scraped> {
-        // Only who is behind the same door may speak for another: else `ip` aims a swarm at
-        // strangers.
+        // Honours `ip` only from local senders; otherwise anyone could aim a swarm at a victim.
         let ip = announce.ip.filter(|_| compact::is_local(from)).unwrap_or(from);
         let addr = compact::canonical(SocketAddr::new(ip, announce.port));
         if !compact::is_dialable(addr) {
@@ -303,8 +299,7 @@ impl Answerer {
     }
 }
 
-/// Why an announce from an address that cannot be dialled is refused; fits into any announce's
-/// length.
+/// Refusal of an announce from an address that cannot be dialled; shorter than any announce.
 const NOWHERE: &str = "port or address cannot be dialled";
 
 fn numwant(announce: &Announce) -> usize {
@@ -324,15 +319,15 @@ pub struct Service {
 }
 
 impl Service {
-    /// An empty tracker; its secrets come from `rng`.
+    /// Creates an empty tracker; its secrets come from `rng`.
     pub fn new(mut rng: Rng, now: Instant) -> Self {
         let swarms = Swarms::new(LIMITS, &mut rng.fork("swarms"), now);
         let ids = ConnectionIds::new(&mut rng.fork("connection ids"));
         Self { answerer: Answerer::new(ids, rng), swarms }
     }
 
-    /// Answers a UDP datagram (BEP 15) into `out` (cleared first); false: no answer, or no tracker
-    /// packet.
+    /// Answers a UDP datagram (BEP 15) into `out` (cleared first); false if there is no answer, or
+    /// it is no tracker packet.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
@@ -343,28 +338,28 @@ impl Service {
         self.answerer.answer_datagram(now, from, bytes, &mut self.swarms, out)
     }
 
-    /// Answers an HTTP target (`/announce?...`, `/scrape?...`): status and bencoded body into
-    /// `out`.
+    /// Answers an HTTP target (`/announce?...`, `/scrape?...`): returns the status, and writes the
+    /// bencoded body into `out`.
     pub fn handle_http(&mut self, now: Instant, from: SocketAddr, target: &str, out: &mut Vec<u8>) -> u16 {
         self.answerer.answer_http(now, from.ip(), target, &mut self.swarms, out)
     }
 
-    /// Time passed: expire peers.
+    /// Applies the passage of time: expires peers.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.swarms.handle_timeout(now);
     }
 
-    /// When to call `handle_timeout`.
+    /// Returns when to call `handle_timeout`.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.swarms.poll_timeout()
     }
 
-    /// What was answered so far.
+    /// Returns the number of answers so far.
     pub fn counts(&self) -> Counts {
         self.answerer.counts()
     }
 
-    /// How much is remembered.
+    /// Returns the totals of the store.
     pub fn totals(&self) -> super::swarm::Totals {
         self.swarms.totals()
     }
@@ -500,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_hear_nothing_and_errors_are_no_longer_than_what_they_answer() {
+    fn senders_without_an_id_get_no_answer_and_errors_are_no_longer_than_requests() {
         let mut service = service();
         let id = connect(&mut service, at(0), "1.2.3.4:999");
         assert_eq!(ask(&mut service, at(0), "1.2.3.5:999", id, &announce(1, 9)), None);

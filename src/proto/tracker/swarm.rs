@@ -1,11 +1,11 @@
-//! The peers of each torrent that a tracker knows: store, choice, expiry.
+//! The peers of each torrent of a tracker: storage, selection, expiry.
 //!
-//! One [`Swarms`] is one shard: a server with several threads has many, chosen by infohash. IPv4
-//! and IPv6 peers of a torrent are two lists of one swarm, since replies carry them apart. Torrents
-//! are a dense list with an index beside it: 72 bytes and 6 to 11 of index each, a peer 12 bytes
-//! and up to a quarter (IPv4). A million peers came to at most 24 bytes each, in 100,000 torrents
-//! of ten as in ten of 100,000. Everything is keyed by secrets, so that an attacker cannot aim at
-//! collisions. What an announce may say is decided before (`service`).
+//! One [`Swarms`] is one shard: a server with several threads has many, selected by infohash. IPv4
+//! and IPv6 peers of a torrent are two lists of one swarm, because replies carry them apart.
+//! Torrents are a dense list with an index: 72 bytes and 6 to 11 of index each, a peer 12 bytes and
+//! up to a quarter more (IPv4). A million peers took at most 24 bytes each, in 100,000 torrents of
+//! ten as in ten of 100,000. All hashes have secret keys, so that an attacker cannot cause
+//! collisions. `service` validates announces before.
 
 mod index;
 mod peers;
@@ -24,46 +24,46 @@ use crate::proto::time::{Duration, Instant};
 use index::Index;
 use peers::{Change, Entry, Peers, Standing, Tick};
 
-/// The grain of what is remembered of time: a 16-bit count of it wraps after three days.
+/// Resolution of stored times: a 16-bit count of it wraps after three days.
 const TICK: Duration = Duration::from_secs(4);
-/// How often the store looks for peers that are gone.
+/// Interval between searches for expired peers.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-/// How many random torrents are looked at for one that can make room for a new one.
+/// Random torrents examined for one that a new torrent can replace.
 const EVICTION_SAMPLE: u32 = 8;
 
-/// What the store may cost.
+/// The limits of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Torrents. Hit: a torrent with a single peer gives way if a few tries find one, else the new
-    /// one is answered but not remembered.
+    /// Torrents. When hit, a torrent with a single peer is replaced if a few tries find one,
+    /// otherwise the new one is answered but not stored.
     pub torrent_max: usize,
-    /// Peers of one torrent and family. Hit: one that has long been silent gives way.
+    /// Peers of one torrent and family. When hit, one that has long been silent is replaced.
     pub torrent_peer_max: usize,
-    /// Peers of all torrents. Hit: new ones are answered but not remembered.
+    /// Peers of all torrents. When hit, new ones are answered but not stored.
     pub peer_max: usize,
-    /// A peer silent for longer is forgotten.
+    /// Silence after which a peer expires.
     pub peer_age_max: Duration,
-    /// For how long after its last announce an address belongs to its peer, whatever senders at
-    /// other addresses say.
+    /// Time after its last announce during which an address belongs to its peer, whatever senders
+    /// at other addresses announce.
     pub owned: Duration,
 }
 
-/// One announce, as the store needs it.
+/// One announce as the store needs it.
 #[derive(Clone, Copy, Debug)]
 pub struct Announced {
-    /// Which torrent.
+    /// The torrent.
     pub infohash: InfoHash,
-    /// Who.
+    /// The peer.
     pub peer_id: PeerId,
-    /// Known to the peer and the tracker alone; 0: none.
+    /// A secret of peer and tracker; 0 if none.
     pub key: u32,
-    /// Where it listens; canonical, dialable.
+    /// The peer's address; canonical, dialable.
     pub addr: SocketAddr,
-    /// The sender is at that address, and does not only name it.
+    /// Whether the announce came from that address, and does not only name it.
     pub at_sender: bool,
-    /// Why.
+    /// The event.
     pub event: AnnounceEvent,
-    /// `left` is 0: the sender has everything, or cannot know yet what is left.
+    /// Whether `left` is 0: the sender has everything, or does not know yet what is left.
     pub nothing_left: bool,
     /// Most IPv4 peers to name.
     pub v4_max: usize,
@@ -73,7 +73,7 @@ pub struct Announced {
     pub draw: u64,
 }
 
-/// Compact peers of an answer, to be used again and again.
+/// Compact peers of an answer, in buffers for repeated use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chosen {
     /// 6 bytes each.
@@ -82,14 +82,14 @@ pub struct Chosen {
     pub v6: Vec<u8>,
 }
 
-/// How much a store holds.
+/// The totals of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Torrents with peers, or with downloads that ended.
+    /// Torrents with peers or with completed downloads.
     pub torrents: u64,
     /// Peers.
     pub peers: u64,
-    /// Those of them with nothing left.
+    /// Peers with nothing left.
     pub seeders: u64,
 }
 
@@ -98,7 +98,7 @@ struct Torrent {
     infohash: InfoHash,
     completed: u32,
     v4: Peers<V4_LEN>,
-    /// Most swarms have none.
+    /// `None` in most swarms.
     v6: Option<Box<Peers<V6_LEN>>>,
 }
 
@@ -129,18 +129,18 @@ pub struct Swarms {
     sweep_at: Instant,
 }
 
-/// A point in time as the lists store it.
+/// Returns a point in time as the lists store it.
 fn tick(now: Instant) -> Tick {
     (now.as_micros() / TICK.as_micros() as u64) as Tick
 }
 
-/// A span as the lists compare it.
+/// Returns a span as the lists compare it.
 fn ticks(span: Duration) -> Tick {
     Tick::try_from(span.as_micros() / TICK.as_micros()).unwrap_or(Tick::MAX / 2).min(Tick::MAX / 2)
 }
 
 impl Swarms {
-    /// An empty store; its secret comes from `rng`.
+    /// Creates an empty store; its secret comes from `rng`.
     pub fn new(limits: Limits, rng: &mut Rng, now: Instant) -> Self {
         Self {
             limits,
@@ -153,8 +153,8 @@ impl Swarms {
         }
     }
 
-    /// Takes in an announce and replaces what is in `chosen` by peers for its sender. The figures
-    /// of the torrent as they are now.
+    /// Stores an announce and replaces `chosen` by peers for its sender. Returns the present
+    /// figures of the torrent.
     pub fn handle_announce(&mut self, now: Instant, announced: &Announced, chosen: &mut Chosen) -> Scraped {
         chosen.v4.clear();
         chosen.v6.clear();
@@ -164,7 +164,7 @@ impl Swarms {
             None if leaving => return Scraped::default(),
             None => match self.admit(announced) {
                 Some(at) => at,
-                // Not remembered, but its figures are those of a swarm with nobody else.
+                // Not stored; the figures are those of a swarm without other peers.
                 None => return Scraped::default(),
             },
         };
@@ -179,12 +179,12 @@ impl Swarms {
         scraped
     }
 
-    /// The figures of a torrent; zeros if it is unknown.
+    /// Returns the figures of a torrent; zeros if it is unknown.
     pub fn scrape(&self, infohash: &InfoHash) -> Scraped {
         self.find(infohash).map_or_else(Scraped::default, |at| self.torrents[at].scraped())
     }
 
-    /// How much is held.
+    /// Returns the totals.
     pub fn totals(&self) -> Totals {
         Totals {
             torrents: self.torrents.len() as u64,
@@ -193,7 +193,7 @@ impl Swarms {
         }
     }
 
-    /// Time passed: forgets peers that have been silent too long.
+    /// Applies the passage of time: drops peers that were silent for too long.
     pub fn handle_timeout(&mut self, now: Instant) {
         if now < self.sweep_at {
             return;
@@ -224,7 +224,7 @@ impl Swarms {
         self.check_invariant();
     }
 
-    /// When to call `handle_timeout`.
+    /// Returns when to call `handle_timeout`.
     pub fn poll_timeout(&self) -> Option<Instant> {
         (!self.torrents.is_empty()).then_some(self.sweep_at)
     }
@@ -242,7 +242,7 @@ impl Swarms {
         }
     }
 
-    /// Puts the sender in, or takes it out. Its standing.
+    /// Adds or removes the sender; returns its standing.
     fn apply(&mut self, now: Instant, at: usize, announced: &Announced) -> Standing {
         let room = self.peer_count < self.limits.peer_max;
         let port = announced.addr.port();
@@ -288,7 +288,7 @@ impl Swarms {
         self.index.find(self.hasher.hash(&infohash.0), is_it).map(|at| at as usize)
     }
 
-    /// Makes a place for a new torrent; None if there is no room.
+    /// Makes room for a new torrent; `None` if there is none.
     fn admit(&mut self, announced: &Announced) -> Option<usize> {
         if self.peer_count >= self.limits.peer_max {
             return None;
@@ -343,7 +343,7 @@ fn update<const LEN: usize>(
     if announced.event == AnnounceEvent::Stopped {
         return (peers.stop(hasher, &entry.addr, entry.identity), entry.standing(None));
     }
-    // Without room in the store a newcomer takes the place of another peer of its torrent.
+    // In a full store a new peer replaces another peer of its torrent.
     let peer_max =
         if room { limits.torrent_peer_max } else { (peers.len() as usize).min(limits.torrent_peer_max) };
     if peer_max == 0 {
@@ -352,7 +352,7 @@ fn update<const LEN: usize>(
     peers.announce(hasher, entry, ticks(limits.owned), peer_max, announced.draw)
 }
 
-/// Address and port in compact form: `LEN` is the address's length and two.
+/// Returns address and port in compact form: `LEN` is the address's length and two.
 fn compact<const IP_LEN: usize, const LEN: usize>(ip: [u8; IP_LEN], port: u16) -> [u8; LEN] {
     const { assert!(LEN == IP_LEN + 2) };
     let mut addr = [0; LEN];
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_owner_of_an_address_takes_it_out() {
+    fn only_the_owner_of_an_address_removes_it() {
         let mut swarms = swarms(limits());
         let peer = Announced { key: 5, ..announced(1, "1.2.3.4:5", false) };
         peers(&mut swarms, at(0), &peer);
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_was_killed_and_comes_back_under_another_id_leaves_no_ghost() {
+    fn a_killed_peer_that_returns_with_another_id_leaves_no_ghost() {
         let mut swarms = swarms(limits());
         let killed = announced(1, "1.2.3.4:5", true);
         let restarted = Announced { peer_id: PeerId([8; 20]), key: 9, ..killed };
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_moved_counts_once_if_its_key_says_that_it_is_the_same() {
+    fn a_peer_that_moved_counts_once_if_its_key_matches() {
         let mut swarms = swarms(limits());
         let peer = Announced { key: 7, ..announced(1, "1.2.3.4:5", false) };
         let moved = Announced { addr: "1.2.3.9:6".parse().unwrap(), nothing_left: true, ..peer };
@@ -491,7 +491,7 @@ mod tests {
         assert_eq!(peers(&mut swarms, at(1), &asking), ["1.2.3.9:6", "[2001:db8::1]:6"]);
         assert_eq!(peers(&mut swarms, at(1), &moved), ["8.8.8.8:8", "[2001:db8::1]:6"], "a seed for certain");
         assert_eq!(swarms.totals(), Totals { torrents: 1, peers: 3, seeders: 1 });
-        // Without its key, or with none, anybody could say so: peer ids are no secret.
+        // Without its key, or with none, any sender could claim it: peer ids are public.
         for (number, key) in [(1, 8), (2, 0)] {
             let forged = Announced { key, addr: format!("6.6.6.6:{number}").parse().unwrap(), ..peer };
             peers(&mut swarms, at(2), &forged);
@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn downloads_that_end_are_counted_once() {
+    fn completed_downloads_are_counted_once() {
         let mut swarms = swarms(limits());
         let peer = announced(1, "1.2.3.4:5", false);
         peers(&mut swarms, at(0), &peer);

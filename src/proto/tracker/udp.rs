@@ -1,8 +1,8 @@
 //! UDP trackers (BEP 15, 41): packets, both directions.
 //!
-//! Decoders are total and borrow: any datagram is a packet or a [`PacketError`], and reading a
-//! request allocates nothing. Which ids are valid, and when to send what, is known to `udp_client`
-//! and `service`.
+//! Decoders are total and borrow: any datagram is a packet or a [`PacketError`], and decoding a
+//! request allocates nothing. `udp_client` and `service` decide which ids are valid and when to
+//! send.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -12,11 +12,11 @@ use crate::proto::compact;
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 
-/// Opens every connect request, so that the tracker can tell it from noise.
+/// Starts every connect request, so that the tracker can distinguish it from noise.
 pub const PROTOCOL_ID: u64 = 0x0417_2710_1980;
-/// Bytes of a connect request, the shortest packet there is: a tracker answers nothing shorter.
+/// Length of a connect request, bytes, the shortest packet: a tracker answers nothing shorter.
 pub const CONNECT_LEN: usize = 16;
-/// Bytes of an announce request before its options.
+/// Length of an announce request before its options, bytes.
 pub const ANNOUNCE_LEN: usize = 98;
 /// Longest path and query that an announce carries (BEP 41); the rest is cut off, so that the
 /// datagram stays within an MTU.
@@ -37,7 +37,7 @@ pub enum PacketError {
     /// Ends early.
     #[error("too short")]
     Short,
-    /// An action that does not exist, or not in this direction.
+    /// An unknown action, or one of the other direction.
     #[error("unknown action")]
     Action,
     /// A connect request without [`PROTOCOL_ID`].
@@ -45,7 +45,7 @@ pub enum PacketError {
     ProtocolId,
 }
 
-/// What a client sends.
+/// A packet of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
     /// Asks for a connection id.
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_connects_without_the_protocol_id() {
+    fn a_connect_needs_the_protocol_id() {
         let mut bytes = Vec::new();
         encode_connect(9, &mut bytes);
         assert_eq!(bytes.len(), CONNECT_LEN);
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn scrapes_round_trip_and_are_cut_off_at_what_a_datagram_holds() {
+    fn scrapes_round_trip_and_are_truncated_to_a_datagram() {
         let mut bytes = Vec::new();
         encode_scrape(1, 2, &[InfoHash([3; 20]); 80], &mut bytes);
         let Ok(Request::Scrape { infohashes, .. }) = decode_request(&bytes) else { panic!() };

@@ -1,10 +1,10 @@
 //! The client's UDP transactions on one shared socket: connect, retransmit at 15 x 2^n s,
 //! connection ids (BEP 15).
 //!
-//! Invariants: a reply counts only from the exact address that was asked and with the transaction
-//! id of a request under way; a tracker is asked for one connection id at a time, however many
-//! torrents wait for it; every request ends in one [`Output::Reply`] within [`REQUEST_MAX`]. Which
-//! tracker comes next is the announcer's.
+//! Invariants: a reply counts only from exactly the address that was asked and with the transaction
+//! id of a pending request; a tracker is asked for one connection id at a time, however many
+//! torrents wait for it; every request ends in one [`Output::Reply`] within [`REQUEST_MAX`]. The
+//! announcer decides which tracker comes next.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,23 +15,23 @@ use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use std::net::SocketAddr;
 
-/// What to do on the socket, and what came of requests. A `Key` is the engine's name of a request
+/// Datagrams to send, and results of requests. A `Key` is the engine's identifier of a request
 /// (torrent and [`RequestId`](super::announcer::RequestId)).
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub enum Output<Key> {
     /// Send a datagram.
     Datagram {
-        /// To.
+        /// The receiver.
         to: SocketAddr,
-        /// Bytes.
+        /// Its bytes.
         bytes: Vec<u8>,
     },
     /// A request ended.
     Reply {
         /// The request.
         key: Key,
-        /// How.
+        /// The result.
         reply: Result<AnnounceReply, TrackerError>,
     },
 }
@@ -40,10 +40,10 @@ pub enum Output<Key> {
 pub const RETRANSMIT_AFTER: Duration = Duration::from_secs(15);
 /// Most doublings of that time (BEP 15).
 pub const DOUBLING_MAX: u32 = 8;
-/// A request ends with [`TrackerError::Timeout`] after this: three tries, at 0, 15 and 45 s. The
-/// full series of BEP 15 takes an hour, and other trackers wait for their turn.
+/// Longest time of a request, which then ends with [`TrackerError::Timeout`]: three tries, at 0, 15
+/// and 45 s. The full series of BEP 15 takes an hour, and other trackers wait for their turn.
 pub const REQUEST_MAX: Duration = Duration::from_secs(60);
-/// How long a connection id is used after it came (BEP 15).
+/// Lifetime of a connection id at the client (BEP 15).
 pub const CONNECTION_MAX: Duration = Duration::from_secs(60);
 
 /// A datagram that is repeated until it is answered.
@@ -64,12 +64,12 @@ impl Sent {
     }
 }
 
-/// One tracker address.
+/// The state of one tracker address.
 #[derive(Debug)]
 enum Server {
-    /// A connection id is asked for.
+    /// A connection id was requested.
     Connecting { transaction_id: u32, sent: Sent },
-    /// A connection id is at hand.
+    /// A connection id is known.
     Connected { connection_id: u64, until: Instant },
 }
 
@@ -82,7 +82,7 @@ impl Server {
     }
 }
 
-/// An announce under way.
+/// A pending announce.
 #[derive(Debug)]
 struct Request<Key> {
     key: Key,
@@ -90,7 +90,7 @@ struct Request<Key> {
     url_data: String,
     announce: Announce,
     give_up_at: Instant,
-    /// None: waits for a connection id.
+    /// `None` while it waits for a connection id.
     sent: Option<Sent>,
 }
 
@@ -100,7 +100,7 @@ impl<Key> Request<Key> {
     }
 }
 
-/// Who is due at a time.
+/// An owner of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     /// An announce, by its transaction id.
@@ -109,7 +109,7 @@ enum Timer {
     Server(SocketAddr),
 }
 
-/// UDP transactions of a process.
+/// The UDP transactions of a process.
 ///
 /// After each `handle_*` drain [`UdpClient::poll_output`]; then wait until
 /// [`UdpClient::poll_timeout`].
@@ -125,7 +125,7 @@ pub struct UdpClient<Key> {
 }
 
 impl<Key: Clone + Ord + std::fmt::Debug> UdpClient<Key> {
-    /// No transactions yet.
+    /// Creates it without transactions.
     pub fn new(rng: Rng) -> Self {
         Self {
             rng,
@@ -136,7 +136,7 @@ impl<Key: Clone + Ord + std::fmt::Debug> UdpClient<Key> {
         }
     }
 
-    /// Announce to the tracker at `tracker`; `url_data` is path and query of its URL (BEP 41).
+    /// Announces to the tracker at `tracker`; `url_data` is path and query of its URL (BEP 41).
     pub fn handle_announce(
         &mut self,
         now: Instant,
@@ -161,15 +161,15 @@ impl<Key: Clone + Ord + std::fmt::Debug> UdpClient<Key> {
         self.check_invariant();
     }
 
-    /// A datagram came; false: it is none of ours (not from a tracker we asked, or no answer at
-    /// all).
+    /// Handles a datagram. Returns false if it is not for this machine: not from a queried tracker,
+    /// or no answer.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) -> bool {
         let from = compact::canonical(from);
         if !self.servers.contains_key(&from) {
             return false;
         }
-        // What cannot be read may be forged: the request goes on waiting. It may also be a request:
-        // a peer that is its own tracker sends both from one address.
+        // An unreadable datagram may be forged, so the request stays pending. It may also be a
+        // request: a peer that runs its own tracker sends both from one address.
         let Ok(response) = udp::decode_response(bytes, Family::of(from.ip())) else { return false };
         match response {
             Response::Connect { transaction_id, connection_id } => {
@@ -183,7 +183,7 @@ impl<Key: Clone + Ord + std::fmt::Debug> UdpClient<Key> {
         true
     }
 
-    /// Time passed.
+    /// Applies the passage of time.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(&(at, timer)) = self.timers.first()
             && at <= now
@@ -196,12 +196,12 @@ impl<Key: Clone + Ord + std::fmt::Debug> UdpClient<Key> {
         self.check_invariant();
     }
 
-    /// The next decision.
+    /// Returns the next output.
     pub fn poll_output(&mut self) -> Option<Output<Key>> {
         self.outputs.pop_front()
     }
 
-    /// When to call `handle_timeout`.
+    /// Returns when to call `handle_timeout`.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.first().map(|&(at, _)| at)
     }
@@ -227,7 +227,7 @@ impl<Key: Clone + Ord + std::fmt::Debug> UdpClient<Key> {
                 self.end(from, transaction_id, refused());
             }
         } else if self.requests.get(&transaction_id).is_some_and(|request| request.tracker == from) {
-            // It may be the connection id that it does not like.
+            // The tracker may have rejected the connection id.
             if matches!(self.servers.get(&from), Some(Server::Connected { .. })) {
                 self.remove_server(from);
             }
@@ -241,7 +241,7 @@ impl<Key: Clone + Ord + std::fmt::Debug> UdpClient<Key> {
         if request.give_up_at <= now {
             self.end(tracker, transaction_id, Err(TrackerError::Timeout));
         } else {
-            // The tracker may have lost its secrets since: start again with a new connection id.
+            // The tracker may have lost its secrets: starts again with a new connection id.
             if matches!(self.servers.get(&tracker), Some(Server::Connected { .. })) {
                 self.remove_server(tracker);
             }
@@ -259,7 +259,7 @@ impl<Key: Clone + Ord + std::fmt::Debug> UdpClient<Key> {
         }
     }
 
-    /// Sends the announce, or first asks for a connection id.
+    /// Sends the announce, or first requests a connection id.
     fn send_announce(&mut self, now: Instant, transaction_id: u32) {
         let Some(request) = self.requests.get_mut(&transaction_id) else {
             return;
@@ -292,7 +292,7 @@ impl<Key: Clone + Ord + std::fmt::Debug> UdpClient<Key> {
         self.outputs.push_back(Output::Datagram { to, bytes });
     }
 
-    /// Ends a request to `tracker`, if there is one of that transaction id.
+    /// Ends a request to `tracker` with this transaction id, if there is one.
     fn end(&mut self, tracker: SocketAddr, id: u32, reply: Result<AnnounceReply, TrackerError>) {
         if self.requests.get(&id).is_some_and(|request| request.tracker == tracker) {
             let request = self.requests.remove(&id).expect("just found");
@@ -318,7 +318,7 @@ impl<Key: Clone + Ord + std::fmt::Debug> UdpClient<Key> {
         self.requests.iter().filter(|(_, request)| waits(request)).map(|(&id, _)| id).collect()
     }
 
-    /// Unpredictable, so that only who sees our datagrams can answer them.
+    /// Returns an unpredictable id, so that only hosts that see our datagrams can answer them.
     fn fresh_transaction_id(&mut self) -> u32 {
         loop {
             let id = self.rng.bits() as u32;
@@ -386,7 +386,7 @@ mod tests {
             .collect()
     }
 
-    /// Answers the one connect under way.
+    /// Answers the only pending connect.
     fn connect(client: &mut UdpClient<u8>, now: Instant) {
         let sent = datagrams(client);
         let Ok(Packet::Connect { transaction_id }) = udp::decode_request(&sent[0]) else {
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_met_at_15_and_45_seconds_and_then_given_up() {
+    fn requests_are_repeated_at_15_and_45_seconds_and_then_time_out() {
         let mut client = client();
         client.handle_announce(at(0), 1, TRACKER.parse().unwrap(), "", announce());
         let first = datagrams(&mut client);
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_of_strangers_and_to_nothing_are_not_believed() {
+    fn replies_from_other_addresses_or_without_a_request_are_ignored() {
         let mut client = client();
         let tracker: SocketAddr = TRACKER.parse().unwrap();
         client.handle_announce(at(0), 1, tracker, "", announce());
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_end_what_they_answer() {
+    fn an_error_ends_its_request() {
         let mut client = client();
         let tracker = TRACKER.parse().unwrap();
         client.handle_announce(at(0), 1, tracker, "", announce());

@@ -1,21 +1,20 @@
-//! The address of a client behind reverse proxies (`X-Forwarded-For`), believed only of proxies
-//! that are trusted.
+//! The address of a client behind reverse proxies (`X-Forwarded-For`), accepted only from trusted
+//! proxies.
 //!
-//! Each proxy appends the address that it was connected from, so only the part of the list that
-//! trusted proxies wrote is worth anything: its end, up to the first address that is no trusted
-//! proxy's. That is the client.
+//! Each proxy appends the address of its client, so only the end of the list, written by trusted
+//! proxies, is reliable. The client is the last address that is no trusted proxy's.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-/// A network: an address and the number of its leading bits that count.
+/// A network: an address and the number of its significant leading bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     ip: IpAddr,
     bit_count: u32,
 }
 
-/// The text is not an address or `ADDRESS/BITS`.
+/// The text is neither an address nor `ADDRESS/BITS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an address or a network such as 10.0.0.0/8 or 2001:db8::/32")]
 pub struct NotANetwork;
@@ -41,7 +40,7 @@ impl FromStr for Network {
 }
 
 impl Network {
-    /// Whether the address belongs to it.
+    /// Whether the network contains the address.
     pub fn contains(self, ip: IpAddr) -> bool {
         match (self.ip, ip.to_canonical()) {
             (IpAddr::V4(own), IpAddr::V4(ip)) => {
@@ -55,9 +54,9 @@ impl Network {
     }
 }
 
-/// Returns the address of the client of a request that came from `from`, whose `X-Forwarded-For`
-/// lines are `forwarded`. An entry that is no address ends the search: the client is the nearest
-/// address before it.
+/// Returns the address of the client of a request that came from `from` with the `X-Forwarded-For`
+/// lines `forwarded`. An entry that is no address ends the search: the client is the first address
+/// after it.
 pub fn client<'a>(
     from: IpAddr,
     trusted: &[Network],
@@ -72,7 +71,7 @@ pub fn client<'a>(
     client
 }
 
-/// An entry: an address, with or without a port.
+/// Returns the address of an entry, with or without a port.
 fn address(entry: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(entry).ok()?.trim();
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_trusted_proxies_wrote_counts() {
+    fn only_entries_of_trusted_proxies_count() {
         let trusted = networks(&["10.0.0.0/8", "::1"]);
         for (from, lines, expected) in [
             ("9.9.9.9", &["1.2.3.4"][..], "9.9.9.9"),
@@ -122,7 +121,7 @@ mod tests {
             ("::1", &["[2001:db8::1]"], "2001:db8::1"),
             ("::1", &["[2001:db8::1]:443"], "2001:db8::1"),
             ("::1", &["1.2.3.4:5"], "1.2.3.4"),
-            // What the client wrote itself stands in front.
+            // The client's own entry is in front.
             ("10.0.0.1", &["6.6.6.6, 1.2.3.4"], "1.2.3.4"),
             ("10.0.0.1", &["6.6.6.6, 1.2.3.4,10.0.0.2"], "1.2.3.4"),
             ("10.0.0.1", &["6.6.6.6", "1.2.3.4", "10.0.0.2"], "1.2.3.4"),

@@ -1,8 +1,8 @@
-//! The tracker's side of HTTP: queries in, bencoded answers out (BEP 3, 7, 23, 24, 31, 48).
+//! The tracker's side of HTTP: decodes queries and encodes answers (BEP 3, 7, 23, 24, 31, 48).
 //!
-//! A query is read in place, without allocation; its length is the shell's to bound. Which values
-//! are obeyed (`ip`, `numwant`) is decided in `service`. `+` stands for itself: infohashes are
-//! bytes, not a form's text.
+//! A query is read in place, without allocation; the shell bounds its length. `service` decides
+//! which values are honoured (`ip`, `numwant`). `+` means itself, because infohashes are bytes, not
+//! text of a form.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use crate::proto::tracker::scrape::{HTTP_TORRENT_MAX, Scraped};
 use crate::proto::tracker::swarm::Chosen;
 use crate::proto::tracker::{Announce, AnnounceEvent, RetryIn};
 
-/// What is wrong with a query; the text goes into the answer.
+/// Why a query is invalid; the text goes into the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
     /// Missing, or given twice.
@@ -33,8 +33,8 @@ pub enum QueryError {
 }
 
 /// Splits the target of a request into the path's name, without the slashes around it, and the
-/// query. The target may be in absolute form (RFC 9112, 3.2.2), and clients that join an announce
-/// URL carelessly write `//announce` or `/announce/`.
+/// query. The target may be in absolute form (RFC 9112, 3.2.2), and some clients write `//announce`
+/// or `/announce/`.
 pub fn split_target(target: &str) -> (&str, &str) {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let path =
@@ -42,18 +42,18 @@ pub fn split_target(target: &str) -> (&str, &str) {
     (path.trim_matches('/'), query)
 }
 
-/// An announce as it came by HTTP.
+/// An announce received by HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// What it says.
+    /// Its content.
     pub announce: Announce,
-    /// Whether peers may be answered in the compact form: unless it says no.
+    /// Whether the answer may name peers in the compact form, unless the client refuses it.
     pub compact: bool,
 }
 
-/// Reads the query string of an announce. Unknown keys are ignored; of those given twice the last
-/// counts, but two infohashes are refused. A number that cannot be read (empty, negative, too
-/// large) counts as missing, and what says nothing of `left` is a leecher.
+/// Decodes the query string of an announce. Unknown keys are ignored; of repeated keys the last
+/// counts, but two infohashes are refused. An invalid number (empty, negative, too large) counts as
+/// missing, and a query without `left` is from a leecher.
 pub fn decode_announce(query: &str) -> Result<Query, QueryError> {
     let (mut infohash, mut peer_id, mut port) = (None, None, None);
     let (mut uploaded, mut downloaded, mut left) = (0, 0, u64::MAX);
@@ -76,8 +76,8 @@ pub fn decode_announce(query: &str) -> Result<Query, QueryError> {
                 }
             }
             "numwant" => numwant = value.parse().ok(),
-            // BEP 7 does not limit its form: of a key that is not hexadecimal the checksum stands
-            // for the text.
+            // BEP 7 does not limit its form: a key that is not hexadecimal is replaced by the
+            // checksum of its text.
             "key" => key = u32::from_str_radix(value, 16).unwrap_or_else(|_| crc32c(value.as_bytes())),
             "ip" => ip = address(value),
             "compact" => compact = value != "0",
@@ -93,8 +93,8 @@ pub fn decode_announce(query: &str) -> Result<Query, QueryError> {
     Ok(Query { announce, compact })
 }
 
-/// Reads the query string of a scrape: the first [`HTTP_TORRENT_MAX`] torrents, sorted, each once.
-/// A scrape of everything is refused.
+/// Decodes the query string of a scrape: the first [`HTTP_TORRENT_MAX`] torrents, sorted, without
+/// repetition. A scrape of everything is refused.
 pub fn decode_scrape(query: &str) -> Result<Vec<InfoHash>, QueryError> {
     let hashes = pairs(query).filter(|&(name, _)| name == "info_hash").take(HTTP_TORRENT_MAX);
     let hashes = hashes.map(|(_, value)| twenty(value).map(InfoHash).ok_or(QueryError::InfoHash));
@@ -111,7 +111,7 @@ fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// Percent-decodes a value that stands for exactly 20 bytes.
+/// Percent-decodes a value of exactly 20 bytes.
 fn twenty(value: &str) -> Option<[u8; 20]> {
     let mut decoded = [0; 20];
     let mut bytes = percent_encoding::percent_decode_str(value);
@@ -121,7 +121,7 @@ fn twenty(value: &str) -> Option<[u8; 20]> {
     bytes.next().is_none().then_some(decoded)
 }
 
-/// An address in text; the colons of IPv6 may be percent-encoded.
+/// Parses an address; the colons of IPv6 may be percent-encoded.
 fn address(value: &str) -> Option<IpAddr> {
     /// Longest text of an address.
     const LEN_MAX: usize = 45;
@@ -135,7 +135,7 @@ fn address(value: &str) -> Option<IpAddr> {
     Some(ip.to_canonical())
 }
 
-/// What an answer to an announce says besides peers.
+/// The parts of an answer besides peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyHead {
     /// Seconds to the next announce.
@@ -157,8 +157,8 @@ fn write_bytes(out: &mut Vec<u8>, key: &str, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Appends an answer to an announce. The long form of peers has no peer ids: they are not
-/// remembered.
+/// Appends an answer to an announce. The long form has no peer ids, because the tracker does not
+/// store them.
 pub fn encode_reply(head: &ReplyHead, chosen: &Chosen, compact: bool, out: &mut Vec<u8>) {
     out.push(b'd');
     write_number(out, "complete", head.scraped.seeders);
@@ -224,7 +224,7 @@ mod tests {
     use crate::proto::tracker::http;
 
     #[test]
-    fn what_the_client_writes_the_server_reads() {
+    fn the_server_decodes_the_client_s_queries() {
         let announce = Announce {
             infohash: InfoHash(*b"\x00az-._~ +&=%\xff\x80/?#:@!"),
             peer_id: PeerId([0xab; 20]),
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_queries_are_told_what_is_wrong() {
+    fn invalid_queries_get_the_reason() {
         let hash = "info_hash=aaaaaaaaaaaaaaaaaaaa";
         let id = "peer_id=bbbbbbbbbbbbbbbbbbbb";
         let read = |query: &str| decode_announce(query).map(|query| query.announce.left);
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_writes_the_client_reads() {
+    fn the_client_decodes_the_server_s_answers() {
         let head = ReplyHead {
             interval_secs: 1800,
             min_interval_secs: 60,

@@ -1,9 +1,8 @@
 //! An index of positions in a dense list, by keyed hash.
 //!
-//! A table of positions alone: five bytes a bucket (the position and a byte of its hash) and at
-//! most seven eighths full, so 6 to 11 bytes an entry. The index knows neither keys nor entries:
-//! the owner gives hashes and compares. Invariant: each position of the owner's list is in the
-//! index once.
+//! A table of positions only: five bytes a bucket (the position and a byte of its hash) and at most
+//! seven eighths full, so 6 to 11 bytes an entry. The owner provides hashes and comparisons.
+//! Invariant: each position of the owner's list is in the index once.
 
 use hashbrown::HashTable;
 

@@ -1,4 +1,4 @@
-//! The peers of one torrent and one address family: found by address, seeds first, chosen at
+//! The peers of one torrent and one address family: found by address, seeds first, selected at
 //! random.
 //!
 //! Twelve bytes for an IPv4 peer and 24 for IPv6, in one list that grows by a quarter; beyond
@@ -11,24 +11,24 @@ use siphasher::sip::SipHasher13;
 use super::super::AnnounceEvent;
 use super::index::Index;
 
-/// Up to this many peers are searched one by one: their addresses fill a dozen cache lines.
+/// Longest list that is searched without an index: the addresses fill a dozen cache lines.
 const SCAN_MAX: usize = 64;
-/// Up to this many peers of a swarm are searched for the earlier address of one that moved: 12 KB
-/// of them. In a larger swarm both addresses count until the earlier one expires.
+/// Longest list that is searched for the earlier address of a peer that moved: 12 KB. In a larger
+/// swarm both addresses count until the earlier one expires.
 const MOVE_SCAN_MAX: usize = 1_024;
-/// How many random peers are compared when one has to make room for a newcomer.
+/// Random peers compared when a new peer replaces one.
 const EVICTION_SAMPLE: u64 = 8;
 
 /// A count of time units that wraps: see [`super::tick`].
 pub(super) type Tick = u16;
 
-/// How much of the content a peer has, as far as its announces show. The list is in this order.
+/// The standing of a peer by its announces. The list has this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
-    /// Everything: it said `completed`, or had something left before.
+    /// Everything: it announced `completed`, or had something left before.
     Seed,
-    /// Nothing left, and no proof: a seed from the start, or a newcomer that has only an infohash
-    /// and cannot know what is left (aria2, rqbit). Counted as a seed, as other trackers do.
+    /// Nothing left, without proof: a seed from the start, or a new peer that has only an infohash
+    /// and does not know what is left (aria2, rqbit). Counted as a seed, as other trackers do.
     Unproven,
     /// Something is left.
     Leecher,
@@ -38,35 +38,34 @@ pub(super) enum Standing {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer<const LEN: usize> {
     addr: [u8; LEN],
-    /// A keyed hash of its peer id and key, as bytes so that nothing needs alignment beyond that of
-    /// `seen`.
+    /// A keyed hash of its peer id and key, as bytes so that the alignment is that of `seen`.
     identity: [u8; 4],
     seen: Tick,
 }
 
-/// What an announce says of its sender.
+/// The content of an announce.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<const LEN: usize> {
     pub(super) addr: [u8; LEN],
     pub(super) identity: [u8; 4],
-    /// The announce has a key (BEP 7), which only its sender knows, so `identity` proves who sent
-    /// it.
+    /// Whether the announce has a key (BEP 7), which only its sender knows, so that `identity`
+    /// proves the sender.
     pub(super) has_key: bool,
-    /// The address is the one that the announce came from, and not one that it names.
+    /// Whether the announce came from this address, and does not only name it.
     pub(super) at_sender: bool,
     pub(super) event: AnnounceEvent,
-    /// `left` is 0.
+    /// Whether `left` is 0.
     pub(super) nothing_left: bool,
     pub(super) now: Tick,
 }
 
 impl<const LEN: usize> Entry<LEN> {
-    /// The standing of its sender, which was `before` if the same peer announced before.
+    /// Returns the standing of its sender, which was `before` if the same peer announced before.
     pub(super) fn standing(&self, before: Option<Standing>) -> Standing {
         match (self.event, before) {
             _ if !self.nothing_left => Standing::Leecher,
             (AnnounceEvent::Completed, _) => Standing::Seed,
-            // What was known is of an earlier session, which may have been about the content.
+            // The earlier standing belongs to another session, possibly without the metadata.
             (AnnounceEvent::Started, _) => Standing::Unproven,
             (AnnounceEvent::None | AnnounceEvent::Stopped, Some(Standing::Seed | Standing::Leecher)) => {
                 Standing::Seed
@@ -78,26 +77,26 @@ impl<const LEN: usize> Entry<LEN> {
     }
 }
 
-/// What an announce changed.
+/// The effect of an announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// Nothing.
     None,
-    /// A new peer.
+    /// A new peer was added.
     Added,
-    /// A new peer, in the place of another.
+    /// A new peer replaced another.
     Replaced,
-    /// A peer that was not known to be a seed is one.
+    /// A known peer became a seed.
     Completed,
-    /// A peer is gone.
+    /// A peer was removed.
     Removed,
 }
 
-/// Peers of one family.
+/// The peers of one family.
 #[derive(Debug, Default)]
 pub(super) struct Peers<const LEN: usize> {
     list: Vec<Peer<LEN>>,
-    /// Where the seeds end, and where the unproven ones.
+    /// The ends of the seeds and of the unproven peers.
     ends: [u32; 2],
     index: Option<Box<Index>>,
 }
@@ -111,17 +110,17 @@ impl<const LEN: usize> Peers<LEN> {
         self.list.len() as u32
     }
 
-    /// Those with nothing left, proven or not.
+    /// Returns the peers with nothing left, proven or not.
     pub(super) fn seed_count(&self) -> u32 {
         self.ends[1]
     }
 
-    /// Adds or refreshes a peer; what changed, and the standing of the sender.
+    /// Adds or refreshes a peer; returns the effect and the standing of the sender.
     ///
-    /// An address belongs to the peer that announced it last, since a client that was killed starts
-    /// again under another id. An announce from another address may take it over once the peer has
-    /// not announced for `owned`. A peer whose key proves that it is an earlier one replaces that
-    /// one's entry.
+    /// An address belongs to the peer that announced it last, because a client that was killed
+    /// restarts with another id. An announce from another address may take it over once the peer
+    /// has not announced for `owned`. A peer whose key proves that it is an earlier one replaces
+    /// the earlier entry.
     pub(super) fn announce(
         &mut self,
         hasher: &SipHasher13,
@@ -156,7 +155,7 @@ impl<const LEN: usize> Peers<LEN> {
         (if completed { Change::Completed } else { Change::None }, standing)
     }
 
-    /// Removes a peer, if the owner of its address asks for it.
+    /// Removes a peer, if the owner of its address requests it.
     pub(super) fn stop(&mut self, hasher: &SipHasher13, addr: &[u8; LEN], identity: [u8; 4]) -> Change {
         match self.find(hasher, addr) {
             Some(at) if self.list[at].identity == identity => {
@@ -167,13 +166,13 @@ impl<const LEN: usize> Peers<LEN> {
         }
     }
 
-    /// Removes those not seen for longer than `age_max`; how many.
+    /// Removes peers not seen for longer than `age_max`; returns their number.
     pub(super) fn expire(&mut self, hasher: &SipHasher13, now: Tick, age_max: Tick) -> u32 {
         let before = self.len();
         let mut at = self.list.len();
         while at > 0 {
             at -= 1;
-            // From the end: what takes the place of a removed peer has been looked at already.
+            // From the end: a peer that moves into the gap was examined already.
             if now.wrapping_sub(self.list[at].seen) > age_max {
                 self.remove_at(hasher, at);
             }
@@ -185,8 +184,8 @@ impl<const LEN: usize> Peers<LEN> {
     }
 
     /// Appends up to `count` random peers other than `asker`: of all peers if the asker is a
-    /// leecher, of the leechers if it is a seed, and leechers before seeds if the tracker does not
-    /// know which of both it is.
+    /// leecher, of the leechers if it is a seed, and leechers before seeds if its standing is
+    /// unproven.
     pub(super) fn choose(
         &self,
         asker: Option<&[u8; LEN]>,
@@ -217,7 +216,7 @@ impl<const LEN: usize> Peers<LEN> {
         }
     }
 
-    /// Where the same peer announced from before, if it proves that.
+    /// Returns the earlier position of the same peer, if it proves its identity.
     fn find_earlier(&self, entry: &Entry<LEN>) -> Option<usize> {
         let is_searched = entry.has_key && self.list.len() <= MOVE_SCAN_MAX;
         let is_same = |peer: &Peer<LEN>| peer.identity == entry.identity;
@@ -255,8 +254,8 @@ impl<const LEN: usize> Peers<LEN> {
         self.shift(hasher, at, Standing::Leecher, standing);
     }
 
-    /// Gives the peer at `at` another standing: it goes from one part of the list to the next until
-    /// it is where it belongs. Where it is then.
+    /// Changes the standing of the peer at `at` by moving it from one part of the list to the next;
+    /// returns its new position.
     fn shift(&mut self, hasher: &SipHasher13, mut at: usize, from: Standing, to: Standing) -> usize {
         for border in (to as usize..from as usize).rev() {
             let first = self.ends[border] as usize;
@@ -295,7 +294,7 @@ impl<const LEN: usize> Peers<LEN> {
         }
         if let Some(index) = &mut self.index {
             let hashes = [one, other].map(|at| hash_of(hasher, &self.list[at].addr));
-            // A position must not be in the index twice, not even in between.
+            // A position must not be in the index twice, not even temporarily.
             let between = self.list.len() as u32;
             index.relocate(hashes[0], one as u32, between);
             index.relocate(hashes[1], other as u32, one as u32);
@@ -304,14 +303,14 @@ impl<const LEN: usize> Peers<LEN> {
         self.list.swap(one, other);
     }
 
-    /// The one seen longest ago among a few random ones; the list is not empty.
+    /// Returns the peer with the longest silence among a few random ones; the list is not empty.
     fn oldest_of_some(&self, now: Tick, draw: u64) -> usize {
         let len = self.list.len() as u64;
         let sample = (0..EVICTION_SAMPLE).map(|step| (draw.rotate_left(8 * step as u32) % len) as usize);
         sample.max_by_key(|&at| now.wrapping_sub(self.list[at].seen)).unwrap_or(0)
     }
 
-    /// Asserts what the module's header promises.
+    /// Asserts the invariants of the module.
     #[cfg(test)]
     pub(super) fn check(&self, hasher: &SipHasher13) {
         assert!(self.ends[0] <= self.ends[1] && self.ends[1] <= self.len());
@@ -322,8 +321,8 @@ impl<const LEN: usize> Peers<LEN> {
     }
 }
 
-/// Appends up to `count` random peers of `pool` but `asker`: two runs of neighbours from two random
-/// places, so the effort is that of the answer, not of the swarm.
+/// Appends up to `count` random peers of `pool` but `asker`: two consecutive runs from two random
+/// places, so that the cost is that of the answer, not of the swarm.
 fn choose_from<const LEN: usize>(
     pool: &[Peer<LEN>],
     asker: Option<&[u8; LEN]>,
@@ -343,7 +342,7 @@ fn choose_from<const LEN: usize>(
     if pool.len() <= count {
         return give(pool);
     }
-    // One more than asked for, as one of them may be the asker.
+    // One more than requested, because one of them may be the asker.
     let wanted = (count + 1).min(pool.len());
     let (front, back) = pool.split_at(pool.len() / 2);
     let from_front = (wanted / 2).min(front.len());
@@ -383,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn it_holds_what_a_map_holds() {
+    fn the_list_equals_a_map() {
         let hasher = SipHasher13::new_with_keys(1, 2);
         let mut rng = Rng::from_number(1);
         let mut peers = Peers::<6>::default();
@@ -417,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn choices_are_distinct_fair_and_leave_out_the_asker_and_for_seeds_the_seeds() {
+    fn choices_are_distinct_and_fair_without_the_asker_and_for_seeds_without_seeds() {
         let hasher = SipHasher13::new_with_keys(1, 2);
         let mut rng = Rng::from_number(1);
         for total in [1_usize, 2, 10, 50, 51, 52, 200] {
@@ -453,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_swarm_lets_newcomers_in_for_those_unheard_of() {
+    fn in_a_full_swarm_new_peers_replace_silent_ones() {
         let hasher = SipHasher13::new_with_keys(1, 2);
         let mut rng = Rng::from_number(1);
         let mut peers = Peers::<6>::default();
