@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use crate::proto::discovery::event::DhtStatus;
+use crate::proto::torrent::dial::refusals::Refused;
 use crate::proto::torrent::event::TorrentSnapshot;
-use crate::proto::torrent::refusals::Refused;
 pub use crate::proto::tracker::TrackerStatus;
 pub use crate::storage::fault::StorageFault;
 use crate::storage::foreign::Misfit;

@@ -14,8 +14,8 @@ use crate::engine::inputs::{Control, Established};
 use crate::engine::registry::{Entry, Registry};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
+use crate::proto::torrent::dial::refusals::looks_encrypted;
 use crate::proto::torrent::event::{Connected, Direction};
-use crate::proto::torrent::refusals::looks_encrypted;
 use crate::proto::wire::handshake::{Capabilities, HANDSHAKE_LEN, Handshake, NotBitTorrent};
 
 /// Time for a TCP connection to open; then the address counts as unreachable.

@@ -22,8 +22,8 @@ use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::session::Demand;
 use crate::proto::time::Instant;
+use crate::proto::torrent::dial::refusals::Refusals;
 use crate::proto::torrent::event::TorrentSnapshot;
-use crate::proto::torrent::refusals::Refusals;
 
 /// Least time between two demands told to the session.
 const DEMAND_INTERVAL: Duration = crate::proto::session::LEASE_INTERVAL;

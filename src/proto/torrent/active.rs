@@ -11,17 +11,17 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
-use super::debut::Debut;
-use super::dialer::Dialer;
+use super::connection::have_batch::News;
+use super::connection::outbox::Outbox;
+use super::connection::pex::Gossip;
+use super::dial::dialer::Dialer;
 use super::download::Download;
+use super::download::pieces::Pieces;
 use super::event::{Command, ConnId, DisconnectReason, Output, Settings};
 use super::metadata::stage::MetadataStage;
 use super::metadata::upload::MetadataUpload;
-use super::news::News;
-use super::outbox::Outbox;
-use super::pex::Gossip;
-use super::pieces::Pieces;
 use super::snapshot::Totals;
+use super::upload::initial_seeding::Debut;
 use super::upload::{Share, Upload};
 use crate::proto::peer::Peer;
 use crate::proto::rng::Rng;

@@ -10,32 +10,18 @@
 //! for nothing but its candidates.
 
 mod active;
-pub mod availability;
-pub mod candidates;
-pub mod choker;
-mod connections;
-mod debut;
-mod dialer;
-mod download;
-pub mod endgame;
+mod connection;
+pub mod dial;
+pub mod download;
 pub mod event;
-mod exchange;
-mod messages;
 pub mod metadata;
-mod news;
-mod outbox;
-mod pex;
-pub mod picker;
-pub mod pieces;
 pub mod rate;
-pub mod refusals;
-mod rota;
+mod round_robin;
 pub mod share_goal;
 mod snapshot;
-pub mod suspects;
 #[cfg(test)]
 mod tests;
-mod upload;
+pub mod upload;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -50,10 +36,10 @@ use super::time::{Duration, Instant};
 use super::tracker::Progress;
 use super::wire::message::Message;
 use active::Active;
+use download::pieces::Pieces;
 use event::{Command, ConnId, Connected, Output, PieceResult, Receipt, Settings, Source, TorrentSnapshot};
 use metadata::stage::MetadataStage;
 use metadata::{LEFT_UNKNOWN, MetadataProgress};
-use pieces::Pieces;
 
 /// How often connections are looked after: silence, snubs, the depth of pipelines. Only while there
 /// are any.

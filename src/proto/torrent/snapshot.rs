@@ -1,8 +1,8 @@
 //! Figures for people, for announces and for the session.
 
 use super::active::Active;
+use super::download::pieces::Pieces;
 use super::event::{PeerSnapshot, TorrentSnapshot, TrafficSnapshot};
-use super::pieces::Pieces;
 use super::rate::Rate;
 use crate::proto::peer::Peer;
 use crate::proto::time::Instant;

@@ -28,41 +28,41 @@ enum Slot {
 
 /// A assembly.
 #[derive(Debug)]
-pub(super) struct MetadataAssembly {
+pub(crate) struct MetadataAssembly {
     total_len: u32,
     slots: Vec<Slot>,
     done_len: u32,
     missing_count: usize,
     /// When it all began.
-    pub(super) opened_at: Instant,
+    pub(crate) opened_at: Instant,
     /// When the last piece came, or it all began.
-    pub(super) progress_at: Instant,
+    pub(crate) progress_at: Instant,
 }
 
 /// Who sent which piece of a assembly that did not hash, and the piece's SHA-1.
-pub(super) type Evidence = Vec<(SocketAddr, u32, [u8; 20])>;
+pub(crate) type Evidence = Vec<(SocketAddr, u32, [u8; 20])>;
 
 impl MetadataAssembly {
     /// Nothing there yet.
-    pub(super) fn new(total_len: u32, now: Instant) -> Self {
+    pub(crate) fn new(total_len: u32, now: Instant) -> Self {
         let count = metadata_piece_count(total_len) as usize;
         let slots = (0..count).map(|_| Slot::Missing { asked: 0, asked_at: now }).collect();
         Self { total_len, slots, done_len: 0, missing_count: count, opened_at: now, progress_at: now }
     }
 
     /// Bytes that are there.
-    pub(super) fn done_len(&self) -> u32 {
+    pub(crate) fn done_len(&self) -> u32 {
         self.done_len
     }
 
     /// Whether every piece is there.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.missing_count == 0
     }
 
     /// A piece for a peer that is `asked` for those: one that nobody is asked for, else one that
     /// others are slow to send. Marked as asked for.
-    pub(super) fn pick(&mut self, now: Instant, asked: &[u32], rng: &mut Rng) -> Option<u32> {
+    pub(crate) fn pick(&mut self, now: Instant, asked: &[u32], rng: &mut Rng) -> Option<u32> {
         let start = rng.below(self.slots.len());
         let order = (start..self.slots.len()).chain(0..start);
         let mut best: Option<(u8, usize)> = None;
@@ -83,19 +83,19 @@ impl MetadataAssembly {
     }
 
     /// A peer will not send this piece after all.
-    pub(super) fn release(&mut self, piece: u32) {
+    pub(crate) fn release(&mut self, piece: u32) {
         if let Some(Slot::Missing { asked, .. }) = self.slots.get_mut(piece as usize) {
             *asked = asked.saturating_sub(1);
         }
     }
 
     /// Whether a piece of so many bytes belongs there.
-    pub(super) fn fits(&self, piece: u32, len: usize) -> bool {
+    pub(crate) fn fits(&self, piece: u32, len: usize) -> bool {
         len > 0 && metadata_piece_len(self.total_len, piece) as usize == len
     }
 
     /// A piece that [`MetadataAssembly::fits`] came; nothing changes if it is there already.
-    pub(super) fn put(&mut self, now: Instant, piece: u32, bytes: &[u8], from: SocketAddr) {
+    pub(crate) fn put(&mut self, now: Instant, piece: u32, bytes: &[u8], from: SocketAddr) {
         let Some(slot @ Slot::Missing { .. }) = self.slots.get_mut(piece as usize) else { return };
         *slot = Slot::Here { bytes: bytes.into(), from };
         self.done_len += bytes.len() as u32;
@@ -111,25 +111,25 @@ impl MetadataAssembly {
     }
 
     /// SHA-1 over the whole.
-    pub(super) fn infohash(&self) -> InfoHash {
+    pub(crate) fn infohash(&self) -> InfoHash {
         let hash = self.pieces().fold(Sha1::new(), |hash, (_, bytes, _)| hash.chain_update(bytes));
         InfoHash(hash.finalize().into())
     }
 
     /// Who sent it, if one peer sent it all.
-    pub(super) fn sole_contributor(&self) -> Option<SocketAddr> {
+    pub(crate) fn sole_contributor(&self) -> Option<SocketAddr> {
         let mut senders = self.pieces().map(|(_, _, from)| from);
         let first = senders.next()?;
         senders.all(|from| from == first).then_some(first)
     }
 
     /// Who sent what.
-    pub(super) fn evidence(&self) -> Evidence {
+    pub(crate) fn evidence(&self) -> Evidence {
         self.pieces().map(|(piece, bytes, from)| (from, piece, Sha1::digest(bytes).into())).collect()
     }
 
     /// Those whose piece is not what this assembly, which hashes, has there; each once.
-    pub(super) fn liars(&self, evidence: &Evidence) -> Vec<SocketAddr> {
+    pub(crate) fn liars(&self, evidence: &Evidence) -> Vec<SocketAddr> {
         let right: Vec<[u8; 20]> = self.pieces().map(|(_, bytes, _)| Sha1::digest(bytes).into()).collect();
         let lies = evidence.iter().filter(|(_, piece, hash)| right.get(*piece as usize) != Some(hash));
         let mut liars: Vec<_> = lies.map(|(from, ..)| *from).collect();
@@ -139,7 +139,7 @@ impl MetadataAssembly {
     }
 
     /// The whole; each piece is given up as it is taken over.
-    pub(super) fn into_bytes(self) -> Bytes {
+    pub(crate) fn into_bytes(self) -> Bytes {
         let mut whole = Vec::with_capacity(self.total_len as usize);
         for slot in self.slots {
             if let Slot::Here { bytes, .. } = slot {

@@ -44,7 +44,7 @@ const ABANDONED_AFTER: Duration = Duration::from_secs(300);
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::proto::torrent) enum Decision {
+pub(crate) enum Decision {
     /// Ask this peer for this piece.
     Ask(ConnId, u32),
     /// Room for so many bytes is needed.
@@ -105,7 +105,7 @@ struct Claim {
 
 /// The fetching of one dictionary.
 #[derive(Debug)]
-pub(in crate::proto::torrent) struct MetadataFetch {
+pub(crate) struct MetadataFetch {
     infohash: InfoHash,
     claims: BTreeMap<u32, Claim>,
     assemblies: BTreeMap<AssemblyId, Stage>,
@@ -117,7 +117,7 @@ pub(in crate::proto::torrent) struct MetadataFetch {
 
 impl MetadataFetch {
     /// Nobody to ask.
-    pub(in crate::proto::torrent) fn new(infohash: InfoHash, rng: Rng) -> Self {
+    pub(crate) fn new(infohash: InfoHash, rng: Rng) -> Self {
         Self {
             infohash,
             claims: BTreeMap::new(),
@@ -130,12 +130,12 @@ impl MetadataFetch {
     }
 
     /// The next thing to do.
-    pub(in crate::proto::torrent) fn pop(&mut self) -> Option<Decision> {
+    pub(crate) fn pop(&mut self) -> Option<Decision> {
         self.decisions.pop_front()
     }
 
     /// A peer says that it has the dictionary, of so many bytes.
-    pub(in crate::proto::torrent) fn joined(
+    pub(crate) fn joined(
         &mut self,
         now: Instant,
         conn: ConnId,
@@ -157,7 +157,7 @@ impl MetadataFetch {
     }
 
     /// A peer is gone, or does not have it any more.
-    pub(in crate::proto::torrent) fn left(&mut self, now: Instant, conn: ConnId) {
+    pub(crate) fn left(&mut self, now: Instant, conn: ConnId) {
         let Some(source) = self.sources.remove(&conn) else { return };
         self.drop_assembly((source.total_len, Some(conn)));
         let shared = (source.total_len, None);
@@ -173,27 +173,27 @@ impl MetadataFetch {
     }
 
     /// Whether this peer is one of those that have it.
-    pub(in crate::proto::torrent) fn is_source(&self, conn: ConnId) -> bool {
+    pub(crate) fn is_source(&self, conn: ConnId) -> bool {
         self.sources.contains_key(&conn)
     }
 
     /// When this peer sent a piece of it last.
-    pub(in crate::proto::torrent) fn gave_at(&self, conn: ConnId) -> Option<Instant> {
+    pub(crate) fn gave_at(&self, conn: ConnId) -> Option<Instant> {
         self.sources.get(&conn)?.gave_at
     }
 
     /// Whether anything is reserved, or about to be: someone has to look after it.
-    pub(in crate::proto::torrent) fn holds_room(&self) -> bool {
+    pub(crate) fn holds_room(&self) -> bool {
         !self.assemblies.is_empty()
     }
 
     /// How many say that they have it.
-    pub(in crate::proto::torrent) fn source_count(&self) -> usize {
+    pub(crate) fn source_count(&self) -> usize {
         self.sources.len()
     }
 
     /// There is room for a assembly of so many bytes.
-    pub(in crate::proto::torrent) fn reserved(&mut self, now: Instant, total_len: u32) {
+    pub(crate) fn reserved(&mut self, now: Instant, total_len: u32) {
         let waits =
             |(id, stage): &(&AssemblyId, &mut Stage)| id.0 == total_len && matches!(stage, Stage::Reserving);
         match self.assemblies.iter_mut().find(waits) {
@@ -204,7 +204,7 @@ impl MetadataFetch {
     }
 
     /// A piece came.
-    pub(in crate::proto::torrent) fn data(
+    pub(crate) fn data(
         &mut self,
         now: Instant,
         conn: ConnId,
@@ -240,7 +240,7 @@ impl MetadataFetch {
     }
 
     /// A peer will not send this piece.
-    pub(in crate::proto::torrent) fn rejected(
+    pub(crate) fn rejected(
         &mut self,
         now: Instant,
         conn: ConnId,
@@ -268,7 +268,7 @@ impl MetadataFetch {
     }
 
     /// Some time passed: silence is noticed.
-    pub(in crate::proto::torrent) fn upkeep(&mut self, now: Instant) {
+    pub(crate) fn upkeep(&mut self, now: Instant) {
         let conns: Vec<ConnId> = self.sources.keys().copied().collect();
         for conn in conns {
             self.time_out(now, conn);
@@ -280,7 +280,7 @@ impl MetadataFetch {
     }
 
     /// How far it is: by the assembly that is furthest, or the claim that most peers make.
-    pub(in crate::proto::torrent) fn progress(&self) -> (u32, u32) {
+    pub(crate) fn progress(&self) -> (u32, u32) {
         let open = self.assemblies.iter().filter_map(|(id, stage)| match stage {
             Stage::Open(assembly) => Some((assembly.done_len(), id.0)),
             Stage::Reserving => None,
@@ -474,7 +474,7 @@ impl MetadataFetch {
 
     /// Says whether the bounds hold.
     #[cfg(debug_assertions)]
-    pub(in crate::proto::torrent) fn check_invariant(&self) {
+    pub(crate) fn check_invariant(&self) {
         debug_assert!(self.assemblies.len() <= ASSEMBLIES_MAX);
         debug_assert!(self.assemblies.keys().map(|id| u64::from(id.0)).sum::<u64>() <= RESERVED_MAX);
         debug_assert!(self.done || self.assemblies.keys().all(|id| self.claims.contains_key(&id.0)));

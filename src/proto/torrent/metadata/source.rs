@@ -30,7 +30,7 @@ const REST_MAX: Duration = Duration::from_secs(20);
 
 /// What an answer is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Asked for.
     Awaited,
     /// Given up before.
@@ -41,14 +41,14 @@ pub(super) enum Answer {
 
 /// The peer.
 #[derive(Debug)]
-pub(super) struct MetadataSource {
-    pub(super) addr: SocketAddr,
+pub(crate) struct MetadataSource {
+    pub(crate) addr: SocketAddr,
     /// Bytes of the dictionary, as it says.
-    pub(super) total_len: u32,
+    pub(crate) total_len: u32,
     /// How often a copy of its own stalled.
-    pub(super) stall_count: u32,
+    pub(crate) stall_count: u32,
     /// When it sent the last piece that we had asked for.
-    pub(super) gave_at: Option<Instant>,
+    pub(crate) gave_at: Option<Instant>,
     /// Pieces asked for, and when.
     asks: Vec<(u32, Instant)>,
     /// Most of them at once.
@@ -64,7 +64,7 @@ pub(super) struct MetadataSource {
 
 impl MetadataSource {
     /// Nothing asked yet.
-    pub(super) fn new(now: Instant, addr: SocketAddr, total_len: u32) -> Self {
+    pub(crate) fn new(now: Instant, addr: SocketAddr, total_len: u32) -> Self {
         Self {
             addr,
             total_len,
@@ -80,28 +80,28 @@ impl MetadataSource {
     }
 
     /// Lower is asked earlier: who was not asked yet, or longest ago, of those who failed us least.
-    pub(super) fn turn(&self) -> (u32, Option<Instant>) {
+    pub(crate) fn turn(&self) -> (u32, Option<Instant>) {
         (self.setback_count, self.asked_at)
     }
 
     /// Whether it may be asked for one piece more.
-    pub(super) fn has_room(&self, now: Instant) -> bool {
+    pub(crate) fn has_room(&self, now: Instant) -> bool {
         self.rest_until <= now && self.asks.len() < self.asks_max
     }
 
     /// The pieces that it is asked for.
-    pub(super) fn asked(&self) -> Vec<u32> {
+    pub(crate) fn asked(&self) -> Vec<u32> {
         self.asks.iter().map(|&(piece, _)| piece).collect()
     }
 
     /// It is asked for a piece.
-    pub(super) fn ask(&mut self, now: Instant, piece: u32) {
+    pub(crate) fn ask(&mut self, now: Instant, piece: u32) {
         self.asks.push((piece, now));
         self.asked_at = Some(now);
     }
 
     /// It sent a piece.
-    pub(super) fn gave(&mut self, now: Instant, piece: u32) -> Answer {
+    pub(crate) fn gave(&mut self, now: Instant, piece: u32) -> Answer {
         let asked_at = self.asks.iter().find(|&&(asked, _)| asked == piece).map(|&(_, at)| at);
         self.asks_max = match asked_at.map(|at| now - at) {
             Some(latency) if latency <= PROMPT_WITHIN => ASKS_MAX.min(self.asks_max + 1),
@@ -118,7 +118,7 @@ impl MetadataSource {
     }
 
     /// It will not send a piece.
-    pub(super) fn refused(&mut self, now: Instant, piece: u32) -> Answer {
+    pub(crate) fn refused(&mut self, now: Instant, piece: u32) -> Answer {
         let answer = self.take(piece);
         if answer != Answer::Unasked {
             self.set_back(now);
@@ -127,7 +127,7 @@ impl MetadataSource {
     }
 
     /// Gives up what it does not answer in time: those pieces.
-    pub(super) fn time_out(&mut self, now: Instant) -> Vec<u32> {
+    pub(crate) fn time_out(&mut self, now: Instant) -> Vec<u32> {
         let is_over = |&mut (_, at): &mut (u32, Instant)| now - at >= ASK_TIMEOUT;
         let over: Vec<u32> = self.asks.extract_if(.., is_over).map(|(piece, _)| piece).collect();
         if !over.is_empty() {
@@ -139,7 +139,7 @@ impl MetadataSource {
     }
 
     /// Gives up all that it is asked for.
-    pub(super) fn give_up_all(&mut self) {
+    pub(crate) fn give_up_all(&mut self) {
         let asks = std::mem::take(&mut self.asks);
         asks.into_iter().for_each(|(piece, _)| self.give_up(piece));
     }

@@ -17,8 +17,8 @@ use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::UPKEEP;
 use crate::proto::torrent::active::Active;
+use crate::proto::torrent::download::pieces::Pieces;
 use crate::proto::torrent::event::{Command, ConnId, DisconnectReason, Event, Output, Settings};
-use crate::proto::torrent::pieces::Pieces;
 use crate::proto::wire::dont_have::{self, LT_DONTHAVE_ID};
 use crate::proto::wire::extension::SP_HAVE_ID;
 use crate::proto::wire::message::Message;
@@ -35,8 +35,8 @@ const EARLY_LEN_MAX: usize = 16 << 20;
 
 /// What the torrent has in this stage alone.
 #[derive(Debug)]
-pub(in crate::proto::torrent) struct MetadataStage {
-    pub(in crate::proto::torrent) fetch: MetadataFetch,
+pub(crate) struct MetadataStage {
+    pub(crate) fetch: MetadataFetch,
     early: BTreeMap<ConnId, EarlyMessages>,
     /// Bytes of all kept messages.
     early_len: usize,
@@ -60,7 +60,7 @@ struct EarlyMessages {
 
 impl MetadataStage {
     /// Makes the stage of a torrent that knows no peer.
-    pub(in crate::proto::torrent) fn new(infohash: InfoHash, rng: &mut Rng) -> Self {
+    pub(crate) fn new(infohash: InfoHash, rng: &mut Rng) -> Self {
         Self {
             fetch: MetadataFetch::new(infohash, rng.fork("fetch")),
             early: BTreeMap::new(),
@@ -88,7 +88,7 @@ impl MetadataStage {
     }
 
     /// Forgets a connection.
-    pub(in crate::proto::torrent) fn forget(&mut self, now: Instant, conn: ConnId) {
+    pub(crate) fn forget(&mut self, now: Instant, conn: ConnId) {
         self.fetch.left(now, conn);
         if let Some(early) = self.early.remove(&conn) {
             self.early_len -= early.len;
@@ -96,7 +96,7 @@ impl MetadataStage {
     }
 
     /// Keeps a command that concerns pieces for later; returns any other.
-    pub(in crate::proto::torrent) fn hold_back(&mut self, command: Command) -> Option<Command> {
+    pub(crate) fn hold_back(&mut self, command: Command) -> Option<Command> {
         match command {
             Command::Want(wanted) => self.wanted = Some(wanted),
             Command::Sequential(sequential) => self.sequential = Some(sequential),
@@ -108,11 +108,7 @@ impl MetadataStage {
     /// Returns the peer that makes room for another one: of those that had time to give us metadata
     /// and gave none lately, the one that was connected longest; first those that claim to have
     /// none.
-    pub(in crate::proto::torrent) fn useless(
-        &self,
-        now: Instant,
-        peers: &BTreeMap<ConnId, Peer>,
-    ) -> Option<ConnId> {
+    pub(crate) fn useless(&self, now: Instant, peers: &BTreeMap<ConnId, Peer>) -> Option<ConnId> {
         let is_useless = |peer: &&Peer| {
             let gave_at = self.fetch.gave_at(peer.conn).unwrap_or(peer.traffic.connected_at);
             now - gave_at >= USELESS_AFTER
@@ -122,7 +118,7 @@ impl MetadataStage {
     }
 
     /// Returns how far the fetch is.
-    pub(in crate::proto::torrent) fn progress(&self) -> MetadataProgress {
+    pub(crate) fn progress(&self) -> MetadataProgress {
         let (done_len, total_len) = self.fetch.progress();
         MetadataProgress { source_count: self.fetch.source_count(), done_len, total_len }
     }
@@ -131,7 +127,7 @@ impl MetadataStage {
 impl Active {
     /// Keeps a message about pieces for when their number is known; returns any other, to be
     /// handled now. Outside this stage it returns every message.
-    pub(in crate::proto::torrent) fn hold_back(
+    pub(crate) fn hold_back(
         &mut self,
         conn: ConnId,
         message: Message,
@@ -170,11 +166,7 @@ impl Active {
     }
 
     /// Handles what the peer's extension handshake says about the metadata, if it is fetched.
-    pub(in crate::proto::torrent) fn offered(
-        &mut self,
-        now: Instant,
-        conn: ConnId,
-    ) -> Result<(), DisconnectReason> {
+    pub(crate) fn offered(&mut self, now: Instant, conn: ConnId) -> Result<(), DisconnectReason> {
         let (Some(stage), Some(peer)) = (&mut self.stage, self.peers.get(&conn)) else { return Ok(()) };
         let addr = peer.connected.addr;
         let claim = peer.remote.extension().filter(|known| known.ut_metadata.is_some());
@@ -192,7 +184,7 @@ impl Active {
     }
 
     /// Looks after the fetch once a second.
-    pub(in crate::proto::torrent) fn upkeep_stage(&mut self, now: Instant) {
+    pub(crate) fn upkeep_stage(&mut self, now: Instant) {
         let is_full = self.peers.len() >= self.limits.lease.connection_max;
         let Some(stage) = &mut self.stage else { return };
         stage.fetch.upkeep(now);
@@ -206,7 +198,7 @@ impl Active {
     }
 
     /// Carries out what the fetch has decided; to be called at the end of every input.
-    pub(in crate::proto::torrent) fn settle_stage(&mut self, now: Instant) {
+    pub(crate) fn settle_stage(&mut self, now: Instant) {
         while let Some(decision) = self.stage.as_mut().and_then(|stage| stage.fetch.pop()) {
             match decision {
                 Decision::Ask(conn, piece) => self.ask_metadata(now, conn, piece),
@@ -234,7 +226,7 @@ impl Active {
 
     /// The torrent turned out to be private (BEP 27): candidates and connections stay only if a
     /// tracker, the link or the user named the address.
-    pub(in crate::proto::torrent) fn restrict(&mut self, now: Instant) {
+    pub(crate) fn restrict(&mut self, now: Instant) {
         self.settings.private = true;
         self.dialer.keep_named();
         let is_strange = |peer: &&Peer| !peer.listen_addr.is_some_and(|addr| self.dialer.is_named(addr));
@@ -246,12 +238,7 @@ impl Active {
 
     /// Goes on with the content, whose metadata is `settings.metadata`. Peers were told that we
     /// have no pieces: they are told of ours now.
-    pub(in crate::proto::torrent) fn begin_content(
-        &mut self,
-        now: Instant,
-        settings: Settings,
-        pieces: Pieces,
-    ) {
+    pub(crate) fn begin_content(&mut self, now: Instant, settings: Settings, pieces: Pieces) {
         let Some(stage) = self.stage.take() else { return };
         let MetadataStage { mut early, wanted, sequential, rng, .. } = *stage;
         let piece_count = pieces.have().len();

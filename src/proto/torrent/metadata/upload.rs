@@ -70,7 +70,7 @@ impl Debt {
 
 /// The giving side.
 #[derive(Debug)]
-pub(in crate::proto::torrent) struct MetadataUpload {
+pub(crate) struct MetadataUpload {
     bytes: Bytes,
     /// All payloads, each with the place where it begins; None while nobody asks.
     payloads: Option<Payloads>,
@@ -87,17 +87,17 @@ struct Payloads {
 
 impl MetadataUpload {
     /// Gives out these bytes; none: gives nothing.
-    pub(in crate::proto::torrent) fn new(bytes: Bytes) -> Self {
+    pub(crate) fn new(bytes: Bytes) -> Self {
         Self { bytes, payloads: None, askers: BTreeMap::new(), debts: BTreeMap::new() }
     }
 
     /// Whether anything is given.
-    pub(in crate::proto::torrent) fn is_given(&self) -> bool {
+    pub(crate) fn is_given(&self) -> bool {
         !self.bytes.is_empty()
     }
 
     /// A peer at this address asks for a piece; false: it is refused.
-    pub(in crate::proto::torrent) fn ask(&mut self, conn: ConnId, ip: IpAddr, piece: u32) -> bool {
+    pub(crate) fn ask(&mut self, conn: ConnId, ip: IpAddr, piece: u32) -> bool {
         let count = metadata_piece_count(self.len()) as usize;
         if piece as usize >= count {
             return false;
@@ -117,14 +117,14 @@ impl MetadataUpload {
     }
 
     /// Bytes of the piece that the peer gets next; None if nothing waits or it had enough for now.
-    pub(in crate::proto::torrent) fn next_len(&self, now: Instant, conn: ConnId) -> Option<u32> {
+    pub(crate) fn next_len(&self, now: Instant, conn: ConnId) -> Option<u32> {
         let asker = self.askers.get(&conn).filter(|asker| asker.in_hand_count < WINDOW_COUNT)?;
         let len = metadata_piece_len(self.len(), *asker.waiting.front()?);
         self.site_may_have(now, asker.site, len).then_some(len)
     }
 
     /// Some time passed: those who wait for more may have it.
-    pub(in crate::proto::torrent) fn upkeep(&mut self, now: Instant) -> Vec<ConnId> {
+    pub(crate) fn upkeep(&mut self, now: Instant) -> Vec<ConnId> {
         self.debts.retain(|_, debt| debt.left(now) > 0);
         let waiting = self.askers.iter().filter(|(_, asker)| !asker.waiting.is_empty());
         waiting.map(|(conn, _)| *conn).collect()
@@ -132,7 +132,7 @@ impl MetadataUpload {
 
     /// The payload that the peer gets next, of which [`MetadataUpload::next_len`] told. The shell
     /// has it in hand from now on.
-    pub(in crate::proto::torrent) fn pop(&mut self, now: Instant, conn: ConnId) -> Option<Bytes> {
+    pub(crate) fn pop(&mut self, now: Instant, conn: ConnId) -> Option<Bytes> {
         let len = u64::from(self.next_len(now, conn)?);
         let asker = self.askers.get_mut(&conn)?;
         let piece = asker.waiting.pop_front()?;
@@ -146,7 +146,7 @@ impl MetadataUpload {
     }
 
     /// So many pieces that the shell had in hand have left.
-    pub(in crate::proto::torrent) fn sent(&mut self, conn: ConnId, count: usize) {
+    pub(crate) fn sent(&mut self, conn: ConnId, count: usize) {
         if let Some(asker) = self.askers.get_mut(&conn) {
             asker.in_hand_count = asker.in_hand_count.saturating_sub(count);
         }
@@ -162,7 +162,7 @@ impl MetadataUpload {
     }
 
     /// The peer is gone.
-    pub(in crate::proto::torrent) fn forget(&mut self, conn: ConnId) {
+    pub(crate) fn forget(&mut self, conn: ConnId) {
         self.askers.remove(&conn);
         if self.askers.is_empty() {
             self.payloads = None;

@@ -9,7 +9,7 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::peer_id::PeerId;
 use crate::proto::piece::Geometry;
 use crate::proto::time::{Duration, Instant};
-use crate::proto::torrent::candidates::REDIAL_INTERVAL;
+use crate::proto::torrent::dial::candidates::REDIAL_INTERVAL;
 use crate::proto::torrent::event::{
     ConnId, Connected, Direction, DisconnectReason, Event, Output, Settings, Source,
 };

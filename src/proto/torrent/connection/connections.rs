@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::UPKEEP;
-use super::active::Active;
-use super::dialer::stands_for;
-use super::event::{ConnId, Connected, Direction, DisconnectReason, Event, Output};
-use super::upload::Share;
 use crate::proto::peer::{Peer, greeting};
 use crate::proto::time::{Duration, Instant};
+use crate::proto::torrent::UPKEEP;
+use crate::proto::torrent::active::Active;
+use crate::proto::torrent::dial::dialer::stands_for;
+use crate::proto::torrent::event::{ConnId, Connected, Direction, DisconnectReason, Event, Output};
+use crate::proto::torrent::upload::Share;
 use crate::proto::wire::message::Message;
 use crate::proto::wire::sp_have;
 
@@ -24,7 +24,7 @@ const LATE_HAVES_MAX: u32 = 1_024;
 
 impl Active {
     /// A connection is up: taken or refused.
-    pub(super) fn connect(&mut self, now: Instant, conn: ConnId, connected: Connected) {
+    pub(crate) fn connect(&mut self, now: Instant, conn: ConnId, connected: Connected) {
         let asked_for = self.dialer.connected(&connected);
         match asked_for.and_then(|()| self.admit(now, &connected)) {
             Ok(listen_addr) => self.greet(now, conn, connected, listen_addr),
@@ -81,7 +81,7 @@ impl Active {
 
     /// Puts a connection on the books whose peer knows, or is about to be told, which pieces we
     /// have. `introduced`: the metadata was fetched on it.
-    pub(super) fn enlist(&mut self, now: Instant, mut peer: Peer, introduced: bool) {
+    pub(crate) fn enlist(&mut self, now: Instant, mut peer: Peer, introduced: bool) {
         let connected = peer.connected;
         if connected.direction == Direction::Outgoing {
             peer.listen_addr = Some(connected.addr);
@@ -103,7 +103,7 @@ impl Active {
     }
 
     /// Tells our pieces to a peer that thinks that we have none.
-    pub(super) fn tell_pieces(&mut self, now: Instant, conn: ConnId) -> Result<(), DisconnectReason> {
+    pub(crate) fn tell_pieces(&mut self, now: Instant, conn: ConnId) -> Result<(), DisconnectReason> {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
         let have = self.download.pieces.have();
         let told = have.iter_set();
@@ -124,7 +124,7 @@ impl Active {
     /// The peer told its first pieces: a newcomer gets its allowed-fast set, if newcomers are few.
     /// In a flash crowd everybody is one, and the sets would split the uplink among all for the
     /// same few pieces.
-    pub(super) fn welcome(&mut self, now: Instant, conn: ConnId) {
+    pub(crate) fn welcome(&mut self, now: Instant, conn: ConnId) {
         let is_newcomer = |peer: &Peer| peer.remote.have().count() < greeting::ALLOWED_FAST_COUNT as u32;
         let newcomer_count = self.peers.values().filter(|peer| is_newcomer(peer)).count();
         let are_few = newcomer_count <= 1 + self.peers.len() / NEWCOMER_SHARE;
@@ -139,19 +139,19 @@ impl Active {
     }
 
     /// Closes a connection and takes it off the books.
-    pub(super) fn disconnect(&mut self, now: Instant, conn: ConnId, reason: DisconnectReason) {
+    pub(crate) fn disconnect(&mut self, now: Instant, conn: ConnId, reason: DisconnectReason) {
         self.forget(now, conn, Some(reason));
     }
 
     /// Closes all connections.
-    pub(super) fn disconnect_all(&mut self, now: Instant, reason: DisconnectReason) {
+    pub(crate) fn disconnect_all(&mut self, now: Instant, reason: DisconnectReason) {
         while let Some(&conn) = self.peers.keys().next() {
             self.disconnect(now, conn, reason);
         }
     }
 
     /// Takes a connection off the books; with a reason, it is we who close it.
-    pub(super) fn forget(&mut self, now: Instant, conn: ConnId, reason: Option<DisconnectReason>) {
+    pub(crate) fn forget(&mut self, now: Instant, conn: ConnId, reason: Option<DisconnectReason>) {
         let Some(mut peer) = self.peers.remove(&conn) else { return };
         if let Some(reason) = reason {
             self.out.disconnect(&peer, reason);
@@ -182,7 +182,7 @@ impl Active {
     }
 
     /// Free slots go to whoever waits for one.
-    pub(super) fn fill_slots(&mut self, now: Instant) {
+    pub(crate) fn fill_slots(&mut self, now: Instant) {
         let share = Share {
             seeding: self.status.complete,
             unchoke_max: self.limits.lease.unchoke_max,
@@ -197,7 +197,7 @@ impl Active {
     }
 
     /// What every connection needs each second.
-    pub(super) fn upkeep(&mut self, now: Instant) {
+    pub(crate) fn upkeep(&mut self, now: Instant) {
         self.upkeep_at = Some(now + UPKEEP);
         let mut gone = Vec::new();
         let queue_max = self.request_queue_max();
@@ -240,7 +240,7 @@ impl Active {
     }
 
     /// Lets go whom neither side can give anything: we are complete, and so is it.
-    pub(super) fn part_if_useless(&self, conn: ConnId) -> Result<(), DisconnectReason> {
+    pub(crate) fn part_if_useless(&self, conn: ConnId) -> Result<(), DisconnectReason> {
         let is_useless = |peer: &Peer| {
             let wants_nothing =
                 peer.remote.is_seed() || peer.remote.extension().is_some_and(|known| known.upload_only);
@@ -264,7 +264,7 @@ impl Active {
     }
 
     /// The peer told where it takes connections.
-    pub(super) fn listens_at(&mut self, conn: ConnId, port: u16) {
+    pub(crate) fn listens_at(&mut self, conn: ConnId, port: u16) {
         let Some(peer) = self.peers.get_mut(&conn) else { return };
         if peer.listen_addr.is_none() && port != 0 {
             let addr = SocketAddr::new(peer.connected.addr.ip(), port);
@@ -274,7 +274,7 @@ impl Active {
     }
 
     /// The peer's extension handshake came: others may hear of it, and it of others.
-    pub(super) fn gossip_with(&mut self, now: Instant, conn: ConnId) {
+    pub(crate) fn gossip_with(&mut self, now: Instant, conn: ConnId) {
         // Before the metadata says that the torrent is not private, peers are not told of others.
         let may_tell = self.settings.gossips() && self.stage.is_none();
         let Some(peer) = self.peers.get(&conn).filter(|_| may_tell) else { return };
@@ -287,7 +287,7 @@ impl Active {
     }
 
     /// The address lied: its host is done with, and so is every connection of it.
-    pub(super) fn ban(&mut self, now: Instant, addr: SocketAddr) {
+    pub(crate) fn ban(&mut self, now: Instant, addr: SocketAddr) {
         self.dialer.ban(addr);
         self.out.event(Event::PeerBanned(addr));
         let liars = self.peers.values().filter(|peer| self.dialer.is_banned(peer.connected.addr));

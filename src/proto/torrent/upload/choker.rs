@@ -11,9 +11,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event::ConnId;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
+use crate::proto::torrent::event::ConnId;
 
 /// Time between rounds.
 pub const ROUND: Duration = Duration::from_secs(10);

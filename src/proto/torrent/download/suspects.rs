@@ -10,9 +10,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use super::event::BlockHashes;
 use super::pieces::Contributors;
 use crate::proto::piece::PieceIndex;
+use crate::proto::torrent::event::BlockHashes;
 
 /// Block hashes remembered over all failed pieces: 20 bytes each, 5 MiB. Beyond it the oldest are
 /// forgotten: those liars are found when they lie again.
@@ -105,11 +105,11 @@ impl Suspects {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pieces::Pieces;
     use super::*;
     use crate::proto::bitfield::Bitfield;
     use crate::proto::piece::Geometry;
     use crate::proto::torrent::event::ConnId;
-    use crate::proto::torrent::pieces::Pieces;
 
     fn addr(host: u8) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, host], 1))

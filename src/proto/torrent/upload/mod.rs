@@ -1,14 +1,15 @@
 //! What we give: blocks handed to the shell in turns under the rate limit, and the choker's rounds.
 
+pub mod choker;
+pub(crate) mod initial_seeding;
+
 use std::collections::BTreeMap;
 
-use super::availability::Availability;
-use super::choker::{Candidate, Capacity, Change, Choker};
-use super::debut::Debut;
+use super::connection::outbox::Outbox;
+use super::download::availability::Availability;
 use super::event::ConnId;
 use super::metadata::upload::MetadataUpload;
-use super::outbox::Outbox;
-use super::rota::Rota;
+use super::round_robin::Rota;
 use crate::proto::bandwidth::Bucket;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::peer::Peer;
@@ -16,6 +17,8 @@ use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::wire::message::Message;
+use choker::{Candidate, Capacity, Change, Choker};
+use initial_seeding::Debut;
 
 /// How long a peer may be passed over because others have asked for blocks of first copies and it
 /// has not: about the time in which a neighbour completes a piece, tells of it and may be asked for
@@ -24,18 +27,18 @@ const PASSED_MAX: Duration = Duration::from_secs(1);
 
 /// What the giving side is to know of the torrent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Share<'a> {
+pub(crate) struct Share<'a> {
     /// We have all that we want.
-    pub(super) seeding: bool,
+    pub(crate) seeding: bool,
     /// Slots that the session allows.
-    pub(super) unchoke_max: Option<usize>,
+    pub(crate) unchoke_max: Option<usize>,
     /// Copies among the neighbours.
-    pub(super) availability: &'a Availability,
+    pub(crate) availability: &'a Availability,
 }
 
 /// The giving side.
 #[derive(Debug)]
-pub(super) struct Upload {
+pub(crate) struct Upload {
     bucket: Bucket,
     /// Peers with requests and room in their window, one block a turn.
     ready: Rota,
@@ -51,7 +54,7 @@ pub(super) struct Upload {
 
 impl Upload {
     /// Nobody to give to.
-    pub(super) fn new(debut: Debut, rng: Rng, now: Instant) -> Self {
+    pub(crate) fn new(debut: Debut, rng: Rng, now: Instant) -> Self {
         Self {
             bucket: Bucket::new(None, now),
             ready: Rota::default(),
@@ -64,33 +67,33 @@ impl Upload {
     }
 
     /// Bytes per second at most.
-    pub(super) fn set_rate(&mut self, now: Instant, rate: Option<u64>) {
+    pub(crate) fn set_rate(&mut self, now: Instant, rate: Option<u64>) {
         self.bucket.set_rate(rate, now);
     }
 
     /// When [`Upload::pump`] can go on.
-    pub(super) fn ready_at(&self) -> Option<Instant> {
+    pub(crate) fn ready_at(&self) -> Option<Instant> {
         self.ready_at
     }
 
     /// When the next round is due.
-    pub(super) fn round_at(&self) -> Instant {
+    pub(crate) fn round_at(&self) -> Instant {
         self.choker.next_at()
     }
 
     /// Whether the limit held something back since this was last asked.
-    pub(super) fn take_starved(&mut self) -> bool {
+    pub(crate) fn take_starved(&mut self) -> bool {
         std::mem::take(&mut self.starved)
     }
 
     /// The peer has requests, or room for more blocks in its window.
-    pub(super) fn ready(&mut self, conn: ConnId) {
+    pub(crate) fn ready(&mut self, conn: ConnId) {
         self.ready.push(conn);
     }
 
     /// Hands blocks and metadata to the shell, one a peer in turns, as far as windows and the limit
     /// allow. Blocks of first copies come first while the limit holds blocks back.
-    pub(super) fn pump(
+    pub(crate) fn pump(
         &mut self,
         now: Instant,
         peers: &mut BTreeMap<ConnId, Peer>,
@@ -162,7 +165,7 @@ impl Upload {
     }
 
     /// Peers that were passed over are looked at again.
-    pub(super) fn upkeep(&mut self) {
+    pub(crate) fn upkeep(&mut self) {
         while let Some(conn) = self.passed.pop() {
             self.ready.push(conn);
         }
@@ -170,12 +173,12 @@ impl Upload {
 
     /// A neighbour has announced a piece; [`Upload::refuse_spread`] follows when it has announced
     /// all.
-    pub(super) fn handle_have(&mut self, piece: PieceIndex, holder: ConnId) {
+    pub(crate) fn handle_have(&mut self, piece: PieceIndex, holder: ConnId) {
         self.debut.handle_have(piece, holder);
     }
 
     /// A neighbour has not got a piece that it had announced.
-    pub(super) fn handle_retracted(&mut self, piece: PieceIndex) {
+    pub(crate) fn handle_retracted(&mut self, piece: PieceIndex) {
         self.debut.handle_retracted(piece);
     }
 
@@ -183,7 +186,7 @@ impl Upload {
     /// out, the others are to ask it for what it has: with BEP 6 their requests that wait are
     /// rejected. Takes a step for each neighbour, or for each request that waits, but none for each
     /// piece announced.
-    pub(super) fn refuse_spread(
+    pub(crate) fn refuse_spread(
         &mut self,
         now: Instant,
         piece: Option<PieceIndex>,
@@ -217,7 +220,7 @@ impl Upload {
 
     /// Whether a request for this piece that comes is to be rejected, because another neighbour has
     /// the piece: as in [`Upload::refuse_spread`].
-    pub(super) fn refuses(&self, piece: PieceIndex, peer: &mut Peer, availability: &Availability) -> bool {
+    pub(crate) fn refuses(&self, piece: PieceIndex, peer: &mut Peer, availability: &Availability) -> bool {
         let is_concern = self.bucket.rate().is_some() && !self.debut.is_closed();
         let may = is_concern && peer.is_fast() && !peer.state.am_choking;
         may && availability.count(piece) > 0
@@ -226,12 +229,12 @@ impl Upload {
     }
 
     /// Requests that each peer may let wait.
-    pub(super) fn request_queue_max(&self, interested_count: usize) -> u32 {
+    pub(crate) fn request_queue_max(&self, interested_count: usize) -> u32 {
         self.debut.request_queue_max(self.bucket.rate(), interested_count) as u32
     }
 
     /// A round of the choker.
-    pub(super) fn round(
+    pub(crate) fn round(
         &mut self,
         now: Instant,
         peers: &mut BTreeMap<ConnId, Peer>,
@@ -244,7 +247,7 @@ impl Upload {
     }
 
     /// Between rounds: slots that are free go to whom waits.
-    pub(super) fn fill_slots(
+    pub(crate) fn fill_slots(
         &mut self,
         now: Instant,
         peers: &mut BTreeMap<ConnId, Peer>,
@@ -257,7 +260,7 @@ impl Upload {
     }
 
     /// An unchoked peer asked for all of a suggested piece: it may need more suggestions.
-    pub(super) fn suggest(
+    pub(crate) fn suggest(
         &mut self,
         now: Instant,
         peer: &mut Peer,
@@ -270,13 +273,13 @@ impl Upload {
     }
 
     /// We have lost pieces, and `have` only these: no others are suggested any more.
-    pub(super) fn lose(&mut self, have: &Bitfield) {
+    pub(crate) fn lose(&mut self, have: &Bitfield) {
         self.debut.lose(have);
     }
 
     /// Of the peer's requests those are dropped, and with BEP 6 rejected, that are for pieces which
     /// we lost: we `have` only these. It may need other suggestions then.
-    pub(super) fn refuse_lost(
+    pub(crate) fn refuse_lost(
         &mut self,
         now: Instant,
         peer: &mut Peer,
@@ -289,7 +292,7 @@ impl Upload {
     }
 
     /// The peer is gone.
-    pub(super) fn forget(&mut self, peer: &mut Peer) {
+    pub(crate) fn forget(&mut self, peer: &mut Peer) {
         self.debut.forget(peer);
     }
 

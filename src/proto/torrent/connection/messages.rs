@@ -5,9 +5,6 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::active::Active;
-use super::download::Download;
-use super::event::{ConnId, DisconnectReason, Output};
 use super::pex::heard;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
@@ -16,6 +13,9 @@ use crate::proto::peer::requests::Rejection;
 use crate::proto::peer::uploads::Refused;
 use crate::proto::piece::PieceIndex;
 use crate::proto::time::Instant;
+use crate::proto::torrent::active::Active;
+use crate::proto::torrent::download::Download;
+use crate::proto::torrent::event::{ConnId, DisconnectReason, Output};
 use crate::proto::wire::dont_have::{self, LT_DONTHAVE_ID};
 use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID};
 use crate::proto::wire::message::Message;
@@ -27,7 +27,7 @@ type Verdict = Result<(), DisconnectReason>;
 
 impl Active {
     /// A message of a connection; of one that is not on the books it means nothing any more.
-    pub(super) fn receive_message(&mut self, now: Instant, conn: ConnId, message: Message) -> Verdict {
+    pub(crate) fn receive_message(&mut self, now: Instant, conn: ConnId, message: Message) -> Verdict {
         let Some(peer) = self.peers.get_mut(&conn) else { return Ok(()) };
         peer.traffic.received_at = now;
         let Some(message) = self.hold_back(conn, message)? else { return Ok(()) };

@@ -21,11 +21,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
-use super::event::Source;
 use crate::proto::compact;
 use crate::proto::rng::Rng;
 use crate::proto::scope::Scope;
 use crate::proto::time::{Duration, Instant};
+use crate::proto::torrent::event::Source;
 use priority::canonical_priority;
 
 /// Addresses known at once, about 200 KiB; beyond it the worst that is not connected makes room, or

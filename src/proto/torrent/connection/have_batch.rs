@@ -19,12 +19,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event::ConnId;
 use super::outbox::Outbox;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::peer::Peer;
 use crate::proto::piece::PieceIndex;
 use crate::proto::time::{Duration, Instant};
+use crate::proto::torrent::event::ConnId;
 use crate::proto::wire::dont_have;
 use crate::proto::wire::message::Message;
 use crate::proto::wire::sp_have;
@@ -42,7 +42,7 @@ const DONT_HAVES_MAX: usize = 1_024;
 
 /// The news of the interval.
 #[derive(Debug)]
-pub(super) struct News {
+pub(crate) struct News {
     interval: Duration,
     /// Bytes of a piece.
     piece_len: u64,
@@ -55,24 +55,24 @@ pub(super) struct News {
 
 impl News {
     /// Nothing gained yet.
-    pub(super) fn new(interval: Duration, piece_len: u32) -> Self {
+    pub(crate) fn new(interval: Duration, piece_len: u32) -> Self {
         let piece_len = u64::from(piece_len);
         Self { interval, piece_len, was_fast: true, gained: BTreeSet::new(), due_at: None }
     }
 
     /// What is not told to everyone yet.
-    pub(super) fn gained(&self) -> &BTreeSet<PieceIndex> {
+    pub(crate) fn gained(&self) -> &BTreeSet<PieceIndex> {
         &self.gained
     }
 
     /// When [`News::tell`] is due.
-    pub(super) fn due_at(&self) -> Option<Instant> {
+    pub(crate) fn due_at(&self) -> Option<Instant> {
         self.due_at
     }
 
     /// We gained a piece: it goes into the batch, and at once to a peer that has nothing left to
     /// ask of us or may be waiting for the message.
-    pub(super) fn gain(
+    pub(crate) fn gain(
         &mut self,
         now: Instant,
         piece: PieceIndex,
@@ -97,7 +97,7 @@ impl News {
 
     /// Pieces, ascending, are not ours any more; `have` is all that we still hold. Who is to be
     /// greeted anew, since it knows of one and cannot be told.
-    pub(super) fn lose(
+    pub(crate) fn lose(
         &mut self,
         now: Instant,
         lost: &[PieceIndex],
@@ -132,7 +132,7 @@ impl News {
     }
 
     /// The peer took back these pieces of ours: it is told that we have them, if it may not know.
-    pub(super) fn peer_lost(
+    pub(crate) fn peer_lost(
         &self,
         now: Instant,
         taken_back: &[PieceIndex],
@@ -149,7 +149,7 @@ impl News {
 
     /// The peer may have nothing left to ask of us: then it is told what it missed. `have` is all
     /// that we hold.
-    pub(super) fn tell_idle(&self, now: Instant, have: &Bitfield, peer: &mut Peer, out: &mut Outbox) {
+    pub(crate) fn tell_idle(&self, now: Instant, have: &Bitfield, peer: &mut Peer, out: &mut Outbox) {
         if peer.offer.is_owed() && self.is_fast() && is_idle(peer) {
             self.tell_peer(now, have, peer, &[], out);
         }
@@ -165,7 +165,7 @@ impl News {
     }
 
     /// The interval ends: `have` is all that we hold.
-    pub(super) fn tell(
+    pub(crate) fn tell(
         &mut self,
         now: Instant,
         have: &Bitfield,

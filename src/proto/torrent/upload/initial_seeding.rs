@@ -19,9 +19,6 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use super::availability::Availability;
-use super::event::ConnId;
-use super::outbox::Outbox;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::BLOCK_LEN;
 use crate::proto::peer::Peer;
@@ -30,6 +27,9 @@ use crate::proto::peer::uploads::QUEUE_COUNT_MAX;
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
+use crate::proto::torrent::connection::outbox::Outbox;
+use crate::proto::torrent::download::availability::Availability;
+use crate::proto::torrent::event::ConnId;
 use crate::proto::wire::message::Message;
 
 /// Pieces suggested to a neighbour ahead of what it fetches in [`AHEAD_SECS`].
@@ -91,7 +91,7 @@ impl Sharing {
 
 /// Pieces that are not out yet.
 #[derive(Debug)]
-pub(super) struct Debut {
+pub(crate) struct Debut {
     /// In random order, taken from the end.
     unseen: Vec<PieceIndex>,
     /// Every piece is still to be listed, in an order that follows from this: nobody came yet.
@@ -108,7 +108,7 @@ pub(super) struct Debut {
 
 impl Debut {
     /// For a torrent that starts with `have`; only who starts complete has pieces to let out.
-    pub(super) fn new(have: &Bitfield, geometry: Geometry, rng: Rng) -> Self {
+    pub(crate) fn new(have: &Bitfield, geometry: Geometry, rng: Rng) -> Self {
         let is_seed = have.is_full();
         let cursor = if is_seed { 0 } else { geometry.piece_count() };
         let unlisted = is_seed.then_some(rng);
@@ -117,7 +117,7 @@ impl Debut {
     }
 
     /// Suggests to an unchoked neighbour as much as it can fetch soon.
-    pub(super) fn suggest(
+    pub(crate) fn suggest(
         &mut self,
         now: Instant,
         peer: &mut Peer,
@@ -143,7 +143,7 @@ impl Debut {
 
     /// Whether a block of this piece would be of its first copy: no other neighbour has the piece
     /// or was sent its first block.
-    pub(super) fn is_first(&self, piece: PieceIndex, conn: ConnId, availability: &Availability) -> bool {
+    pub(crate) fn is_first(&self, piece: PieceIndex, conn: ConnId, availability: &Availability) -> bool {
         let first_copy = self.first_copy(piece);
         first_copy.map_or_else(|| availability.count(piece) == 0, |copy| copy.recipient == conn)
     }
@@ -151,7 +151,7 @@ impl Debut {
     /// Whether the neighbour has asked for a block of a first copy; if so, that request becomes its
     /// next. One that asks again after it was refused cannot get the piece elsewhere: its request
     /// counts as well.
-    pub(super) fn bring_forward(&self, peer: &mut Peer, availability: &Availability) -> bool {
+    pub(crate) fn bring_forward(&self, peer: &mut Peer, availability: &Availability) -> bool {
         let conn = peer.conn;
         let may_begin = !self.is_free_rider(conn);
         peer.uploads.bring_forward(|piece, refused_count| {
@@ -163,12 +163,12 @@ impl Debut {
 
     /// Whether what the neighbour was sent does not reach the others, while they share what they
     /// get.
-    pub(super) fn is_free_rider(&self, conn: ConnId) -> bool {
+    pub(crate) fn is_free_rider(&self, conn: ConnId) -> bool {
         self.sharing.get(&conn).is_some_and(|sharing| sharing.is_free_rider)
     }
 
     /// A neighbour has announced a piece.
-    pub(super) fn handle_have(&mut self, piece: PieceIndex, holder: ConnId) {
+    pub(crate) fn handle_have(&mut self, piece: PieceIndex, holder: ConnId) {
         let Some(Some(copy)) = self.first_copies.get_mut(piece as usize) else { return };
         let was = *copy;
         copy.is_complete |= copy.recipient == holder;
@@ -180,7 +180,7 @@ impl Debut {
     }
 
     /// Looks anew for free riders, after pieces were announced.
-    pub(super) fn judge(&mut self) {
+    pub(crate) fn judge(&mut self) {
         let judged = self.sharing.values().filter(|sharing| sharing.is_judged());
         let Some(best) = judged.copied().max_by(Sharing::cmp_share) else { return };
         for sharing in self.sharing.values_mut() {
@@ -189,20 +189,20 @@ impl Debut {
     }
 
     /// A neighbour has not got a piece that it had announced: it may not be out.
-    pub(super) fn handle_retracted(&mut self, piece: PieceIndex) {
+    pub(crate) fn handle_retracted(&mut self, piece: PieceIndex) {
         if !self.is_closed() {
             self.cursor = self.cursor.min(piece);
         }
     }
 
     /// Whether a request for a piece that another neighbour has is refused: each block once.
-    pub(super) fn refuses(&self, piece: PieceIndex, peer: &mut Peer) -> bool {
+    pub(crate) fn refuses(&self, piece: PieceIndex, peer: &mut Peer) -> bool {
         peer.uploads.refuse(piece, self.geometry.block_count(piece))
     }
 
     /// A neighbour is sent a block of this piece. A free rider is the recipient of no further first
     /// copy: the piece is still one to begin for the others.
-    pub(super) fn sent(&mut self, piece: PieceIndex, conn: ConnId) {
+    pub(crate) fn sent(&mut self, piece: PieceIndex, conn: ConnId) {
         if self.is_free_rider(conn) {
             return;
         }
@@ -217,7 +217,7 @@ impl Debut {
 
     /// Whether every piece is out: some neighbour has it or is being sent it. Looks on from where
     /// it last stopped; a neighbour that leaves has it begin anew.
-    pub(super) fn is_over(&mut self, availability: &Availability) -> bool {
+    pub(crate) fn is_over(&mut self, availability: &Availability) -> bool {
         let end = self.geometry.piece_count();
         let is_out = |piece: PieceIndex| self.first_copy(piece).is_some() || availability.count(piece) > 0;
         self.cursor = (self.cursor..end).find(|&piece| !is_out(piece)).unwrap_or(end);
@@ -225,20 +225,20 @@ impl Debut {
     }
 
     /// Every piece is out, and no neighbour asks for more of a first copy.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.cursor = self.geometry.piece_count();
         self.first_copies = Vec::new();
         self.sharing.clear();
     }
 
     /// Whether first copies are no concern any more, or never were.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.cursor == self.geometry.piece_count() && self.first_copies.is_empty()
     }
 
     /// Blocks that each of so many neighbours may ask for ahead, under a limit of so many bytes per
     /// second.
-    pub(super) fn request_queue_max(&self, rate: Option<u64>, interested_count: usize) -> usize {
+    pub(crate) fn request_queue_max(&self, rate: Option<u64>, interested_count: usize) -> usize {
         let Some(rate) = rate.filter(|_| interested_count > 1 && !self.is_closed()) else {
             return QUEUE_COUNT_MAX;
         };
@@ -259,19 +259,19 @@ impl Debut {
     }
 
     /// We do not have all pieces any more, but `have`: who has the others got them elsewhere.
-    pub(super) fn lose(&mut self, have: &Bitfield) {
+    pub(crate) fn lose(&mut self, have: &Bitfield) {
         self.list();
         self.unseen.retain(|&piece| have.get(piece));
         self.close();
     }
 
     /// The neighbour will not fetch what it was suggested: others may.
-    pub(super) fn take_back(&mut self, peer: &mut Peer) {
+    pub(crate) fn take_back(&mut self, peer: &mut Peer) {
         self.unseen.extend(peer.offer.take_suggested());
     }
 
     /// The neighbour is gone, and what only it had.
-    pub(super) fn forget(&mut self, peer: &mut Peer) {
+    pub(crate) fn forget(&mut self, peer: &mut Peer) {
         self.take_back(peer);
         if self.sharing.remove(&peer.conn).is_some() {
             let is_gone = |copy: &FirstCopy| copy.recipient == peer.conn;

@@ -1,9 +1,7 @@
 //! Blocks and pieces: what follows when they come, go, verify or fail, or when the user wants
 //! others.
 
-use super::active::Active;
-use super::download::Download;
-use super::event::{BlockHashes, ConnId, DisconnectReason, Event, Output, Receipt};
+use super::Download;
 use super::pieces::{Contributors, Received};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
@@ -12,11 +10,13 @@ use crate::proto::peer::greeting;
 use crate::proto::peer::requests::Arrival;
 use crate::proto::piece::PieceIndex;
 use crate::proto::time::Instant;
+use crate::proto::torrent::active::Active;
+use crate::proto::torrent::event::{BlockHashes, ConnId, DisconnectReason, Event, Output, Receipt};
 use crate::proto::wire::message::Message;
 
 impl Active {
     /// A block of a connection came.
-    pub(super) fn receive_block(&mut self, now: Instant, conn: ConnId, block: Block) -> Receipt {
+    pub(crate) fn receive_block(&mut self, now: Instant, conn: ConnId, block: Block) -> Receipt {
         let len = u64::from(block.len);
         let Some(peer) = self.peers.get_mut(&conn) else {
             self.totals.wasted += len;
@@ -71,7 +71,7 @@ impl Active {
     }
 
     /// Blocks have left.
-    pub(super) fn blocks_sent(&mut self, now: Instant, conn: ConnId, len: u64) {
+    pub(crate) fn blocks_sent(&mut self, now: Instant, conn: ConnId, len: u64) {
         self.totals.uploaded += len;
         self.totals.upload.add(len, now);
         let Some(peer) = self.peers.get_mut(&conn) else { return };
@@ -84,7 +84,7 @@ impl Active {
     }
 
     /// The piece is good and on disk.
-    pub(super) fn piece_good(&mut self, now: Instant, piece: PieceIndex, hashes: Option<&BlockHashes>) {
+    pub(crate) fn piece_good(&mut self, now: Instant, piece: PieceIndex, hashes: Option<&BlockHashes>) {
         if self.download.pieces.have().get(piece) {
             return;
         }
@@ -106,7 +106,7 @@ impl Active {
     }
 
     /// The piece does not hash.
-    pub(super) fn piece_bad(&mut self, now: Instant, piece: PieceIndex, hashes: BlockHashes) {
+    pub(crate) fn piece_bad(&mut self, now: Instant, piece: PieceIndex, hashes: BlockHashes) {
         let contributors = self.download.pieces.failed(piece);
         self.throw_away(piece, &contributors);
         self.out.event(Event::PieceFailed(piece));
@@ -117,7 +117,7 @@ impl Active {
     }
 
     /// Blocks that were handed out cannot be sent: with BEP 6 each request has its answer.
-    pub(super) fn blocks_unsent(&mut self, now: Instant, conn: ConnId, blocks: &[Block]) {
+    pub(crate) fn blocks_unsent(&mut self, now: Instant, conn: ConnId, blocks: &[Block]) {
         let Some(peer) = self.peers.get_mut(&conn) else { return };
         for &block in blocks {
             peer.uploads.handle_sent(u64::from(block.len));
@@ -129,7 +129,7 @@ impl Active {
     }
 
     /// The piece could not be stored, and its bytes are gone.
-    pub(super) fn piece_lost(&mut self, piece: PieceIndex) {
+    pub(crate) fn piece_lost(&mut self, piece: PieceIndex) {
         if !self.download.pieces.have().get(piece) {
             let contributors = self.download.pieces.lost(piece);
             self.throw_away(piece, &contributors);
@@ -138,7 +138,7 @@ impl Active {
     }
 
     /// Pieces that we had are gone: whoever was told of them is told so (BEP 54), or greeted anew.
-    pub(super) fn pieces_lost(&mut self, now: Instant, mut lost: Vec<PieceIndex>, is_fetching: bool) {
+    pub(crate) fn pieces_lost(&mut self, now: Instant, mut lost: Vec<PieceIndex>, is_fetching: bool) {
         lost.retain(|&piece| self.download.pieces.have().get(piece));
         lost.sort_unstable();
         lost.dedup();
@@ -168,7 +168,7 @@ impl Active {
     }
 
     /// Lost pieces may be fetched again, as far as they are wanted.
-    pub(super) fn loss_noted(&mut self, pieces: &[PieceIndex]) {
+    pub(crate) fn loss_noted(&mut self, pieces: &[PieceIndex]) {
         self.download.pieces.free(pieces);
         self.download.retry();
     }
@@ -182,7 +182,7 @@ impl Active {
     }
 
     /// Other pieces are wanted from now on.
-    pub(super) fn want(&mut self, now: Instant, wanted: Bitfield) {
+    pub(crate) fn want(&mut self, now: Instant, wanted: Bitfield) {
         let abandoned = self.download.pieces.set_wanted(wanted);
         for (conn, block) in abandoned.cancels {
             self.cancel(now, block, &[conn]);

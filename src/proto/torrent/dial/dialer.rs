@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::candidates::Candidates;
-use super::event::{ConnId, Connected, Direction, DisconnectReason, Source};
 use crate::proto::peer_id::PeerId;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
+use crate::proto::torrent::event::{ConnId, Connected, Direction, DisconnectReason, Source};
 
 /// Dials under way at once: home routers choke on more. Others wait.
 const DIALING_MAX: usize = 20;
@@ -20,7 +20,7 @@ const LOOK_SPACING: Duration = Duration::from_millis(100);
 
 /// Whom we dial.
 #[derive(Debug)]
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     candidates: Candidates,
     dialing: BTreeSet<SocketAddr>,
     /// Dials under way to addresses that are not to be talked to any more: what they bring is
@@ -34,7 +34,7 @@ pub(super) struct Dialer {
 
 impl Dialer {
     /// Nobody known. `private`: only trackers, the link and the user may name peers (BEP 27).
-    pub(super) fn new(rng: Rng, private: bool) -> Self {
+    pub(crate) fn new(rng: Rng, private: bool) -> Self {
         let mut candidates = Candidates::new(rng);
         if private {
             candidates.keep_named();
@@ -43,7 +43,7 @@ impl Dialer {
     }
 
     /// Addresses from a source.
-    pub(super) fn add(&mut self, now: Instant, source: Source, addrs: &[SocketAddr]) {
+    pub(crate) fn add(&mut self, now: Instant, source: Source, addrs: &[SocketAddr]) {
         for &addr in addrs {
             // Also an address known before may be worth a try again.
             self.candidates.add(now, source, addr);
@@ -52,18 +52,18 @@ impl Dialer {
     }
 
     /// Addresses that somebody at `teller` told by gossip.
-    pub(super) fn add_gossip(&mut self, now: Instant, teller: IpAddr, addrs: &[SocketAddr]) {
+    pub(crate) fn add_gossip(&mut self, now: Instant, teller: IpAddr, addrs: &[SocketAddr]) {
         self.candidates.add_gossip(now, teller, addrs);
         self.stale = true;
     }
 
     /// Our own address as others see it.
-    pub(super) fn set_external(&mut self, addr: SocketAddr) {
+    pub(crate) fn set_external(&mut self, addr: SocketAddr) {
         self.candidates.external_addr(addr);
     }
 
     /// A dial failed.
-    pub(super) fn failed(&mut self, now: Instant, addr: SocketAddr) {
+    pub(crate) fn failed(&mut self, now: Instant, addr: SocketAddr) {
         self.dialing.remove(&addr);
         self.disowned.remove(&addr);
         self.candidates.dial_failed(now, addr);
@@ -71,7 +71,7 @@ impl Dialer {
     }
 
     /// A connection is up; refused is what was dialled and is not wanted any more.
-    pub(super) fn connected(&mut self, connected: &Connected) -> Result<(), DisconnectReason> {
+    pub(crate) fn connected(&mut self, connected: &Connected) -> Result<(), DisconnectReason> {
         if connected.direction == Direction::Outgoing {
             self.dialing.remove(&connected.addr);
             self.candidates.dialled(connected.addr);
@@ -85,7 +85,7 @@ impl Dialer {
 
     /// Whether this is somebody to talk to. Of two connections to one peer, the one to let go for
     /// it.
-    pub(super) fn admit(
+    pub(crate) fn admit(
         &mut self,
         ours: PeerId,
         connected: &Connected,
@@ -109,7 +109,7 @@ impl Dialer {
 
     /// The connection was not taken. Of the `others`, with where they are known to listen, one to
     /// the same peer stands for the address that was dialled from now on.
-    pub(super) fn refused<'a>(
+    pub(crate) fn refused<'a>(
         &mut self,
         now: Instant,
         connected: &Connected,
@@ -129,13 +129,13 @@ impl Dialer {
     }
 
     /// A connected peer listens at this address.
-    pub(super) fn listens_at(&mut self, addr: SocketAddr) {
+    pub(crate) fn listens_at(&mut self, addr: SocketAddr) {
         self.candidates.listens_at(addr);
     }
 
     /// A connection to this address is gone; with a reason, it is we who closed it. `gave`: one
     /// side gave the other something.
-    pub(super) fn parted(
+    pub(crate) fn parted(
         &mut self,
         now: Instant,
         addr: SocketAddr,
@@ -162,23 +162,23 @@ impl Dialer {
     }
 
     /// Nothing more to do with the host of this address.
-    pub(super) fn ban(&mut self, addr: SocketAddr) {
+    pub(crate) fn ban(&mut self, addr: SocketAddr) {
         self.candidates.ban(addr);
     }
 
     /// Whether the host of this address is banned.
-    pub(super) fn is_banned(&self, addr: SocketAddr) -> bool {
+    pub(crate) fn is_banned(&self, addr: SocketAddr) -> bool {
         self.candidates.is_banned(addr)
     }
 
     /// Whether a tracker, the link or the user named this address.
-    pub(super) fn is_named(&self, addr: SocketAddr) -> bool {
+    pub(crate) fn is_named(&self, addr: SocketAddr) -> bool {
         self.candidates.is_named(addr)
     }
 
     /// The torrent is private (BEP 27): only what trackers, the link and the user named stays or
     /// comes in.
-    pub(super) fn keep_named(&mut self) {
+    pub(crate) fn keep_named(&mut self) {
         self.candidates.keep_named();
         let candidates = &self.candidates;
         self.disowned.extend(self.dialing.extract_if(.., |addr| !candidates.is_known(*addr)));
@@ -186,27 +186,27 @@ impl Dialer {
     }
 
     /// There may be somebody to dial now.
-    pub(super) fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         self.stale = true;
     }
 
     /// When there may be somebody to dial.
-    pub(super) fn look_at(&self) -> Option<Instant> {
+    pub(crate) fn look_at(&self) -> Option<Instant> {
         self.look_at
     }
 
     /// Dials under way.
-    pub(super) fn dialing_count(&self) -> usize {
+    pub(crate) fn dialing_count(&self) -> usize {
         self.dialing.len()
     }
 
     /// Addresses that may be dialled now or later.
-    pub(super) fn candidate_count(&self) -> usize {
+    pub(crate) fn candidate_count(&self) -> usize {
         self.candidates.len()
     }
 
     /// Dials whoever is due, at most `room` of them together with those under way.
-    pub(super) fn dial(&mut self, now: Instant, room: usize, mut dial: impl FnMut(SocketAddr)) {
+    pub(crate) fn dial(&mut self, now: Instant, room: usize, mut dial: impl FnMut(SocketAddr)) {
         if !std::mem::take(&mut self.stale) {
             return;
         }
@@ -230,7 +230,7 @@ fn is_same(one: &Connected, other: &Connected) -> bool {
 /// Of two connections to one peer, whether the one that stays, from or to `addr`, stands for the
 /// address where the other one knew the peer to listen; `known`: where it does itself. Then that
 /// address stays connected, instead of being dialled again and again for one connection too many.
-pub(super) fn stands_for(addr: SocketAddr, known: Option<SocketAddr>, listen_addr: SocketAddr) -> bool {
+pub(crate) fn stands_for(addr: SocketAddr, known: Option<SocketAddr>, listen_addr: SocketAddr) -> bool {
     addr.ip() == listen_addr.ip() && known.is_none_or(|known| known == listen_addr)
 }
 

@@ -13,13 +13,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use super::event::{ConnId, Direction, DisconnectReason};
 use super::outbox::Outbox;
 use crate::proto::compact;
 use crate::proto::peer::Peer;
 use crate::proto::peer::faults::{Fault, Faults};
 use crate::proto::peer::pace::Pace;
 use crate::proto::time::{Duration, Instant};
+use crate::proto::torrent::event::{ConnId, Direction, DisconnectReason};
 use crate::proto::wire::message::Message;
 use crate::proto::wire::pex::{PEX_COUNT_MAX, PexFlags, PexMessage};
 
@@ -34,7 +34,7 @@ const GONE_MAX: usize = 2 * PEX_COUNT_MAX;
 
 /// Whether somebody at `teller` can mean the address `about`, and somebody there make use of it:
 /// loopback is known to loopback alone, a local network to its hosts.
-pub(super) fn may_name(teller: IpAddr, about: IpAddr) -> bool {
+pub(crate) fn may_name(teller: IpAddr, about: IpAddr) -> bool {
     if about.to_canonical().is_loopback() {
         teller.to_canonical().is_loopback()
     } else {
@@ -45,7 +45,7 @@ pub(super) fn may_name(teller: IpAddr, about: IpAddr) -> bool {
 /// The peers that a message of gossip tells of and that are worth a dial; none if it comes too
 /// often or cannot be read, which is a fault. `seeding`: to us other seeds are not, for two of them
 /// would part at once.
-pub(super) fn heard(
+pub(crate) fn heard(
     now: Instant,
     payload: &[u8],
     (teller, seeding): (IpAddr, bool),
@@ -85,7 +85,7 @@ struct Listener {
 
 /// What there is to tell, and how far each peer was told.
 #[derive(Debug, Default)]
-pub(super) struct Gossip {
+pub(crate) struct Gossip {
     /// The number of the last change.
     last: u64,
     /// Who is here, by the number of its coming.
@@ -101,7 +101,7 @@ pub(super) struct Gossip {
 
 impl Gossip {
     /// A peer takes connections at this address.
-    pub(super) fn join(&mut self, now: Instant, conn: ConnId, addr: SocketAddr) {
+    pub(crate) fn join(&mut self, now: Instant, conn: ConnId, addr: SocketAddr) {
         if !compact::is_dialable(addr) || self.joined.contains_key(&conn) {
             return;
         }
@@ -114,7 +114,7 @@ impl Gossip {
     }
 
     /// A peer speaks `ut_pex`.
-    pub(super) fn listen(&mut self, now: Instant, conn: ConnId) {
+    pub(crate) fn listen(&mut self, now: Instant, conn: ConnId) {
         if self.listeners.contains_key(&conn) {
             return;
         }
@@ -126,7 +126,7 @@ impl Gossip {
     }
 
     /// A connection is gone.
-    pub(super) fn leave(&mut self, now: Instant, conn: ConnId) {
+    pub(crate) fn leave(&mut self, now: Instant, conn: ConnId) {
         if let Some(listener) = self.listeners.remove(&conn) {
             self.content.remove(&conn);
             if let Some(due_at) = listener.due_at {
@@ -148,12 +148,12 @@ impl Gossip {
     }
 
     /// When [`Gossip::tell`] is due; None while there is nothing to tell to anybody.
-    pub(super) fn due_at(&self) -> Option<Instant> {
+    pub(crate) fn due_at(&self) -> Option<Instant> {
         self.due.first().map(|first| first.0)
     }
 
     /// Tells whoever is due.
-    pub(super) fn tell(&mut self, now: Instant, peers: &mut BTreeMap<ConnId, Peer>, out: &mut Outbox) {
+    pub(crate) fn tell(&mut self, now: Instant, peers: &mut BTreeMap<ConnId, Peer>, out: &mut Outbox) {
         while let Some(&(at, conn)) = self.due.first()
             && at <= now
         {
@@ -226,7 +226,7 @@ impl Gossip {
 
     /// Says whether the books agree.
     #[cfg(debug_assertions)]
-    pub(super) fn check_invariant(&self) {
+    pub(crate) fn check_invariant(&self) {
         debug_assert_eq!(self.here.len(), self.joined.len());
         debug_assert_eq!(self.listeners.len(), self.due.len() + self.content.len());
         debug_assert!(self.gone.len() <= GONE_MAX);

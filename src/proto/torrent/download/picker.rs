@@ -12,12 +12,12 @@
 use std::collections::BTreeMap;
 
 use super::availability::Availability;
-use super::event::ConnId;
 use super::pieces::{Partial, Pieces};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
+use crate::proto::torrent::event::ConnId;
 
 /// Pieces that are taken at random and shared by all peers, until there is something to offer
 /// others.

@@ -4,11 +4,11 @@
 //! What is wasted is bounded by the blocks in flight when it begins, times
 //! [`REQUESTS_PER_BLOCK_MAX`], less what cancels save.
 
-use super::event::ConnId;
 use super::pieces::Pieces;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::rng::Rng;
+use crate::proto::torrent::event::ConnId;
 
 /// Connections that one block is asked of at most; a further peer then gets nothing to do.
 pub const REQUESTS_PER_BLOCK_MAX: usize = 3;
@@ -46,9 +46,9 @@ pub fn pick(
 
 #[cfg(test)]
 mod tests {
+    use super::super::pieces::Received;
     use super::*;
     use crate::proto::piece::Geometry;
-    use crate::proto::torrent::pieces::Received;
 
     #[test]
     fn the_last_blocks_are_asked_of_a_few_and_cancelled_when_one_sends() {

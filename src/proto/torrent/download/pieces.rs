@@ -15,10 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::net::SocketAddr;
 
-use super::event::ConnId;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
 use crate::proto::piece::{Geometry, PieceIndex};
+use crate::proto::torrent::event::ConnId;
 pub use active::Contributors;
 use active::{Active, Slot};
 

@@ -1,27 +1,33 @@
 //! What we take: which blocks are asked of whom, under the rate limit.
 
-use super::availability::Availability;
-use super::endgame;
+pub mod availability;
+mod blocks;
+pub mod endgame;
+pub mod picker;
+pub mod pieces;
+pub mod suspects;
+
+use super::connection::outbox::Outbox;
 use super::event::ConnId;
-use super::outbox::Outbox;
-use super::picker::{Ask, Picker};
-use super::pieces::Pieces;
-use super::rota::Rota;
-use super::suspects::Suspects;
+use super::round_robin::Rota;
 use crate::proto::bandwidth::Bucket;
 use crate::proto::block::{BLOCK_LEN, Block};
 use crate::proto::peer::Peer;
 use crate::proto::rng::Rng;
 use crate::proto::time::Instant;
 use crate::proto::wire::message::Message;
+use availability::Availability;
+use picker::{Ask, Picker};
+use pieces::Pieces;
+use suspects::Suspects;
 
 /// The taking side.
 #[derive(Debug)]
-pub(super) struct Download {
-    pub(super) pieces: Pieces,
-    pub(super) availability: Availability,
-    pub(super) picker: Picker,
-    pub(super) suspects: Suspects,
+pub(crate) struct Download {
+    pub(crate) pieces: Pieces,
+    pub(crate) availability: Availability,
+    pub(crate) picker: Picker,
+    pub(crate) suspects: Suspects,
     bucket: Bucket,
     /// Peers that could be asked for more than there was to ask.
     hungry: Rota,
@@ -42,7 +48,7 @@ pub(super) struct Download {
 
 impl Download {
     /// Nobody to ask.
-    pub(super) fn new(pieces: Pieces, sequential: bool, rng: &mut Rng, now: Instant) -> Self {
+    pub(crate) fn new(pieces: Pieces, sequential: bool, rng: &mut Rng, now: Instant) -> Self {
         Self {
             availability: Availability::new(pieces.geometry().piece_count()),
             picker: Picker::new(sequential, rng.fork("picker")),
@@ -61,28 +67,28 @@ impl Download {
     }
 
     /// Bytes per second at most.
-    pub(super) fn set_rate(&mut self, now: Instant, rate: Option<u64>) {
+    pub(crate) fn set_rate(&mut self, now: Instant, rate: Option<u64>) {
         self.bucket.set_rate(rate, now);
         self.retry = true;
     }
 
     /// When the limit allows more.
-    pub(super) fn ready_at(&self) -> Option<Instant> {
+    pub(crate) fn ready_at(&self) -> Option<Instant> {
         self.ready_at
     }
 
     /// Whether the limit held something back since this was last asked.
-    pub(super) fn take_starved(&mut self) -> bool {
+    pub(crate) fn take_starved(&mut self) -> bool {
         std::mem::take(&mut self.starved)
     }
 
     /// Blocks became free, or time passed: the hungry are to be asked again.
-    pub(super) fn retry(&mut self) {
+    pub(crate) fn retry(&mut self) {
         self.retry = true;
     }
 
     /// How many peers to try again, by [`Download::next_hungry`].
-    pub(super) fn hungry_turns(&mut self) -> usize {
+    pub(crate) fn hungry_turns(&mut self) -> usize {
         if !std::mem::take(&mut self.retry) {
             return 0;
         }
@@ -92,7 +98,7 @@ impl Download {
 
     /// Whom to try again; None if there is nobody or the limit is reached: the others keep their
     /// turn.
-    pub(super) fn next_hungry(&mut self, now: Instant) -> Option<ConnId> {
+    pub(crate) fn next_hungry(&mut self, now: Instant) -> Option<ConnId> {
         if self.bucket.available(now) < u64::from(BLOCK_LEN) && !self.hungry.is_empty() {
             self.starved = true;
             self.ready_at = self.bucket.ready_at(u64::from(BLOCK_LEN));
@@ -102,13 +108,13 @@ impl Download {
     }
 
     /// Asks nobody for anything, or goes on.
-    pub(super) fn set_halted(&mut self, halted: bool) {
+    pub(crate) fn set_halted(&mut self, halted: bool) {
         self.halted = halted;
         self.retry = true;
     }
 
     /// The peer chokes us, or not any more.
-    pub(super) fn set_peer_choking(&mut self, peer: &mut Peer, choking: bool) {
+    pub(crate) fn set_peer_choking(&mut self, peer: &mut Peer, choking: bool) {
         if peer.state.peer_choking != choking {
             peer.state.peer_choking = choking;
             self.unchoking_count = if choking { self.unchoking_count - 1 } else { self.unchoking_count + 1 };
@@ -116,7 +122,7 @@ impl Download {
     }
 
     /// Tells the peer whether we want something of it, if that changed.
-    pub(super) fn express_interest(&mut self, now: Instant, peer: &mut Peer, out: &mut Outbox) {
+    pub(crate) fn express_interest(&mut self, now: Instant, peer: &mut Peer, out: &mut Outbox) {
         let interested = peer.remote.wanted_count() > 0;
         if peer.state.set_am_interested(interested, now) {
             let message = if interested { Message::Interested } else { Message::NotInterested };
@@ -125,7 +131,7 @@ impl Download {
     }
 
     /// The peer will not send what it was asked for.
-    pub(super) fn give_up(&mut self, now: Instant, peer: &mut Peer) {
+    pub(crate) fn give_up(&mut self, now: Instant, peer: &mut Peer) {
         peer.requests.give_up(now);
         self.picker.forget(peer.conn);
         if self.pieces.release_all(peer.conn) > 0 {
@@ -134,14 +140,14 @@ impl Download {
     }
 
     /// The peer is gone.
-    pub(super) fn forget(&mut self, now: Instant, peer: &mut Peer) {
+    pub(crate) fn forget(&mut self, now: Instant, peer: &mut Peer) {
         self.set_peer_choking(peer, true);
         self.give_up(now, peer);
         self.availability.remove_peer(peer.remote.have(), peer.remote.is_fickle());
     }
 
     /// Asks the peer for as much as its pipeline, the limit and the pieces allow.
-    pub(super) fn fill(&mut self, now: Instant, peer: &mut Peer, out: &mut Outbox) {
+    pub(crate) fn fill(&mut self, now: Instant, peer: &mut Peer, out: &mut Outbox) {
         let room = peer.requests.room();
         if room == 0 || !peer.may_request() {
             return;
