@@ -5,7 +5,7 @@
 
 pub mod faults;
 pub mod greeting;
-pub mod offer;
+pub mod known_haves;
 pub mod pace;
 pub mod remote;
 pub mod requests;
@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use crate::proto::time::Instant;
 use crate::proto::torrent::event::{ConnId, Connected};
 use faults::Faults;
-use offer::Offer;
+use known_haves::KnownHaves;
 use pace::Pace;
 use remote::Remote;
 use requests::Requests;
@@ -38,7 +38,7 @@ pub struct Peer {
     /// What the other end told of itself.
     pub remote: Remote,
     /// What it knows of our pieces.
-    pub offer: Offer,
+    pub known_haves: KnownHaves,
     /// Our requests.
     pub requests: Requests,
     /// Their requests.
@@ -61,7 +61,7 @@ impl Peer {
             connected,
             state: State::new(now),
             remote: Remote::new(piece_count),
-            offer: Offer::default(),
+            known_haves: KnownHaves::default(),
             requests: Requests::new(now),
             uploads: Uploads::default(),
             traffic: Traffic::new(now),

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
-use super::connection::have_batch::News;
+use super::connection::have_batch::HaveBatch;
 use super::connection::outbox::Outbox;
 use super::connection::pex::Gossip;
 use super::dial::dialer::Dialer;
@@ -21,7 +21,7 @@ use super::event::{Command, ConnId, DisconnectReason, Output, Settings};
 use super::metadata::stage::MetadataStage;
 use super::metadata::upload::MetadataUpload;
 use super::snapshot::Totals;
-use super::upload::initial_seeding::Debut;
+use super::upload::initial_seeding::InitialSeeding;
 use super::upload::{Share, Upload};
 use crate::proto::peer::Peer;
 use crate::proto::rng::Rng;
@@ -37,7 +37,7 @@ pub(super) struct Active {
     pub(super) peers: BTreeMap<ConnId, Peer>,
     pub(super) download: Download,
     pub(super) upload: Upload,
-    pub(super) news: News,
+    pub(super) have_batch: HaveBatch,
     pub(super) metadata: MetadataUpload,
     pub(super) gossip: Gossip,
     pub(super) dialer: Dialer,
@@ -75,7 +75,7 @@ impl Active {
         now: Instant,
     ) -> Self {
         let geometry = pieces.geometry();
-        let debut = Debut::new(pieces.have(), geometry, rng.fork("debut"));
+        let initial_seeding = InitialSeeding::new(pieces.have(), geometry, rng.fork("initial_seeding"));
         let status = Status { paused: false, complete: stage.is_none() && pieces.is_complete() };
         let connection_max = settings.connection_max;
         let lease = Lease { connection_max, unchoke_max: None, upload_rate: None, download_rate: None };
@@ -83,8 +83,8 @@ impl Active {
             stage,
             peers: BTreeMap::new(),
             download: Download::new(pieces, settings.sequential, &mut rng, now),
-            upload: Upload::new(debut, rng.fork("choker"), now),
-            news: News::new(settings.swarming_interval, geometry.piece_len()),
+            upload: Upload::new(initial_seeding, rng.fork("choker"), now),
+            have_batch: HaveBatch::new(settings.swarming_interval, geometry.piece_len()),
             metadata: MetadataUpload::new(if settings.private {
                 Bytes::new()
             } else {
@@ -147,8 +147,8 @@ impl Active {
         if due(self.upkeep_at) {
             self.upkeep(now);
         }
-        if due(self.news.due_at()) {
-            self.news.tell(now, self.download.pieces.have(), &mut self.peers, &mut self.out);
+        if due(self.have_batch.due_at()) {
+            self.have_batch.tell(now, self.download.pieces.have(), &mut self.peers, &mut self.out);
         }
         if due(self.gossip.due_at()) {
             self.gossip.tell(now, &mut self.peers, &mut self.out);
@@ -173,7 +173,7 @@ impl Active {
     pub(super) fn due_at(&self) -> Option<Instant> {
         let timers = [
             self.upkeep_at,
-            self.news.due_at(),
+            self.have_batch.due_at(),
             self.gossip.due_at(),
             self.round_at(),
             self.upload.ready_at(),
@@ -211,8 +211,8 @@ impl Active {
 
     /// The end of every input: those who wait for blocks, bytes or addresses get what there is.
     pub(super) fn settle(&mut self, now: Instant) {
-        for _ in 0..self.download.hungry_turns() {
-            let Some(conn) = self.download.next_hungry(now) else { break };
+        for _ in 0..self.download.waiting_turns() {
+            let Some(conn) = self.download.next_waiting(now) else { break };
             if let Some(peer) = self.peers.get_mut(&conn) {
                 self.download.fill(now, peer, &mut self.out);
             }

@@ -3,8 +3,8 @@
 //! [`Torrent`] is the machine and its inputs. Most of thousands of torrents in one process are
 //! dormant: without any input that concerns peers, they have their pieces and settings only. Such
 //! an input allocates the peer state (`active`), which fetches the metadata first if only the
-//! infohash is known (`metadata`); what inputs lead to is in `connections` (who is
-//! connected), `messages` (what peers say) and `exchange` (blocks and pieces). Work an input is in
+//! infohash is known (`metadata`); what inputs lead to is in
+//! `connection` (connections and messages), `download`, `upload` and `dial`. Work an input is in
 //! proportion to what it changes: a block costs no walk over peers or pieces; a verified piece, a
 //! round and each second of upkeep cost one walk over peers. A torrent without connections waits
 //! for nothing but its candidates.

@@ -6,12 +6,12 @@ use super::event::ConnId;
 
 /// A queue without duplicates.
 #[derive(Debug, Default)]
-pub(super) struct Rota {
+pub(super) struct RoundRobin {
     order: VecDeque<ConnId>,
     members: BTreeSet<ConnId>,
 }
 
-impl Rota {
+impl RoundRobin {
     /// Queues at the end, unless queued already.
     pub(super) fn push(&mut self, conn: ConnId) {
         if self.members.insert(conn) {

@@ -86,7 +86,7 @@ impl Active {
         if connected.direction == Direction::Outgoing {
             peer.listen_addr = Some(connected.addr);
         }
-        peer.offer.greet(self.download.pieces.have(), self.news.gained());
+        peer.known_haves.greet(self.download.pieces.have(), self.have_batch.gained());
         if connected.capabilities.extensions {
             let message = if self.stage.is_some() {
                 greeting::introduction(&self.settings, &connected)

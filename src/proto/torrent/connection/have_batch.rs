@@ -13,9 +13,9 @@
 //! would cost more bytes. A peer that may be super-seeding is told of every piece at once, for it
 //! sends nothing more until then.
 //!
-//! What we lose is taken back at once from everybody who may know of it, by `sp_have` or
-//! `lt_donthave` (BEP 54); news that did not go out yet is just not told. Who takes neither is to
-//! be greeted anew.
+//! A loss is told at once to every peer that may know of the piece, by `sp_have` or
+//! `lt_donthave` (BEP 54); a gain that was not sent yet is not sent. A peer that takes neither is
+//! disconnected and dialled again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,9 +40,9 @@ const SHOWN_AT_ONCE_MAX: u32 = 2;
 /// fit into the queue of its connection. With more it is greeted anew.
 const DONT_HAVES_MAX: usize = 1_024;
 
-/// The news of the interval.
+/// The pieces gained in this interval.
 #[derive(Debug)]
-pub(crate) struct News {
+pub(crate) struct HaveBatch {
     interval: Duration,
     /// Bytes of a piece.
     piece_len: u64,
@@ -53,7 +53,7 @@ pub(crate) struct News {
     due_at: Option<Instant>,
 }
 
-impl News {
+impl HaveBatch {
     /// Nothing gained yet.
     pub(crate) fn new(interval: Duration, piece_len: u32) -> Self {
         let piece_len = u64::from(piece_len);
@@ -65,7 +65,7 @@ impl News {
         &self.gained
     }
 
-    /// When [`News::tell`] is due.
+    /// When [`HaveBatch::tell`] is due.
     pub(crate) fn due_at(&self) -> Option<Instant> {
         self.due_at
     }
@@ -84,13 +84,13 @@ impl News {
         let is_fast = self.is_fast();
         for peer in peers.values_mut().filter(|peer| !peer.remote.is_seed()) {
             let lacks = !peer.remote.have().get(piece);
-            let has_nothing_to_ask = peer.offer.is_exhausted() || (is_fast && is_idle(peer));
-            let at_once = lacks && has_nothing_to_ask && !peer.offer.is_owed();
+            let has_nothing_to_ask = peer.known_haves.is_exhausted() || (is_fast && is_idle(peer));
+            let at_once = lacks && has_nothing_to_ask && !peer.known_haves.is_owed();
             if at_once || may_super_seed(peer) {
-                peer.offer.tell_early(piece, lacks);
+                peer.known_haves.tell_early(piece, lacks);
                 out.send_availability(now, peer, Message::Have(piece));
             } else if lacks {
-                peer.offer.owe();
+                peer.known_haves.owe();
             }
         }
     }
@@ -109,8 +109,8 @@ impl News {
         self.gained.retain(|piece| have.get(*piece));
         let mut untold = Vec::new();
         for peer in peers.values_mut() {
-            let Peer { offer, remote, .. } = peer;
-            let known = lost.iter().copied().filter(|&piece| offer.lose(piece, &before, remote.have()));
+            let Peer { known_haves, remote, .. } = peer;
+            let known = lost.iter().copied().filter(|&piece| known_haves.lose(piece, &before, remote.have()));
             let known: Vec<_> = known.collect();
             match (remote.lt_donthave(), remote.sp_have()) {
                 _ if known.is_empty() => {}
@@ -141,7 +141,7 @@ impl News {
         out: &mut Outbox,
     ) {
         let ours = taken_back.iter().copied().filter(|&piece| have.get(piece));
-        let again: Vec<_> = ours.filter(|&piece| peer.offer.peer_lost(piece, &self.gained)).collect();
+        let again: Vec<_> = ours.filter(|&piece| peer.known_haves.peer_lost(piece, &self.gained)).collect();
         if !again.is_empty() {
             self.tell_peer(now, have, peer, &again, out);
         }
@@ -150,7 +150,7 @@ impl News {
     /// The peer may have nothing left to ask of us: then it is told what it missed. `have` is all
     /// that we hold.
     pub(crate) fn tell_idle(&self, now: Instant, have: &Bitfield, peer: &mut Peer, out: &mut Outbox) {
-        if peer.offer.is_owed() && self.is_fast() && is_idle(peer) {
+        if peer.known_haves.is_owed() && self.is_fast() && is_idle(peer) {
             self.tell_peer(now, have, peer, &[], out);
         }
     }
@@ -176,7 +176,7 @@ impl News {
         self.was_fast = self.brought_len() >= FAST_LEN;
         for peer in peers.values_mut() {
             self.tell_peer(now, have, peer, &[], out);
-            peer.offer.end_interval();
+            peer.known_haves.end_interval();
         }
         self.gained.clear();
     }
@@ -190,7 +190,7 @@ impl News {
         again: &[PieceIndex],
         out: &mut Outbox,
     ) {
-        let mut fresh = peer.offer.tell(&self.gained, peer.remote.have());
+        let mut fresh = peer.known_haves.tell(&self.gained, peer.remote.have());
         if !again.is_empty() {
             fresh.extend(again);
             fresh.sort_unstable();

@@ -101,7 +101,7 @@ impl Active {
         }
         self.download.availability.gain(piece, peer.remote.have(), peer.remote.is_fickle());
         if self.download.pieces.have().get(piece) {
-            peer.offer.peer_gained(piece, self.news.gained());
+            peer.known_haves.peer_gained(piece, self.have_batch.gained());
             self.upload.handle_have(piece, conn);
         } else if self.download.pieces.is_lacking(piece) {
             peer.remote.wanted_gained();
@@ -156,7 +156,7 @@ impl Active {
     fn recount(&mut self, now: Instant, conn: ConnId) {
         let Some(peer) = self.peers.get_mut(&conn) else { return };
         let pieces = &self.download.pieces;
-        peer.offer.recount(pieces.have(), self.news.gained(), peer.remote.have());
+        peer.known_haves.recount(pieces.have(), self.have_batch.gained(), peer.remote.have());
         peer.remote.recount(|piece| pieces.is_lacking(piece));
         self.download.express_interest(now, peer, &mut self.out);
         self.download.fill(now, peer, &mut self.out);
@@ -183,7 +183,7 @@ impl Active {
             }
         };
         let Some(fault) = fault else {
-            if peer.offer.peer_asked(block.piece) {
+            if peer.known_haves.peer_asked(block.piece) {
                 self.upload.suggest(now, peer, &self.download.availability, &mut self.out);
             }
             self.upload.ready(conn);
@@ -358,7 +358,7 @@ impl Active {
         for block in peer.requests.withdraw(peer.remote.have(), now) {
             pieces.release(block, conn);
         }
-        self.news.peer_lost(now, &taken_back, pieces.have(), peer, &mut self.out);
+        self.have_batch.peer_lost(now, &taken_back, pieces.have(), peer, &mut self.out);
         self.download.express_interest(now, peer, &mut self.out);
         self.download.fill(now, peer, &mut self.out);
         self.download.retry();

@@ -79,7 +79,7 @@ impl Active {
         peer.traffic.uploaded += len;
         peer.traffic.upload.add(len, now);
         peer.uploads.handle_sent(len);
-        self.news.tell_idle(now, self.download.pieces.have(), peer, &mut self.out);
+        self.have_batch.tell_idle(now, self.download.pieces.have(), peer, &mut self.out);
         self.upload.ready(conn);
     }
 
@@ -97,7 +97,7 @@ impl Active {
                 self.download.express_interest(now, peer, &mut self.out);
             }
         }
-        self.news.gain(now, piece, &mut self.peers, &mut self.out);
+        self.have_batch.gain(now, piece, &mut self.peers, &mut self.out);
         let liars = hashes.map(|hashes| self.download.suspects.good(piece, hashes));
         for addr in liars.into_iter().flatten() {
             self.ban(now, addr);
@@ -153,7 +153,7 @@ impl Active {
         lost.iter().for_each(|&piece| self.download.pieces.hold_back(piece));
         let have = self.download.pieces.have();
         self.upload.lose(have);
-        for conn in self.news.lose(now, &lost, have, &mut self.peers, &mut self.out) {
+        for conn in self.have_batch.lose(now, &lost, have, &mut self.peers, &mut self.out) {
             self.disconnect(now, conn, DisconnectReason::Anew);
         }
         for peer in self.peers.values_mut() {

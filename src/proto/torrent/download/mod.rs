@@ -9,7 +9,7 @@ pub mod suspects;
 
 use super::connection::outbox::Outbox;
 use super::event::ConnId;
-use super::round_robin::Rota;
+use super::round_robin::RoundRobin;
 use crate::proto::bandwidth::Bucket;
 use crate::proto::block::{BLOCK_LEN, Block};
 use crate::proto::peer::Peer;
@@ -30,8 +30,8 @@ pub(crate) struct Download {
     pub(crate) suspects: Suspects,
     bucket: Bucket,
     /// Peers that could be asked for more than there was to ask.
-    hungry: Rota,
-    /// Whether the hungry may find something now.
+    waiting: RoundRobin,
+    /// Whether a waiting connection may find a block now.
     retry: bool,
     /// When the bucket has room again; None: it is not waited for.
     ready_at: Option<Instant>,
@@ -55,7 +55,7 @@ impl Download {
             pieces,
             suspects: Suspects::default(),
             bucket: Bucket::new(None, now),
-            hungry: Rota::default(),
+            waiting: RoundRobin::default(),
             retry: false,
             ready_at: None,
             starved: false,
@@ -82,29 +82,29 @@ impl Download {
         std::mem::take(&mut self.starved)
     }
 
-    /// Blocks became free, or time passed: the hungry are to be asked again.
+    /// Blocks became free, or time passed: waiting connections are to be tried again.
     pub(crate) fn retry(&mut self) {
         self.retry = true;
     }
 
-    /// How many peers to try again, by [`Download::next_hungry`].
-    pub(crate) fn hungry_turns(&mut self) -> usize {
+    /// How many peers to try again, by [`Download::next_waiting`].
+    pub(crate) fn waiting_turns(&mut self) -> usize {
         if !std::mem::take(&mut self.retry) {
             return 0;
         }
         self.ready_at = None;
-        self.hungry.len()
+        self.waiting.len()
     }
 
     /// Whom to try again; None if there is nobody or the limit is reached: the others keep their
     /// turn.
-    pub(crate) fn next_hungry(&mut self, now: Instant) -> Option<ConnId> {
-        if self.bucket.available(now) < u64::from(BLOCK_LEN) && !self.hungry.is_empty() {
+    pub(crate) fn next_waiting(&mut self, now: Instant) -> Option<ConnId> {
+        if self.bucket.available(now) < u64::from(BLOCK_LEN) && !self.waiting.is_empty() {
             self.starved = true;
             self.ready_at = self.bucket.ready_at(u64::from(BLOCK_LEN));
             return None;
         }
-        self.hungry.pop()
+        self.waiting.pop()
     }
 
     /// Asks nobody for anything, or goes on.
@@ -153,7 +153,7 @@ impl Download {
             return;
         }
         if self.halted {
-            self.hungry.push(peer.conn);
+            self.waiting.push(peer.conn);
             return;
         }
         let allowance = usize::try_from(self.bucket.available(now) / u64::from(BLOCK_LEN));
@@ -165,7 +165,7 @@ impl Download {
         let mut picked = std::mem::take(&mut self.picked);
         self.pick(now, peer, block_max, &mut picked);
         if picked.len() < room {
-            self.hungry.push(peer.conn);
+            self.waiting.push(peer.conn);
         }
         for block in picked.drain(..) {
             self.bucket.take(u64::from(block.len), now);

@@ -6,12 +6,12 @@
 //! - Each unchoked neighbour is suggested pieces (BEP 6) that no neighbour has or was suggested.
 //!   Other clients do not heed that.
 //! - Under an upload limit, requests wait at the seed. Those for a piece of which no other
-//!   neighbour was sent the first block are served first. [`Debut::is_first`] tells them apart;
-//!   `upload` bounds how long the others wait.
+//!   neighbour was sent the first block are served first. [`InitialSeeding::is_first`] tells them
+//!   apart; `upload` bounds how long the others wait.
 //! - Under an upload limit, a neighbour whose pieces do not reach the others ([`Sharing`]) is given
 //!   no further first copies while others ask for some: what it was sent has to be sent again.
 //! - Under an upload limit, neighbours are told a short request queue
-//!   ([`Debut::request_queue_max`]): libtorrent keeps three seconds of requests in flight
+//!   ([`InitialSeeding::request_queue_max`]): libtorrent keeps three seconds of requests in flight
 //!   otherwise, and what is asked for early is asked for twice.
 //!
 //! When every piece is out there is nothing left to do. Invariant: pieces before `cursor` are out.
@@ -91,7 +91,7 @@ impl Sharing {
 
 /// Pieces that are not out yet.
 #[derive(Debug)]
-pub(crate) struct Debut {
+pub(crate) struct InitialSeeding {
     /// In random order, taken from the end.
     unseen: Vec<PieceIndex>,
     /// Every piece is still to be listed, in an order that follows from this: nobody came yet.
@@ -106,7 +106,7 @@ pub(crate) struct Debut {
     geometry: Geometry,
 }
 
-impl Debut {
+impl InitialSeeding {
     /// For a torrent that starts with `have`; only who starts complete has pieces to let out.
     pub(crate) fn new(have: &Bitfield, geometry: Geometry, rng: Rng) -> Self {
         let is_seed = have.is_full();
@@ -131,11 +131,11 @@ impl Debut {
         let piece_len = u64::from(self.geometry.piece_len());
         let ahead = AHEAD_MIN + peer.traffic.upload.per_second(now) * AHEAD_SECS / piece_len;
         let ahead = usize::try_from(ahead).unwrap_or(usize::MAX).min(SUGGESTED_MAX);
-        while peer.offer.suggested_count() < ahead {
+        while peer.known_haves.suggested_count() < ahead {
             let Some(piece) = self.unseen.pop() else { return };
             // Those that got out by themselves need no more help.
             if self.is_first(piece, peer.conn, availability) {
-                peer.offer.suggest(piece, self.geometry.block_count(piece));
+                peer.known_haves.suggest(piece, self.geometry.block_count(piece));
                 out.send(now, peer, Message::Suggest(piece));
             }
         }
@@ -267,7 +267,7 @@ impl Debut {
 
     /// The neighbour will not fetch what it was suggested: others may.
     pub(crate) fn take_back(&mut self, peer: &mut Peer) {
-        self.unseen.extend(peer.offer.take_suggested());
+        self.unseen.extend(peer.known_haves.take_suggested());
     }
 
     /// The neighbour is gone, and what only it had.

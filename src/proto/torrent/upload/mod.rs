@@ -9,7 +9,7 @@ use super::connection::outbox::Outbox;
 use super::download::availability::Availability;
 use super::event::ConnId;
 use super::metadata::upload::MetadataUpload;
-use super::round_robin::Rota;
+use super::round_robin::RoundRobin;
 use crate::proto::bandwidth::Bucket;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::peer::Peer;
@@ -18,7 +18,7 @@ use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::wire::message::Message;
 use choker::{Candidate, Capacity, Change, Choker};
-use initial_seeding::Debut;
+use initial_seeding::InitialSeeding;
 
 /// How long a peer may be passed over because others have asked for blocks of first copies and it
 /// has not: about the time in which a neighbour completes a piece, tells of it and may be asked for
@@ -41,27 +41,28 @@ pub(crate) struct Share<'a> {
 pub(crate) struct Upload {
     bucket: Bucket,
     /// Peers with requests and room in their window, one block a turn.
-    ready: Rota,
-    /// Peers whose turn it was and that have asked for no block of a first copy (see `debut`).
-    passed: Rota,
+    ready: RoundRobin,
+    /// Peers whose turn it was and that have asked for no block of a first copy (see
+    /// `initial_seeding`).
+    passed: RoundRobin,
     /// When the bucket has room again; None: it is not waited for.
     ready_at: Option<Instant>,
     choker: Choker,
-    debut: Debut,
+    initial_seeding: InitialSeeding,
     /// Whether the limit held something back since the last look.
     starved: bool,
 }
 
 impl Upload {
     /// Nobody to give to.
-    pub(crate) fn new(debut: Debut, rng: Rng, now: Instant) -> Self {
+    pub(crate) fn new(initial_seeding: InitialSeeding, rng: Rng, now: Instant) -> Self {
         Self {
             bucket: Bucket::new(None, now),
-            ready: Rota::default(),
-            passed: Rota::default(),
+            ready: RoundRobin::default(),
+            passed: RoundRobin::default(),
             ready_at: None,
             choker: Choker::new(rng, now),
-            debut,
+            initial_seeding,
             starved: false,
         }
     }
@@ -120,10 +121,10 @@ impl Upload {
                     None => metadata.sent(conn, 1),
                 }
             } else if let Some(block) = peer.uploads.pop() {
-                if self.bucket.rate().is_some() && !self.debut.is_closed() {
-                    self.debut.sent(block.piece, conn);
+                if self.bucket.rate().is_some() && !self.initial_seeding.is_closed() {
+                    self.initial_seeding.sent(block.piece, conn);
                 }
-                if self.debut.is_free_rider(conn) {
+                if self.initial_seeding.is_free_rider(conn) {
                     peer.uploads.serve_passed(now);
                 }
                 out.send_block(now, peer, block);
@@ -141,7 +142,7 @@ impl Upload {
         metadata: &MetadataUpload,
         availability: &Availability,
     ) -> Option<ConnId> {
-        if self.bucket.rate().is_none() || self.debut.is_closed() {
+        if self.bucket.rate().is_none() || self.initial_seeding.is_closed() {
             self.upkeep();
             return self.ready.pop();
         }
@@ -151,14 +152,14 @@ impl Upload {
             if !asks_metadata && peer.uploads.next_len().is_none() {
                 continue;
             }
-            let is_first = asks_metadata || self.debut.bring_forward(peer, availability);
+            let is_first = asks_metadata || self.initial_seeding.bring_forward(peer, availability);
             if is_first || peer.uploads.passed_for(now) >= PASSED_MAX {
                 return Some(conn);
             }
             self.passed.push(conn);
         }
-        if self.debut.is_over(availability) {
-            self.debut.close();
+        if self.initial_seeding.is_over(availability) {
+            self.initial_seeding.close();
             peers.values_mut().for_each(|peer| peer.uploads.forget_refused());
         }
         self.passed.pop()
@@ -174,12 +175,12 @@ impl Upload {
     /// A neighbour has announced a piece; [`Upload::refuse_spread`] follows when it has announced
     /// all.
     pub(crate) fn handle_have(&mut self, piece: PieceIndex, holder: ConnId) {
-        self.debut.handle_have(piece, holder);
+        self.initial_seeding.handle_have(piece, holder);
     }
 
     /// A neighbour has not got a piece that it had announced.
     pub(crate) fn handle_retracted(&mut self, piece: PieceIndex) {
-        self.debut.handle_retracted(piece);
+        self.initial_seeding.handle_retracted(piece);
     }
 
     /// A neighbour has announced one piece, or several. Under a limit, and until every piece is
@@ -194,10 +195,10 @@ impl Upload {
         peers: &mut BTreeMap<ConnId, Peer>,
         out: &mut Outbox,
     ) {
-        if self.bucket.rate().is_none() || self.debut.is_closed() {
+        if self.bucket.rate().is_none() || self.initial_seeding.is_closed() {
             return;
         }
-        self.debut.judge();
+        self.initial_seeding.judge();
         // Of one piece nothing else is looked at: a copy of all that the peer has would be made for
         // each HAVE.
         let held = match piece {
@@ -211,7 +212,7 @@ impl Upload {
                 (None, None) => return,
             };
             for block in waiting {
-                if self.debut.refuses(block.piece, peer) && peer.uploads.cancel(block) {
+                if self.initial_seeding.refuses(block.piece, peer) && peer.uploads.cancel(block) {
                     out.send(now, peer, Message::Reject(block));
                 }
             }
@@ -221,16 +222,16 @@ impl Upload {
     /// Whether a request for this piece that comes is to be rejected, because another neighbour has
     /// the piece: as in [`Upload::refuse_spread`].
     pub(crate) fn refuses(&self, piece: PieceIndex, peer: &mut Peer, availability: &Availability) -> bool {
-        let is_concern = self.bucket.rate().is_some() && !self.debut.is_closed();
+        let is_concern = self.bucket.rate().is_some() && !self.initial_seeding.is_closed();
         let may = is_concern && peer.is_fast() && !peer.state.am_choking;
         may && availability.count(piece) > 0
             && !peer.remote.have().get(piece)
-            && self.debut.refuses(piece, peer)
+            && self.initial_seeding.refuses(piece, peer)
     }
 
     /// Requests that each peer may let wait.
     pub(crate) fn request_queue_max(&self, interested_count: usize) -> u32 {
-        self.debut.request_queue_max(self.bucket.rate(), interested_count) as u32
+        self.initial_seeding.request_queue_max(self.bucket.rate(), interested_count) as u32
     }
 
     /// A round of the choker.
@@ -268,13 +269,13 @@ impl Upload {
         out: &mut Outbox,
     ) {
         if !peer.state.am_choking {
-            self.debut.suggest(now, peer, availability, out);
+            self.initial_seeding.suggest(now, peer, availability, out);
         }
     }
 
     /// We have lost pieces, and `have` only these: no others are suggested any more.
     pub(crate) fn lose(&mut self, have: &Bitfield) {
-        self.debut.lose(have);
+        self.initial_seeding.lose(have);
     }
 
     /// Of the peer's requests those are dropped, and with BEP 6 rejected, that are for pieces which
@@ -293,7 +294,7 @@ impl Upload {
 
     /// The peer is gone.
     pub(crate) fn forget(&mut self, peer: &mut Peer) {
-        self.debut.forget(peer);
+        self.initial_seeding.forget(peer);
     }
 
     fn apply(
@@ -309,14 +310,14 @@ impl Upload {
                 Change::Choke(conn) => {
                     if let Some(peer) = peers.get_mut(&conn) {
                         choke(now, peer, out);
-                        self.debut.take_back(peer);
+                        self.initial_seeding.take_back(peer);
                     }
                 }
                 Change::Unchoke(conn) => {
                     if let Some(peer) = peers.get_mut(&conn) {
                         peer.state.am_choking = false;
                         // Before the unchoke, which the peer answers with its requests.
-                        self.debut.suggest(now, peer, share.availability, out);
+                        self.initial_seeding.suggest(now, peer, share.availability, out);
                         out.send(now, peer, Message::Unchoke);
                     }
                 }

@@ -1,4 +1,5 @@
-//! What a peer knows of our pieces: when it has nothing left to ask of us, and what is news to it.
+//! What a peer knows of our pieces: whether it has anything left to request, and which gained
+//! pieces it is still to be told of.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +8,7 @@ use crate::proto::piece::PieceIndex;
 
 /// Our pieces as the peer knows them.
 #[derive(Debug, Default)]
-pub struct Offer {
+pub struct KnownHaves {
     /// Pieces of ours that the peer knows of and lacks.
     lacking_count: u32,
     /// Pieces of the interval's news that the peer knows already, or need not be told because it
@@ -19,7 +20,7 @@ pub struct Offer {
     suggested: Vec<(PieceIndex, u32)>,
 }
 
-impl Offer {
+impl KnownHaves {
     /// The peer is told all of `have`, among it what others will hear with the interval's news.
     pub fn greet(&mut self, have: &Bitfield, news: &BTreeSet<PieceIndex>) {
         self.lacking_count = have.count();
@@ -103,7 +104,7 @@ impl Offer {
         self.owed = true;
     }
 
-    /// Whether the peer may be in need of [`Offer::tell`].
+    /// Whether the peer may be in need of [`KnownHaves::tell`].
     pub fn is_owed(&self) -> bool {
         self.owed
     }
@@ -142,24 +143,24 @@ mod tests {
     fn news_is_told_once_and_not_to_a_peer_that_has_everything() {
         let mut have = Bitfield::new(8);
         let mut theirs = Bitfield::new(8);
-        let mut offer = Offer::default();
-        offer.greet(&have, &BTreeSet::new());
-        assert!(offer.is_exhausted());
+        let mut known = KnownHaves::default();
+        known.greet(&have, &BTreeSet::new());
+        assert!(known.is_exhausted());
         have.set(1);
-        offer.tell_early(1, true);
-        assert!(!offer.is_exhausted());
+        known.tell_early(1, true);
+        assert!(!known.is_exhausted());
         theirs.set(3);
         let news = BTreeSet::from([1, 2, 3]);
-        assert!(Offer::default().tell(&news, &Bitfield::full(8)).is_empty());
-        assert_eq!(offer.tell(&news, &theirs), [2, 3]);
-        assert!(offer.tell(&news, &theirs).is_empty());
-        offer.end_interval();
+        assert!(KnownHaves::default().tell(&news, &Bitfield::full(8)).is_empty());
+        assert_eq!(known.tell(&news, &theirs), [2, 3]);
+        assert!(known.tell(&news, &theirs).is_empty());
+        known.end_interval();
         have.set(2);
-        offer.peer_gained(1, &BTreeSet::new());
-        offer.peer_gained(2, &BTreeSet::new());
-        assert!(offer.is_exhausted());
+        known.peer_gained(1, &BTreeSet::new());
+        known.peer_gained(2, &BTreeSet::new());
+        assert!(known.is_exhausted());
         theirs.set(1);
-        offer.recount(&have, &BTreeSet::new(), &theirs);
-        assert!(!offer.is_exhausted());
+        known.recount(&have, &BTreeSet::new(), &theirs);
+        assert!(!known.is_exhausted());
     }
 }
