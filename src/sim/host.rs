@@ -7,28 +7,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
 use super::content::{Content, Disk, Tag};
 use super::network::LinkId;
-use super::scenario::{EndReport, Role};
+use super::scenario::{EndReport, Role, Variations};
 use super::storage::Storage;
 use super::super_seed::SuperSeed;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
+use crate::proto::discovery::Discovery;
+use crate::proto::discovery::event::{Config, Hints};
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
+use crate::proto::session::LEASE_INTERVAL;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::Torrent;
 use crate::proto::torrent::event::{ConnId, Settings, TrafficSnapshot};
-use crate::proto::tracker::Progress;
-use crate::proto::tracker::announcer::{Announcer, Config};
 use crate::proto::wire::message::Message;
 
 use super::tracker::URL;
 
 /// Connections of one host at most.
 const CONNECTION_MAX: usize = 60;
+/// Bytes of the metadata that magnets fetch: two pieces and a part of one.
+const METADATA_LEN: usize = 40_000;
 /// Peers asked for in an announce.
 const NUMWANT: u32 = 50;
 
@@ -47,6 +52,10 @@ pub(super) struct Host {
     pub(super) wake_at: Option<Instant>,
     /// A seed that super-seeds.
     pub(super) super_seed: Option<SuperSeed>,
+    /// Lookups in the DHT so far.
+    pub(super) lookup_count: u64,
+    /// When the discovery was told last what the torrent could use.
+    demand_at: Instant,
     conn_count: u32,
     /// Decides which blocks of a poisoner are false, and what they hold.
     rng: Rng,
@@ -65,7 +74,7 @@ pub(super) enum HostDisk {
 #[derive(Debug)]
 pub(super) struct Machines {
     pub(super) torrent: Torrent,
-    pub(super) announcer: Announcer,
+    pub(super) discovery: Discovery,
 }
 
 /// When what happened to it.
@@ -166,56 +175,66 @@ impl Wire {
 }
 
 /// What all hosts of a swarm share.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Common {
     pub(super) content: Content,
     pub(super) infohash: InfoHash,
+    /// What magnets fetch; empty without them.
+    pub(super) metadata: Bytes,
+    pub(super) variations: Variations,
+}
+
+impl Common {
+    /// The facts of a scenario's swarm.
+    pub(super) fn new(content: Content, variations: Variations) -> Self {
+        if !variations.magnets {
+            return Self { content, infohash: InfoHash([7; 20]), metadata: Bytes::new(), variations };
+        }
+        let mut metadata = vec![0; METADATA_LEN];
+        Rng::from_number(content.seed).fill(&mut metadata);
+        Self { content, infohash: InfoHash::of(&metadata), metadata: metadata.into(), variations }
+    }
 }
 
 impl Machines {
-    /// A peer that has `good`.
+    /// A peer that has `good`, and with `is_magnet` knows only the infohash.
     fn new(
-        common: Common,
+        common: &Common,
         addr: SocketAddr,
         peer_id: PeerId,
         good: &Bitfield,
+        is_magnet: bool,
         rng: &mut Rng,
         now: Instant,
     ) -> Self {
-        let Common { content, infohash } = common;
-        let settings = Settings {
-            infohash,
-            peer_id,
-            listen_port: Some(addr.port()),
-            swarming_interval: Duration::from_secs(1),
-            sequential: false,
-            metadata: bytes::Bytes::new(),
-            private: false,
-            pex: false,
-            dht_port: None,
-            connection_max: CONNECTION_MAX,
+        let Common { content, infohash, variations, .. } = *common;
+        let settings = settings(common, addr, peer_id);
+        let torrent_rng = rng.fork("torrent");
+        let torrent = if is_magnet {
+            Torrent::without_metadata(settings, torrent_rng, now)
+        } else {
+            let wanted = Bitfield::full(content.geometry.piece_count());
+            Torrent::new(settings, content.geometry, good.clone(), wanted, torrent_rng, now)
         };
         let config = Config {
             infohash,
             peer_id,
             port: addr.port(),
-            tiers: vec![vec![URL.to_owned()]],
             numwant: NUMWANT,
+            private: false,
+            dht: variations.dht,
+            lsd: false,
+            hints: Hints { tiers: vec![vec![URL.to_owned()]], ..Hints::default() },
         };
-        let wanted = Bitfield::full(content.geometry.piece_count());
-        let torrent =
-            Torrent::new(settings, content.geometry, good.clone(), wanted, rng.fork("torrent"), now);
-        let left = torrent.snapshot(now).left;
-        let progress = Progress { uploaded: 0, downloaded: 0, left };
-        let announcer = Announcer::new(config, progress, rng.fork("announcer"), now);
-        Self { torrent, announcer }
+        let discovery = Discovery::new(config, torrent.progress(), rng.fork("announcer"), now);
+        Self { torrent, discovery }
     }
 }
 
 impl Host {
     /// A host that comes at `joined_at`, with a real disk or a perfect one.
     pub(super) fn new(
-        common: Common,
+        common: &Common,
         role: Role,
         addr: SocketAddr,
         joined_at: Instant,
@@ -228,7 +247,8 @@ impl Host {
             Role::Peer | Role::FreeRider => (Bitfield::new(piece_count), false),
         };
         let peer_id = PeerId::generate(&mut rng);
-        let machines = Machines::new(common, addr, peer_id, &good, &mut rng, joined_at);
+        let is_magnet = common.variations.magnets && role == Role::Peer && storage.is_none();
+        let machines = Machines::new(common, addr, peer_id, &good, is_magnet, &mut rng, joined_at);
         let disk = match storage {
             Some(storage) => HostDisk::Real(Box::new(storage)),
             None => HostDisk::Tags(Disk::new(common.content, good)),
@@ -253,15 +273,17 @@ impl Host {
             banned: BTreeSet::new(),
             wake_at: None,
             super_seed: None,
+            lookup_count: 0,
+            demand_at: joined_at,
             conn_count: 0,
             rng,
         }
     }
 
     /// Begins anew with what is there.
-    pub(super) fn restart(&mut self, common: Common, now: Instant, have: &Bitfield) {
+    pub(super) fn restart(&mut self, common: &Common, now: Instant, have: &Bitfield) {
         self.peer_id = PeerId::generate(&mut self.rng);
-        self.machines = Machines::new(common, self.addr, self.peer_id, have, &mut self.rng, now);
+        self.machines = Machines::new(common, self.addr, self.peer_id, have, false, &mut self.rng, now);
         self.life.online = true;
     }
 
@@ -323,17 +345,49 @@ impl Host {
                 storage.running.as_ref().and_then(|running| running.lifecycle.poll_timeout())
             }
         };
-        torrent.into_iter().chain(storage).chain(self.machines.announcer.poll_timeout()).min()
+        torrent.into_iter().chain(storage).chain(self.machines.discovery.poll_timeout()).min()
     }
 
-    /// Tells the announcer what it will say next.
-    pub(super) fn report_progress(&mut self, now: Instant) {
-        let snapshot = self.machines.torrent.snapshot(now);
-        self.machines.announcer.handle_progress(Progress {
-            uploaded: snapshot.traffic.uploaded,
-            downloaded: snapshot.traffic.downloaded,
-            left: snapshot.left,
-        });
+    /// Tells the discovery what an announce would say now.
+    pub(super) fn report_progress(&mut self) {
+        self.machines.discovery.handle_progress(self.machines.torrent.progress());
+    }
+
+    /// Tells the discovery what the torrent could use, once in a while.
+    pub(super) fn tell_demand(&mut self, now: Instant) {
+        if now - self.demand_at < LEASE_INTERVAL {
+            return;
+        }
+        self.demand_at = now;
+        self.report_progress();
+        let (demand, lacks) = (self.machines.torrent.demand(), !self.machines.torrent.is_complete());
+        self.machines.discovery.handle_demand(now, &demand, lacks);
+    }
+
+    /// The metadata is received.
+    pub(super) fn begin_content(&mut self, common: &Common, now: Instant, metadata: Bytes) {
+        assert_eq!(metadata, common.metadata, "{}: what was received is right", self.addr);
+        let geometry = common.content.geometry;
+        let none = Bitfield::new(geometry.piece_count());
+        let settings = settings(common, self.addr, self.peer_id);
+        let wanted = Bitfield::full(geometry.piece_count());
+        self.machines.torrent.handle_content(now, settings, geometry, none, wanted);
+    }
+}
+
+/// The settings of a torrent's machine.
+fn settings(common: &Common, addr: SocketAddr, peer_id: PeerId) -> Settings {
+    Settings {
+        infohash: common.infohash,
+        peer_id,
+        listen_port: Some(addr.port()),
+        swarming_interval: Duration::from_secs(1),
+        sequential: false,
+        metadata: common.metadata.clone(),
+        private: false,
+        pex: common.variations.pex,
+        dht_port: None,
+        connection_max: CONNECTION_MAX,
     }
 }
 

@@ -98,6 +98,14 @@ pub struct Variations {
     pub foreign_peers: bool,
     /// The upload limit that the seeds are given, bytes per second.
     pub seed_limit: Option<u64>,
+    /// Peers know only the infohash at the start (BEP 9).
+    pub magnets: bool,
+    /// Hosts ask the DHT as well.
+    pub dht: bool,
+    /// Hosts tell each other of their peers (BEP 11).
+    pub pex: bool,
+    /// The tracker answers no announce from then on.
+    pub tracker_dies_at: Option<Duration>,
 }
 
 impl Default for Scenario {

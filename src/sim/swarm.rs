@@ -6,6 +6,7 @@
 //! only liars are banned, and nobody is said to break the protocol; content bytes are conserved; no
 //! line carries more than its rate. A violation panics and names the seed.
 
+mod discovery;
 mod oracles;
 mod outages;
 mod outputs;
@@ -20,7 +21,6 @@ use super::queue::Queue;
 use super::scenario::{Report, Role, Scenario};
 use super::super_seed::SuperSeed;
 use super::tracker::Tracker;
-use crate::proto::infohash::InfoHash;
 use crate::proto::piece::{Geometry, PieceIndex};
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
@@ -29,6 +29,7 @@ use crate::proto::tracker::announcer::RequestId;
 use crate::proto::tracker::{Announce, AnnounceReply, TrackerError};
 use crate::proto::wire::handshake::Capabilities;
 use crate::proto::wire::message::Message;
+use discovery::Dht;
 use outages::{Happening, RealContents};
 
 /// Bytes per second that a host hashes and writes.
@@ -72,6 +73,12 @@ enum Event {
         request: RequestId,
         announce: Box<Announce>,
     },
+    /// A lookup in the DHT is over.
+    LookedUp {
+        host: HostId,
+        life: usize,
+        lookup: u64,
+    },
     /// The tracker's answer came.
     Answered {
         host: HostId,
@@ -92,6 +99,8 @@ pub struct Swarm {
     /// The connection at each end of each link.
     conns: Vec<[ConnId; 2]>,
     tracker: Tracker,
+    dht: Dht,
+    dht_rng: Rng,
     /// How many peers completed each piece.
     copies: Vec<u32>,
     rng: Rng,
@@ -109,8 +118,8 @@ impl Swarm {
         let geometry = Geometry::new(scenario.total_len(), scenario.piece_len)
             .expect("a scenario has pieces of a sound length and number");
         let content = Content { geometry, seed: rng.bits() };
-        let common = Common { content, infohash: InfoHash([7; 20]) };
-        let real = RealContents::new(&scenario, common);
+        let common = Common::new(content, scenario.variations);
+        let real = RealContents::new(&scenario, &common);
         let mut queue = Queue::new();
         let mut hosts = Vec::new();
         let mut by_addr = BTreeMap::new();
@@ -128,7 +137,7 @@ impl Swarm {
                 Some(storage) => outages::plan(&mut queue, joined_at, id, 0, storage.life_len()),
                 None => queue.push(joined_at, Event::Join(id)),
             }
-            let mut host = Host::new(common, role, addr, joined_at, storage, rng.fork("host"));
+            let mut host = Host::new(&common, role, addr, joined_at, storage, rng.fork("host"));
             let reveal = scenario.variations.super_seeding.filter(|_| role == Role::Seed);
             host.super_seed = reveal.map(|reveal| SuperSeed::new(reveal, scenario.piece_count));
             hosts.push(host);
@@ -140,6 +149,7 @@ impl Swarm {
         });
         let network = Network::new(lines, scenario.loss, rng.fork("network"));
         let tracker = Tracker::new(rng.fork("tracker"), Instant::ZERO);
+        let dht_seed = scenario.seed;
         let copies = vec![0; scenario.piece_count as usize];
         let now = Instant::ZERO;
         let (trace_digest, event_count) = (0, 0);
@@ -153,6 +163,8 @@ impl Swarm {
             by_addr,
             conns: Vec::new(),
             tracker,
+            dht: Dht::default(),
+            dht_rng: Rng::from_number(dht_seed),
             copies,
             rng,
             trace_digest,
@@ -203,6 +215,7 @@ impl Swarm {
             Event::Stored { host, piece, .. } => (8, *host, u64::from(*piece)),
             Event::Announced { host, request, .. } => (9, *host, request.0),
             Event::Answered { host, request, .. } => (10, *host, request.0),
+            Event::LookedUp { host, lookup, .. } => (12, *host, *lookup),
         };
         for value in [self.now.as_micros(), kind, who as u64, what] {
             self.trace_digest = mix(self.trace_digest, value);
@@ -220,7 +233,7 @@ impl Swarm {
                     let command = Command::Limit { upload_rate, download_rate: None };
                     self.hosts[host].machines.torrent.handle_command(now, command);
                 }
-                self.hosts[host].machines.announcer.handle_timeout(now);
+                self.begin_discovery(host);
                 self.settle(host);
             }
             Event::Leave(host) => self.leave(host),
@@ -233,12 +246,14 @@ impl Swarm {
             }
             Event::Outage { host, life, happening } => self.outage(host, life, happening),
             Event::Stored { host, piece, block_hashes } => self.stored(host, piece, block_hashes),
-            Event::Announced { host, request, announce } => {
-                let reply = Box::new(self.tracker.answer(now, self.hosts[host].addr, &announce));
-                self.queue.push(now + self.scenario.latency, Event::Answered { host, request, reply });
+            Event::Announced { host, request, announce } => self.announced(host, request, &announce),
+            Event::LookedUp { host, life, lookup } => {
+                if life == self.hosts[host].life_number() {
+                    self.looked_up(host, lookup);
+                }
             }
             Event::Answered { host, request, reply } => {
-                self.hosts[host].machines.announcer.handle_reply(now, request, *reply);
+                self.hosts[host].machines.discovery.handle_reply(now, request, *reply, false);
                 self.settle(host);
             }
         }
@@ -251,9 +266,9 @@ impl Swarm {
         }
         host.wake_at = None;
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if due(host.machines.announcer.poll_timeout()) {
-            host.report_progress(now);
-            host.machines.announcer.handle_timeout(now);
+        if due(host.machines.discovery.poll_timeout()) {
+            host.report_progress();
+            host.machines.discovery.handle_timeout(now);
         }
         if host.life.online && due(host.machines.torrent.poll_timeout()) {
             host.machines.torrent.handle_timeout(now);
@@ -266,8 +281,8 @@ impl Swarm {
         let conns: Vec<ConnId> = self.hosts[id].wires.keys().copied().collect();
         conns.into_iter().for_each(|conn| self.close(id, conn));
         let (now, host) = (self.now, &mut self.hosts[id]);
-        host.report_progress(now);
-        host.machines.announcer.handle_stopped(now);
+        host.report_progress();
+        host.machines.discovery.handle_stopped(now);
         self.settle(id);
         self.hosts[id].life.online = false;
     }
@@ -407,11 +422,12 @@ impl Swarm {
         if self.hosts[id].disk.is_down() {
             return;
         }
+        self.hosts[id].tell_demand(self.now);
         loop {
             if let Some(output) = self.hosts[id].machines.torrent.poll_output() {
                 self.act(id, output);
-            } else if let Some(output) = self.hosts[id].machines.announcer.poll_output() {
-                self.announce(id, output);
+            } else if let Some(output) = self.hosts[id].machines.discovery.poll_output() {
+                self.discover(id, output);
             } else {
                 break;
             }

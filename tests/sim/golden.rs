@@ -65,6 +65,14 @@ fn mass_restart() -> Scenario {
     Scenario { peers: 12, machines: (0..6).map(machine).collect(), ..crowd() }
 }
 
+/// Half of the peers come when the tracker does not answer any more: they have the DHT, or come
+/// early enough to be told of others by peers. The content is large enough that they meet.
+fn tracker_dies(variations: Variations) -> Scenario {
+    let variations = Variations { tracker_dies_at: Some(Duration::from_secs(30)), ..variations };
+    let arrivals = Duration::from_secs(if variations.dht { 60 } else { 30 });
+    Scenario { arrivals, variations, ..crowd() }
+}
+
 /// The rows, by name.
 fn scenarios() -> BTreeMap<&'static str, Scenario> {
     let super_seeding = |reveal| Variations { super_seeding: Some(reveal), ..Variations::default() };
@@ -85,6 +93,9 @@ fn scenarios() -> BTreeMap<&'static str, Scenario> {
         ("super seed of libtorrent", few(varied(super_seeding(Reveal::WhenDownloaded)))),
         ("super seed of rtorrent", few(varied(super_seeding(Reveal::WhenShared)))),
         ("mass restart", mass_restart()),
+        ("magnets", varied(Variations { magnets: true, ..Variations::default() })),
+        ("tracker dies, gossip", tracker_dies(Variations { pex: true, ..Variations::default() })),
+        ("tracker dies, DHT", tracker_dies(Variations { dht: true, ..Variations::default() })),
     ])
 }
 

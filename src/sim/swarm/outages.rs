@@ -46,7 +46,7 @@ impl Happening {
 pub(super) struct RealContents(Option<Arc<RealContent>>);
 
 impl RealContents {
-    pub(super) fn new(scenario: &Scenario, common: Common) -> Self {
+    pub(super) fn new(scenario: &Scenario, common: &Common) -> Self {
         let is_real = !scenario.machines.is_empty();
         Self(is_real.then(|| Arc::new(RealContent::new(common.content, common.infohash))))
     }
@@ -82,7 +82,7 @@ impl Swarm {
     }
 
     fn start(&mut self, id: HostId) {
-        let (now, common, host) = (self.now, self.common, &mut self.hosts[id]);
+        let (now, common, host) = (self.now, &self.common, &mut self.hosts[id]);
         let life = host.life_number();
         let HostDisk::Real(storage) = &mut host.disk else { return };
         let started = storage.start(now);
@@ -107,7 +107,7 @@ impl Swarm {
             let blocks: Vec<u32> = blocks.iter().map(|block| block.index).collect();
             host.machines.torrent.handle_restored(now, *piece, &blocks);
         }
-        host.machines.announcer.handle_timeout(now);
+        self.begin_discovery(id);
         self.run_storage(id);
         self.settle(id);
     }

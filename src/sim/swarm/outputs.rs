@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 
 use super::{Event, PORT, Swarm, disk_time};
 use crate::proto::block::Block;
-use crate::proto::torrent::event::{ConnId, DisconnectReason, Event as TorrentEvent, Output, Source};
-use crate::proto::tracker::announcer::Output as AnnouncerOutput;
+use crate::proto::torrent::event::{ConnId, DisconnectReason, Event as TorrentEvent, Output};
 use crate::proto::wire::message::Message;
 use crate::sim::content::Tag;
 use crate::sim::host::HostDisk;
@@ -52,12 +51,15 @@ impl Swarm {
                 let at = now + disk_time(len);
                 self.queue.push(at, Event::Stored { host: id, piece, block_hashes });
             }
-            // Every host has the metadata here, and none has a DHT node.
-            Output::SendMetadata(conn, message) => self.say(id, conn, message),
-            Output::ReserveMetadata(_)
-            | Output::ReleaseMetadata(_)
-            | Output::Metadata(_)
-            | Output::DhtNode(_) => {}
+            Output::SendMetadata(conn, message) => {
+                self.say(id, conn, message);
+                self.hosts[id].machines.torrent.handle_metadata_sent(now, conn, 1);
+            }
+            // There is room for the metadata of one torrent.
+            Output::ReserveMetadata(len) => host.machines.torrent.handle_metadata_reserved(now, len),
+            Output::Metadata(bytes) => host.begin_content(&self.common, now, bytes),
+            // No host has a DHT node that others could ask.
+            Output::ReleaseMetadata(_) | Output::DhtNode(_) => {}
             Output::DropPiece(piece) => host.disk.drop_piece(piece),
             Output::Event(event) => self.notice(id, event),
         }
@@ -109,8 +111,9 @@ impl Swarm {
     pub(super) fn completed(&mut self, id: HostId) {
         let (now, host) = (self.now, &mut self.hosts[id]);
         host.life.completed_at.get_or_insert(now);
-        host.report_progress(now);
-        host.machines.announcer.handle_completed(now);
+        host.report_progress();
+        host.machines.discovery.handle_completed(now, true);
+        host.machines.discovery.handle_lack(now, false);
         if self.scenario.variations.complete_leave && host.role == Role::Peer {
             self.queue.push(now, Event::Leave(id));
         }
@@ -120,30 +123,6 @@ impl Swarm {
         if let Some(wire) = self.hosts[id].wires.get(&conn) {
             let next = self.network.send(self.now, wire.link, wire.end, Parcel::Block(block, tag));
             self.schedule(next);
-        }
-    }
-
-    pub(super) fn announce(&mut self, id: HostId, output: AnnouncerOutput) {
-        let now = self.now;
-        match output {
-            AnnouncerOutput::Announce { request, announce, url: _ } => {
-                let announce = Box::new(announce);
-                let at = now + self.scenario.latency;
-                self.queue.push(at, Event::Announced { host: id, request, announce });
-            }
-            AnnouncerOutput::Peers(peers) => {
-                let source = Source::Tracker { local: false };
-                if self.hosts[id].life.online {
-                    self.hosts[id].machines.torrent.handle_candidates(now, source, &peers);
-                }
-            }
-            AnnouncerOutput::ExternalIp(_)
-            | AnnouncerOutput::Announced { .. }
-            | AnnouncerOutput::Silent(_)
-            | AnnouncerOutput::Warning { .. } => {}
-            AnnouncerOutput::Failed { error, .. } => {
-                panic!("seed {}: the tracker refuses {}: {error}", self.scenario.seed, self.hosts[id].addr)
-            }
         }
     }
 }
