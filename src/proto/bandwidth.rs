@@ -1,17 +1,17 @@
-//! Token buckets: how rate limits are kept.
+//! Token buckets for rate limits.
 
 use super::time::{Duration, Instant};
 
-/// Longest burst, as time at the full rate: a limit is kept over any span longer than this.
+/// Longest burst, as time at the full rate: a limit holds over any longer span.
 pub const BURST: Duration = Duration::from_millis(250);
-/// Least burst, so that a slow limit still lets one block through: one block and its header.
+/// Least burst, so that a low limit still lets one block through: one block and its header.
 pub const BURST_LEN_MIN: u64 = 17 * 1024;
 
 /// A rate limit in bytes per second; without one, everything passes.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     rate: Option<u64>,
-    /// Bytes in hand, in millionths, so that slow rates lose nothing to rounding.
+    /// Tokens in millionths of a byte, so that low rates lose nothing to rounding.
     micro_tokens: u128,
     filled_at: Instant,
 }
@@ -19,32 +19,32 @@ pub struct Bucket {
 const MICRO: u128 = 1_000_000;
 
 impl Bucket {
-    /// A full bucket; `rate` in bytes per second, None for no limit.
+    /// Creates a full bucket; `rate` in bytes per second, `None` for no limit.
     pub fn new(rate: Option<u64>, now: Instant) -> Self {
         let mut bucket = Self { rate, micro_tokens: 0, filled_at: now };
         bucket.micro_tokens = bucket.capacity();
         bucket
     }
 
-    /// Changes the limit; what is in hand stays, up to the new burst.
+    /// Changes the limit; the tokens stay, up to the new burst.
     pub fn set_rate(&mut self, rate: Option<u64>, now: Instant) {
         self.fill(now);
         self.rate = rate;
         self.micro_tokens = self.micro_tokens.min(self.capacity());
     }
 
-    /// The limit in bytes per second.
+    /// Returns the limit, bytes per second.
     pub fn rate(&self) -> Option<u64> {
         self.rate
     }
 
-    /// Bytes that may pass now; `u64::MAX` without a limit.
+    /// Returns the bytes that may pass now; `u64::MAX` without a limit.
     pub fn available(&mut self, now: Instant) -> u64 {
         self.fill(now);
         self.rate.map_or(u64::MAX, |_| (self.micro_tokens / MICRO) as u64)
     }
 
-    /// Takes `len` bytes if they may pass now.
+    /// Takes `len` bytes if they may pass now; returns whether they may.
     pub fn take(&mut self, len: u64, now: Instant) -> bool {
         let enough = self.available(now) >= len;
         if enough && self.rate.is_some() {
@@ -53,7 +53,7 @@ impl Bucket {
         enough
     }
 
-    /// When `len` bytes may pass; None: never at rate 0.
+    /// Returns when `len` bytes may pass; `None` means never, at rate 0.
     pub fn ready_at(&self, len: u64) -> Option<Instant> {
         let Some(rate) = self.rate else { return Some(self.filled_at) };
         let wanted = (u128::from(len) * MICRO).min(self.capacity());

@@ -1,4 +1,4 @@
-//! One bit a piece, most significant bit first, as on the wire (BEP 3 `bitfield`).
+//! One bit for each piece, most significant bit first, as on the wire (BEP 3 `bitfield`).
 
 /// A set of pieces out of `len`; the spare bits of the last byte are always zero.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -8,15 +8,15 @@ pub struct Bitfield {
     ones: u32,
 }
 
-/// Why bytes are no bitfield of this torrent.
+/// Why bytes are no bitfield of a torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BitfieldError {
     /// Not `len / 8` bytes, rounded up.
     #[error("bitfield of {actual} bytes where {expected} belong")]
     Length {
-        /// Bytes that `len` pieces take.
+        /// Length of a bitfield of `len` pieces, bytes.
         expected: usize,
-        /// Bytes that came.
+        /// Length received, bytes.
         actual: usize,
     },
     /// A spare bit is set.
@@ -25,12 +25,12 @@ pub enum BitfieldError {
 }
 
 impl Bitfield {
-    /// No piece of `len`.
+    /// Creates an empty set out of `len` pieces.
     pub fn new(len: u32) -> Self {
         Self { bytes: vec![0; Self::byte_len(len)], len, ones: 0 }
     }
 
-    /// Every piece of `len`.
+    /// Creates the set of all `len` pieces.
     pub fn full(len: u32) -> Self {
         let mut field = Self { bytes: vec![0xff; Self::byte_len(len)], len, ones: len };
         let spare = field.spare_bits();
@@ -40,10 +40,10 @@ impl Bitfield {
         field
     }
 
-    /// Reads `len` bits as sent by a peer.
+    /// Decodes `len` bits from a peer.
     ///
     /// # Errors
-    /// The length does not fit, or a spare bit is set.
+    /// The length is wrong, or a spare bit is set.
     pub fn from_wire(bytes: &[u8], len: u32) -> Result<Self, BitfieldError> {
         let expected = Self::byte_len(len);
         if bytes.len() != expected {
@@ -53,11 +53,11 @@ impl Bitfield {
         Self { bytes: bytes.to_vec(), len, ones }.without_spare()
     }
 
-    /// The same pieces out of `len`: for a field that came before the number of pieces was known,
-    /// and so counts the spare bits of its last byte.
+    /// Returns the same pieces out of `len`, for a field that was received before the number of
+    /// pieces was known and so counts the spare bits of its last byte.
     ///
     /// # Errors
-    /// The length does not fit, or a spare bit is set.
+    /// The length is wrong, or a spare bit is set.
     pub fn fitted(self, len: u32) -> Result<Self, BitfieldError> {
         let expected = Self::byte_len(len);
         if self.bytes.len() != expected {
@@ -74,7 +74,7 @@ impl Bitfield {
         Ok(self)
     }
 
-    /// Bytes that a bitfield of `len` pieces takes.
+    /// Returns the length of a bitfield of `len` pieces, bytes.
     pub const fn byte_len(len: u32) -> usize {
         (len as usize).div_ceil(8)
     }
@@ -83,27 +83,27 @@ impl Bitfield {
         (8 - self.len % 8) % 8
     }
 
-    /// The bytes as on the wire.
+    /// Returns the bytes as on the wire.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How many pieces there are, set or not.
+    /// Returns the number of pieces, set or not.
     pub fn len(&self) -> u32 {
         self.len
     }
 
-    /// Whether there are no pieces at all (a torrent of empty files).
+    /// Whether the torrent has no pieces (all its files are empty).
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many are set.
+    /// Returns the number of pieces that are set.
     pub fn count(&self) -> u32 {
         self.ones
     }
 
-    /// Whether all are set.
+    /// Whether all pieces are set.
     pub fn is_full(&self) -> bool {
         self.ones == self.len
     }
@@ -113,7 +113,7 @@ impl Bitfield {
         index < self.len && self.bytes[index as usize / 8] & (0x80 >> (index % 8)) != 0
     }
 
-    /// Sets `index`; true if it was clear. Beyond the end: nothing, false.
+    /// Sets `index`; returns true if it was clear. Does nothing beyond the end.
     pub fn set(&mut self, index: u32) -> bool {
         if index >= self.len || self.get(index) {
             return false;
@@ -123,7 +123,7 @@ impl Bitfield {
         true
     }
 
-    /// Clears `index`; true if it was set.
+    /// Clears `index`; returns true if it was set.
     pub fn clear(&mut self, index: u32) -> bool {
         if !self.get(index) {
             return false;
@@ -133,7 +133,7 @@ impl Bitfield {
         true
     }
 
-    /// Sets everything that is set in `other`, a field of the same length.
+    /// Sets every piece of `other`, a field of the same length.
     pub fn set_all(&mut self, other: &Self) {
         for (ours, theirs) in self.bytes.iter_mut().zip(&other.bytes) {
             *ours |= theirs;
@@ -141,7 +141,7 @@ impl Bitfield {
         self.ones = self.bytes.iter().map(|byte| byte.count_ones()).sum();
     }
 
-    /// The set ones, ascending.
+    /// Returns the set pieces, ascending.
     pub fn iter_set(&self) -> impl Iterator<Item = u32> {
         self.bytes.iter().enumerate().filter(|(_, byte)| **byte != 0).flat_map(|(at, &byte)| {
             (0..8).filter(move |bit| byte & (0x80 >> bit) != 0).map(move |bit| at as u32 * 8 + bit)
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wire_form_round_trips_and_refuses_what_does_not_fit() {
+    fn the_wire_form_round_trips_and_refuses_wrong_lengths() {
         for len in [0, 1, 7, 8, 9, 1_313] {
             let full = Bitfield::full(len);
             assert_eq!((full.count(), full.is_full()), (len, true));

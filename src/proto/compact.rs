@@ -1,5 +1,5 @@
-//! Compact peer addresses: 6 bytes for IPv4 (BEP 23), 18 for IPv6 (BEP 7), and what counts as an
-//! address.
+//! Compact peer addresses: 6 bytes for IPv4 (BEP 23), 18 for IPv6 (BEP 7), and which addresses are
+//! valid.
 //!
 //! An IPv4-mapped IPv6 address is IPv4 everywhere, so that no peer has two identities.
 
@@ -12,7 +12,7 @@ pub const V4_LEN: usize = 6;
 /// Bytes of an IPv6 address and port.
 pub const V6_LEN: usize = 18;
 
-/// The one form of an address: IPv4-mapped IPv6 becomes IPv4.
+/// Returns the canonical form of an address: IPv4-mapped IPv6 becomes IPv4.
 pub fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
@@ -53,14 +53,14 @@ pub fn encode(addr: SocketAddr, out: &mut Vec<u8>) {
     out.extend_from_slice(&addr.port().to_be_bytes());
 }
 
-/// The IPv4 addresses of a compact list; an incomplete tail is dropped.
+/// Decodes a compact list of IPv4 addresses; an incomplete tail is dropped.
 pub fn decode_v4(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
     bytes.as_chunks::<V4_LEN>().0.iter().map(|&[a, b, c, d, high, low]| {
         SocketAddr::new(Ipv4Addr::new(a, b, c, d).into(), u16::from_be_bytes([high, low]))
     })
 }
 
-/// The IPv6 addresses of a compact list, canonical; an incomplete tail is dropped.
+/// Decodes a compact list of IPv6 addresses, canonical; an incomplete tail is dropped.
 pub fn decode_v6(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
     bytes.as_chunks::<V6_LEN>().0.iter().map(|bytes| {
         let (ip, port) = bytes.split_at(16);

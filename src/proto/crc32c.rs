@@ -1,4 +1,4 @@
-//! Castagnoli's CRC of 32 bits: it ties node ids to addresses (BEP 42) and orders peers (BEP 40).
+//! CRC-32C (Castagnoli), which binds node ids to addresses (BEP 42) and orders peers (BEP 40).
 
 /// The remainder of each byte.
 const REMAINDERS: [u32; 256] = remainders();
@@ -19,7 +19,7 @@ const fn remainders() -> [u32; 256] {
     table
 }
 
-/// The CRC of these bytes. A byte at a time: it is computed for every node that an answer names.
+/// Returns the CRC of these bytes, byte by byte, which is fast enough for every node of an answer.
 pub fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc: u32, &byte| (crc >> 8) ^ REMAINDERS[usize::from(crc as u8 ^ byte)])
 }

@@ -1,4 +1,4 @@
-//! The name of a torrent: SHA-1 over the `info` dictionary exactly as received (BEP 3).
+//! The identifier of a torrent: SHA-1 of the `info` dictionary exactly as received (BEP 3).
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use sha1::{Digest, Sha1};
 pub struct InfoHash(pub [u8; 20]);
 
 impl InfoHash {
-    /// The infohash of an `info` dictionary, over the bytes as they came.
+    /// Returns the infohash of an `info` dictionary, of its bytes as received.
     pub fn of(info_bytes: &[u8]) -> Self {
         Self(Sha1::digest(info_bytes).into())
     }

@@ -1,24 +1,23 @@
-//! Local service discovery (BEP 14): who on the local network has the same torrents.
+//! Local service discovery (BEP 14): finds peers of the same torrents on the local network.
 //!
 //! One machine for all torrents of a process: each is announced soon after it is added and then
-//! every five minutes ([`INTERVAL`]), several in one datagram, to one multicast group a family.
-//! When a new peer announces a torrent of ours, our own announce of it comes sooner, so that late
-//! comers find us even if we cannot reach them.
+//! every five minutes ([`INTERVAL`]), several in one datagram, to one multicast group for each
+//! family. When a new peer announces one of our torrents, our own announce of it is brought
+//! forward, so that it finds us even if we cannot reach it.
 //!
-//! The BEP wants no more than one announce a minute. We keep that for each swarm
-//! ([`TORRENT_SPACING`]), and for the whole with up to a hundred torrents or so; a client with
-//! thousands would then need hours to say once what it has. So datagrams with torrents that were
-//! never announced go once a second ([`FIRST_SPACING`]), all others every ten seconds at most
-//! ([`REPEAT_SPACING`]): ten thousand torrents, 400 datagrams, are known after seven minutes and
-//! repeated in little more than an hour.
+//! The BEP asks for at most one announce a minute. This holds for each swarm ([`TORRENT_SPACING`]),
+//! and for the whole with up to about a hundred torrents; a client with thousands would need hours
+//! to announce each once. So datagrams with torrents that were never announced are sent once a
+//! second ([`FIRST_SPACING`]), all others at most every ten seconds ([`REPEAT_SPACING`]): ten
+//! thousand torrents, 400 datagrams, are announced within seven minutes and repeated in little more
+//! than an hour.
 //!
-//! Only senders with a local address are heard. The groups do not leave the site, but a datagram
-//! may come to our port from anywhere, and its sender's address may be false: whoever it names
-//! would be dialled as a neighbour. Link-local IPv6 is not heard either, as its addresses mean
-//! nothing without their interface, nor is a neighbour's global IPv6 address, which from here
-//! cannot be told from a stranger's: such hosts hear each other over IPv4. What a neighbour can
-//! cause is bounded by source ([`PORTS_MAX`], [`SOURCES_MAX`]) and then by the gate of candidates.
-//! It knows no sockets.
+//! Only senders with a local address are accepted. The groups do not leave the site, but any host
+//! may send a datagram to the port, and its source may be forged: the named peer would be dialled
+//! as a local one. Link-local IPv6 addresses are not accepted, because they mean nothing without
+//! their interface, nor are global IPv6 addresses of local hosts, which cannot be distinguished
+//! from remote ones: such hosts find each other over IPv4. The effect of a host is bounded by
+//! source ([`PORTS_MAX`], [`SOURCES_MAX`]) and then by the candidates' limits. Knows no sockets.
 
 mod datagram;
 
@@ -33,29 +32,29 @@ pub use datagram::{BadDatagram, DATAGRAM_LEN_MAX, INFOHASH_MAX, Search};
 
 /// The port of both groups.
 pub const LSD_PORT: u16 = 6_771;
-/// How often a torrent is announced, and up to a tenth later.
+/// Interval between announces of a torrent, plus up to a tenth.
 pub const INTERVAL: Duration = Duration::from_secs(300);
 /// Least time between two announces of one torrent: the BEP's minute.
 pub const TORRENT_SPACING: Duration = Duration::from_secs(60);
 /// Least time between two datagrams to a group if the later one has a torrent that was never
-/// announced; others wait.
+/// announced.
 pub const FIRST_SPACING: Duration = Duration::from_secs(1);
-/// Least time before a datagram that only repeats, or answers; torrents wait for the next one.
+/// Least time before a datagram that only repeats or answers; torrents wait for the next one.
 pub const REPEAT_SPACING: Duration = Duration::from_secs(10);
-/// Within so long a torrent is announced that was added, or that a newcomer announced.
+/// Most time until a torrent is announced that was added, or that a new peer announced.
 const SOON: Duration = Duration::from_secs(1);
-/// Torrents that are due so much later go with those that are due now, if there is room in the
-/// datagram.
+/// Torrents that are due within this time join a datagram that is due, if it has room.
 const AHEAD: Duration = Duration::from_secs(60);
-/// Ports heard of one source within [`HEARD_FOR`], as many processes share a host; of more we hear
-/// nothing.
+/// Most ports accepted of one source within [`HEARD_FOR`], because several processes may share a
+/// host; further ones are ignored.
 pub const PORTS_MAX: usize = 16;
-/// Sources heard within [`HEARD_FOR`], more than a local network has; of more we hear nothing.
+/// Most sources accepted within [`HEARD_FOR`], more than a local network has; further ones are
+/// ignored.
 pub const SOURCES_MAX: usize = 1_024;
-/// Pairs of a torrent and a peer that are remembered, some 600 KiB at most; beyond it nobody counts
-/// as new, and our announces keep their own pace.
+/// Most pairs of torrent and peer that are remembered, some 600 KiB; beyond it no peer counts as
+/// new, and announces keep their interval.
 const KNOWN_MAX: usize = 8_192;
-/// After so long of silence a peer is forgotten: three announces were missed.
+/// Silence after which a peer is forgotten: three announces were missed.
 const HEARD_FOR: Duration = Duration::from_secs(900);
 
 /// A multicast group.
@@ -68,7 +67,7 @@ pub enum Group {
 }
 
 impl Group {
-    /// Where its datagrams go.
+    /// Returns its address and port.
     pub fn addr(self) -> SocketAddr {
         let ip: IpAddr = match self {
             Self::V4 => Ipv4Addr::new(239, 192, 152, 143).into(),
@@ -78,13 +77,13 @@ impl Group {
     }
 }
 
-/// The machine's decisions.
+/// An output of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Output {
     /// Send a datagram to a group, from every interface.
     Announce(Group, Vec<u8>),
-    /// A peer of a torrent of ours.
+    /// A peer of one of our torrents.
     Peer(InfoHash, SocketAddr),
 }
 
@@ -99,14 +98,14 @@ struct Plan {
 #[derive(Debug)]
 pub struct Lsd {
     port: u16,
-    /// Tells our own datagrams from others'.
+    /// Identifies our own datagrams.
     cookie: String,
     torrents: BTreeMap<InfoHash, Plan>,
-    /// The torrents that were never announced by their `due_at`.
+    /// Torrents that were never announced, by their `due_at`.
     fresh: BTreeSet<(Instant, InfoHash)>,
-    /// All others by their `due_at`.
+    /// All other torrents, by their `due_at`.
     due: BTreeSet<(Instant, InfoHash)>,
-    /// When the last datagram went, or it all began.
+    /// When the last datagram was sent, or the machine created.
     sent_at: Instant,
     heard: Heard,
     out: VecDeque<Output>,
@@ -114,7 +113,7 @@ pub struct Lsd {
 }
 
 impl Lsd {
-    /// No torrents. `port`: where we take connections.
+    /// Creates it without torrents. `port` is our listening port.
     pub fn new(port: u16, mut rng: Rng, now: Instant) -> Self {
         let cookie = format!("{:016x}", rng.bits());
         Self {
@@ -130,7 +129,7 @@ impl Lsd {
         }
     }
 
-    /// A public torrent runs.
+    /// Adds a public torrent.
     pub fn handle_added(&mut self, now: Instant, infohash: InfoHash) {
         if !self.torrents.contains_key(&infohash) {
             let due_at = now + SOON.mul_f64(self.rng.unit());
@@ -140,7 +139,7 @@ impl Lsd {
         self.check_invariant();
     }
 
-    /// A torrent has left.
+    /// Removes a torrent.
     pub fn handle_removed(&mut self, infohash: InfoHash) {
         if let Some(plan) = self.torrents.remove(&infohash) {
             self.queue_of(plan).remove(&(plan.due_at, infohash));
@@ -150,7 +149,7 @@ impl Lsd {
         self.check_invariant();
     }
 
-    /// A datagram came to a group. Our own are known by their cookie; nonsense is dropped.
+    /// Handles a datagram to a group. Our own have our cookie; invalid ones are dropped.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
         let Some(host) = neighbour(from) else { return };
         let Ok(search) = Search::decode(bytes) else { return };
@@ -172,7 +171,7 @@ impl Lsd {
         self.check_invariant();
     }
 
-    /// Time passed.
+    /// Applies the passage of time.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|at| at <= now) {
             self.announce(now);
@@ -181,12 +180,12 @@ impl Lsd {
         self.check_invariant();
     }
 
-    /// The next decision.
+    /// Returns the next output.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.out.pop_front()
     }
 
-    /// When to call [`Lsd::handle_timeout`].
+    /// Returns when to call [`Lsd::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         let after = |queue: &BTreeSet<(Instant, InfoHash)>, spacing| {
             queue.first().map(|&(due_at, _)| due_at.max(self.sent_at + spacing))
@@ -195,8 +194,7 @@ impl Lsd {
         first_at.into_iter().chain(after(&self.due, REPEAT_SPACING)).min()
     }
 
-    /// One datagram with the torrents that are due, the new ones first, and those that may go with
-    /// them.
+    /// Sends one datagram with the torrents that are due, new ones first, and others that may join.
     fn announce(&mut self, now: Instant) {
         let may_go = |at: Instant, infohash: &InfoHash| {
             let announced_at = self.torrents.get(infohash).and_then(|plan| plan.announced_at);
@@ -206,7 +204,7 @@ impl Lsd {
         let ready = self.fresh.range(..=end).chain(self.due.range(..=end));
         let ready = ready.filter(|(at, infohash)| may_go(*at, infohash));
         let infohashes: Vec<_> = ready.map(|&(_, infohash)| infohash).take(INFOHASH_MAX).collect();
-        // One moment for all, so that they go together the next time too.
+        // The same time for all, so that they share the next datagram too.
         let due_at = now + INTERVAL + (INTERVAL / 10).mul_f64(self.rng.unit());
         for &infohash in &infohashes {
             self.plan(infohash, Plan { announced_at: Some(now), due_at });
@@ -218,7 +216,7 @@ impl Lsd {
         }
     }
 
-    /// Somebody new announced this torrent: it hears of us soon.
+    /// A new peer announced this torrent: brings our announce forward.
     fn answer(&mut self, now: Instant, infohash: InfoHash, plan: Plan) {
         let soon = now + SOON.mul_f64(self.rng.unit());
         let spaced = plan.announced_at.map_or(soon, |announced_at| soon.max(announced_at + TORRENT_SPACING));
@@ -238,7 +236,7 @@ impl Lsd {
         if plan.announced_at.is_none() { &mut self.fresh } else { &mut self.due }
     }
 
-    /// Says whether the books agree.
+    /// Asserts that the queues agree with the plans.
     #[cfg(debug_assertions)]
     fn check_invariant(&self) {
         debug_assert_eq!(self.torrents.len(), self.fresh.len() + self.due.len());
@@ -246,8 +244,7 @@ impl Lsd {
     }
 }
 
-/// The host of a sender that we hear: local, and an address that means something without its
-/// interface.
+/// Returns the host of an accepted sender: a local address with a meaning outside its interface.
 fn neighbour(from: SocketAddr) -> Option<IpAddr> {
     let ip = from.ip().to_canonical();
     let is_link_local = match ip {
@@ -257,19 +254,19 @@ fn neighbour(from: SocketAddr) -> Option<IpAddr> {
     (compact::is_local(ip) && !is_link_local).then_some(ip)
 }
 
-/// Who announced what lately.
+/// The peers that announced recently.
 #[derive(Debug, Default)]
 struct Heard {
-    /// The ports of each host, with when each was heard last.
+    /// The ports of each host, with the time of the last announce.
     sources: BTreeMap<IpAddr, BTreeMap<u16, Instant>>,
-    /// When the oldest source may be forgotten: until then a full table stays full.
+    /// When the oldest source may be forgotten; until then a full table stays full.
     swept_at: Instant,
-    /// When each peer of each torrent was heard last.
+    /// The last announce of each peer for each torrent.
     peers: BTreeMap<(InfoHash, SocketAddr), Instant>,
 }
 
 impl Heard {
-    /// Whether this peer is within what its host, and all hosts together, may name.
+    /// Whether this peer is within the limits of its host and of all hosts.
     fn admit(&mut self, now: Instant, addr: SocketAddr) -> bool {
         if now - self.swept_at >= TORRENT_SPACING {
             self.sweep(now);
@@ -285,7 +282,7 @@ impl Heard {
         admits
     }
 
-    /// Whether this is somebody new for this torrent.
+    /// Notes an announce; returns whether the peer is new for this torrent.
     fn note(&mut self, now: Instant, infohash: InfoHash, addr: SocketAddr) -> bool {
         let key = (infohash, addr);
         if self.peers.len() >= KNOWN_MAX && !self.peers.contains_key(&key) {
@@ -294,7 +291,7 @@ impl Heard {
         self.peers.insert(key, now).is_none()
     }
 
-    /// Forgets who was silent for long.
+    /// Forgets peers after a long silence.
     fn sweep(&mut self, now: Instant) {
         self.swept_at = now;
         let is_fresh = |at: Instant| now - at < HEARD_FOR;
@@ -305,7 +302,7 @@ impl Heard {
         });
     }
 
-    /// The torrent has left.
+    /// Forgets a torrent.
     fn forget(&mut self, infohash: InfoHash) {
         let least = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
         let of_torrent = self.peers.range((infohash, least)..).map(|(key, _)| *key);
@@ -336,7 +333,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// A stranger's announce of these torrents.
+    /// Another client's announce of these torrents.
     fn announce(port: u16, torrents: &[u32]) -> Vec<u8> {
         let infohashes = torrents.iter().copied().map(infohash).collect();
         Search { port, infohashes, cookie: Some("stranger".to_owned()) }.encode(Group::V4)
@@ -348,7 +345,7 @@ mod tests {
         std::iter::from_fn(|| lsd.poll_output()).filter_map(peer).collect()
     }
 
-    /// All datagrams to the group of IPv4 until `end`: when, and what they announce.
+    /// All datagrams to the IPv4 group until `end`: time and torrents.
     fn run(lsd: &mut Lsd, end: Instant) -> Vec<(Instant, Vec<InfoHash>)> {
         let mut sent = Vec::new();
         while let Some(at) = lsd.poll_timeout().filter(|at| *at <= end) {
@@ -408,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_s_torrents_of_ours_give_peers_and_nothing_else_does() {
+    fn only_a_local_host_s_announce_of_our_torrents_gives_peers() {
         let mut lsd = lsd(1);
         lsd.handle_added(T0, infohash(1));
         lsd.handle_added(T0, infohash(2));
@@ -427,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_announces_are_not_heard_and_another_process_of_our_host_is() {
+    fn our_own_announces_are_ignored_and_those_of_another_process_are_not() {
         let (mut one, mut other) = (lsd(1), lsd(2));
         one.handle_added(T0, infohash(1));
         other.handle_added(T0, infohash(1));
@@ -443,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_comer_hears_of_us_soon_but_not_twice_a_minute() {
+    fn a_new_peer_gets_an_announce_soon_but_not_twice_a_minute() {
         let mut lsd = lsd(1);
         lsd.handle_added(T0, infohash(1));
         let first = run(&mut lsd, T0 + secs(1))[0].0;
@@ -460,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_name_peers_without_end() {
+    fn named_peers_are_bounded() {
         let mut lsd = lsd(1);
         lsd.handle_added(T0, infohash(1));
         let mut named = BTreeSet::new();

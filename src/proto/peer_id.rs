@@ -1,11 +1,10 @@
-//! The 20 bytes by which a peer names itself within one swarm (BEP 3, BEP 20).
+//! The 20 bytes that identify a peer within one swarm (BEP 3, BEP 20).
 
 use std::fmt;
 
 use super::rng::Rng;
 
-/// A peer's name: ours is `-SP`, four version digits, `-` and 12 random bytes, new for each
-/// torrent.
+/// A peer id: ours is `-SP`, four version digits, `-` and 12 random bytes, new for each torrent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub [u8; 20]);
 
@@ -13,7 +12,7 @@ pub struct PeerId(pub [u8; 20]);
 const PREFIX: &[u8; 8] = b"-SP0100-";
 
 impl PeerId {
-    /// A fresh name of our own.
+    /// Generates an id of our own.
     pub fn generate(rng: &mut Rng) -> Self {
         let mut id = [0; 20];
         let (prefix, random) = id.split_at_mut(PREFIX.len());
@@ -26,7 +25,7 @@ impl PeerId {
 }
 
 impl fmt::Display for PeerId {
-    /// Printable bytes as they are, others as `.`: a peer's name goes to logs and terminals.
+    /// Prints non-printable bytes as `.`, because peer ids go to logs and terminals.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|&byte| {
             write!(out, "{}", if byte.is_ascii_graphic() { char::from(byte) } else { '.' })
@@ -45,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ours_are_recognized_unique_and_printable() {
+    fn our_ids_are_recognizable_unique_and_printable() {
         let mut rng = Rng::from_number(3);
         let (one, other) = (PeerId::generate(&mut rng), PeerId::generate(&mut rng));
         assert!(one.0.starts_with(PREFIX));

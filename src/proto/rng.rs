@@ -1,9 +1,8 @@
-//! Seeded randomness: what the machines know of chance.
+//! Seeded randomness: the machines' only source of random numbers.
 //!
 //! ChaCha8 from a seed that the shell draws once. Each machine owns a generator, forked from its
-//! parent's by a label, so that adding a draw in one machine does not change what another one
-//! draws. The output is unpredictable without the seed, so transaction ids and tokens may come from
-//! it.
+//! parent's by a label, so that another draw in one machine does not change the draws of others.
+//! The output is unpredictable without the seed, so it may serve for transaction ids and tokens.
 
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng as _, SeedableRng};
@@ -13,24 +12,24 @@ use sha1::{Digest, Sha1};
 #[derive(Debug)]
 pub struct Rng {
     seed: [u8; 32],
-    /// None: never drawn from. Most generators of thousands of idle torrents are not, and the
-    /// output that is made in advance takes ten times as much as the seed.
+    /// `None` until the first draw. Most generators of thousands of idle torrents are never used,
+    /// and the precomputed output takes ten times as much memory as the seed.
     drawn: Option<Box<ChaCha8Rng>>,
 }
 
 impl Rng {
-    /// A generator whose whole future follows from `seed`.
+    /// Creates a generator whose output follows from `seed`.
     pub fn from_seed(seed: [u8; 32]) -> Self {
         Self { seed, drawn: None }
     }
 
-    /// A generator from a number, as tests and simulations name them.
+    /// Creates a generator from a number, for tests and simulations.
     pub fn from_number(seed: u64) -> Self {
         let drawn = ChaCha8Rng::seed_from_u64(seed);
         Self { seed: drawn.get_seed(), drawn: Some(Box::new(drawn)) }
     }
 
-    /// A generator for another machine; the same label at the same point gives the same generator.
+    /// Forks a generator for another machine; the same label at the same point gives the same one.
     pub fn fork(&mut self, label: &str) -> Self {
         let mut own = [0; 32];
         self.fill(&mut own);
@@ -42,18 +41,18 @@ impl Rng {
         Self::from_seed(seed)
     }
 
-    /// 64 uniform bits.
+    /// Returns 64 uniform bits.
     pub fn bits(&mut self) -> u64 {
         self.generator().next_u64()
     }
 
-    /// A uniform number in `0..bound`; 0 if `bound` is 0.
+    /// Returns a uniform number in `0..bound`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: usize) -> usize {
         // Multiply and shift: the bias is below 2^-32 for every bound that fits in memory.
         ((u128::from(self.bits()) * bound as u128) >> 64) as usize
     }
 
-    /// A uniform number in `0.0..1.0`.
+    /// Returns a uniform number in `0.0..1.0`.
     pub fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
@@ -63,7 +62,7 @@ impl Rng {
         self.generator().fill_bytes(bytes);
     }
 
-    /// Gives back the memory that drawing took: for machines that draw once in a long while.
+    /// Frees the memory that drawing took, for machines that draw rarely.
     pub fn compact(&mut self) {
         if self.drawn.is_some() {
             *self = self.fork("compact");

@@ -1,22 +1,22 @@
-//! Which network an address belongs to, and how far inwards a URL may lead.
+//! The network that an address belongs to, and how far inwards a URL may lead.
 //!
-//! A server on the internet must not aim this machine at hosts that it cannot reach itself: the
-//! machine's own services, its local network, or the metadata service of a cloud. So a URL counts
-//! as much as whoever named it ([`Origin`]), and the address to which its host resolves decides,
-//! not the way in which that host is written. The forms `2130706433`, `0x7f.1` and
-//! `[::ffff:127.0.0.1]` are all 127.0.0.1 here. An address that embeds an IPv4 address
-//! (IPv4-mapped, NAT64, 6to4) has the scope of that one.
+//! A server on the internet must not direct this machine to hosts that it cannot reach itself: the
+//! machine's own services, its local network, or the metadata service of a cloud. So the source of
+//! a URL ([`Origin`]) decides how far it may lead, and the check is on the address to which its
+//! host resolves, not on the spelling of the host. The forms `2130706433`, `0x7f.1` and
+//! `[::ffff:127.0.0.1]` are all 127.0.0.1. An address that embeds an IPv4 address (IPv4-mapped,
+//! NAT64, 6to4) has the scope of that address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How close the hosts are that an address can mean, the most distant first.
+/// How close the hosts at an address are, the most distant first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// Any host on the internet. The documentation (RFC 5737, RFC 3849) and benchmarking ranges
     /// (RFC 2544) count as public: no host of a local network is there, and proxies use the latter
     /// in place of public addresses.
     Public,
-    /// A private network: RFC 1918, RFC 4193, and what carriers share (RFC 6598).
+    /// A private network: RFC 1918, RFC 4193, and shared address space of carriers (RFC 6598).
     Private,
     /// The link (RFC 3927, RFC 4291).
     LinkLocal,
@@ -24,8 +24,7 @@ pub enum Scope {
     Loopback,
 }
 
-/// Addresses of cloud metadata services, which give credentials to whoever asks: never asked,
-/// whoever names them.
+/// Addresses of cloud metadata services, which give credentials to any client; never contacted.
 const CLOUD_METADATA: [IpAddr; 4] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     // The container credentials of ECS.
@@ -35,8 +34,8 @@ const CLOUD_METADATA: [IpAddr; 4] = [
 ];
 
 impl Scope {
-    /// The scope of an address; None: no server or peer is asked there, whoever names it
-    /// (multicast, broadcast, reserved, cloud metadata).
+    /// Returns the scope of an address; `None` for addresses that are never contacted (multicast,
+    /// broadcast, reserved, cloud metadata).
     pub fn of(ip: IpAddr) -> Option<Self> {
         let ip = ip.to_canonical();
         if CLOUD_METADATA.contains(&ip) {
@@ -66,7 +65,7 @@ impl Scope {
         }
         match ip.segments() {
             [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Some(Self::Loopback),
-            // IPv4-compatible addresses, which are not used any more.
+            // IPv4-compatible addresses, which are deprecated.
             [0, 0, 0, 0, 0, 0, ..] => None,
             // Local use of NAT64 (RFC 8215), unique local and the former site-local addresses.
             [0x64, 0xff9b, 1, ..] | [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => Some(Self::Private),
@@ -77,8 +76,7 @@ impl Scope {
     }
 }
 
-/// The IPv4 address to which a gateway would send what goes there: NAT64 (RFC 6052) or 6to4 (RFC
-/// 3056).
+/// Returns the IPv4 address to which a gateway forwards: NAT64 (RFC 6052) or 6to4 (RFC 3056).
 fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let (high, low) = match ip.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => (high, low),
@@ -88,17 +86,18 @@ fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
 }
 
-/// Who named a URL.
+/// The source of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The user: by an option, or by a torrent file or link of theirs.
+    /// The user: an option, a torrent file or a link.
     User,
-    /// A server at an address of this scope, by a redirect. One behind a proxy counts as public.
+    /// A server at an address of this scope, by a redirect. A server behind a proxy counts as
+    /// public.
     Server(Scope),
 }
 
 impl Origin {
-    /// The innermost scope to which the URL may lead: servers only to where they are themselves,
+    /// Returns the innermost scope to which the URL may lead: servers lead only to their own scope
     /// and outwards.
     pub fn innermost(self) -> Scope {
         match self {
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_leads_to_where_it_is_and_outwards() {
+    fn a_server_leads_to_its_own_scope_and_outwards() {
         let scopes = [Scope::Public, Scope::Private, Scope::LinkLocal, Scope::Loopback];
         let addrs = ["8.8.8.8", "192.168.0.1", "169.254.1.1", "127.0.0.1"];
         for (from, server) in scopes.into_iter().enumerate() {

@@ -1,12 +1,12 @@
-//! All torrents of one process: how connections, unchoke slots and rates are shared among them.
+//! All torrents of one process: shares connections, unchoke slots and rates among them.
 //!
-//! Torrents tell what they could use; the session leases shares, anew each [`LEASE_INTERVAL`].
-//! Shares are filled like water: who wants little gets it, the others get equal parts of the rest.
-//! What nobody wants is spread evenly, so that a torrent that wakes up need not wait for the next
-//! interval.
+//! Torrents report what they could use; the session leases shares and adjusts them each
+//! [`LEASE_INTERVAL`]. Shares are max-min fair: a torrent that wants little gets it, and the others
+//! get equal parts of the rest. Unwanted capacity is spread evenly, so that a torrent that becomes
+//! active need not wait for the next interval.
 //!
-//! Fitting is work for every torrent, so not every one that comes makes all shares anew: those that
-//! come in a crowd begin with what is sure to be theirs ([`GROWTH_PART`]).
+//! An adjustment is work for every torrent, so not every added one adjusts all shares: torrents
+//! that are added together begin with a share that is always safe ([`GROWTH_PART`]).
 //!
 //! Invariant: the leases of one budget never add up to more than the budget.
 
@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::infohash::InfoHash;
 use super::time::{Duration, Instant};
 
-/// How often shares are fitted to demand.
+/// Interval at which shares are adjusted to demand.
 pub const LEASE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Budgets of the process.
@@ -25,11 +25,11 @@ pub struct Limits {
     pub connection_max: usize,
     /// Connections of one torrent.
     pub torrent_connection_max: usize,
-    /// Bytes per second of content sent; None: no limit.
+    /// Bytes per second of content sent; `None` for no limit.
     pub upload_rate_max: Option<u64>,
-    /// Bytes per second of content received; None: no limit.
+    /// Bytes per second of content received; `None` for no limit.
     pub download_rate_max: Option<u64>,
-    /// Peers unchoked at once over all torrents; None: follows the upload capacity.
+    /// Peers unchoked at once over all torrents; `None` to follow the upload capacity.
     pub unchoke_max: Option<usize>,
 }
 
@@ -45,7 +45,7 @@ impl Default for Limits {
     }
 }
 
-/// What one torrent could use, told at each interval and when it changes much.
+/// What one torrent could use, reported at each interval and on large changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
     /// Connections open or being opened.
@@ -54,33 +54,33 @@ pub struct Demand {
     pub candidates: usize,
     /// Interested peers.
     pub interested: usize,
-    /// Bytes per second sent lately.
+    /// Bytes per second sent recently.
     pub upload_rate: u64,
-    /// Bytes per second received lately.
+    /// Bytes per second received recently.
     pub download_rate: u64,
-    /// Whether it is held back by its upload lease.
+    /// Whether its upload lease limits it.
     pub upload_starved: bool,
-    /// Whether it is held back by its download lease.
+    /// Whether its download lease limits it.
     pub download_starved: bool,
 }
 
-/// One torrent's share.
+/// The share of one torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// Connections it may have.
     pub connection_max: usize,
-    /// Peers it may unchoke; None: as many as its upload capacity feeds.
+    /// Peers it may unchoke; `None` for as many as its upload capacity feeds.
     pub unchoke_max: Option<usize>,
-    /// Bytes per second of content it may send; None: no limit.
+    /// Bytes per second of content it may send; `None` for no limit.
     pub upload_rate: Option<u64>,
-    /// Bytes per second of content it may ask for; None: no limit.
+    /// Bytes per second of content it may request; `None` for no limit.
     pub download_rate: Option<u64>,
 }
 
 impl Lease {
-    /// This one, or of an old one what is not more and at least half as much. Who is idle has a
-    /// part of what nobody wants; were it told of every change, one busy torrent would wake
-    /// thousands each second.
+    /// Returns this lease with the values of `old` that are between half of the new value and the
+    /// new value (hysteresis). An idle torrent has a part of the unwanted capacity; without this,
+    /// the changes of one busy torrent would wake thousands each second.
     fn or_much_as(self, old: Self) -> Self {
         let much = |new: u64, old: u64| if (new.div_ceil(2)..=new).contains(&old) { old } else { new };
         let rate = |new: Option<u64>, old: Option<u64>| new.map(|new| old.map_or(new, |old| much(new, old)));
@@ -94,31 +94,32 @@ impl Lease {
     }
 }
 
-/// The session's decisions.
+/// An output of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Output {
-    /// A torrent's new share; told only when it changed.
+    /// A torrent's new share, if it changed.
     Lease(InfoHash, Lease),
 }
 
-/// Connections that a torrent gets even when it knows nobody: room for those who find it.
+/// Connections that a torrent gets even without candidates: room for incoming ones.
 const CONNECTIONS_FLOOR: u64 = 4;
-/// Connections beyond those it has that a torrent may take while the process has room, whatever its
-/// share: with more torrents than connections most shares are nothing, and who is seeded must still
-/// be reachable. The budget may so be passed by one a torrent until shares are fitted again.
+/// Connections beyond its present ones that a torrent may open while the process has room, whatever
+/// its share: with more torrents than connections most shares are 0, and a seeded torrent must stay
+/// reachable. The budget may so be exceeded by one for each torrent until the next adjustment.
 const CONNECTIONS_SPARE: u64 = 1;
-/// Unchoke slots that a torrent gets even when nobody asks.
+/// Unchoke slots that a torrent gets even without interested peers.
 const SLOTS_FLOOR: u64 = 1;
-/// Bytes per second that a torrent gets even when it moves nothing: one block a second.
+/// Bytes per second that a torrent gets even when idle: one block a second.
 const RATE_FLOOR: u64 = 16 * 1024;
 
-/// Shares are fitted at once for a torrent that comes only if the torrents have grown by one in so
-/// many since they were; else it begins with a spare connection and waits for the next interval. So
-/// adding many is work in proportion to their number, and the first few need not wait.
+/// Shares are adjusted at once for a new torrent only if the number of torrents has grown by one in
+/// this many since the last adjustment; otherwise it begins with a spare connection and waits for
+/// the next interval. So adding many torrents is work in proportion to their number, and the first
+/// few need not wait.
 const GROWTH_PART: usize = 8;
 
-/// What one torrent wants and has.
+/// Demand and lease of one torrent.
 #[derive(Debug, Default)]
 struct Share {
     demand: Demand,
@@ -130,16 +131,16 @@ struct Share {
 pub struct Session {
     limits: Limits,
     torrents: BTreeMap<InfoHash, Share>,
-    /// When shares are fitted again; None: nothing changed since they were.
+    /// When shares are adjusted again; `None` if nothing changed since the last time.
     due_at: Option<Instant>,
     fitted_at: Option<Instant>,
-    /// Torrents there were then.
+    /// Number of torrents at the last adjustment.
     fitted_count: usize,
     outputs: VecDeque<Output>,
 }
 
 impl Session {
-    /// No torrents yet.
+    /// Creates a session without torrents.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -151,7 +152,7 @@ impl Session {
         }
     }
 
-    /// A torrent came; its first lease follows.
+    /// Adds a torrent; its first lease follows.
     pub fn handle_added(&mut self, now: Instant, torrent: InfoHash) {
         self.torrents.entry(torrent).or_default();
         if self.torrents.len() > self.fitted_count + self.fitted_count / GROWTH_PART {
@@ -165,7 +166,7 @@ impl Session {
         }
     }
 
-    /// What a torrent may take while everything is leased to others.
+    /// Returns what a torrent may take while everything is leased to others.
     fn first_lease(&self) -> Lease {
         Lease {
             connection_max: CONNECTIONS_SPARE as usize,
@@ -175,14 +176,14 @@ impl Session {
         }
     }
 
-    /// A torrent left.
+    /// Removes a torrent.
     pub fn handle_removed(&mut self, now: Instant, torrent: InfoHash) {
         self.torrents.remove(&torrent);
         self.outputs.retain(|Output::Lease(infohash, _)| *infohash != torrent);
         self.fit_later(now);
     }
 
-    /// A torrent says what it could use.
+    /// Sets the demand of a torrent.
     pub fn handle_demand(&mut self, now: Instant, torrent: InfoHash, demand: Demand) {
         if let Some(share) = self.torrents.get_mut(&torrent)
             && share.demand != demand
@@ -192,19 +193,19 @@ impl Session {
         }
     }
 
-    /// Time passed.
+    /// Applies the passage of time.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.due_at.is_some_and(|due_at| due_at <= now) {
             self.fit(now);
         }
     }
 
-    /// The next decision.
+    /// Returns the next output.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// When to call [`Session::handle_timeout`].
+    /// Returns when to call [`Session::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.due_at
     }
@@ -224,13 +225,13 @@ impl Session {
             }
             if share.lease != Some(lease) {
                 share.lease = Some(lease);
-                // One that was not taken yet comes before it.
+                // A lease that was not polled yet precedes it.
                 self.outputs.push_back(Output::Lease(infohash, lease));
             }
         }
     }
 
-    /// Each torrent's share, in the order of the torrents.
+    /// Returns each torrent's share, in the order of the torrents.
     fn leases(&self) -> Vec<Lease> {
         let wants = |want: fn(&Demand) -> u64| -> Vec<u64> {
             self.torrents.values().map(|share| want(&share.demand)).collect()
@@ -253,7 +254,8 @@ impl Session {
         connections.into_iter().enumerate().map(lease).collect()
     }
 
-    /// Each share of connections, or what the torrent has and may take besides, if that is more.
+    /// Returns each share of connections, or the torrent's connections and spare ones if that is
+    /// more.
     fn or_spare(&self, shares: Vec<u64>) -> Vec<u64> {
         let open = |share: &Share| share.demand.connections as u64;
         let open_count: u64 = self.torrents.values().map(open).sum();
@@ -266,13 +268,14 @@ impl Session {
     }
 }
 
-/// Who is held back wants everything; others a little more than they use.
+/// Returns the wanted rate: everything for a limited torrent, a little more than the use for
+/// others.
 fn wanted_rate(rate: u64, starved: bool) -> u64 {
     if starved { u64::MAX } else { rate.saturating_add(rate / 4) }
 }
 
-/// Divides `total`: first each want, or `floor` if that is more, the small ones whole and the large
-/// ones equally; what is left then in equal parts.
+/// Divides `total`: first each want, or `floor` if that is more, small ones in full and large ones
+/// equally; then the rest in equal parts.
 fn fill(total: u64, wants: &[u64], floor: u64) -> Vec<u64> {
     let mut order: Vec<usize> = (0..wants.len()).collect();
     order.sort_by_key(|&at| wants[at]);
@@ -337,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_is_leased_in_proportion_to_its_size_and_within_the_budget() {
+    fn many_new_torrents_are_leased_within_the_budget_at_linear_cost() {
         let limits = Limits { upload_rate_max: Some(1 << 30), ..Limits::default() };
         let mut session = Session::new(limits);
         let (mut leases, mut told_count) = (BTreeMap::new(), 0);
@@ -363,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_busy_does_not_wake_those_that_are_idle() {
+    fn a_busy_torrent_does_not_wake_idle_ones() {
         let limits = Limits { upload_rate_max: Some(10_000_000), ..Limits::default() };
         let mut session = Session::new(limits);
         (0..100).for_each(|number| session.handle_added(Instant::ZERO, infohash(number)));
@@ -381,7 +384,7 @@ mod tests {
             let sum: u64 = leases.values().filter_map(|lease| lease.upload_rate).sum();
             assert!(sum <= 10_000_000 && leases[&infohash(0)].upload_rate >= Some(upload_rate), "{sum}");
         }
-        // The busy one's, and for the others a new low now and then; all of them would be 60,000.
+        // The busy one's leases, and a few for others; all of them would be 60,000.
         assert!(told_count < 600 + 99 * 30, "{told_count} leases in ten minutes");
     }
 

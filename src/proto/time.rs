@@ -1,4 +1,4 @@
-//! Virtual time: what the machines know of clocks.
+//! Virtual time: the machines' only clock.
 //!
 //! An [`Instant`] is a count of microseconds since a start that only the shell knows. It has no
 //! `now()`: the engine maps it to the monotonic clock, the simulator to its event queue.

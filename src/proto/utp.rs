@@ -1,8 +1,8 @@
-//! Refusing uTP connections (BEP 29), which are not supported yet: a SYN is answered by a RESET, so
-//! that a client which tries uTP first turns to TCP at once instead of waiting for an answer.
+//! Refuses uTP connections (BEP 29), which are not supported: answers a SYN by a RESET, so that a
+//! client which tries uTP first turns to TCP at once instead of waiting.
 //!
 //! Invariants: only a valid SYN is answered; the answer is never longer than the SYN, so a forged
-//! source gains nothing; a prefix and all together get no more answers than the budget allows.
+//! source gains nothing; each prefix and all together get no more answers than the budget allows.
 
 use std::net::SocketAddr;
 
@@ -10,25 +10,25 @@ use super::dht::budget::Budget;
 use super::rng::Rng;
 use super::time::Instant;
 
-/// Bytes of a packet without extensions.
+/// Length of a packet without extensions, bytes.
 pub const HEADER_LEN: usize = 20;
 /// Type and version, the first byte of a packet: `ST_SYN` and `ST_RESET` of version 1.
 const SYN: u8 = 0x41;
 const RESET: u8 = 0x31;
 
-/// Answers those who try to connect.
+/// Answers connection attempts.
 #[derive(Debug)]
 pub struct Refuser {
     budget: Budget,
 }
 
 impl Refuser {
-    /// The secret of its budget is drawn from `rng`.
+    /// Creates it; the secret of its budget is drawn from `rng`.
     pub fn new(rng: Rng, now: Instant) -> Self {
         Self { budget: Budget::new(rng, now) }
     }
 
-    /// The answer to a datagram; None: it is no SYN, or the budget is spent.
+    /// Returns the answer to a datagram; `None` if it is no SYN, or the budget is used up.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
@@ -41,7 +41,7 @@ impl Refuser {
     }
 }
 
-/// The header of a datagram that is a whole SYN: extensions that fit, and nothing behind them.
+/// Returns the header of a valid SYN: complete extensions, and nothing after them.
 fn syn(bytes: &[u8]) -> Option<&[u8; HEADER_LEN]> {
     let (header, mut rest) = bytes.split_first_chunk::<HEADER_LEN>()?;
     let mut extension = header[1];
@@ -53,8 +53,8 @@ fn syn(bytes: &[u8]) -> Option<&[u8; HEADER_LEN]> {
     (header[0] == SYN && rest.is_empty()).then_some(header)
 }
 
-/// A RESET of the connection that a SYN would open: the connection id is the one that its sender
-/// receives at, and its sequence number is acknowledged.
+/// Returns a RESET of the connection that a SYN would open, with the connection id at which its
+/// sender receives, and its sequence number acknowledged.
 fn reset(now: Instant, syn: &[u8; HEADER_LEN]) -> [u8; HEADER_LEN] {
     let timestamp = now.as_micros() as u32;
     let sent_at = u32::from_be_bytes([syn[4], syn[5], syn[6], syn[7]]);
@@ -75,7 +75,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// A SYN with these extension bytes behind it; `first` is the type of the first one.
+    /// A SYN followed by these extension bytes; `first` is the type of the first extension.
     fn packet(first: u8, extensions: &[u8]) -> Vec<u8> {
         let mut bytes = vec![SYN, first, 0x12, 0x34, 0, 0, 0, 7, 0, 0, 0, 0, 0, 1, 0, 0, 0xab, 0xcd, 0, 0];
         bytes.extend_from_slice(extensions);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_source_gets_few_answers_and_no_more_bytes_than_were_sent() {
+    fn a_forged_source_gets_few_answers_no_longer_than_the_datagrams() {
         let mut now = Instant::ZERO;
         let mut refuser = Refuser::new(Rng::from_number(1), now);
         let (mut received, mut answered) = (0, 0);

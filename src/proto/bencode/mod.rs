@@ -1,12 +1,10 @@
-//! Bencode (BEP 3): an iterative scanner in front of every read, a borrowed reader, canonical
-//! encoding.
+//! Bencode (BEP 3): an iterative scanner before every read, a borrowing reader, canonical encoding.
 //!
-//! [`Value`] can only be made of bytes that [`scan`] has approved, so the depth of what it walks is
-//! bounded. It reads in place, and a key of the wrong kind counts as absent where its reader says
-//! so.
+//! A [`Value`] exists only for bytes that [`scan`] has accepted, so the depth of a walk is bounded.
+//! It reads in place, and its reader decides whether a key of the wrong kind counts as absent.
 //!
 //! Invariants: any bytes give a value or a typed error; no recursion deeper than [`DEPTH_MAX`];
-//! memory at most proportional to the input. This module does not know what any key means.
+//! memory at most proportional to the input. Does not know the meaning of keys.
 
 mod scanner;
 mod value;
@@ -14,11 +12,11 @@ mod value;
 pub use scanner::scan;
 pub use value::{Dict, Kind, List, Value};
 
-/// Nested lists and dictionaries that any preset may allow: what the fixed stack of the scanner
-/// holds. Deeper input is refused, whatever `depth_max` says.
+/// Most nested lists and dictionaries of any preset: the size of the scanner's stack. Deeper input
+/// is refused, whatever `depth_max` says.
 pub const DEPTH_MAX: usize = 64;
 
-/// What an input may cost before it is refused.
+/// The limits beyond which input is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of the root value; more input than that is refused where bytes may not follow it.
@@ -29,9 +27,9 @@ pub struct Limits {
     pub token_max: usize,
     /// Whether bytes may follow the root value.
     pub trailing: Trailing,
-    /// What to do about dictionary keys that are unordered or come twice.
+    /// Treatment of dictionary keys that are unordered or repeated.
     pub keys: Keys,
-    /// What to do about numbers that have more than one spelling.
+    /// Treatment of numbers with several spellings.
     pub numbers: Numbers,
 }
 
@@ -47,8 +45,8 @@ impl Limits {
         keys: Keys::LastWins,
         numbers: Numbers::AnySpelling,
     };
-    /// An `info` dictionary, in a .torrent file or as peers send it. A key that comes twice is
-    /// refused: two clients could read two contents under one infohash.
+    /// An `info` dictionary, in a .torrent file or from peers. Repeated keys are refused, because
+    /// two clients could read different contents under one infohash.
     pub const INFO: Self = Self { trailing: Trailing::Refused, keys: Keys::Unique, ..Self::METAINFO };
     /// A .torrent file in the one form that BEP 3 allows.
     pub const METAINFO_CANONICAL: Self = Self {
@@ -57,8 +55,7 @@ impl Limits {
         numbers: Numbers::Canonical,
         ..Self::METAINFO
     };
-    /// The extension handshake (BEP 10): those of today's clients take some 300 bytes and 60
-    /// tokens.
+    /// The extension handshake (BEP 10), in which present clients use some 300 bytes and 60 tokens.
     pub const EXTENSION: Self = Self {
         len_max: 16 << 10,
         depth_max: 16,
@@ -76,8 +73,8 @@ impl Limits {
         keys: Keys::LastWins,
         numbers: Numbers::Canonical,
     };
-    /// Messages of the DHT: a datagram; one of 1,500 bytes has no room for more than 200 tokens
-    /// that mean anything.
+    /// Messages of the DHT: a datagram of 1,500 bytes has no room for more than 200 meaningful
+    /// tokens.
     pub const KRPC: Self = Self {
         len_max: 64 << 10,
         depth_max: 8,
@@ -108,8 +105,8 @@ pub enum Keys {
     LastWins,
 }
 
-/// Integers and lengths of strings that are not written as BEP 3 asks: `i-0e`, `i03e`, `03:abc`,
-/// and integers that do not fit in 64 bits.
+/// Integers and string lengths in another form than BEP 3 requires: `i-0e`, `i03e`, `03:abc`, and
+/// integers beyond 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Numbers {
     /// An error.
@@ -143,7 +140,7 @@ pub fn encode_bytes(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     out
 }
 
-/// Returns a list of values that are encoded already.
+/// Returns a list of encoded values.
 pub fn encode_list(values: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     let mut out = vec![b'l'];
     values.into_iter().for_each(|value| out.extend(value));
@@ -151,8 +148,8 @@ pub fn encode_list(values: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
     out
 }
 
-/// Returns a dictionary of values that are encoded already, with its keys sorted. Entries without a
-/// value are left out. The caller gives each key once.
+/// Returns a dictionary of encoded values, with its keys sorted. Entries without a value are left
+/// out. Each key is given once.
 pub fn encode_dict<'a>(entries: impl IntoIterator<Item = (&'a str, Option<Vec<u8>>)>) -> Vec<u8> {
     let present = entries.into_iter().filter_map(|(key, value)| Some((key.as_bytes(), value?)));
     let mut entries: Vec<_> = present.collect();
@@ -174,7 +171,7 @@ pub fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Appends what stands before the `len` bytes of a string, which the caller appends.
+/// Appends the length prefix of a string of `len` bytes, which the caller appends.
 pub fn write_len(out: &mut Vec<u8>, len: usize) {
     write_digits(out, len as u64);
     out.push(b':');
@@ -190,8 +187,7 @@ pub fn write_integer(out: &mut Vec<u8>, integer: i64) {
     out.push(b'e');
 }
 
-/// Appends a number in decimal, without an allocation of its own: each string of each message has
-/// one.
+/// Appends a number in decimal without an allocation, because each string of each message has one.
 fn write_digits(out: &mut Vec<u8>, mut number: u64) {
     // 2^64 has 20 digits.
     let mut digits = [0; 20];

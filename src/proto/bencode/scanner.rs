@@ -1,17 +1,18 @@
-//! The scanner: is this bencode, within limits, and how long is the root value (BEP 3).
+//! The scanner (BEP 3): checks that bytes are bencode within limits, and finds the length of the
+//! root value.
 //!
-//! One pass, no recursion, a stack of fixed size. The only memory it takes is the spans of the keys
-//! of the open dictionaries when duplicates must be found among keys in any order: 8 bytes for each
-//! key of at least 2 bytes and its value, so at most a small multiple of the input. Finding them is
-//! a sort, O(n log n).
+//! One pass, no recursion, a stack of fixed size. It allocates only the spans of the keys of open
+//! dictionaries, if duplicates must be found among unordered keys: 8 bytes for each key of at least
+//! 2 bytes and its value, so at most a small multiple of the input. They are found by a sort, O(n
+//! log n).
 
 use super::{BencodeError, DEPTH_MAX, Keys, Limits, Numbers, Trailing};
 
-/// Checks the bytes without building anything: the length of the root value. No recursion, and no
-/// allocation beyond the spans of keys where duplicates are refused.
+/// Checks the bytes and returns the length of the root value. Without recursion, and without
+/// allocation except for the spans of keys where duplicates are refused.
 ///
 /// # Errors
-/// Truncated input, missing digits, keys that are no strings, and all that `limits` refuse.
+/// Truncated input, missing digits, keys that are no strings, and whatever `limits` refuse.
 pub fn scan(bytes: &[u8], limits: &Limits) -> Result<usize, BencodeError> {
     let mut scanner = Scanner::new(bytes, limits);
     while !scanner.step()? {}
@@ -32,13 +33,13 @@ enum Open {
 /// An open dictionary.
 #[derive(Clone, Copy)]
 struct OpenDict {
-    /// A key has come and its value has not.
+    /// Whether a key has come without its value.
     value_due: bool,
-    /// Its keys so far do not ascend strictly.
+    /// Whether its keys so far do not ascend strictly.
     disordered: bool,
-    /// Start and end of the key before.
+    /// Start and end of the previous key.
     last: Option<(u32, u32)>,
-    /// Where its keys begin in `Scanner::keys`.
+    /// Start of its keys in `Scanner::keys`.
     keys_from: usize,
 }
 
@@ -55,7 +56,7 @@ struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     fn new(bytes: &'a [u8], limits: &'a Limits) -> Self {
-        // Offsets are kept in 32 bits; no preset comes near.
+        // Offsets have 32 bits; no preset comes near the limit.
         let len_max = limits.len_max.min(u32::MAX as usize);
         Self {
             bytes: &bytes[..bytes.len().min(len_max)],
@@ -80,7 +81,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Takes one token; whether the root value is complete.
+    /// Takes one token; returns whether the root value is complete.
     fn step(&mut self) -> Result<bool, BencodeError> {
         let byte = self.peek()?;
         if byte == b'e' && self.depth > 0 {
@@ -140,7 +141,7 @@ impl<'a> Scanner<'a> {
         Ok(self.value_ended())
     }
 
-    /// A value has ended; whether it was the root.
+    /// A value has ended; returns whether it was the root.
     fn value_ended(&mut self) -> bool {
         match self.depth.checked_sub(1).map(|top| &mut self.stack[top]) {
             None => true,
@@ -210,7 +211,7 @@ impl<'a> Scanner<'a> {
         Err(BencodeError { at: digits_at, what })
     }
 
-    /// A string: start and end of its bytes.
+    /// Takes a string; returns start and end of its bytes.
     fn string(&mut self) -> Result<(u32, u32), BencodeError> {
         let from_digits = self.at;
         let len = self.digits(b':')?;
@@ -225,7 +226,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Digits up to `end`, which is taken too. A number that does not fit is an error or, where any
+    /// Takes digits and the `end` after them. A number that does not fit is an error or, where any
     /// spelling is accepted, `u64::MAX`.
     fn digits(&mut self, end: u8) -> Result<u64, BencodeError> {
         let from = self.at;

@@ -1,9 +1,9 @@
-//! A borrowed, lazy reader of scanned bytes: nothing is copied, and what is not asked for is only
-//! stepped over.
+//! A borrowing, lazy reader of scanned bytes: copies nothing, and only steps over values that are
+//! not read.
 //!
-//! It gives the exact span of `info`, reads millions of piece hashes without a copy, and leaves it
-//! to the reader what a key of the wrong kind means. A value can only be made by [`Value::read`],
-//! which scans, so the walk below meets well-formed bytes; on anything else it ends early.
+//! It returns the exact span of `info`, reads millions of piece hashes without a copy, and leaves
+//! the treatment of a key of the wrong kind to the caller. Only [`Value::read`] makes a value,
+//! after a scan, so the walk below meets well-formed bytes; on anything else it ends early.
 
 use super::{BencodeError, Limits, scan};
 
@@ -39,21 +39,21 @@ pub struct Dict<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The root value, after a scan.
+    /// Returns the root value, after a scan.
     ///
     /// # Errors
-    /// What [`scan`] refuses.
+    /// Those of [`scan`].
     pub fn read(bytes: &'a [u8], limits: &Limits) -> Result<Self, BencodeError> {
         let len = scan(bytes, limits)?;
         Ok(Self { span: &bytes[..len] })
     }
 
-    /// The bytes of this value, exactly as received.
+    /// Returns the bytes of this value, exactly as received.
     pub fn span(&self) -> &'a [u8] {
         self.span
     }
 
-    /// What it is.
+    /// Returns the value by its kind.
     pub fn kind(&self) -> Kind<'a> {
         match self.span.first() {
             Some(b'i') => Kind::Integer(integer(self.span)),
@@ -63,7 +63,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The integer; None if it is of another kind.
+    /// Returns the integer; `None` for another kind.
     pub fn integer(&self) -> Option<i64> {
         match self.kind() {
             Kind::Integer(integer) => Some(integer),
@@ -71,7 +71,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The byte string; None if it is of another kind.
+    /// Returns the byte string; `None` for another kind.
     pub fn bytes(&self) -> Option<&'a [u8]> {
         match self.kind() {
             Kind::Bytes(bytes) => Some(bytes),
@@ -79,12 +79,12 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The byte string as text; None if it is of another kind or not UTF-8.
+    /// Returns the byte string as text; `None` for another kind or invalid UTF-8.
     pub fn text(&self) -> Option<&'a str> {
         self.bytes().and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 
-    /// The list; None if it is of another kind.
+    /// Returns the list; `None` for another kind.
     pub fn list(&self) -> Option<List<'a>> {
         match self.kind() {
             Kind::List(list) => Some(list),
@@ -92,7 +92,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The dictionary; None if it is of another kind.
+    /// Returns the dictionary; `None` for another kind.
     pub fn dict(&self) -> Option<Dict<'a>> {
         match self.kind() {
             Kind::Dict(dict) => Some(dict),
@@ -102,8 +102,8 @@ impl<'a> Value<'a> {
 }
 
 impl<'a> Dict<'a> {
-    /// The value of the last entry with this key. Steps over the whole dictionary: iterate where
-    /// many keys are wanted of a large one.
+    /// Returns the value of the last entry with this key. Steps over the whole dictionary: iterate
+    /// to read many keys of a large one.
     pub fn get(&self, key: &[u8]) -> Option<Value<'a>> {
         (*self).filter(|&(own, _)| own == key).last().map(|(_, value)| value)
     }
@@ -130,7 +130,7 @@ impl<'a> Iterator for Dict<'a> {
     }
 }
 
-/// The first value and the bytes after it; None at the `e` of a list or dictionary.
+/// Returns the first value and the bytes after it; `None` at the `e` of a list or dictionary.
 fn split_value(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
     let mut rest = bytes;
     let mut depth = 0_usize;
@@ -158,7 +158,7 @@ fn split_value(bytes: &[u8]) -> Option<(Value<'_>, &[u8])> {
     }
 }
 
-/// The first string and the bytes after it; None where no string begins.
+/// Returns the first string and the bytes after it; `None` if no string begins here.
 fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut len = 0_usize;
     for (at, &byte) in bytes.iter().enumerate() {
@@ -174,7 +174,7 @@ fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 fn integer(span: &[u8]) -> i64 {
     let negative = span.get(1) == Some(&b'-');
     let digits = span.iter().filter(|byte| byte.is_ascii_digit());
-    // Downwards, as there is one more negative number than positive ones. Beyond 64 bits: the
+    // Downwards, because there is one more negative number than positive ones. Beyond 64 bits: the
     // nearest that fits.
     let number =
         digits.fold(0_i64, |number, digit| number.saturating_mul(10).saturating_sub(i64::from(digit - b'0')));

@@ -1,4 +1,4 @@
-//! The datagrams of local service discovery (BEP 14): a search in the manner of HTTP.
+//! The datagrams of local service discovery (BEP 14): a search in the form of HTTP.
 //!
 //! ```text
 //! BT-SEARCH * HTTP/1.1
@@ -8,8 +8,8 @@
 //! cookie: 00112233445566ff
 //! ```
 //!
-//! and two empty lines; lines end with CR LF, `Infohash` may come many times. Read tolerantly:
-//! headers in either case and any order, unknown ones ignored, infohashes that are none left out.
+//! and two empty lines; lines end with CR LF, and `Infohash` may be repeated. Headers are accepted
+//! in any case and order, unknown ones are ignored, invalid infohashes are dropped.
 
 use std::fmt::Write as _;
 
@@ -18,34 +18,34 @@ use crate::proto::infohash::InfoHash;
 
 /// Longest datagram, bytes: an MTU, by the BEP; longer ones are refused.
 pub const DATAGRAM_LEN_MAX: usize = 1_400;
-/// Infohashes that fit beside the other lines; of a datagram no more are read.
+/// Most infohashes in a datagram; further ones are ignored.
 pub const INFOHASH_MAX: usize = 24;
-/// Longest cookie that is read, bytes; a longer one is none, and is not ours.
+/// Longest cookie that is read, bytes; a longer one counts as absent.
 const COOKIE_LEN_MAX: usize = 64;
 
-/// The longest lines around the infohashes: request, host of IPv6, port, a cookie of 16 digits, the
-/// end.
+/// Length of the longest lines around the infohashes: request, IPv6 host, port, a cookie of 16
+/// digits, the end.
 const FRAME_LEN_MAX: usize = 22 + 33 + 13 + 26 + 4;
 const _: () = assert!(FRAME_LEN_MAX + INFOHASH_MAX * 52 <= DATAGRAM_LEN_MAX);
 
-/// Somebody's torrents.
+/// The torrents of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Search {
-    /// Where its sender takes connections; not 0.
+    /// The sender's listening port; not 0.
     pub port: u16,
-    /// What it looks for, and has perhaps; at least one.
+    /// The torrents that it looks for and may have; at least one.
     pub infohashes: Vec<InfoHash>,
-    /// What its sender knows its own datagrams by.
+    /// Identifies the sender's own datagrams.
     pub cookie: Option<String>,
 }
 
-/// The datagram is no announce.
+/// The datagram is no valid announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no announce of local service discovery")]
 pub struct BadDatagram;
 
 impl Search {
-    /// The bytes to send to a group.
+    /// Returns the bytes to send to a group.
     pub fn encode(&self, group: Group) -> Vec<u8> {
         let mut text = format!("BT-SEARCH * HTTP/1.1\r\nHost: {}\r\nPort: {}\r\n", group.addr(), self.port);
         let mut line = |name: &str, value: &dyn std::fmt::Display| {
@@ -59,10 +59,10 @@ impl Search {
         text.into_bytes()
     }
 
-    /// Reads a datagram.
+    /// Decodes a datagram.
     ///
     /// # Errors
-    /// It is too long, another request, or lacks a port or infohash that could be meant.
+    /// It is too long, another request, or lacks a valid port or infohash.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadDatagram> {
         if bytes.len() > DATAGRAM_LEN_MAX {
             return Err(BadDatagram);
@@ -88,7 +88,7 @@ impl Search {
     }
 }
 
-/// Name and value of a header line.
+/// Returns name and value of a header line.
 fn header(line: &[u8]) -> Option<(&str, &str)> {
     let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
     Some((name.trim(), value.trim()))

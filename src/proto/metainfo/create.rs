@@ -1,36 +1,35 @@
-//! Making a torrent out of names, lengths and piece hashes that the shell has read (BEP 3, 12, 19,
-//! 27, 47).
+//! Makes a torrent from names, lengths and piece hashes that the shell has read (BEP 3, 12, 19, 27,
+//! 47).
 //!
-//! A draft is written and read back by the same rules as everybody's torrents, so none is made that
-//! we would refuse. Names that reading would have to change are refused: the files on disk would be
-//! called otherwise than in the torrent. Names that are not UTF-8 cannot become a draft; the shell
-//! says so.
+//! A draft is encoded and parsed by the same rules as any torrent, so that no result is made that
+//! parsing would refuse. Names that parsing would change are refused, because the files on disk
+//! would have other names than in the torrent. Names that are not UTF-8 cannot become a draft; the
+//! shell reports them.
 
 use bytes::Bytes;
 
 use super::{Info, Layout, Metainfo, MetainfoError, is_absolute_url, path};
 use crate::proto::bencode::{encode_bytes, encode_dict, encode_integer, encode_list};
 
-/// What goes into `created by`.
+/// The value of `created by`.
 pub const CREATED_BY: &str = concat!("sprat/", env!("CARGO_PKG_VERSION"));
 
-/// Shortest piece that is chosen, one block: shorter ones only cost hashes and messages.
+/// Shortest automatic piece, one block: shorter ones only cost hashes and messages.
 const AUTOMATIC_MIN: u32 = 16 << 10;
-/// Longest piece that is chosen: what a broken one costs to fetch again, and a peer holds in
-/// memory.
+/// Longest automatic piece: bounds what a bad piece costs to download again, and a peer's memory.
 const AUTOMATIC_MAX: u32 = 16 << 20;
-/// Most pieces unless that would ask for longer ones: enough to trade, few enough to talk about.
+/// Most pieces of an automatic length: enough to trade, few enough to announce.
 const AUTOMATIC_PIECE_COUNT_MAX: u64 = 2_000;
 
-/// What the torrent shall say.
+/// The content of a torrent to make.
 #[derive(Clone, Debug, Default)]
 pub struct Draft {
     /// Name of the file or folder.
     pub name: String,
-    /// Files below the folder in order: path elements and length; empty path: a single file called
-    /// `name`.
+    /// The files below the folder in order: path elements and length; an empty path means a single
+    /// file called `name`.
     pub files: Vec<DraftFile>,
-    /// Bytes a piece; see [`automatic_piece_len`].
+    /// Piece length, bytes; see [`automatic_piece_len`].
     pub piece_len: u32,
     /// Trackers in tiers.
     pub trackers: Vec<Vec<String>>,
@@ -57,7 +56,8 @@ pub struct DraftFile {
     pub executable: bool,
 }
 
-/// A power of two between 16 KiB and 16 MiB that cuts `total_len` into about 1,000 to 2,000 pieces.
+/// Returns a power of two between 16 KiB and 16 MiB that cuts `total_len` into about 1,000 to 2,000
+/// pieces.
 pub fn automatic_piece_len(total_len: u64) -> u32 {
     let mut piece_len = AUTOMATIC_MIN;
     while piece_len < AUTOMATIC_MAX && total_len.div_ceil(u64::from(piece_len)) > AUTOMATIC_PIECE_COUNT_MAX {
@@ -80,11 +80,11 @@ fn attr(file: &DraftFile) -> Option<Vec<u8>> {
 }
 
 impl Draft {
-    /// The torrent, from the SHA-1 of each piece in order.
+    /// Makes the torrent from the SHA-1 of each piece in order.
     ///
     /// # Errors
-    /// The user's input is at fault where names, URLs or lengths are refused; the caller where the
-    /// hashes are not as many as the pieces.
+    /// The user's input is at fault if names, URLs or lengths are refused; the caller if the number
+    /// of hashes differs from that of the pieces.
     pub fn finish(self, piece_hashes: Bytes) -> Result<Metainfo, MetainfoError> {
         for url in self.trackers.iter().flatten().chain(&self.web_seeds) {
             if !is_absolute_url(url) {
@@ -132,8 +132,8 @@ impl Draft {
     }
 }
 
-/// Refuses names that reading had to change: the files on disk would be called otherwise than in
-/// the torrent.
+/// Refuses names that parsing changed, because the files on disk would have other names than in the
+/// torrent.
 fn refuse_changed(info: &Info) -> Result<(), MetainfoError> {
     match info.renamed.first() {
         None => Ok(()),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_drafted_is_read_again() {
+    fn a_draft_round_trips() {
         let mut files = vec![file(&["a"], 0), file(&["b", "c d.txt"], 16_385)];
         files[1].executable = true;
         let drafted = Draft {
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_would_not_read_is_not_made() {
+    fn a_torrent_that_parsing_refuses_is_not_made() {
         let finish = |draft: Draft| draft.finish(hashes(1)).unwrap_err();
         let twice = draft(vec![file(&["a"], 1), file(&["a"], 1)]);
         assert!(matches!(finish(twice), MetainfoError::UnsafeName { .. }));

@@ -7,13 +7,13 @@ pub struct File {
     pub path: Vec<String>,
     /// Bytes.
     pub len: u64,
-    /// Where it starts in the content.
+    /// Its offset in the content.
     pub offset: u64,
     /// BEP 47 attributes.
     pub attributes: Attributes,
 }
 
-/// What BEP 47 says of a file.
+/// The attributes of a file (BEP 47).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// Zeros that exist only to align the next file; never on disk.

@@ -1,9 +1,9 @@
-//! The `info` dictionary: what the content is (BEP 3, 27, 47; 52 as far as a hybrid is read as v1).
+//! The `info` dictionary, which describes the content (BEP 3, 27, 47; 52 as far as a hybrid is read
+//! as v1).
 //!
-//! Invariants of what is read: the infohash is that of the received bytes; there are exactly as
-//! many piece hashes as the lengths ask for; no two files on disk share a path, and none is another
-//! one's folder. Paths that are not safe or not distinct are changed, never refused: other clients
-//! load such torrents too.
+//! Invariants after parsing: the infohash is that of the received bytes; the number of piece hashes
+//! fits the lengths; no two files on disk share a path, and none is a folder of another. Unsafe or
+//! equal paths are changed, never refused, because other clients load such torrents too.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +16,26 @@ use crate::proto::bencode::{Dict, Limits, List, Value, scan};
 use crate::proto::infohash::InfoHash;
 use crate::proto::piece::Geometry;
 
-/// Folders within folders. Deeper paths are refused: few file systems and fewer tools get along
-/// with them.
+/// Most folders within folders. Deeper paths are refused, because few file systems and fewer tools
+/// support them.
 pub const DIR_DEPTH_MAX: usize = 100;
 
-/// Bytes of all paths together, each with the folder's name. More is refused: a long name in front
-/// of half a million files would take a multiple of the torrent's own size.
+/// Most bytes of all paths together, each with the folder's name. More is refused: a long name
+/// before half a million files would take a multiple of the torrent's own size.
 pub const PATHS_LEN_MAX: usize = 64 << 20;
 
-/// Names that were changed and are kept to be told; more are only counted. A user reads a few, and
-/// a torrent can have a million.
+/// Most changed names that are kept for display; more are only counted. A user reads a few, and a
+/// torrent can have a million.
 pub const RENAMED_COUNT_MAX: usize = 1_000;
 
-/// Bytes of a changed name that are kept to be told, as given; the rest of it is left out. The
-/// longest path of Linux.
+/// Most bytes of the original of a changed name that are kept for display: the longest path of
+/// Linux.
 pub const GIVEN_LEN_MAX: usize = 4_096;
 
-/// Where BEP 47 puts pad files.
+/// The folder of pad files (BEP 47).
 const PAD_FOLDER: &str = ".pad";
 
-/// The entries that we know, as they came.
+/// The known entries, undecoded.
 #[derive(Default)]
 struct Entries<'a> {
     name: Option<Value<'a>>,
@@ -52,7 +52,7 @@ struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    /// In one pass, as stepping over millions of entries for every key would add up.
+    /// Read in one pass, because stepping over millions of entries for every key would add up.
     fn of(info: Dict<'a>) -> Self {
         let mut entries = Self::default();
         for (key, value) in info {
@@ -75,7 +75,7 @@ impl<'a> Entries<'a> {
         entries
     }
 
-    /// The bytes of `name`, the UTF-8 form preferred.
+    /// Returns the bytes of `name`, preferably the UTF-8 form.
     fn name(&self) -> Option<&'a [u8]> {
         let utf8 = self.name_utf8.and_then(|name| name.text()).map(str::as_bytes);
         utf8.or_else(|| self.name.and_then(|name| name.bytes()))
@@ -97,7 +97,7 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// Reads an `info` dictionary, see [`Info::decode`].
+/// Decodes an `info` dictionary, see [`Info::decode`].
 pub(super) fn decode(bytes: Bytes) -> Result<Info, MetainfoError> {
     let root = Value::read(&bytes, &Limits::INFO)?;
     let entries = Entries::of(root.dict().ok_or(MetainfoError::Kind("info"))?);
@@ -131,7 +131,7 @@ pub(super) fn decode(bytes: Bytes) -> Result<Info, MetainfoError> {
         geometry,
         files: content.files,
         layout,
-        // Only 1 means private; 0 and texts have been seen in the wild to mean the opposite.
+        // Only 1 means private; some torrents use 0 and texts for the opposite.
         private: entries.private.and_then(|private| private.integer()) == Some(1),
         source: entries.source.and_then(|source| source.text()).map(str::to_owned),
         renamed_count: content.changes.len(),
@@ -151,7 +151,7 @@ fn geometry(total_len: u64, entries: &Entries<'_>) -> Result<Geometry, MetainfoE
     }
 }
 
-/// The hashes, exactly one a piece.
+/// Returns the hashes, exactly one for each piece.
 fn piece_hashes<'a>(entries: &Entries<'a>, expected: u32) -> Result<&'a [u8], MetainfoError> {
     let pieces = entries.pieces.ok_or(MetainfoError::Missing("pieces"))?;
     let pieces = pieces.bytes().ok_or(MetainfoError::Kind("pieces"))?;
@@ -161,20 +161,20 @@ fn piece_hashes<'a>(entries: &Entries<'a>, expected: u32) -> Result<&'a [u8], Me
     Ok(pieces)
 }
 
-/// The length, which the file's path is only for telling about.
+/// Returns the length; `path` is for the error only.
 fn length_of(length: Value<'_>, path: &[String]) -> Result<u64, MetainfoError> {
     let integer = length.integer().ok_or(MetainfoError::Kind("length"))?;
     u64::try_from(integer).map_err(|_| MetainfoError::NegativeLength { file: path.join("/") })
 }
 
-/// BEP 47 `attr`, and whether it is a symbolic link.
+/// Returns the attributes of BEP 47, and whether the file is a symbolic link.
 fn attributes(attr: Option<Value<'_>>) -> (Attributes, bool) {
     let letters = attr.and_then(|attr| attr.bytes()).unwrap_or_default();
     let has = |letter| letters.contains(&letter);
     (Attributes { pad: has(b'p'), executable: has(b'x'), hidden: has(b'h') }, has(b'l'))
 }
 
-/// The files as they add up.
+/// Collects the files.
 struct Content {
     name: String,
     files: Vec<File>,
@@ -183,22 +183,22 @@ struct Content {
     changes: Vec<Change>,
 }
 
-/// The changes that are kept, with what is kept of them.
+/// Returns the changes to display, truncated.
 fn told(changes: Vec<Change>) -> Vec<(String, String)> {
     let told = changes.into_iter().take(RENAMED_COUNT_MAX).map(|Change { mut given, used, .. }| {
         given.truncate(given.floor_char_boundary(GIVEN_LEN_MAX));
         given.shrink_to_fit();
         (given, used)
     });
-    // A list of its own, as one made in the place of `changes` would keep all the room of that.
+    // A new list: one made in place of `changes` would keep the whole allocation.
     let mut list = Vec::new();
     list.extend(told);
     list
 }
 
-/// A name that had to be changed.
+/// A changed name.
 struct Change {
-    /// The file that has it; None: the torrent, or a file that is left out.
+    /// The file; `None` for the torrent, or a file that is left out.
     file: Option<usize>,
     given: String,
     used: String,
@@ -206,7 +206,7 @@ struct Change {
 
 impl Content {
     fn new(given: &[u8], infohash: InfoHash) -> Self {
-        // A torrent without a name still has one that is its own.
+        // A torrent without a name gets a unique one.
         let name = path::root(given).unwrap_or_else(|| infohash.to_string());
         let changes = if name.as_bytes() == given {
             Vec::new()

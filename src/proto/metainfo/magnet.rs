@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn selections_stay_ranges_and_what_cannot_be_read_of_them_is_left_out() {
+    fn selections_stay_ranges_and_invalid_parts_are_left_out() {
         assert_eq!(parse("&so=0-4294967295,7").unwrap().select, [(0, u32::MAX), (7, 7)]);
         assert_eq!(parse("&so=1&so=3").unwrap().select, [(1, 1), (3, 3)]);
         for nothing in ["&so=", "&so=,", "&so"] {

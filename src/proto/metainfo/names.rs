@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_case_or_endings_make_equal_have_others() {
+    fn names_equal_by_case_or_ending_have_other_names() {
         let files = files(&[
             "n/A",
             "n/a",
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_refused_somewhere_have_others() {
+    fn names_that_some_system_refuses_have_other_names() {
         let long = "ü".repeat(100);
         let files = files(&["a: b/aux/c?.mkv", &format!("n/{long}.mkv"), "é/e\u{301}", "n/می\u{200c}خواهم"]);
         assert_eq!(instead(&files, 0), ["a_ b/_aux/c_.mkv", "a_ b/_aux/c_.0.mkv"]);
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn former_names_that_belong_to_nobody_are_known() {
+    fn unused_former_names_are_known() {
         let files = files(&[
             "n/می\u{200c}خواهم",
             "n/é",

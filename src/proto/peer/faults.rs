@@ -1,67 +1,66 @@
-//! Misbehaviour that is borne for a while: each kind is counted and has a limit.
+//! Counts misbehaviour: each kind is tolerated up to a limit.
 //!
-//! A well-meaning peer may do each of these a few times (messages cross on the wire). One that goes
-//! on is disconnected, so that no kind of spam is free.
+//! A correct peer may do each of these a few times, because messages cross on the wire. A peer that
+//! continues is disconnected, so that no kind of spam is free.
 
 use crate::proto::torrent::event::DisconnectReason;
 
-/// Requests outside the content, of bad length or for pieces that we lack; beyond: disconnected.
+/// Most requests outside the content, of invalid length or for missing pieces before a disconnect.
 pub const INVALID_REQUEST_MAX: u32 = 300;
-/// Requests while choked, beyond what crosses on the wire after a choke; beyond: disconnected.
+/// Most requests while choked, beyond those that cross with a choke, before a disconnect.
 pub const CHOKED_REQUEST_MAX: u32 = 2_000;
 /// Requests over the queue's limits; beyond: disconnected.
 pub const FLOODED_REQUEST_MAX: u32 = 10_000;
-/// Blocks that we did not ask for; late ones after a cancel or a choke count too. Beyond:
-/// disconnected.
+/// Most unrequested blocks before a disconnect; late ones after a cancel or a choke count too.
 pub const UNSOLICITED_BLOCK_MAX: u32 = 1_000;
-/// Rejects without a request of ours; beyond: disconnected.
+/// Most rejects without a request before a disconnect.
 pub const UNSOLICITED_REJECT_MAX: u32 = 1_000;
-/// Times in a row that new requests were rejected without one block between, while unchoked;
-/// beyond: disconnected.
+/// Most times in a row that new requests were rejected without a block between, while unchoked,
+/// before a disconnect.
 pub const REJECT_RUN_MAX: u32 = 50;
-/// Allowed-fast and suggest messages beyond those that we keep; beyond: disconnected.
+/// Most allowed-fast and suggest messages beyond those that are kept before a disconnect.
 pub const HINT_MAX: u32 = 1_000;
-/// Requests of metadata that we refuse; beyond: disconnected.
+/// Most refused metadata requests before a disconnect.
 pub const REFUSED_METADATA_MAX: u32 = 300;
-/// Metadata that we did not ask for; what was asked for while the description was being fetched and
-/// comes later counts too. Beyond: disconnected.
+/// Most unrequested metadata messages before a disconnect; late answers to requests of the metadata
+/// stage count too.
 pub const UNSOLICITED_METADATA_MAX: u32 = 100;
-/// Gossip that comes more often than once a minute, or that nobody can read; beyond: disconnected.
+/// Most PEX messages that come more often than once a minute or are unreadable before a disconnect.
 pub const GOSSIP_MAX: u32 = 10;
 
-/// Pieces taken back that the peer did not have, or beyond one for each piece of the torrent. A
-/// cache that lets go of all that it has once over stays below it, and a later connection counts
-/// anew. Beyond: disconnected.
+/// Most retractions of pieces that the peer did not have, or beyond one for each piece of the
+/// torrent, before a disconnect. A cache that drops all its content once stays below it; each
+/// connection counts separately.
 pub const RETRACTION_MAX: u32 = 10_000;
 
-/// A kind of misbehaviour that is borne a number of times.
+/// A kind of misbehaviour with a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A request that we can never serve.
+    /// A request that can never be served.
     InvalidRequest,
     /// A request while choked.
     ChokedRequest,
-    /// A request beyond the queue.
+    /// A request beyond the limits of the queue.
     FloodedRequest,
-    /// A block that we did not ask for.
+    /// An unrequested block.
     UnsolicitedBlock,
-    /// A reject of what we did not ask for.
+    /// A reject without a request.
     UnsolicitedReject,
-    /// A reject while unchoked, of a request sent after the last one.
+    /// A reject while unchoked, of a request sent after the last reject.
     Reject,
-    /// A hint that we do not keep.
+    /// A hint that is not kept.
     Hint,
-    /// A request of metadata that we refuse.
+    /// A metadata request that is refused.
     RefusedMetadata,
-    /// Metadata, or its refusal, that we did not ask for.
+    /// Unrequested metadata, or an unrequested refusal of it.
     UnsolicitedMetadata,
-    /// Gossip out of turn, or unreadable.
+    /// PEX too early, or unreadable.
     Gossip,
-    /// A piece taken back that the peer did not have, or over and over.
+    /// A retraction of a piece that the peer did not have, or repeated retractions.
     Retraction,
 }
 
-/// How often a peer did what.
+/// The number of each kind.
 #[derive(Debug, Default)]
 pub struct Faults {
     invalid_requests: u32,
@@ -81,7 +80,7 @@ impl Faults {
     /// Counts one.
     ///
     /// # Errors
-    /// That was one too many: the peer is to be disconnected.
+    /// The limit is exceeded: the peer must be disconnected.
     pub fn count(&mut self, fault: Fault) -> Result<(), DisconnectReason> {
         let (counter, max, text) = match fault {
             Fault::InvalidRequest => {
@@ -112,7 +111,7 @@ impl Faults {
         if *counter > max { Err(DisconnectReason::Protocol(text)) } else { Ok(()) }
     }
 
-    /// A block came: it does not reject everything.
+    /// A block came, so the peer does not reject everything.
     pub fn block_came(&mut self) {
         self.reject_run = 0;
     }
@@ -123,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_is_borne_up_to_its_limit() {
+    fn each_kind_is_tolerated_up_to_its_limit() {
         let mut faults = Faults::default();
         for _ in 0..REJECT_RUN_MAX {
             faults.count(Fault::Reject).unwrap();

@@ -12,14 +12,14 @@ use crate::proto::wire::message::Message;
 use crate::proto::wire::metadata::UT_METADATA_ID;
 use crate::proto::wire::pex::UT_PEX_ID;
 
-/// Pieces that a newcomer may ask for while choked; peers with as many pieces get none.
+/// Pieces that a new peer may request while choked; peers with as many pieces get none.
 pub const ALLOWED_FAST_COUNT: usize = 10;
 
-/// Client name and version as told to peers.
+/// Client name and version in the extension handshake.
 const CLIENT: &str = concat!("sprat ", env!("CARGO_PKG_VERSION"));
 
-/// Our pieces in the shortest words that the peer understands; none without BEP 6 if we have
-/// nothing.
+/// Returns our pieces in the shortest message that the peer understands; `None` without BEP 6 if we
+/// have no pieces.
 pub fn availability(have: &Bitfield, fast: bool) -> Option<Message> {
     match (fast, have.count()) {
         (true, 0) => Some(Message::HaveNone),
@@ -29,9 +29,9 @@ pub fn availability(have: &Bitfield, fast: bool) -> Option<Message> {
     }
 }
 
-/// Our extension handshake. `upload_only`: we will not ask for anything (BEP 21). `introduced`:
-/// [`introduction`] came before on this connection; what it offered and we do not, of a private
-/// torrent, is switched off. `queue_max`: requests of the peer that may wait.
+/// Returns our extension handshake. `upload_only`: we will not request anything (BEP 21).
+/// `introduced`: [`introduction`] was sent before on this connection; what it offered and a private
+/// torrent does not is switched off. `queue_max`: requests of the peer that may wait.
 pub fn extension(
     settings: &Settings,
     connected: &Connected,
@@ -40,7 +40,7 @@ pub fn extension(
     queue_max: u32,
 ) -> Message {
     let off = introduced.then_some(0);
-    // Private or not there to be given: then we do not offer it.
+    // Private or absent metadata is not offered.
     let metadata_len = u32::try_from(settings.metadata.len()).ok();
     let metadata_len = metadata_len.filter(|&len| len > 0 && !settings.private);
     let handshake = ExtensionHandshake {
@@ -55,12 +55,12 @@ pub fn extension(
     Message::Extended { id: 0, payload: handshake.encode() }
 }
 
-/// Where our DHT node is, for a peer that has one too (BEP 5).
+/// Returns the PORT message for a peer with a DHT node (BEP 5).
 pub fn dht_port(settings: &Settings, connected: &Connected) -> Option<Message> {
     settings.dht_port().filter(|_| connected.capabilities.dht).map(Message::Port)
 }
 
-/// Our extension handshake while we fetch the metadata of the torrent.
+/// Returns our extension handshake of the metadata stage.
 pub fn introduction(settings: &Settings, connected: &Connected) -> Message {
     let handshake = ExtensionHandshake {
         ut_metadata: Some(UT_METADATA_ID),
@@ -70,7 +70,7 @@ pub fn introduction(settings: &Settings, connected: &Connected) -> Message {
     Message::Extended { id: 0, payload: handshake.encode() }
 }
 
-/// What every handshake of ours says.
+/// Returns the part common to all our extension handshakes.
 fn plain(listen_port: Option<u16>, connected: &Connected) -> ExtensionHandshake {
     ExtensionHandshake {
         port: listen_port,
@@ -82,7 +82,7 @@ fn plain(listen_port: Option<u16>, connected: &Connected) -> ExtensionHandshake 
     }
 }
 
-/// The pieces of ours that a newcomer may ask for while choked.
+/// Returns our pieces that a new peer may request while choked.
 pub fn allowed_fast(settings: &Settings, connected: &Connected, have: &Bitfield) -> Vec<PieceIndex> {
     let set = allowed_fast_set(settings.infohash, connected.addr.ip(), have.len(), ALLOWED_FAST_COUNT);
     set.into_iter().filter(|&piece| have.get(piece)).collect()

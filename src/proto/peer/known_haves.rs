@@ -9,25 +9,26 @@ use crate::proto::piece::PieceIndex;
 /// Our pieces as the peer knows them.
 #[derive(Debug, Default)]
 pub struct KnownHaves {
-    /// Pieces of ours that the peer knows of and lacks.
+    /// Our pieces that the peer knows of and lacks.
     lacking_count: u32,
-    /// Pieces of the interval's news that the peer knows already, or need not be told because it
-    /// had everything.
+    /// Pieces of this interval that the peer knows already, or need not be told because it had
+    /// everything.
     early: BTreeSet<PieceIndex>,
-    /// Whether there may be news that the peer lacks and does not know.
+    /// Whether there may be pieces that the peer lacks and does not know of.
     owed: bool,
-    /// Pieces that we suggested, and how many of their blocks the peer has not asked for.
+    /// Pieces suggested to it, with the number of blocks that it has not requested.
     suggested: Vec<(PieceIndex, u32)>,
 }
 
 impl KnownHaves {
-    /// The peer is told all of `have`, among it what others will hear with the interval's news.
+    /// The peer was told all of `have`, including the pieces that others are told at the end of the
+    /// interval.
     pub fn greet(&mut self, have: &Bitfield, news: &BTreeSet<PieceIndex>) {
         self.lacking_count = have.count();
         self.early.clone_from(news);
     }
 
-    /// The peer told its pieces: counts anew.
+    /// The peer announced its pieces: recounts.
     pub fn recount(&mut self, have: &Bitfield, news: &BTreeSet<PieceIndex>, theirs: &Bitfield) {
         let told = have.iter_set().filter(|&piece| !theirs.get(piece) && self.knows(piece, news));
         self.lacking_count = told.count() as u32;
@@ -41,8 +42,9 @@ impl KnownHaves {
         }
     }
 
-    /// The peer took back a piece that we have; whether it is to be told of it now, since it was
-    /// not if it had everything. Otherwise it hears of it with the interval's news.
+    /// The peer retracted a piece that we have. Returns whether to announce the piece now, because
+    /// it was not announced while the peer had everything; otherwise the interval's message
+    /// announces it.
     pub fn peer_lost(&mut self, piece: PieceIndex, news: &BTreeSet<PieceIndex>) -> bool {
         let knows = self.knows(piece, news);
         if knows {
@@ -53,7 +55,7 @@ impl KnownHaves {
         knows
     }
 
-    /// We lost a piece; whether the peer may know that we had it.
+    /// We lost a piece. Returns whether the peer may know that we had it.
     pub fn lose(&mut self, piece: PieceIndex, news: &BTreeSet<PieceIndex>, theirs: &Bitfield) -> bool {
         let knew = self.knows(piece, news);
         if knew && !theirs.get(piece) {
@@ -64,13 +66,13 @@ impl KnownHaves {
         knew
     }
 
-    /// The peer is suggested this piece of so many blocks.
+    /// Notes that the peer was suggested this piece of `block_count` blocks.
     pub fn suggest(&mut self, piece: PieceIndex, block_count: u32) {
         self.suggested.push((piece, block_count));
     }
 
-    /// The peer asks for a block; true if that is the last one of a suggested piece. Its HAVE would
-    /// say so later, and clients that leave out redundant HAVEs never send it.
+    /// The peer requested a block. Returns true for the last one of a suggested piece: its HAVE
+    /// would say so later, and clients that omit redundant HAVEs never send it.
     pub fn peer_asked(&mut self, piece: PieceIndex) -> bool {
         let Some(at) = self.suggested.iter().position(|&(suggested, _)| suggested == piece) else {
             return false;
@@ -84,38 +86,40 @@ impl KnownHaves {
         taken
     }
 
-    /// Suggested pieces that the peer has not asked for in full.
+    /// The number of suggested pieces that the peer has not fully requested.
     pub fn suggested_count(&self) -> usize {
         self.suggested.len()
     }
 
-    /// The peer will not fetch what it was suggested.
+    /// Takes the suggestions that the peer will not follow.
     pub fn take_suggested(&mut self) -> impl Iterator<Item = PieceIndex> {
         std::mem::take(&mut self.suggested).into_iter().map(|(piece, _)| piece)
     }
 
-    /// Whether the peer has nothing left to ask of us.
+    /// Whether the peer can request nothing else from us.
     pub fn is_exhausted(&self) -> bool {
         self.lacking_count == 0
     }
 
-    /// There is news that the peer is not told yet.
+    /// Notes pieces that the peer has not been told of.
     pub fn owe(&mut self) {
         self.owed = true;
     }
 
-    /// Whether the peer may be in need of [`KnownHaves::tell`].
+    /// Whether [`KnownHaves::tell`] may have something to announce.
     pub fn is_owed(&self) -> bool {
         self.owed
     }
 
-    /// The peer is told of this piece before the interval's end; `lacks`: it does not have it.
+    /// Notes that the peer is told of this piece before the interval ends; `lacks` says whether it
+    /// lacks it.
     pub fn tell_early(&mut self, piece: PieceIndex, lacks: bool) {
         self.early.insert(piece);
         self.lacking_count += u32::from(lacks);
     }
 
-    /// Of `news`, what the peer does not know; nothing if it has everything. It is told now.
+    /// Takes the pieces of `news` that the peer does not know; none if it has everything. The
+    /// caller announces them now.
     pub fn tell(&mut self, news: &BTreeSet<PieceIndex>, theirs: &Bitfield) -> Vec<PieceIndex> {
         self.owed = false;
         let fresh = |piece: &PieceIndex| !theirs.is_full() && !self.early.contains(piece);
@@ -125,7 +129,7 @@ impl KnownHaves {
         told
     }
 
-    /// The interval ends: everybody knows its news.
+    /// Ends the interval: all peers know its pieces.
     pub fn end_interval(&mut self) {
         self.early.clear();
     }
@@ -140,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn news_is_told_once_and_not_to_a_peer_that_has_everything() {
+    fn pieces_are_announced_once_and_not_to_a_complete_peer() {
         let mut have = Bitfield::new(8);
         let mut theirs = Bitfield::new(8);
         let mut known = KnownHaves::default();

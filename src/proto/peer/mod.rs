@@ -1,7 +1,8 @@
-//! One connection's share of the protocol: states, requests in flight both ways, what to say next.
+//! One connection's part of the protocol: states, requests in flight in both directions, and
+//! messages to send.
 //!
-//! A [`Peer`] belongs to a torrent, which passes it what it needs and sends what it says. It knows
-//! one connection and no other: not the pieces of the torrent, not the other peers.
+//! A [`Peer`] belongs to a torrent, which passes its inputs and sends its messages. It knows
+//! neither the pieces of the torrent nor other peers.
 
 pub mod faults;
 pub mod greeting;
@@ -29,32 +30,32 @@ use uploads::Uploads;
 /// One connection.
 #[derive(Debug)]
 pub struct Peer {
-    /// The shell's name for it.
+    /// The shell's identifier of the connection.
     pub conn: ConnId,
-    /// What the handshakes said.
+    /// The results of the handshakes.
     pub connected: Connected,
-    /// Who chokes whom, who is interested.
+    /// Choking and interest of both sides.
     pub state: State,
-    /// What the other end told of itself.
+    /// The peer's announcements.
     pub remote: Remote,
-    /// What it knows of our pieces.
+    /// Our pieces as the peer knows them.
     pub known_haves: KnownHaves,
     /// Our requests.
     pub requests: Requests,
-    /// Their requests.
+    /// The peer's requests.
     pub uploads: Uploads,
     /// Bytes and silence.
     pub traffic: Traffic,
-    /// Misbehaviour borne so far.
+    /// Misbehaviour so far.
     pub faults: Faults,
-    /// How often it may tell of others.
+    /// Limits on how often the peer may name others.
     pub pace: Pace,
-    /// Where it takes connections: dialled, or told in the extension handshake.
+    /// The peer's listening address: dialled, or from its extension handshake.
     pub listen_addr: Option<SocketAddr>,
 }
 
 impl Peer {
-    /// A connection whose handshakes are done, in a torrent of so many pieces.
+    /// Creates a connection after its handshakes, in a torrent of `piece_count` pieces.
     pub fn new(conn: ConnId, connected: Connected, piece_count: u32, now: Instant) -> Self {
         Self {
             conn,
@@ -71,24 +72,24 @@ impl Peer {
         }
     }
 
-    /// The number of pieces is known now; the peer was connected before, and has said nothing about
-    /// pieces yet. The time in between does not count as its silence.
+    /// Sets the number of pieces of a peer that connected in the metadata stage. It has sent
+    /// nothing about pieces, and the time before does not count as its silence.
     pub fn begin_content(&mut self, piece_count: u32, now: Instant) {
         self.remote.begin_content(piece_count);
         self.traffic = Traffic::new(now);
     }
 
-    /// Whether both ends speak the fast extension (BEP 6); we always do.
+    /// Whether both ends support the fast extension (BEP 6); this end always does.
     pub fn is_fast(&self) -> bool {
         self.connected.capabilities.fast
     }
 
-    /// Whether we may ask for blocks: of any piece, or of allowed-fast ones.
+    /// Whether requests are allowed: for any piece, or for allowed-fast ones.
     pub fn may_request(&self) -> bool {
         self.state.am_interested && (!self.state.peer_choking || !self.remote.allowed_fast().is_empty())
     }
 
-    /// Says whether the bounds hold.
+    /// Asserts the bounds.
     #[cfg(debug_assertions)]
     pub fn check_invariant(&self) {
         self.requests.check_invariant();

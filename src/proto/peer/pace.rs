@@ -1,33 +1,32 @@
-//! How often a peer may tell of others: gossip (BEP 11) and its DHT node (BEP 5).
+//! Limits how often a peer may name others: PEX (BEP 11) and its DHT node (BEP 5).
 
 use crate::proto::time::{Duration, Instant};
 
-/// BEP 11 allows a message a minute. What comes more often than this on average is a fault and not
-/// read; ten seconds are for what the network delays.
+/// Least mean time between PEX messages. BEP 11 allows one a minute; ten seconds are for network
+/// delays. More frequent ones are faults and not read.
 const GOSSIP_SPACING: Duration = Duration::from_secs(50);
-/// Clients that send their first two messages together are borne: the second may come so much too
-/// early.
+/// Most by which a message may come too early: some clients send their first two together.
 const GOSSIP_EARLY_MAX: Duration = GOSSIP_SPACING;
-/// Least time between two DHT nodes named by PORT on one connection; others are ignored. Nobody
-/// moves its node so often, and each costs a ping.
+/// Least time between two PORT messages that are read on one connection. No client moves its node
+/// so often, and each message costs a ping.
 const PORT_SPACING: Duration = Duration::from_secs(300);
 
-/// When a peer may tell of others again.
+/// When a peer may name others again.
 #[derive(Debug)]
 pub struct Pace {
-    /// When the next message of gossip is due.
+    /// When the next PEX message is due.
     gossip_at: Instant,
-    /// From when on a PORT message is heeded.
+    /// When the next PORT message is read.
     port_at: Instant,
 }
 
 impl Pace {
-    /// Nothing told yet.
+    /// Creates it without messages.
     pub fn new(now: Instant) -> Self {
         Self { gossip_at: now, port_at: now }
     }
 
-    /// Gossip came: whether it may be read.
+    /// Whether a PEX message may be read now.
     pub fn takes_gossip(&mut self, now: Instant) -> bool {
         let due_at = self.gossip_at.max(now);
         let takes = due_at - now <= GOSSIP_EARLY_MAX;
@@ -37,7 +36,7 @@ impl Pace {
         takes
     }
 
-    /// A PORT message came: whether it is heeded.
+    /// Whether a PORT message may be read now.
     pub fn takes_port(&mut self, now: Instant) -> bool {
         let takes = self.port_at <= now;
         if takes {
@@ -64,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_heeded_once_in_a_while() {
+    fn port_messages_are_read_once_in_a_while() {
         let mut pace = Pace::new(Instant::ZERO);
         assert!(pace.takes_port(Instant::ZERO) && !pace.takes_port(Instant::ZERO + Duration::from_secs(299)));
         assert!(pace.takes_port(Instant::ZERO + Duration::from_secs(300)));

@@ -1,9 +1,9 @@
-//! What the other end told of itself: its pieces, what it lets us have while choked, its
+//! The state that the peer announced: its pieces, the pieces that it allows while choked, its
 //! extensions.
 //!
-//! Availability by BEP 3 and 6: a bitfield comes once and before any other word on pieces. Have-all
-//! after other words is tolerated (clients that finish between handshakes), have-none is then
-//! ignored. What was announced may be taken back (BEP 54).
+//! Availability by BEP 3 and 6: a bitfield comes once and before any other message on pieces. A
+//! later have-all is accepted (clients that finish between handshakes), a later have-none is
+//! ignored. Announced pieces may be retracted (BEP 54).
 
 use std::collections::VecDeque;
 
@@ -13,30 +13,30 @@ use crate::proto::piece::PieceIndex;
 use crate::proto::torrent::event::DisconnectReason;
 use crate::proto::wire::extension::ExtensionHandshake;
 
-/// Allowed-fast pieces of theirs that we remember; more are ignored.
+/// Most allowed-fast pieces of the peer that are kept; more are ignored.
 pub const ALLOWED_FAST_MAX: usize = 64;
-/// Suggested pieces that we remember; the oldest goes.
+/// Most suggested pieces that are kept; the oldest is dropped.
 pub const SUGGESTED_MAX: usize = 16;
 
-/// The other end, as it describes itself.
+/// The announced state of a peer.
 #[derive(Debug)]
 pub struct Remote {
     have: Bitfield,
-    /// Whether any word on pieces came.
+    /// Whether any message on pieces came.
     announced: bool,
-    /// Pieces that they have, and that we lack and want.
+    /// Pieces that the peer has, and that we lack and want.
     wanted_count: u32,
-    /// Pieces that they took back.
+    /// Pieces that the peer retracted.
     retracted_count: u32,
-    /// Pieces that they let us ask for while choked.
+    /// Pieces that the peer allows while choked.
     allowed_fast: Vec<PieceIndex>,
-    /// Pieces that they would like us to ask for.
+    /// Pieces that the peer suggested.
     suggested: VecDeque<PieceIndex>,
     extension: Option<ExtensionHandshake>,
 }
 
 impl Remote {
-    /// Someone of whom nothing is known, in a torrent of so many pieces.
+    /// Creates it without announcements, in a torrent of `piece_count` pieces.
     pub fn new(piece_count: u32) -> Self {
         Self {
             have: Bitfield::new(piece_count),
@@ -49,26 +49,26 @@ impl Remote {
         }
     }
 
-    /// The number of pieces is known now; nothing was said about pieces yet.
+    /// Sets the number of pieces, before any announcement of pieces.
     pub fn begin_content(&mut self, piece_count: u32) {
         self.have = Bitfield::new(piece_count);
     }
 
-    /// The pieces they have.
+    /// Returns the peer's pieces.
     pub fn have(&self) -> &Bitfield {
         &self.have
     }
 
-    /// Pieces that they have and that we lack and want.
+    /// The number of pieces that the peer has and that we lack and want.
     pub fn wanted_count(&self) -> u32 {
         self.wanted_count
     }
 
-    /// What they have; true if that is their first word on pieces. It should be, but aria2 sends
-    /// another one when it gained much at once, so a later one adds to what we know.
+    /// Handles a bitfield; returns true for the first message on pieces. aria2 sends another one
+    /// when it gained many pieces at once, so a later one is added to the known pieces.
     ///
     /// # Errors
-    /// It is of another torrent, or tells nothing new again and again.
+    /// It is of another torrent, or repeatedly announces nothing new.
     pub fn handle_bitfield(
         &mut self,
         field: &Bitfield,
@@ -85,32 +85,32 @@ impl Remote {
         Ok(is_first)
     }
 
-    /// They have everything.
+    /// The peer has everything.
     pub fn handle_have_all(&mut self) {
         self.announced = true;
         self.have = Bitfield::full(self.have.len());
     }
 
-    /// They have nothing; true if that is their first word, else it means nothing.
+    /// The peer has nothing. Returns true for the first message on pieces; a later one is ignored.
     pub fn handle_have_none(&mut self) -> bool {
         !std::mem::replace(&mut self.announced, true)
     }
 
-    /// They gained a piece; true if we did not know.
+    /// The peer gained a piece. Returns true if that was unknown.
     ///
     /// # Errors
-    /// No such piece.
+    /// There is no such piece.
     pub fn handle_have(&mut self, piece: PieceIndex) -> Result<bool, DisconnectReason> {
         self.check(piece)?;
         self.announced = true;
         Ok(self.have.set(piece))
     }
 
-    /// They have a piece no more; true if they had it. That they let us ask for it while choked
-    /// will hold again when they have it again; that they would like us to does not.
+    /// The peer lost a piece. Returns true if it had the piece. Its permission to request it while
+    /// choked applies again when it regains the piece; its suggestion is dropped.
     ///
     /// # Errors
-    /// No such piece, or they took back too much.
+    /// There is no such piece, or the peer retracted too many.
     pub fn handle_dont_have(
         &mut self,
         piece: PieceIndex,
@@ -128,39 +128,40 @@ impl Remote {
         Ok(true)
     }
 
-    /// Whether they took back pieces: their pieces are counted one by one from then on, however
-    /// many they are, so that who has everything and then not, and so on, costs no walk over all
-    /// pieces each time.
+    /// Whether the peer retracted pieces. Then its pieces are counted one by one, however many they
+    /// are, so that a peer that alternates between everything and less costs no scan of all pieces
+    /// each time.
     pub fn is_fickle(&self) -> bool {
         self.retracted_count > 0
     }
 
-    /// Counts anew what they have that we want: `wants` says which pieces we lack and want.
+    /// Recounts the pieces that the peer has and we want; `wants` says which pieces we lack and
+    /// want.
     pub fn recount(&mut self, wants: impl Fn(PieceIndex) -> bool) {
         self.wanted_count = self.have.iter_set().filter(|&piece| wants(piece)).count() as u32;
     }
 
-    /// They gained a piece that we lack and want.
+    /// The peer gained a piece that we lack and want.
     pub fn wanted_gained(&mut self) {
         self.wanted_count += 1;
     }
 
-    /// They took back a piece that we lack and want.
+    /// The peer retracted a piece that we lack and want.
     pub fn wanted_retracted(&mut self) {
         self.wanted_count = self.wanted_count.saturating_sub(1);
     }
 
-    /// We do not want this piece any more, for we have it.
+    /// A piece is no longer wanted, because we have it.
     pub fn wanted_lost(&mut self, piece: PieceIndex) {
         if self.have.get(piece) {
             self.wanted_count = self.wanted_count.saturating_sub(1);
         }
     }
 
-    /// They let us ask for this piece while choked.
+    /// The peer allows this piece while choked.
     ///
     /// # Errors
-    /// No such piece, or too many such hints.
+    /// There is no such piece, or the peer sent too many such messages.
     pub fn handle_allowed_fast(
         &mut self,
         piece: PieceIndex,
@@ -174,11 +175,11 @@ impl Remote {
         Ok(())
     }
 
-    /// They would like us to ask for this piece. A long download from one seed sees more
-    /// suggestions than are kept, so that a new one pushes out the oldest is no fault.
+    /// The peer suggests this piece. A long download from one seed sees more suggestions than are
+    /// kept, so one that replaces the oldest is no fault.
     ///
     /// # Errors
-    /// No such piece, or the same ones again and again.
+    /// There is no such piece, or the peer repeats its suggestions.
     pub fn handle_suggest(&mut self, piece: PieceIndex, faults: &mut Faults) -> Result<(), DisconnectReason> {
         self.check(piece)?;
         if self.suggested.contains(&piece) {
@@ -191,42 +192,42 @@ impl Remote {
         Ok(())
     }
 
-    /// The pieces that we may ask for while choked.
+    /// Returns the pieces that may be requested while choked.
     pub fn allowed_fast(&self) -> &[PieceIndex] {
         &self.allowed_fast
     }
 
-    /// The pieces that they suggested, oldest first.
+    /// Returns the suggested pieces, oldest first.
     pub fn suggested(&self) -> impl Iterator<Item = PieceIndex> {
         self.suggested.iter().copied()
     }
 
-    /// Their extension handshake; a later one replaces what it names (BEP 10).
+    /// Handles an extension handshake; a later one replaces the keys that it has (BEP 10).
     pub fn handle_extension(&mut self, later: ExtensionHandshake) {
         self.extension.get_or_insert_default().update(later);
     }
 
-    /// Their extension handshake, if it came.
+    /// Returns the extension handshake, if one came.
     pub fn extension(&self) -> Option<&ExtensionHandshake> {
         self.extension.as_ref()
     }
 
-    /// Their number for `sp_have`, if they take it.
+    /// Returns the peer's number for `sp_have`, if it supports it.
     pub fn sp_have(&self) -> Option<u8> {
         self.extension.as_ref().and_then(|extension| extension.sp_have)
     }
 
-    /// Their number for `lt_donthave`, if they take it.
+    /// Returns the peer's number for `lt_donthave`, if it supports it.
     pub fn lt_donthave(&self) -> Option<u8> {
         self.extension.as_ref().and_then(|extension| extension.lt_donthave)
     }
 
-    /// Their number for `ut_metadata`, if they take it.
+    /// Returns the peer's number for `ut_metadata`, if it supports it.
     pub fn ut_metadata(&self) -> Option<u8> {
         self.extension.as_ref().and_then(|extension| extension.ut_metadata)
     }
 
-    /// Whether they will never ask us for anything: complete, or upload-only (BEP 21).
+    /// Whether the peer will never request anything: complete, or upload-only (BEP 21).
     pub fn is_seed(&self) -> bool {
         self.announced && self.have.is_full()
     }
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn words_on_pieces_may_follow_each_other() {
+    fn messages_on_pieces_may_follow_each_other() {
         let mut remote = Remote::new(9);
         assert_eq!(remote.handle_have(3), Ok(true));
         assert_eq!(remote.handle_have(3), Ok(false));

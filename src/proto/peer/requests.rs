@@ -1,18 +1,18 @@
-//! Our requests to one peer: what is in flight, how deep the pipeline is, and whether the peer
-//! stalls.
+//! Our requests to one peer: the requests in flight, the depth of the pipeline, and whether the
+//! peer stalls.
 //!
 //! Depth: slow start adds one request a block, which doubles the pipeline each round trip, until a
-//! second brings no tenth more of rate; from then on depth = rate x (shortest latency seen +
-//! [`QUEUE_SPAN`]). The shortest latency, not the mean: the mean holds our own queue at the peer
-//! and would feed on itself.
+//! second raises the rate by less than a tenth; from then on the depth is the rate times the sum of
+//! the shortest latency seen and [`QUEUE_SPAN`]. The shortest latency, not the mean, because the
+//! mean contains our own queue at the peer and would grow with it.
 //!
-//! A request that we gave up may still be answered: by its block, or with BEP 6 by a reject. The
-//! answer comes before that of a later request of the same block, so the first reject of a block
-//! that was given up ends nothing. Some clients do not answer a cancel; that they did not is known
-//! once they answered a request that was sent after it.
+//! The peer may still answer an abandoned request: by its block, or with BEP 6 by a reject. That
+//! answer comes before the one to a later request of the same block, so the first reject of such a
+//! block ends nothing. Some clients do not answer a cancel; this is known once they answer a
+//! request that was sent after it.
 //!
 //! Rejects of requests that were sent together are one refusal: a choke that crosses with an
-//! unchoke, or a queue that is shorter than the pipeline, rejects many at once.
+//! unchoke, or a queue shorter than the pipeline, rejects many at once.
 
 use std::collections::VecDeque;
 
@@ -24,11 +24,12 @@ use crate::proto::time::{Duration, Instant};
 pub const DEPTH_MIN: usize = 4;
 /// Most requests in flight to one peer: 16 MiB, which at 100 ms feeds 1.3 Gbit/s.
 pub const DEPTH_MAX: usize = 1_024;
-/// Requests that a peer lets wait unless it says otherwise (`reqq`).
+/// Requests that a peer queues unless it says otherwise (`reqq`).
 pub const PEER_QUEUE_DEFAULT: usize = 250;
-/// What waits at the peer, as time at its rate: enough to bridge a turn of its shell and of ours.
+/// Time at the peer's rate that our queue at the peer covers: enough to bridge a turn of either
+/// shell.
 pub const QUEUE_SPAN: Duration = Duration::from_millis(1_000);
-/// Longest silence with requests in flight before the peer is snubbed: its blocks are asked
+/// Longest silence with requests in flight before the peer is snubbed and its blocks are requested
 /// elsewhere.
 pub const SNUB_AFTER_MAX: Duration = Duration::from_secs(60);
 /// Shortest such silence, however fast the peer was.
@@ -36,30 +37,30 @@ pub const SNUB_AFTER_MIN: Duration = Duration::from_secs(10);
 /// Such silence for a peer of unknown rate.
 pub const SNUB_AFTER_UNKNOWN: Duration = Duration::from_secs(20);
 
-/// Requests given up whose answers are still expected; the oldest is forgotten.
+/// Most abandoned requests whose answers are expected; the oldest is dropped.
 pub const LATE_MAX: usize = DEPTH_MAX;
 
-/// What an arriving block was to us.
+/// The kind of an arriving block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// In flight.
+    /// Of a request in flight.
     Expected,
-    /// Given up before (choke, snub, cancel) and here nevertheless.
+    /// Of an abandoned request (choke, snub, cancel).
     Late,
-    /// Never asked for.
+    /// Never requested.
     Unsolicited,
 }
 
-/// What an arriving reject was to us.
+/// The kind of an arriving reject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// Of a request in flight that was sent since the last refusal, or the first one.
     Refused,
     /// Of a request in flight that was sent before the last refusal.
     SameRefusal,
-    /// Of a request given up before (choke, snub, cancel).
+    /// Of an abandoned request (choke, snub, cancel).
     Late,
-    /// Of nothing that was asked for.
+    /// Of no request.
     Unsolicited,
 }
 
@@ -67,25 +68,25 @@ pub enum Rejection {
 #[derive(Debug)]
 pub struct Requests {
     in_flight: VecDeque<(Block, Instant)>,
-    /// Requests that we gave up and that may still be answered, and when we gave them up.
+    /// Abandoned requests that may still be answered, with the time of abandonment.
     late: VecDeque<(Block, Instant)>,
-    /// When the latest of the requests that were answered was sent.
+    /// When the latest answered request was sent.
     answered_sent_at: Option<Instant>,
-    /// When the peer refused requests last.
+    /// When the peer last refused requests.
     refused_at: Option<Instant>,
     depth: usize,
     depth_max: usize,
     slow_start: bool,
-    /// Rate at the last fitting, bytes per second.
+    /// Rate at the last adjustment, bytes per second.
     rate: u64,
     latency_min: Option<Duration>,
-    /// When the last block came, or the first request of a row went out.
+    /// When the last block came, or the first request of a series was sent.
     heard_at: Instant,
     snubbed: bool,
 }
 
 impl Requests {
-    /// None yet.
+    /// Creates it without requests.
     pub fn new(now: Instant) -> Self {
         Self {
             in_flight: VecDeque::new(),
@@ -102,19 +103,20 @@ impl Requests {
         }
     }
 
-    /// They let this many requests wait.
+    /// Sets the number of requests that the peer queues.
     pub fn limit_depth(&mut self, queue_max: u32) {
         self.depth_max = (queue_max as usize).clamp(1, DEPTH_MAX);
     }
 
-    /// How many blocks to ask for now; 0 until it is worth the picker's trouble.
+    /// Returns how many blocks to request now; 0 until enough are missing to be worth a call of the
+    /// picker.
     pub fn room(&self) -> usize {
         let depth = if self.snubbed { 1 } else { self.depth.min(self.depth_max) };
         let room = depth.saturating_sub(self.in_flight.len());
         if room * 8 >= depth { room } else { 0 }
     }
 
-    /// A request went out.
+    /// A request was sent.
     pub fn sent(&mut self, block: Block, now: Instant) {
         if self.in_flight.is_empty() {
             self.heard_at = now;
@@ -141,7 +143,7 @@ impl Requests {
         Arrival::Expected
     }
 
-    /// They will not send this block.
+    /// The peer rejected a request.
     pub fn handle_reject(&mut self, block: Block, now: Instant) -> Rejection {
         let gave_up_at = self.remove_late(block);
         let is_answer = |at: Instant| self.answered_sent_at.is_none_or(|sent_at| sent_at <= at);
@@ -157,14 +159,14 @@ impl Requests {
         Rejection::Refused
     }
 
-    /// They let no more wait than what is in flight: the pipeline grows from there again.
+    /// Limits the pipeline to the requests in flight, because the peer queues no more; it grows
+    /// again from there.
     pub fn shorten(&mut self) {
         self.slow_start = false;
         self.depth = self.in_flight.len().max(DEPTH_MIN);
     }
 
-    /// We do not want this block from them any more; it may come nevertheless. True if it was in
-    /// flight.
+    /// Cancels a block, which may still arrive. Returns true if it was in flight.
     pub fn cancel(&mut self, block: Block, now: Instant) -> bool {
         let was_in_flight = self.remove(block).is_some();
         if was_in_flight {
@@ -173,7 +175,7 @@ impl Requests {
         was_in_flight
     }
 
-    /// Gives up the requests of pieces that the peer does not have any more: which they are.
+    /// Abandons the requests of pieces that the peer no longer has; returns them.
     pub fn withdraw(&mut self, theirs: &Bitfield, now: Instant) -> Vec<Block> {
         let mut withdrawn = Vec::new();
         self.in_flight.retain(|&(block, _)| {
@@ -187,7 +189,7 @@ impl Requests {
         withdrawn
     }
 
-    /// All requests are given up.
+    /// Abandons all requests.
     pub fn give_up(&mut self, now: Instant) {
         while let Some((block, _)) = self.in_flight.pop_front() {
             self.expect_late(block, now);
@@ -199,18 +201,18 @@ impl Requests {
         !self.in_flight.is_empty()
     }
 
-    /// Whether the peer stalls: asked, unasked and silent for too long. Until it delivers it is
-    /// asked for one block at a time.
+    /// Whether the peer stalls: with requests in flight it was silent for too long. Until it
+    /// delivers, it gets one request at a time.
     pub fn is_snubbed(&self) -> bool {
         self.snubbed
     }
 
-    /// Whether the peer has been silent for so long that its blocks are to be asked elsewhere.
+    /// Whether the peer has been silent for so long that its blocks must be requested elsewhere.
     pub fn is_overdue(&self, now: Instant) -> bool {
         self.is_waiting() && now - self.heard_at >= self.snub_after()
     }
 
-    /// It stalled: gives up what is in flight.
+    /// The peer stalled: abandons the requests in flight.
     pub fn snub(&mut self, now: Instant) {
         self.snubbed = true;
         self.slow_start = false;
@@ -219,7 +221,7 @@ impl Requests {
         self.give_up(now);
     }
 
-    /// Fits the depth to the rate in bytes per second of the last seconds; called each second.
+    /// Adjusts the depth to the rate, bytes per second, of the last seconds; called each second.
     pub fn fit_depth(&mut self, rate: u64) {
         let grew = rate > self.rate + self.rate / 10;
         if self.slow_start && self.rate > 0 && !grew {
@@ -236,7 +238,7 @@ impl Requests {
         if self.rate == 0 {
             return SNUB_AFTER_UNKNOWN;
         }
-        // Four times what one block should take, given all that is in flight to this peer.
+        // Four times the time of one block, with everything that is in flight to this peer.
         let micros = u64::from(BLOCK_LEN) * 4_000_000 / self.rate;
         Duration::from_micros(micros).clamp(SNUB_AFTER_MIN, SNUB_AFTER_MAX)
     }
@@ -260,7 +262,7 @@ impl Requests {
         self.in_flight.iter().any(|(asked, _)| *asked == block)
     }
 
-    /// An answer to this request may still come.
+    /// Expects a late answer to this request.
     fn expect_late(&mut self, block: Block, now: Instant) {
         if self.late.len() == LATE_MAX {
             self.late.pop_front();
@@ -268,14 +270,14 @@ impl Requests {
         self.late.push_back((block, now));
     }
 
-    /// The oldest request of this block that was given up, with when it was, is answered or will
-    /// not be.
+    /// Removes the oldest abandoned request of this block, and returns its time: it is answered, or
+    /// will not be.
     fn remove_late(&mut self, block: Block) -> Option<Instant> {
         let at = self.late.iter().position(|(late, _)| *late == block)?;
         self.late.remove(at).map(|(_, gave_up_at)| gave_up_at)
     }
 
-    /// Says whether the bounds hold.
+    /// Asserts the bounds.
     #[cfg(debug_assertions)]
     pub fn check_invariant(&self) {
         debug_assert!(self.in_flight.len() <= DEPTH_MAX && self.depth <= DEPTH_MAX);
@@ -335,7 +337,7 @@ mod tests {
         assert!(requests.is_waiting(), "the second request stands");
         assert_eq!(requests.handle_reject(block(0), now), Rejection::Refused);
         assert_eq!(requests.handle_reject(block(0), now), Rejection::Unsolicited);
-        // The block came before the cancel was read: then one of the two answers is its reject.
+        // The block came before the cancel was read: one of the two answers is its reject.
         for _ in 0..2 {
             requests.sent(block(1), now);
             requests.cancel(block(1), now);
@@ -343,7 +345,7 @@ mod tests {
             assert_eq!(requests.handle_block(block(1), now), Arrival::Expected);
             assert_eq!(requests.handle_reject(block(1), now), Rejection::Late);
         }
-        // What a snub gives up is answered in the same way.
+        // A snub abandons requests in the same way.
         requests.sent(block(2), now);
         requests.snub(now);
         requests.sent(block(2), now);
@@ -379,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_answered_late_is_bounded() {
+    fn expected_late_answers_are_bounded() {
         let mut requests = Requests::new(Instant::ZERO);
         for at in 0..3 * LATE_MAX as u32 {
             requests.sent(block(at), Instant::ZERO);

@@ -1,26 +1,26 @@
-//! The four flags of BEP 3: who chokes whom, who wants something of whom.
+//! The four flags of BEP 3: choking and interest on both sides.
 
 use crate::proto::time::Instant;
 
 /// Both sides' choking and interest; a connection starts choked and not interested on both sides.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
-    /// We do not serve them.
+    /// This end does not serve the peer.
     pub am_choking: bool,
-    /// We want something of theirs.
+    /// This end wants pieces of the peer.
     pub am_interested: bool,
-    /// They do not serve us.
+    /// The peer does not serve this end.
     pub peer_choking: bool,
-    /// They want something of ours.
+    /// The peer wants pieces of this end.
     pub peer_interested: bool,
-    /// They once wanted something of ours.
+    /// Whether the peer was ever interested.
     pub peer_was_interested: bool,
     /// When either side was last interested, or the connection began.
     interested_at: Instant,
 }
 
 impl State {
-    /// The start of a connection.
+    /// Returns the state of a new connection.
     pub fn new(now: Instant) -> Self {
         Self {
             am_choking: true,
@@ -32,7 +32,7 @@ impl State {
         }
     }
 
-    /// We got interested or lost interest; true if that is news to be told.
+    /// Sets our interest; returns true if it changed and must be sent.
     pub fn set_am_interested(&mut self, interested: bool, now: Instant) -> bool {
         let changed = self.am_interested != interested;
         self.mark(now);
@@ -40,14 +40,14 @@ impl State {
         changed
     }
 
-    /// They said that they are interested, or not.
+    /// Sets the peer's interest.
     pub fn set_peer_interested(&mut self, interested: bool, now: Instant) {
         self.mark(now);
         self.peer_interested = interested;
         self.peer_was_interested |= interested;
     }
 
-    /// Since when neither side wants anything; None while one does.
+    /// Returns since when neither side is interested; `None` while one is.
     pub fn useless_since(&self) -> Option<Instant> {
         (!self.am_interested && !self.peer_interested).then_some(self.interested_at)
     }

@@ -3,38 +3,38 @@
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::rate::Rate;
 
-/// Silence of ours after which a keep-alive goes out: just before the two minutes of BEP 3.
+/// Time without sending after which a keep-alive is sent: just below the two minutes of BEP 3.
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(110);
-/// Age of a connection at which a peer that has shown no piece is sent a keep-alive. rtorrent's
+/// Age of a connection at which a peer that has shown no piece gets a keep-alive. rtorrent's
 /// initial seeding (compare BEP 16) shows its first piece in answer to a message, and there may be
-/// nothing to send it until then.
+/// no other message to send until then.
 pub const WAKE_AFTER: Duration = Duration::from_secs(2);
-/// Silence of theirs after which the connection is closed.
+/// Time without receiving after which the connection is closed.
 pub const IDLE_AFTER: Duration = Duration::from_secs(120);
 
-/// What passed over one connection, and when.
+/// The traffic of one connection.
 #[derive(Debug)]
 pub struct Traffic {
-    /// Content from them.
+    /// Content received.
     pub download: Rate,
-    /// Content to them.
+    /// Content sent.
     pub upload: Rate,
-    /// Content bytes from them that were kept.
+    /// Content bytes received and kept.
     pub downloaded: u64,
-    /// Content bytes to them.
+    /// Content bytes sent.
     pub uploaded: u64,
-    /// Bytes of availability messages to them.
+    /// Bytes of availability messages sent.
     pub availability_sent: u64,
-    /// When the connection was up.
+    /// When the connection was established.
     pub connected_at: Instant,
-    /// When we last sent.
+    /// When the last message was sent.
     pub sent_at: Instant,
-    /// When they last sent.
+    /// When the last message was received.
     pub received_at: Instant,
 }
 
 impl Traffic {
-    /// A connection that is up.
+    /// Creates it for a new connection.
     pub fn new(now: Instant) -> Self {
         Self {
             download: Rate::new(now),
@@ -53,8 +53,8 @@ impl Traffic {
         now - self.sent_at >= KEEP_ALIVE_AFTER
     }
 
-    /// Whether a peer that has shown no piece is to be sent its one early keep-alive: nothing was
-    /// sent to it since the connection is [`WAKE_AFTER`] old.
+    /// Whether a peer that has shown no piece gets its one early keep-alive: nothing was sent to it
+    /// since the connection reached [`WAKE_AFTER`].
     pub fn is_to_be_woken(&self, now: Instant) -> bool {
         let from = self.connected_at + WAKE_AFTER;
         now >= from && self.sent_at < from

@@ -1,9 +1,9 @@
-//! Their requests: a bounded queue, and a window of blocks that the shell has in hand.
+//! The peer's requests: a bounded queue, and a window of blocks that the shell holds.
 //!
-//! The queue holds at most [`QUEUE_COUNT_MAX`] requests and [`QUEUE_LEN_MAX`] bytes, without
-//! duplicates. The window is what the shell may hold unsent: enough that the socket never idles, at
-//! most about [`WINDOW_SPAN`] of the connection's rate, so that a choke or a cancel takes effect
-//! soon.
+//! The queue has at most [`QUEUE_COUNT_MAX`] requests and [`QUEUE_LEN_MAX`] bytes, without
+//! duplicates. The window is the data that the shell may hold unsent: enough that the socket is
+//! never idle, at most about [`WINDOW_SPAN`] of the connection's rate, so that a choke or a cancel
+//! takes effect soon.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -12,28 +12,28 @@ use crate::proto::block::{BLOCK_LEN, Block};
 use crate::proto::piece::PieceIndex;
 use crate::proto::time::{Duration, Instant};
 
-/// Requests waiting; told to peers as `reqq`. More are rejected, or ignored without BEP 6.
+/// Most waiting requests; sent to peers as `reqq`. More are rejected, or ignored without BEP 6.
 pub const QUEUE_COUNT_MAX: usize = 512;
-/// Bytes waiting, as [`QUEUE_COUNT_MAX`].
+/// Most waiting bytes; further requests are treated the same.
 pub const QUEUE_LEN_MAX: u64 = 8 << 20;
 /// Least window in bytes: 16 blocks keep a fast socket busy through one turn of the shell.
 pub const WINDOW_LEN_MIN: u64 = 16 * BLOCK_LEN as u64;
-/// Greatest window in bytes, to bound what a shell must hold.
+/// Greatest window in bytes, to bound the memory of the shell.
 pub const WINDOW_LEN_MAX: u64 = 4 << 20;
 /// Time at the connection's rate that the window holds.
 pub const WINDOW_SPAN: Duration = Duration::from_millis(500);
-/// Blocks of an allowed-fast piece that are served while choked, as a multiple of the piece's own
-/// blocks; beyond, they are rejected like other requests while choked.
+/// Blocks of an allowed-fast piece that are served while choked, as a multiple of the piece's
+/// blocks; further requests are rejected like others while choked.
 pub const ALLOWED_FAST_SERVED_MAX: u32 = 3;
 
-/// Requests refused at most between two blocks to a peer, because another neighbour has the piece:
-/// a peer may take a long row of rejects for a refusal of everything.
+/// Most requests refused between two blocks to a peer because another peer has the piece: a peer
+/// may take a long series of rejects for a refusal of everything.
 pub const REFUSED_RUN_MAX: usize = 32;
-/// Pieces remembered as refused; beyond, none is refused any more.
+/// Most pieces remembered as refused; beyond it none is refused.
 pub const REFUSED_PIECES_MAX: usize = 4_096;
 
-/// How long after a peer was told how many requests may wait it may be told a larger number: a
-/// neighbour that goes and comes, or changes its interest in turns, changes the number for all.
+/// Least time between telling a peer its queue limit and raising it: a peer that reconnects or
+/// alternates its interest changes the limit of all.
 pub const RAISE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why a request was not queued.
@@ -48,31 +48,32 @@ pub enum Refused {
 /// The requests of one peer.
 #[derive(Debug, Default)]
 pub struct Uploads {
-    /// In order of arrival; may hold cancelled ones, which are not in `waiting`.
+    /// In order of arrival; may contain cancelled requests, which are not in `waiting`.
     queue: VecDeque<Block>,
     waiting: BTreeSet<Block>,
     waiting_len: u64,
-    /// Bytes that the shell has in hand.
+    /// Bytes that the shell holds.
     in_hand_len: u64,
     window_len: u64,
-    /// Pieces that we let them ask for while choked, and blocks served of each that way.
+    /// Pieces that the peer may request while choked, with the blocks served that way.
     allowed_fast: Vec<(PieceIndex, u32)>,
-    /// Pieces of which requests were refused because another neighbour has them, and how many were.
+    /// Pieces whose requests were refused because another peer has them, with the number of
+    /// refusals.
     refused: BTreeMap<PieceIndex, u32>,
-    /// Requests so refused since the last block.
+    /// Such refusals since the last block.
     refused_run: usize,
-    /// Since when the peer is passed over for others.
+    /// Since when other peers are served instead.
     passed_at: Option<Instant>,
-    /// Requests that the peer was told may wait; 0: nothing told yet.
+    /// The queue limit that the peer was told; 0 if none.
     told_queue_max: u32,
     told_at: Option<Instant>,
 }
 
 impl Uploads {
-    /// Puts a request into the queue.
+    /// Queues a request.
     ///
     /// # Errors
-    /// It is there already or there is no room.
+    /// It is a duplicate, or the queue is full.
     pub fn push(&mut self, block: Block) -> Result<(), Refused> {
         if self.waiting.contains(&block) {
             return Err(Refused::Duplicate);
@@ -81,7 +82,7 @@ impl Uploads {
         if self.waiting.len() >= QUEUE_COUNT_MAX || self.waiting_len + len > QUEUE_LEN_MAX {
             return Err(Refused::Full);
         }
-        // Cancelled ones are swept out lazily: the queue never outgrows twice its limit.
+        // Cancelled requests are removed lazily: the queue never exceeds twice its limit.
         if self.queue.len() >= 2 * QUEUE_COUNT_MAX {
             self.queue.retain(|queued| self.waiting.contains(queued));
         }
@@ -91,7 +92,7 @@ impl Uploads {
         Ok(())
     }
 
-    /// Takes a request back; true if it was still waiting.
+    /// Cancels a request; true if it was waiting.
     pub fn cancel(&mut self, block: Block) -> bool {
         let waited = self.waiting.remove(&block);
         if waited {
@@ -100,7 +101,7 @@ impl Uploads {
         waited
     }
 
-    /// The length of the next block that may be handed to the shell now.
+    /// Returns the length of the next block that may be passed to the shell now.
     pub fn next_len(&mut self) -> Option<u32> {
         while self.queue.front().is_some_and(|block| !self.waiting.contains(block)) {
             self.queue.pop_front();
@@ -110,7 +111,7 @@ impl Uploads {
         (self.in_hand_len == 0 || self.in_hand_len + u64::from(len) <= room).then_some(len)
     }
 
-    /// The next block, which counts as in the shell's hand from now on.
+    /// Takes the next block; the shell holds it from now on.
     pub fn pop(&mut self) -> Option<Block> {
         self.next_len()?;
         let block = self.queue.pop_front()?;
@@ -121,14 +122,14 @@ impl Uploads {
         Some(block)
     }
 
-    /// Requests that the peer was told may wait.
+    /// Returns the queue limit that the peer was told.
     pub fn told_queue_max(&self) -> u32 {
         self.told_queue_max
     }
 
-    /// Sets how many requests may wait. Returns whether to tell the peer, which is when the number
-    /// has at least halved since it was last told, or doubled, and that was [`RAISE_PAUSE`] ago.
-    /// Requests above the number are not refused as long as there is room for them.
+    /// Sets the queue limit. Returns whether to tell the peer: if the limit has at least halved
+    /// since it was told, or doubled and that was [`RAISE_PAUSE`] ago. Requests above the limit are
+    /// not refused while the queue has room.
     pub fn tell_queue_max(&mut self, count: u32, now: Instant) -> bool {
         let may_raise = self.told_at.is_none_or(|at| now - at >= RAISE_PAUSE);
         let tells = count <= self.told_queue_max / 2 || may_raise && count / 2 >= self.told_queue_max;
@@ -138,14 +139,14 @@ impl Uploads {
         tells
     }
 
-    /// Makes the first request that `wants` accepts the next one, by its piece and how many
-    /// requests for that were refused; whether there is such a request and room for its block in
-    /// the window.
+    /// Moves the first request that `wants` accepts to the front; `wants` gets the piece and the
+    /// number of refused requests for it. Returns whether there is such a request and room for its
+    /// block in the window.
     pub fn bring_forward(&mut self, wants: impl Fn(PieceIndex, u32) -> bool) -> bool {
         let (waiting, refused) = (&self.waiting, &self.refused);
         let mut last: Option<(PieceIndex, bool)> = None;
         let mut is_wanted = |piece: PieceIndex| match last {
-            // Requests of one piece follow each other.
+            // Requests of one piece are consecutive.
             Some((asked, wanted)) if asked == piece => wanted,
             Some(_) | None => {
                 let wanted = wants(piece, refused.get(&piece).copied().unwrap_or(0));
@@ -160,20 +161,20 @@ impl Uploads {
         self.next_len().is_some()
     }
 
-    /// How long the peer was passed over since it last had a request that
-    /// [`Uploads::bring_forward`] accepts.
+    /// Returns how long the peer has been without a request that [`Uploads::bring_forward`]
+    /// accepts.
     pub fn passed_for(&mut self, now: Instant) -> Duration {
         now - *self.passed_at.get_or_insert(now)
     }
 
-    /// The peer is served although it was passed over; it may be passed over again from now on.
+    /// The peer is served nevertheless; the time starts again.
     pub fn serve_passed(&mut self, now: Instant) {
         self.passed_at = Some(now);
     }
 
-    /// Whether one more request for a piece may be refused because another neighbour has it: at
-    /// most `count_max` for each piece, so that a peer which cannot get it elsewhere is served when
-    /// it asks again, and at most [`REFUSED_RUN_MAX`] between two blocks.
+    /// Whether to refuse another request for a piece because another peer has it: at most
+    /// `count_max` for each piece, so that a peer which cannot get it elsewhere is served when it
+    /// repeats its request, and at most [`REFUSED_RUN_MAX`] between two blocks.
     pub fn refuse(&mut self, piece: PieceIndex, count_max: u32) -> bool {
         if self.refused_run >= REFUSED_RUN_MAX || self.refused.len() >= REFUSED_PIECES_MAX {
             return false;
@@ -185,34 +186,34 @@ impl Uploads {
         may
     }
 
-    /// The requests for a piece that wait.
+    /// Returns the waiting requests for a piece.
     pub fn waiting_for(&self, piece: PieceIndex) -> Vec<Block> {
         let first = Block { piece, offset: 0, len: 0 };
         self.waiting.range(first..).take_while(|block| block.piece == piece).copied().collect()
     }
 
-    /// The requests that wait, of these pieces.
+    /// Returns the waiting requests for these pieces.
     pub fn waiting_in(&self, pieces: &Bitfield) -> Vec<Block> {
         self.waiting.iter().filter(|block| pieces.get(block.piece)).copied().collect()
     }
 
-    /// No request is refused any more because another neighbour has the piece.
+    /// Forgets which pieces were refused.
     pub fn forget_refused(&mut self) {
         self.refused = BTreeMap::new();
     }
 
-    /// The shell sent this much.
+    /// The shell sent `len` bytes.
     pub fn handle_sent(&mut self, len: u64) {
         self.in_hand_len = self.in_hand_len.saturating_sub(len);
     }
 
-    /// Fits the window to the rate in bytes per second.
+    /// Adjusts the window to the rate, bytes per second.
     pub fn fit_window(&mut self, rate: u64) {
         let span = rate.saturating_mul(WINDOW_SPAN.as_millis() as u64) / 1_000;
         self.window_len = span.clamp(WINDOW_LEN_MIN, WINDOW_LEN_MAX);
     }
 
-    /// Empties the queue but for what `keeps` says; what was dropped, in order.
+    /// Drops the requests for pieces that `keeps` does not accept; returns them in order.
     pub fn drop_waiting(&mut self, keeps: impl Fn(PieceIndex) -> bool) -> Vec<Block> {
         let mut dropped = Vec::new();
         let queue = std::mem::take(&mut self.queue);
@@ -229,22 +230,22 @@ impl Uploads {
         dropped
     }
 
-    /// Whether blocks wait for the uplink: in the queue, or in the hand of the shell.
+    /// Whether blocks wait for the uplink: in the queue, or in the shell.
     pub fn is_waiting(&self) -> bool {
         self.in_hand_len > 0 || !self.waiting.is_empty()
     }
 
-    /// These may be asked for while choked.
+    /// Allows these pieces while choked.
     pub fn allow_fast(&mut self, pieces: &[PieceIndex]) {
         self.allowed_fast = pieces.iter().map(|&piece| (piece, 0)).collect();
     }
 
-    /// The pieces that may be asked for while choked.
+    /// Returns the pieces that may be requested while choked.
     pub fn allowed_fast(&self) -> impl Iterator<Item = PieceIndex> {
         self.allowed_fast.iter().map(|&(piece, _)| piece)
     }
 
-    /// Whether one more block of an allowed-fast piece of `block_count` blocks may be served while
+    /// Whether another block of an allowed-fast piece of `block_count` blocks may be served while
     /// choked.
     pub fn spend_allowed_fast(&mut self, piece: PieceIndex, block_count: u32) -> bool {
         let max = block_count.saturating_mul(ALLOWED_FAST_SERVED_MAX);
@@ -255,7 +256,7 @@ impl Uploads {
         })
     }
 
-    /// Says whether the counters agree with the queue.
+    /// Asserts that the counters agree with the queue.
     #[cfg(debug_assertions)]
     pub fn check_invariant(&self) {
         debug_assert!(self.waiting.len() <= QUEUE_COUNT_MAX && self.waiting_len <= QUEUE_LEN_MAX);
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_bounds_what_the_shell_holds() {
+    fn the_window_bounds_the_bytes_in_the_shell() {
         let mut uploads = Uploads::default();
         for at in 0..100 {
             uploads.push(block(at)).unwrap();
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn choking_keeps_only_what_is_allowed_fast() {
+    fn choking_keeps_only_allowed_fast_requests() {
         let mut uploads = Uploads::default();
         uploads.allow_fast(&[2]);
         for at in 0..4 {

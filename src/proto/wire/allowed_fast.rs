@@ -1,10 +1,9 @@
 //! The allowed-fast set (BEP 6): the few pieces that a peer may ask for while it is choked.
 //!
-//! The set follows from the torrent and the peer's network, so reconnecting or renaming gains
-//! nothing. BEP 6 defines it for IPv4 alone, over the address without its last byte. For IPv6 we do
-//! the same with the first six bytes of the address, the network that a provider gives to one
-//! customer; the receiver of a set takes whatever it is offered, so no client has to agree with
-//! that.
+//! The set follows from the torrent and the peer's network, so a peer gains nothing by reconnecting
+//! or changing its id. BEP 6 defines it for IPv4 only, over the address without its last byte. For
+//! IPv6 the first six bytes of the address are used, the network of one customer of a provider; the
+//! receiver accepts any set, so clients need not agree on this.
 
 use std::net::IpAddr;
 
@@ -13,13 +12,13 @@ use sha1::{Digest, Sha1};
 use crate::proto::infohash::InfoHash;
 use crate::proto::piece::PieceIndex;
 
-/// Rounds of SHA-1, five draws each, before a set stays smaller than asked for. The chance that 320
-/// draws miss a set of ten out of eleven pieces is below 10^-11; only asking for nearly all pieces
-/// of a larger torrent could get there.
+/// Most rounds of SHA-1, five draws each; after them a set is smaller than requested. The chance
+/// that 320 draws miss a set of ten out of eleven pieces is below 10^-11; only a request for nearly
+/// all pieces of a larger torrent could reach the limit.
 const ROUND_MAX: usize = 64;
 
-/// The pieces that a peer at `ip` may ask for while choked: `k` of them, or all if there are no
-/// more, in the order of BEP 6.
+/// Returns the pieces that a peer at `ip` may request while choked: `k` of them, or all if there
+/// are fewer, in the order of BEP 6.
 pub fn allowed_fast_set(infohash: InfoHash, ip: IpAddr, piece_count: u32, k: usize) -> Vec<PieceIndex> {
     if piece_count as usize <= k {
         return (0..piece_count).collect();

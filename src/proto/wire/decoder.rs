@@ -1,19 +1,19 @@
-//! From received bytes to messages: total, lengths checked on the prefix by type, steps aside for
-//! blocks.
+//! Decodes received bytes into messages: total, with lengths checked by type on the prefix, and
+//! without handling the bytes of blocks.
 //!
-//! Five bytes, the prefix and the type, decide whether a message may be as long as it claims; four
-//! are enough for a claim that no type allows. So a peer cannot make the caller wait for, or make
-//! room for, more than the longest message of that type, and [`Decoder::needed`] never asks for
-//! more. Of extended messages (BEP 10) six bytes decide whether anything here reads the payload: if
-//! not, it is dropped as it comes and never buffered, and the message comes with an empty payload.
-//! Decoding allocates the bitfield of a `bitfield` message and a copy of a payload that is read,
-//! nothing else, so that a message keeps no buffer alive but its own. While the torrent's metadata
-//! is being fetched its number of pieces is not known: then a bitfield may have any length up to
-//! that of the largest torrent, and comes with its last byte whole.
+//! Five bytes, the prefix and the type, decide whether a message may have its claimed length; four
+//! are enough for a length that no type allows. So a peer cannot make the caller wait for, or
+//! allocate, more than the longest message of that type, and [`Decoder::needed`] never asks for
+//! more. For extended messages (BEP 10) six bytes decide whether the payload is read by anything;
+//! if not, it is dropped on arrival and never buffered, and the message has an empty payload.
+//! Decoding allocates only the bitfield of a `bitfield` message and a copy of a payload that is
+//! read, so that a message keeps no other buffer alive. In the metadata stage the number of pieces
+//! is unknown: then a bitfield may have any length up to that of the largest torrent, and its last
+//! byte is returned unchecked.
 //!
-//! Whether a piece exists, a block was asked for, or a message belongs here at all is the torrent's
-//! to judge. Types 21 to 23 (BEP 52) are unknown: they are for those who offered the upgrade bit,
-//! and we never do.
+//! The torrent decides whether a piece exists, a block was requested, or a message is allowed.
+//! Types 21 to 23 (BEP 52) are unknown, because only peers that offered the upgrade bit may get
+//! them, and this program never offers it.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -26,36 +26,36 @@ use crate::proto::wire::message::{BLOCK_HEADER_LEN, Message, PREFIX_LEN, id};
 use crate::proto::wire::metadata::{METADATA_DICT_LEN_MAX, METADATA_PIECE_LEN, UT_METADATA_ID};
 use crate::proto::wire::pex::{PEX_LEN_MAX, UT_PEX_ID};
 
-/// Most bytes of an extended message's payload, unless the torrent's bitfield is longer: ample for
-/// every extension (metadata comes in 16 KiB, PEX in 8 KiB). Longer: the connection is closed.
+/// Longest payload of an extended message, unless the torrent's bitfield is longer: ample for every
+/// extension (metadata comes in 16 KiB, PEX in 8 KiB). A longer one closes the connection.
 pub const EXTENDED_PAYLOAD_MAX: usize = 128 * 1024;
 
 /// Bytes between prefix and content of a `piece` message: type, piece, offset.
 const PIECE_OVERHEAD: u32 = (BLOCK_HEADER_LEN - PREFIX_LEN) as u32;
 
-/// What the bytes began with.
+/// The first item in the buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// A whole message, consumed.
+    /// A complete message, consumed.
     Message(Message),
     /// The header of a `piece` message, consumed; the next `block.len` bytes are the block's
-    /// content and the caller's: take them from the buffer and the socket before decoding on.
+    /// content, which the caller takes from buffer and socket before it decodes further.
     Block(Block),
 }
 
 /// Decodes the stream of one connection.
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    /// Pieces of the torrent: fixes the length of a bitfield; None: not known yet.
+    /// Pieces of the torrent, which fix the length of a bitfield; `None` if unknown.
     piece_count: Option<u32>,
-    /// Bytes still to come of a payload that nothing reads.
+    /// Remaining bytes of a payload that is not read.
     unread_len: usize,
 }
 
 /// The peer broke the protocol: close the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// The prefix claims more, or less, than this type of message may have.
+    /// The prefix claims a length that this type of message may not have.
     #[error("message of type {id} with length {len}")]
     Length {
         /// Message type; 255 while not yet known.
@@ -71,34 +71,35 @@ pub enum WireError {
     SpareBits,
 }
 
-/// What the front of the buffer is, as far as it has come.
+/// The front of the buffer, as far as it was received.
 enum Front {
-    /// So many more bytes, at least one, before anything can be said.
+    /// This many more bytes, at least one, are needed.
     Incomplete(usize),
     /// Length 0.
     KeepAlive,
-    /// A message of this type, there in full; of a `piece` message, the header.
+    /// A complete message of this type; of a `piece` message, the header.
     Complete { id: u8, len: u32 },
-    /// The header of an extended message whose payload, of so many bytes, nothing reads.
+    /// The header of an extended message whose payload is not read.
     Unread { extension: u8, payload_len: u32 },
 }
 
 impl Decoder {
-    /// For a torrent with so many pieces; None: only its infohash is known.
+    /// Creates a decoder for a torrent with `piece_count` pieces; `None` if only its infohash is
+    /// known.
     pub fn new(piece_count: impl Into<Option<u32>>) -> Self {
         Self { piece_count: piece_count.into(), unread_len: 0 }
     }
 
-    /// The number of pieces is known from here on.
+    /// Sets the number of pieces.
     pub fn describe(&mut self, piece_count: u32) {
         self.piece_count = Some(piece_count);
     }
 
-    /// Takes one frame off the front of `buffer`; None: more bytes are needed, and nothing was
-    /// taken but bytes of a payload that nothing reads.
+    /// Takes one frame off the front of `buffer`; `None` if more bytes are needed, and then only
+    /// bytes of an unread payload were taken.
     ///
     /// # Errors
-    /// The peer broke the protocol, and nothing more can be read from it.
+    /// The peer broke the protocol, and nothing further can be decoded.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, WireError> {
         self.drop_unread(buffer);
         match self.front(buffer)? {
@@ -130,10 +131,10 @@ impl Decoder {
         self.unread_len -= len;
     }
 
-    /// How many more bytes must follow those `buffered` before [`Decoder::decode`] can go on; 0: it
-    /// can now.
+    /// Returns how many bytes must follow those `buffered` before [`Decoder::decode`] can continue;
+    /// 0 if it can now.
     ///
-    /// Never more than the longest message of the type at the front takes.
+    /// Never more than the longest message of the type at the front.
     pub fn needed(&self, buffered: &[u8]) -> usize {
         let Some(buffered) = buffered.get(self.unread_len..) else { return 1 };
         match self.front(buffered) {
@@ -163,7 +164,7 @@ impl Decoder {
                 return Ok(Front::Unread { extension, payload_len: len - 2 });
             }
         }
-        // A block's content is the caller's, so its header is all to wait for.
+        // The caller reads a block's content, so only its header is awaited.
         let wanted = if id == id::PIECE { PIECE_OVERHEAD } else { len } as usize;
         match wanted.saturating_sub(rest.len()) {
             0 => Ok(Front::Complete { id, len }),
@@ -171,36 +172,37 @@ impl Decoder {
         }
     }
 
-    /// The longest bitfield; the only length that one may have if the number of pieces is known.
+    /// Returns the length of the longest bitfield, which is the only valid length if the number of
+    /// pieces is known.
     fn bitfield_len(&self) -> u32 {
         Bitfield::byte_len(self.piece_count.unwrap_or(PIECE_COUNT_MAX)) as u32
     }
 
-    /// The longest payload of an extended message: `sp_have` may carry a whole bitfield and one
-    /// byte.
+    /// Returns the longest payload of an extended message: `sp_have` may carry a whole bitfield and
+    /// one byte.
     fn extended_payload_max(&self) -> u32 {
         (EXTENDED_PAYLOAD_MAX as u32).max(1 + self.bitfield_len())
     }
 
-    /// The longest payload of an extended message with this number that something here reads.
+    /// Returns the longest payload of an extended message with this number that is read.
     fn read_max(&self, extension: u8) -> u32 {
         let len_max = match (extension, self.piece_count) {
             (0, _) => HANDSHAKE_LEN_MAX,
-            // Pieces are only asked for while the metadata is being fetched.
+            // Metadata is requested only in the metadata stage.
             (UT_METADATA_ID, Some(_)) => METADATA_DICT_LEN_MAX,
             (UT_METADATA_ID, None) => METADATA_DICT_LEN_MAX + METADATA_PIECE_LEN as usize,
             (UT_PEX_ID, _) => PEX_LEN_MAX,
             (LT_DONTHAVE_ID, _) => DONT_HAVE_LEN,
             (SP_HAVE_ID, Some(piece_count)) => 1 + Bitfield::byte_len(piece_count),
-            // Not offered before the number of pieces is known; and what was never offered.
+            // Not offered before the number of pieces is known, or never offered.
             (SP_HAVE_ID, None) | (_, _) => 0,
         };
         len_max as u32
     }
 
-    /// The longest message of any type, the type's byte included.
+    /// Returns the longest message of any type, including the type's byte.
     fn len_max(&self) -> u32 {
-        // Longer than a `piece` message and than a bitfield in any torrent.
+        // Longer than a `piece` message and than any bitfield.
         2 + self.extended_payload_max()
     }
 
@@ -213,7 +215,7 @@ impl Decoder {
             id::REQUEST | id::CANCEL | id::REJECT => len == 13,
             id::BITFIELD if self.piece_count.is_none() => len <= 1 + self.bitfield_len(),
             id::BITFIELD => len == 1 + self.bitfield_len(),
-            // A block of nothing is no answer to any request.
+            // An empty block answers no request.
             id::PIECE => len > PIECE_OVERHEAD && len <= PIECE_OVERHEAD + BLOCK_LEN,
             id::EXTENDED => len >= 2 && len <= 2 + self.extended_payload_max(),
             _ => return Err(WireError::UnknownType(id)),
@@ -221,7 +223,7 @@ impl Decoder {
         if fits { Ok(()) } else { Err(WireError::Length { id, len }) }
     }
 
-    /// The message of type `id` with exactly this body, whose length fits the type.
+    /// Returns the message of type `id` with this body, whose length fits the type.
     fn message(&self, id: u8, mut body: &[u8]) -> Result<Message, WireError> {
         Ok(match id {
             id::CHOKE => Message::Choke,
@@ -297,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_piece_count_any_bitfield_of_a_torrent_is_read_whole() {
+    fn without_a_piece_count_a_bitfield_of_any_valid_length_is_read() {
         let decode = |bytes: &[u8]| Decoder::new(None).decode(&mut BytesMut::from(bytes));
         let field = Bitfield::from_wire(&[0xff, 0x01], 16).unwrap();
         assert_eq!(decode(&[0, 0, 0, 3, 5, 0xff, 0x01]), Ok(Some(Frame::Message(Message::Bitfield(field)))));
@@ -310,7 +312,7 @@ mod tests {
         assert_eq!(decode(&[a, b, c, d + 1, 5]), refused);
     }
 
-    /// What comes of a stream that is handed over in two parts, cut anywhere.
+    /// The frames of a stream that arrives in two parts.
     fn frames(decoder: &Decoder, stream: &[u8], cut: usize) -> Vec<Frame> {
         let (mut decoder, mut buffer, mut frames) = (decoder.clone(), BytesMut::new(), Vec::new());
         for part in [&stream[..cut], &stream[cut..]] {
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_that_nothing_reads_are_dropped_wherever_the_stream_is_cut() {
+    fn unread_payloads_are_dropped_wherever_the_stream_is_split() {
         let magnet = Decoder::new(None);
         let known = Decoder::new(2_000);
         let piece_len = METADATA_DICT_LEN_MAX + METADATA_PIECE_LEN as usize;
@@ -365,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_the_torrent_decides_about_a_payload_that_is_on_its_way() {
+    fn the_piece_count_applies_to_a_payload_in_transit() {
         let (mut decoder, mut buffer) = (Decoder::new(None), BytesMut::new());
         let mut stream = Vec::new();
         extended(UT_METADATA_ID, 16_000).encode(&mut stream);

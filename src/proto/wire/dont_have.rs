@@ -1,7 +1,7 @@
-//! `lt_donthave` (BEP 54): a piece that its sender announced is there no more.
+//! `lt_donthave` (BEP 54): retracts a piece that its sender announced.
 //!
-//! The payload of the extended message is the piece's number, four bytes, the highest first: the
-//! opposite of a HAVE.
+//! The payload of the extended message is the piece's number, four bytes, big-endian: the opposite
+//! of a HAVE.
 
 use bytes::Bytes;
 
@@ -13,17 +13,17 @@ pub const LT_DONTHAVE_ID: u8 = 4;
 /// Bytes of every payload.
 pub const DONT_HAVE_LEN: usize = 4;
 
-/// The peer sent no number of a piece.
+/// The payload is no piece number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad lt_donthave message")]
 pub struct BadDontHave;
 
-/// The payload that takes back this piece.
+/// Returns the payload that retracts this piece.
 pub fn encode(piece: PieceIndex) -> Bytes {
     Bytes::copy_from_slice(&piece.to_be_bytes())
 }
 
-/// Reads a payload; whether there is such a piece is the torrent's to judge.
+/// Decodes a payload; the torrent decides whether the piece exists.
 ///
 /// # Errors
 /// The payload does not have four bytes.

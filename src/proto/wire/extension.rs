@@ -1,11 +1,10 @@
-//! The extension handshake (BEP 10): which extensions a peer speaks, under which numbers.
+//! The extension handshake (BEP 10): which extensions a peer supports, under which numbers.
 //!
-//! A message's number is chosen by whoever receives it, so what `m` says is how to write to its
-//! sender. The handshake may come again and then replaces what it names; that is the peer machine's
-//! to do. An `m` entry of 0 switches an extension off: [`ExtensionHandshake::update`] forgets its
-//! number. Read tolerantly: what is missing, of the wrong kind or out of range counts as absent,
-//! since clients differ and nothing here is worth losing one for. Unknown keys are
-//! ignored.
+//! The receiver of a message chooses its number, so `m` says how to write to its sender. A repeated
+//! handshake replaces the keys that it has; the peer machine does this. An `m` entry of 0 switches
+//! an extension off: [`ExtensionHandshake::update`] drops its number. Missing, mistyped and
+//! out-of-range values count as absent, because clients differ and no value here justifies a
+//! disconnect. Unknown keys are ignored.
 
 use std::net::IpAddr;
 
@@ -22,8 +21,8 @@ pub const HANDSHAKE_LEN_MAX: usize = Limits::EXTENSION.len_max;
 /// Most characters of a client's name that are kept; the rest is cut off.
 pub const CLIENT_CHAR_MAX: usize = 64;
 
-/// An extension handshake; everything is optional. A number of 0 switches its extension off; in
-/// what a peer's handshakes add up to by [`ExtensionHandshake::update`] there is none.
+/// An extension handshake; every value is optional. A number of 0 switches its extension off, and
+/// never remains after [`ExtensionHandshake::update`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtensionHandshake {
     /// The sender's number for `lt_donthave` (BEP 54).
@@ -40,11 +39,11 @@ pub struct ExtensionHandshake {
     pub port: Option<u16>,
     /// Client name and version; at most 64 characters are kept, none of them control characters.
     pub client: Option<String>,
-    /// Requests that the sender lets wait in its queue.
+    /// Requests that the sender queues.
     pub request_queue_max: Option<u32>,
     /// The receiver's address as the sender sees it.
     pub your_ip: Option<IpAddr>,
-    /// Will not download (BEP 21).
+    /// Whether the sender will not download (BEP 21).
     pub upload_only: bool,
 }
 
@@ -54,7 +53,7 @@ pub struct ExtensionHandshake {
 pub struct ExtensionError(#[from] pub BencodeError);
 
 impl ExtensionHandshake {
-    /// The payload of extended message 0.
+    /// Returns the payload of extended message 0.
     pub fn encode(&self) -> Bytes {
         let integer = |number: u32| bencode::encode_integer(number.into());
         let numbers = [
@@ -80,7 +79,7 @@ impl ExtensionHandshake {
         .into()
     }
 
-    /// A later one of the same sender came: it replaces what it names (BEP 10).
+    /// Applies a later handshake of the same sender, which replaces the keys that it has (BEP 10).
     pub fn update(&mut self, later: Self) {
         let is_on = |number: &u8| *number > 0;
         *self = Self {
@@ -97,10 +96,11 @@ impl ExtensionHandshake {
         };
     }
 
-    /// Reads the payload of extended message 0; values of the wrong kind or range count as absent.
+    /// Decodes the payload of extended message 0; values of the wrong kind or range count as
+    /// absent.
     ///
     /// # Errors
-    /// The payload does not begin with a dictionary, or takes more than any client's does.
+    /// The payload does not begin with a dictionary, or exceeds the limits.
     pub fn decode(payload: &[u8]) -> Result<Self, ExtensionError> {
         let root = Value::read(payload, &Limits::EXTENSION)?.dict();
         let root = root.ok_or(BencodeError { at: 0, what: "not a dictionary" })?;
@@ -140,8 +140,8 @@ fn address(value: Value) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok().map(|ip| ip.to_canonical())
 }
 
-/// Marks, embeddings, overrides and isolates of Unicode's bidirectional algorithm: with them a name
-/// could rearrange the line that it is shown in.
+/// Whether it is a mark, embedding, override or isolate of Unicode's bidirectional algorithm, with
+/// which a name could rearrange the line that shows it.
 fn changes_direction(character: char) -> bool {
     matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,7 +1,7 @@
 //! The first 68 bytes of a connection (BEP 3), with the capability bits (BEP 5, 6, 10).
 //!
-//! Reserved bits that we do not know are ignored when read and zero when sent. Which infohashes and
-//! peer ids are welcome is not known here.
+//! Unknown reserved bits are ignored when received and zero when sent. Does not know which
+//! infohashes and peer ids are accepted.
 
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
@@ -12,12 +12,12 @@ pub const HANDSHAKE_LEN: usize = 68;
 /// How every handshake begins: the length of the protocol's name, and the name.
 const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
 
-/// Where the parts lie: 8 reserved bytes, the infohash, the peer id.
+/// Offsets of the parts: 8 reserved bytes, the infohash, the peer id.
 const RESERVED_AT: usize = 20;
 const INFOHASH_AT: usize = 28;
 const PEER_ID_AT: usize = 48;
 
-/// What the reserved bytes say a peer can do.
+/// The capabilities in the reserved bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// BEP 5 (`reserved[7] & 0x01`).
@@ -53,9 +53,9 @@ impl Capabilities {
 pub struct Handshake {
     /// From the reserved bytes.
     pub capabilities: Capabilities,
-    /// Which torrent.
+    /// The torrent.
     pub infohash: InfoHash,
-    /// Who speaks.
+    /// The sender.
     pub peer_id: PeerId,
 }
 
@@ -65,7 +65,7 @@ pub struct Handshake {
 pub struct NotBitTorrent;
 
 impl Handshake {
-    /// The bytes to send.
+    /// Returns the bytes to send.
     pub fn encode(&self) -> [u8; HANDSHAKE_LEN] {
         let mut bytes = [0; HANDSHAKE_LEN];
         bytes[..RESERVED_AT].copy_from_slice(PROTOCOL);
@@ -75,10 +75,10 @@ impl Handshake {
         bytes
     }
 
-    /// Reads what the other side sent.
+    /// Decodes a received handshake.
     ///
     /// # Errors
-    /// The other side speaks another protocol; [`Handshake::may_begin_with`] tells so earlier.
+    /// The other side uses another protocol; [`Handshake::may_begin_with`] detects this earlier.
     pub fn decode(bytes: &[u8; HANDSHAKE_LEN]) -> Result<Self, NotBitTorrent> {
         if !Self::may_begin_with(bytes) {
             return Err(NotBitTorrent);
@@ -90,7 +90,8 @@ impl Handshake {
         })
     }
 
-    /// Whether a handshake may begin so; the first 20 bytes decide, fewer can already refuse.
+    /// Whether a handshake may begin with these bytes; the first 20 decide, and fewer can already
+    /// refuse.
     pub fn may_begin_with(bytes: &[u8]) -> bool {
         bytes.iter().zip(PROTOCOL).all(|(came, belongs)| came == belongs)
     }

@@ -1,9 +1,9 @@
 //! `ut_metadata`: the info dictionary in pieces of 16 KiB (BEP 9).
 //!
-//! A message is a dictionary; behind that of `data` follow the bytes of the piece, so where the
-//! dictionary ends is found by the scanner, and the piece is a slice of the payload. Unknown keys
-//! are ignored, and so are bytes behind a dictionary that carries none. Whether a piece exists or
-//! was asked for is not known here.
+//! A message is a dictionary; in `data` messages the bytes of the piece follow it, so the scanner
+//! finds the end of the dictionary, and the piece is a slice of the payload. Unknown keys are
+//! ignored, and so are bytes after other messages. Does not know whether a piece exists or was
+//! requested.
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ pub const UT_METADATA_ID: u8 = 2;
 /// Bytes of every piece of the info dictionary but the last.
 pub const METADATA_PIECE_LEN: u32 = 16 * 1024;
 
-/// Longest dictionary of a message: it has three entries, and room for what others may add.
+/// Longest dictionary of a message: three entries, and room for additions of other clients.
 pub const METADATA_DICT_LEN_MAX: usize = 1024;
 
 /// Bytes and values of the dictionary of a message.
@@ -28,31 +28,31 @@ const REQUEST: i64 = 0;
 const DATA: i64 = 1;
 /// `msg_type` of a refusal.
 const REJECT: i64 = 2;
-/// A `msg_type` that nobody has given a meaning.
+/// An unassigned `msg_type`.
 const UNASSIGNED: i64 = 255;
 
 /// A message; as a payload of an extended message (BEP 10).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetadataMessage {
-    /// Send me this piece.
+    /// Requests a piece.
     Request(u32),
-    /// Here it is.
+    /// Carries a piece.
     Data {
-        /// Which piece.
+        /// The piece.
         piece: u32,
-        /// Bytes of the whole dictionary, as the sender says.
+        /// Length of the whole dictionary, as the sender claims.
         total_len: u32,
-        /// The piece: the bytes behind the dictionary of the message.
+        /// The bytes of the piece, which follow the dictionary of the message.
         bytes: Bytes,
     },
-    /// You do not get this piece.
+    /// Refuses a piece.
     Reject(u32),
-    /// Another `msg_type`: to be ignored.
+    /// Another `msg_type`, to be ignored.
     Unknown,
 }
 
 impl MetadataMessage {
-    /// The payload.
+    /// Returns the payload.
     pub fn encode(&self) -> Bytes {
         let mut payload = Vec::new();
         match self {
@@ -67,11 +67,11 @@ impl MetadataMessage {
         payload.into()
     }
 
-    /// Reads a payload; shares `payload`.
+    /// Decodes a payload; shares `payload`.
     ///
     /// # Errors
-    /// It does not begin with a dictionary that has what its type needs, or a piece is longer than
-    /// 16 KiB.
+    /// It does not begin with a dictionary with the required keys, or a piece is longer than 16
+    /// KiB.
     pub fn decode(payload: &Bytes) -> Result<Self, BencodeError> {
         let root = Value::read(payload, &LIMITS)?;
         let dict_len = root.span().len();
@@ -95,12 +95,12 @@ impl MetadataMessage {
     }
 }
 
-/// How many pieces a dictionary of so many bytes has.
+/// Returns the number of pieces of a dictionary of `total_len` bytes.
 pub const fn metadata_piece_count(total_len: u32) -> u32 {
     total_len.div_ceil(METADATA_PIECE_LEN)
 }
 
-/// Bytes of this piece of a dictionary of so many bytes; 0 beyond the end.
+/// Returns the length of this piece of a dictionary of `total_len` bytes; 0 beyond the end.
 pub fn metadata_piece_len(total_len: u32, piece: u32) -> u32 {
     let offset = u64::from(piece) * u64::from(METADATA_PIECE_LEN);
     u64::from(total_len).saturating_sub(offset).min(u64::from(METADATA_PIECE_LEN)) as u32

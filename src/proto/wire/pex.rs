@@ -1,9 +1,8 @@
-//! `ut_pex`: gossip about who else is in the swarm (BEP 11).
+//! `ut_pex`: exchange of peer addresses (BEP 11).
 //!
-//! A message is what changed since the one before it to the same peer: compact addresses of either
-//! family, each added one with a byte of flags. Read tolerantly, as everything of BEP 10: keys of
-//! the wrong kind count as absent, missing flags as none. Who may be told of whom, and how often,
-//! is not known here.
+//! A message has the changes since the previous one to the same peer: compact addresses of either
+//! family, each added one with a byte of flags. Keys of the wrong kind count as absent, missing
+//! flags as none. Does not know which addresses may be sent to which peer, and how often.
 
 use std::net::SocketAddr;
 
@@ -15,7 +14,7 @@ use crate::proto::compact;
 /// Our own number for `ut_pex`.
 pub const UT_PEX_ID: u8 = 3;
 
-/// Most addresses added, and most dropped, in one message; of longer ones the rest is ignored.
+/// Most addresses added, and most dropped, in one message; further ones are ignored.
 pub const PEX_COUNT_MAX: usize = 50;
 /// Longest payload, bytes; longer ones are refused. Fifty and fifty of IPv6 take 1,900.
 pub const PEX_LEN_MAX: usize = 8 * 1024;
@@ -30,7 +29,7 @@ const LIMITS: Limits = Limits {
     numbers: Numbers::Canonical,
 };
 
-/// What is known of an address, `added.f`.
+/// The flags of an address, `added.f`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PexFlags {
     /// 0x01: prefers encryption.
@@ -65,17 +64,17 @@ impl PexFlags {
     }
 }
 
-/// A message: what changed since the last one to the same peer.
+/// A message: the changes since the previous one to the same peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PexMessage {
-    /// New addresses, both families.
+    /// New addresses of both families.
     pub added: Vec<(SocketAddr, PexFlags)>,
-    /// Addresses that are gone.
+    /// Addresses of peers that left.
     pub dropped: Vec<SocketAddr>,
 }
 
 impl PexMessage {
-    /// Whether it says nothing.
+    /// Whether the message has no changes.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.dropped.is_empty()
     }
@@ -98,7 +97,7 @@ impl PexMessage {
         bencode::encode_dict(keys.into_iter().zip(lists)).into()
     }
 
-    /// Reads a payload; addresses canonical, those nobody can be at left out.
+    /// Decodes a payload; addresses are canonical, and those that cannot be dialled are dropped.
     ///
     /// # Errors
     /// It does not begin with a dictionary, or is too long.
