@@ -1,10 +1,16 @@
 //! Decides which files that existed before a download must not be written.
 //!
-//! The journal lists the files that this program began; it may write and truncate those. Any other
-//! file is judged by its content: a file with a good piece is an earlier download and is continued,
-//! a file that is empty or all zeros has nothing to lose, and any other file belongs to the user.
-//! [`judge`] is pure; [`Content::misfits`] reads only what the decision needs, and nothing of a
-//! complete file.
+//! The journal lists the files that this program began; it may write and truncate those. A listed
+//! file counts as begun if its inode is the recorded one, or if a piece that was intended lies in
+//! it; after a reboot such a record may be lost, so a listed file that was missing counts as begun
+//! too. Any other file is judged by its content: a file with a good piece is an earlier download
+//! and is continued, a file that is empty or all zeros has nothing to lose, and any other file
+//! belongs to the user. A longer foreign file is always refused. [`judge`] is pure;
+//! [`Content::misfits`] reads only what the decision needs, and nothing of a complete file.
+//!
+//! The journal also has the device of the content folder. If the folder is missing, or is on
+//! another device and has none of the files, its disk is probably not mounted, and the download
+//! does not fill another disk instead.
 
 use std::io;
 use std::path::PathBuf;

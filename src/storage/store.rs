@@ -15,6 +15,9 @@
 //! appended or the journal is rewritten, never during an `fsync` of content; commits exclude each
 //! other by a lock of their own.
 //!
+//! What can be lost: by a kill, the blocks of incomplete pieces that were received within the last
+//! second, or up to 240 KiB of each; by a power cut, also everything of the last two seconds.
+//!
 //! After a failed `fsync` a system may count dirty pages as clean, and the next `fsync` reports
 //! success. So the pieces that a failed sync should have covered are hashed and written once more
 //! by the next commit, and verified before they are uploaded.

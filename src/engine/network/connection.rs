@@ -2,6 +2,26 @@
 //!
 //! Both directions are futures of one task, so a connection has one owner and one end. It knows the
 //! framing of messages and nothing of their meaning.
+//!
+//! System calls for 1 GiB (65,536 blocks, pieces of 1 MiB) between two hosts over veth on tmpfs,
+//! with one thread moving bytes (`perf trace -s`):
+//!
+//! | | expected | counted |
+//! |---|---|---|
+//! | out: requests read, 17 bytes each, some 64 together | 1,024 | 470, and 73 other writes |
+//! | out: reads of the content, 16 blocks each | 4,096 | 5,106 |
+//! | out: stamps of the file | 4,096 | 5,107 |
+//! | out: vectored writes, more where the socket has less room | 4,096 | 4,310 |
+//! | out: waits for sockets and tasks (`epoll_wait`) | at most one a write | 362 |
+//! | in: reads of sockets, a block each with the next header | 65,536 | 60,415 |
+//! | in: writes of pieces, and of a journal record each | 2,048 | 1,929 |
+//!
+//! Each byte is copied twice in each direction, between socket, buffer and page cache; there is no
+//! allocation for a block. Two thirds of a seed's time are these copies and the lookup of pages, a
+//! sixth is TCP, an eighth the torrent's machine, channels and tasks. Sending from the page cache
+//! without a copy (`sendfile`) took as long, slowed the receiver, and queued bytes can change after
+//! the file was checked. One thread moves the bytes of up to eight cores: with two, tasks wake each
+//! other across threads, which cost a seed a fifth more processor time.
 
 use std::io;
 

@@ -9,6 +9,11 @@
 //! with the disk is decided by [`crate::storage::lifecycle`]. It waits for nothing but inputs:
 //! queues of connections are bounded and never waited for, disk jobs and dials are tasks of their
 //! own, and while the disk is behind the inbox of the connections is left alone.
+//!
+//! A process may seed 100,000 torrents, most of them without connections. Such a torrent, taken on
+//! trust, occupies 4.5 KiB: its peer state, inbox, announcer and journal are allocated on first
+//! use, the state of only the first or last part is boxed, and its inputs are polled by hand, so
+//! that the task's future stays small. It wakes only for its announces.
 
 mod connections;
 mod jobs;
