@@ -67,6 +67,8 @@ const PROTO: &[(&str, Kind, &[&str])] = &[
     ("proto::scope", Kind::Leaf, &[]),
     ("proto::crc32c", Kind::Leaf, &[]),
     ("proto::bandwidth", Kind::Leaf, &[]),
+    ("proto::rate", Kind::Leaf, &[]),
+    ("proto::connection", Kind::Codec, &[]),
     ("proto::dht", Kind::Machine, &[]),
     ("proto::dht::node_id", Kind::Leaf, &[]),
     ("proto::dht::bloom", Kind::Leaf, &[]),
@@ -87,8 +89,6 @@ const PROTO: &[(&str, Kind, &[&str])] = &[
     ("proto::tracker::service", Kind::Machine, &["proto::tracker::swarm"]),
     ("proto::session", Kind::Machine, &[]),
     ("proto::peer", Kind::Machine, &[]),
-    // An estimator that knows the time alone.
-    ("proto::torrent::rate", Kind::Leaf, &[]),
     // Its answers have the budget of the DHT's.
     ("proto::utp", Kind::Machine, &["proto::dht::budget"]),
     // A torrent owns the state of its connections; leases and demands are what it exchanges with

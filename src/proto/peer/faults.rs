@@ -3,7 +3,7 @@
 //! A correct peer may do each of these a few times, because messages cross on the wire. A peer that
 //! continues is disconnected, so that no kind of spam is free.
 
-use crate::proto::torrent::event::DisconnectReason;
+use crate::proto::connection::DisconnectReason;
 
 /// Most requests outside the content, of invalid length or for missing pieces before a disconnect.
 pub const INVALID_REQUEST_MAX: u32 = 300;

@@ -3,8 +3,8 @@
 
 use super::uploads::QUEUE_COUNT_MAX;
 use crate::proto::bitfield::Bitfield;
+use crate::proto::connection::{Connected, Settings};
 use crate::proto::piece::PieceIndex;
-use crate::proto::torrent::event::{Connected, Settings};
 use crate::proto::wire::allowed_fast::allowed_fast_set;
 use crate::proto::wire::dont_have::LT_DONTHAVE_ID;
 use crate::proto::wire::extension::{ExtensionHandshake, SP_HAVE_ID};

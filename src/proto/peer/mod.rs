@@ -16,8 +16,8 @@ pub mod uploads;
 
 use std::net::SocketAddr;
 
+use crate::proto::connection::{ConnId, Connected};
 use crate::proto::time::Instant;
-use crate::proto::torrent::event::{ConnId, Connected};
 use faults::Faults;
 use known_haves::KnownHaves;
 use pace::Pace;

@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 
 use super::faults::{Fault, Faults};
 use crate::proto::bitfield::Bitfield;
+use crate::proto::connection::DisconnectReason;
 use crate::proto::piece::PieceIndex;
-use crate::proto::torrent::event::DisconnectReason;
 use crate::proto::wire::extension::ExtensionHandshake;
 
 /// Most allowed-fast pieces of the peer that are kept; more are ignored.

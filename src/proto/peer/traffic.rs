@@ -1,7 +1,7 @@
 //! Bytes and silence of one connection.
 
+use crate::proto::rate::Rate;
 use crate::proto::time::{Duration, Instant};
-use crate::proto::torrent::rate::Rate;
 
 /// Time without sending after which a keep-alive is sent: just below the two minutes of BEP 3.
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(110);

@@ -6,77 +6,10 @@ use bytes::Bytes;
 
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
-use crate::proto::infohash::InfoHash;
-use crate::proto::peer_id::PeerId;
+pub use crate::proto::connection::{ConnId, Connected, Direction, DisconnectReason, Settings};
 use crate::proto::piece::PieceIndex;
 pub use crate::proto::piece::{BlockHashes, PieceResult};
-use crate::proto::time::Duration;
-use crate::proto::wire::handshake::Capabilities;
 use crate::proto::wire::message::Message;
-
-/// The shell's name for a connection of this torrent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(pub u32);
-
-/// Fixed facts and tunables of a torrent.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Which torrent (needed for allowed-fast sets).
-    pub infohash: InfoHash,
-    /// Our own name in this swarm: to notice that we reached ourselves.
-    pub peer_id: PeerId,
-    /// Told to peers in the extension handshake; None when not listening.
-    pub listen_port: Option<u16>,
-    /// How often neighbours are told what we gained. 1 s unless the user says otherwise.
-    pub swarming_interval: Duration,
-    /// Pieces in order instead of rarest first.
-    pub sequential: bool,
-    /// The info dictionary, handed out to those who have only the infohash (BEP 9).
-    pub metadata: Bytes,
-    /// Peers only from its trackers: neither gossip nor metadata nor PORT (BEP 27).
-    pub private: bool,
-    /// Exchange addresses with peers (BEP 11).
-    pub pex: bool,
-    /// Told to peers that speak the DHT (PORT, BEP 5); None: we do not.
-    pub dht_port: Option<u16>,
-    /// Most connections this torrent may have before any lease.
-    pub connection_max: usize,
-}
-
-impl Settings {
-    /// Whether addresses are exchanged with peers (BEP 11): never in a private torrent (BEP 27).
-    pub fn gossips(&self) -> bool {
-        self.pex && !self.private
-    }
-
-    /// The port of our DHT node, where its nodes are exchanged with peers: never in a private
-    /// torrent.
-    pub fn dht_port(&self) -> Option<u16> {
-        self.dht_port.filter(|_| !self.private)
-    }
-}
-
-/// Who opened a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// We dialled.
-    Outgoing,
-    /// They dialled.
-    Incoming,
-}
-
-/// A finished handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connected {
-    /// The other end, canonical.
-    pub addr: SocketAddr,
-    /// Who opened it.
-    pub direction: Direction,
-    /// Their name.
-    pub peer_id: PeerId,
-    /// What their reserved bytes offer.
-    pub capabilities: Capabilities,
-}
 
 /// Where an address came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,41 +78,6 @@ pub enum Command {
         /// Received.
         download_rate: Option<u64>,
     },
-}
-
-/// Why we close a connection: the text goes to logs and events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DisconnectReason {
-    /// It broke the protocol.
-    #[error("broke the protocol: {0}")]
-    Protocol(&'static str),
-    /// It sent wrong data and is banned.
-    #[error("sent false data")]
-    Poison,
-    /// That was ourselves.
-    #[error("reached ourselves")]
-    Ourselves,
-    /// The same peer is connected already.
-    #[error("connected already")]
-    Duplicate,
-    /// Neither can give the other anything.
-    #[error("both are complete")]
-    BothComplete,
-    /// Nothing came for too long.
-    #[error("silent for too long")]
-    Idle,
-    /// No room.
-    #[error("too many connections")]
-    Full,
-    /// Banned address.
-    #[error("banned")]
-    Banned,
-    /// It does not know which pieces we have, and can only be told on a new connection.
-    #[error("to be greeted anew")]
-    Anew,
-    /// The torrent pauses or stops.
-    #[error("stopping")]
-    Stopping,
 }
 
 /// The torrent's decisions. Order matters: messages and blocks of one connection go out in the

@@ -15,7 +15,6 @@ pub mod dial;
 pub mod download;
 pub mod event;
 pub mod metadata;
-pub mod rate;
 mod round_robin;
 pub mod share_goal;
 mod snapshot;

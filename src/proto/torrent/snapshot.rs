@@ -3,8 +3,8 @@
 use super::active::Active;
 use super::download::pieces::Pieces;
 use super::event::{PeerSnapshot, TorrentSnapshot, TrafficSnapshot};
-use super::rate::Rate;
 use crate::proto::peer::Peer;
+use crate::proto::rate::Rate;
 use crate::proto::time::Instant;
 
 /// What passed in all, gone connections included.

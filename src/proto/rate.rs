@@ -1,7 +1,7 @@
-//! Bytes per second over the last few seconds: what the choker, the picker and people look at.
+//! Bytes per second over the last few seconds, for the choker, the picker and display.
 //!
 //! A ring of short spans. Adding is a few instructions and allocates nothing, so it is called per
-//! block. Invariant: `slots[n % SLOTS]` holds what passed in span `n`, for the last `SLOTS` spans
+//! block. Invariant: `slots[n % SLOTS]` holds the bytes of span `n`, for the last `SLOTS` spans
 //! up to `head`.
 
 use crate::proto::time::{Duration, Instant};
