@@ -162,7 +162,8 @@ fn planted_links_are_not_followed() {
         let sample = sample(&[(name, 32)], 32);
         let content = sample.content(folder.path(), &[]);
         let error = sample.write(&content, 0).unwrap_err();
-        assert_eq!(error.path, folder.path().join(name));
+        let obstacle = if name.starts_with("t/evil/") { "t/evil" } else { name };
+        assert_eq!(error.path, folder.path().join(obstacle));
         assert!(content.read_block(Block { piece: 0, offset: 0, len: 32 }, &mut [0; 32]).is_err(), "{name}");
         assert!(content.check_piece(0, &mut Vec::new()).is_err(), "{name}");
         let report = content.report(&Bitfield::new(1));
@@ -179,10 +180,10 @@ fn special_files_are_refused_without_waiting() {
     fs::write(folder.path().join("f"), "x").unwrap();
     let pipe = folder.path().join("p");
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-    for name in ["d", "p", "f/below"] {
+    for (name, obstacle) in [("d", "d"), ("p", "p"), ("f/below", "f")] {
         let sample = sample(&[(name, 32)], 32);
         let content = sample.content(folder.path(), &[]);
-        assert_eq!(sample.write(&content, 0).unwrap_err().path, folder.path().join(name));
+        assert_eq!(sample.write(&content, 0).unwrap_err().path, folder.path().join(obstacle));
         assert!(content.check_piece(0, &mut Vec::new()).is_err(), "{name}");
     }
 }

@@ -218,6 +218,12 @@ impl<B> Lifecycle<B> {
         self.fault.as_ref()
     }
 
+    /// Returns the bytes of wanted pieces, and of those that are present.
+    pub fn wanted_lens(&self) -> (u64, u64) {
+        let wanted_len = self.missing_len(&Bitfield::new(self.geometry.piece_count()));
+        (wanted_len, wanted_len - self.missing_len(&self.have))
+    }
+
     /// Whether the disk keeps up; otherwise connections must not be read.
     pub fn has_room(&self) -> bool {
         self.pieces.has_room()

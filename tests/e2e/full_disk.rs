@@ -67,6 +67,26 @@ fn programs_are_told_what_is_full_how_much_is_missing_and_when_it_is_over() {
     assert_same(path);
 }
 
+#[test]
+fn a_start_that_waits_for_room_shows_how_much_is_wanted_and_present() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let Some((disk, _seed, _)) = seed_beside_a_full_disk(path) else { return };
+    let args = ["-d", "copy", "-p", "0", "--preallocate", "--select"];
+    let start = |more: &[&str]| Sprat::start(path, &[&["download", "set.torrent"], &args[..], more].concat());
+    let shown = start(&["a"]).line("waiting: the file system of copy is full: ");
+    assert!(shown.starts_with("  0% 0 B of 2.9 MiB, "), "{shown}");
+    assert!(shown.contains(" more are needed"), "{shown}");
+    // A part is there: the first MiB, and with the rest of the room nothing else.
+    disk.free();
+    std::fs::create_dir_all(path.join("copy/set")).unwrap();
+    let part = &std::fs::read(path.join("set/a")).unwrap()[..1 << 20];
+    std::fs::write(path.join("copy/set/a"), part).unwrap();
+    disk.fill_but(1 << 20);
+    let shown = start(&["a"]).line("waiting: the file system of copy is full: ");
+    assert!(shown.starts_with(" 34% 1.0 MiB of 2.9 MiB, "), "{shown}");
+}
+
 #[tokio::test]
 async fn a_torrent_on_another_disk_does_not_notice() {
     let (stuck, free) = (Content::new(&[("stuck", 3_000_000)]), Content::new(&[("free", 3_000_000)]));
@@ -102,6 +122,8 @@ fn room_that_is_set_apart_is_taken_at_once_or_missed_at_once() {
     let full = alone.event("storage");
     assert_eq!((&full["state"], &full["place"]), (&"full".into(), &"copy".into()), "{full}");
     assert!(full["missing"].as_u64().unwrap() >= 1_900_000, "{full}");
+    let progress = alone.event("progress");
+    assert_eq!((&progress["done"], &progress["total"]), (&0.into(), &4_000_001.into()), "{progress}");
     disk.free();
     assert_eq!(alone.event("storage")["state"], "good");
     for (name, len) in [("a", 3_000_001), ("b/c", 1_000_000)] {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::api::event::{Event, Snapshot, Stage};
+use crate::engine::api::event::{Event, Snapshot, Stage, StorageFault};
 use crate::engine::api::view::Teller;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::metainfo::files::File;
@@ -58,6 +58,14 @@ impl Report {
     /// The stage alone has changed, at once.
     pub(super) fn stage(&self, stage: Stage) {
         self.teller.show(|snapshot| snapshot.stage = stage);
+    }
+
+    /// The start waits for the disk, with the bytes that are wanted and of those that are present.
+    pub(super) fn waiting(&self, fault: StorageFault, (wanted_len, wanted_done_len): (u64, u64)) {
+        self.teller.show(|snapshot| {
+            snapshot.stage = Stage::Waiting(fault);
+            (snapshot.torrent.wanted_len, snapshot.torrent.wanted_done_len) = (wanted_len, wanted_done_len);
+        });
     }
 
     /// The torrent has ended, and nothing more is told.

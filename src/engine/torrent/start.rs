@@ -71,7 +71,7 @@ pub(super) async fn start(
                 Output::Event(lifecycle::Event::Storage(fault)) => {
                     report.event(Event::Storage(fault.clone()));
                     if let Some(fault) = fault {
-                        report.stage(Stage::Waiting(fault));
+                        report.waiting(fault, storage.wanted_lens());
                     }
                 }
                 Output::Event(lifecycle::Event::Started(found)) => {
@@ -112,8 +112,10 @@ pub(super) async fn start(
             },
             () = later(&mut checked) => {
                 let (checked_count, good_count) = *checked.borrow_and_update();
-                let (checked, good) = storage.progress(checked_count, good_count);
-                report.stage(Stage::Checking { checked, good });
+                // What a check told last may come when it has ended.
+                if let Some((checked, good)) = storage.progress(checked_count, good_count) {
+                    report.stage(Stage::Checking { checked, good });
+                }
             }
             () = sleep_until(timer), if deadline.is_some() => storage.handle_timeout(context.clock.now()),
             leaving = wishes.until_told(control) => return Started::Stopped(leaving),

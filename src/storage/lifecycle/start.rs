@@ -71,17 +71,12 @@ impl<B> Lifecycle<B> {
     }
 
     /// Returns the number of pieces known or hashed, and how many of these are good, when a check
-    /// has hashed `checked_count` and found `good_count` of them good.
-    pub fn progress(&self, checked_count: u32, good_count: u32) -> (u32, u32) {
-        let to_hash_count = match &self.phase {
-            Phase::Starting(start) => match &start.stage {
-                Stage::Checking { to_hash, .. } => to_hash.count(),
-                Stage::Naming | Stage::Beginning | Stage::Comparing { .. } | Stage::Preparing { .. } => 0,
-            },
-            Phase::Ready | Phase::Leaving { .. } | Phase::Ended => 0,
-        };
-        let known_count = self.geometry.piece_count() - to_hash_count;
-        (known_count + checked_count, self.have.count() + good_count)
+    /// has hashed `checked_count` and found `good_count` of them good; None: no check is under way.
+    pub fn progress(&self, checked_count: u32, good_count: u32) -> Option<(u32, u32)> {
+        let Phase::Starting(start) = &self.phase else { return None };
+        let Stage::Checking { to_hash, .. } = &start.stage else { return None };
+        let known_count = self.geometry.piece_count() - to_hash.count();
+        Some((known_count + checked_count, self.have.count() + good_count))
     }
 
     /// A check ended with the good pieces.
