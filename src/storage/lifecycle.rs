@@ -231,7 +231,12 @@ impl<B> Lifecycle<B> {
 
     /// Returns the next output.
     pub fn poll_output(&mut self) -> Option<Output<B>> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if self.outputs.is_empty() {
+            // Most torrents of many are idle: they keep no room for outputs.
+            self.outputs = VecDeque::new();
+        }
+        output
     }
 
     /// Returns when [`Lifecycle::handle_timeout`] has something to do.
