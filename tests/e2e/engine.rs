@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sprat::engine::metainfo::create::Draft;
 use sprat::engine::{
-    AddTorrent, Config, Engine, EngineError, Event, Metainfo, Selection, Stage, TorrentHandle, make,
+    AddTorrent, Config, Engine, EngineError, Event, Metainfo, Refusal, Selection, Stage, TorrentHandle, make,
 };
 use tempfile::TempDir;
 use tokio::net::{TcpListener, UdpSocket};
@@ -443,7 +443,7 @@ async fn a_folder_that_cannot_be_made_is_an_error_with_its_path() {
 }
 
 #[tokio::test]
-async fn a_file_in_the_way_of_the_folder_fails_the_torrent_with_its_path() {
+async fn a_file_in_the_place_of_the_folder_ends_the_torrent_with_its_path() {
     let content = Content::new(&[("file", 100_000)]);
     let (seeder, leecher) = (engine().await, engine().await);
     let _seed = seed(&seeder, &content).await;
@@ -453,5 +453,5 @@ async fn a_file_in_the_way_of_the_folder_fails_the_torrent_with_its_path() {
     let mut torrent = leecher.add(download).await.unwrap();
     let error = within(torrent.completed()).await.unwrap_err().to_string();
     assert!(error.contains(dir.path().join("content").to_str().unwrap()), "{error}");
-    assert!(matches!(torrent.snapshot().stage, Stage::Failed(_)));
+    assert!(matches!(torrent.snapshot().stage, Stage::Refused(Refusal::Obstacle { .. })));
 }
