@@ -1,9 +1,9 @@
 //! sprat: a swarming file distributor that speaks BitTorrent.
 //!
-//! Layers, each a feature so that the compiler keeps them apart:
-//! `cli -> engine -> storage -> proto`, and `sim -> storage's core, proto`. Without features this
-//! library is `proto` alone; `datagram` is what the engine and the tracker share besides, `usage`
-//! what their commands do.
+//! Layers, each a feature so that the compiler keeps them apart: `cli -> engine -> transfer ->
+//! storage -> proto`, and `sim -> transfer, storage's core, proto`. Without features this library
+//! is `proto` alone; `datagram` is what the engine and the tracker share besides, `usage` what
+//! their commands do.
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -16,5 +16,7 @@ pub mod proto;
 pub mod sim;
 #[cfg(feature = "storage")]
 pub mod storage;
+#[cfg(feature = "storage")]
+pub mod transfer;
 #[cfg(feature = "usage")]
 pub mod usage;

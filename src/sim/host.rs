@@ -19,14 +19,18 @@ use crate::proto::block::Block;
 use crate::proto::discovery::Discovery;
 use crate::proto::discovery::event::{Config, Hints};
 use crate::proto::infohash::InfoHash;
+use crate::proto::metainfo::Info;
 use crate::proto::peer_id::PeerId;
 use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
-use crate::proto::session::LEASE_INTERVAL;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::Torrent;
 use crate::proto::torrent::event::{ConnId, Settings, TrafficSnapshot};
+use crate::proto::torrent::share_goal::ShareGoal;
 use crate::proto::wire::message::Message;
+use crate::storage::lifecycle::Lifecycle;
+use crate::storage::pieces::PartialPiece;
+use crate::transfer::Transfer;
 
 use super::tracker::URL;
 
@@ -43,7 +47,7 @@ pub(super) struct Host {
     pub(super) role: Role,
     pub(super) addr: SocketAddr,
     pub(super) peer_id: PeerId,
-    pub(super) machines: Machines,
+    pub(super) machine: Transfer<Vec<u8>>,
     pub(super) disk: HostDisk,
     pub(super) wires: BTreeMap<ConnId, Wire>,
     pub(super) life: Life,
@@ -54,8 +58,6 @@ pub(super) struct Host {
     pub(super) super_seed: Option<SuperSeed>,
     /// Lookups in the DHT so far.
     pub(super) lookup_count: u64,
-    /// When the discovery was told last what the torrent could use.
-    demand_at: Instant,
     conn_count: u32,
     /// Decides which blocks of a poisoner are false, and what they hold.
     rng: Rng,
@@ -68,13 +70,6 @@ pub(super) enum HostDisk {
     Tags(Disk),
     /// A real one, with the bytes.
     Real(Box<Storage>),
-}
-
-/// The production state machines.
-#[derive(Debug)]
-pub(super) struct Machines {
-    pub(super) torrent: Torrent,
-    pub(super) discovery: Discovery,
 }
 
 /// When what happened to it.
@@ -190,45 +185,64 @@ impl Common {
         if !variations.magnets {
             return Self { content, infohash: InfoHash([7; 20]), metadata: Bytes::new(), variations };
         }
-        let mut metadata = vec![0; METADATA_LEN];
-        Rng::from_number(content.seed).fill(&mut metadata);
-        Self { content, infohash: InfoHash::of(&metadata), metadata: metadata.into(), variations }
+        let metadata = metadata(&content);
+        Self { content, infohash: InfoHash::of(&metadata), metadata, variations }
     }
 }
 
-impl Machines {
-    /// A peer that has `good`, and with `is_magnet` knows only the infohash.
-    fn new(
-        common: &Common,
-        addr: SocketAddr,
-        peer_id: PeerId,
-        good: &Bitfield,
-        is_magnet: bool,
-        rng: &mut Rng,
-        now: Instant,
-    ) -> Self {
-        let Common { content, infohash, variations, .. } = *common;
-        let settings = settings(common, addr, peer_id);
-        let torrent_rng = rng.fork("torrent");
-        let torrent = if is_magnet {
-            Torrent::without_metadata(settings, torrent_rng, now)
-        } else {
-            let wanted = Bitfield::full(content.geometry.piece_count());
-            Torrent::new(settings, content.geometry, good.clone(), wanted, torrent_rng, now)
-        };
-        let config = Config {
-            infohash,
-            peer_id,
-            port: addr.port(),
-            numwant: NUMWANT,
-            private: false,
-            dht: variations.dht,
-            lsd: false,
-            hints: Hints { tiers: vec![vec![URL.to_owned()]], ..Hints::default() },
-        };
-        let discovery = Discovery::new(config, torrent.progress(), rng.fork("announcer"), now);
-        Self { torrent, discovery }
-    }
+/// An info dictionary of [`METADATA_LEN`] bytes: with a filling behind the hashes of pieces, all of
+/// them random.
+fn metadata(content: &Content) -> Bytes {
+    let geometry = content.geometry;
+    let (total_len, piece_len) = (geometry.total_len(), geometry.piece_len());
+    let hashes_len = geometry.piece_count() as usize * 20;
+    let mut metadata =
+        format!("d6:lengthi{total_len}e4:name1:n12:piece lengthi{piece_len}e6:pieces{hashes_len}:")
+            .into_bytes();
+    // A length of five digits, and the end.
+    let filling_len = METADATA_LEN - metadata.len() - hashes_len - "7:filling".len() - "12345:e".len();
+    let mut random = vec![0; hashes_len + filling_len];
+    Rng::from_number(content.seed).fill(&mut random);
+    let (hashes, filling) = random.split_at(hashes_len);
+    metadata.extend_from_slice(hashes);
+    metadata.extend_from_slice(format!("7:filling{filling_len:05}:").as_bytes());
+    metadata.extend_from_slice(filling);
+    metadata.push(b'e');
+    metadata.into()
+}
+
+/// The machine of a peer that has `good`, and with `is_magnet` knows only the infohash.
+fn machine(
+    common: &Common,
+    (addr, peer_id): (SocketAddr, PeerId),
+    good: Bitfield,
+    is_magnet: bool,
+    content: Option<(Lifecycle<Vec<u8>>, &[PartialPiece])>,
+    rng: &mut Rng,
+    now: Instant,
+) -> Transfer<Vec<u8>> {
+    let settings = settings(common, addr, peer_id);
+    let torrent_rng = rng.fork("torrent");
+    let torrent = if is_magnet {
+        Torrent::without_metadata(settings, torrent_rng, now)
+    } else {
+        let geometry = common.content.geometry;
+        let wanted = Bitfield::full(geometry.piece_count());
+        Torrent::new(settings, geometry, good, wanted, torrent_rng, now)
+    };
+    let config = Config {
+        infohash: common.infohash,
+        peer_id,
+        port: addr.port(),
+        numwant: NUMWANT,
+        private: false,
+        dht: common.variations.dht,
+        lsd: false,
+        hints: Hints { tiers: vec![vec![URL.to_owned()]], ..Hints::default() },
+    };
+    let discovery = Discovery::new(config, torrent.progress(), rng.fork("announcer"), now);
+    let (storage, partial) = content.map_or((None, &[][..]), |(storage, partial)| (Some(storage), partial));
+    Transfer::new(torrent, discovery, storage, partial, ShareGoal::default(), now)
 }
 
 impl Host {
@@ -248,7 +262,8 @@ impl Host {
         };
         let peer_id = PeerId::generate(&mut rng);
         let is_magnet = common.variations.magnets && role == Role::Peer && storage.is_none();
-        let machines = Machines::new(common, addr, peer_id, &good, is_magnet, &mut rng, joined_at);
+        let of = (addr, peer_id);
+        let machine = machine(common, of, good.clone(), is_magnet, None, &mut rng, joined_at);
         let disk = match storage {
             Some(storage) => HostDisk::Real(Box::new(storage)),
             None => HostDisk::Tags(Disk::new(common.content, good)),
@@ -266,7 +281,7 @@ impl Host {
             role,
             addr,
             peer_id,
-            machines,
+            machine,
             disk,
             wires: BTreeMap::new(),
             life,
@@ -274,16 +289,22 @@ impl Host {
             wake_at: None,
             super_seed: None,
             lookup_count: 0,
-            demand_at: joined_at,
             conn_count: 0,
             rng,
         }
     }
 
     /// Begins anew with what is there.
-    pub(super) fn restart(&mut self, common: &Common, now: Instant, have: &Bitfield) {
+    pub(super) fn restart(
+        &mut self,
+        common: &Common,
+        now: Instant,
+        lifecycle: Lifecycle<Vec<u8>>,
+        partial: &[PartialPiece],
+    ) {
         self.peer_id = PeerId::generate(&mut self.rng);
-        self.machines = Machines::new(common, self.addr, self.peer_id, have, false, &mut self.rng, now);
+        let (of, have) = ((self.addr, self.peer_id), lifecycle.have().clone());
+        self.machine = machine(common, of, have, false, Some((lifecycle, partial)), &mut self.rng, now);
         self.life.online = true;
     }
 
@@ -299,7 +320,7 @@ impl Host {
             // Its machines are those of the life that has ended.
             return past;
         }
-        let traffic = self.machines.torrent.snapshot(now).traffic;
+        let traffic = self.machine.torrent.snapshot(now).traffic;
         TrafficSnapshot {
             uploaded: past.uploaded + traffic.uploaded,
             downloaded: past.downloaded + traffic.downloaded,
@@ -336,42 +357,14 @@ impl Host {
         if self.role == Role::FreeRider && gives { Vec::new() } else { vec![message] }
     }
 
-    /// When its machines want to be woken.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let torrent = self.machines.torrent.poll_timeout().filter(|_| self.life.online);
-        let storage = match &self.disk {
-            HostDisk::Tags(_) => None,
-            HostDisk::Real(storage) => {
-                storage.running.as_ref().and_then(|running| running.lifecycle.poll_timeout())
-            }
-        };
-        torrent.into_iter().chain(storage).chain(self.machines.discovery.poll_timeout()).min()
-    }
-
-    /// Tells the discovery what an announce would say now.
-    pub(super) fn report_progress(&mut self) {
-        self.machines.discovery.handle_progress(self.machines.torrent.progress());
-    }
-
-    /// Tells the discovery what the torrent could use, once in a while.
-    pub(super) fn tell_demand(&mut self, now: Instant) {
-        if now - self.demand_at < LEASE_INTERVAL {
-            return;
-        }
-        self.demand_at = now;
-        self.report_progress();
-        let (demand, lacks) = (self.machines.torrent.demand(), !self.machines.torrent.is_complete());
-        self.machines.discovery.handle_demand(now, &demand, lacks);
-    }
-
     /// The metadata is received.
-    pub(super) fn begin_content(&mut self, common: &Common, now: Instant, metadata: Bytes) {
-        assert_eq!(metadata, common.metadata, "{}: what was received is right", self.addr);
+    pub(super) fn begin_content(&mut self, common: &Common, now: Instant, info: &Info) {
+        assert_eq!(info.bytes, common.metadata, "{}: what was received is right", self.addr);
         let geometry = common.content.geometry;
         let none = Bitfield::new(geometry.piece_count());
         let settings = settings(common, self.addr, self.peer_id);
         let wanted = Bitfield::full(geometry.piece_count());
-        self.machines.torrent.handle_content(now, settings, geometry, none, wanted);
+        self.machine.torrent.handle_content(now, settings, geometry, none, wanted);
     }
 }
 
@@ -392,24 +385,8 @@ fn settings(common: &Common, addr: SocketAddr, peer_id: PeerId) -> Settings {
 }
 
 impl HostDisk {
-    /// Puts a block into its piece's buffer.
-    pub(super) fn keep(&mut self, now: Instant, block: Block, tag: Tag) {
-        match self {
-            Self::Tags(disk) => disk.store(block, tag),
-            Self::Real(storage) => storage.keep(now, block, tag),
-        }
-    }
-
-    /// Forgets a piece's buffer.
-    pub(super) fn drop_piece(&mut self, piece: PieceIndex) {
-        match self {
-            Self::Tags(disk) => disk.drop_piece(piece),
-            Self::Real(storage) => storage.drop_piece(piece),
-        }
-    }
-
-    /// Whether the host takes part in no swarm: it is down, or leaves.
+    /// Whether the host does nothing: it is down.
     pub(super) fn is_down(&self) -> bool {
-        matches!(self, Self::Real(storage) if storage.running.is_none() || storage.is_leaving())
+        matches!(self, Self::Real(storage) if !storage.is_running())
     }
 }

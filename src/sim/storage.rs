@@ -105,13 +105,6 @@ pub(super) enum Ended {
     Ran(StepDone, Bitfield),
 }
 
-/// What runs while the host does.
-#[derive(Debug)]
-pub(super) struct Running {
-    store: Store<Disk>,
-    pub(super) lifecycle: Lifecycle<Vec<u8>>,
-}
-
 /// One host's disks, and the storage that runs on them.
 #[derive(Debug)]
 pub(super) struct Storage {
@@ -121,9 +114,9 @@ pub(super) struct Storage {
     plan: LifePlan,
     plans: std::vec::IntoIter<LifePlan>,
     /// None: the host is down.
-    pub(super) running: Option<Running>,
+    store: Option<Store<Disk>>,
     /// A start that waits for the disk.
-    starting: Option<Running>,
+    starting: Option<(Store<Disk>, Lifecycle<Vec<u8>>)>,
     /// What has to be there after a power cut.
     durable: Bitfield,
     /// Pieces stored and not known to be durable, and since when.
@@ -139,9 +132,9 @@ pub(super) struct Storage {
 /// What a start finds.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// Pieces that are there.
-    pub(super) have: Bitfield,
-    /// Blocks of others.
+    /// The content.
+    pub(super) lifecycle: Lifecycle<Vec<u8>>,
+    /// Blocks of pieces that are not there.
     pub(super) partial: Vec<PartialPiece>,
     /// Bytes that had come before and are to be fetched again.
     pub(super) lost_len: u64,
@@ -155,7 +148,7 @@ impl Storage {
         let durable = Bitfield::new(content.info.geometry.piece_count());
         let (plan, plans) = (LifePlan::default(), plan.lives.clone().into_iter());
         let (fresh, kept) = (BTreeMap::new(), BTreeMap::new());
-        let (running, starting) = (None, None);
+        let (store, starting) = (None, None);
         let (is_leaving, is_closed) = (false, false);
         let mut this = Self {
             content,
@@ -163,7 +156,7 @@ impl Storage {
             journal_disk,
             plan,
             plans,
-            running,
+            store,
             starting,
             durable,
             fresh,
@@ -198,21 +191,21 @@ impl Storage {
     /// The disk fails: it may be tried again then, unless the power is out.
     pub(super) fn start(&mut self, now: Instant) -> Result<Found, Instant> {
         self.set_time(now);
-        let mut running = self.starting.take().unwrap_or_else(|| {
+        let (store, mut lifecycle) = self.starting.take().unwrap_or_else(|| {
             let content = Content::new(self.content.info.clone(), Vec::new(), self.disk.clone());
             let store = Store::new(content);
             // After a journal was lost or could not be written, the user lets files be written.
             let plan = Plan { purpose: Purpose::Overwrite, ..Plan::default() };
-            Running { lifecycle: Lifecycle::new(&store, plan, now), store }
+            let lifecycle = Lifecycle::new(&store, plan, now);
+            (store, lifecycle)
         });
-        running.lifecycle.handle_timeout(now);
+        lifecycle.handle_timeout(now);
         let mut durable = Bitfield::new(self.content.info.geometry.piece_count());
-        let Running { store, lifecycle } = &mut running;
         loop {
-            let inspect = |done: &StepDone| inspect(store, done, &mut durable, self.is_closed);
-            match store.run_start(lifecycle, now, || self.open_journal().map(Some), inspect) {
+            let inspect = |done: &StepDone| inspect(&store, done, &mut durable, self.is_closed);
+            match store.run_start(&mut lifecycle, now, || self.open_journal().map(Some), inspect) {
                 Some(Output::Event(Event::Started(started))) => {
-                    return Ok(self.started(running, started, durable));
+                    return Ok(self.started(store, lifecycle, started, durable));
                 }
                 Some(Output::Event(Event::Storage(_))) => {}
                 Some(Output::Event(Event::Failed(_))) if self.is_down() => return Err(now),
@@ -220,8 +213,8 @@ impl Storage {
                 None => break,
             }
         }
-        let retry_at = running.lifecycle.poll_timeout();
-        self.starting = Some(running);
+        let retry_at = lifecycle.poll_timeout();
+        self.starting = Some((store, lifecycle));
         Err(retry_at.unwrap_or(now))
     }
 
@@ -230,14 +223,20 @@ impl Storage {
         Journal::open(journal, vec!["journal".to_owned()], self.content.owner())
     }
 
-    fn started(&mut self, running: Running, started: Started, durable: Bitfield) -> Found {
+    fn started(
+        &mut self,
+        store: Store<Disk>,
+        lifecycle: Lifecycle<Vec<u8>>,
+        started: Started,
+        durable: Bitfield,
+    ) -> Found {
         let Started { have, partial, longer: _ } = started;
         self.is_closed = false;
         assert!(!self.durable.has_more_than(&have), "what was durable is there (R2)");
         self.durable = durable;
-        self.running = Some(running);
+        self.store = Some(store);
         let lost_len = self.count_lost(&have, &partial);
-        Found { have, partial, lost_len }
+        Found { lifecycle, partial, lost_len }
     }
 
     /// Bytes of blocks that had come and are not there; from now on what is there is what had come.
@@ -261,7 +260,7 @@ impl Storage {
     /// The host goes down, in the way that was planned for it. How long it stays so, and since when
     /// the oldest piece was there that may be lost.
     pub(super) fn end(&mut self) -> (Duration, Option<Instant>) {
-        (self.running, self.starting, self.is_leaving) = (None, None, false);
+        (self.store, self.starting, self.is_leaving) = (None, None, false);
         let end = match self.plan.ending {
             Ending::PowerCut | Ending::Leave => Disk::power_cycle,
             Ending::Kill => Disk::revive,
@@ -276,13 +275,16 @@ impl Storage {
     }
 
     /// Begins to leave, if that is how this life ends and nothing has come between. Returns whether
-    /// it does: [`Event::Closed`] follows.
+    /// it does: the lifecycle is told, and [`Event::Closed`] follows.
     pub(super) fn leave(&mut self) -> bool {
-        let leaves = self.plan.ending == Ending::Leave && !self.is_down() && !self.is_leaving;
-        let Some(running) = self.running.as_mut().filter(|_| leaves) else { return false };
-        running.lifecycle.handle_leave();
-        self.is_leaving = true;
-        true
+        let is_leave = self.plan.ending == Ending::Leave && !self.is_down() && !self.is_leaving;
+        self.is_leaving |= is_leave && self.is_running();
+        is_leave && self.is_leaving
+    }
+
+    /// Whether the content is started.
+    pub(super) fn is_running(&self) -> bool {
+        self.store.is_some()
     }
 
     /// Whether it leaves in order: it belongs to no swarm any more.
@@ -290,11 +292,11 @@ impl Storage {
         self.is_leaving
     }
 
-    /// It has left: without an error everything is durable.
-    pub(super) fn closed(&mut self, error: Option<&JobError>) {
-        let Some(running) = self.running.as_ref().filter(|_| error.is_none()) else { return };
-        if !running.store.has_journal_gaps() {
-            self.durable.clone_from(running.lifecycle.have());
+    /// It has left with the pieces `have`: without an error they are durable.
+    pub(super) fn closed(&mut self, error: Option<&JobError>, have: &Bitfield) {
+        let Some(store) = self.store.as_ref().filter(|_| error.is_none()) else { return };
+        if !store.has_journal_gaps() {
+            self.durable.clone_from(have);
             self.is_closed = true;
         }
         self.fresh.clear();
@@ -305,40 +307,32 @@ impl Storage {
         self.disk.is_down() || self.journal_disk.is_down()
     }
 
-    /// A block came.
-    pub(super) fn keep(&mut self, now: Instant, block: Block, tag: Tag) {
-        let bytes = self.content.of_tag(block, tag);
+    /// A block came and is kept; returns its bytes.
+    pub(super) fn keep(&mut self, block: Block, tag: Tag) -> Vec<u8> {
         self.kept.entry(block.piece).or_default().insert(block.index());
-        if let Some(running) = &mut self.running {
-            running.lifecycle.handle_block(now, block, bytes);
-        }
+        self.content.of_tag(block, tag)
     }
 
-    /// A piece's blocks are not needed any more.
-    pub(super) fn drop_piece(&mut self, piece: PieceIndex) {
-        self.kept.remove(&piece);
-        if let Some(running) = &mut self.running {
-            running.lifecycle.handle_dropped(piece);
-        }
-    }
-
-    /// Does what the lifecycle asks for, and returns how it ends and how long the disk takes.
-    pub(super) fn perform(&mut self, now: Instant, job: Job<Vec<u8>>) -> Option<(Ended, Duration)> {
+    /// Does what the lifecycle, which has the pieces `have`, asks for, and returns how it ends and
+    /// how long the disk takes.
+    pub(super) fn perform(
+        &mut self,
+        now: Instant,
+        job: Job<Vec<u8>>,
+        have: &Bitfield,
+    ) -> Option<(Ended, Duration)> {
         self.set_time(now);
-        let running = self.running.as_ref()?;
+        let store = self.store.as_ref()?;
         let ended = match job {
             Job::Store(whole) => {
-                let stored = running.store_piece(&self.content.info, &whole);
-                Ended::Stored(whole, stored.map_err(|error| running.store.explain(error)))
+                let stored = store_piece(store, &self.content.info, &whole);
+                Ended::Stored(whole, stored.map_err(|error| store.explain(error)))
             }
             Job::Spill(spill) => {
-                let written = running.store.write_blocks(spill.piece, &spill.blocks);
-                Ended::Spilled(spill, written.map_err(|error| running.store.explain(error)))
+                let written = store.write_blocks(spill.piece, &spill.blocks);
+                Ended::Spilled(spill, written.map_err(|error| store.explain(error)))
             }
-            Job::Run(step) => {
-                let have = running.lifecycle.have().clone();
-                Ended::Ran(running.store.run(step, || Ok(None)), have)
-            }
+            Job::Run(step) => Ended::Ran(store.run(step, || Ok(None)), have.clone()),
             Job::Check(_) => panic!("a start runs its checks at once"),
         };
         Some((ended, self.delay()))
@@ -349,16 +343,16 @@ impl Storage {
         self.fresh.insert(piece, now);
     }
 
-    /// A piece is false, or not there, as the machine is told.
-    pub(super) fn is_false(&mut self, piece: PieceIndex) {
+    /// A piece is false, or its blocks are dropped.
+    pub(super) fn is_dropped(&mut self, piece: PieceIndex) {
         self.kept.remove(&piece);
     }
 
-    /// These were present when something was made durable.
-    pub(super) fn is_durable(&mut self, pieces: &Bitfield) {
-        let Some(running) = &self.running else { return };
-        if !running.store.has_journal_gaps() {
-            let present = |piece: &PieceIndex| running.lifecycle.have().get(*piece);
+    /// `pieces` were present when something was made durable; `have` are now.
+    pub(super) fn is_durable(&mut self, pieces: &Bitfield, have: &Bitfield) {
+        let Some(store) = &self.store else { return };
+        if !store.has_journal_gaps() {
+            let present = |piece: &PieceIndex| have.get(*piece);
             pieces.iter_set().filter(present).for_each(|piece| {
                 self.durable.set(piece);
             });
@@ -381,9 +375,9 @@ impl Storage {
     /// The disk fails; the pieces that it does not have any more, or none if it may pass.
     pub(super) fn read(&mut self, now: Instant, block: Block) -> Result<(Tag, Duration), Vec<LostPiece>> {
         self.set_time(now);
-        let Some(running) = &self.running else { return Err(Vec::new()) };
+        let Some(store) = &self.store else { return Err(Vec::new()) };
         let mut blocks = [(block, vec![0; block.len as usize])];
-        let lost = running.store.read_blocks(&mut blocks, &mut Vec::new()).map_err(|_| Vec::new())?;
+        let lost = store.read_blocks(&mut blocks, &mut Vec::new()).map_err(|_| Vec::new())?;
         if !lost.is_empty() {
             return Err(lost);
         }
@@ -409,21 +403,23 @@ impl Storage {
     }
 }
 
-impl Running {
-    /// Hashes a piece and, if good, writes it.
-    fn store_piece(&self, info: &Info, whole: &WholePiece<Vec<u8>>) -> Result<PieceResult, StorageError> {
-        let Some(read_back) = self.store.read_back(whole)? else { return Ok(PieceResult::Lost) };
-        let blocks = whole.bytes(info.geometry, &read_back);
-        let hashes: Vec<[u8; 20]> = blocks.iter().map(|block| Sha1::digest(block).into()).collect();
-        let hash: [u8; 20] = Sha1::digest(blocks.concat()).into();
-        let is_right = info.piece_hash(whole.piece) == Some(hash);
-        let is_good = self.store.write_if(is_right, whole, &blocks)?;
-        Ok(if is_good {
-            PieceResult::Good(whole.block_hashes.then_some(hashes))
-        } else {
-            PieceResult::Bad(hashes)
-        })
-    }
+/// Hashes a piece and, if good, writes it.
+fn store_piece(
+    store: &Store<Disk>,
+    info: &Info,
+    whole: &WholePiece<Vec<u8>>,
+) -> Result<PieceResult, StorageError> {
+    let Some(read_back) = store.read_back(whole)? else { return Ok(PieceResult::Lost) };
+    let blocks = whole.bytes(info.geometry, &read_back);
+    let hashes: Vec<[u8; 20]> = blocks.iter().map(|block| Sha1::digest(block).into()).collect();
+    let hash: [u8; 20] = Sha1::digest(blocks.concat()).into();
+    let is_right = info.piece_hash(whole.piece) == Some(hash);
+    let is_good = store.write_if(is_right, whole, &blocks)?;
+    Ok(if is_good {
+        PieceResult::Good(whole.block_hashes.then_some(hashes))
+    } else {
+        PieceResult::Bad(hashes)
+    })
 }
 
 /// The oracles of a start; `durable` are the pieces that it knows to be durable. `is_closed`: the

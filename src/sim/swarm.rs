@@ -70,6 +70,7 @@ enum Event {
     /// An announce reached the tracker.
     Announced {
         host: HostId,
+        life: usize,
         request: RequestId,
         announce: Box<Announce>,
     },
@@ -82,6 +83,7 @@ enum Event {
     /// The tracker's answer came.
     Answered {
         host: HostId,
+        life: usize,
         request: RequestId,
         reply: Box<Result<AnnounceReply, TrackerError>>,
     },
@@ -231,9 +233,9 @@ impl Swarm {
                     (self.hosts[host].role, self.scenario.variations.seed_limit)
                 {
                     let command = Command::Limit { upload_rate, download_rate: None };
-                    self.hosts[host].machines.torrent.handle_command(now, command);
+                    self.hosts[host].machine.torrent.handle_command(now, command);
                 }
-                self.begin_discovery(host);
+                self.hosts[host].machine.handle_timeout(now);
                 self.settle(host);
             }
             Event::Leave(host) => self.leave(host),
@@ -246,15 +248,19 @@ impl Swarm {
             }
             Event::Outage { host, life, happening } => self.outage(host, life, happening),
             Event::Stored { host, piece, block_hashes } => self.stored(host, piece, block_hashes),
-            Event::Announced { host, request, announce } => self.announced(host, request, &announce),
+            Event::Announced { host, life, request, announce } => {
+                self.announced(host, life, request, &announce);
+            }
             Event::LookedUp { host, life, lookup } => {
                 if life == self.hosts[host].life_number() {
                     self.looked_up(host, lookup);
                 }
             }
-            Event::Answered { host, request, reply } => {
-                self.hosts[host].machines.discovery.handle_reply(now, request, *reply, false);
-                self.settle(host);
+            Event::Answered { host, life, request, reply } => {
+                if life == self.hosts[host].life_number() {
+                    self.hosts[host].machine.discovery_mut().handle_reply(now, request, *reply, false);
+                    self.settle(host);
+                }
             }
         }
     }
@@ -265,24 +271,14 @@ impl Swarm {
             return;
         }
         host.wake_at = None;
-        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if due(host.machines.discovery.poll_timeout()) {
-            host.report_progress();
-            host.machines.discovery.handle_timeout(now);
-        }
-        if host.life.online && due(host.machines.torrent.poll_timeout()) {
-            host.machines.torrent.handle_timeout(now);
-        }
-        self.wake_storage(id);
+        host.machine.handle_timeout(now);
         self.settle(id);
     }
 
     fn leave(&mut self, id: HostId) {
         let conns: Vec<ConnId> = self.hosts[id].wires.keys().copied().collect();
         conns.into_iter().for_each(|conn| self.close(id, conn));
-        let (now, host) = (self.now, &mut self.hosts[id]);
-        host.report_progress();
-        host.machines.discovery.handle_stopped(now);
+        self.hosts[id].machine.handle_leave(self.now);
         self.settle(id);
         self.hosts[id].life.online = false;
     }
@@ -296,7 +292,7 @@ impl Swarm {
                 if sent.block_count > 0
                     && let Some(conn) = self.conn_at(id, sent.link, sent.end)
                 {
-                    let torrent = &mut self.hosts[id].machines.torrent;
+                    let torrent = &mut self.hosts[id].machine.torrent;
                     torrent.handle_blocks_sent(now, conn, sent.block_count, sent.content_len);
                     self.settle(id);
                 }
@@ -336,7 +332,7 @@ impl Swarm {
 
     fn receive(&mut self, id: HostId, conn: ConnId, parcel: Parcel) {
         let (now, host) = (self.now, &mut self.hosts[id]);
-        let torrent = &mut host.machines.torrent;
+        let torrent = &mut host.machine.torrent;
         match parcel {
             Parcel::Message(Message::Suggest(_)) if self.scenario.variations.foreign_peers => {}
             Parcel::Message(message) => {
@@ -347,13 +343,19 @@ impl Swarm {
                 torrent.handle_message(now, conn, message);
                 shown.into_iter().flatten().for_each(|(conn, message)| self.say(id, conn, message));
             }
-            Parcel::Block(block, tag) => match torrent.handle_block(now, conn, block) {
-                Receipt::Keep => host.disk.keep(now, block, tag),
-                Receipt::Discard => {}
+            Parcel::Block(block, tag) => match &mut host.disk {
+                HostDisk::Tags(disk) => {
+                    if torrent.handle_block(now, conn, block) == Receipt::Keep {
+                        disk.store(block, tag);
+                    }
+                }
+                HostDisk::Real(storage) => {
+                    host.machine.handle_block(now, conn, block, || storage.keep(block, tag));
+                }
             },
             Parcel::Close => {
                 self.close(id, conn);
-                self.hosts[id].machines.torrent.handle_disconnected(now, conn);
+                self.hosts[id].machine.torrent.handle_disconnected(now, conn);
             }
         }
         self.settle(id);
@@ -374,7 +376,7 @@ impl Swarm {
         let now = self.now;
         let to = self.by_addr.get(&addr).copied().filter(|&to| self.hosts[to].life.online);
         let (Some(to), true) = (to, self.hosts[from].life.online) else {
-            self.hosts[from].machines.torrent.handle_dial_failed(now, addr);
+            self.hosts[from].machine.torrent.handle_dial_failed(now, addr);
             return self.settle(from);
         };
         let latency = self.scenario.latency.mul_f64(0.5 + self.rng.unit());
@@ -393,7 +395,7 @@ impl Swarm {
             let (conn, host) = (conns[end], &mut self.hosts[id]);
             host.wires.insert(conn, Wire::new(link, end));
             let connected = Connected { addr: remote_addr, direction, peer_id, capabilities };
-            host.machines.torrent.handle_connected(now, conn, connected);
+            host.machine.torrent.handle_connected(now, conn, connected);
             self.settle(id);
         }
     }
@@ -407,7 +409,7 @@ impl Swarm {
         {
             self.copies[piece as usize] += 1;
         }
-        host.machines.torrent.handle_piece_result(self.now, piece, result);
+        host.machine.torrent.handle_piece_result(self.now, piece, result);
         self.settle(id);
         if self.scenario.variations.seeds_leave && self.copies.iter().all(|&copies| copies > 0) {
             let seeds = (0..self.hosts.len()).filter(|&id| self.hosts[id].role == Role::Seed);
@@ -422,19 +424,14 @@ impl Swarm {
         if self.hosts[id].disk.is_down() {
             return;
         }
-        self.hosts[id].tell_demand(self.now);
-        loop {
-            if let Some(output) = self.hosts[id].machines.torrent.poll_output() {
-                self.act(id, output);
-            } else if let Some(output) = self.hosts[id].machines.discovery.poll_output() {
-                self.discover(id, output);
-            } else {
-                break;
-            }
+        // No session shares anything out among torrents: what it would be told is not looked at.
+        let _ = self.hosts[id].machine.poll_demand(self.now);
+        while let Some(output) = self.hosts[id].machine.poll_output(self.now) {
+            self.act(id, output);
         }
         self.check_host(id);
         let host = &mut self.hosts[id];
-        if let Some(at) = host.poll_timeout() {
+        if let Some(at) = host.machine.poll_timeout().filter(|_| !host.disk.is_down()) {
             // A machine that is due already gets its turn as the next event, never within this one.
             let at = at.max(self.now);
             if host.wake_at.is_none_or(|wake_at| at < wake_at) {

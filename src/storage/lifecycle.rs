@@ -213,6 +213,11 @@ impl<B> Lifecycle<B> {
         self.started_complete
     }
 
+    /// Whether the content is closed, or did not start.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
+    }
+
     /// Returns why the disk accepts no data now.
     pub fn fault(&self) -> Option<&StorageFault> {
         self.fault.as_ref()

@@ -10,13 +10,14 @@ struct Layer {
 }
 
 /// The layers; what is not below one of these (the roots of library and command) may name all.
-const LAYERS: [Layer; 8] = [
+const LAYERS: [Layer; 9] = [
     Layer { under: "src/proto/", may: &["proto"] },
     Layer { under: "src/storage/", may: &["proto", "storage"] },
+    Layer { under: "src/transfer/", may: TRANSFER },
     Layer { under: "src/sim/", may: SIM },
     Layer { under: "src/datagram.rs", may: &[] },
     Layer { under: "src/usage.rs", may: &[] },
-    Layer { under: "src/engine/", may: &["datagram", "proto", "storage", "engine"] },
+    Layer { under: "src/engine/", may: &["datagram", "proto", "storage", "transfer", "engine"] },
     // What a user sees of proto and storage is re-exported by the engine.
     Layer { under: "src/cli/", may: &["engine", "sim", "cli", "usage"] },
     Layer { under: "src/main.rs", may: &["cli"] },
@@ -36,7 +37,11 @@ const SIM: &[&str] = &[
     "storage::resume",
     "storage::span",
     "storage::store",
+    "transfer",
 ];
+
+/// The machines of a torrent, and what they exchange.
+const TRANSFER: &[&str] = &["proto", "storage::lifecycle", "storage::pieces", "transfer"];
 
 /// What the tracker may name of the library.
 const TRACKER: Layer = Layer { under: "tracker/src/", may: &["datagram", "proto", "usage"] };

@@ -1,7 +1,7 @@
 //! How a torrent ends: `stopped` to its trackers, written pieces made durable, all within a grace.
 
 use tokio::sync::oneshot;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, sleep_until, timeout};
 
 use super::connections::Inbox;
 use super::report::Report;
@@ -9,7 +9,6 @@ use super::transfer::TorrentTask;
 use super::{Inputs, Leaving};
 use crate::engine::api::event::Stage;
 use crate::engine::mailbox::Mailbox;
-use crate::proto::torrent::event::Command;
 
 /// Time for good-byes that nobody waits for.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -50,12 +49,10 @@ impl TorrentTask {
         let now = self.membership.now();
         self.membership.report.hurry();
         self.publish(now);
-        // What is queued for the connections still goes out: they are taken from the machine's
-        // reach first.
-        self.report_progress();
-        self.membership.part(now);
-        // A paused machine takes its connections for closed and dials nobody.
-        self.machine.handle_command(now, Command::Pause);
+        // What is queued for the connections is still sent: the machine does not reach them any
+        // more.
+        self.membership.part();
+        self.machine.handle_leave(now);
         self.drain(now);
         if timeout(grace, self.say_goodbye(&mut inbox)).await.is_err() {
             tracing::warn!(infohash = %self.membership.infohash, "left without every good-bye");
@@ -69,18 +66,19 @@ impl TorrentTask {
     /// Until the peers have what was on its way, every `stopped` is answered or given up and what
     /// was written is durable.
     async fn say_goodbye(&mut self, inbox: &mut Inbox) {
-        if let Some(content) = self.part.content() {
-            content.storage.handle_leave();
-        }
         loop {
-            let now = self.membership.now();
-            self.drain(now);
-            if self.part.is_closed() && self.membership.has_parted() {
+            self.drain(self.membership.now());
+            if self.machine.has_left() && self.membership.has_parted() {
                 return;
             }
+            let deadline = self.machine.poll_timeout();
+            let timer = self.membership.context.clock.timer(deadline.unwrap_or_default());
             tokio::select! {
                 ended = self.part.next() => self.handle_ended(ended),
-                () = self.membership.parting(inbox) => self.report_progress(),
+                answered = self.membership.parting(inbox) => {
+                    answered.into_iter().for_each(|answered| self.handle_answered(answered));
+                }
+                () = sleep_until(timer), if deadline.is_some() => self.handle_timeout(),
             }
         }
     }

@@ -5,28 +5,24 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::time::{Duration, sleep_until, timeout};
+use tokio::time::{Duration, timeout};
 
 use super::connections::{Connections, Inbox};
 use super::report::Report;
 use super::sources::{Answered, Sources};
-use crate::engine::api::event::{Event, Snapshot, Stage};
+use crate::engine::api::event::Event;
 use crate::engine::context::Context;
 use crate::engine::inputs::Established;
 use crate::engine::network::handshake;
 use crate::engine::network::handshake::NoPeer;
 use crate::engine::session::input;
 use crate::engine::task::Tasks;
-use crate::proto::discovery::event::DiscoveryEvent;
 use crate::proto::infohash::InfoHash;
 use crate::proto::peer_id::PeerId;
 use crate::proto::session::Demand;
 use crate::proto::time::Instant;
 use crate::proto::torrent::dial::refusals::Refusals;
-use crate::proto::torrent::event::TorrentSnapshot;
 
-/// Least time between two demands told to the session.
-const DEMAND_INTERVAL: Duration = crate::proto::session::LEASE_INTERVAL;
 /// Time for peers to take what is on its way to them, and to hang up.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -47,7 +43,6 @@ pub(super) struct Membership {
     pub(super) refusals: Option<Box<Refusals>>,
     /// Connections that close.
     last_words: Tasks<()>,
-    demand: (Demand, Instant),
 }
 
 impl Membership {
@@ -60,20 +55,8 @@ impl Membership {
         sources: Sources,
         report: Report,
     ) -> Self {
-        let demand = (Demand::default(), context.clock.now());
         let (dials, last_words) = (Tasks::new(), Tasks::new());
-        Self {
-            context,
-            infohash,
-            peer_id,
-            connections,
-            sources,
-            report,
-            dials,
-            refusals: None,
-            last_words,
-            demand,
-        }
+        Self { context, infohash, peer_id, connections, sources, report, dials, refusals: None, last_words }
     }
 
     /// The present.
@@ -81,9 +64,10 @@ impl Membership {
         self.context.clock.now()
     }
 
-    /// Dials a peer; [`Membership::handle_dialled`] follows.
-    pub(super) fn dial(&mut self, addr: SocketAddr) {
-        let (infohash, peer_id, dht) = (self.infohash, self.peer_id, self.sources.machine.speaks_dht());
+    /// Dials a peer; [`Membership::handle_dialled`] follows. `dht`: it may know that we are a node
+    /// of the DHT.
+    pub(super) fn dial(&mut self, addr: SocketAddr, dht: bool) {
+        let (infohash, peer_id) = (self.infohash, self.peer_id);
         self.dials.spawn("dial", async move {
             let dialled = handshake::dial(addr, infohash, peer_id, dht).await;
             (addr, dialled.map(Box::new))
@@ -115,36 +99,14 @@ impl Membership {
         }
     }
 
-    /// A source of peers has answered; [`Membership::poll`] has what follows.
-    pub(super) fn handle_answered(&mut self, now: Instant, answered: Answered) {
-        self.report.touch();
-        self.sources.handle(now, answered);
-    }
-
-    /// The next thing that the torrent's machine is to hear; drain to None.
-    pub(super) fn poll(&mut self, now: Instant) -> Option<DiscoveryEvent> {
-        let mut event = self.sources.poll(now, &self.report);
-        if let Some(DiscoveryEvent::Peers(_, peers)) = &mut event {
-            self.context.ourselves.strike(now, peers);
-        }
-        event
-    }
-
-    /// When to call [`Membership::handle_timeout`], or to tell the demand, or to show figures.
-    pub(super) fn poll_timeout(&self, demand: Demand) -> Option<Instant> {
-        let (told, told_at) = self.demand;
-        let demand_at = (told != demand).then(|| told_at + DEMAND_INTERVAL);
+    /// When to call [`Membership::handle_timeout`], or to show figures.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let refusals_at = self.refusals.as_ref().and_then(|refusals| refusals.poll_timeout());
-        let all = [self.sources.machine.poll_timeout(), self.report.due_at(), demand_at, refusals_at];
-        all.into_iter().flatten().min()
+        self.report.due_at().into_iter().chain(refusals_at).min()
     }
 
     /// Time passed.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        if self.sources.machine.poll_timeout().is_some_and(|at| at <= now) {
-            self.sources.machine.handle_timeout(now);
-            self.report.touch();
-        }
         if self.connections.has_opened() {
             self.refusals = None;
         }
@@ -153,69 +115,35 @@ impl Membership {
         }
     }
 
-    /// Tells the session, and the sources, what the torrent could use.
-    pub(super) fn tell_demand(&mut self, now: Instant, demand: Demand, lacks_pieces: bool) {
-        let (last, at) = self.demand;
-        if demand == last || now - at < DEMAND_INTERVAL {
-            return;
-        }
-        let told = input::Input::Demand(self.infohash, demand);
-        // A supervisor that is behind is told again after another interval.
-        let is_told = self.context.supervisor.try_send(told).is_ok();
-        self.demand = (if is_told { demand } else { last }, now);
-        self.sources.machine.handle_demand(now, &demand, lacks_pieces);
+    /// Tells the session what the torrent could use. Returns whether it was told: a supervisor may
+    /// be behind.
+    pub(super) fn tell_demand(&self, demand: Demand) -> bool {
+        self.context.supervisor.try_send(input::Input::Demand(self.infohash, demand)).is_ok()
     }
 
-    /// Shows new figures.
-    pub(super) fn publish(
-        &mut self,
-        now: Instant,
-        stage: Stage,
-        finished: bool,
-        torrent: TorrentSnapshot,
-        file_done_lens: Vec<u64>,
-    ) {
-        let discovery = &self.sources.machine;
-        let (trackers, dht) = (discovery.tracker_statuses(), discovery.dht_status());
-        self.report.publish(now, Snapshot { stage, torrent, trackers, dht, file_done_lens, finished });
-    }
-
-    /// Begins to leave: hangs up when what is queued has gone out, and says `stopped`.
-    pub(super) fn part(&mut self, now: Instant) {
+    /// Begins to leave: connections are closed when what is queued for them has been sent.
+    pub(super) fn part(&mut self) {
         let connections = self.connections.finish();
         self.last_words.spawn("last words", async move {
-            // Those who do not hang up in time are hung up on.
+            // Peers that do not close in time are disconnected.
             let _ = timeout(LAST_WORDS_TIMEOUT, connections).await;
         });
         self.dials = Tasks::new();
-        self.sources.machine.handle_stopped(now);
-        self.drain_for_nobody(now);
     }
 
-    /// Whether the peers have what was on its way, and every `stopped` is answered or given up.
+    /// Whether the peers have what was queued for them.
     pub(super) fn has_parted(&self) -> bool {
-        self.last_words.len() == 0 && self.sources.machine.is_done()
+        self.last_words.len() == 0
     }
 
-    /// A step towards [`Membership::has_parted`]; may be dropped and called again.
-    pub(super) async fn parting(&mut self, inbox: &mut Inbox) {
-        let deadline = self.sources.machine.poll_timeout();
-        let timer = self.context.clock.timer(deadline.unwrap_or_default());
+    /// A step towards [`Membership::has_parted`], or an answer of a source of peers; may be dropped
+    /// and called again.
+    pub(super) async fn parting(&mut self, inbox: &mut Inbox) -> Option<Answered> {
         tokio::select! {
-            () = self.last_words.next() => {}
-            answered = self.sources.next() => self.sources.handle(self.context.clock.now(), answered),
-            // What peers still say does not matter; that it is taken lets them end.
-            Some(_) = inbox.recv() => {}
-            () = sleep_until(timer), if deadline.is_some() => {
-                self.sources.machine.handle_timeout(self.context.clock.now());
-            }
-        }
-        self.drain_for_nobody(self.context.clock.now());
-    }
-
-    fn drain_for_nobody(&mut self, now: Instant) {
-        while let Some(event) = self.poll(now) {
-            drop(event);
+            () = self.last_words.next() => None,
+            answered = self.sources.next() => Some(answered),
+            // What peers still send does not matter; that it is taken lets them end.
+            Some(_) = inbox.recv() => None,
         }
     }
 }

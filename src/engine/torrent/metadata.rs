@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::jobs::Ended;
 use crate::engine::task::Tasks;
+use crate::proto::metainfo::Info;
 
 /// Longest metadata that counts as small, bytes: at 20 bytes a piece, one of 50,000 pieces.
 const SMALL_LEN_MAX: u32 = 1 << 20;
@@ -41,8 +41,8 @@ pub(super) struct Fetching {
     reserving: Tasks<Ended>,
     /// Room that is ours, at most until the metadata is received.
     reserved: Vec<Room>,
-    /// The info dictionary.
-    pub(super) received: Option<Bytes>,
+    /// The metadata.
+    pub(super) received: Option<Box<Info>>,
 }
 
 impl Fetching {

@@ -294,9 +294,10 @@ impl Origin {
             Started::Ready(ready, wishes) => {
                 let progress =
                     Progress { uploaded: 0, downloaded: 0, left: left(&content, &ready.found.have) };
-                let membership = self.join(content.info().private, progress, report);
+                let (membership, discovery) = self.join(content.info().private, progress, report);
                 membership.connections.describe(&content);
-                let mut task = Box::new(TorrentTask::new(membership, self.plan, *ready, self.rng));
+                let task = TorrentTask::new(membership, discovery, self.plan, *ready, self.rng);
+                let mut task = Box::new(task);
                 task.begin(None, wishes);
                 return Some((task, inputs));
             }
@@ -321,9 +322,10 @@ impl Origin {
     ) -> Begun {
         let Named { magnet, selection, memory, kept: _ } = named;
         let progress = Progress { uploaded: 0, downloaded: 0, left: LEFT_UNKNOWN };
-        let membership = self.join(false, progress, report);
-        let rng = self.rng.fork("machine");
-        let mut task = Box::new(TorrentTask::without_metadata(membership, self.plan.clone(), memory, rng));
+        let (membership, discovery) = self.join(false, progress, report);
+        let (plan, rng) = (self.plan.clone(), self.rng.fork("machine"));
+        let task = TorrentTask::without_metadata(membership, discovery, plan, memory, rng);
+        let mut task = Box::new(task);
         task.begin(None, wishes);
         let leaving = match task.run(&mut inputs).await {
             Outcome::Leaving(leaving) => leaving,
@@ -415,7 +417,7 @@ impl Origin {
     }
 
     /// Joins the swarm.
-    fn join(&mut self, private: bool, progress: Progress, report: Report) -> Membership {
+    fn join(&mut self, private: bool, progress: Progress, report: Report) -> (Membership, Discovery) {
         let context = &self.context;
         let config = Config {
             infohash: self.infohash,
@@ -428,9 +430,10 @@ impl Origin {
             hints: std::mem::take(&mut self.hints),
         };
         let discovery = Discovery::new(config, progress, self.rng.fork("discovery"), context.clock.now());
-        let sources = Sources::new(context.clone(), self.infohash, discovery);
+        let sources = Sources::new(context.clone(), self.infohash);
         let connections = Connections::new(context);
-        Membership::new(context.clone(), self.infohash, self.peer_id, connections, sources, report)
+        let (context, infohash, peer_id) = (context.clone(), self.infohash, self.peer_id);
+        (Membership::new(context, infohash, peer_id, connections, sources, report), discovery)
     }
 }
 

@@ -9,7 +9,6 @@ use std::task::{self, Poll};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
 
-use super::report::Report;
 use super::trackers;
 use crate::engine::api::event::Event;
 use crate::engine::channels::FOUND;
@@ -22,7 +21,7 @@ use crate::engine::discovery::turns::Turn;
 use crate::engine::task::Tasks;
 use crate::proto::compact;
 use crate::proto::discovery::Discovery;
-use crate::proto::discovery::event::{self, DiscoveryEvent, Output};
+use crate::proto::discovery::event;
 use crate::proto::infohash::InfoHash;
 use crate::proto::time::Instant;
 use crate::proto::torrent::event::Source;
@@ -32,11 +31,10 @@ use crate::proto::tracker::announcer::RequestId;
 /// Time for looking up the name of a peer or node; then it is left out.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The machine and what is under way for it.
+/// The questions that are not answered yet.
 pub(super) struct Sources {
     context: Arc<Context>,
     infohash: InfoHash,
-    pub(super) machine: Discovery,
     /// Findings of the lookup under way.
     lookup: Option<mpsc::Receiver<Found>>,
     tasks: Tasks<Answered>,
@@ -44,9 +42,9 @@ pub(super) struct Sources {
 
 /// An announce to be sent.
 pub(super) struct Asked {
-    request: RequestId,
-    url: String,
-    announce: Announce,
+    pub(super) request: RequestId,
+    pub(super) url: String,
+    pub(super) announce: Announce,
 }
 
 /// What answers a question; boxed, as each torrent has room for it all its life.
@@ -65,8 +63,8 @@ pub(super) enum Answered {
 
 impl Sources {
     /// Nothing asked yet.
-    pub(super) fn new(context: Arc<Context>, infohash: InfoHash, machine: Discovery) -> Self {
-        Self { context, infohash, machine, lookup: None, tasks: Tasks::new() }
+    pub(super) fn new(context: Arc<Context>, infohash: InfoHash) -> Self {
+        Self { context, infohash, lookup: None, tasks: Tasks::new() }
     }
 
     /// The next answer; may be dropped and called again.
@@ -85,62 +83,50 @@ impl Sources {
         }
     }
 
-    /// Something was answered.
-    pub(super) fn handle(&mut self, now: Instant, answered: Answered) {
+    /// Gives an answer to the machine.
+    pub(super) fn handle(&mut self, now: Instant, machine: &mut Discovery, answered: Answered) {
         match answered {
             Answered::Turn(asked, turn) => {
-                if self.machine.handle_turn(now, asked.request) {
+                if machine.handle_turn(now, asked.request) {
                     self.send(*asked, Some(turn));
                 }
             }
             Answered::Announce(request, answer) => {
                 let Answer { reply, local } = *answer;
-                self.machine.handle_reply(now, request, reply, local);
+                machine.handle_reply(now, request, reply, local);
             }
             Answered::Lookup(found) => {
                 if let Found::Done(_) = *found {
                     self.lookup = None;
                 }
-                self.machine.handle_found(now, *found);
+                machine.handle_found(now, *found);
             }
-            Answered::Resolved(addrs) => self.machine.handle_peers(Source::Magnet, addrs),
+            Answered::Resolved(addrs) => machine.handle_peers(Source::Magnet, addrs),
             Answered::Told => {}
         }
     }
 
-    /// Asks what the machine wants asked; what the torrent's machine is to hear is returned. Drain
-    /// to None.
-    pub(super) fn poll(&mut self, now: Instant, report: &Report) -> Option<DiscoveryEvent> {
-        loop {
-            match self.machine.poll_output()? {
-                Output::Found(event) => return Some(event),
-                Output::Announce { request, url, announce } => {
-                    self.announce(now, Asked { request, url, announce });
-                }
-                Output::Lookup(request) => self.look_up(request),
-                Output::CancelLookup => self.lookup = None,
-                Output::Lsd(true) => self.tell_lsd(lsd::Request::Add(self.infohash)),
-                Output::Lsd(false) => self.tell_lsd(lsd::Request::Remove(self.infohash)),
-                Output::ResolvePeer(name) => {
-                    let lookup = tokio::net::lookup_host(name);
-                    self.tasks.spawn("peer name", async { Answered::Resolved(resolve(lookup).await) });
-                }
-                Output::ResolveNode(host, port) => self.hint(host, port),
-                Output::Event(event) => report.event(shown(event)),
-            }
-        }
-    }
-
     /// Sends an announce, when it is its turn.
-    fn announce(&mut self, now: Instant, asked: Asked) {
+    pub(super) fn announce(&mut self, now: Instant, machine: &mut Discovery, asked: Asked) {
         let is_complete = asked.announce.left == 0;
         let turn = self.context.announces.take(is_complete);
-        if turn.is_some() || !self.machine.handle_queued(now, asked.request) {
+        if turn.is_some() || !machine.handle_queued(now, asked.request) {
             return self.send(asked, turn);
         }
         let turns = self.context.announces.clone();
         self.tasks
             .spawn("turn", async move { Answered::Turn(Box::new(asked), turns.wait(is_complete).await) });
+    }
+
+    /// Looks up the addresses of a peer's name.
+    pub(super) fn resolve_peer(&mut self, name: String) {
+        let lookup = tokio::net::lookup_host(name);
+        self.tasks.spawn("peer name", async { Answered::Resolved(resolve(lookup).await) });
+    }
+
+    /// The findings of the lookup under way are not wanted any more.
+    pub(super) fn cancel_lookup(&mut self) {
+        self.lookup = None;
     }
 
     fn send(&mut self, asked: Asked, turn: Option<Turn>) {
@@ -153,15 +139,18 @@ impl Sources {
         });
     }
 
-    fn look_up(&mut self, request: DhtRequest) {
+    /// Asks the DHT node.
+    pub(super) fn look_up(&mut self, request: DhtRequest) {
         let (sender, findings) = mpsc::channel(FOUND);
         self.lookup = Some(findings);
         // An engine that has ended drops the sender, which ends the lookup.
         self.tell(self.context.dht.clone(), dht::Request::Start(request, sender));
     }
 
-    fn tell_lsd(&mut self, request: lsd::Request) {
-        self.tell(self.context.lsd.clone(), request);
+    /// Has the torrent announced on the local network, or not any more.
+    pub(super) fn tell_lsd(&mut self, is_on: bool) {
+        let request = if is_on { lsd::Request::Add } else { lsd::Request::Remove };
+        self.tell(self.context.lsd.clone(), request(self.infohash));
     }
 
     /// Tells a task something; a queue that is full is waited for elsewhere.
@@ -176,7 +165,7 @@ impl Sources {
     }
 
     /// Tells the DHT of a node that the torrent names.
-    fn hint(&mut self, host: String, port: u16) {
+    pub(super) fn hint(&mut self, host: String, port: u16) {
         let context = self.context.clone();
         self.tasks.spawn("node name", async move {
             let addrs = resolve(tokio::net::lookup_host((host, port))).await;
@@ -197,7 +186,7 @@ async fn resolve<I: Iterator<Item = SocketAddr>>(
 }
 
 /// What the machine tells people, in the words of the engine's user.
-fn shown(event: event::Event) -> Event {
+pub(super) fn shown(event: event::Event) -> Event {
     match event {
         event::Event::TrackerAnswered { url, peers } => Event::TrackerOk { url, peers },
         event::Event::TrackerWarning { url, text } => Event::TrackerWarning { url, text },

@@ -1,6 +1,5 @@
 //! The task of a torrent: carries inputs to its machines until the torrent leaves.
 
-use bytes::Bytes;
 use tokio::time::{Duration, sleep_until};
 
 use super::connections::Inbox;
@@ -11,19 +10,20 @@ use super::report::FileProgress;
 use super::sources::Answered;
 use super::start::Ready;
 use super::{Inputs, Leaving, Plan, Wishes};
-use crate::engine::api::event::Stage;
+use crate::engine::api::event::{Snapshot, Stage};
 use crate::engine::inputs::{Control, Established, Incoming, Input};
 use crate::engine::network::pool::BlockBuf;
 use crate::engine::session::input;
+use crate::proto::discovery::Discovery;
 use crate::proto::metainfo::Info;
-use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
 use crate::proto::session::Lease;
 use crate::proto::time::Instant;
 use crate::proto::torrent::Torrent;
-use crate::proto::torrent::event::{ConnId, Receipt, Settings, TorrentSnapshot};
+use crate::proto::torrent::event::{ConnId, Settings, TorrentSnapshot};
 use crate::storage::disk::SharedStore;
-use crate::storage::lifecycle::{self, Completion, Lifecycle};
+use crate::storage::lifecycle::{self, Completion};
+use crate::transfer::Transfer;
 
 /// Inputs of connections taken before timers and the user are looked at again.
 const INPUT_MAX: usize = 64;
@@ -32,7 +32,7 @@ const INPUT_MAX: usize = 64;
 pub(super) struct TorrentTask {
     pub(super) membership: Membership,
     pub(super) plan: Plan,
-    pub(super) machine: Torrent,
+    pub(super) machine: Transfer<BlockBuf>,
     pub(super) part: Part,
     /// Why the torrent cannot go on, in words.
     pub(super) failure: Option<String>,
@@ -49,11 +49,8 @@ pub(super) enum Part {
 /// Content that is started.
 pub(super) struct Content {
     pub(super) disk: SharedStore,
-    pub(super) storage: Lifecycle<BlockBuf>,
     pub(super) files: FileProgress,
     pub(super) jobs: Jobs,
-    /// Everything is on the disk, for the end.
-    pub(super) is_closed: bool,
 }
 
 /// Why [`TorrentTask::run`] ended.
@@ -81,37 +78,6 @@ impl Part {
         }
     }
 
-    /// Whether blocks may come: the disk keeps up.
-    fn has_room(&self) -> bool {
-        match self {
-            Self::Metadata(_) => true,
-            Self::Content(content) => content.storage.has_room(),
-        }
-    }
-
-    fn completion(&self) -> Completion {
-        match self {
-            Self::Metadata(_) => Completion::Missing,
-            Self::Content(content) => content.storage.completion(),
-        }
-    }
-
-    /// When everything wanted became durable.
-    fn finished_at(&self) -> Option<Instant> {
-        match self.completion() {
-            Completion::Finished(at) => Some(at),
-            Completion::Missing | Completion::Finishing => None,
-        }
-    }
-
-    /// Whether nothing is left to be written.
-    pub(super) fn is_closed(&self) -> bool {
-        match self {
-            Self::Metadata(_) => true,
-            Self::Content(content) => content.is_closed,
-        }
-    }
-
     /// Returns what has ended; may be dropped and called again.
     pub(super) async fn next(&mut self) -> Ended {
         match self {
@@ -121,37 +87,37 @@ impl Part {
     }
 }
 
-impl Content {
-    /// A piece is verified.
-    pub(super) fn piece_completed(&mut self, piece: PieceIndex) {
-        self.files.add(self.disk.info(), piece);
-    }
-}
-
 impl TorrentTask {
     /// Makes the task of a torrent of which only the infohash is known.
     pub(super) fn without_metadata(
         membership: Membership,
+        discovery: Discovery,
         plan: Plan,
         memory: MetadataMemory,
         rng: Rng,
     ) -> Self {
-        let machine = Torrent::without_metadata(settings(&membership, &plan, None), rng, membership.now());
+        let now = membership.now();
+        let torrent = Torrent::without_metadata(settings(&membership, &plan, None), rng, now);
+        let machine = Transfer::new(torrent, discovery, None, &[], plan.goal, now);
         let part = Part::Metadata(Box::new(Fetching::new(memory)));
         Self { membership, plan, machine, part, failure: None }
     }
 
     /// Makes the task of a torrent whose content is started.
-    pub(super) fn new(membership: Membership, plan: Plan, ready: Ready, rng: Rng) -> Self {
+    pub(super) fn new(
+        membership: Membership,
+        discovery: Discovery,
+        plan: Plan,
+        ready: Ready,
+        rng: Rng,
+    ) -> Self {
         let Ready { content, storage, jobs, found } = ready;
-        let info = content.info();
-        let (settings, have) = (settings(&membership, &plan, Some(info)), found.have.clone());
-        let wanted = content.content().wanted();
-        let machine = Torrent::new(settings, info.geometry, have, wanted, rng, membership.now());
-        let part = Part::Content(Box::new(Content::new(content, storage, jobs, &found)));
-        let mut task = Self { membership, plan, machine, part, failure: None };
-        task.restore(&found);
-        task
+        let (now, info) = (membership.now(), content.info());
+        let (settings, wanted) = (settings(&membership, &plan, Some(info)), content.content().wanted());
+        let torrent = Torrent::new(settings, info.geometry, found.have.clone(), wanted, rng, now);
+        let machine = Transfer::new(torrent, discovery, Some(storage), &found.partial, plan.goal, now);
+        let part = Part::Content(Box::new(Content::new(content, jobs, &found)));
+        Self { membership, plan, machine, part, failure: None }
     }
 
     /// The content of the metadata that was fetched is started.
@@ -160,17 +126,9 @@ impl TorrentTask {
         let (now, info) = (self.membership.now(), content.info());
         let settings = settings(&self.membership, &self.plan, Some(info));
         let (have, wanted) = (found.have.clone(), content.content().wanted());
-        self.machine.handle_content(now, settings, info.geometry, have, wanted);
-        self.part = Part::Content(Box::new(Content::new(content, storage, jobs, &found)));
-        self.restore(&found);
-    }
-
-    /// Tells the machine which blocks of incomplete pieces are present.
-    fn restore(&mut self, found: &lifecycle::Started) {
-        for partial in &found.partial {
-            let blocks: Vec<u32> = partial.blocks.iter().map(|block| block.index).collect();
-            self.machine.handle_restored(self.membership.now(), partial.piece, &blocks);
-        }
+        self.machine.torrent.handle_content(now, settings, info.geometry, have, wanted);
+        self.machine.begin_content(now, storage, &found.partial);
+        self.part = Part::Content(Box::new(Content::new(content, jobs, &found)));
     }
 
     /// Runs until the metadata is received, if it is fetched, or the torrent is to leave.
@@ -181,18 +139,19 @@ impl TorrentTask {
             if let Some(failure) = self.failure.take() {
                 return Outcome::Leaving(Leaving::Failed(failure));
             }
-            if let Some(bytes) = self.part.fetching().and_then(|fetching| fetching.received.take()) {
-                return self.handle_metadata(now, bytes);
+            if let Some(info) = self.part.fetching().and_then(|fetching| fetching.received.take()) {
+                return self.handle_metadata(info);
             }
-            if self.is_goal_reached(now) {
+            if self.machine.is_goal_reached(now) {
                 return Outcome::Leaving(Leaving::GoalReached);
             }
             self.tell_demand(now);
             self.publish(now);
             inputs.inbox.attend(&mut self.membership.connections);
-            let deadline = self.deadline();
+            let deadline =
+                self.machine.poll_timeout().into_iter().chain(self.membership.poll_timeout()).min();
             let timer = self.membership.context.clock.timer(deadline.unwrap_or_default());
-            let has_room = self.part.has_room();
+            let has_room = self.machine.has_room();
             tokio::select! {
                 control = inputs.control.recv() => match control {
                     Some(Control::Stop(grace, reply)) => {
@@ -205,61 +164,41 @@ impl TorrentTask {
                 ended = self.part.next() => self.handle_ended(ended),
                 dialled = self.membership.dials.next() => self.handle_dialled(dialled),
                 answered = self.membership.sources.next() => self.handle_answered(answered),
-                lease = inputs.lease.next() => self.machine.handle_lease(self.membership.now(), lease),
+                lease = inputs.lease.next() => self.machine.torrent.handle_lease(self.membership.now(), lease),
                 () = sleep_until(timer), if deadline.is_some() => self.handle_timeout(),
             }
         }
     }
 
-    /// The metadata is received and its hash is right; whether it describes any content is another
-    /// matter.
-    fn handle_metadata(&mut self, now: Instant, bytes: Bytes) -> Outcome {
-        let info = match Info::decode(bytes) {
-            Ok(info) => info,
-            Err(error) => {
-                let failure = format!("the torrent's description is of no use: {error}");
-                return Outcome::Leaving(Leaving::Failed(failure));
-            }
-        };
+    /// The metadata is received.
+    fn handle_metadata(&mut self, info: Box<Info>) -> Outcome {
         if info.private {
-            self.membership.sources.machine.handle_private();
-            self.machine.handle_private(now);
-            self.drain(now);
             // A supervisor that is behind lets the handshakes of others know that we have a DHT
             // node, no more.
             let told = input::Input::Private(self.membership.infohash);
             let _ = self.membership.context.supervisor.try_send(told);
         }
-        Outcome::Metadata(Box::new(info))
+        Outcome::Metadata(info)
     }
 
-    /// The first inputs of a part: our share, if it was told already, what the user gave, and
-    /// completion if nothing is missing.
+    /// The first inputs of a part: our share, if it was told already, and what the user gave.
     pub(super) fn begin(&mut self, lease: Option<Lease>, wishes: Wishes) {
         let now = self.membership.now();
         self.tell_journal();
         self.drain(now);
         if let Some(lease) = lease {
-            self.machine.handle_lease(now, lease);
+            self.machine.torrent.handle_lease(now, lease);
             self.drain(now);
         }
         for command in wishes.commands {
-            self.machine.handle_command(now, command);
+            self.machine.torrent.handle_command(now, command);
             self.drain(now);
         }
         for (source, peers) in wishes.peers {
-            self.membership.sources.machine.handle_peers(source, peers);
+            self.machine.discovery_mut().handle_peers(source, peers);
             self.drain(now);
         }
-        let lacks_pieces = self.lacked_at_start();
-        self.membership.sources.machine.handle_lack(now, lacks_pieces);
-        self.drain(now);
         self.membership.report.hurry();
-    }
-
-    /// Whether pieces were missing when the content was started.
-    pub(super) fn lacked_at_start(&mut self) -> bool {
-        self.part.content().is_none_or(|content| !content.storage.started_complete())
     }
 
     fn handle_control(&mut self, control: Control) {
@@ -271,13 +210,13 @@ impl TorrentTask {
                 self.membership.refusals.get_or_insert_default().handle_encrypted(now, ip)
             }
             Control::Command(command, reply) => {
-                self.machine.handle_command(now, command);
+                self.machine.torrent.handle_command(now, command);
                 self.drain(now);
                 self.membership.report.hurry();
                 // Who does not wait any more needs no answer.
                 let _ = reply.send(());
             }
-            Control::Peers(source, peers) => self.membership.sources.machine.handle_peers(source, peers),
+            Control::Peers(source, peers) => self.machine.discovery_mut().handle_peers(source, peers),
             // Taken out before.
             Control::Stop(_, reply) => drop(reply),
         }
@@ -286,7 +225,7 @@ impl TorrentTask {
     pub(super) fn connected(&mut self, now: Instant, established: Established) {
         let connected = established.connected;
         let conn = self.membership.connections.open(established);
-        self.machine.handle_connected(now, conn, connected);
+        self.machine.torrent.handle_connected(now, conn, connected);
         self.drain(now);
     }
 
@@ -298,7 +237,7 @@ impl TorrentTask {
         for _ in 0..INPUT_MAX {
             let Some(input) = next.take() else { break };
             self.handle_input(now, input);
-            next = if self.part.has_room() { inbox.try_recv() } else { None };
+            next = if self.machine.has_room() { inbox.try_recv() } else { None };
         }
         if let Some(input) = next {
             self.handle_input(now, input);
@@ -306,31 +245,26 @@ impl TorrentTask {
     }
 
     fn handle_input(&mut self, now: Instant, input: Input) {
+        let (torrent, storage) = (&mut self.machine.torrent, &mut self.machine.storage);
+        let is_open = |conn| self.membership.connections.is_open(conn);
         match input {
             Input::Received(conn, batch) => self.handle_received(now, conn, batch),
-            Input::Sent(conn, count, len) => {
-                if self.membership.connections.is_open(conn) {
-                    self.machine.handle_blocks_sent(now, conn, count, len);
-                }
+            Input::Sent(conn, count, len) if is_open(conn) => {
+                torrent.handle_blocks_sent(now, conn, count, len);
             }
-            Input::MetadataSent(conn, count) => {
-                if self.membership.connections.is_open(conn) {
-                    self.machine.handle_metadata_sent(now, conn, count);
-                }
+            Input::MetadataSent(conn, count) if is_open(conn) => {
+                torrent.handle_metadata_sent(now, conn, count);
             }
+            Input::Unsent(conn, blocks) if is_open(conn) => torrent.handle_blocks_unsent(now, conn, &blocks),
+            Input::Sent(..) | Input::MetadataSent(..) | Input::Unsent(..) => {}
             Input::ReadFailed(error) => {
-                if let Some(content) = self.part.content() {
-                    content.storage.handle_read_failed(now, error);
+                if let Some(storage) = storage {
+                    storage.handle_read_failed(now, error);
                 }
             }
             Input::PiecesLost(lost) => {
-                if let Some(content) = self.part.content() {
-                    content.storage.handle_lost(lost);
-                }
-            }
-            Input::Unsent(conn, blocks) => {
-                if self.membership.connections.is_open(conn) {
-                    self.machine.handle_blocks_unsent(now, conn, &blocks);
+                if let Some(storage) = storage {
+                    storage.handle_lost(lost);
                 }
             }
             Input::Closed(conn) => self.disconnected(now, conn),
@@ -344,14 +278,13 @@ impl TorrentTask {
                 return;
             }
             match incoming {
-                Incoming::Message(message, _place) => self.machine.handle_message(now, conn, message),
-                Incoming::Block(block, mut bytes) => {
-                    let receipt = self.machine.handle_block(now, conn, block);
-                    if let (Receipt::Keep, Some(content)) = (receipt, self.part.content()) {
-                        bytes.settle();
-                        content.storage.handle_block(now, block, bytes);
-                    }
+                Incoming::Message(message, _place) => {
+                    self.machine.torrent.handle_message(now, conn, message);
                 }
+                Incoming::Block(block, mut bytes) => self.machine.handle_block(now, conn, block, || {
+                    bytes.settle();
+                    bytes
+                }),
             }
             self.drain(now);
         }
@@ -359,7 +292,7 @@ impl TorrentTask {
 
     pub(super) fn disconnected(&mut self, now: Instant, conn: ConnId) {
         if self.membership.connections.close(conn) {
-            self.machine.handle_disconnected(now, conn);
+            self.machine.torrent.handle_disconnected(now, conn);
         }
     }
 
@@ -367,73 +300,49 @@ impl TorrentTask {
         let now = self.membership.now();
         match self.membership.handle_dialled(now, dialled) {
             Ok(established) => self.connected(now, established),
-            Err(addr) => self.machine.handle_dial_failed(now, addr),
+            Err(addr) => self.machine.torrent.handle_dial_failed(now, addr),
         }
     }
 
-    fn handle_answered(&mut self, answered: Answered) {
-        self.report_progress();
-        self.membership.handle_answered(self.membership.now(), answered);
-    }
-
-    /// Counters for announces.
-    pub(super) fn report_progress(&mut self) {
-        self.membership.sources.machine.handle_progress(self.machine.progress());
-    }
-
-    fn handle_timeout(&mut self) {
+    pub(super) fn handle_answered(&mut self, answered: Answered) {
+        self.membership.report.touch();
         let now = self.membership.now();
-        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if due(self.machine.poll_timeout()) {
-            self.machine.handle_timeout(now);
+        self.membership.sources.handle(now, self.machine.discovery_mut(), answered);
+    }
+
+    pub(super) fn handle_timeout(&mut self) {
+        let now = self.membership.now();
+        if self.machine.handle_timeout(now) {
             self.membership.report.touch();
         }
-        self.report_progress();
         self.membership.handle_timeout(now);
-        if let Some(content) = self.part.content()
-            && due(content.storage.poll_timeout())
-        {
-            content.storage.handle_timeout(now);
-            self.drain(now);
-            self.membership.report.touch();
-        }
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let goal_at = self.part.finished_at().and_then(|at| self.plan.goal.due_at(at));
-        let membership = self.membership.poll_timeout(self.machine.demand());
-        let storage = match &self.part {
-            Part::Metadata(_) => None,
-            Part::Content(content) => content.storage.poll_timeout(),
-        };
-        [self.machine.poll_timeout(), membership, goal_at, storage].into_iter().flatten().min()
-    }
-
-    /// Whether seeding has done what the user wants of it.
-    fn is_goal_reached(&self, now: Instant) -> bool {
-        let reached = |finished_at| {
-            let (uploaded, wanted_len) = (self.machine.progress().uploaded, self.machine.wanted_len());
-            self.plan.goal.is_reached(now, finished_at, uploaded, wanted_len)
-        };
-        self.part.finished_at().is_some_and(reached)
     }
 
     fn tell_demand(&mut self, now: Instant) {
-        let lacks = self.part.completion() == Completion::Missing;
-        self.report_progress();
-        self.membership.tell_demand(now, self.machine.demand(), lacks);
-        self.drain(now);
+        if let Some(demand) = self.machine.poll_demand(now) {
+            if !self.membership.tell_demand(demand) {
+                self.machine.handle_demand_untold();
+            }
+            self.drain(now);
+        }
     }
 
     pub(super) fn publish(&mut self, now: Instant) {
         if self.membership.report.due_at().is_none_or(|at| at > now) {
             return;
         }
-        let figures = self.machine.snapshot(now);
-        let stage = self.stage(&figures);
-        let finished = self.part.finished_at().is_some();
+        let torrent = self.machine.torrent.snapshot(now);
         let done_lens = self.part.content().map(|content| content.files.done_lens().to_vec());
-        self.membership.publish(now, stage, finished, figures, done_lens.unwrap_or_default());
+        let discovery = self.machine.discovery();
+        let snapshot = Snapshot {
+            stage: self.stage(&torrent),
+            torrent,
+            trackers: discovery.tracker_statuses(),
+            dht: discovery.dht_status(),
+            file_done_lens: done_lens.unwrap_or_default(),
+            finished: self.machine.finished_at().is_some(),
+        };
+        self.membership.report.publish(now, snapshot);
     }
 
     /// As the user sees it.
@@ -441,10 +350,7 @@ impl TorrentTask {
         if figures.paused {
             return Stage::Paused;
         }
-        let storage = match &self.part {
-            Part::Metadata(_) => return self.metadata_stage(figures),
-            Part::Content(content) => &content.storage,
-        };
+        let Some(storage) = &self.machine.storage else { return self.metadata_stage(figures) };
         match (storage.completion(), storage.fault()) {
             (_, Some(fault)) => Stage::Waiting(fault.clone()),
             (Completion::Finished(_), None) => Stage::Seeding,
@@ -453,7 +359,7 @@ impl TorrentTask {
     }
 
     fn metadata_stage(&self, figures: &TorrentSnapshot) -> Stage {
-        let progress = self.machine.metadata_progress().unwrap_or_default();
+        let progress = self.machine.torrent.metadata_progress().unwrap_or_default();
         if progress.source_count > 0 && progress.total_len > 0 {
             let (done, total, peers) = (progress.done_len, progress.total_len, progress.source_count);
             Stage::FetchingDescription { done, total, peers }
@@ -465,9 +371,9 @@ impl TorrentTask {
 }
 
 impl Content {
-    fn new(disk: SharedStore, storage: Lifecycle<BlockBuf>, jobs: Jobs, found: &lifecycle::Started) -> Self {
+    fn new(disk: SharedStore, jobs: Jobs, found: &lifecycle::Started) -> Self {
         let files = FileProgress::new(disk.info(), &found.have);
-        Self { disk, storage, files, jobs, is_closed: false }
+        Self { disk, files, jobs }
     }
 }
 

@@ -7,12 +7,11 @@ use std::net::SocketAddr;
 
 use super::{Event, Swarm};
 use crate::proto::dht::event::{Found, Outcome};
-use crate::proto::discovery::event::{DiscoveryEvent, Event as Told, Output};
+use crate::proto::discovery::event::{Event as Told, Output};
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::tracker::announcer::RequestId;
 use crate::proto::tracker::{Announce, TrackerError};
-use crate::sim::host::Machines;
 use crate::sim::network::HostId;
 
 /// How long a host waits for a tracker that is dead.
@@ -48,18 +47,11 @@ impl Swarm {
     pub(super) fn discover(&mut self, id: HostId, output: Output) {
         let (now, host) = (self.now, &mut self.hosts[id]);
         match output {
-            Output::Found(DiscoveryEvent::Peers(source, peers)) => {
-                if host.life.online {
-                    host.machines.torrent.handle_candidates(now, source, &peers);
-                }
-            }
-            Output::Found(DiscoveryEvent::ExternalIp(ip)) => {
-                host.machines.torrent.handle_external_ip(now, ip);
-            }
+            Output::Found(found) => host.machine.handle_found(now, found),
             Output::Announce { request, announce, url: _ } => {
-                let announce = Box::new(announce);
+                let (life, announce) = (host.life_number(), Box::new(announce));
                 let at = now + self.scenario.latency;
-                self.queue.push(at, Event::Announced { host: id, request, announce });
+                self.queue.push(at, Event::Announced { host: id, life, request, announce });
             }
             Output::Lookup(_) => {
                 host.lookup_count += 1;
@@ -81,15 +73,8 @@ impl Swarm {
         }
     }
 
-    /// A host begins to look for peers.
-    pub(super) fn begin_discovery(&mut self, id: HostId) {
-        let (now, Machines { torrent, discovery }) = (self.now, &mut self.hosts[id].machines);
-        discovery.handle_lack(now, !torrent.is_complete());
-        discovery.handle_timeout(now);
-    }
-
     /// An announce reached the tracker.
-    pub(super) fn announced(&mut self, id: HostId, request: RequestId, announce: &Announce) {
+    pub(super) fn announced(&mut self, id: HostId, life: usize, request: RequestId, announce: &Announce) {
         let now = self.now;
         let dies_at = self.scenario.variations.tracker_dies_at;
         let is_dead = dies_at.is_some_and(|span| now >= Instant::ZERO + span);
@@ -99,7 +84,7 @@ impl Swarm {
             let reply = self.tracker.answer(now, self.hosts[id].addr, announce);
             (now + self.scenario.latency, reply)
         };
-        self.queue.push(at, Event::Answered { host: id, request, reply: Box::new(reply) });
+        self.queue.push(at, Event::Answered { host: id, life, request, reply: Box::new(reply) });
     }
 
     /// A lookup in the DHT is over.
@@ -111,7 +96,7 @@ impl Swarm {
         let peers = self.dht.look_up(self.hosts[id].addr, &mut self.dht_rng);
         let outcome = Outcome { answered: NODE_COUNT, stored: NODE_COUNT, ..Outcome::default() };
         for found in [Found::Peers { peers, local: false }, Found::Done(outcome)] {
-            self.hosts[id].machines.discovery.handle_found(now, found);
+            self.hosts[id].machine.discovery_mut().handle_found(now, found);
         }
         self.settle(id);
     }

@@ -11,7 +11,7 @@ impl Swarm {
         let host = &self.hosts[id];
         // What real disks have is looked at when they start.
         let HostDisk::Tags(disk) = &host.disk else { return };
-        let claimed = host.machines.torrent.have();
+        let claimed = host.machine.torrent.have();
         let false_claim = claimed.count() > disk.good().count() || claimed.has_more_than(disk.good());
         assert!(!false_claim, "seed {}: {} claims what it has not", self.scenario.seed, host.addr);
     }

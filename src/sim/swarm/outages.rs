@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Event, Swarm, disk_time};
 use crate::proto::block::Block;
-use crate::proto::piece::{PieceIndex, PieceResult};
+use crate::proto::piece::PieceResult;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::event::ConnId;
 use crate::sim::content::Tag;
@@ -16,8 +16,7 @@ use crate::sim::network::HostId;
 use crate::sim::queue::Queue;
 use crate::sim::scenario::{EndReport, Scenario};
 use crate::sim::storage::{Ended, Found, RealContent, Storage};
-use crate::storage::lifecycle::{Event as StorageEvent, Lifecycle, Output, StepDone};
-use crate::storage::pieces::PartialPiece;
+use crate::storage::lifecycle::{Event as StorageEvent, Job, StepDone};
 
 /// What happens to one of them in one of its lives.
 #[derive(Debug)]
@@ -89,7 +88,7 @@ impl Swarm {
         if storage.is_down() {
             return self.end(id);
         }
-        let Found { have, partial, lost_len } = match started {
+        let Found { lifecycle, partial, lost_len } = match started {
             Ok(found) => found,
             Err(retry_at) => {
                 let happening = Happening::Start;
@@ -97,18 +96,13 @@ impl Swarm {
             }
         };
         if let Some(end) = host.life.ends.last_mut() {
-            let before = host.machines.torrent.have();
-            let lost = before.iter_set().filter(|&piece| !have.get(piece));
+            let before = host.machine.torrent.have();
+            let lost = before.iter_set().filter(|&piece| !lifecycle.have().get(piece));
             let len_of = |piece| u64::from(common.content.geometry.len_of(piece));
             (end.lost_len, end.lost_piece_len) = (lost_len, lost.map(len_of).sum());
         }
-        host.restart(common, now, &have);
-        for PartialPiece { piece, blocks } in &partial {
-            let blocks: Vec<u32> = blocks.iter().map(|block| block.index).collect();
-            host.machines.torrent.handle_restored(now, *piece, &blocks);
-        }
-        self.begin_discovery(id);
-        self.run_storage(id);
+        host.restart(common, now, lifecycle, &partial);
+        host.machine.handle_timeout(now);
         self.settle(id);
     }
 
@@ -116,7 +110,11 @@ impl Swarm {
     fn depart_or_end(&mut self, id: HostId) {
         self.go_offline(id);
         let HostDisk::Real(storage) = &mut self.hosts[id].disk else { return };
-        if storage.leave() { self.run_storage(id) } else { self.end(id) }
+        if !storage.leave() {
+            return self.end(id);
+        }
+        self.hosts[id].machine.handle_leave(self.now);
+        self.settle(id);
     }
 
     fn go_offline(&mut self, id: HostId) {
@@ -141,84 +139,42 @@ impl Swarm {
         plan(&mut self.queue, now + rest, id, host.life_number(), len);
     }
 
-    /// The timers of the storage.
-    pub(super) fn wake_storage(&mut self, id: HostId) {
-        let now = self.now;
-        self.lifecycle(id, |lifecycle| lifecycle.handle_timeout(now));
-    }
-
-    /// A piece is whole: it is to be stored.
-    pub(super) fn verify_real(&mut self, id: HostId, piece: PieceIndex, block_hashes: bool) {
-        self.lifecycle(id, |lifecycle| lifecycle.handle_whole(piece, block_hashes));
-    }
-
-    /// Every piece is there.
-    pub(super) fn complete_real(&mut self, id: HostId) {
-        self.lifecycle(id, Lifecycle::handle_complete);
-    }
-
-    /// Tells the storage something, and does what it decides.
-    fn lifecycle(&mut self, id: HostId, tell: impl FnOnce(&mut Lifecycle<Vec<u8>>)) {
-        let HostDisk::Real(storage) = &mut self.hosts[id].disk else { return };
-        let Some(running) = &mut storage.running else { return };
-        tell(&mut running.lifecycle);
-        self.run_storage(id);
-    }
-
-    /// Does what the storage has decided.
-    fn run_storage(&mut self, id: HostId) {
-        loop {
-            let HostDisk::Real(storage) = &mut self.hosts[id].disk else { return };
-            let output = storage.running.as_mut().and_then(|running| running.lifecycle.poll_output());
-            match output {
-                Some(Output::Job(job)) => {
-                    if let Some(ended) = storage.perform(self.now, job) {
-                        self.await_disk(id, ended);
-                    }
-                }
-                Some(Output::Event(event)) => self.storage_event(id, event),
-                None => return,
-            }
+    /// Does what the storage asks for.
+    pub(super) fn perform(&mut self, id: HostId, job: Job<Vec<u8>>) {
+        let (now, host) = (self.now, &mut self.hosts[id]);
+        let (HostDisk::Real(storage), Some(lifecycle)) = (&mut host.disk, &host.machine.storage) else {
+            return;
+        };
+        if let Some(ended) = storage.perform(now, job, lifecycle.have()) {
+            self.await_disk(id, ended);
         }
     }
 
-    /// Tells the torrent what happened to its content, unless it leaves.
-    fn storage_event(&mut self, id: HostId, event: StorageEvent) {
-        let (now, seed, host) = (self.now, self.scenario.seed, &mut self.hosts[id]);
-        let HostDisk::Real(storage) = &mut host.disk else { return };
-        let (is_leaving, torrent) = (storage.is_leaving(), &mut host.machines.torrent);
+    /// Looks at what happened to the content.
+    pub(super) fn storage_event(&mut self, id: HostId, event: StorageEvent) {
+        let (seed, host) = (self.scenario.seed, &mut self.hosts[id]);
+        let (HostDisk::Real(storage), Some(lifecycle)) = (&mut host.disk, &host.machine.storage) else {
+            return;
+        };
         match event {
-            StorageEvent::Piece(piece, result) => {
-                match &result {
-                    PieceResult::Good(_) => storage.is_stored(now, piece),
-                    PieceResult::Bad(_) | PieceResult::Lost => storage.is_false(piece),
-                }
-                if !is_leaving {
-                    torrent.handle_piece_result(now, piece, result);
-                }
-            }
-            StorageEvent::Lost { lost, is_fetching } => {
+            StorageEvent::Lost { lost, is_fetching: _ } => {
                 storage.are_lost(&lost);
                 host.life.lost_count += lost.len();
-                if !is_leaving {
-                    let pieces = lost.iter().map(|lost| lost.piece).collect();
-                    torrent.handle_lost(now, pieces, is_fetching);
-                }
             }
-            StorageEvent::LossNoted(_) | StorageEvent::Storage(_) if is_leaving => {}
-            StorageEvent::LossNoted(pieces) => torrent.handle_loss_noted(now, &pieces),
-            StorageEvent::Storage(fault) => torrent.handle_storage(now, fault.is_some()),
             StorageEvent::Completed => {
                 assert!(storage.is_whole(), "seed {seed}: complete, and bytes are missing");
                 self.completed(id);
             }
-            // The next start finds out.
-            StorageEvent::Ignored(_) => {}
             StorageEvent::Closed(error) => {
-                storage.closed(error.as_ref());
+                storage.closed(error.as_ref(), lifecycle.have());
                 self.end(id);
             }
-            StorageEvent::Failed(_) if storage.is_down() || is_leaving => {}
+            // Of an ignored error the next start finds out.
+            StorageEvent::Piece(..)
+            | StorageEvent::LossNoted(_)
+            | StorageEvent::Storage(_)
+            | StorageEvent::Ignored(_) => {}
+            StorageEvent::Failed(_) if storage.is_down() || storage.is_leaving() => {}
             StorageEvent::Started(_) | StorageEvent::Refused(_) | StorageEvent::Failed(_) => {
                 panic!("seed {seed}: {event:?}")
             }
@@ -238,27 +194,37 @@ impl Swarm {
     }
 
     fn storage_done(&mut self, id: HostId, ended: Ended) {
-        let now = self.now;
-        if let Ended::Ran(StepDone::Committed(Ok(_)), pieces) = &ended
-            && let HostDisk::Real(storage) = &mut self.hosts[id].disk
-        {
-            storage.is_durable(pieces);
-        }
-        self.lifecycle(id, |lifecycle| match ended {
-            Ended::Stored(whole, result) => lifecycle.handle_stored(now, whole, result),
+        let (now, host) = (self.now, &mut self.hosts[id]);
+        let (HostDisk::Real(storage), Some(lifecycle)) = (&mut host.disk, &mut host.machine.storage) else {
+            return;
+        };
+        match ended {
+            Ended::Stored(whole, result) => {
+                match &result {
+                    Ok(PieceResult::Good(_)) => storage.is_stored(now, whole.piece),
+                    Ok(PieceResult::Bad(_) | PieceResult::Lost) => storage.is_dropped(whole.piece),
+                    Err(_) => {}
+                }
+                lifecycle.handle_stored(now, whole, result);
+            }
             Ended::Spilled(spill, written) => lifecycle.handle_spilled(now, spill, written),
-            Ended::Ran(done, _) => lifecycle.handle_step(now, done),
-        });
-        if self.hosts[id].life.online {
-            self.settle(id);
+            Ended::Ran(done, pieces) => {
+                if let StepDone::Committed(Ok(_)) = done {
+                    storage.is_durable(&pieces, lifecycle.have());
+                }
+                lifecycle.handle_step(now, done);
+            }
         }
+        self.settle(id);
     }
 
     /// A block is to be sent: it is read, and found right or lost, or the connection ends.
     pub(super) fn read_real(&mut self, id: HostId, conn: ConnId, block: Block) {
         let (now, host) = (self.now, &mut self.hosts[id]);
         let life = host.life_number();
-        let HostDisk::Real(storage) = &mut host.disk else { return };
+        let (HostDisk::Real(storage), Some(lifecycle)) = (&mut host.disk, &mut host.machine.storage) else {
+            return;
+        };
         match storage.read(now, block) {
             Ok((tag, Duration::ZERO)) => self.send_block(id, conn, block, tag),
             Ok((tag, delay)) => {
@@ -267,16 +233,15 @@ impl Swarm {
             }
             Err(lost) if lost.is_empty() => {
                 let error = "a block cannot be read".to_owned();
-                self.lifecycle(id, |lifecycle| lifecycle.handle_read_failed(now, error));
+                lifecycle.handle_read_failed(now, error);
                 self.close(id, conn);
-                self.hosts[id].machines.torrent.handle_disconnected(now, conn);
+                self.hosts[id].machine.torrent.handle_disconnected(now, conn);
             }
             Err(lost) => {
-                self.lifecycle(id, |lifecycle| lifecycle.handle_lost(lost));
-                let host = &mut self.hosts[id];
+                lifecycle.handle_lost(lost);
                 if let Some(wire) = host.wires.get_mut(&conn) {
                     wire.not_sent(block);
-                    host.machines.torrent.handle_blocks_unsent(now, conn, &[block]);
+                    host.machine.torrent.handle_blocks_unsent(now, conn, &[block]);
                 }
             }
         }

@@ -4,18 +4,34 @@ use std::net::SocketAddr;
 
 use super::{Event, PORT, Swarm, disk_time};
 use crate::proto::block::Block;
-use crate::proto::torrent::event::{ConnId, DisconnectReason, Event as TorrentEvent, Output};
+use crate::proto::torrent::event::{
+    ConnId, DisconnectReason, Event as TorrentEvent, Output as TorrentOutput,
+};
 use crate::proto::wire::message::Message;
 use crate::sim::content::Tag;
 use crate::sim::host::HostDisk;
 use crate::sim::network::{HostId, Parcel};
 use crate::sim::scenario::Role;
+use crate::transfer::Output;
 
 impl Swarm {
-    pub(super) fn act(&mut self, id: HostId, output: Output) {
+    pub(super) fn act(&mut self, id: HostId, output: Output<Vec<u8>>) {
+        match output {
+            Output::Torrent(output) => self.act_of_torrent(id, output),
+            Output::Discovery(output) => self.discover(id, output),
+            Output::Job(job) => self.perform(id, job),
+            Output::Storage(event) => self.storage_event(id, event),
+            Output::Metadata(info) => {
+                let info = info.expect("the metadata of a swarm describes its content");
+                self.hosts[id].begin_content(&self.common, self.now, &info);
+            }
+        }
+    }
+
+    fn act_of_torrent(&mut self, id: HostId, output: TorrentOutput) {
         let (now, host) = (self.now, &mut self.hosts[id]);
         match output {
-            Output::Send(conn, message) => {
+            TorrentOutput::Send(conn, message) => {
                 let Some(wire) = host.wires.get_mut(&conn) else { return };
                 if let Err(fault) = wire.may_say(&message) {
                     panic!("seed {}: {} says {message:?}: {fault}", self.scenario.seed, host.addr);
@@ -23,7 +39,7 @@ impl Swarm {
                 let said = host.says(conn, message);
                 said.into_iter().for_each(|message| self.say(id, conn, message));
             }
-            Output::SendBlock(conn, block) => {
+            TorrentOutput::SendBlock(conn, block) => {
                 let Some(wire) = host.wires.get_mut(&conn) else { return };
                 assert!(wire.may_send(block), "{} sends {block:?} unasked", host.addr);
                 if let HostDisk::Real(_) = host.disk {
@@ -32,36 +48,36 @@ impl Swarm {
                 let tag = host.read(&self.common.content, block, self.scenario.poison);
                 self.send_block(id, conn, block, tag);
             }
-            Output::Disconnect(conn, reason) => {
+            TorrentOutput::Disconnect(conn, reason) => {
                 host.life.anew_count += usize::from(reason == DisconnectReason::Anew);
                 self.close(id, conn);
-                self.hosts[id].machines.torrent.handle_disconnected(now, conn);
+                self.hosts[id].machine.torrent.handle_disconnected(now, conn);
             }
-            Output::Dial(addr) => {
+            TorrentOutput::Dial(addr) => {
                 // One round trip for the connection, one for the handshakes.
                 let at = now + self.scenario.latency * 4;
                 let life = host.life_number();
                 self.queue.push(at, Event::Dialled { host: id, life, addr });
             }
-            Output::VerifyPiece { piece, block_hashes } => {
-                if let HostDisk::Real(_) = host.disk {
-                    return self.verify_real(id, piece, block_hashes);
-                }
+            TorrentOutput::VerifyPiece { piece, block_hashes } => {
                 let len = u64::from(self.common.content.geometry.len_of(piece));
                 let at = now + disk_time(len);
                 self.queue.push(at, Event::Stored { host: id, piece, block_hashes });
             }
-            Output::SendMetadata(conn, message) => {
+            TorrentOutput::SendMetadata(conn, message) => {
                 self.say(id, conn, message);
-                self.hosts[id].machines.torrent.handle_metadata_sent(now, conn, 1);
+                self.hosts[id].machine.torrent.handle_metadata_sent(now, conn, 1);
             }
             // There is room for the metadata of one torrent.
-            Output::ReserveMetadata(len) => host.machines.torrent.handle_metadata_reserved(now, len),
-            Output::Metadata(bytes) => host.begin_content(&self.common, now, bytes),
+            TorrentOutput::ReserveMetadata(len) => host.machine.torrent.handle_metadata_reserved(now, len),
             // No host has a DHT node that others could ask.
-            Output::ReleaseMetadata(_) | Output::DhtNode(_) => {}
-            Output::DropPiece(piece) => host.disk.drop_piece(piece),
-            Output::Event(event) => self.notice(id, event),
+            TorrentOutput::ReleaseMetadata(_) | TorrentOutput::DhtNode(_) | TorrentOutput::Metadata(_) => {}
+            TorrentOutput::DropPiece(piece) => {
+                if let HostDisk::Tags(disk) = &mut host.disk {
+                    disk.drop_piece(piece);
+                }
+            }
+            TorrentOutput::Event(event) => self.notice(id, event),
         }
     }
 
@@ -75,13 +91,7 @@ impl Swarm {
 
     fn notice(&mut self, id: HostId, event: TorrentEvent) {
         match event {
-            TorrentEvent::Completed => {
-                if let HostDisk::Real(_) = self.hosts[id].disk {
-                    // Told when it is durable.
-                    return self.complete_real(id);
-                }
-                self.completed(id);
-            }
+            TorrentEvent::Completed => self.completed(id),
             TorrentEvent::PeerBanned(addr) => {
                 let listening = SocketAddr::new(addr.ip(), PORT);
                 let banned = self.by_addr[&listening];
@@ -111,9 +121,6 @@ impl Swarm {
     pub(super) fn completed(&mut self, id: HostId) {
         let (now, host) = (self.now, &mut self.hosts[id]);
         host.life.completed_at.get_or_insert(now);
-        host.report_progress();
-        host.machines.discovery.handle_completed(now, true);
-        host.machines.discovery.handle_lack(now, false);
         if self.scenario.variations.complete_leave && host.role == Role::Peer {
             self.queue.push(now, Event::Leave(id));
         }
