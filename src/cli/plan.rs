@@ -11,7 +11,7 @@ use super::report::Report;
 use super::select::{self, Selector};
 use super::text::{printable, without_number};
 use crate::engine::{
-    AddTorrent, Config, DhtConfig, Engine, EngineError, Info, Limits, Magnet, Selection, TorrentSource, kept,
+    self, AddTorrent, Config, DhtConfig, Engine, EngineError, Info, Limits, Magnet, Selection, TorrentSource,
 };
 
 /// Where peers look first when no port was chosen.
@@ -149,7 +149,7 @@ fn metadata_dir() -> Option<PathBuf> {
 
 /// The metadata that an earlier run has kept of what `magnet` names.
 pub(crate) fn kept(magnet: &Magnet) -> Option<Info> {
-    kept::load(&metadata_dir()?, magnet.infohash?)
+    engine::kept(&metadata_dir()?, magnet.infohash?)
 }
 
 /// The folder of journals.

@@ -33,7 +33,6 @@ mod mailbox;
 mod network;
 mod registry;
 mod session;
-mod state;
 mod task;
 mod torrent;
 mod watched;
@@ -65,6 +64,7 @@ pub use crate::proto::torrent::dial::refusals::{Evidence, Refused};
 pub use crate::proto::torrent::event::{Direction, PeerSnapshot, TorrentSnapshot, TrafficSnapshot};
 pub use crate::proto::torrent::metadata::METADATA_LEN_MAX;
 pub use crate::storage::handles::is_out_of_descriptors;
+use crate::storage::kept_metadata;
 pub use crate::storage::{content::StorageError, foreign::Misfit, foreign::Why, fs::Obstacle, make};
 pub use api::add::{AddTorrent, Existing, Purpose, Selection, TorrentSource};
 pub use api::config::{Config, DhtConfig, Limits};
@@ -73,7 +73,7 @@ pub use api::event::{DhtStatus, Event, Refusal, Snapshot, Stage, StorageFault, T
 pub use api::handle::TorrentHandle;
 pub use api::{add, address, config, error, event, fetch, handle, verify};
 pub use discovery::dht::{self, DhtHandle};
-pub use session::kept;
+pub use torrent::kept;
 
 /// Time for good-byes at the end; what is not said by then is left unsaid.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -143,7 +143,10 @@ impl Engine {
             tasks.push(task::spawn("journals", prune_journals(dir)));
         }
         if let Some(dir) = context.config.metadata_dir.clone() {
-            tasks.push(task::spawn("metadata", kept::prune(dir)));
+            // If the engine ends meanwhile, the next one does it.
+            let prune =
+                async { task::blocking(move || kept_metadata::prune(&dir)).await.unwrap_or_default() };
+            tasks.push(task::spawn("metadata", prune));
         }
         let supervisor = supervisor::Supervisor::new(context, supervisor_inputs, registry_sender, rng);
         tasks.push(task::spawn("supervisor", supervisor.run()));

@@ -80,6 +80,7 @@ const PROTO: &[(&str, Kind, &[&str])] = &[
     ("proto::dht::token", Kind::Leaf, &[]),
     ("proto::dht::item", Kind::Codec, &[]),
     ("proto::dht::krpc", Kind::Codec, &[]),
+    ("proto::dht::saved", Kind::Codec, &[]),
     // The announcer is a part of it; a demand tells whether the torrent needs peers.
     ("proto::discovery", Kind::Machine, &["proto::session::Demand", "proto::tracker::announcer"]),
     ("proto::lsd", Kind::Machine, &[]),

@@ -83,36 +83,17 @@ impl fmt::Debug for Selection {
 }
 
 impl Selection {
-    /// One flag for each file of `info`; `ranges` are a magnet's (BEP 53), for where the user said
-    /// nothing.
-    pub(crate) fn flags(self, info: &Info, ranges: &[(u32, u32)]) -> Result<Vec<bool>, String> {
-        match self {
-            Self::All if ranges.is_empty() => Ok(vec![true; info.files.len()]),
-            Self::All => in_ranges(info.files.len(), ranges)
+    /// One flag for each file of `info`; what `magnet` selects counts where the user said nothing.
+    pub(crate) fn flags(self, info: &Info, magnet: Option<&Magnet>) -> Result<Vec<bool>, String> {
+        match (self, magnet) {
+            (Self::All, None) => Ok(vec![true; info.files.len()]),
+            (Self::All, Some(magnet)) => magnet
+                .selected(info.files.len())
                 .ok_or_else(|| "the magnet link selects files that this torrent does not have".to_owned()),
-            Self::Flags(flags) => Ok(flags),
-            Self::Choose(choose) => choose(info),
+            (Self::Flags(flags), _) => Ok(flags),
+            (Self::Choose(choose), _) => choose(info),
         }
     }
-}
-
-/// Which of so many files lie in any of the inclusive ranges; None: no file does. Its work is in
-/// proportion to both, as links may have thousands of overlapping ranges.
-fn in_ranges(file_count: usize, ranges: &[(u32, u32)]) -> Option<Vec<bool>> {
-    let mut steps = vec![0_i64; file_count + 1];
-    for &(first, last) in ranges {
-        steps[(first as usize).min(file_count)] += 1;
-        steps[(last as usize).saturating_add(1).min(file_count)] -= 1;
-    }
-    let mut depth = 0;
-    let flags: Vec<bool> = steps[..file_count]
-        .iter()
-        .map(|step| {
-            depth += step;
-            depth > 0
-        })
-        .collect();
-    flags.contains(&true).then_some(flags)
 }
 
 /// A torrent to add.
@@ -174,19 +155,5 @@ impl AddTorrent {
             ratio_max: None,
             seed_time_max: None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_of_a_link_choose_files_and_must_choose_one() {
-        assert_eq!(in_ranges(4, &[(1, 1), (3, u32::MAX)]), Some(vec![false, true, false, true]));
-        assert_eq!(in_ranges(3, &[(0, 1), (1, 2), (7, 9)]), Some(vec![true; 3]));
-        assert_eq!(in_ranges(3, &[(3, 5)]), None);
-        assert_eq!(in_ranges(0, &[(0, 0)]), None);
-        assert_eq!(in_ranges(1_000, &vec![(0, 999); 100_000]), Some(vec![true; 1_000]));
     }
 }

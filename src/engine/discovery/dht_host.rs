@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::mpsc::error::TrySendError;
@@ -15,16 +17,16 @@ use tokio::time::{Duration, timeout};
 
 use crate::engine::api::config::DhtConfig;
 use crate::engine::discovery::dht::{DhtRequest, Found, Request};
-use crate::engine::state;
-use crate::engine::state::{State, StateError};
 use crate::engine::task;
 use crate::engine::task::Tasks;
 use crate::proto::compact;
 use crate::proto::dht::Dht;
-use crate::proto::dht::event::{Config, Output, RequestId, SAVED_COUNT_MAX};
+use crate::proto::dht::event::{Config, Output, RequestId};
 use crate::proto::dht::node_id::{Node, NodeId};
+use crate::proto::dht::saved::{STATE_LEN_MAX, State, StateError};
 use crate::proto::rng::Rng;
 use crate::proto::time::Instant;
+use crate::storage::state_file;
 
 /// Time for looking up one bootstrap name; then it is as if it had no address.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,10 +37,21 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(600);
 /// How soon a request ends for which nobody waits any more.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Why the state of the last time is not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// The system refuses.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The file cannot be read as one.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
 /// What a task of the host brings.
 pub(crate) enum Ended {
     /// The state of the last time, and the claim on its ids.
-    Loaded(Result<State, StateError>, Option<File>),
+    Loaded(Result<State, LoadError>, Option<File>),
     /// The addresses of a bootstrap name.
     LookedUp(Vec<SocketAddr>),
     /// The file is written, or is not.
@@ -113,7 +126,7 @@ impl DhtHost {
         let path = config.state_file.clone();
         tasks.spawn("load nodes", async move {
             let Some(path) = path else { return Ended::Loaded(Ok(State::default()), None) };
-            let claimed = task::blocking(move || (state::claim(&path), state::load(&path))).await;
+            let claimed = task::blocking(move || (state_file::claim(&path), load(&path))).await;
             let (claim, loaded) = claimed.unwrap_or_else(|| (None, Ok(State::default())));
             Ended::Loaded(loaded, claim)
         });
@@ -252,7 +265,7 @@ impl DhtHost {
         self.sweep_at = (!self.waiting.is_empty()).then_some(now + SWEEP_INTERVAL);
     }
 
-    fn loaded(&mut self, now: Instant, loaded: Result<State, StateError>, claim: Option<File>) {
+    fn loaded(&mut self, now: Instant, loaded: Result<State, LoadError>, claim: Option<File>) {
         let (state, may_replace) = match loaded {
             Ok(state) => (state, true),
             Err(error) => (State::default(), self.not_loaded(&error)),
@@ -273,28 +286,25 @@ impl DhtHost {
 
     /// The state of the last time could not be loaded; whether a state without nodes may replace
     /// it.
-    fn not_loaded(&mut self, error: &StateError) -> bool {
+    fn not_loaded(&mut self, error: &LoadError) -> bool {
         let path = self.config.state_file.as_ref().map(|path| path.display().to_string());
         tracing::warn!(path, %error, "no DHT nodes of the last time");
         match error {
-            StateError::Damaged => true,
-            StateError::Version => {
+            LoadError::State(StateError::Damaged) => true,
+            LoadError::State(StateError::Version) => {
                 // The file is a later program's.
                 self.config.state_file = None;
                 true
             }
             // Its nodes may be readable at the next start: only other nodes replace them, not an
             // empty list.
-            StateError::Io(_) => false,
+            LoadError::Io(_) => false,
         }
     }
 
-    /// The ids that belong into the file. One that takes no part in a family leaves the id there as
-    /// it is.
+    /// The ids that belong into the file.
     fn ids(&self) -> [Option<NodeId>; 2] {
-        let [v4, v6] = self.machine.ids();
-        let [earlier_v4, earlier_v6] = self.kept.earlier.ids;
-        [v4.or(earlier_v4), v6.or(earlier_v6)]
+        self.kept.earlier.with_ids(self.machine.ids())
     }
 
     /// Looks up all bootstrap names, unless that is under way.
@@ -320,7 +330,7 @@ impl DhtHost {
 
     /// Writes the good nodes, if there are any; `done` is dropped when all is written.
     fn save(&mut self, done: Option<oneshot::Sender<()>>) {
-        let nodes = remembered(self.machine.good_nodes(), &self.kept.earlier.nodes);
+        let nodes = self.kept.earlier.with_good(self.machine.good_nodes());
         if !nodes.is_empty() {
             self.write(nodes);
         }
@@ -348,12 +358,8 @@ impl DhtHost {
             let shown = path.display().to_string();
             let save = move || {
                 // Those of another process's node stay.
-                let ids = if is_owner {
-                    state.ids
-                } else {
-                    state::load(&path).map_or([None; 2], |there| there.ids)
-                };
-                state::save(&path, &State { ids, ..state }, nonce)
+                let ids = if is_owner { state.ids } else { load(&path).map_or([None; 2], |there| there.ids) };
+                state_file::replace(&path, &State { ids, ..state }.encode(), nonce)
             };
             match task::blocking(save).await {
                 Some(Ok(())) => tracing::debug!(path = shown, count, "DHT nodes kept"),
@@ -365,16 +371,12 @@ impl DhtHost {
     }
 }
 
-/// What is worth writing: the good nodes, and behind them earlier ones, so that a short run does
-/// not forget what a long one learnt. Nothing if none is good: then it is the network that is away.
-fn remembered(mut good: Vec<Node>, earlier: &[Node]) -> Vec<Node> {
-    if good.is_empty() {
-        return good;
+/// What is in the file; nothing if there is no file.
+fn load(path: &Path) -> Result<State, LoadError> {
+    match state_file::read(path, STATE_LEN_MAX)? {
+        Some(bytes) => Ok(State::decode(&bytes)?),
+        None => Ok(State::default()),
     }
-    let known: Vec<SocketAddr> = good.iter().map(|node| node.addr).collect();
-    good.extend(earlier.iter().filter(|node| !known.contains(&node.addr)));
-    good.truncate(SAVED_COUNT_MAX);
-    good
 }
 
 /// The addresses of a bootstrap name; none if it has none, or not in time.
@@ -392,14 +394,7 @@ async fn look_up(name: String) -> Ended {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-
-    fn nodes(ports: std::ops::Range<u16>) -> Vec<Node> {
-        let node = |port| Node { id: NodeId([1; 20]), addr: SocketAddr::from(([8, 8, 8, 8], port)) };
-        ports.map(node).collect()
-    }
 
     /// A host that has read the file of nodes `path`, or failed to.
     async fn started(path: &Path) -> DhtHost {
@@ -425,15 +420,5 @@ mod tests {
         let host = started(&path).await;
         assert!(host.kept.claim.is_some() && host.config.state_file.is_some());
         assert!(!host.kept.is_writing);
-    }
-
-    #[test]
-    fn a_short_run_forgets_nothing_and_no_run_writes_what_it_could_not_reach() {
-        assert!(remembered(Vec::new(), &nodes(1..50)).is_empty());
-        assert_eq!(
-            remembered(nodes(10..12), &nodes(9..13)),
-            [nodes(10..12), nodes(9..10), nodes(12..13)].concat()
-        );
-        assert_eq!(remembered(nodes(1..300), &nodes(1..900)).len(), SAVED_COUNT_MAX);
     }
 }

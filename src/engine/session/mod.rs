@@ -2,6 +2,5 @@
 //! of their metadata from one start to the next.
 
 pub(crate) mod input;
-pub mod kept;
 pub(crate) mod lease;
 pub(crate) mod supervisor;

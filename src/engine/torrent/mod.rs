@@ -28,7 +28,7 @@ mod trackers;
 mod transfer;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -42,7 +42,6 @@ use crate::engine::api::view::view;
 use crate::engine::context::Context;
 use crate::engine::inputs::Control;
 use crate::engine::mailbox::{Mail, Mailbox, mailbox};
-use crate::engine::session::kept;
 use crate::engine::session::lease::Lessee;
 use crate::engine::task;
 use crate::engine::{AddTorrent, EngineError};
@@ -60,6 +59,7 @@ use crate::proto::torrent::share_goal::ShareGoal;
 use crate::proto::tracker::Progress;
 use crate::storage::content::StorageError;
 use crate::storage::disk::SharedStore;
+use crate::storage::kept_metadata;
 use crate::storage::lifecycle;
 use crate::storage::open::{self, Place};
 use connections::{Connections, Inbox};
@@ -227,15 +227,19 @@ pub(crate) fn open(
         describe_only: add.describe_only,
         goal: ShareGoal { ratio: add.ratio_max, seed_time: add.seed_time_max },
     };
-    let hints = hints(&source, trackers);
+    let mut hints = match &source {
+        TorrentSource::Metainfo(metainfo) => Hints::of_metainfo(metainfo),
+        TorrentSource::Magnet(magnet) => Hints::of_magnet(magnet),
+    };
+    hints.add_trackers(trackers);
     let known = match source {
         TorrentSource::Metainfo(metainfo) => {
-            let flags = selection.flags(&metainfo.info, &[]).map_err(EngineError::Selection)?;
+            let flags = selection.flags(&metainfo.info, None).map_err(EngineError::Selection)?;
             Known::Content(plan.open(context, metainfo.info, flags)?)
         }
         TorrentSource::Magnet(magnet) => {
             let metadata_dir = context.config.metadata_dir.as_deref();
-            let kept = metadata_dir.and_then(|dir| kept::load(dir, infohash));
+            let kept = metadata_dir.and_then(|dir| kept(dir, infohash));
             is_private = kept.as_ref().is_some_and(|info| info.private);
             Known::Magnet(Box::new(Named { magnet, selection, memory: memory.clone(), kept }))
         }
@@ -407,7 +411,7 @@ impl Origin {
         if self.plan.describe_only {
             return Err(Leaving::GoalReached);
         }
-        let flags = selection.flags(&info, &magnet.select).map_err(Leaving::Failed)?;
+        let flags = selection.flags(&info, Some(magnet)).map_err(Leaving::Failed)?;
         let (context, plan) = (self.context.clone(), self.plan.clone());
         let open = move || plan.open(&context, info, flags);
         let opened = task::blocking(open).await;
@@ -437,27 +441,23 @@ impl Origin {
     }
 }
 
-/// What a torrent names; the user's `trackers` have a tier of their own each.
-fn hints(source: &TorrentSource, trackers: Vec<String>) -> Hints {
-    let own_tier = |url: String| vec![url];
-    let mut hints = match source {
-        TorrentSource::Metainfo(metainfo) => {
-            Hints { tiers: metainfo.trackers.clone(), peers: Vec::new(), nodes: metainfo.nodes.clone() }
-        }
-        TorrentSource::Magnet(magnet) => {
-            let tiers = magnet.trackers.iter().cloned().map(own_tier).collect();
-            Hints { tiers, peers: magnet.peers.clone(), nodes: Vec::new() }
-        }
-    };
-    hints.tiers.extend(trackers.into_iter().map(own_tier));
-    hints
+/// The metadata that an earlier run has kept in the folder `dir`, if it can be used.
+pub fn kept(dir: &Path, infohash: InfoHash) -> Option<Info> {
+    kept_metadata::load(dir, infohash).unwrap_or_else(|error| {
+        tracing::warn!(dir = %dir.display(), %infohash, %error, "kept metadata cannot be used");
+        None
+    })
 }
 
 /// Has a thread keep the description for the next start.
 async fn keep(context: &Context, info: Info, nonce: u64) {
     if let Some(dir) = context.config.metadata_dir.clone() {
         // Without threads for it the engine ends.
-        task::blocking(move || kept::keep(&dir, &info, nonce)).await.unwrap_or_default();
+        let keep = move || (kept_metadata::keep(&dir, &info, nonce), dir);
+        if let Some((Err(error), dir)) = task::blocking(keep).await {
+            let dir = dir.display();
+            tracing::warn!(%dir, %error, "metadata is not kept: the next start fetches it again");
+        }
     }
 }
 

@@ -6,7 +6,6 @@ use super::connections::Inbox;
 use super::jobs::{Ended, Jobs};
 use super::membership::{Dialled, Membership};
 use super::metadata::{Fetching, MetadataMemory};
-use super::report::FileProgress;
 use super::sources::Answered;
 use super::start::Ready;
 use super::{Inputs, Leaving, Plan, Wishes};
@@ -22,6 +21,7 @@ use crate::proto::time::Instant;
 use crate::proto::torrent::Torrent;
 use crate::proto::torrent::event::{ConnId, Settings, TorrentSnapshot};
 use crate::storage::disk::SharedStore;
+use crate::storage::file_progress::FileProgress;
 use crate::storage::lifecycle::{self, Completion};
 use crate::transfer::Transfer;
 

@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use super::event::SAVED_COUNT_MAX;
+use super::saved::SAVED_COUNT_MAX;
 use super::throttle::Throttle;
 use super::transactions::FAILED_AFTER;
 use crate::proto::rng::Rng;

@@ -7,9 +7,6 @@ use super::node_id::NodeId;
 use crate::proto::infohash::InfoHash;
 use crate::proto::time::Duration;
 
-/// Most nodes saved for the next run.
-pub const SAVED_COUNT_MAX: usize = 400;
-
 /// The shell's identifier of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);

@@ -12,10 +12,8 @@
 //! The amplification factor, answer over query, both with 28 bytes of headers: BEP 5 wants eight
 //! nodes (208 bytes of IPv4, 304 of IPv6) in the answer to 91 bytes, a factor of 2.6, or 4.7 for
 //! both families, and peers besides: 40 of them, or a sample of 16 infohashes, make 5.3. Filters
-//! (BEP 33) make 6.9, an item (BEP 44), which cannot be shortened, 10.7; ping 1.2 and errors less.
-//! A source may be forged, so the defence is not the factor but the budget ([`budget`]): 10 queries
-//! per second of one prefix, 16 kB of all answers per second. So no victim gets more than 12 kB/s
-//! from us, however many queries forge its address. A test measures each kind.
+//! (BEP 33) make 6.9, an item (BEP 44) 10.7; ping 1.2 and errors less. The defence is the budget
+//! ([`budget`]): 10 queries per second of one prefix, 16 kB of answers per second in all.
 
 mod answer;
 pub mod bloom;
@@ -36,6 +34,7 @@ mod reach;
 mod request;
 mod request_queue;
 pub mod routing;
+pub mod saved;
 mod throttle;
 pub mod token;
 mod transactions;
@@ -50,13 +49,14 @@ use self::answer::{Answers, Asked};
 use self::bootstrap::{BootstrapSources, Empty, SAVED_ENOUGH};
 use self::defence::Defence;
 use self::defence::prefix::may_name;
-use self::event::{Config, Output, Request, RequestId, SAVED_COUNT_MAX, Snapshot};
+use self::event::{Config, Output, Request, RequestId, Snapshot};
 use self::krpc::{Body, Message, Method, Query, Response};
 use self::node_id::Node;
 use self::outgoing::Outgoing;
 use self::overlay::Overlays;
 use self::request_queue::RequestQueue;
 use self::routing::K;
+use self::saved::SAVED_COUNT_MAX;
 use self::throttle::Throttle;
 use self::transactions::{Due, Purpose, Sent};
 use super::bencode::{Limits, Value};
@@ -192,7 +192,7 @@ impl Dht {
         Some(others.into_iter().flatten().fold(first, Instant::min))
     }
 
-    /// Returns at most [`event::SAVED_COUNT_MAX`] nodes of both families to save for the next run:
+    /// Returns at most [`saved::SAVED_COUNT_MAX`] nodes of both families to save for the next run:
     /// good ones first, then the others, so that an outage just before the end loses nothing.
     pub fn good_nodes(&self) -> Vec<Node> {
         let known =

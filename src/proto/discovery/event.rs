@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::proto::dht::event as dht;
 use crate::proto::infohash::InfoHash;
+use crate::proto::metainfo::Metainfo;
+use crate::proto::metainfo::magnet::Magnet;
 use crate::proto::peer_id::PeerId;
 use crate::proto::torrent::event::Source;
 use crate::proto::tracker::announcer::RequestId;
@@ -39,6 +41,26 @@ pub struct Hints {
     pub peers: Vec<String>,
     /// Nodes of the DHT, host and port.
     pub nodes: Vec<(String, u16)>,
+}
+
+impl Hints {
+    /// Returns what a .torrent file names.
+    pub fn of_metainfo(metainfo: &Metainfo) -> Self {
+        let Metainfo { trackers, nodes, .. } = metainfo;
+        Self { tiers: trackers.clone(), peers: Vec::new(), nodes: nodes.clone() }
+    }
+
+    /// Returns what a link names, each tracker in a tier of its own.
+    pub fn of_magnet(magnet: &Magnet) -> Self {
+        let mut hints = Self { peers: magnet.peers.clone(), ..Self::default() };
+        hints.add_trackers(magnet.trackers.clone());
+        hints
+    }
+
+    /// Adds trackers, each in a tier of its own.
+    pub fn add_trackers(&mut self, trackers: Vec<String>) {
+        self.tiers.extend(trackers.into_iter().map(|url| vec![url]));
+    }
 }
 
 /// What a source of peers says: the one way of an address to the torrent's candidates.

@@ -85,6 +85,31 @@ pub enum MagnetError {
     TwoTorrents,
 }
 
+impl Magnet {
+    /// Returns which of so many files the link selects (BEP 53), all if it says nothing; None: none
+    /// of those that it names. Its work is in proportion to both, as links may have thousands of
+    /// overlapping ranges.
+    pub fn selected(&self, file_count: usize) -> Option<Vec<bool>> {
+        if self.select.is_empty() {
+            return Some(vec![true; file_count]);
+        }
+        let mut steps = vec![0_i64; file_count + 1];
+        for &(first, last) in &self.select {
+            steps[(first as usize).min(file_count)] += 1;
+            steps[(last as usize).saturating_add(1).min(file_count)] -= 1;
+        }
+        let mut depth = 0;
+        let flags: Vec<bool> = steps[..file_count]
+            .iter()
+            .map(|step| {
+                depth += step;
+                depth > 0
+            })
+            .collect();
+        flags.contains(&true).then_some(flags)
+    }
+}
+
 impl FromStr for Magnet {
     type Err = MagnetError;
 
@@ -454,5 +479,18 @@ mod tests {
             assert_eq!(magnet.select, select, "{list}");
             assert_eq!(magnet.ignored, ignored, "{list}");
         }
+    }
+
+    #[test]
+    fn ranges_choose_files_and_must_choose_one() {
+        let selected = |file_count, select: &[(u32, u32)]| {
+            Magnet { select: select.to_vec(), ..Magnet::default() }.selected(file_count)
+        };
+        assert_eq!(selected(4, &[(1, 1), (3, u32::MAX)]), Some(vec![false, true, false, true]));
+        assert_eq!(selected(3, &[(0, 1), (1, 2), (7, 9)]), Some(vec![true; 3]));
+        assert_eq!(selected(3, &[(3, 5)]), None);
+        assert_eq!(selected(0, &[(0, 0)]), None);
+        assert_eq!(selected(1_000, &vec![(0, 999); 100_000]), Some(vec![true; 1_000]));
+        assert_eq!(selected(2, &[]), Some(vec![true; 2]));
     }
 }

@@ -1,6 +1,7 @@
 //! Starting, resting, and coming back.
 
-use super::super::event::{Announce, SAVED_COUNT_MAX};
+use super::super::event::Announce;
+use super::super::saved::SAVED_COUNT_MAX;
 use super::*;
 use crate::proto::infohash::InfoHash;
 

@@ -6,14 +6,14 @@
 //! passkeys: those of the link count. Each start removes what was not used for more than a year,
 //! and the longest unused beyond a total.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::engine::{state, task};
+use super::state_file;
 use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::{Info, METAINFO_LEN_MAX};
 
@@ -28,50 +28,33 @@ fn path_of(dir: &Path, infohash: InfoHash) -> PathBuf {
     dir.join(format!("{infohash}{ENDING}"))
 }
 
-/// The metadata of this torrent in the folder `dir`; None: it is not kept, or not as it was
-/// written.
-pub fn load(dir: &Path, infohash: InfoHash) -> Option<Info> {
+/// Returns the metadata of this torrent in the folder `dir`; None: it is not kept there.
+///
+/// # Errors
+/// It cannot be read, or is damaged, and then removed.
+pub fn load(dir: &Path, infohash: InfoHash) -> io::Result<Option<Info>> {
     let path = path_of(dir, infohash);
-    let bytes = match read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            if error.kind() != io::ErrorKind::NotFound {
-                tracing::warn!(path = %path.display(), %error, "kept metadata cannot be read");
-            }
-            return None;
-        }
-    };
+    let Some(bytes) = state_file::read(&path, METAINFO_LEN_MAX)? else { return Ok(None) };
     if InfoHash::of(&bytes) != infohash {
-        tracing::warn!(path = %path.display(), "kept metadata is damaged and removed");
         let _ = fs::remove_file(&path);
-        return None;
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is damaged, and removed"));
     }
-    Info::decode(Bytes::from(bytes)).ok()
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if !fs::symlink_metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no file"));
-    }
-    let file = File::open(path)?;
-    let mut bytes = Vec::new();
-    (&file).take(METAINFO_LEN_MAX as u64 + 1).read_to_end(&mut bytes)?;
     // What is used stays; if this cannot be noted, it is fetched again one day.
-    let _ = file.set_modified(now());
-    Ok(bytes)
+    let _ = fs::File::open(&path).and_then(|file| file.set_modified(now()));
+    Ok(Info::decode(Bytes::from(bytes)).ok())
 }
 
-/// Keeps it; `nonce` is random. What cannot be kept is fetched again the next time.
-pub(crate) fn keep(dir: &Path, info: &Info, nonce: u64) {
-    if let Err(error) = state::replace(&path_of(dir, info.infohash), &info.bytes, nonce) {
-        tracing::warn!(dir = %dir.display(), %error, "metadata is not kept: the next start fetches it again");
-    }
+/// Keeps the metadata; `nonce` is random.
+///
+/// # Errors
+/// It is not kept: the next start fetches it again.
+pub fn keep(dir: &Path, info: &Info, nonce: u64) -> io::Result<()> {
+    state_file::replace(&path_of(dir, info.infohash), &info.bytes, nonce)
 }
 
 /// Removes what is old or too much.
-pub(crate) async fn prune(dir: PathBuf) {
-    // If the engine ends meanwhile, the next one does it.
-    task::blocking(move || prune_at(&dir, now())).await.unwrap_or_default();
+pub fn prune(dir: &Path) {
+    prune_at(dir, now());
 }
 
 fn prune_at(dir: &Path, now: SystemTime) {
@@ -106,6 +89,7 @@ fn now() -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     fn info() -> Info {
         Info::decode(Bytes::from_static(b"d6:lengthi0e4:name1:n12:piece lengthi1e6:pieces0:e")).unwrap()
@@ -115,20 +99,18 @@ mod tests {
     fn what_is_kept_is_there_until_it_is_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let (folder, info) = (dir.path().join("new"), info());
-        assert!(load(&folder, info.infohash).is_none());
-        keep(&folder, &info, 1);
-        assert_eq!(load(&folder, info.infohash).unwrap().bytes, info.bytes);
-        assert!(load(&folder, InfoHash([0; 20])).is_none());
+        assert!(load(&folder, info.infohash).unwrap().is_none());
+        keep(&folder, &info, 1).unwrap();
+        assert_eq!(load(&folder, info.infohash).unwrap().unwrap().bytes, info.bytes);
+        assert!(load(&folder, InfoHash([0; 20])).unwrap().is_none());
         let path = path_of(&folder, info.infohash);
         for damaged in [&info.bytes[1..], b"", b"d6:lengthi0e4:name1:m12:piece lengthi1e6:pieces0:e"] {
             fs::write(&path, damaged).unwrap();
-            assert!(load(&folder, info.infohash).is_none() && !path.exists());
+            assert!(load(&folder, info.infohash).is_err() && !path.exists());
         }
         fs::create_dir(&path).unwrap();
-        assert!(load(&folder, info.infohash).is_none());
-        // A folder that cannot be used is no error.
-        keep(&folder.join("file/below"), &info, 2);
-        keep(Path::new("/proc/none"), &info, 3);
+        assert!(load(&folder, info.infohash).is_err());
+        assert!(keep(Path::new("/proc/none"), &info, 3).is_err());
     }
 
     #[test]
