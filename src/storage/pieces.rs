@@ -1,8 +1,8 @@
 //! Buffers of incomplete pieces: blocks in memory, blocks that were written to the disk early, and
 //! the number of bytes on the disk threads.
 //!
-//! The torrent's machine ([`crate::proto::torrent`]) knows which blocks are present and when a
-//! piece is complete; this module keeps their bytes. A slow piece is spilled: its blocks are
+//! The torrent's machine ([`crate::proto::torrent`]) alone decides which blocks are present and when
+//! a piece is complete; this module keeps their bytes by block number. A slow piece is spilled: its blocks are
 //! written to their places, and only their checksums stay in memory. So memory does not grow with
 //! the number of incomplete pieces, and a kill loses at most the blocks of the last second, or a
 //! few of each piece. Owns the buffers, `B`, and reads none.
@@ -137,7 +137,8 @@ pub struct PieceBuffers<B> {
 #[derive(Debug)]
 struct Partial<B> {
     attempt: u64,
-    slots: Vec<Slot<B>>,
+    /// The blocks by their numbers in the piece, without those that are being written.
+    blocks: BTreeMap<u32, Held<B>>,
     /// When the first block in memory was received.
     held_since: Option<Instant>,
     /// Blocks in memory.
@@ -149,23 +150,9 @@ struct Partial<B> {
     whole: Option<bool>,
 }
 
-#[derive(Debug)]
-enum Slot<B> {
-    Empty,
-    Held(Held<B>),
-    Spilling,
-}
-
 impl<B> Partial<B> {
-    fn new(attempt: u64, block_count: usize, now: Instant) -> Self {
-        Self {
-            attempt,
-            slots: (0..block_count).map(|_| Slot::Empty).collect(),
-            held_since: None,
-            held_count: 0,
-            grown_at: now,
-            whole: None,
-        }
+    fn new(attempt: u64, now: Instant) -> Self {
+        Self { attempt, blocks: BTreeMap::new(), held_since: None, held_count: 0, grown_at: now, whole: None }
     }
 
     /// When its blocks in memory must be written, if none are being written.
@@ -177,10 +164,10 @@ impl<B> Partial<B> {
     /// Takes out its blocks in memory, the first of which was received at `since`.
     fn spill(&mut self, piece: PieceIndex, since: Instant) -> Spill<B> {
         let mut blocks = Vec::with_capacity(self.held_count);
-        for (index, slot) in (0..).zip(&mut self.slots) {
-            match mem::replace(slot, Slot::Spilling) {
-                Slot::Held(Held::Memory(content)) => blocks.push((index, content)),
-                kept @ (Slot::Empty | Slot::Spilling | Slot::Held(Held::Disk(_))) => *slot = kept,
+        for (index, held) in mem::take(&mut self.blocks) {
+            match held {
+                Held::Memory(content) => blocks.push((index, content)),
+                Held::Disk(_) => _ = self.blocks.insert(index, held),
             }
         }
         (self.held_since, self.held_count) = (None, 0);
@@ -203,25 +190,22 @@ impl<B> PieceBuffers<B> {
     }
 
     fn partial(&mut self, piece: PieceIndex, now: Instant) -> &mut Partial<B> {
-        let block_count = self.geometry.block_count(piece) as usize;
         self.partial.entry(piece).or_insert_with(|| {
             self.attempt_count += 1;
-            Partial::new(self.attempt_count, block_count, now)
+            Partial::new(self.attempt_count, now)
         })
     }
 
     /// Keeps a block for its piece.
     pub fn keep(&mut self, now: Instant, block: Block, content: B) {
         let partial = self.partial(block.piece, now);
-        if let Some(slot) = partial.slots.get_mut(block.index() as usize) {
-            let is_new = usize::from(!matches!(slot, Slot::Held(Held::Memory(_))));
-            *slot = Slot::Held(Held::Memory(content));
-            partial.held_count += is_new;
-            partial.held_since.get_or_insert(now);
-            partial.grown_at = now;
-            self.held_count += is_new;
-            self.look_at(block.piece);
-        }
+        let before = partial.blocks.insert(block.index(), Held::Memory(content));
+        let is_new = usize::from(!matches!(before, Some(Held::Memory(_))));
+        partial.held_count += is_new;
+        partial.held_since.get_or_insert(now);
+        partial.grown_at = now;
+        self.held_count += is_new;
+        self.look_at(block.piece);
     }
 
     /// When the blocks of a piece must be written.
@@ -237,11 +221,8 @@ impl<B> PieceBuffers<B> {
     /// Adds blocks on the disk from an earlier run.
     pub fn restore(&mut self, now: Instant, restored: &PartialPiece) {
         let partial = self.partial(restored.piece, now);
-        for spilled in &restored.blocks {
-            if let Some(slot) = partial.slots.get_mut(spilled.index as usize) {
-                *slot = Slot::Held(Held::Disk(spilled.crc));
-            }
-        }
+        let blocks = restored.blocks.iter().map(|spilled| (spilled.index, Held::Disk(spilled.crc)));
+        partial.blocks.extend(blocks);
     }
 
     /// Drops the blocks of a piece that are no longer needed.
@@ -267,13 +248,12 @@ impl<B> PieceBuffers<B> {
     pub fn take(&mut self, piece: PieceIndex) -> Option<WholePiece<B>> {
         let partial = self.partial.get(&piece).filter(|_| !self.spilling.contains(&piece))?;
         let block_hashes = partial.whole?;
-        let held = |slot| match slot {
-            Slot::Held(held) => Some(held),
-            Slot::Empty | Slot::Spilling => None,
-        };
-        // If a block is missing, the piece is lost: it is stored without blocks.
-        let blocks: Option<Vec<_>> = self.remove(piece)?.slots.into_iter().map(held).collect();
-        Some(WholePiece { piece, blocks: blocks.unwrap_or_default(), block_hashes })
+        let mut blocks: Vec<_> = self.remove(piece)?.blocks.into_values().collect();
+        if blocks.len() != self.geometry.block_count(piece) as usize {
+            // A piece that lacks a block is lost: it is stored without blocks.
+            blocks.clear();
+        }
+        Some(WholePiece { piece, blocks, block_hashes })
     }
 
     /// Returns when [`PieceBuffers::spill_due`] may have something to do.
@@ -343,7 +323,7 @@ impl<B> PieceBuffers<B> {
             for (at, (index, content)) in spill.blocks.into_iter().enumerate() {
                 let crc = crcs.and_then(|crcs| crcs.get(at));
                 let held = crc.map_or(Held::Memory(content), |&crc| Held::Disk(crc));
-                partial.slots[index as usize] = Slot::Held(held);
+                partial.blocks.insert(index, held);
             }
         }
         self.look_at(piece);
@@ -515,11 +495,11 @@ mod tests {
     #[test]
     fn blocks_of_an_earlier_run_complete_a_piece() {
         let mut pieces = pieces();
-        let blocks = vec![Spilled { index: 0, crc: 100 }, Spilled { index: 9, crc: 109 }];
+        let blocks = vec![Spilled { index: 0, crc: 100 }, Spilled { index: 1, crc: 101 }];
         pieces.restore(T0, &PartialPiece { piece: 2, blocks });
         assert!(pieces.spill_at().is_none() && pieces.spill_all().is_empty());
-        keep(&mut pieces, T0, 2, &[1, 2]);
+        keep(&mut pieces, T0, 2, &[2]);
         pieces.complete(2, false);
-        assert_eq!(taken(&mut pieces, 2), Some(vec![100, 1, 2]));
+        assert_eq!(taken(&mut pieces, 2), Some(vec![100, 101, 2]));
     }
 }
