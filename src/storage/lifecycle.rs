@@ -24,11 +24,10 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::content::LostPiece;
-use super::durability::Durability;
 use super::fault::{JobError, StorageFault};
 use super::foreign::Misfit;
 use super::fs::{FileSystem, Obstacle};
-use super::pieces::{PartialPiece, PieceBuffers, Spill, WholePiece};
+use super::pieces::{PartialPiece, Spill, WholePiece};
 use super::store::Store;
 use crate::proto::bitfield::Bitfield;
 use crate::proto::block::Block;
@@ -36,7 +35,7 @@ use crate::proto::piece::{Geometry, PieceIndex, PieceResult};
 use crate::proto::time::Instant;
 pub use output::{Event, Job, Output};
 pub(in crate::storage) use ready::STORAGE_RETRY;
-use ready::{Failing, Finish};
+use ready::{Finish, Work};
 use start::Start;
 pub(in crate::storage) use step::folder_gone;
 pub use step::{Begun, Compared, Prepared, Step, StepDone};
@@ -136,16 +135,13 @@ pub struct Lifecycle<B> {
     /// Pieces that are present.
     have: Bitfield,
     phase: Phase,
-    /// Blocks of pieces that are not stored.
-    pieces: PieceBuffers<B>,
-    durability: Durability,
+    /// Allocated by the first write or fault: most torrents of many only seed.
+    work: Option<Box<Work<B>>>,
     completion: Completion,
     finish: Finish,
-    failing: Failing<B>,
     /// Whether no wanted piece was missing at the start.
     started_complete: bool,
     has_failed: bool,
-    fault: Option<StorageFault>,
     /// Running [`Step::Lose`] steps.
     losing_count: u32,
     outputs: VecDeque<Output<B>>,
@@ -185,14 +181,11 @@ impl<B> Lifecycle<B> {
             wanted,
             have: Bitfield::new(geometry.piece_count()),
             phase: Phase::Starting(Box::new(Start::new(plan))),
-            pieces: PieceBuffers::new(geometry),
-            durability: Durability::default(),
+            work: None,
             completion: Completion::Missing,
             finish: Finish::default(),
-            failing: Failing::default(),
             started_complete: false,
             has_failed: false,
-            fault: None,
             losing_count: 0,
             outputs: VecDeque::new(),
         }
@@ -220,7 +213,7 @@ impl<B> Lifecycle<B> {
 
     /// Returns why the disk accepts no data now.
     pub fn fault(&self) -> Option<&StorageFault> {
-        self.fault.as_ref()
+        self.work.as_ref()?.fault.as_ref()
     }
 
     /// Returns the bytes of wanted pieces, and of those that are present.
@@ -231,7 +224,7 @@ impl<B> Lifecycle<B> {
 
     /// Whether the disk keeps up; otherwise connections must not be read.
     pub fn has_room(&self) -> bool {
-        self.pieces.has_room()
+        self.work.as_ref().is_none_or(|work| work.pieces.has_room())
     }
 
     /// Returns the next output.
@@ -274,13 +267,13 @@ impl<B> Lifecycle<B> {
     /// All blocks of a piece were received: stores it. `block_hashes` says whether the hash of each
     /// block is wanted.
     pub fn handle_whole(&mut self, piece: PieceIndex, block_hashes: bool) {
-        self.pieces.complete(piece, block_hashes);
+        self.work().pieces.complete(piece, block_hashes);
         self.store_if_ready(piece);
     }
 
     /// Drops the blocks of a piece that are no longer needed.
     pub fn handle_dropped(&mut self, piece: PieceIndex) {
-        self.pieces.discard(piece);
+        self.work().pieces.discard(piece);
     }
 
     /// Every wanted piece is present: finishes the content, once.
@@ -305,7 +298,7 @@ impl<B> Lifecycle<B> {
                     self.have.set(piece);
                     self.stored(now, piece);
                 } else {
-                    self.pieces.stored(piece);
+                    self.work().pieces.stored(piece);
                 }
             }
             Err(error) => {
@@ -469,12 +462,12 @@ impl<B> Lifecycle<B> {
 
     /// Sets the state of the disk, and reports it if its cause is new.
     fn tell(&mut self, fault: Option<StorageFault>) {
-        let is_known = match (&self.fault, &fault) {
+        let is_known = match (self.fault(), &fault) {
             (Some(last), Some(fault)) => last.is_like(fault),
-            (None, None) => true,
+            (None, None) => return,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        self.fault.clone_from(&fault);
+        self.work().fault.clone_from(&fault);
         if !is_known {
             self.report(Event::Storage(fault));
         }

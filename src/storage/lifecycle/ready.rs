@@ -9,8 +9,9 @@ use super::{Completion, Event, Existing, Job, Lifecycle, Output, Phase, Purpose,
 use crate::proto::block::Block;
 use crate::proto::piece::PieceIndex;
 use crate::proto::time::{Duration, Instant};
+use crate::storage::durability::Durability;
 use crate::storage::fault::StorageFault;
-use crate::storage::pieces::{Spill, WholePiece};
+use crate::storage::pieces::{PieceBuffers, Spill, WholePiece};
 
 /// Interval between attempts on a full or failing disk: short for a user who has made room, and one
 /// write a second costs nothing.
@@ -20,9 +21,20 @@ pub(in crate::storage) const STORAGE_RETRY: Duration = Duration::from_secs(1);
 /// they are not worth an immediate commit.
 const SPILLED_AGE_MAX: Duration = Duration::from_secs(1);
 
+/// The state of writes and faults.
+#[derive(Debug)]
+pub(super) struct Work<B> {
+    /// Blocks of pieces that are not stored.
+    pub(super) pieces: PieceBuffers<B>,
+    durability: Durability,
+    failing: Failing<B>,
+    /// Why the disk accepts no data now.
+    pub(super) fault: Option<StorageFault>,
+}
+
 /// The operations whose last attempt failed.
 #[derive(Debug)]
-pub(super) struct Failing<B> {
+struct Failing<B> {
     /// Complete pieces that could not be written.
     parked: Vec<WholePiece<B>>,
     spill: bool,
@@ -52,53 +64,77 @@ impl<B> Failing<B> {
     }
 }
 
+impl<B> Work<B> {
+    fn retry_at(&self) -> Option<Instant> {
+        [self.failing.retry_at, self.spill_at(), self.durability.due_at()].into_iter().flatten().min()
+    }
+
+    /// The next time to spill; blocks that could not be written wait for the common retry.
+    fn spill_at(&self) -> Option<Instant> {
+        self.pieces.spill_at().filter(|_| !self.failing.spill)
+    }
+}
+
 impl<B> Lifecycle<B> {
+    pub(super) fn work(&mut self) -> &mut Work<B> {
+        let geometry = self.geometry;
+        self.work.get_or_insert_with(|| {
+            let pieces = PieceBuffers::new(geometry);
+            let (durability, failing) = (Durability::default(), Failing::default());
+            Box::new(Work { pieces, durability, failing, fault: None })
+        })
+    }
+
     pub(super) fn keep(&mut self, now: Instant, block: Block, content: B) {
-        self.pieces.keep(now, block, content);
-        if !self.failing.spill {
-            let spill = self.pieces.spill_idlest();
+        let work = self.work();
+        work.pieces.keep(now, block, content);
+        if !work.failing.spill {
+            let spill = work.pieces.spill_idlest();
             self.outputs.extend(spill.map(Job::Spill).map(Output::Job));
         }
     }
 
     /// Whether a piece, blocks of one, or a commit is on the disk threads.
     pub(super) fn is_busy(&self) -> bool {
-        self.pieces.is_storing() || self.durability.is_running()
+        self.work.as_ref().is_some_and(|work| work.pieces.is_storing() || work.durability.is_running())
     }
 
     /// Stores a piece if all of its blocks were received and none of them is being written.
     pub(super) fn store_if_ready(&mut self, piece: PieceIndex) {
-        if let Some(whole) = self.pieces.take(piece) {
+        if let Some(whole) = self.work().pieces.take(piece) {
             self.store(whole);
         }
     }
 
     fn store(&mut self, whole: WholePiece<B>) {
-        self.pieces.storing(whole.piece);
+        self.work().pieces.storing(whole.piece);
         self.ask(Job::Store(whole));
     }
 
     /// A good piece was written.
     pub(super) fn stored(&mut self, now: Instant, piece: PieceIndex) {
-        let len = self.pieces.stored(piece);
-        self.durability.written(now, len, Duration::ZERO);
+        let work = self.work();
+        let len = work.pieces.stored(piece);
+        work.durability.written(now, len, Duration::ZERO);
         self.commit(now);
         self.recover();
     }
 
     /// A piece could not be written.
     pub(super) fn not_stored(&mut self, now: Instant, whole: WholePiece<B>, fault: StorageFault) {
-        self.pieces.stored(whole.piece);
-        self.failing.parked.push(whole);
+        let work = self.work();
+        work.pieces.stored(whole.piece);
+        work.failing.parked.push(whole);
         self.failed(now, fault);
     }
 
     /// Blocks are on the disk, with these CRC-32 values.
     pub(super) fn spilled(&mut self, now: Instant, spill: Spill<B>, crcs: &[u32]) {
         let (piece, age) = (spill.piece, (now - spill.since()).min(SPILLED_AGE_MAX));
-        let len = self.pieces.spilled(spill, Some(crcs));
-        self.durability.written(now, len, age);
-        self.failing.spill = false;
+        let work = self.work();
+        let len = work.pieces.spilled(spill, Some(crcs));
+        work.durability.written(now, len, age);
+        work.failing.spill = false;
         self.store_if_ready(piece);
         self.commit(now);
         self.recover();
@@ -107,16 +143,18 @@ impl<B> Lifecycle<B> {
     /// Blocks could not be written.
     pub(super) fn not_spilled(&mut self, now: Instant, spill: Spill<B>, fault: StorageFault) {
         let piece = spill.piece;
-        self.pieces.spilled(spill, None);
-        self.failing.spill = true;
+        let work = self.work();
+        work.pieces.spilled(spill, None);
+        work.failing.spill = true;
         self.store_if_ready(piece);
         self.failed(now, fault);
     }
 
     /// A commit ended; lost pieces were reported before.
     pub(super) fn committed(&mut self, now: Instant, result: Result<(), StorageFault>) {
-        self.durability.end(now, result.is_ok());
-        self.failing.commit = result.is_err();
+        let work = self.work();
+        work.durability.end(now, result.is_ok());
+        work.failing.commit = result.is_err();
         match result {
             Ok(()) => self.recover(),
             Err(fault) => self.failed(now, fault),
@@ -126,11 +164,13 @@ impl<B> Lifecycle<B> {
     /// A finish ended; lost pieces were reported before.
     pub(super) fn finished(&mut self, now: Instant, result: Result<(), StorageFault>) {
         let finish = std::mem::take(&mut self.finish);
-        self.failing.finish = result.is_err() && self.completion == Completion::Finishing;
-        match result {
-            Ok(()) => self.recover(),
-            Err(fault) => return self.failed(now, fault),
+        let is_failing = result.is_err() && self.completion == Completion::Finishing;
+        if let Err(fault) = result {
+            self.work().failing.finish = is_failing;
+            return self.failed(now, fault);
         }
+        self.not_finishing();
+        self.recover();
         if self.completion == Completion::Finishing {
             if finish.is_stale { self.finish() } else { self.complete_at(now) }
         }
@@ -142,9 +182,14 @@ impl<B> Lifecycle<B> {
         self.finish.is_stale = self.finish.is_running;
         if self.completion == Completion::Finishing {
             self.completion = Completion::Missing;
-            self.failing.finish = false;
+            self.not_finishing();
         }
         self.completion == Completion::Missing
+    }
+
+    /// No finish has failed that is to be tried again.
+    fn not_finishing(&mut self) {
+        self.work.iter_mut().for_each(|work| work.failing.finish = false);
     }
 
     /// Every wanted piece is present: finishes the content, once.
@@ -182,54 +227,50 @@ impl<B> Lifecycle<B> {
 
     /// Tries again what failed, and commits what is old enough.
     pub(super) fn retry(&mut self, now: Instant) {
-        if self.failing.retry_at.take_if(|at| *at <= now).is_some() {
-            for whole in std::mem::take(&mut self.failing.parked) {
-                self.store(whole);
-            }
-            if self.failing.finish {
+        let Some(work) = &mut self.work else { return };
+        if work.failing.retry_at.take_if(|at| *at <= now).is_some() {
+            work.failing.spill = false;
+            let (parked, is_finishing) = (std::mem::take(&mut work.failing.parked), work.failing.finish);
+            parked.into_iter().for_each(|whole| self.store(whole));
+            if is_finishing {
                 self.finish();
             }
-            self.failing.spill = false;
             self.spill_due(now);
             // Only a read failed, or everything that failed has succeeded since.
-            if !self.pieces.is_storing() {
+            if !self.work().pieces.is_storing() {
                 self.recover();
             }
         }
-        if self.spill_at().is_some_and(|at| at <= now) {
+        if self.work().spill_at().is_some_and(|at| at <= now) {
             self.spill_due(now);
         }
         self.commit(now);
     }
 
     pub(super) fn retry_at(&self) -> Option<Instant> {
-        [self.failing.retry_at, self.spill_at(), self.durability.due_at()].into_iter().flatten().min()
-    }
-
-    /// The next time to spill; blocks that could not be written wait for the common retry.
-    fn spill_at(&self) -> Option<Instant> {
-        self.pieces.spill_at().filter(|_| !self.failing.spill)
+        self.work.as_ref()?.retry_at()
     }
 
     fn spill_due(&mut self, now: Instant) {
-        self.outputs.extend(self.pieces.spill_due(now).into_iter().map(Job::Spill).map(Output::Job));
+        let spills = self.work().pieces.spill_due(now);
+        self.outputs.extend(spills.into_iter().map(Job::Spill).map(Output::Job));
     }
 
     /// Spills all blocks in memory at the end, if the disk accepts data.
     pub(super) fn spill_all(&mut self) {
-        if !self.failing.spill {
-            self.outputs.extend(self.pieces.spill_all().into_iter().map(Job::Spill).map(Output::Job));
+        if let Some(work) = self.work.as_mut().filter(|work| !work.failing.spill) {
+            self.outputs.extend(work.pieces.spill_all().into_iter().map(Job::Spill).map(Output::Job));
         }
     }
 
     fn commit(&mut self, now: Instant) {
-        if self.durability.begin(now) {
+        if self.work().durability.begin(now) {
             self.ask(Job::Run(Step::Commit));
         }
     }
 
     pub(super) fn failed(&mut self, now: Instant, fault: StorageFault) {
-        self.failing.retry_at = Some(now + STORAGE_RETRY);
+        self.work().failing.retry_at = Some(now + STORAGE_RETRY);
         // An error that does not clear ends the torrent and is reported as such.
         if !self.has_failed {
             self.tell(Some(fault));
@@ -238,7 +279,7 @@ impl<B> Lifecycle<B> {
 
     /// Something succeeded: reports that the disk accepts data again if nothing else is failing.
     fn recover(&mut self) {
-        if self.failing.is_empty() {
+        if self.work.as_ref().is_some_and(|work| work.failing.is_empty()) {
             self.tell(None);
         }
     }

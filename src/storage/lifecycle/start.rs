@@ -158,7 +158,7 @@ impl<B> Lifecycle<B> {
         match prepared {
             Ok(Prepared { have, partial }) => {
                 self.have = have;
-                partial.iter().for_each(|partial| self.pieces.restore(now, partial));
+                partial.iter().for_each(|partial| self.work().pieces.restore(now, partial));
                 self.started(now, partial, Vec::new());
             }
             Err(error) => self.wait(now, *start, &error),
