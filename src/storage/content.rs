@@ -93,11 +93,13 @@ impl StorageError {
 #[derive(Debug)]
 pub struct Content<F: FileSystem> {
     info: Info,
-    selected: Vec<bool>,
+    /// Whether each file is wanted; empty if all are.
+    selected: Box<[bool]>,
     fs: F,
     /// One for each file, and one for the parts file if it has slots.
-    written: Vec<Written>,
-    parts: Parts,
+    written: Box<[Written]>,
+    /// `None` if no piece touches several files.
+    parts: Option<Box<Parts>>,
     unverified: PendingVerification,
     unreadable: Unreadable,
     /// Changes of files by other programs that were noticed.
@@ -122,7 +124,6 @@ struct Written {
 /// The parts file: a slot for every piece that touches several files.
 #[derive(Debug)]
 struct Parts {
-    /// Empty if there are no slots.
     path: Vec<String>,
     /// Ascending; the index of a piece is its slot.
     pieces: Vec<PieceIndex>,
@@ -146,12 +147,15 @@ impl<F: FileSystem> Content<F> {
     /// go to a parts file.
     pub fn new(info: Info, mut selected: Vec<bool>, fs: F) -> Self {
         selected.resize(info.files.len(), true);
+        if selected.iter().all(|&is_selected| is_selected) {
+            selected = Vec::new();
+        }
         let parts = Parts::new(&info);
-        let count = info.files.len() + usize::from(parts.has_slots());
+        let count = info.files.len() + usize::from(parts.is_some());
         let written = (0..count).map(|_| Written::default()).collect();
         Self {
             info,
-            selected,
+            selected: selected.into(),
             fs,
             written,
             parts,
@@ -175,7 +179,7 @@ impl<F: FileSystem> Content<F> {
     /// The files that shall be on disk, with their numbers: selected, and no pad files.
     pub fn selected_files(&self) -> impl Iterator<Item = (usize, &File)> {
         let files = self.info.files.iter().enumerate();
-        files.filter(|(at, file)| self.selected[*at] && !file.attributes.pad)
+        files.filter(|(at, file)| self.is_selected(*at) && !file.attributes.pad)
     }
 
     /// The pieces that selected files touch.
@@ -230,13 +234,13 @@ impl<F: FileSystem> Content<F> {
     ) -> Vec<Result<bool, StorageError>> {
         let mut checked = Vec::with_capacity(pieces.len());
         let len_of = |piece: &PieceIndex| self.info.geometry.len_of(*piece);
-        let slot_of = |piece: &PieceIndex| self.parts.slot(*piece).filter(|_| self.has_unselected(*piece));
+        let slot_of = |piece: &PieceIndex| self.slot(*piece).filter(|_| self.has_unselected(*piece));
         let alike = |one: &PieceIndex, other: &PieceIndex| {
             len_of(one) == len_of(other) && slot_of(one).is_none() && slot_of(other).is_none()
         };
         for pieces in pieces.chunk_by(alike) {
             match slot_of(&pieces[0]) {
-                Some(slot) => checked.push(self.check_with_parts(pieces[0], slot, scratch)),
+                Some(filled) => checked.push(self.check_with_parts(pieces[0], filled, scratch)),
                 None => checked.append(&mut self.check_alike(pieces, scratch, Unselected::InFiles)),
             }
         }
@@ -256,19 +260,19 @@ impl<F: FileSystem> Content<F> {
     fn has_unselected(&self, piece: PieceIndex) -> bool {
         let geometry = self.info.geometry;
         spans(&self.info.files, geometry.offset_of(piece), geometry.len_of(piece) as usize)
-            .any(|span| !self.selected[span.file] && !self.info.files[span.file].attributes.pad)
+            .any(|span| !self.is_selected(span.file) && !self.info.files[span.file].attributes.pad)
     }
 
     fn check_with_parts(
         &self,
         piece: PieceIndex,
-        slot: usize,
+        filled: &AtomicBool,
         scratch: &mut Vec<u8>,
     ) -> Result<bool, StorageError> {
         let mut check =
             |unselected| self.check_alike(&[piece], scratch, unselected).pop().unwrap_or(Ok(false));
         let found = check(Unselected::InParts)?;
-        self.parts.filled[slot].store(found, Ordering::Release);
+        filled.store(found, Ordering::Release);
         if found { Ok(true) } else { check(Unselected::InFiles) }
     }
 
@@ -296,10 +300,7 @@ impl<F: FileSystem> Content<F> {
 
     /// The place of the unselected bytes of a piece that was written or found.
     fn unselected(&self, piece: PieceIndex) -> Unselected {
-        match self.parts.slot(piece) {
-            Some(slot) if self.parts.filled[slot].load(Ordering::Acquire) => Unselected::InParts,
-            Some(_) | None => Unselected::InFiles,
-        }
+        if self.is_in_parts(piece) { Unselected::InParts } else { Unselected::InFiles }
     }
 
     fn read_range(
@@ -353,15 +354,15 @@ impl<F: FileSystem> Content<F> {
 
     /// The file where a span of a piece is read, and the offset there.
     fn place(&self, piece: PieceIndex, span: Span, unselected: Unselected) -> (&[String], u64) {
-        let in_parts = !self.selected[span.file] && unselected == Unselected::InParts;
+        let in_parts = !self.is_selected(span.file) && unselected == Unselected::InParts;
         match self.place_in_parts(piece, span).filter(|_| in_parts) {
-            Some(offset) => (&self.parts.path, offset),
+            Some(offset) => (self.path_of(self.info.files.len()), offset),
             None => (self.path_of(span.file), span.offset),
         }
     }
 
     fn write_span(&self, piece: PieceIndex, span: Span, bytes: &[&[u8]]) -> Result<(), StorageError> {
-        let (number, offset) = if self.selected[span.file] {
+        let (number, offset) = if self.is_selected(span.file) {
             (span.file, span.offset)
         } else {
             let Some(offset) = self.place_in_parts(piece, span) else {
@@ -405,12 +406,20 @@ impl<F: FileSystem> Content<F> {
     fn place_in_parts(&self, piece: PieceIndex, span: Span) -> Option<u64> {
         let geometry = self.info.geometry;
         let within = self.info.files[span.file].offset + span.offset - geometry.offset_of(piece);
-        Some(self.parts.slot(piece)? as u64 * u64::from(geometry.piece_len()) + within)
+        let slot = self.parts.as_ref()?.slot(piece)?;
+        Some(slot as u64 * u64::from(geometry.piece_len()) + within)
+    }
+
+    /// Whether the slot of a piece in the parts file is filled; `None` if it has no slot.
+    fn slot(&self, piece: PieceIndex) -> Option<&AtomicBool> {
+        let parts = self.parts.as_ref()?;
+        Some(&parts.filled[parts.slot(piece)?])
     }
 }
 
 impl Parts {
-    fn new(info: &Info) -> Self {
+    /// Makes the slots of a torrent; `None` if it needs none.
+    fn new(info: &Info) -> Option<Box<Self>> {
         let mut pieces = Vec::new();
         let mut last = None;
         for file in info.files.iter().filter(|file| file.len > 0 && !file.attributes.pad) {
@@ -421,13 +430,9 @@ impl Parts {
             last = touched.last();
         }
         let filled = pieces.iter().map(|_| AtomicBool::new(false)).collect();
-        let path =
-            if pieces.is_empty() { Vec::new() } else { vec![format!(".{}{PARTS_SUFFIX}", info.infohash)] };
-        Self { path, pieces, filled, mixed: Mutex::default() }
-    }
-
-    fn has_slots(&self) -> bool {
-        !self.pieces.is_empty()
+        let path = vec![format!(".{}{PARTS_SUFFIX}", info.infohash)];
+        let has_slots = !pieces.is_empty();
+        has_slots.then(|| Box::new(Self { path, pieces, filled, mixed: Mutex::default() }))
     }
 
     fn slot(&self, piece: PieceIndex) -> Option<usize> {

@@ -165,7 +165,7 @@ impl<F: FileSystem> Content<F> {
     /// Something else stands in the place of the file.
     pub fn stamp(&self, number: usize) -> Result<Option<Stamp>, StorageError> {
         let is_on_disk =
-            self.info.files.get(number).map_or(self.parts.has_slots(), |file| !file.attributes.pad);
+            self.info.files.get(number).map_or(self.parts.is_some(), |file| !file.attributes.pad);
         if !is_on_disk {
             return Ok(None);
         }
@@ -175,33 +175,36 @@ impl<F: FileSystem> Content<F> {
 
     /// The path of a file, by number; the parts file comes after the last.
     pub(in crate::storage) fn path_of(&self, number: usize) -> &[String] {
-        let Some(file) = self.info.files.get(number) else { return &self.parts.path };
+        let Some(file) = self.info.files.get(number) else {
+            return self.parts.as_ref().map_or(&[][..], |parts| &parts.path);
+        };
         self.written[number].name.get().map_or(&file.path, |name| name)
     }
 
     /// Whether a file is wanted.
     pub fn is_selected(&self, file: usize) -> bool {
-        self.selected[file]
+        self.selected.get(file).is_none_or(|is_selected| *is_selected)
     }
 
     /// The wanted files, by number, pad files among them.
     pub(in crate::storage) fn selection(&self) -> Bitfield {
-        let mut selection = Bitfield::new(self.selected.len() as u32);
-        (0..).zip(&self.selected).filter(|(_, is_selected)| **is_selected).for_each(|(number, _)| {
-            selection.set(number);
+        let count = self.info.files.len();
+        let mut selection = Bitfield::new(count as u32);
+        (0..count).filter(|&number| self.is_selected(number)).for_each(|number| {
+            selection.set(number as u32);
         });
         selection
     }
 
     /// Whether bytes of the piece lie in the parts file.
     pub fn is_in_parts(&self, piece: PieceIndex) -> bool {
-        self.parts.slot(piece).is_some_and(|slot| self.parts.filled[slot].load(Ordering::Acquire))
+        self.slot(piece).is_some_and(|filled| filled.load(Ordering::Acquire))
     }
 
     /// Restores from the journal what [`Content::is_in_parts`] said when these pieces were written.
     pub fn restore_parts(&self, in_parts: &Bitfield) {
-        for slot in in_parts.iter_set().filter_map(|piece| self.parts.slot(piece)) {
-            self.parts.filled[slot].store(true, Ordering::Release);
+        for filled in in_parts.iter_set().filter_map(|piece| self.slot(piece)) {
+            filled.store(true, Ordering::Release);
         }
     }
 

@@ -41,7 +41,7 @@ impl<F: FileSystem> Content<F> {
     ) -> Vec<Result<bool, StorageError>> {
         let mut found = self.check_pieces(pieces, scratch);
         for (&piece, found) in pieces.iter().zip(&mut found) {
-            if matches!(found, Ok(false)) && self.parts.slot(piece).is_some() {
+            if matches!(found, Ok(false)) && self.slot(piece).is_some() {
                 *found = self.find_mixed(piece);
             }
         }
@@ -58,25 +58,25 @@ impl<F: FileSystem> Content<F> {
 
     fn find_mixed(&self, piece: PieceIndex) -> Result<bool, StorageError> {
         let assembled = self.assemble(piece)?;
-        if let Some(Assembled { only_in_parts, .. }) = &assembled {
-            self.mixed().insert(piece, only_in_parts.clone());
+        if let (Some(mut mixed), Some(Assembled { only_in_parts, .. })) = (self.mixed(), &assembled) {
+            mixed.insert(piece, only_in_parts.clone());
         }
         Ok(assembled.is_some())
     }
 
     /// Whether a piece was found that must be rewritten.
     pub fn has_mixed(&self) -> bool {
-        !self.mixed().is_empty()
+        self.mixed().is_some_and(|mixed| !mixed.is_empty())
     }
 
     /// Whether the bytes of a file in a piece were found only in the parts file.
     pub(in crate::storage) fn is_only_in_parts(&self, piece: PieceIndex, file: usize) -> bool {
-        self.mixed().get(&piece).is_some_and(|files| files.contains(&file))
+        self.mixed().is_some_and(|mixed| mixed.get(&piece).is_some_and(|files| files.contains(&file)))
     }
 
     /// The pieces that were found and must be rewritten.
     pub fn mixed_pieces(&self) -> Vec<PieceIndex> {
-        self.mixed().keys().copied().collect()
+        self.mixed().map_or_else(Vec::new, |mixed| mixed.keys().copied().collect())
     }
 
     /// Rewrites the pieces that were found in another combination to the places that the selection
@@ -91,7 +91,7 @@ impl<F: FileSystem> Content<F> {
                 Some(Assembled { bytes, .. }) => self.write_piece(piece, &[&bytes])?,
                 None => gone.push(piece),
             }
-            self.mixed().remove(&piece);
+            self.mixed().and_then(|mut mixed| mixed.remove(&piece));
         }
         Ok(gone)
     }
@@ -102,18 +102,20 @@ impl<F: FileSystem> Content<F> {
     /// The parts file cannot be removed.
     pub(super) fn remove_parts(&self) -> Result<(), StorageError> {
         let number = self.info.files.len();
-        let is_needed = self.parts.pieces.iter().any(|&piece| self.has_unselected(piece));
-        if is_needed || !self.parts.has_slots() || self.last_look(number)?.is_none() {
+        let Some(parts) = &self.parts else { return Ok(()) };
+        let is_needed = parts.pieces.iter().any(|&piece| self.has_unselected(piece));
+        if is_needed || self.last_look(number)?.is_none() {
             return Ok(());
         }
-        self.parts.filled.iter().for_each(|filled| filled.store(false, Ordering::Release));
-        self.fs.remove(&self.parts.path).map_err(|source| self.error(&self.parts.path, source))?;
+        parts.filled.iter().for_each(|filled| filled.store(false, Ordering::Release));
+        self.fs.remove(&parts.path).map_err(|source| self.error(&parts.path, source))?;
         self.look(number).map(|_| ())
     }
 
-    fn mixed(&self) -> MutexGuard<'_, BTreeMap<PieceIndex, Vec<usize>>> {
+    /// The pieces that must be rewritten; `None` if the torrent needs no parts file.
+    fn mixed(&self) -> Option<MutexGuard<'_, BTreeMap<PieceIndex, Vec<usize>>>> {
         // Each change is complete on its own.
-        self.parts.mixed.lock().unwrap_or_else(PoisonError::into_inner)
+        Some(self.parts.as_ref()?.mixed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Assembles a piece from both places; `None` if no combination has the right hash, or there is
@@ -148,8 +150,9 @@ impl<F: FileSystem> Content<F> {
 
     /// The spans of a piece with the bytes of both places; `None` if there is no parts file.
     fn find_spans(&self, piece: PieceIndex) -> Result<Option<Vec<Found>>, StorageError> {
-        let at_parts = |source| self.error(&self.parts.path, source);
-        let parts = match self.fs.open_read(&self.parts.path) {
+        let path = self.path_of(self.info.files.len());
+        let at_parts = |source| self.error(path, source);
+        let parts = match self.fs.open_read(path) {
             Err(error) if is_absent(&error) => return Ok(None),
             opened => opened.map_err(at_parts)?,
         };

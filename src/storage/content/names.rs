@@ -87,7 +87,7 @@ impl<F: FileSystem> Content<F> {
         let mut missing = Vec::new();
         for number in self.delicate(&names) {
             let found = self.inspect(&names, number, self.path_of(number), &mut known);
-            if !matches!(found, Ok(Found::File)) && self.selected[number] {
+            if !matches!(found, Ok(Found::File)) && self.is_selected(number) {
                 missing.push(number);
             }
         }

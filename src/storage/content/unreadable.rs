@@ -18,34 +18,37 @@ const FAILED_MAX: usize = 1_024;
 /// The blocks of one torrent that could not be read.
 #[derive(Debug, Default)]
 pub(super) struct Unreadable {
-    state: Mutex<State>,
+    /// Allocated by the first read that fails.
+    state: Mutex<Option<Box<State>>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Reads that succeeded.
+    /// Reads that succeeded since the first one failed.
     good_count: u64,
     /// Blocks that failed, each with the number of successful reads at that time.
     failed: VecDeque<(Block, u64)>,
 }
 
 impl Unreadable {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Option<Box<State>>> {
         // A thread that panicked here lost one block at most.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that a block was read from the disk.
     pub(super) fn succeeded(&self, block: Block) {
-        let mut state = self.state();
-        state.good_count += 1;
-        state.failed.retain(|&(known, _)| known != block);
+        if let Some(state) = &mut *self.state() {
+            state.good_count += 1;
+            state.failed.retain(|&(known, _)| known != block);
+        }
     }
 
     /// Notes that a block could not be read. Returns whether it failed before and other reads have
     /// succeeded since.
     pub(super) fn failed(&self, block: Block) -> bool {
         let mut state = self.state();
+        let state = state.get_or_insert_default();
         let good_count = state.good_count;
         let Some(at) = state.failed.iter().position(|&(known, _)| known == block) else {
             if state.failed.len() == FAILED_MAX {

@@ -332,7 +332,7 @@ impl<F: FileSystem> Content<F> {
     fn pieces_in(&self, number: usize) -> impl Iterator<Item = PieceIndex> {
         let (range, parts) = match self.info.files.get(number) {
             Some(file) => (pieces_of(file, self.info.geometry.piece_len()), &[][..]),
-            None => (0..0, &self.parts.pieces[..]),
+            None => (0..0, self.parts.as_ref().map_or(&[][..], |parts| &parts.pieces)),
         };
         range.chain(parts.iter().copied())
     }
@@ -392,7 +392,7 @@ impl<F: FileSystem> Content<F> {
         spans(&self.info.files, start, block.len as usize)
             .filter(|span| !self.info.files[span.file].attributes.pad)
             .map(move |span| {
-                let apart = in_parts && !self.selected[span.file];
+                let apart = in_parts && !self.is_selected(span.file);
                 if apart { self.info.files.len() } else { span.file }
             })
     }

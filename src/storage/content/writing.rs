@@ -46,8 +46,8 @@ impl<F: FileSystem> Content<F> {
         // were read back.
         self.unverified.end(check, written.is_ok() && matches!(fresh, [all] if all.len() == blocks.len()));
         written?;
-        if let Some(slot) = self.parts.slot(piece).filter(|_| self.has_unselected(piece)) {
-            self.parts.filled[slot].store(true, Ordering::Release);
+        if let Some(filled) = self.slot(piece).filter(|_| self.has_unselected(piece)) {
+            filled.store(true, Ordering::Release);
         }
         Ok(())
     }
