@@ -20,7 +20,11 @@
 //!
 //! After a failed `fsync` a system may count dirty pages as clean, and the next `fsync` reports
 //! success. So the pieces that a failed sync should have covered are hashed and written once more
-//! by the next commit, and verified before they are uploaded.
+//! by the next commit, and verified before they are uploaded. To download them again instead would
+//! save 80 lines. In 40 simulated downloads each of whose disks failed all syncs for 10 to 60 s,
+//! 590 KB of each, 1.5 s of its line, would be received twice, instead of 98 KB if the disk forgets
+//! the data and none if it keeps it; and a kill would cost all pieces since the last commit, instead
+//! of none (`SPRAT_LONG=1 cargo test --test sim failed_syncs`).
 
 mod admission;
 mod on_disk_partials;

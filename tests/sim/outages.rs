@@ -259,6 +259,31 @@ fn pieces_that_a_disk_forgot_cost_no_connection_and_are_fetched_again() {
     assert!(lost > 20 && closed > 20);
 }
 
+/// Bytes that the first peer receives twice because its disk fails all syncs for 10 to 60 s.
+fn received_twice(seed: u64, forgets: bool) -> u64 {
+    let mut rng = Rng::from_number(seed);
+    let (from, len) = (3 + rng.below(15) as u64, 10 + rng.below(50) as u64);
+    let time = When::Time(Disk::time_after(from * 1_000_000)..Disk::time_after((from + len) * 1_000_000));
+    let failing = Some((time, Failure::Unsynced { error: Errno::IO, forgets }));
+    let content = Faults { failing, ..Faults::default() };
+    let life = LifePlan { content, ..LifePlan::default() };
+    let scenario = Scenario { piece_count: 512, ..scenario(seed, vec![machine(seed, vec![life])]) };
+    let total_len = scenario.total_len();
+    run(scenario).hosts[FIRST].downloaded.saturating_sub(total_len)
+}
+
+#[test]
+fn failed_syncs_cost_only_what_the_disk_forgot() {
+    for forgets in [false, true] {
+        let twice: Vec<u64> = (0..run_count(8, 40)).map(|seed| received_twice(seed, forgets)).collect();
+        let (worst, median) = worst_and_median(twice);
+        eprintln!(
+            "syncs failed; the disk forgets: {forgets}; received twice {worst} at worst, median {median}"
+        );
+        assert!(worst <= if forgets { traffic(AGE_MAX) } else { 0 });
+    }
+}
+
 #[test]
 fn a_disk_that_stalls_for_a_minute_holds_nobody_else_up() {
     for seed in 0..run_count(6, 200) {
