@@ -6,6 +6,16 @@
 //! written to their places, and only their checksums stay in memory. So memory does not grow with
 //! the number of incomplete pieces, and a kill loses at most the blocks of the last second, or a
 //! few of each piece. Owns the buffers, `B`, and reads none.
+//!
+//! Two simpler ways were measured, and cost more than they save:
+//! - Blocks wait in memory for the rest of their piece. 160 MiB in pieces of 16 MiB from 24 seeds
+//!   (`sprat seed --up-limit 512KiB`): 87 MiB at the peak instead of 57, growing with the number of
+//!   pieces; with a `SIGKILL` every 4 s the download does not end (4.7 GiB received in 400 s, then
+//!   given up) instead of receiving 6 MiB twice per kill. At a limit of memory, new pieces would
+//!   have to wait for old ones, so peers that stop before the last block could stop a download.
+//! - Every block is written at once, and a piece is hashed from the page cache: 2.00 processor
+//!   seconds per GiB instead of 1.68, 1.40 s instead of 1.22 s, and 79 MiB instead of 45, for a
+//!   leecher of pieces of 16 MiB (`transfer.py --piece-kib 16384`, median of 5).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
