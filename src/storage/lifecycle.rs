@@ -131,7 +131,7 @@ pub struct Lifecycle<B> {
     plan: Plan,
     geometry: Geometry,
     /// Wanted pieces; `None` if all are wanted.
-    wanted: Option<Bitfield>,
+    wanted: Option<Box<Bitfield>>,
     /// Pieces that are present.
     have: Bitfield,
     phase: Phase,
@@ -162,7 +162,7 @@ impl<B> Lifecycle<B> {
     /// Starts; the first outputs are available at once.
     pub fn new<F: FileSystem>(store: &Store<F>, plan: Plan, now: Instant) -> Self {
         let (content, geometry) = (store.content(), store.info().geometry);
-        let wanted = Some(content.wanted()).filter(|wanted| !wanted.is_full());
+        let wanted = Some(content.wanted()).filter(|wanted| !wanted.is_full()).map(Box::new);
         let mut this = Self::idle(plan, geometry, wanted);
         // A single file with a plain name needs no lookup.
         let is_plain = store.info().files.len() == 1 && !content.has_delicate_names();
@@ -174,7 +174,7 @@ impl<B> Lifecycle<B> {
         this
     }
 
-    fn idle(plan: Plan, geometry: Geometry, wanted: Option<Bitfield>) -> Self {
+    fn idle(plan: Plan, geometry: Geometry, wanted: Option<Box<Bitfield>>) -> Self {
         Self {
             plan,
             geometry,

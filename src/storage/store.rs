@@ -52,9 +52,16 @@ pub struct Store<F: FileSystem> {
     content: Content<F>,
     /// Unset if no journal is kept.
     journal: OnceLock<Box<JournalState<F>>>,
+    /// Allocated by the first write or commit: most torrents of many only seed.
+    written: OnceLock<Box<Written>>,
+    claim: Mutex<Claim<F>>,
+}
+
+/// What this run wrote.
+#[derive(Debug, Default)]
+struct Written {
     uncommitted: UncommittedWrites,
     on_disk: OnDiskPartials,
-    claim: Mutex<Claim<F>>,
 }
 
 /// The lock that tells other programs that this one writes the content.
@@ -93,8 +100,15 @@ impl<F: FileSystem> Store<F> {
     /// Creates a store; touches no file.
     pub fn new(content: Content<F>) -> Self {
         let claim = Mutex::new(Claim { lock: None, is_kept: false });
-        let (uncommitted, on_disk) = (UncommittedWrites::default(), OnDiskPartials::default());
-        Self { content, journal: OnceLock::new(), uncommitted, on_disk, claim }
+        Self { content, journal: OnceLock::new(), written: OnceLock::new(), claim }
+    }
+
+    fn uncommitted(&self) -> &UncommittedWrites {
+        &self.written.get_or_init(Box::default).uncommitted
+    }
+
+    fn on_disk(&self) -> &OnDiskPartials {
+        &self.written.get_or_init(Box::default).on_disk
     }
 
     /// The torrent.
@@ -147,7 +161,7 @@ impl<F: FileSystem> Store<F> {
             have.clear(gone);
         });
         let Some(journal) = self.journal.get() else { return self.content.sync().map(|_| have) };
-        let _turn = self.uncommitted.turn();
+        let _turn = self.uncommitted().turn();
         let state = journal.lock();
         if state.is_settled {
             return Ok(state.file.record().kept.clone());
@@ -160,7 +174,7 @@ impl<F: FileSystem> Store<F> {
         self.own(journal);
         let settled = self.settle(journal, have.clone(), false);
         // The caller passes the lost pieces again: the next attempt must hash all that it finds.
-        settled.inspect_err(|_| self.uncommitted.lock().is_unsure |= !lost.is_empty())?;
+        settled.inspect_err(|_| self.uncommitted().lock().is_unsure |= !lost.is_empty())?;
         Ok(have)
     }
 
@@ -215,16 +229,16 @@ impl<F: FileSystem> Store<F> {
     /// # Errors
     /// The pieces may not be durable; the next commit tries again.
     pub fn commit(&self) -> Result<Vec<LostPiece>, StorageError> {
-        let _turn = self.uncommitted.turn();
+        let _turn = self.uncommitted().turn();
         // Nothing is written before the journal is settled.
         let is_settled = self.journal.get().is_none_or(|journal| journal.lock().is_settled);
         if is_settled { self.commit_written() } else { Ok(Vec::new()) }
     }
 
     fn commit_written(&self) -> Result<Vec<LostPiece>, StorageError> {
-        let Writes { pieces, is_unsure } = self.uncommitted.take();
+        let Writes { pieces, is_unsure } = self.uncommitted().take();
         let synced = self.sync_written(&pieces, is_unsure);
-        let ((good, lost), looks) = synced.inspect_err(|_| self.uncommitted.lock().add(&pieces, true))?;
+        let ((good, lost), looks) = synced.inspect_err(|_| self.uncommitted().lock().add(&pieces, true))?;
         if let Some(journal) = self.journal.get() {
             let mut kept = journal.lock().file.record().kept.clone();
             good.iter().for_each(|good| {
@@ -242,7 +256,7 @@ impl<F: FileSystem> Store<F> {
         let synced = rewritten.and_then(|rewritten| Ok((rewritten, self.content.sync()?)));
         synced.inspect_err(|_| {
             self.content.mark_pieces_unverified(pieces.iter().map(|kept| kept.piece));
-            self.on_disk.mark_all_unsure();
+            self.on_disk().mark_all_unsure();
         })
     }
 
@@ -271,8 +285,8 @@ impl<F: FileSystem> Store<F> {
     /// The journal may still name the pieces; its stamps do not match the files, so the next start
     /// hashes them.
     pub fn lose(&self, pieces: &[PieceIndex]) -> Result<(), StorageError> {
-        let _turn = self.uncommitted.turn();
-        self.uncommitted.lock().remove(pieces);
+        let _turn = self.uncommitted().turn();
+        self.uncommitted().lock().remove(pieces);
         match self.journal.get() {
             Some(journal) if journal.lock().is_settled => self.unless_others(|| journal.lose(pieces)),
             Some(_) | None => Ok(()),
@@ -294,7 +308,7 @@ impl<F: FileSystem> Store<F> {
     }
 
     fn conclude(&self, have: &Bitfield) -> Result<Vec<LostPiece>, StorageError> {
-        let _turn = self.uncommitted.turn();
+        let _turn = self.uncommitted().turn();
         match self.journal.get() {
             Some(journal) => self.unless_others(|| self.conclude_alone(journal, have)),
             None => self.commit_written(),
@@ -388,7 +402,7 @@ impl<F: FileSystem> Store<F> {
         let found: Vec<_> =
             found.map(|piece| Kept { piece, in_parts: self.content.is_in_parts(piece) }).collect();
         let (mut unsure, mut sure) = (found.clone(), Vec::new());
-        if !std::mem::take(&mut self.uncommitted.lock().is_unsure) {
+        if !std::mem::take(&mut self.uncommitted().lock().is_unsure) {
             let state = journal.lock();
             let intended = &state.file.record().intended;
             (unsure, sure) = found.iter().partition(|kept| intended.contains_key(&kept.piece));
@@ -399,7 +413,7 @@ impl<F: FileSystem> Store<F> {
         });
         if synced.is_err() {
             self.content.mark_pieces_unverified(found.iter().map(|kept| kept.piece));
-            self.uncommitted.lock().is_unsure = true;
+            self.uncommitted().lock().is_unsure = true;
         }
         synced
     }
