@@ -1,11 +1,11 @@
 //! Buffers of incomplete pieces: blocks in memory, blocks that were written to the disk early, and
 //! the number of bytes on the disk threads.
 //!
-//! The torrent's machine ([`crate::proto::torrent`]) alone decides which blocks are present and when
-//! a piece is complete; this module keeps their bytes by block number. A slow piece is spilled: its blocks are
-//! written to their places, and only their checksums stay in memory. So memory does not grow with
-//! the number of incomplete pieces, and a kill loses at most the blocks of the last second, or a
-//! few of each piece. Owns the buffers, `B`, and reads none.
+//! The torrent's machine ([`crate::proto::torrent`]) alone decides which blocks are present and
+//! when a piece is complete; this module keeps their bytes by block number. A slow piece is
+//! spilled: its blocks are written to their places, and only their checksums stay in memory. So
+//! memory does not grow with the number of incomplete pieces, and a kill loses at most the blocks
+//! of the last second, or a few of each piece. Owns the buffers, `B`, and reads none.
 //!
 //! Two simpler ways were measured, and cost more than they save:
 //! - Blocks wait in memory for the rest of their piece. 160 MiB in pieces of 16 MiB from 24 seeds

@@ -23,8 +23,8 @@
 //! by the next commit, and verified before they are uploaded. To download them again instead would
 //! save 80 lines. In 40 simulated downloads each of whose disks failed all syncs for 10 to 60 s,
 //! 590 KB of each, 1.5 s of its line, would be received twice, instead of 98 KB if the disk forgets
-//! the data and none if it keeps it; and a kill would cost all pieces since the last commit, instead
-//! of none (`SPRAT_LONG=1 cargo test --test sim failed_syncs`).
+//! the data and none if it keeps it; and a kill would cost all pieces since the last commit,
+//! instead of none (`SPRAT_LONG=1 cargo test --test sim failed_syncs`).
 
 mod admission;
 mod on_disk_partials;
