@@ -285,16 +285,20 @@ impl<B> PieceBuffers<B> {
     }
 
     /// If too many blocks are in memory, takes out those of the piece that has not grown for the
-    /// longest time and has enough of them. Visits all incomplete pieces.
+    /// longest time: of the pieces that have enough of them for a write, or else of any, because a
+    /// peer may leave out a block of each small piece. Visits all incomplete pieces.
     pub fn spill_idlest(&mut self) -> Option<Spill<B>> {
         if self.held_count <= HELD_COUNT_MAX {
             return None;
         }
-        let is_worth_it = |(piece, partial): &(&PieceIndex, &Partial<B>)| {
-            partial.held_count >= SPILL_COUNT_MIN && self.due_at(**piece).is_some()
+        let idlest = |count_min| {
+            let has_enough = |(piece, partial): &(&PieceIndex, &Partial<B>)| {
+                partial.held_count >= count_min && self.due_at(**piece).is_some()
+            };
+            self.partial.iter().filter(has_enough).min_by_key(|(_, partial)| partial.grown_at)
         };
-        let idlest = self.partial.iter().filter(is_worth_it).min_by_key(|(_, partial)| partial.grown_at);
-        idlest.map(|(&piece, _)| piece).and_then(|piece| self.spill(piece))
+        let (&piece, _) = idlest(SPILL_COUNT_MIN).or_else(|| idlest(1))?;
+        self.spill(piece)
     }
 
     fn spill_if(&mut self, is_due: impl Fn(Instant) -> bool) -> Vec<Spill<B>> {
@@ -500,6 +504,19 @@ mod tests {
         assert!(pieces.spill_idlest().is_none());
         keep(&mut pieces, T0 + SPILL_AFTER / 2, 2, &(count..2 * count).collect::<Vec<_>>());
         assert_eq!(pieces.spill_idlest().unwrap().piece, 1, "others of the second are on their way");
+    }
+
+    #[test]
+    fn the_limit_holds_for_pieces_that_lack_one_block_each() {
+        let mut pieces = PieceBuffers::<u32>::new(Geometry::new(1 << 30, 1 << 18).unwrap());
+        let blocks: Vec<u32> = (0..15).collect();
+        let mut spilled = Vec::new();
+        for piece in 0..300 {
+            keep(&mut pieces, T0 + Duration::from_millis(u64::from(piece)), piece, &blocks);
+            spilled.extend(pieces.spill_idlest().map(|spill| spill.piece));
+            assert!(pieces.held_count <= HELD_COUNT_MAX, "{piece}");
+        }
+        assert!(!spilled.is_empty() && spilled.is_sorted());
     }
 
     #[test]
