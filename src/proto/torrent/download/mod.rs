@@ -158,19 +158,21 @@ impl Download {
         }
         let allowance = usize::try_from(self.bucket.available(now) / u64::from(BLOCK_LEN));
         let block_max = room.min(allowance.unwrap_or(usize::MAX));
-        if block_max < room {
-            self.starved = true;
-            self.ready_at = self.bucket.ready_at(u64::from(BLOCK_LEN));
-        }
         let mut picked = std::mem::take(&mut self.picked);
         self.pick(now, peer, block_max, &mut picked);
         if picked.len() < room {
             self.waiting.push(peer.conn);
         }
+        // A peer that has nothing to ask for waits for blocks, not for the limit.
+        let is_limited = picked.len() == block_max && block_max < room;
         for block in picked.drain(..) {
             self.bucket.take(u64::from(block.len), now);
             peer.requests.sent(block, now);
             out.send(now, peer, Message::Request(block));
+        }
+        if is_limited {
+            self.starved = true;
+            self.ready_at = self.bucket.ready_at(u64::from(BLOCK_LEN));
         }
         self.picked = picked;
     }

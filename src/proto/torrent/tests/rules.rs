@@ -80,8 +80,10 @@ impl Rig {
     /// Lets time pass, timer by timer.
     pub(super) fn wait(&mut self, span: Duration) -> Vec<Output> {
         let end = self.now + span;
-        let mut outputs = Vec::new();
+        let (mut outputs, mut steps) = (Vec::new(), 0);
         while let Some(at) = self.torrent.poll_timeout().filter(|&at| at <= end) {
+            steps += 1;
+            assert!(steps < 100_000, "a timer that does not move on");
             self.now = self.now.max(at);
             self.torrent.handle_timeout(self.now);
             outputs.extend(self.drain());

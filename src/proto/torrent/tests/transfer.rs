@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::rules::{Rig, connected, requests};
 use super::swarm::{PLAIN, Swarm, addr};
 use crate::proto::piece::Geometry;
 use crate::proto::time::Duration;
-use crate::proto::torrent::event::{Command, DisconnectReason, Event, Output};
+use crate::proto::torrent::event::{Command, ConnId, DisconnectReason, Event, Output};
 use crate::proto::wire::message::Message;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -179,6 +180,27 @@ fn rate_limits_are_kept_both_ways() {
         let rate = geometry().total_len() * 1_000 / swarm.now.as_micros().div_ceil(1_000);
         assert!((170_000..205_000).contains(&rate), "{rate}");
     }
+}
+
+#[test]
+fn a_peer_that_has_nothing_to_ask_for_does_not_wait_for_the_limit() {
+    let mut rig = Rig::leech();
+    let limit = Command::Limit { upload_rate: None, download_rate: Some(4_000) };
+    rig.torrent.handle_command(rig.now, limit);
+    let come = |rig: &mut Rig, number: u8| {
+        let conn = ConnId(number.into());
+        rig.connect(conn, connected(number, PLAIN));
+        rig.torrent.handle_message(rig.now, conn, Message::Have(0));
+        rig.torrent.handle_message(rig.now, conn, Message::Unchoke);
+        requests(&rig.drain()).len()
+    };
+    // The first peer is asked for both blocks of its piece, as soon as the limit allows.
+    let at_once = come(&mut rig, 1);
+    let later = requests(&rig.wait(Duration::from_secs(10))).len();
+    assert_eq!((at_once, later), (1, 1));
+    // Now the limit allows one block, and the second peer has none.
+    assert_eq!(come(&mut rig, 2), 0);
+    rig.wait(Duration::from_secs(5));
 }
 
 #[test]
