@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::content::{Content, Disk, Tag};
 use super::network::LinkId;
+use super::oracle::ProtocolOracle;
 use super::scenario::{EndReport, Role, Variations};
 use super::storage::Storage;
 use super::super_seed::SuperSeed;
@@ -21,7 +22,6 @@ use crate::proto::discovery::event::{Config, Hints};
 use crate::proto::infohash::InfoHash;
 use crate::proto::metainfo::Info;
 use crate::proto::peer_id::PeerId;
-use crate::proto::piece::PieceIndex;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::torrent::Torrent;
@@ -88,85 +88,13 @@ pub(super) struct Life {
     pub(super) ends: Vec<EndReport>,
 }
 
-/// One end of a connection, with the facts that the oracles need.
+/// One end of a connection.
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) link: LinkId,
     pub(super) end: usize,
-    /// The other end chokes us, as far as we were told.
-    choked: bool,
-    /// Pieces that we may ask for even so.
-    allowed_fast: BTreeSet<PieceIndex>,
-    /// Requests of the other end that are neither answered nor rejected.
-    asked: BTreeSet<Block>,
-}
-
-impl Wire {
-    pub(super) fn new(link: LinkId, end: usize) -> Self {
-        Self { link, end, choked: true, allowed_fast: BTreeSet::new(), asked: BTreeSet::new() }
-    }
-
-    /// A message came.
-    pub(super) fn heard(&mut self, message: &Message) {
-        match message {
-            Message::Choke => self.choked = true,
-            Message::Unchoke => self.choked = false,
-            Message::AllowedFast(piece) => {
-                self.allowed_fast.insert(*piece);
-            }
-            Message::Request(block) => {
-                self.asked.insert(*block);
-            }
-            Message::KeepAlive
-            | Message::Interested
-            | Message::NotInterested
-            | Message::Have(_)
-            | Message::Bitfield(_)
-            | Message::Cancel(_)
-            | Message::Port(_)
-            | Message::Suggest(_)
-            | Message::HaveAll
-            | Message::HaveNone
-            | Message::Reject(_)
-            | Message::Extended { .. } => {}
-        }
-    }
-
-    /// A message is about to be said: whether the protocol allows it.
-    pub(super) fn may_say(&mut self, message: &Message) -> Result<(), &'static str> {
-        match message {
-            Message::Request(block) if self.choked && !self.allowed_fast.contains(&block.piece) => {
-                Err("a request to a peer that chokes us")
-            }
-            Message::Reject(block) if !self.asked.remove(block) => Err("a reject of what was not asked"),
-            Message::Request(_)
-            | Message::Reject(_)
-            | Message::Choke
-            | Message::Unchoke
-            | Message::AllowedFast(_)
-            | Message::KeepAlive
-            | Message::Interested
-            | Message::NotInterested
-            | Message::Have(_)
-            | Message::Bitfield(_)
-            | Message::Cancel(_)
-            | Message::Port(_)
-            | Message::Suggest(_)
-            | Message::HaveAll
-            | Message::HaveNone
-            | Message::Extended { .. } => Ok(()),
-        }
-    }
-
-    /// A block is about to be sent: whether it was asked for.
-    pub(super) fn may_send(&mut self, block: Block) -> bool {
-        self.asked.remove(&block)
-    }
-
-    /// It could not be: it is still to be answered.
-    pub(super) fn not_sent(&mut self, block: Block) {
-        self.asked.insert(block);
-    }
+    /// What the host may say on it.
+    pub(super) oracle: ProtocolOracle,
 }
 
 /// What all hosts of a swarm share.

@@ -10,6 +10,7 @@ pub mod dht;
 pub mod disk;
 mod host;
 mod network;
+pub mod oracle;
 mod queue;
 pub mod scenario;
 mod storage;

@@ -17,6 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::content::{Content, mix};
 use super::host::{Common, Host, HostDisk, Wire};
 use super::network::{HostId, LinkId, Network, Parcel, Segment, Transit};
+use super::oracle::ProtocolOracle;
 use super::queue::Queue;
 use super::scenario::{Report, Role, Scenario};
 use super::super_seed::SuperSeed;
@@ -337,7 +338,7 @@ impl Swarm {
             Parcel::Message(Message::Suggest(_)) if self.scenario.variations.foreign_peers => {}
             Parcel::Message(message) => {
                 if let Some(wire) = host.wires.get_mut(&conn) {
-                    wire.heard(&message);
+                    wire.oracle.heard(&message);
                 }
                 let shown = host.super_seed.as_mut().map(|super_seed| super_seed.heard(conn, &message));
                 torrent.handle_message(now, conn, message);
@@ -393,7 +394,7 @@ impl Swarm {
             };
             let peer_id = self.hosts[remote].peer_id;
             let (conn, host) = (conns[end], &mut self.hosts[id]);
-            host.wires.insert(conn, Wire::new(link, end));
+            host.wires.insert(conn, Wire { link, end, oracle: ProtocolOracle::default() });
             let connected = Connected { addr: remote_addr, direction, peer_id, capabilities };
             host.machine.torrent.handle_connected(now, conn, connected);
             self.settle(id);

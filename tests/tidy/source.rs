@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Folders of sources, from the root of the repository.
-const FOLDERS: [&str; 4] = ["src", "tracker/src", "tests", "benches"];
+const FOLDERS: [&str; 6] = ["src", "tracker/src", "tests", "benches", "fuzz/src", "fuzz/fuzz_targets"];
 
 /// One file.
 pub(crate) struct Source {
@@ -34,6 +34,7 @@ impl Source {
             production.replace_range(range, &blanked);
         }
         let of_tests = path.starts_with("tests/")
+            || path.starts_with("fuzz/")
             || ["/tests.rs", "_tests.rs"].iter().any(|end| path.ends_with(end))
             || path.contains("/tests/");
         if of_tests {

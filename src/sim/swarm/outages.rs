@@ -240,7 +240,7 @@ impl Swarm {
             Err(lost) => {
                 lifecycle.handle_lost(lost);
                 if let Some(wire) = host.wires.get_mut(&conn) {
-                    wire.not_sent(block);
+                    wire.oracle.not_sent(block);
                     host.machine.torrent.handle_blocks_unsent(now, conn, &[block]);
                 }
             }

@@ -33,7 +33,7 @@ impl Swarm {
         match output {
             TorrentOutput::Send(conn, message) => {
                 let Some(wire) = host.wires.get_mut(&conn) else { return };
-                if let Err(fault) = wire.may_say(&message) {
+                if let Err(fault) = wire.oracle.may_say(&message) {
                     panic!("seed {}: {} says {message:?}: {fault}", self.scenario.seed, host.addr);
                 }
                 let said = host.says(conn, message);
@@ -41,7 +41,7 @@ impl Swarm {
             }
             TorrentOutput::SendBlock(conn, block) => {
                 let Some(wire) = host.wires.get_mut(&conn) else { return };
-                assert!(wire.may_send(block), "{} sends {block:?} unasked", host.addr);
+                assert!(wire.oracle.may_send(block), "{} sends {block:?} unasked", host.addr);
                 if let HostDisk::Real(_) = host.disk {
                     return self.read_real(id, conn, block);
                 }

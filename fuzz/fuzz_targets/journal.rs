@@ -1,0 +1,4 @@
+//! The program that libFuzzer makes of the target `journal`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sprat_fuzz::run("journal", bytes));
