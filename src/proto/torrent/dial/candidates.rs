@@ -398,8 +398,8 @@ impl Candidates {
         }
     }
 
-    /// We closed the connection to this address only to begin anew: it may be dialled at once, and
-    /// once.
+    /// We closed the connection to this address only to begin anew, or because of a pause: it may
+    /// be dialled at once, and once.
     pub fn anew(&mut self, addr: SocketAddr) {
         let addr = compact::canonical(addr);
         if let Some(&known) = self.known.get(&addr).filter(|known| known.state == State::Connected) {

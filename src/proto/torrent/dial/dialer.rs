@@ -142,7 +142,8 @@ impl Dialer {
         reason: Option<DisconnectReason>,
         gave: bool,
     ) {
-        if reason == Some(DisconnectReason::Anew) {
+        // After a pause, too, it goes on at once.
+        if matches!(reason, Some(DisconnectReason::Anew | DisconnectReason::Stopping)) {
             self.candidates.anew(addr);
         }
         let useful = match reason {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::rules::{Rig, connected, requests};
-use super::swarm::{PLAIN, Swarm, addr};
+use super::rules::{PEER, Rig, connected, disconnected, requests};
+use super::swarm::{FAST, PLAIN, Swarm, addr};
 use crate::proto::piece::Geometry;
 use crate::proto::time::Duration;
-use crate::proto::torrent::event::{Command, ConnId, DisconnectReason, Event, Output};
+use crate::proto::torrent::event::{
+    Command, ConnId, Connected, Direction, DisconnectReason, Event, Output, Source,
+};
 use crate::proto::wire::message::Message;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -241,4 +243,19 @@ fn both_ends_keep_the_same_one_of_two_connections() {
         })
         .collect();
     assert_ne!(directions[0], directions[1]);
+}
+
+#[test]
+fn a_torrent_that_goes_on_dials_the_peers_that_it_left_at_once() {
+    let mut rig = Rig::leech();
+    rig.torrent.handle_candidates(rig.now, Source::Tracker { local: false }, &[addr(1)]);
+    assert!(rig.drain().contains(&Output::Dial(addr(1))));
+    let outgoing = Connected { addr: addr(1), direction: Direction::Outgoing, ..connected(1, FAST) };
+    rig.connect(PEER, outgoing);
+    rig.torrent.handle_command(rig.now, Command::Pause);
+    assert_eq!(disconnected(&rig.drain()), Some(DisconnectReason::Stopping));
+    rig.torrent.handle_disconnected(rig.now, PEER);
+    rig.now += Duration::from_secs(5);
+    rig.torrent.handle_command(rig.now, Command::Resume);
+    assert!(rig.drain().contains(&Output::Dial(addr(1))));
 }
