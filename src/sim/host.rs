@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -44,6 +45,7 @@ const NUMWANT: u32 = 50;
 /// One host.
 #[derive(Debug)]
 pub(super) struct Host {
+    pub(super) common: Arc<Common>,
     pub(super) role: Role,
     pub(super) addr: SocketAddr,
     pub(super) peer_id: PeerId,
@@ -108,10 +110,11 @@ pub(super) struct Common {
 }
 
 impl Common {
-    /// The facts of a scenario's swarm.
-    pub(super) fn new(content: Content, variations: Variations) -> Self {
+    /// The facts of a scenario's swarm, of its torrent of this number.
+    pub(super) fn new(content: Content, variations: Variations, torrent: u8) -> Self {
         if !variations.magnets {
-            return Self { content, infohash: InfoHash([7; 20]), metadata: Bytes::new(), variations };
+            let infohash = InfoHash([7 + torrent; 20]);
+            return Self { content, infohash, metadata: Bytes::new(), variations };
         }
         let metadata = metadata(&content);
         Self { content, infohash: InfoHash::of(&metadata), metadata, variations }
@@ -158,14 +161,15 @@ fn machine(
         let wanted = Bitfield::full(geometry.piece_count());
         Torrent::new(settings, geometry, good, wanted, torrent_rng, now)
     };
+    let variations = &common.variations;
     let config = Config {
         infohash: common.infohash,
         peer_id,
         port: addr.port(),
         numwant: NUMWANT,
         private: false,
-        dht: common.variations.dht,
-        lsd: false,
+        dht: variations.dht,
+        lsd: variations.lsd,
         hints: Hints { tiers: vec![vec![URL.to_owned()]], ..Hints::default() },
     };
     let discovery = Discovery::new(config, torrent.progress(), rng.fork("announcer"), now);
@@ -176,7 +180,7 @@ fn machine(
 impl Host {
     /// A host that comes at `joined_at`, with a real disk or a perfect one.
     pub(super) fn new(
-        common: &Common,
+        common: Arc<Common>,
         role: Role,
         addr: SocketAddr,
         joined_at: Instant,
@@ -191,7 +195,7 @@ impl Host {
         let peer_id = PeerId::generate(&mut rng);
         let is_magnet = common.variations.magnets && role == Role::Peer && storage.is_none();
         let of = (addr, peer_id);
-        let machine = machine(common, of, good.clone(), is_magnet, None, &mut rng, joined_at);
+        let machine = machine(&common, of, good.clone(), is_magnet, None, &mut rng, joined_at);
         let disk = match storage {
             Some(storage) => HostDisk::Real(Box::new(storage)),
             None => HostDisk::Tags(Disk::new(common.content, good)),
@@ -206,6 +210,7 @@ impl Host {
             ends: Vec::new(),
         };
         Self {
+            common,
             role,
             addr,
             peer_id,
@@ -223,16 +228,10 @@ impl Host {
     }
 
     /// Begins anew with what is there.
-    pub(super) fn restart(
-        &mut self,
-        common: &Common,
-        now: Instant,
-        lifecycle: Lifecycle<Vec<u8>>,
-        partial: &[PartialPiece],
-    ) {
+    pub(super) fn restart(&mut self, now: Instant, lifecycle: Lifecycle<Vec<u8>>, partial: &[PartialPiece]) {
         self.peer_id = PeerId::generate(&mut self.rng);
         let (of, have) = ((self.addr, self.peer_id), lifecycle.have().clone());
-        self.machine = machine(common, of, have, false, Some((lifecycle, partial)), &mut self.rng, now);
+        self.machine = machine(&self.common, of, have, false, Some((lifecycle, partial)), &mut self.rng, now);
         self.life.online = true;
     }
 
@@ -265,8 +264,8 @@ impl Host {
     }
 
     /// Reads a block from the disk, or makes one up.
-    pub(super) fn read(&mut self, content: &Content, block: Block, poison: f64) -> Tag {
-        let right = content.tag(block);
+    pub(super) fn read(&mut self, block: Block, poison: f64) -> Tag {
+        let right = self.common.content.tag(block);
         if self.role == Role::Poisoner && self.rng.unit() < poison {
             return right ^ (self.rng.bits() | 1);
         }
@@ -286,7 +285,8 @@ impl Host {
     }
 
     /// The metadata is received.
-    pub(super) fn begin_content(&mut self, common: &Common, now: Instant, info: &Info) {
+    pub(super) fn begin_content(&mut self, now: Instant, info: &Info) {
+        let common = &self.common;
         assert_eq!(info.bytes, common.metadata, "{}: what was received is right", self.addr);
         let geometry = common.content.geometry;
         let none = Bitfield::new(geometry.piece_count());

@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use super::disk::{Faults, Model};
 use super::network::Line;
 use super::super_seed::Reveal;
+use crate::proto::bitfield::Bitfield;
+use crate::proto::session::Limits;
 use crate::proto::time::{Duration, Instant};
+use crate::proto::torrent::event::Command;
 
 /// A swarm to be.
 #[derive(Clone, Debug)]
@@ -104,8 +107,37 @@ pub struct Variations {
     pub dht: bool,
     /// Hosts tell each other of their peers (BEP 11).
     pub pex: bool,
-    /// The tracker answers no announce from then on.
-    pub tracker_dies_at: Option<Duration>,
+    /// Torrents of each host beyond the first, with content of their own and the same roles; they
+    /// share its line.
+    pub more_torrents: u8,
+    /// A session shares these limits out among the torrents of each host.
+    pub limits: Option<Limits>,
+    /// All hosts are on one local network, and announce themselves there (BEP 14).
+    pub lsd: bool,
+    /// Every second peer is behind a NAT: nobody can dial it.
+    pub nats: bool,
+    /// What the users of every second peer do.
+    pub users: Option<Users>,
+    /// How the tracker is asked, and for how long it answers.
+    pub tracker: Tracker,
+}
+
+/// The tracker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tracker {
+    /// It is asked by UDP (BEP 15), and datagrams are lost as segments are; else by HTTP.
+    pub udp: bool,
+    /// It answers no announce from then on.
+    pub dies_at: Option<Duration>,
+}
+
+/// What users do in the course of a download.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Users {
+    /// They pause after 5 s, for 5 s.
+    Pause,
+    /// In the first 5 s they want every second piece alone.
+    Select,
 }
 
 impl Default for Scenario {
@@ -141,6 +173,7 @@ impl Scenario {
 
     /// What the host of this number is.
     pub fn role(&self, host: usize) -> Role {
+        let host = host % self.host_count();
         let ends = [self.seeds, self.seeds + self.peers, self.seeds + self.peers + self.free_riders];
         match ends.iter().position(|&end| host < end) {
             Some(0) => Role::Seed,
@@ -150,7 +183,31 @@ impl Scenario {
         }
     }
 
-    /// Bytes of the content.
+    /// The line of the host of this number.
+    pub(super) fn line(&self, host: usize) -> Line {
+        match self.role(host) {
+            Role::Seed => self.seed_line,
+            Role::Peer | Role::FreeRider | Role::Poisoner => self.peer_line,
+        }
+    }
+
+    /// What users want: when, and at which host.
+    pub(super) fn commands(&self) -> Vec<(Duration, usize, Command)> {
+        let later = Duration::from_secs(5);
+        let all = Bitfield::full(self.piece_count);
+        let mut half = Bitfield::new(self.piece_count);
+        (0..self.piece_count).step_by(2).for_each(|piece| _ = half.set(piece));
+        let [first, second] = match self.variations.users {
+            Some(Users::Pause) => [(later, Command::Pause), (2 * later, Command::Resume)],
+            Some(Users::Select) => [(Duration::ZERO, Command::Want(half)), (later, Command::Want(all))],
+            None => return Vec::new(),
+        };
+        let hosts = (self.seeds..self.seeds + self.peers).step_by(2);
+        let at = |host| [&first, &second].map(|(at, command)| (*at, host, command.clone()));
+        hosts.flat_map(at).collect()
+    }
+
+    /// Bytes of the content of one torrent.
     pub fn total_len(&self) -> u64 {
         u64::from(self.piece_count) * u64::from(self.piece_len)
     }
@@ -159,7 +216,7 @@ impl Scenario {
     /// receiving its copy, or all uplinks together sending everybody's. Exact for one flash crowd
     /// of equal peers.
     pub fn bound(&self) -> Duration {
-        let len = self.total_len() as f64;
+        let len = self.total_len() as f64 * f64::from(1 + u32::from(self.variations.more_torrents));
         let seeds_up = (self.seeds as u64 * self.seed_line.up_rate) as f64;
         let peers_up = (self.peers as u64 * self.peer_line.up_rate) as f64;
         let downloaders = (self.peers + self.free_riders) as f64;
@@ -186,7 +243,7 @@ pub enum Role {
 /// What became of a swarm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Each host, in the scenario's order.
+    /// Each host, in the scenario's order, as often as it has torrents.
     pub hosts: Vec<HostReport>,
     /// A digest of every event in its order: equal for equal runs.
     pub trace_digest: u64,

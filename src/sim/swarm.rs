@@ -10,9 +10,11 @@ mod discovery;
 mod oracles;
 mod outages;
 mod outputs;
+mod process;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::content::{Content, mix};
 use super::host::{Common, Host, HostDisk, Wire};
@@ -32,6 +34,7 @@ use crate::proto::wire::handshake::Capabilities;
 use crate::proto::wire::message::Message;
 use discovery::Dht;
 use outages::{Happening, RealContents};
+use process::{Process, ProcessId};
 
 /// Bytes per second that a host hashes and writes.
 const DISK_RATE: u64 = 500_000_000;
@@ -55,6 +58,13 @@ enum Event {
         /// The dialling host's life.
         life: usize,
         addr: SocketAddr,
+    },
+    /// A user wants something.
+    Command(HostId, Command),
+    /// What happens to what the torrents of a process share.
+    Process {
+        process: ProcessId,
+        happening: process::Happening,
     },
     /// What happens to a host with a real disk.
     Outage {
@@ -90,20 +100,26 @@ enum Event {
     },
 }
 
+/// A link between two hosts of one torrent.
+struct LinkEnds {
+    dialler: HostId,
+    /// The connection at each end.
+    conns: [ConnId; 2],
+}
+
 /// A swarm under simulation.
 pub struct Swarm {
     scenario: Scenario,
-    common: Common,
     queue: Queue<Event>,
     now: Instant,
     network: Network,
     hosts: Vec<Host>,
+    processes: Vec<Process>,
+    datagram_rng: Rng,
     by_addr: BTreeMap<SocketAddr, HostId>,
-    /// The connection at each end of each link.
-    conns: Vec<[ConnId; 2]>,
+    links: Vec<LinkEnds>,
     tracker: Tracker,
     dht: Dht,
-    dht_rng: Rng,
     /// How many peers completed each piece.
     copies: Vec<u32>,
     rng: Rng,
@@ -120,13 +136,19 @@ impl Swarm {
         let mut rng = Rng::from_number(scenario.seed);
         let geometry = Geometry::new(scenario.total_len(), scenario.piece_len)
             .expect("a scenario has pieces of a sound length and number");
-        let content = Content { geometry, seed: rng.bits() };
-        let common = Common::new(content, scenario.variations);
-        let real = RealContents::new(&scenario, &common);
+        let torrent_count = 1 + scenario.variations.more_torrents;
+        let common = |torrent| {
+            let content = Content { geometry, seed: rng.bits() };
+            Arc::new(Common::new(content, scenario.variations, torrent))
+        };
+        let commons: Vec<Arc<Common>> = (0..torrent_count).map(common).collect();
+        let real = RealContents::new(&scenario, &commons[0]);
         let mut queue = Queue::new();
-        let mut hosts = Vec::new();
+        let (mut hosts, mut processes) = (Vec::new(), Vec::new());
         let mut by_addr = BTreeMap::new();
-        for id in 0..scenario.host_count() {
+        let mut shared_rng = Rng::from_number(!scenario.seed);
+        for id in 0..scenario.host_count() * commons.len() {
+            let process = id % scenario.host_count();
             let role = scenario.role(id);
             let late = match role {
                 Role::Seed | Role::Poisoner => 0.0,
@@ -134,40 +156,45 @@ impl Swarm {
             };
             let joined_at = Instant::ZERO + scenario.arrivals.mul_f64(late);
             // Each in a network of its own: allowed-fast sets (BEP 6) follow from the network.
-            let addr = SocketAddr::new(Ipv4Addr::from(0x1400_0001 + ((id as u32) << 8)).into(), PORT);
+            let network = if scenario.variations.lsd { 0x0a00_0001 } else { 0x1400_0001 };
+            let addr = SocketAddr::new(Ipv4Addr::from(network + ((process as u32) << 8)).into(), PORT);
             let storage = real.storage(&scenario, id);
             match &storage {
                 Some(storage) => outages::plan(&mut queue, joined_at, id, 0, storage.life_len()),
                 None => queue.push(joined_at, Event::Join(id)),
             }
-            let mut host = Host::new(&common, role, addr, joined_at, storage, rng.fork("host"));
+            let common = Arc::clone(&commons[id / scenario.host_count()]);
+            let mut host = Host::new(common, role, addr, joined_at, storage, rng.fork("host"));
             let reveal = scenario.variations.super_seeding.filter(|_| role == Role::Seed);
             host.super_seed = reveal.map(|reveal| SuperSeed::new(reveal, scenario.piece_count));
             hosts.push(host);
-            by_addr.insert(addr, id);
+            by_addr.entry(addr).or_insert_with(|| {
+                processes.push(Process::new(&scenario.variations, PORT, &mut shared_rng));
+                id
+            });
         }
-        let lines = (0..scenario.host_count()).map(|id| match scenario.role(id) {
-            Role::Seed => scenario.seed_line,
-            Role::Peer | Role::FreeRider | Role::Poisoner => scenario.peer_line,
-        });
+        for (at, host, command) in scenario.commands() {
+            queue.push(Instant::ZERO + at, Event::Command(host, command));
+        }
+        let lines = (0..scenario.host_count()).map(|id| scenario.line(id));
         let network = Network::new(lines, scenario.loss, rng.fork("network"));
         let tracker = Tracker::new(rng.fork("tracker"), Instant::ZERO);
         let dht_seed = scenario.seed;
-        let copies = vec![0; scenario.piece_count as usize];
+        let copies = vec![0; scenario.piece_count as usize * commons.len()];
         let now = Instant::ZERO;
         let (trace_digest, event_count) = (0, 0);
         Self {
             scenario,
-            common,
             queue,
             now,
             network,
             hosts,
+            processes,
+            datagram_rng: shared_rng,
             by_addr,
-            conns: Vec::new(),
+            links: Vec::new(),
             tracker,
-            dht: Dht::default(),
-            dht_rng: Rng::from_number(dht_seed),
+            dht: Dht::new(dht_seed),
             copies,
             rng,
             trace_digest,
@@ -219,6 +246,8 @@ impl Swarm {
             Event::Announced { host, request, .. } => (9, *host, request.0),
             Event::Answered { host, request, .. } => (10, *host, request.0),
             Event::LookedUp { host, lookup, .. } => (12, *host, *lookup),
+            Event::Process { process, happening } => (13, *process, happening.kind()),
+            Event::Command(host, _) => (14, *host, 0),
         };
         for value in [self.now.as_micros(), kind, who as u64, what] {
             self.trace_digest = mix(self.trace_digest, value);
@@ -237,8 +266,14 @@ impl Swarm {
                     self.hosts[host].machine.torrent.handle_command(now, command);
                 }
                 self.hosts[host].machine.handle_timeout(now);
+                self.tell_session(host, true);
                 self.settle(host);
             }
+            Event::Command(host, command) => {
+                self.hosts[host].machine.torrent.handle_command(now, command);
+                self.settle(host);
+            }
+            Event::Process { process, happening } => self.happen(process, happening),
             Event::Leave(host) => self.leave(host),
             Event::Wake(host) => self.wake(host),
             Event::Transit(transit) => self.transit(transit),
@@ -282,14 +317,16 @@ impl Swarm {
         self.hosts[id].machine.handle_leave(self.now);
         self.settle(id);
         self.hosts[id].life.online = false;
+        self.tell_session(id, false);
     }
 
     fn transit(&mut self, transit: Transit) {
         let now = self.now;
         match transit {
-            Transit::UplinkFree(id) => {
-                let (sent, next) = self.network.uplink_free(now, id);
+            Transit::UplinkFree(process) => {
+                let (sent, next) = self.network.uplink_free(now, process);
                 next.into_iter().for_each(|(at, transit)| self.queue.push(at, Event::Transit(transit)));
+                let id = self.counterpart(self.links[sent.link].dialler, process);
                 if sent.block_count > 0
                     && let Some(conn) = self.conn_at(id, sent.link, sent.end)
                 {
@@ -308,7 +345,7 @@ impl Swarm {
 
     fn deliver(&mut self, segment: Segment) {
         let (link, end) = (segment.link, 1 - segment.from_end);
-        let id = self.network.host_at(link, end);
+        let id = self.counterpart(self.links[link].dialler, self.network.host_at(link, end));
         let (parcels, next) = self.network.deliver(self.now, segment);
         self.schedule(next);
         for parcel in parcels {
@@ -322,7 +359,7 @@ impl Swarm {
 
     /// The connection at this end of a link, if it is still open.
     fn conn_at(&self, id: HostId, link: LinkId, end: usize) -> Option<ConnId> {
-        Some(self.conns[link][end]).filter(|conn| self.hosts[id].wires.contains_key(conn))
+        Some(self.links[link].conns[end]).filter(|conn| self.hosts[id].wires.contains_key(conn))
     }
 
     fn schedule(&mut self, next: Option<(Instant, Transit)>) {
@@ -375,16 +412,17 @@ impl Swarm {
 
     fn dialled(&mut self, from: HostId, addr: SocketAddr) {
         let now = self.now;
-        let to = self.by_addr.get(&addr).copied().filter(|&to| self.hosts[to].life.online);
+        let to = self.by_addr.get(&addr).map(|&process| self.counterpart(from, process));
+        let to = to.filter(|&to| self.hosts[to].life.online && !self.is_behind_nat(to));
         let (Some(to), true) = (to, self.hosts[from].life.online) else {
             self.hosts[from].machine.torrent.handle_dial_failed(now, addr);
             return self.settle(from);
         };
         let latency = self.scenario.latency.mul_f64(0.5 + self.rng.unit());
-        let link = self.network.connect([from, to], latency);
+        let link = self.network.connect([from, to].map(|id| self.host_process(id)), latency);
         let dialler = SocketAddr::new(self.hosts[from].addr.ip(), EPHEMERAL_PORT + (link % 10_000) as u16);
         let conns = [from, to].map(|id| self.hosts[id].next_conn());
-        self.conns.push(conns);
+        self.links.push(LinkEnds { dialler: from, conns });
         let ends = [(from, 0, addr, to, Direction::Outgoing), (to, 1, dialler, from, Direction::Incoming)];
         for (id, end, remote_addr, remote, direction) in ends {
             let capabilities = Capabilities {
@@ -402,18 +440,23 @@ impl Swarm {
     }
 
     fn stored(&mut self, id: HostId, piece: PieceIndex, block_hashes: bool) {
-        let host = &mut self.hosts[id];
+        let (torrent, host) = (id / self.processes.len(), &mut self.hosts[id]);
+        let piece_count = self.scenario.piece_count as usize;
+        let first_copy = torrent * piece_count;
         let HostDisk::Tags(disk) = &mut host.disk else { return };
         let result = disk.verify(piece, block_hashes);
         if let PieceResult::Good(_) = result
             && host.role == Role::Peer
         {
-            self.copies[piece as usize] += 1;
+            self.copies[piece as usize + first_copy] += 1;
         }
         host.machine.torrent.handle_piece_result(self.now, piece, result);
         self.settle(id);
-        if self.scenario.variations.seeds_leave && self.copies.iter().all(|&copies| copies > 0) {
-            let seeds = (0..self.hosts.len()).filter(|&id| self.hosts[id].role == Role::Seed);
+        if self.scenario.variations.seeds_leave
+            && self.copies[first_copy..][..piece_count].iter().all(|&copies| copies > 0)
+        {
+            let all = (0..self.processes.len()).map(|process| self.counterpart(id, process));
+            let seeds = all.filter(|&id| self.hosts[id].role == Role::Seed);
             let online: Vec<HostId> = seeds.filter(|&id| self.hosts[id].life.online).collect();
             online.into_iter().for_each(|id| self.leave(id));
         }
@@ -425,8 +468,7 @@ impl Swarm {
         if self.hosts[id].disk.is_down() {
             return;
         }
-        // No session shares anything out among torrents: what it would be told is not looked at.
-        let _ = self.hosts[id].machine.poll_demand(self.now);
+        self.tell_demand(id);
         while let Some(output) = self.hosts[id].machine.poll_output(self.now) {
             self.act(id, output);
         }

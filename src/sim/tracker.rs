@@ -39,4 +39,15 @@ impl Tracker {
         assert_eq!(status, 200, "an announce of our own is understood");
         http::decode_reply(&self.body)
     }
+
+    /// Answers a datagram (BEP 15), if it is one for a tracker.
+    pub(super) fn answer_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Option<Vec<u8>> {
+        let mut answer = Vec::new();
+        self.service.handle_datagram(now, from, bytes, &mut answer).then_some(answer)
+    }
 }

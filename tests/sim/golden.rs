@@ -13,8 +13,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sprat::proto::session::Limits;
 use sprat::sim::disk::{Faults, Model};
-use sprat::sim::scenario::{Ending, LifePlan, MachinePlan, Report, Role, Variations};
+use sprat::sim::scenario::{Ending, LifePlan, MachinePlan, Report, Role, Tracker, Users, Variations};
 use sprat::sim::{Line, Reveal, Scenario, Swarm};
 
 /// Long past the end of every scenario here.
@@ -68,9 +69,31 @@ fn mass_restart() -> Scenario {
 /// Half of the peers come when the tracker does not answer any more: they have the DHT, or come
 /// early enough to be told of others by peers. The content is large enough that they meet.
 fn tracker_dies(variations: Variations) -> Scenario {
-    let variations = Variations { tracker_dies_at: Some(Duration::from_secs(30)), ..variations };
+    let variations = Variations { tracker: dies_at(Duration::from_secs(30)), ..variations };
     let arrivals = Duration::from_secs(if variations.dht { 60 } else { 30 });
     Scenario { arrivals, variations, ..crowd() }
+}
+
+/// Three torrents of each host share its line, its connections and its limit on upload.
+fn three_torrents() -> Scenario {
+    let limits = Limits { upload_rate_max: Some(800_000), connection_max: 60, ..Limits::default() };
+    let variations = Variations { more_torrents: 2, limits: Some(limits), ..Variations::default() };
+    Scenario { peers: 12, piece_count: 64, variations, ..crowd() }
+}
+
+/// One in ten datagrams of announces is lost, as of segments.
+fn udp_tracker() -> Scenario {
+    let variations = Variations { tracker: Tracker { udp: true, dies_at: None }, ..Variations::default() };
+    Scenario { loss: 0.1, variations, ..crowd() }
+}
+
+/// No tracker ever answers: peers find each other by BEP 14.
+fn local_network() -> Scenario {
+    varied(Variations { lsd: true, tracker: dies_at(Duration::ZERO), ..Variations::default() })
+}
+
+fn dies_at(span: Duration) -> Tracker {
+    Tracker { udp: false, dies_at: Some(span) }
 }
 
 /// The rows, by name.
@@ -94,6 +117,15 @@ fn scenarios() -> BTreeMap<&'static str, Scenario> {
         ("super seed of rtorrent", few(varied(super_seeding(Reveal::WhenShared)))),
         ("mass restart", mass_restart()),
         ("magnets", varied(Variations { magnets: true, ..Variations::default() })),
+        ("three torrents with limits", three_torrents()),
+        ("pauses", varied(Variations { users: Some(Users::Pause), ..Variations::default() })),
+        (
+            "selections that change",
+            varied(Variations { users: Some(Users::Select), ..Variations::default() }),
+        ),
+        ("NATs before every second peer", varied(Variations { nats: true, ..Variations::default() })),
+        ("UDP tracker, loss of 10 %", udp_tracker()),
+        ("local network alone", local_network()),
         ("tracker dies, gossip", tracker_dies(Variations { pex: true, ..Variations::default() })),
         ("tracker dies, DHT", tracker_dies(Variations { dht: true, ..Variations::default() })),
     ])

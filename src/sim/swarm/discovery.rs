@@ -8,11 +8,13 @@ use std::net::SocketAddr;
 use super::{Event, Swarm};
 use crate::proto::dht::event::{Found, Outcome};
 use crate::proto::discovery::event::{Event as Told, Output};
+use crate::proto::infohash::InfoHash;
 use crate::proto::rng::Rng;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::tracker::announcer::RequestId;
 use crate::proto::tracker::{Announce, TrackerError};
 use crate::sim::network::HostId;
+use crate::sim::scenario::Scenario;
 
 /// How long a host waits for a tracker that is dead.
 const TRACKER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -24,20 +26,26 @@ const NODE_COUNT: u32 = 8;
 const NAMED_MAX: usize = 50;
 
 /// The hosts that were announced in the DHT, in the order of their first announce.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Dht {
-    announced: Vec<SocketAddr>,
+    announced: Vec<(InfoHash, SocketAddr)>,
+    rng: Rng,
 }
 
 impl Dht {
-    /// Returns some of the announced hosts, and announces `addr`.
-    fn look_up(&mut self, addr: SocketAddr, rng: &mut Rng) -> Vec<SocketAddr> {
-        let mut named: Vec<_> = self.announced.iter().copied().filter(|other| *other != addr).collect();
+    pub(super) fn new(seed: u64) -> Self {
+        Self { announced: Vec::new(), rng: Rng::from_number(seed) }
+    }
+
+    /// Returns some of the hosts that were announced for this torrent, and announces `addr`.
+    fn look_up(&mut self, infohash: InfoHash, addr: SocketAddr) -> Vec<SocketAddr> {
+        let others = self.announced.iter().filter(|(of, other)| *of == infohash && *other != addr);
+        let mut named: Vec<_> = others.map(|(_, other)| *other).collect();
         while named.len() > NAMED_MAX {
-            named.swap_remove(rng.below(named.len()));
+            named.swap_remove(self.rng.below(named.len()));
         }
-        if !self.announced.contains(&addr) {
-            self.announced.push(addr);
+        if !self.announced.contains(&(infohash, addr)) {
+            self.announced.push((infohash, addr));
         }
         named
     }
@@ -48,6 +56,9 @@ impl Swarm {
         let (now, host) = (self.now, &mut self.hosts[id]);
         match output {
             Output::Found(found) => host.machine.handle_found(now, found),
+            Output::Announce { request, announce, url: _ } if self.scenario.variations.tracker.udp => {
+                self.announce_by_udp(id, request, announce);
+            }
             Output::Announce { request, announce, url: _ } => {
                 let (life, announce) = (host.life_number(), Box::new(announce));
                 let at = now + self.scenario.latency;
@@ -61,24 +72,24 @@ impl Swarm {
             // What it finds is of an older lookup then.
             Output::CancelLookup => host.lookup_count += 1,
             Output::Event(Told::TrackerFailed { error, .. }) => {
-                let may_fail = self.scenario.variations.tracker_dies_at.is_some();
-                let seed = self.scenario.seed;
+                let Scenario { seed, loss, variations, .. } = &self.scenario;
+                let is_lossy = variations.tracker.udp && *loss > 0.0;
+                let may_fail = variations.tracker.dies_at.is_some() || is_lossy;
                 assert!(may_fail, "seed {seed}: the tracker refuses {}: {error}", host.addr);
             }
             Output::Event(
                 Told::TrackerAnswered { .. } | Told::TrackerWarning { .. } | Told::DhtAnswered { .. },
             ) => {}
-            // No host has a local network, and none is named.
-            Output::Lsd(_) | Output::ResolvePeer(_) | Output::ResolveNode(..) => {}
+            Output::Lsd(is_on) => self.announce_locally(id, is_on),
+            // None is named.
+            Output::ResolvePeer(_) | Output::ResolveNode(..) => {}
         }
     }
 
     /// An announce reached the tracker.
     pub(super) fn announced(&mut self, id: HostId, life: usize, request: RequestId, announce: &Announce) {
         let now = self.now;
-        let dies_at = self.scenario.variations.tracker_dies_at;
-        let is_dead = dies_at.is_some_and(|span| now >= Instant::ZERO + span);
-        let (at, reply) = if is_dead {
+        let (at, reply) = if self.is_tracker_dead() {
             (now + TRACKER_TIMEOUT, Err(TrackerError::Timeout))
         } else {
             let reply = self.tracker.answer(now, self.hosts[id].addr, announce);
@@ -87,13 +98,20 @@ impl Swarm {
         self.queue.push(at, Event::Answered { host: id, life, request, reply: Box::new(reply) });
     }
 
+    /// Whether the tracker answers nobody.
+    pub(super) fn is_tracker_dead(&self) -> bool {
+        let dies_at = self.scenario.variations.tracker.dies_at;
+        dies_at.is_some_and(|span| self.now >= Instant::ZERO + span)
+    }
+
     /// A lookup in the DHT is over.
     pub(super) fn looked_up(&mut self, id: HostId, lookup: u64) {
         let now = self.now;
         if self.hosts[id].lookup_count != lookup {
             return;
         }
-        let peers = self.dht.look_up(self.hosts[id].addr, &mut self.dht_rng);
+        let host = &self.hosts[id];
+        let peers = self.dht.look_up(host.common.infohash, host.addr);
         let outcome = Outcome { answered: NODE_COUNT, stored: NODE_COUNT, ..Outcome::default() };
         for found in [Found::Peers { peers, local: false }, Found::Done(outcome)] {
             self.hosts[id].machine.discovery_mut().handle_found(now, found);

@@ -81,7 +81,7 @@ impl Swarm {
     }
 
     fn start(&mut self, id: HostId) {
-        let (now, common, host) = (self.now, &self.common, &mut self.hosts[id]);
+        let (now, host) = (self.now, &mut self.hosts[id]);
         let life = host.life_number();
         let HostDisk::Real(storage) = &mut host.disk else { return };
         let started = storage.start(now);
@@ -98,11 +98,12 @@ impl Swarm {
         if let Some(end) = host.life.ends.last_mut() {
             let before = host.machine.torrent.have();
             let lost = before.iter_set().filter(|&piece| !lifecycle.have().get(piece));
-            let len_of = |piece| u64::from(common.content.geometry.len_of(piece));
+            let len_of = |piece| u64::from(host.common.content.geometry.len_of(piece));
             (end.lost_len, end.lost_piece_len) = (lost_len, lost.map(len_of).sum());
         }
-        host.restart(common, now, lifecycle, &partial);
+        host.restart(now, lifecycle, &partial);
         host.machine.handle_timeout(now);
+        self.tell_session(id, true);
         self.settle(id);
     }
 
@@ -124,8 +125,11 @@ impl Swarm {
         if host.life.online {
             host.life.past = host.traffic(now);
         }
-        host.life.online = false;
+        let was_online = std::mem::take(&mut host.life.online);
         host.wake_at = None;
+        if was_online {
+            self.tell_session(id, false);
+        }
     }
 
     fn end(&mut self, id: HostId) {
@@ -188,7 +192,7 @@ impl Swarm {
             // In the middle of this; a host that was leaving does not come so far.
             return self.queue.push(now, Event::Outage { host: id, life, happening: Happening::End });
         }
-        let at = now + disk_time(u64::from(self.common.content.geometry.piece_len())) + delay;
+        let at = now + disk_time(u64::from(host.common.content.geometry.piece_len())) + delay;
         let happening = Happening::Done(Box::new(ended));
         self.queue.push(at, Event::Outage { host: id, life, happening });
     }

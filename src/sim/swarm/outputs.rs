@@ -23,7 +23,7 @@ impl Swarm {
             Output::Storage(event) => self.storage_event(id, event),
             Output::Metadata(info) => {
                 let info = info.expect("the metadata of a swarm describes its content");
-                self.hosts[id].begin_content(&self.common, self.now, &info);
+                self.hosts[id].begin_content(self.now, &info);
             }
         }
     }
@@ -45,7 +45,7 @@ impl Swarm {
                 if let HostDisk::Real(_) = host.disk {
                     return self.read_real(id, conn, block);
                 }
-                let tag = host.read(&self.common.content, block, self.scenario.poison);
+                let tag = host.read(block, self.scenario.poison);
                 self.send_block(id, conn, block, tag);
             }
             TorrentOutput::Disconnect(conn, reason) => {
@@ -60,7 +60,7 @@ impl Swarm {
                 self.queue.push(at, Event::Dialled { host: id, life, addr });
             }
             TorrentOutput::VerifyPiece { piece, block_hashes } => {
-                let len = u64::from(self.common.content.geometry.len_of(piece));
+                let len = u64::from(host.common.content.geometry.len_of(piece));
                 let at = now + disk_time(len);
                 self.queue.push(at, Event::Stored { host: id, piece, block_hashes });
             }
